@@ -1,0 +1,50 @@
+"""Deliver outbox rows: send a wave to Kafka, record what was acknowledged. Publisher and relay share it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from events import outbox
+from events.kafka import Producer, Sent, Unsendable
+from events.models import OutboxEvent
+from events.timestamps import now
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """What became of one wave."""
+
+    published: list[OutboxEvent]
+    parked: list[OutboxEvent]
+    failed: list[OutboxEvent]
+    """Rows an outage kept; they stay pending."""
+    error: Exception | None
+    """The outage, if there was one."""
+
+
+def deliver(rows: Sequence[OutboxEvent], *, producer: Producer, path: OutboxEvent.Path) -> Delivery:
+    """Send `rows` and record the acknowledged ones.
+
+    Every row must be sendable. An outage leaves a row pending; only an error of the row itself parks it.
+    """
+    outcomes = list(zip(rows, producer.send_all(rows), strict=True))
+    published = [(row, outcome) for row, outcome in outcomes if isinstance(outcome, Sent)]
+    parked = [(row, outcome) for row, outcome in outcomes if isinstance(outcome, Unsendable)]
+    failed = [(row, outcome) for row, outcome in outcomes if not isinstance(outcome, Sent | Unsendable)]
+    if published:
+        outbox.mark_published(
+            rows=[row for row, _ in published],
+            positions=[(sent.partition, sent.offset) for _, sent in published],
+            path=path,
+        )
+    for row, error in parked:
+        logger.error("Parked %s for %s, it can never be sent: %s", row, row.topic, error)
+        OutboxEvent.objects.filter(pk=row.pk).update(parked_at=now(), parked_reason=str(error))
+    return Delivery(
+        published=[row for row, _ in published],
+        parked=[row for row, _ in parked],
+        failed=[row for row, _ in failed],
+        error=failed[0][1] if failed else None,
+    )

@@ -1,0 +1,80 @@
+"""A Kafka broker inside this process for development and tests: librdkafka's mock cluster.
+
+It speaks Kafka's wire protocol over TCP on a port of the kernel's choice, keeps nothing on disk and about 5 MB a
+partition. It comes with the `confluent-kafka` wheel and is driven through ctypes, because the wheel's own API leaves
+it out. Source: https://github.com/confluentinc/librdkafka/blob/master/src/rdkafka_mock.h
+"""
+
+import ctypes
+from collections.abc import Mapping
+from ctypes import c_char_p, c_int, c_int32, c_size_t, c_void_p
+from typing import Any
+
+from confluent_kafka import cimpl
+
+SETTINGS: Mapping[str, str] = {"KAFKA_API_VERSION": "2.3", "KAFKA_ASSIGNMENT_DELAY_MS": "300"}
+"""What clients must be told: our client cannot read the broker's own word on its version, and its group coordinator
+refuses members that answer after the group's leader."""
+
+_RD_KAFKA_PRODUCER = 0
+_BROKER_ID = 1
+
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "rd_kafka_conf_new": (c_void_p, []),
+    "rd_kafka_conf_set": (c_int, [c_void_p, c_char_p, c_char_p, c_char_p, c_size_t]),
+    "rd_kafka_new": (c_void_p, [c_int, c_void_p, c_char_p, c_size_t]),
+    "rd_kafka_destroy": (None, [c_void_p]),
+    "rd_kafka_mock_cluster_new": (c_void_p, [c_void_p, c_int]),
+    "rd_kafka_mock_cluster_destroy": (None, [c_void_p]),
+    "rd_kafka_mock_cluster_bootstraps": (c_char_p, [c_void_p]),
+    "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, [c_void_p, c_int32]),
+    "rd_kafka_mock_topic_create": (c_int, [c_void_p, c_char_p, c_int, c_int]),
+    "rd_kafka_mock_broker_set_down": (c_int, [c_void_p, c_int32]),
+    "rd_kafka_mock_broker_set_up": (c_int, [c_void_p, c_int32]),
+}
+
+
+def _load() -> ctypes.CDLL:
+    library = ctypes.CDLL(cimpl.__file__)
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+class EmbeddedKafka:
+    """A cluster of one broker, gone with this process."""
+
+    def __init__(self) -> None:
+        self._library = _load()
+        error = ctypes.create_string_buffer(512)
+        configuration = self._library.rd_kafka_conf_new()
+        # It is only the cluster's host and never connects: what it has to say is noise.
+        self._library.rd_kafka_conf_set(configuration, b"log_level", b"0", error, len(error))
+        self._host = self._library.rd_kafka_new(_RD_KAFKA_PRODUCER, configuration, error, len(error))
+        if not self._host:
+            raise RuntimeError(f"librdkafka did not start: {error.value.decode()}")
+        self._cluster = self._library.rd_kafka_mock_cluster_new(self._host, 1)
+        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """`host:port`."""
+        return self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
+
+    def create_topic(self, name: str, *, partitions: int) -> None:
+        """Clients cannot: the broker does not know their request."""
+        error = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1)
+        if error:
+            raise RuntimeError(f"Topic {name} was not created: librdkafka error {error}")
+
+    def go_down(self) -> None:
+        """Drop all connections and refuse new ones; records and offsets stay."""
+        self._library.rd_kafka_mock_broker_set_down(self._cluster, _BROKER_ID)
+
+    def come_back(self) -> None:
+        self._library.rd_kafka_mock_broker_set_up(self._cluster, _BROKER_ID)
+
+    def stop(self) -> None:
+        self._library.rd_kafka_mock_cluster_destroy(self._cluster)
+        self._library.rd_kafka_destroy(self._host)

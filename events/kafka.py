@@ -1,0 +1,366 @@
+"""Everything that touches kafka-python; no other module imports `kafka`.
+
+What it settles once for the rest: connecting never leaks, sending tells every message's own outcome, and offsets are
+committed only when somebody says which.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from django.conf import settings
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord as Record
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.errors import (
+    CommitFailedError,
+    InvalidRecordError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RebalanceInProgressError,
+    RecordListTooLargeError,
+    TopicAlreadyExistsError,
+)
+from kafka.net.compat import KafkaNetClient
+from kafka.structs import OffsetAndMetadata
+
+from events.headers import unpack
+
+__all__ = ["Consumer", "KafkaError", "KafkaUnreachable", "Offsets", "Producer", "Record", "Sent", "Unsendable"]
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_MS = 5_000
+# The relay's turn ends by itself after 8 s (events.relay): a send has to be over before that.
+METADATA_TIMEOUT_MS = 2_000
+REQUEST_TIMEOUT_MS = 4_000
+DELIVERY_TIMEOUT_MS = 5_000
+# A dead letter's copy may carry a value of 1 MiB and Spring's headers beside it.
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+
+Client = TypeVar("Client")
+
+
+class KafkaUnreachable(Exception):
+    """Kafka did not answer. It may come back: wait, then try again."""
+
+
+def client_config() -> dict[str, Any]:
+    """What every client needs to find the cluster and to come back to it."""
+    return {
+        "bootstrap_servers": settings.KAFKA_BOOTSTRAP_SERVERS,
+        "api_version": settings.KAFKA_API_VERSION,
+        "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,
+        # The default backs off to 30 s, which is how long a healed system would stay idle.
+        "reconnect_backoff_max_ms": 1_000,
+        "security_protocol": settings.KAFKA_SECURITY_PROTOCOL,
+        "sasl_mechanism": settings.KAFKA_SASL_MECHANISM,
+        "sasl_plain_username": settings.KAFKA_SASL_USERNAME,
+        "sasl_plain_password": settings.KAFKA_SASL_PASSWORD,
+        "ssl_cafile": settings.KAFKA_SSL_CAFILE,
+    }
+
+
+def connect(client: Callable[..., Client], **config: Any) -> Client:
+    """Build a client, or leave nothing behind.
+
+    A constructor that cannot reach Kafka raises and leaves its network thread running, so the network client is
+    closed here.
+
+    Raises:
+        KafkaUnreachable: no broker answered within `CONNECT_TIMEOUT_MS`.
+    """
+    opened: list[KafkaNetClient] = []
+
+    def network_client(**network_config: Any) -> KafkaNetClient:
+        opened.append(KafkaNetClient(**network_config))
+        return opened[-1]
+
+    try:
+        return client(kafka_client=network_client, **client_config() | config)
+    except KafkaTimeoutError as error:
+        for network in opened:
+            network.close()
+        raise KafkaUnreachable(
+            f"Kafka at {','.join(settings.KAFKA_BOOTSTRAP_SERVERS)} does not answer: {error}"
+        ) from error
+
+
+# --- Sending -----------------------------------------------------------------------------------
+
+
+class Sent(NamedTuple):
+    """Acknowledged by Kafka: where the message stands."""
+
+    partition: int
+    offset: int
+
+
+class Unsendable(Exception):
+    """A message that no Kafka would ever take, for a reason of its own."""
+
+
+class Message(Protocol):
+    """What `Producer.send_all` needs of an outbox row."""
+
+    topic: str
+    partition: int | None
+    key: Any
+    value: Any
+    headers: Any
+
+
+class Producer:
+    """Sends messages and waits for Kafka's word on each. Not shared across a fork."""
+
+    def __init__(self) -> None:
+        """Raises KafkaUnreachable."""
+        self._client = connect(
+            KafkaProducer,
+            # With idempotence, messages of a producer that never got its id would never expire. Without it, one
+            # request in flight keeps the order, and a repeat is absorbed by the consumer.
+            enable_idempotence=False,
+            acks="all",
+            max_in_flight_requests_per_connection=1,
+            allow_auto_create_topics=False,
+            max_block_ms=METADATA_TIMEOUT_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+            max_request_size=MAX_MESSAGE_BYTES,
+            batch_size=128 * 1024,
+        )
+
+    def send_all(self, messages: Sequence[Message]) -> list[Sent | Exception]:
+        """One outcome per message, in order: `Sent`, `Unsendable`, or the outage that kept it.
+
+        Returns within about `METADATA_TIMEOUT_MS` per topic plus `DELIVERY_TIMEOUT_MS`, with nothing left in flight.
+        """
+        outages: dict[str, Exception] = {}
+        futures = []
+        for message in messages:
+            try:
+                # Each send to a topic without metadata would block anew.
+                futures.append(outages.get(message.topic) or self._send(message))
+            except Unsendable as error:
+                futures.append(error)
+            except KafkaError as error:
+                outages[message.topic] = error
+                futures.append(error)
+        deadline = time.monotonic() + DELIVERY_TIMEOUT_MS / 1000 + 1
+        return [future if isinstance(future, Exception) else _outcome(future, deadline) for future in futures]
+
+    def _send(self, message: Message) -> Any:
+        try:
+            return self._client.send(
+                message.topic,
+                key=_bytes(message.key),
+                value=_bytes(message.value),
+                headers=unpack(message.headers),
+                partition=self._partition(message),
+            )
+        except (ValueError, TypeError, MessageSizeTooLargeError) as error:
+            raise Unsendable(str(error)) from error
+
+    def _partition(self, message: Message) -> int | None:
+        """The wanted partition, or none (by key) where the topic has fewer."""
+        if message.partition is None or message.partition not in self._client.partitions_for(message.topic):
+            return None
+        return message.partition
+
+    def close(self) -> None:
+        try:
+            self._client.close(timeout=1)
+        except KafkaTimeoutError:
+            logger.warning("Closed the producer with messages in flight; they stay pending.")
+
+
+def _bytes(stored: Any) -> bytes | None:
+    """Binary fields come as memoryview."""
+    return None if stored is None else bytes(stored)
+
+
+def _outcome(future: Any, deadline: float) -> Sent | Exception:
+    try:
+        metadata = future.get(timeout=max(0.0, deadline - time.monotonic()))
+    except (MessageSizeTooLargeError, RecordListTooLargeError, InvalidRecordError) as error:
+        return Unsendable(f"{type(error).__name__}: {error}")
+    except KafkaError as error:
+        return error
+    return Sent(metadata.partition, metadata.offset)
+
+
+# --- Receiving ---------------------------------------------------------------------------------
+
+
+class DelayedRangeAssignor(RangePartitionAssignor):
+    """Range assignment that gives followers `KAFKA_ASSIGNMENT_DELAY_MS` to arrive.
+
+    The embedded broker declares a group complete when the leader has answered, and then refuses the members that
+    answer later.
+    """
+
+    @classmethod
+    def assign(cls, cluster: Any, members: Any) -> Any:
+        time.sleep(settings.KAFKA_ASSIGNMENT_DELAY_MS / 1000)
+        return super().assign(cluster, members)
+
+
+class Consumer:
+    """One member of a consumer group. Nothing is committed but what `commit` is given."""
+
+    def __init__(self, *, topic: str, group: str, batch_size: int) -> None:
+        """Raises KafkaUnreachable."""
+        self._client = connect(
+            KafkaConsumer,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            allow_auto_create_topics=False,
+            max_poll_records=batch_size,
+            session_timeout_ms=settings.KAFKA_SESSION_TIMEOUT_MS,
+            heartbeat_interval_ms=min(3_000, settings.KAFKA_SESSION_TIMEOUT_MS // 3),
+            max_poll_interval_ms=settings.KAFKA_MAX_POLL_INTERVAL_MS,
+            partition_assignment_strategy=[DelayedRangeAssignor],
+        )
+        self._client.subscribe([topic])
+
+    def poll(self, *, timeout: float) -> list[Record]:
+        """Records of all assigned partitions, each partition's in offset order; none after `timeout` seconds."""
+        by_partition = self._client.poll(timeout_ms=int(timeout * 1000))
+        return [record for records in by_partition.values() for record in records]
+
+    def commit(self, records: Iterable[Record]) -> None:
+        """Tell the group that `records` are done with. Whoever owns their partitions now may read them again."""
+        following = {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
+        owned = self._client.assignment()
+        offsets = {
+            partition: OffsetAndMetadata(offset, "", -1)
+            for partition, offset in following.items()
+            if partition in owned
+        }
+        try:
+            self._client.commit(offsets, timeout_ms=CONNECT_TIMEOUT_MS)
+        except (CommitFailedError, RebalanceInProgressError, KafkaTimeoutError) as error:
+            logger.info("Offsets not committed, the records may be read again: %s", error)
+
+    def hold(self, records: Iterable[Record]) -> None:
+        """Go back to before `records`, and read nothing until `release`, without leaving the group."""
+        owned = self._client.assignment()
+        first: dict[TopicPartition, int] = {}
+        for record in records:
+            first.setdefault(TopicPartition(record.topic, record.partition), record.offset)
+        for partition, offset in first.items():
+            if partition in owned:
+                self._client.seek(partition, offset)
+        self._client.pause(*owned)
+
+    def release(self) -> None:
+        self._client.resume(*self._client.paused())
+
+    def close(self) -> None:
+        self._client.close(autocommit=False, timeout_ms=CONNECT_TIMEOUT_MS)
+
+
+# --- Looking -----------------------------------------------------------------------------------
+
+
+class Offsets(NamedTuple):
+    """Offsets of one partition, as Kafka keeps them."""
+
+    beginning: int
+    committed: int | None
+    """The group's next offset; None before its first commit."""
+    end: int
+
+
+class Viewer:
+    """Looks at topics and at a group's offsets without joining the group."""
+
+    def __init__(self, *, group: str | None = None) -> None:
+        """Raises KafkaUnreachable."""
+        self._client = connect(
+            KafkaConsumer,
+            group_id=group,
+            enable_auto_commit=False,
+            allow_auto_create_topics=False,
+            max_poll_records=1,
+            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+        )
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has; 0 where there is no such topic. Raises KafkaUnreachable."""
+        return len(self._ask(lambda: self._client.partitions_for_topic(topic)) or ())
+
+    def offsets(self, topic: str) -> dict[int, Offsets]:
+        """By partition. Raises KafkaUnreachable."""
+        partitions = [TopicPartition(topic, number) for number in range(self.partitions(topic))]
+        timeout = CONNECT_TIMEOUT_MS
+        # Committed before end: what is written meanwhile may count as lag, never as read.
+        committed = {p: self._ask(lambda p=p: self._client.committed(p, timeout_ms=timeout)) for p in partitions}  # type: ignore[misc]
+        beginning = self._ask(lambda: self._client.beginning_offsets(partitions, timeout_ms=timeout))
+        end = self._ask(lambda: self._client.end_offsets(partitions, timeout_ms=timeout))
+        return {p.partition: Offsets(beginning[p], committed[p], end[p]) for p in partitions}
+
+    def timestamps(self, topic: str, positions: Mapping[int, int], *, timeout: float) -> dict[int, int]:
+        """Timestamp in milliseconds of the record at each position; partitions that did not answer are left out."""
+        self._client.assign([TopicPartition(topic, number) for number in positions])
+        for number, offset in positions.items():
+            self._client.seek(TopicPartition(topic, number), offset)
+        found: dict[int, int] = {}
+        deadline = time.monotonic() + timeout
+        while len(found) < len(positions) and time.monotonic() < deadline:
+            for partition, records in self._client.poll(timeout_ms=200).items():
+                found.setdefault(partition.partition, records[0].timestamp)
+                self._client.pause(partition)
+        return found
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        try:
+            return question()
+        except KafkaError as error:
+            raise KafkaUnreachable(f"Kafka does not answer: {error}") from error
+
+    def close(self) -> None:
+        self._client.close(autocommit=False, timeout_ms=CONNECT_TIMEOUT_MS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """A topic as this system needs it."""
+
+    name: str
+    partitions: int
+    replication: int
+    max_message_bytes: int | None = None
+
+
+def create_topic(topic: Topic) -> bool:
+    """Create it where it is missing; whether that was so.
+
+    Raises:
+        KafkaUnreachable: as for every client.
+        KafkaError: the broker refused.
+    """
+    admin = connect(KafkaAdminClient)
+    try:
+        if topic.name in admin.list_topics():
+            return False
+        config = {"max.message.bytes": str(topic.max_message_bytes)} if topic.max_message_bytes else {}
+        admin.create_topics(
+            {
+                topic.name: {
+                    "num_partitions": topic.partitions,
+                    "replication_factor": topic.replication,
+                    "configs": config,
+                }
+            },
+            wait_for_metadata=True,
+        )
+        return True
+    except TopicAlreadyExistsError:
+        return False
+    finally:
+        admin.close()

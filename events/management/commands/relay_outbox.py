@@ -1,0 +1,44 @@
+"""`manage.py relay_outbox`: send the events that the fast path did not."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error
+
+from events.kafka import KafkaUnreachable
+from events.models import OutboxEvent
+from events.relay import Relay
+from events.shutdown import Shutdown
+
+
+class Command(BaseCommand):
+    help = "Send the events that were committed but did not reach Kafka. Any number of relays may run; they take turns."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--once",
+            action="store_true",
+            help="wait for the turn, send everything pending whatever its age, print `sent N`, and end: "
+            "with 1 if something could not be sent",
+        )
+
+    def handle(self, *args: Any, once: bool, **options: Any) -> None:
+        shutdown = Shutdown()
+        relay = Relay(stopping=shutdown.requested, wait=shutdown.wait)
+        try:
+            if once:
+                self._send_everything(relay)
+            else:
+                relay.run()
+        finally:
+            relay.close()
+
+    def _send_everything(self, relay: Relay) -> None:
+        try:
+            sent, outage = relay.sweep(older_than=timedelta(0), wait_for_turn=True)
+        except (KafkaUnreachable, Error) as error:
+            raise CommandError(f"Nothing was sent: {str(error).strip()}") from error
+        self.stdout.write(f"sent {sent}")
+        if outage:
+            raise CommandError(f"{OutboxEvent.objects.pending().count()} events could not be sent: {outage}")

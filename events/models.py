@@ -1,0 +1,122 @@
+"""What the plumbing remembers: events on their way to Kafka, and messages that could not be handled."""
+
+from collections.abc import Iterable
+from typing import ClassVar, Self
+
+from django.db import models
+from django.db.models import Exists, F, OuterRef, Q
+
+
+class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
+    def pending(self) -> Self:
+        """Rows that still have to reach Kafka."""
+        return self.filter(published_at=None, parked_at=None)
+
+    def sendable(self) -> Self:
+        """Pending rows that may be sent now: within a stream, number n+1 waits until n is recorded as published.
+
+        Chosen by state and never by "id greater than the last one sent": a transaction that took a lower id may
+        commit later.
+        """
+        unpublished_predecessor = OutboxEvent.objects.filter(
+            stream=OuterRef("stream"), sequence=OuterRef("sequence") - 1, published_at=None
+        )
+        return self.pending().filter(~Exists(unpublished_predecessor))
+
+    def followers_of(self, rows: Iterable["OutboxEvent"]) -> Self:
+        """Rows that became sendable when `rows` were recorded as published."""
+        streams = {row.stream for row in rows if row.stream is not None}
+        return self.sendable().filter(stream__in=streams)
+
+
+class OutboxEvent(models.Model):
+    """A message recorded in the transaction of the change it tells of; what is recorded is sent byte for byte."""
+
+    class Path(models.TextChoices):
+        FAST = "fast"
+        RELAY = "relay"
+
+    event_id = models.UUIDField(unique=True)
+    event_type = models.CharField(max_length=100)
+    topic = models.CharField(max_length=249)
+    partition = models.IntegerField(null=True, help_text="Null: by key.")
+    key = models.BinaryField(null=True)
+    value = models.BinaryField(null=True)
+    headers = models.BinaryField(help_text="See events.headers.")
+    stream = models.CharField(
+        max_length=100, null=True, help_text="Messages of one stream leave in the order of their sequence."
+    )
+    sequence = models.PositiveIntegerField(null=True)
+    created_at = models.DateTimeField()
+
+    published_at = models.DateTimeField(null=True)
+    published_path = models.CharField(max_length=5, choices=Path, null=True)
+    published_partition = models.IntegerField(null=True)
+    published_offset = models.BigIntegerField(null=True)
+
+    parked_at = models.DateTimeField(null=True, help_text="When it turned out that this row can never be sent.")
+    parked_reason = models.TextField(blank=True)
+
+    objects: ClassVar[OutboxQuerySet] = OutboxQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["stream", "sequence"], name="outbox_sequence_once_per_stream"),
+            models.CheckConstraint(
+                condition=Q(stream=None, sequence=None) | Q(stream__isnull=False, sequence__gte=1),
+                name="outbox_stream_with_sequence",
+            ),
+            models.CheckConstraint(
+                condition=Q(published_at=None) | Q(published_partition__gte=0, published_offset__gte=0),
+                name="outbox_published_with_position",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                F("topic"),
+                F("id"),
+                name="outbox_pending",
+                condition=Q(published_at=None, parked_at=None),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.event_id}"
+
+
+class DeadLetter(models.Model):
+    """A message of a topic that can never be handled, kept until somebody replays or dismisses it."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        REPLAYED = "replayed"
+        DISMISSED = "dismissed"
+
+    group = models.CharField(max_length=255)
+    topic = models.CharField(max_length=249)
+    partition = models.IntegerField()
+    offset = models.BigIntegerField()
+    timestamp = models.BigIntegerField(help_text="The record's own, milliseconds since 1970.")
+    value_hash = models.BinaryField(max_length=32, help_text="SHA-256 of the value; of nothing for a null value.")
+    key = models.BinaryField(null=True)
+    value = models.BinaryField(null=True)
+    headers = models.BinaryField(help_text="See events.headers.")
+    event_id = models.UUIDField(null=True, db_index=True, help_text="Where the message names one.")
+    error_class = models.CharField(max_length=255)
+    error_message = models.TextField()
+    stacktrace = models.TextField()
+    state = models.CharField(max_length=9, choices=State, default=State.OPEN)
+    created_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            # Offsets repeat when a topic is made anew, so that the position alone does not name a message.
+            models.UniqueConstraint(
+                fields=["group", "topic", "partition", "offset", "timestamp", "value_hash"],
+                name="dead_letter_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]@{self.offset}"

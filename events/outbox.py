@@ -1,0 +1,89 @@
+"""The transactional outbox: events are written with the change they tell of, and leave afterwards."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from events.headers import Header, pack
+from events.models import OutboxEvent
+
+
+def record(
+    *,
+    event_id: UUID,
+    event_type: str,
+    topic: str,
+    key: bytes | None,
+    value: bytes | None,
+    headers: Iterable[Header],
+    created_at: datetime,
+    partition: int | None = None,
+    stream: str | None = None,
+    sequence: int | None = None,
+) -> OutboxEvent:
+    """Record a message, to be sent once the surrounding transaction has committed.
+
+    `stream` and `sequence` (1, 2, 3 ...) go together: messages of one stream leave in this order.
+
+    Raises:
+        TransactionManagementError: outside a transaction, where the message could outlive a change that failed.
+    """
+    if not connection.in_atomic_block:
+        raise transaction.TransactionManagementError(
+            f"{event_type} must be recorded in the transaction of the change it tells of: "
+            "wrap both in transaction.atomic()."
+        )
+    return OutboxEvent.objects.create(
+        event_id=event_id,
+        event_type=event_type,
+        topic=topic,
+        partition=partition,
+        key=key,
+        value=value,
+        headers=pack(headers),
+        stream=stream,
+        sequence=sequence,
+        created_at=created_at,
+    )
+
+
+def mark_published(
+    *, rows: Sequence[OutboxEvent], positions: Sequence[tuple[int, int]], path: OutboxEvent.Path
+) -> None:
+    """Record where Kafka keeps `rows`; `positions` are their (partition, offset).
+
+    One UPDATE for the whole wave. Rows are locked in id order first, because two processes that mark the same rows
+    in different orders would deadlock. A row that is marked already keeps its first position.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH acknowledged AS (
+                SELECT * FROM unnest(%s::bigint[], %s::int[], %s::bigint[]) AS a (id, partition, "offset")
+            ), locked AS (
+                SELECT id FROM events_outboxevent
+                WHERE id IN (SELECT id FROM acknowledged) AND published_at IS NULL
+                ORDER BY id FOR UPDATE
+            )
+            UPDATE events_outboxevent AS row
+            SET published_at = clock_timestamp(), published_path = %s,
+                published_partition = acknowledged.partition, published_offset = acknowledged."offset"
+            FROM acknowledged JOIN locked USING (id)
+            WHERE row.id = acknowledged.id
+            """,
+            [
+                [row.id for row in rows],
+                [partition for partition, _ in positions],
+                [offset for _, offset in positions],
+                path,
+            ],
+        )
+
+
+def send_again(event_ids: Iterable[UUID]) -> int:
+    """Make published rows pending once more; their number. They leave under the same event id."""
+    return OutboxEvent.objects.filter(event_id__in=list(event_ids)).update(
+        published_at=None, published_path=None, published_partition=None, published_offset=None
+    )

@@ -1,0 +1,99 @@
+"""The relay: send what the fast path did not. Any number may run; they take turns."""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import Error, connection, reset_queries, transaction
+
+from events.delivery import Delivery, deliver
+from events.kafka import KafkaUnreachable, Producer
+from events.models import OutboxEvent
+from events.timestamps import now
+
+logger = logging.getLogger(__name__)
+
+# The number only has to differ from other advisory locks of this database.
+TURN_LOCK = 0x6F7574626F78
+# A relay that is frozen, or whose connection is lost, loses its turn after this time.
+TURN_TIMEOUT_MS = 8_000
+
+
+class Relay:
+    """Sends pending outbox rows, oldest first, topic by topic so that a topic that is missing holds up no other."""
+
+    def __init__(self, *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
+        """`stopping` tells when to end; `wait` pauses for seconds."""
+        self._stopping = stopping
+        self._wait = wait
+        self._producer: Producer | None = None
+
+    def run(self) -> None:
+        """Sweep until stopping, through outages of Kafka and of the database."""
+        in_outage = False
+        while not self._stopping():
+            reset_queries()  # With DEBUG on, Django keeps every statement.
+            try:
+                sent, outage = self.sweep(older_than=settings.OUTBOX_RELAY_GRACE)
+            except (KafkaUnreachable, Error) as error:
+                sent, outage = 0, error
+                connection.close()
+            if sent:
+                logger.info("Sent %d events", sent)
+            if outage and not in_outage:
+                logger.warning("Events wait: %s", str(outage).strip())
+            elif in_outage and not outage:
+                logger.info("Events flow again")
+            in_outage = outage is not None
+            self._wait(settings.OUTBOX_RELAY_INTERVAL.total_seconds())
+
+    def sweep(self, *, older_than: timedelta, wait_for_turn: bool = False) -> tuple[int, Exception | None]:
+        """Send every sendable row of that age; how many were sent, and the last outage that kept some.
+
+        Where another relay is at work it waits for its turn, or leaves the rest to that one.
+
+        Raises:
+            KafkaUnreachable: nothing can be sent.
+            django.db.Error: the database is away, or the turn was lost.
+        """
+        if self._producer is None:
+            self._producer = Producer()
+        sent, outage = 0, None
+        pending = OutboxEvent.objects.sendable().filter(created_at__lte=now() - older_than)
+        for topic in list(pending.order_by().values_list("topic", flat=True).distinct()):
+            while not self._stopping():
+                delivery = self._take_turn(topic, older_than)
+                if delivery is None and wait_for_turn:
+                    self._wait(0.1)
+                    continue
+                if delivery is None:
+                    return sent, outage
+                sent += len(delivery.published)
+                outage = delivery.error or outage
+                if delivery.error or not (delivery.published or delivery.parked):
+                    break
+        return sent, outage
+
+    def _take_turn(self, topic: str, older_than: timedelta) -> Delivery | None:
+        """Send one wave; None where another relay has the turn. Followers are sendable in the next wave."""
+        assert self._producer is not None
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [TURN_LOCK])
+            if not cursor.fetchone()[0]:
+                return None
+            cursor.execute(
+                "SELECT set_config('idle_in_transaction_session_timeout', %s, true),"
+                " set_config('statement_timeout', %s, true)",
+                [str(TURN_TIMEOUT_MS)] * 2,
+            )
+            rows = OutboxEvent.objects.sendable().filter(topic=topic, created_at__lte=now() - older_than)
+            return deliver(
+                list(rows.order_by("pk")[: settings.OUTBOX_BATCH_SIZE]),
+                producer=self._producer,
+                path=OutboxEvent.Path.RELAY,
+            )
+
+    def close(self) -> None:
+        if self._producer is not None:
+            self._producer.close()

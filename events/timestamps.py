@@ -1,0 +1,24 @@
+"""One precision and one spelling for every time the outside world sees: UTC, milliseconds, `Z`."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from rest_framework import serializers
+
+
+def now() -> datetime:
+    """The current UTC time, cut to the milliseconds that are published, so that what is stored equals what is sent."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def rfc3339(moment: datetime) -> str:
+    """For example `2025-01-30T10:15:30.123Z` (RFC 3339)."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TimestampField(serializers.DateTimeField):
+    """A serializer field that answers RFC 3339 with milliseconds."""
+
+    def to_representation(self, value: Any) -> str:
+        return rfc3339(value)
