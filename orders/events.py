@@ -1,0 +1,133 @@
+"""The vocabulary of orders: what an order event says, on the wire and in code.
+
+Its consumers import this module and nothing else of orders.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Final, Literal, get_args
+from uuid import UUID
+
+import msgspec
+
+from events.dead_letters import Poison
+from events.timestamps import rfc3339
+
+ORDER_CREATED: Final = "ORDER_CREATED"
+ORDER_PAID: Final = "ORDER_PAID"
+ORDER_CANCELLED: Final = "ORDER_CANCELLED"
+OrderEventType = Literal["ORDER_CREATED", "ORDER_PAID", "ORDER_CANCELLED"]
+ORDER_EVENT_TYPES: tuple[OrderEventType, ...] = get_args(OrderEventType)
+
+BigInt = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""An id as the database can hold it."""
+
+AMOUNT_DIGITS = 26
+"""Whole digits of an amount: with 2 decimals what decimal's default precision holds. The largest order has 18."""
+TIMESTAMP_DIGITS = 12
+"""Whole digits of epoch seconds; the year 9999 has 12. `1e999999999` must not become an int."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+JSON_TEXT_AMOUNT = re.compile(rb'"-?[0-9]+(\.[0-9]+)?"')
+
+
+class OrderEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A change of an order that was committed."""
+
+    event_id: UUID
+    event_type: OrderEventType
+    timestamp: datetime
+    order_id: BigInt
+    user_id: BigInt
+    total_amount: Decimal
+
+
+class _WireEvent(msgspec.Struct, rename="camel"):
+    """The JSON object of an OrderEvent; what has more than one spelling is left raw."""
+
+    event_id: UUID
+    event_type: OrderEventType
+    timestamp: msgspec.Raw
+    order_id: BigInt
+    user_id: BigInt
+    total_amount: msgspec.Raw
+
+
+_encoder = msgspec.json.Encoder()
+_wire_decoder = msgspec.json.Decoder(_WireEvent)
+_timestamp_decoder = msgspec.json.Decoder(datetime)
+
+
+def encode(event: OrderEvent) -> bytes:
+    """UTF-8 JSON with the amount as a number of two decimals and the time in milliseconds."""
+    return _encoder.encode(
+        _WireEvent(
+            event_id=event.event_id,
+            event_type=event.event_type,
+            timestamp=msgspec.Raw(f'"{rfc3339(event.timestamp)}"'.encode()),
+            order_id=event.order_id,
+            user_id=event.user_id,
+            total_amount=msgspec.Raw(f"{event.total_amount:.2f}".encode()),
+        )
+    )
+
+
+def decode(value: bytes | None) -> OrderEvent:
+    """Read any producer's order event; fields it does not know are ignored.
+
+    The timestamp may be RFC 3339 with any offset or epoch seconds as a number (how Spring writes an `Instant`); the
+    amount a number in any spelling or a string of digits.
+
+    Raises:
+        Poison: what is wrong with it.
+    """
+    if value is None:
+        raise Poison("The value is null")
+    try:
+        # Decoded as text, because bytes that are not UTF-8 are skipped unread inside unknown fields.
+        wire = _wire_decoder.decode(value.decode())
+    except UnicodeDecodeError as error:
+        raise Poison(f"Not UTF-8: {error}") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Poison(f"Not an order event: {error}") from error
+    return OrderEvent(
+        event_id=wire.event_id,
+        event_type=wire.event_type,
+        timestamp=_timestamp(bytes(wire.timestamp)),
+        order_id=wire.order_id,
+        user_id=wire.user_id,
+        total_amount=_amount(bytes(wire.total_amount)),
+    )
+
+
+def _timestamp(raw: bytes) -> datetime:
+    try:
+        if raw.startswith(b'"'):
+            moment = _timestamp_decoder.decode(raw)
+            if moment.tzinfo is None:
+                raise Poison(f"timestamp has no offset: {raw.decode()}")
+            return moment.astimezone(UTC)
+        seconds = Decimal(raw.decode())
+        if seconds.adjusted() >= TIMESTAMP_DIGITS:
+            raise Poison(f"timestamp is beyond the year 9999: {raw[:80].decode()}")
+        return EPOCH + timedelta(microseconds=int(seconds * 1_000_000))
+    except (msgspec.DecodeError, InvalidOperation, OverflowError) as error:
+        raise Poison(f"timestamp is neither RFC 3339 nor epoch seconds: {raw[:80].decode()}") from error
+
+
+def _amount(raw: bytes) -> Decimal:
+    if raw.startswith(b'"') and not JSON_TEXT_AMOUNT.fullmatch(raw):
+        raise Poison(f"totalAmount is no number: {raw[:80].decode()}")
+    try:
+        amount = Decimal(raw.decode().strip('"'))
+    except InvalidOperation as error:
+        raise Poison(f"totalAmount is no number: {raw[:80].decode()}") from error
+    if not amount:
+        return Decimal("0.00")
+    if amount.adjusted() >= AMOUNT_DIGITS:
+        raise Poison(f"totalAmount has more than {AMOUNT_DIGITS} whole digits: {raw[:80].decode()}")
+    cents = amount.quantize(Decimal("0.01"))
+    if cents != amount:
+        raise Poison(f"totalAmount has more than 2 decimals: {raw[:80].decode()}")
+    return cents

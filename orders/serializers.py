@@ -1,0 +1,42 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from events.timestamps import TimestampField
+from orders.fields import JSONDecimalField, JSONIntegerField
+from orders.models import Order, OrderItem
+from orders.services import Line
+
+
+class NewItemSerializer(serializers.Serializer[Line]):
+    productId = JSONIntegerField(source="product_id", min_value=1, max_value=2**63 - 1)
+    quantity = JSONIntegerField(min_value=1, max_value=1_000_000)
+    price = JSONDecimalField(min_value=0, max_digits=12, decimal_places=2)
+
+
+class NewOrderSerializer(serializers.Serializer[Any]):
+    """The body of `POST /api/orders`. Whatever else it holds is ignored."""
+
+    items = NewItemSerializer(many=True, allow_empty=False, max_length=100)  # type: ignore[call-arg]
+
+    def lines(self) -> list[Line]:
+        return [Line(**item) for item in self.validated_data["items"]]
+
+
+class OrderItemSerializer(serializers.ModelSerializer[OrderItem]):
+    productId = serializers.IntegerField(source="product_id")
+
+    class Meta:
+        model = OrderItem
+        fields = ("id", "productId", "quantity", "price")
+
+
+class OrderSerializer(serializers.ModelSerializer[Order]):
+    userId = serializers.IntegerField(source="user_id")
+    totalAmount = serializers.DecimalField(source="total_amount", max_digits=20, decimal_places=2)
+    createdAt = TimestampField(source="created_at")
+    items = OrderItemSerializer(many=True)
+
+    class Meta:
+        model = Order
+        fields = ("id", "userId", "totalAmount", "status", "createdAt", "items")

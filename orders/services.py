@@ -1,0 +1,108 @@
+"""What can be done with orders. Each change and its event are one transaction, or neither."""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db import transaction
+
+from events import outbox
+from events.headers import cloud_event_headers
+from events.models import OutboxEvent
+from events.timestamps import now
+from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEvent, OrderEventType, encode
+from orders.models import Order, OrderItem
+
+
+class Line(NamedTuple):
+    """One line of an order to be placed; `price` is that of one piece."""
+
+    product_id: int
+    quantity: int
+    price: Decimal
+
+
+class Change(NamedTuple):
+    """A changed order and the recorded event that tells of it, to be published once the transaction has committed."""
+
+    order: Order
+    event: OutboxEvent
+
+
+@transaction.atomic
+def place_order(*, user_id: int, lines: Sequence[Line]) -> Change:
+    order = Order(
+        user_id=user_id,
+        total_amount=sum((line.price * line.quantity for line in lines), Decimal("0.00")),
+        last_sequence=1,
+    )
+    order.save(force_insert=True)
+    OrderItem.objects.bulk_create(OrderItem(order=order, **line._asdict()) for line in lines)
+    return Change(order, _record_event(order, ORDER_CREATED, order.last_sequence))
+
+
+def pay_order(*, order_id: int, user_id: int | None = None) -> Change:
+    """Raises Order.DoesNotExist, also where it is not `user_id`'s; InvalidTransition."""
+    return _change_order(Order.pay, ORDER_PAID, order_id=order_id, user_id=user_id)
+
+
+def cancel_order(*, order_id: int, user_id: int | None = None) -> Change:
+    """Raises Order.DoesNotExist, also where it is not `user_id`'s; InvalidTransition."""
+    return _change_order(Order.cancel, ORDER_CANCELLED, order_id=order_id, user_id=user_id)
+
+
+@transaction.atomic
+def _change_order(
+    transition: Callable[[Order], None], event_type: OrderEventType, *, order_id: int, user_id: int | None
+) -> Change:
+    mine = {} if user_id is None else {"user_id": user_id}
+    order = Order.objects.select_for_update().get(pk=order_id, **mine)
+    transition(order)
+    order.save(update_fields=["status", "last_sequence"])
+    return Change(order, _record_event(order, event_type, order.last_sequence))
+
+
+@transaction.atomic
+def record_lost_event(*, order_id: int, sequence: int) -> OutboxEvent:
+    """Record the event of an earlier change once more, under its own id, after its outbox row got lost."""
+    order = Order.objects.select_for_update().get(pk=order_id)
+    return _record_event(order, _history(order)[sequence - 1], sequence)
+
+
+def _history(order: Order) -> list[OrderEventType]:
+    """The events of an order from its first to its last, which its status and their number tell."""
+    if order.status == Order.Status.CANCELLED:
+        paid_before = order.last_sequence == 3
+        return [ORDER_CREATED, ORDER_PAID, ORDER_CANCELLED] if paid_before else [ORDER_CREATED, ORDER_CANCELLED]
+    return [ORDER_CREATED, ORDER_PAID]
+
+
+def _record_event(order: Order, event_type: OrderEventType, sequence: int) -> OutboxEvent:
+    timestamp = order.created_at if event_type == ORDER_CREATED else now()
+    event = OrderEvent(
+        event_id=order.event_id(sequence),
+        event_type=event_type,
+        timestamp=timestamp,
+        order_id=order.pk,
+        user_id=order.user_id,
+        total_amount=order.total_amount,
+    )
+    return outbox.record(
+        event_id=event.event_id,
+        event_type=event_type,
+        topic=settings.ORDER_EVENTS_TOPIC,
+        key=str(order.pk).encode(),
+        value=encode(event),
+        headers=cloud_event_headers(
+            event_id=event.event_id,
+            event_type=event_type,
+            source="/orders",
+            time=timestamp,
+            subject=str(order.pk),
+            sequence=sequence,
+        ),
+        stream=order.stream,
+        sequence=sequence,
+        created_at=timestamp,
+    )
