@@ -1,0 +1,60 @@
+"""What can be done with notifications."""
+
+from typing import NamedTuple
+from uuid import uuid4
+
+import msgspec
+from django.conf import settings
+from django.db import transaction
+
+from events import outbox
+from events.headers import cloud_event_headers
+from events.models import OutboxEvent
+from events.timestamps import now, rfc3339
+from notifications.models import Notification
+
+NOTIFICATION_READ = "NOTIFICATION_READ"
+
+
+class Reading(NamedTuple):
+    """A notification that was read; `event` tells of it, and is None where it had been read before."""
+
+    notification: Notification
+    event: OutboxEvent | None
+
+
+@transaction.atomic
+def read_notification(*, notification_id: int, user_id: int) -> Reading:
+    """Raises Notification.DoesNotExist, also where it is not `user_id`'s."""
+    notification = Notification.objects.select_for_update().get(pk=notification_id, user_id=user_id)
+    if notification.read_at is not None:
+        return Reading(notification, None)
+    notification.read_at = now()
+    notification.save(update_fields=["read_at"])
+    event_id = uuid4()
+    return Reading(
+        notification,
+        outbox.record(
+            event_id=event_id,
+            event_type=NOTIFICATION_READ,
+            topic=settings.NOTIFICATION_EVENTS_TOPIC,
+            key=str(notification.pk).encode(),
+            value=msgspec.json.encode(
+                {
+                    "eventId": event_id,
+                    "eventType": NOTIFICATION_READ,
+                    "timestamp": rfc3339(notification.read_at),
+                    "notificationId": notification.pk,
+                    "userId": notification.user_id,
+                }
+            ),
+            headers=cloud_event_headers(
+                event_id=event_id,
+                event_type=NOTIFICATION_READ,
+                source="/notifications",
+                time=notification.read_at,
+                subject=str(notification.pk),
+            ),
+            created_at=notification.read_at,
+        ),
+    )

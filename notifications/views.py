@@ -1,0 +1,40 @@
+from functools import partial
+from typing import cast
+
+from django.db import transaction
+from django.db.models import QuerySet
+from rest_framework import mixins, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from events.publisher import publish
+from notifications.models import Notification
+from notifications.serializers import NotificationSerializer
+from notifications.services import read_notification
+
+
+class NotificationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Notification]):
+    """The caller's own notifications."""
+
+    serializer_class = NotificationSerializer
+
+    @property
+    def user_id(self) -> int:
+        """The caller's; permissions let nobody in without one."""
+        return cast(int, self.request.user.pk)
+
+    def get_queryset(self) -> QuerySet[Notification]:
+        return Notification.objects.filter(user_id=self.user_id).order_by("-id")
+
+    @action(detail=True, methods=["post"])
+    def read(self, request: Request, pk: int) -> Response:
+        try:
+            with transaction.atomic():
+                reading = read_notification(notification_id=pk, user_id=self.user_id)
+                if reading.event is not None:
+                    transaction.on_commit(partial(publish, [reading.event]), robust=True)
+        except Notification.DoesNotExist as error:
+            raise NotFound from error
+        return Response(self.get_serializer(reading.notification).data)
