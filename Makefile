@@ -1,0 +1,33 @@
+PYTHON ?= python3
+PORT ?= 8080
+BIN := .venv/bin
+
+.PHONY: run test lint kafka test-kafka
+export PORT
+
+run: .venv/installed
+	@exec $(BIN)/python -m commerce.run
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+test-kafka: .venv/installed
+	$(BIN)/python -m pytest --broker=apache -m kafka
+
+kafka:
+	@exec deploy/kafka/start
+
+lint: export DJANGO_DEBUG = true
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+.venv/installed: requirements.txt requirements-dev.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	@echo "== Creating .venv and installing the requirements (a minute, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

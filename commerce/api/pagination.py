@@ -1,0 +1,48 @@
+"""Pages by cursor: the body stays a plain array, the next page is in the `Link` header (RFC 8288)."""
+
+from typing import Any
+
+from django.core import signing
+from rest_framework.exceptions import ValidationError
+from rest_framework.pagination import BasePagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
+from rest_framework.views import APIView
+
+
+class LinkHeaderPagination(BasePagination):
+    """Newest (highest id) first, however many rows come in meanwhile. The cursor is the signed id of the last row."""
+
+    default_limit = 50
+    largest_limit = 200
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> list[Any]:
+        limit = self._limit(request.query_params.get("limit"))
+        cursor = request.query_params.get("cursor")
+        if cursor is not None:
+            queryset = queryset.filter(pk__lt=self._last_id(cursor))
+        rows = list(queryset[: limit + 1])
+        self._next_url = None
+        if len(rows) > limit:
+            rows.pop()
+            next_cursor = signing.dumps(rows[-1].pk, salt=__name__)
+            self._next_url = replace_query_param(request.build_absolute_uri(), "cursor", next_cursor)
+        return rows
+
+    def get_paginated_response(self, data: Any) -> Response:
+        return Response(data, headers={"Link": f'<{self._next_url}>; rel="next"'} if self._next_url else {})
+
+    def _limit(self, text: str | None) -> int:
+        if text is None:
+            return self.default_limit
+        if not (text.isascii() and text.isdigit()) or not text.strip("0"):
+            raise ValidationError({"limit": f"Must be a number from 1 to {self.largest_limit}."})
+        # Compared by length first: int() refuses thousands of digits.
+        return self.largest_limit if len(text.lstrip("0")) > 3 else min(int(text), self.largest_limit)
+
+    def _last_id(self, cursor: str) -> int:
+        try:
+            return signing.loads(cursor, salt=__name__)
+        except signing.BadSignature as error:
+            raise ValidationError({"cursor": "Must be one from a Link header."}) from error

@@ -1,0 +1,95 @@
+"""Errors as RFC 9457 problem details."""
+
+import logging
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.http import Http404, HttpRequest, HttpResponse
+from rest_framework.exceptions import APIException, ErrorDetail, NotFound, ValidationError
+from rest_framework.exceptions import PermissionDenied as APIPermissionDenied
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from commerce.api.json import BodyTooLarge, JSONRenderer
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+
+
+def problem_response(error: Exception, context: dict[str, Any]) -> Response:
+    """The answer to any exception of an API view; an unexpected one is logged and answered with 500."""
+    set_rollback()
+    if isinstance(error, Http404):
+        error = NotFound()
+    elif isinstance(error, PermissionDenied):
+        error = APIPermissionDenied()
+    elif isinstance(error, RequestDataTooBig):
+        error = BodyTooLarge()
+    if not isinstance(error, APIException):
+        logger.error("Unexpected error", exc_info=error)
+        return Response(problem(500, "The server failed. Nothing was changed."), 500, content_type=CONTENT_TYPE)
+    headers = {}
+    if challenge := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait) + 1)
+    if isinstance(error, ValidationError):
+        body = problem(400, "The request is not valid.", errors=list(_pointed(error.detail)))
+    else:
+        body = problem(error.status_code, _text(error.detail))
+    return Response(body, error.status_code, headers=headers, content_type=CONTENT_TYPE)
+
+
+def problem(status: int, detail: str, **extensions: Any) -> dict[str, Any]:
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **extensions,
+    }
+
+
+def _text(detail: Any) -> str:
+    """simplejwt hands a dict whose `detail` says it."""
+    if isinstance(detail, dict):
+        detail = detail.get("detail", detail)
+    return " ".join(map(str, detail)) if isinstance(detail, list) else str(detail)
+
+
+def _pointed(detail: Any, pointer: str = "") -> Iterator[dict[str, str]]:
+    """Flatten DRF's nested errors, each with the JSON pointer (RFC 6901) of what it is about."""
+    if isinstance(detail, dict):
+        for key, nested in detail.items():
+            step = "" if key == "non_field_errors" else "/" + str(key).replace("~", "~0").replace("/", "~1")
+            yield from _pointed(nested, pointer + step)
+    elif isinstance(detail, list):
+        for index, nested in enumerate(detail):
+            # A list of messages is about this place; a list of dicts is about the places below it.
+            yield from _pointed(nested, pointer if isinstance(nested, ErrorDetail) else f"{pointer}/{index}")
+    else:
+        yield {"pointer": pointer, "detail": str(detail)}
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _outside_views(400, "The request is not valid.")
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _outside_views(403, "This is not allowed.")
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _outside_views(404, f"Nothing is at {request.path}.")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return _outside_views(500, "The server failed.")
+
+
+def _outside_views(status: int, detail: str) -> HttpResponse:
+    """Django's own error pages, which no exception handler of a view sees."""
+    return HttpResponse(JSONRenderer().render(problem(status, detail)), status=status, content_type=CONTENT_TYPE)

@@ -1,0 +1,99 @@
+"""Find order changes and events that got lost between two systems, and send them again."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Exists, OuterRef, Q
+
+from events import outbox
+from events.kafka import Offsets, Viewer
+from events.models import DeadLetter, OutboxEvent
+from notifications.models import Notification
+from orders.models import Order
+from orders.services import record_lost_event
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """What got lost. What is merely not read yet is lag, and not here."""
+
+    changes: list[tuple[int, int]]
+    """(order id, sequence) of changes without an outbox row."""
+    events: list[UUID]
+    """Ids of published events that the group will never read, with neither notification nor dead letter."""
+
+    def __len__(self) -> int:
+        return len(self.changes) + len(self.events)
+
+
+def find_missing(*, group: str) -> Missing:
+    """Raises KafkaUnreachable."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        (started_at,) = cursor.fetchone()
+    viewer = Viewer(group=group)
+    try:
+        # Before the database is asked: whatever is committed below these offsets has been saved by then.
+        offsets = viewer.offsets(settings.ORDER_EVENTS_TOPIC)
+    finally:
+        viewer.close()
+    return Missing(changes=_changes_without_row(), events=_events_never_handled(offsets, started_at))
+
+
+def repair(missing: Missing) -> int:
+    """Make everything missing pending again under its own event id, for the relay to send; how much that was."""
+    with transaction.atomic():
+        for order_id, sequence in missing.changes:
+            record_lost_event(order_id=order_id, sequence=sequence)
+        return len(missing.changes) + outbox.send_again(missing.events)
+
+
+def _changes_without_row() -> list[tuple[int, int]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT placed.id, change.sequence
+            FROM orders_order AS placed, generate_series(1, placed.last_sequence) AS change (sequence)
+            WHERE NOT EXISTS (
+                SELECT FROM events_outboxevent AS event
+                WHERE event.stream = 'order-' || placed.id AND event.sequence = change.sequence
+            )
+            """
+        )
+        changes = [(order_id, sequence) for order_id, sequence in cursor.fetchall()]
+    orders = Order.objects.in_bulk({order_id for order_id, _ in changes})
+    ids = {change: orders[change[0]].event_id(change[1]) for change in changes}
+    handled = set(Notification.objects.filter(event_id__in=ids.values()).values_list("event_id", flat=True))
+    return [change for change, event_id in ids.items() if event_id not in handled]
+
+
+def _events_never_handled(offsets: dict[int, Offsets], started_at: object) -> list[UUID]:
+    letters = DeadLetter.objects.filter(
+        Q(event_id=OuterRef("event_id"))
+        | Q(
+            topic=OuterRef("topic"),
+            partition=OuterRef("published_partition"),
+            offset=OuterRef("published_offset"),
+        )
+    )
+    return list(
+        OutboxEvent.objects.filter(topic=settings.ORDER_EVENTS_TOPIC, published_at__lt=started_at)
+        .exclude(_still_to_be_read(offsets))
+        .exclude(Exists(Notification.objects.filter(event_id=OuterRef("event_id"))))
+        .exclude(Exists(letters))
+        .values_list("event_id", flat=True)
+    )
+
+
+def _still_to_be_read(offsets: dict[int, Offsets]) -> Q:
+    """Positions between the group's offset and the topic's end.
+
+    A position beyond the end was acknowledged by a topic that has been made anew since.
+    """
+    lag = Q(pk__in=[])
+    for partition, known in offsets.items():
+        next_read = max(known.committed or 0, known.beginning)
+        lag |= Q(published_partition=partition, published_offset__gte=next_read, published_offset__lt=known.end)
+    return lag

@@ -1,0 +1,243 @@
+"""`make run`: the whole system on this machine, with servers of its own where the environment names none."""
+
+import fcntl
+import io
+import json
+import multiprocessing
+import os
+import secrets
+import shlex
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import django
+from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.db import Error, connection
+
+from commerce.embedded_postgres import EmbeddedPostgres, data_home
+from commerce.supervisor import Supervisor
+from events.embedded_kafka import SETTINGS as EMBEDDED_KAFKA_SETTINGS
+from events.embedded_kafka import EmbeddedKafka
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+VAR = CHECKOUT / "var"
+RUN_ENV = VAR / "run.env"
+HOST = "127.0.0.1"
+FIRST_ORDER_TIMEOUT = 60
+"""Seconds until the first order must have become a notification."""
+RECONCILE_INTERVAL = 60
+"""Seconds. The embedded broker forgets what it cannot hold, so that a run looks for lost events."""
+
+
+class CannotRun(Exception):
+    """Said in one line, and the run ends."""
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, _exit_in_order)
+    # Not forked: librdkafka's threads and sockets must not leak into honcho's helpers.
+    multiprocessing.set_start_method("spawn")
+    try:
+        with ExitStack() as cleanup:
+            return _run(cleanup)
+    except CannotRun as error:
+        print(f"Cannot run: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def _exit_in_order(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _run(cleanup: ExitStack) -> int:
+    port = _free_port()
+    VAR.mkdir(exist_ok=True)
+    cleanup.enter_context(_only_run_of_this_checkout())
+    environment = _environment(cleanup, port)
+    os.environ.update(environment)
+    cleanup.enter_context(_run_env(environment))
+    _prepare_database_and_topics()
+
+    supervisor = Supervisor()
+    python = shlex.quote(sys.executable)
+    for name, command in {
+        "web": f"{python} -m gunicorn commerce.wsgi --config deploy/gunicorn.conf.py --bind {HOST}:{port}",
+        "consumer": f"{python} manage.py consume_order_events",
+        "relay": f"{python} manage.py relay_outbox",
+    }.items():
+        supervisor.add_process(name, command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, cwd=str(CHECKOUT))
+    threading.Thread(target=_watch, args=(supervisor, f"http://{HOST}:{port}"), daemon=True).start()
+    supervisor.loop()
+    return 0 if supervisor.stopped_by_signal else 1
+
+
+# --- Before anything runs ----------------------------------------------------------------------
+
+
+def _free_port() -> int:
+    port = int(os.environ.get("PORT") or 8080)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise CannotRun(f"port {port} is taken. Choose another one: make run PORT=8081") from error
+    return port
+
+
+@contextmanager
+def _only_run_of_this_checkout() -> Iterator[None]:
+    with (VAR / "run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CannotRun("it is running already in this folder. Stop it first.") from error
+        yield
+
+
+def _environment(cleanup: ExitStack, port: int) -> dict[str, str]:
+    """What the processes need beyond the environment we were given; starts the servers it does not name."""
+    given = os.environ
+    made = {"DJANGO_SETTINGS_MODULE": "commerce.settings", "PORT": str(port)}
+    if "DJANGO_DEBUG" not in given:
+        made["DJANGO_DEBUG"] = "true"
+    for key in ("DJANGO_SECRET_KEY", "JWT_SIGNING_KEY", "METRICS_TOKEN"):
+        if key not in given:
+            made[key] = secrets.token_urlsafe(48)
+    if "DATABASE_URL" not in given:
+        _say("Starting the embedded PostgreSQL")
+        postgres = EmbeddedPostgres(data_home(CHECKOUT))
+        cleanup.callback(postgres.stop)
+        postgres.start()
+        made["DATABASE_URL"] = postgres.url
+    if "KAFKA_BOOTSTRAP_SERVERS" not in given:
+        _say("Starting the embedded Kafka broker")
+        kafka = EmbeddedKafka()
+        cleanup.callback(kafka.stop)
+        made |= EMBEDDED_KAFKA_SETTINGS
+        made["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
+        _create_topics_of(kafka, int(given.get("KAFKA_TOPIC_PARTITIONS") or 3))
+    return made
+
+
+def _create_topics_of(kafka: EmbeddedKafka, partitions: int) -> None:
+    for topic in ("order-events", "order-events-dlt", "notification-events"):
+        kafka.create_topic(topic, partitions=partitions)
+
+
+@contextmanager
+def _run_env(environment: dict[str, str]) -> Iterator[None]:
+    """Tells manage.py in other terminals of this run, as long as it lasts."""
+    RUN_ENV.touch(mode=0o600)
+    RUN_ENV.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+    try:
+        yield
+    finally:
+        RUN_ENV.unlink(missing_ok=True)
+
+
+def _prepare_database_and_topics() -> None:
+    _say("Migrating the database, creating topics and demo accounts")
+    django.setup()
+    try:
+        call_command("migrate", verbosity=0)
+        call_command("create_topics", stdout=io.StringIO())
+        if settings.DEBUG:
+            call_command("create_demo_accounts")
+        # What was on its way when the last run ended is not on a broker that starts empty.
+        _repair_lost_events()
+    except (CommandError, Error) as error:
+        raise CannotRun(str(error).strip()) from error
+    finally:
+        connection.close()
+
+
+def _repair_lost_events() -> None:
+    report = io.StringIO()
+    call_command("reconcile_events", repair=True, stdout=report)
+    if not report.getvalue().startswith("missing 0,"):
+        _say(f"Lost events are sent again: {report.getvalue().strip()}")
+
+
+# --- While everything runs ---------------------------------------------------------------------
+
+
+def _watch(supervisor: Supervisor, site: str) -> None:
+    """Show that the whole way works, then look for lost events from time to time."""
+    try:
+        _place_first_order(site)
+    except (OSError, TimeoutError) as error:
+        supervisor.fail(f"The first order did not become a notification: {error}")
+        return
+    print(f"READY {site}", flush=True)
+    while True:
+        time.sleep(RECONCILE_INTERVAL)
+        try:
+            _repair_lost_events()
+        except (CommandError, Error) as error:
+            _say(f"Could not look for lost events: {str(error).strip()}")
+        finally:
+            connection.close()
+
+
+def _place_first_order(site: str) -> None:
+    """Raises OSError where the API refuses, TimeoutError where nothing comes of the order."""
+    _wait_until(lambda: _answers(f"{site}/health/ready"), "the web server does not answer")
+    if not settings.DEBUG:
+        return
+    _say("Placing an order")
+    login = _call(f"{site}/api/auth/token", {"username": "demo", "password": "demo-password"})
+    token = json.loads(login)["access"]
+    body = _call(f"{site}/api/orders", {"items": [{"productId": 1, "quantity": 2, "price": 100.00}]}, token)
+    print(body, flush=True)
+    order_id = json.loads(body)["id"]
+
+    def notification() -> str | None:
+        newest = json.loads(_call(f"{site}/api/notifications", token=token))
+        return next((json.dumps(one, ensure_ascii=False) for one in newest if one["orderId"] == order_id), None)
+
+    print(_wait_until(notification, f"order {order_id} has no notification"), flush=True)
+
+
+def _call(url: str, body: Any = None, token: str | None = None) -> str:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=10) as response:
+        return response.read().decode()
+
+
+def _answers(url: str) -> bool:
+    try:
+        _call(url)
+    except OSError:
+        return False
+    return True
+
+
+def _wait_until(condition: Callable[[], Any], otherwise: str) -> Any:
+    deadline = time.monotonic() + FIRST_ORDER_TIMEOUT
+    while time.monotonic() < deadline:
+        if result := condition():
+            return result
+        time.sleep(0.1)
+    raise TimeoutError(f"{otherwise} after {FIRST_ORDER_TIMEOUT} s")
+
+
+def _say(what: str) -> None:
+    print(f"== {what}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""All settings, read from the environment. `.env.example` documents each variable."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+env = environ.Env()
+BASE_DIR = Path(__file__).resolve().parent.parent
+DEBUG = env.bool("DJANGO_DEBUG", default=False)
+
+# --- What must be given ------------------------------------------------------------------------
+
+_problems: list[str] = []
+
+
+def _required(name: str, *, in_development: str, min_length: int = 1) -> str:
+    """The variable's value. Outside development, a missing or short one is noted as a problem."""
+    value = env.str(name, default=in_development if DEBUG else "")
+    if not value:
+        _problems.append(f"{name} is not set")
+    elif len(value) < min_length:
+        _problems.append(f"{name} is shorter than {min_length} characters")
+    return value
+
+
+SECRET_KEY = _required(
+    "DJANGO_SECRET_KEY",
+    in_development="development-only-secret-key-never-used-outside-debug-mode",
+    min_length=50,
+)
+JWT_SIGNING_KEY = _required("JWT_SIGNING_KEY", in_development="development-only-signing-key-of-tokens", min_length=32)
+DATABASE_URL = _required("DATABASE_URL", in_development="postgresql://postgres@127.0.0.1:5432/commerce")
+KAFKA_BOOTSTRAP_SERVERS = _required("KAFKA_BOOTSTRAP_SERVERS", in_development="127.0.0.1:9092").split(",")
+ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+if "*" in ALLOWED_HOSTS and not DEBUG:
+    _problems.append("DJANGO_ALLOWED_HOSTS is *: name the hosts this site answers for")
+if _problems:
+    raise ImproperlyConfigured(
+        f"Cannot start: {'; '.join(_problems)}. "
+        "Set them in the environment (see .env.example), or DJANGO_DEBUG=true for development."
+    )
+
+# --- Django ------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "rest_framework_simplejwt.token_blacklist",
+    "events",
+    "orders",
+    "notifications",
+    "commerce",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "commerce.tracing.TraceContextMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "commerce.urls"
+WSGI_APPLICATION = "commerce.wsgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+LANGUAGE_CODE = "en"
+USE_TZ = True
+TIME_ZONE = "UTC"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "var" / "static"
+WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_AUTOREFRESH = DEBUG
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+
+# --- PostgreSQL --------------------------------------------------------------------------------
+
+DATABASES = {"default": env.db_url_config(DATABASE_URL)}
+if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
+    raise ImproperlyConfigured(f"DATABASE_URL must be postgresql://..., not {DATABASE_URL}")
+DATABASES["default"]["CONN_MAX_AGE"] = 600
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+# A server that is gone, or a query that never ends, must become an error somebody can retry.
+DATABASES["default"].setdefault("OPTIONS", {}).update(
+    connect_timeout=5,
+    keepalives_idle=10,
+    keepalives_interval=5,
+    keepalives_count=3,
+    options="-c statement_timeout=30s",
+)
+
+# --- REST API ----------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework_simplejwt.authentication.JWTAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["commerce.api.json.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["commerce.api.json.JSONRenderer"],
+    "DEFAULT_PAGINATION_CLASS": "commerce.api.pagination.LinkHeaderPagination",
+    "EXCEPTION_HANDLER": "commerce.api.problems.problem_response",
+    "COERCE_DECIMAL_TO_STRING": False,
+    "URL_FORMAT_OVERRIDE": None,
+}
+SIMPLE_JWT = {
+    "SIGNING_KEY": JWT_SIGNING_KEY,
+    "ALGORITHM": "HS256",
+    "ISSUER": "commerce",
+    "AUDIENCE": "commerce",
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
+    "ROTATE_REFRESH_TOKENS": True,
+    "BLACKLIST_AFTER_ROTATION": True,
+}
+
+# --- Kafka -------------------------------------------------------------------------------------
+
+# Broker version such as "2.3", or nothing to ask the broker.
+_api_version = env.str("KAFKA_API_VERSION", default="")
+KAFKA_API_VERSION = tuple(int(part) for part in _api_version.split(".")) if _api_version else None
+KAFKA_TOPIC_PARTITIONS = env.int("KAFKA_TOPIC_PARTITIONS", default=3)
+KAFKA_TOPIC_REPLICATION = env.int("KAFKA_TOPIC_REPLICATION", default=1)
+KAFKA_SESSION_TIMEOUT_MS = env.int("KAFKA_SESSION_TIMEOUT_MS", default=45_000)
+KAFKA_MAX_POLL_INTERVAL_MS = env.int("KAFKA_MAX_POLL_INTERVAL_MS", default=300_000)
+KAFKA_ASSIGNMENT_DELAY_MS = env.int("KAFKA_ASSIGNMENT_DELAY_MS", default=0)
+KAFKA_SECURITY_PROTOCOL = env.str("KAFKA_SECURITY_PROTOCOL", default="PLAINTEXT")
+KAFKA_SASL_MECHANISM = env.str("KAFKA_SASL_MECHANISM", default="") or None
+KAFKA_SASL_USERNAME = env.str("KAFKA_SASL_USERNAME", default="") or None
+KAFKA_SASL_PASSWORD = env.str("KAFKA_SASL_PASSWORD", default="") or None
+KAFKA_SSL_CAFILE = env.str("KAFKA_SSL_CAFILE", default="") or None
+
+ORDER_EVENTS_TOPIC = "order-events"
+NOTIFICATION_EVENTS_TOPIC = "notification-events"
+NOTIFICATION_CONSUMER_GROUP = "notification-consumer-group"
+
+# --- Outbox ------------------------------------------------------------------------------------
+
+# Dotted path of the publisher that on_commit hooks hand committed events to.
+EVENT_PUBLISHER = "events.publisher.BackgroundPublisher"
+# Events a process holds for its fast path; what does not fit waits for the relay.
+OUTBOX_QUEUE_SIZE = 10_000
+# Rows sent together, and recorded as published in one UPDATE.
+OUTBOX_BATCH_SIZE = 500
+# Age at which the relay takes a row: younger ones are left to the fast path.
+OUTBOX_RELAY_GRACE = timedelta(seconds=2)
+# Pause of the relay between two sweeps that found nothing to send.
+OUTBOX_RELAY_INTERVAL = timedelta(seconds=1)
+
+# --- Logging -----------------------------------------------------------------------------------
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {
+        # The client logs every refused connection several times a second. Whatever it raises, and
+        # every outage, is logged once by our own code.
+        "kafka": {"level": "CRITICAL"},
+        "django.request": {"level": "ERROR"},
+    },
+}

@@ -1,0 +1,23 @@
+from django.contrib import admin
+from django.urls import include, path, re_path
+
+from commerce import health
+from commerce.api import problems
+from commerce.timeline import OrderEventsView
+
+urlpatterns = [
+    path("api/auth/", include("commerce.accounts.urls")),
+    path("api/orders/<int:pk>/events", OrderEventsView.as_view()),
+    path("api/", include("orders.urls")),
+    path("api/", include("notifications.urls")),
+    # Said here because Django's debug page would answer instead of handler404.
+    re_path(r"^api/", problems.not_found),
+    path("health/live", health.live),
+    path("health/ready", health.ready),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = problems.bad_request
+handler403 = problems.permission_denied
+handler404 = problems.not_found
+handler500 = problems.server_error
