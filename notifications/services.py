@@ -1,5 +1,6 @@
 """What can be done with notifications."""
 
+from datetime import datetime
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -17,10 +18,10 @@ NOTIFICATION_READ = "NOTIFICATION_READ"
 
 
 class Reading(NamedTuple):
-    """A notification that was read; `event` tells of it, and is None where it had been read before."""
+    """A notification that was read; `events` tells of it, and is empty where it had been read before."""
 
     notification: Notification
-    event: OutboxEvent | None
+    events: list[OutboxEvent]
 
 
 @transaction.atomic
@@ -28,33 +29,34 @@ def read_notification(*, notification_id: int, user_id: int) -> Reading:
     """Raises Notification.DoesNotExist, also where it is not `user_id`'s."""
     notification = Notification.objects.select_for_update().get(pk=notification_id, user_id=user_id)
     if notification.read_at is not None:
-        return Reading(notification, None)
+        return Reading(notification, events=[])
     notification.read_at = now()
     notification.save(update_fields=["read_at"])
+    return Reading(notification, events=[_record_reading(notification, notification.read_at)])
+
+
+def _record_reading(notification: Notification, read_at: datetime) -> OutboxEvent:
     event_id = uuid4()
-    return Reading(
-        notification,
-        outbox.record(
+    return outbox.record(
+        event_id=event_id,
+        event_type=NOTIFICATION_READ,
+        topic=settings.NOTIFICATION_EVENTS_TOPIC,
+        key=str(notification.pk).encode(),
+        value=msgspec.json.encode(
+            {
+                "eventId": event_id,
+                "eventType": NOTIFICATION_READ,
+                "timestamp": rfc3339(read_at),
+                "notificationId": notification.pk,
+                "userId": notification.user_id,
+            }
+        ),
+        headers=cloud_event_headers(
             event_id=event_id,
             event_type=NOTIFICATION_READ,
-            topic=settings.NOTIFICATION_EVENTS_TOPIC,
-            key=str(notification.pk).encode(),
-            value=msgspec.json.encode(
-                {
-                    "eventId": event_id,
-                    "eventType": NOTIFICATION_READ,
-                    "timestamp": rfc3339(notification.read_at),
-                    "notificationId": notification.pk,
-                    "userId": notification.user_id,
-                }
-            ),
-            headers=cloud_event_headers(
-                event_id=event_id,
-                event_type=NOTIFICATION_READ,
-                source="/notifications",
-                time=notification.read_at,
-                subject=str(notification.pk),
-            ),
-            created_at=notification.read_at,
+            source="/notifications",
+            time=read_at,
+            subject=str(notification.pk),
         ),
+        created_at=read_at,
     )

@@ -1,4 +1,3 @@
-from functools import partial
 from typing import cast
 
 from django.db import transaction
@@ -33,8 +32,7 @@ class NotificationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Notific
         try:
             with transaction.atomic():
                 reading = read_notification(notification_id=pk, user_id=self.user_id)
-                if reading.event is not None:
-                    transaction.on_commit(partial(publish, [reading.event]), robust=True)
+                transaction.on_commit(lambda: publish(reading.events), robust=True)
         except Notification.DoesNotExist as error:
             raise NotFound from error
         return Response(self.get_serializer(reading.notification).data)

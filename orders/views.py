@@ -1,4 +1,3 @@
-from functools import partial
 from typing import Protocol, cast
 
 from django.db import transaction
@@ -71,4 +70,5 @@ class OrderViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.Ge
 
 def _publish_on_commit(change: Change) -> None:
     """Hasten the event; that it is sent at all is the outbox's promise, so that a failure here must not surface."""
-    transaction.on_commit(partial(publish, [change.event]), robust=True)
+    # A lambda, because Django names what failed by its __qualname__, which a partial does not have.
+    transaction.on_commit(lambda: publish([change.event]), robust=True)
