@@ -6,9 +6,9 @@ committed only when somebody says which.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -28,8 +28,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.structs import OffsetAndMetadata
 
 from events.headers import unpack
-
-__all__ = ["Consumer", "KafkaError", "KafkaUnreachable", "Offsets", "Producer", "Record", "Sent", "Unsendable"]
+from events.models import OutboxEvent
 
 logger = logging.getLogger(__name__)
 
@@ -48,22 +47,6 @@ class KafkaUnreachable(Exception):
     """Kafka did not answer. It may come back: wait, then try again."""
 
 
-def client_config() -> dict[str, Any]:
-    """What every client needs to find the cluster and to come back to it."""
-    return {
-        "bootstrap_servers": settings.KAFKA_BOOTSTRAP_SERVERS,
-        "api_version": settings.KAFKA_API_VERSION,
-        "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,
-        # The default backs off to 30 s, which is how long a healed system would stay idle.
-        "reconnect_backoff_max_ms": 1_000,
-        "security_protocol": settings.KAFKA_SECURITY_PROTOCOL,
-        "sasl_mechanism": settings.KAFKA_SASL_MECHANISM,
-        "sasl_plain_username": settings.KAFKA_SASL_USERNAME,
-        "sasl_plain_password": settings.KAFKA_SASL_PASSWORD,
-        "ssl_cafile": settings.KAFKA_SSL_CAFILE,
-    }
-
-
 def connect(client: Callable[..., Client], **config: Any) -> Client:
     """Build a client, or leave nothing behind.
 
@@ -80,13 +63,24 @@ def connect(client: Callable[..., Client], **config: Any) -> Client:
         return opened[-1]
 
     try:
-        return client(kafka_client=network_client, **client_config() | config)
+        return client(
+            kafka_client=network_client,
+            bootstrap_servers=settings.KAFKA_BOOTSTRAP_SERVERS,
+            api_version=settings.KAFKA_API_VERSION,
+            bootstrap_timeout_ms=CONNECT_TIMEOUT_MS,
+            # The default backs off to 30 s, which is how long a healed system would stay idle.
+            reconnect_backoff_max_ms=1_000,
+            security_protocol=settings.KAFKA_SECURITY_PROTOCOL,
+            sasl_mechanism=settings.KAFKA_SASL_MECHANISM,
+            sasl_plain_username=settings.KAFKA_SASL_USERNAME,
+            sasl_plain_password=settings.KAFKA_SASL_PASSWORD,
+            ssl_cafile=settings.KAFKA_SSL_CAFILE,
+            **config,
+        )
     except KafkaTimeoutError as error:
         for network in opened:
             network.close()
-        raise KafkaUnreachable(
-            f"Kafka at {','.join(settings.KAFKA_BOOTSTRAP_SERVERS)} does not answer: {error}"
-        ) from error
+        raise KafkaUnreachable(f"Kafka at {_servers()} does not answer: {error}") from error
 
 
 # --- Sending -----------------------------------------------------------------------------------
@@ -101,16 +95,6 @@ class Sent(NamedTuple):
 
 class Unsendable(Exception):
     """A message that no Kafka would ever take, for a reason of its own."""
-
-
-class Message(Protocol):
-    """What `Producer.send_all` needs of an outbox row."""
-
-    topic: str
-    partition: int | None
-    key: Any
-    value: Any
-    headers: Any
 
 
 class Producer:
@@ -133,7 +117,7 @@ class Producer:
             batch_size=128 * 1024,
         )
 
-    def send_all(self, messages: Sequence[Message]) -> list[Sent | Exception]:
+    def send_all(self, messages: Sequence[OutboxEvent]) -> list[Sent | Exception]:
         """One outcome per message, in order: `Sent`, `Unsendable`, or the outage that kept it.
 
         Returns within about `METADATA_TIMEOUT_MS` per topic plus `DELIVERY_TIMEOUT_MS`, with nothing left in flight.
@@ -152,19 +136,20 @@ class Producer:
         deadline = time.monotonic() + DELIVERY_TIMEOUT_MS / 1000 + 1
         return [future if isinstance(future, Exception) else _outcome(future, deadline) for future in futures]
 
-    def _send(self, message: Message) -> Any:
+    def _send(self, message: OutboxEvent) -> Any:
         try:
             return self._client.send(
                 message.topic,
-                key=_bytes(message.key),
-                value=_bytes(message.value),
+                # Binary fields come as memoryview.
+                key=None if message.key is None else bytes(message.key),
+                value=None if message.value is None else bytes(message.value),
                 headers=unpack(message.headers),
                 partition=self._partition(message),
             )
         except (ValueError, TypeError, MessageSizeTooLargeError) as error:
             raise Unsendable(str(error)) from error
 
-    def _partition(self, message: Message) -> int | None:
+    def _partition(self, message: OutboxEvent) -> int | None:
         """The wanted partition, or none (by key) where the topic has fewer."""
         if message.partition is None or message.partition not in self._client.partitions_for(message.topic):
             return None
@@ -175,11 +160,6 @@ class Producer:
             self._client.close(timeout=1)
         except KafkaTimeoutError:
             logger.warning("Closed the producer with messages in flight; they stay pending.")
-
-
-def _bytes(stored: Any) -> bytes | None:
-    """Binary fields come as memoryview."""
-    return None if stored is None else bytes(stored)
 
 
 def _outcome(future: Any, deadline: float) -> Sent | Exception:
@@ -264,7 +244,7 @@ class Consumer:
         self._client.close(autocommit=False, timeout_ms=CONNECT_TIMEOUT_MS)
 
 
-# --- Looking -----------------------------------------------------------------------------------
+# --- Looking, and making topics ----------------------------------------------------------------
 
 
 class Offsets(NamedTuple):
@@ -277,10 +257,9 @@ class Offsets(NamedTuple):
 
 
 class Viewer:
-    """Looks at topics and at a group's offsets without joining the group."""
+    """Looks at a topic and at a group's offsets without joining the group. Every method raises KafkaUnreachable."""
 
-    def __init__(self, *, group: str | None = None) -> None:
-        """Raises KafkaUnreachable."""
+    def __init__(self, *, group: str) -> None:
         self._client = connect(
             KafkaConsumer,
             group_id=group,
@@ -290,18 +269,14 @@ class Viewer:
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
         )
 
-    def partitions(self, topic: str) -> int:
-        """How many partitions the topic has; 0 where there is no such topic. Raises KafkaUnreachable."""
-        return len(self._ask(lambda: self._client.partitions_for_topic(topic)) or ())
-
     def offsets(self, topic: str) -> dict[int, Offsets]:
-        """By partition. Raises KafkaUnreachable."""
-        partitions = [TopicPartition(topic, number) for number in range(self.partitions(topic))]
-        timeout = CONNECT_TIMEOUT_MS
-        # Committed before end: what is written meanwhile may count as lag, never as read.
-        committed = {p: self._ask(lambda p=p: self._client.committed(p, timeout_ms=timeout)) for p in partitions}  # type: ignore[misc]
-        beginning = self._ask(lambda: self._client.beginning_offsets(partitions, timeout_ms=timeout))
-        end = self._ask(lambda: self._client.end_offsets(partitions, timeout_ms=timeout))
+        """By partition; empty where there is no such topic."""
+        partitions = [TopicPartition(topic, number) for number in range(count_partitions(topic))]
+        with _unreachable_on_error():
+            # Committed before end: what is written meanwhile may count as lag, never as read.
+            committed = {p: self._client.committed(p, timeout_ms=CONNECT_TIMEOUT_MS) for p in partitions}
+            beginning = self._client.beginning_offsets(partitions, timeout_ms=CONNECT_TIMEOUT_MS)
+            end = self._client.end_offsets(partitions, timeout_ms=CONNECT_TIMEOUT_MS)
         return {p.partition: Offsets(beginning[p], committed[p], end[p]) for p in partitions}
 
     def timestamps(self, topic: str, positions: Mapping[int, int], *, timeout: float) -> dict[int, int]:
@@ -317,50 +292,54 @@ class Viewer:
                 self._client.pause(partition)
         return found
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        try:
-            return question()
-        except KafkaError as error:
-            raise KafkaUnreachable(f"Kafka does not answer: {error}") from error
-
     def close(self) -> None:
         self._client.close(autocommit=False, timeout_ms=CONNECT_TIMEOUT_MS)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Topic:
-    """A topic as this system needs it."""
-
-    name: str
-    partitions: int
-    replication: int
-    max_message_bytes: int | None = None
+def count_partitions(topic: str) -> int:
+    """How many partitions the topic has; 0 where there is no such topic. Raises KafkaUnreachable."""
+    # Asked of the admin client, because the consumer's metadata calls have no timeout.
+    with _admin() as admin, _unreachable_on_error():
+        (described,) = admin.describe_topics([topic])
+        return len(described["partitions"])
 
 
-def create_topic(topic: Topic) -> bool:
+def create_topic(name: str, *, partitions: int, replication: int, max_message_bytes: int | None = None) -> bool:
     """Create it where it is missing; whether that was so.
 
     Raises:
         KafkaUnreachable: as for every client.
         KafkaError: the broker refused.
     """
-    admin = connect(KafkaAdminClient)
-    try:
-        if topic.name in admin.list_topics():
-            return False
-        config = {"max.message.bytes": str(topic.max_message_bytes)} if topic.max_message_bytes else {}
-        admin.create_topics(
-            {
-                topic.name: {
-                    "num_partitions": topic.partitions,
-                    "replication_factor": topic.replication,
-                    "configs": config,
-                }
-            },
-            wait_for_metadata=True,
-        )
-        return True
-    except TopicAlreadyExistsError:
+    if count_partitions(name):
         return False
+    topic: dict[str, Any] = {"num_partitions": partitions, "replication_factor": replication}
+    if max_message_bytes:
+        topic["configs"] = {"max.message.bytes": str(max_message_bytes)}
+    with _admin() as admin:
+        try:
+            admin.create_topics({name: topic}, wait_for_metadata=True)
+        except TopicAlreadyExistsError:
+            return False
+    return True
+
+
+@contextmanager
+def _admin() -> Iterator[KafkaAdminClient]:
+    admin = connect(KafkaAdminClient, request_timeout_ms=CONNECT_TIMEOUT_MS)
+    try:
+        yield admin
     finally:
         admin.close()
+
+
+@contextmanager
+def _unreachable_on_error() -> Iterator[None]:
+    try:
+        yield
+    except KafkaError as error:
+        raise KafkaUnreachable(f"Kafka at {_servers()} does not answer: {error}") from error
+
+
+def _servers() -> str:
+    return ",".join(settings.KAFKA_BOOTSTRAP_SERVERS)

@@ -3,20 +3,11 @@
 from django.conf import settings
 
 from events.dead_letters import dead_letter_topic
-from events.kafka import MAX_MESSAGE_BYTES, Topic, Viewer, create_topic
+from events.kafka import MAX_MESSAGE_BYTES, count_partitions, create_topic
 
 
 class TopicTooSmall(Exception):
     """A topic is missing, or has fewer partitions than configured. Adding some moves keys, so a person decides."""
-
-
-def needed_topics() -> list[Topic]:
-    size = {"partitions": settings.KAFKA_TOPIC_PARTITIONS, "replication": settings.KAFKA_TOPIC_REPLICATION}
-    return [
-        Topic(name=settings.ORDER_EVENTS_TOPIC, **size),
-        Topic(name=dead_letter_topic(settings.ORDER_EVENTS_TOPIC), max_message_bytes=MAX_MESSAGE_BYTES, **size),
-        Topic(name=settings.NOTIFICATION_EVENTS_TOPIC, **size),
-    ]
 
 
 def create_missing_topics() -> dict[str, bool]:
@@ -25,20 +16,24 @@ def create_missing_topics() -> dict[str, bool]:
     Raises:
         KafkaUnreachable: as for every client.
         TopicTooSmall: a topic exists with fewer partitions than configured; more is fine.
+        KafkaError: the broker refused.
     """
-    created = {topic.name: create_topic(topic) for topic in needed_topics()}
-    for topic in needed_topics():
-        require_topic(topic.name)
+    dead_letters = dead_letter_topic(settings.ORDER_EVENTS_TOPIC)
+    created = {}
+    for name in (settings.ORDER_EVENTS_TOPIC, dead_letters, settings.NOTIFICATION_EVENTS_TOPIC):
+        created[name] = create_topic(
+            name,
+            partitions=settings.KAFKA_TOPIC_PARTITIONS,
+            replication=settings.KAFKA_TOPIC_REPLICATION,
+            max_message_bytes=MAX_MESSAGE_BYTES if name == dead_letters else None,
+        )
+        require_topic(name)
     return created
 
 
 def require_topic(name: str) -> None:
     """Raises TopicTooSmall where it is missing or smaller than configured, KafkaUnreachable without an answer."""
-    viewer = Viewer()
-    try:
-        partitions = viewer.partitions(name)
-    finally:
-        viewer.close()
+    partitions = count_partitions(name)
     if partitions == 0:
         raise TopicTooSmall(f"Topic {name} does not exist: run `manage.py create_topics`.")
     if partitions < settings.KAFKA_TOPIC_PARTITIONS:
