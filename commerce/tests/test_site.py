@@ -1,0 +1,91 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from pytest_django import Settings
+
+from tests.factories import NotificationFactory, OutboxEventFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def test_live_and_ready_answer(client: Client) -> None:
+    assert client.get("/health/live").status_code == 200
+    ready = client.get("/health/ready")
+    assert (ready.status_code, ready.json()["database"]) == (200, "up")
+
+
+def test_ready_names_kafka_without_failing_on_it(client: Client, settings: Settings) -> None:
+    settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
+    ready = client.get("/health/ready")
+    assert (ready.status_code, ready.json()["kafka"]) == (200, "down")
+
+
+def test_ready_fails_on_the_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.db import OperationalError
+
+    def refuse() -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(connection, "cursor", refuse)
+    monkeypatch.setattr(connection, "close", lambda: None)
+    assert client.get("/health/ready").status_code == 503
+
+
+def test_an_unknown_path_is_a_problem(client: Client) -> None:
+    for path in ("/api/nothing", "/nothing"):
+        response = client.get(path)
+        assert response.status_code == 404
+        assert response["Content-Type"] == "application/problem+json"
+
+
+def test_admin_shows_every_list_and_changes_nothing(admin_client: Client, admin_user: User) -> None:
+    from decimal import Decimal
+
+    from events.dead_letters import Poison, record_dead_letter
+    from orders.services import Line, place_order
+    from tests.factories import kafka_record
+
+    order = place_order(user_id=admin_user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
+    NotificationFactory.create()
+    OutboxEventFactory.create(headers=b"\x91\x92\xa4ce_id\xc4\x01\xff"[:1] + b"\x92\xa5ce_id\xc4\x01\xff")
+    record_dead_letter(record=kafka_record(b"\xffgarbage\0"), error=Poison("bad\0"), group="g")
+    for model in ("orders/order", "notifications/notification", "events/outboxevent", "events/deadletter"):
+        listed = admin_client.get(f"/admin/{model}/")
+        assert listed.status_code == 200
+        assert admin_client.get(f"/admin/{model}/add/").status_code == 403
+    from events.models import DeadLetter, OutboxEvent
+    from notifications.models import Notification
+
+    for model, row in (
+        ("orders/order", order),
+        ("notifications/notification", Notification.objects.first()),
+        ("events/outboxevent", OutboxEvent.objects.first()),
+        ("events/deadletter", DeadLetter.objects.first()),
+    ):
+        assert row is not None
+        assert admin_client.get(f"/admin/{model}/{row.pk}/change/").status_code == 200
+        assert admin_client.post(f"/admin/{model}/{row.pk}/change/", {}).status_code == 403
+        assert admin_client.post(f"/admin/{model}/{row.pk}/delete/", {}).status_code == 403
+
+
+def test_production_names_everything_that_is_missing_at_once() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "KAFKA_"))}
+    environment |= {"JWT_SIGNING_KEY": "short", "DJANGO_ALLOWED_HOSTS": "*"}
+    del environment["DATABASE_URL"]
+    started = subprocess.run(
+        [sys.executable, "-c", "import commerce.settings"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert started.returncode != 0
+    for problem in (
+        "DJANGO_SECRET_KEY is not set",
+        "JWT_SIGNING_KEY is shorter than 32",
+        "DATABASE_URL is not set",
+        "KAFKA_BOOTSTRAP_SERVERS is not set",
+        "DJANGO_ALLOWED_HOSTS is *",
+    ):
+        assert problem in started.stderr

@@ -1,0 +1,85 @@
+"""Fixtures of every app's tests: no broker unless a test asks for one, and then a real one."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from events.publisher import RecordingPublisher, current_publisher
+from tests import servers
+from tests.factories import UserFactory
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "broker" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.kafka)
+
+
+@pytest.fixture(autouse=True)
+def publisher(settings: Settings) -> RecordingPublisher:
+    """Keeps what is published instead of sending it; tests with the fixture `broker` choose another."""
+    settings.EVENT_PUBLISHER = "events.publisher.RecordingPublisher"
+    current = current_publisher()
+    assert isinstance(current, RecordingPublisher)
+    return current
+
+
+@pytest.fixture
+def broker() -> servers.Broker:
+    """The session's broker: embedded, or Apache Kafka with `--broker=apache`."""
+    return servers.broker
+
+
+class Topics(NamedTuple):
+    order_events: str
+    dead_letters: str
+    notification_events: str
+
+
+@pytest.fixture
+def topics(broker: servers.Broker, settings: Settings) -> Topics:
+    """Empty topics of the test's own, put in place of the configured ones."""
+    suffix = uuid4().hex[:8]
+    settings.ORDER_EVENTS_TOPIC = f"order-events-{suffix}"
+    settings.NOTIFICATION_EVENTS_TOPIC = f"notification-events-{suffix}"
+    topics = Topics(
+        settings.ORDER_EVENTS_TOPIC, f"{settings.ORDER_EVENTS_TOPIC}-dlt", settings.NOTIFICATION_EVENTS_TOPIC
+    )
+    for topic in topics:
+        broker.create_topic(topic, partitions=servers.PARTITIONS)
+    return topics
+
+
+@pytest.fixture
+def user(db: None) -> User:
+    return UserFactory.create()
+
+
+@pytest.fixture
+def api(user: User) -> APIClient:
+    """An API client that is logged in as `user`."""
+    client = APIClient()
+    client.force_authenticate(user)
+    return client
+
+
+@pytest.fixture
+def anonymous() -> APIClient:
+    return APIClient()
+
+
+@pytest.fixture(autouse=True)
+def _fast_passwords(settings: Settings) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache() -> Iterator[None]:
+    yield
+    cache.clear()

@@ -1,0 +1,254 @@
+"""Publisher and relay on a real broker: what was committed gets there, in order, and is recorded."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from pytest_django import Settings
+
+from conftest import Topics
+from events import outbox
+from events.headers import pack, unpack
+from events.models import OutboxEvent
+from events.publisher import BackgroundPublisher
+from events.relay import TURN_LOCK, Relay
+from events.timestamps import now
+from tests.factories import OutboxEventFactory
+from tests.kafka_client import read_topic
+from tests.servers import Broker
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+EVERYTHING = timedelta(0)
+
+
+@pytest.fixture
+def relay(broker: Broker) -> Iterator[Relay]:
+    relay = Relay(stopping=lambda: False, wait=time.sleep)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def background(broker: Broker) -> Iterator[BackgroundPublisher]:
+    publisher = BackgroundPublisher()
+    yield publisher
+    publisher.close()
+
+
+def all_published() -> bool:
+    return not OutboxEvent.objects.pending().exists()
+
+
+def test_what_was_recorded_is_sent_byte_for_byte(relay: Relay, topics: Topics) -> None:
+    headers = [("ce_id", b"1"), ("binary", bytes(range(256))), ("ce_id", b"again"), ("empty", b"")]
+    row = OutboxEventFactory.create(
+        topic=topics.order_events, key=b"\xff\x00", value=b"\x00\xffvalue", headers=pack(headers), partition=2
+    )
+    null = OutboxEventFactory.create(topic=topics.order_events, key=b"k", value=None, partition=1)
+    assert relay.sweep(older_than=EVERYTHING) == (2, None)
+    by_partition = {message.partition: message for message in read_topic(topics.order_events)}
+    assert by_partition[2][2:] == (b"\xff\x00", b"\x00\xffvalue", headers)
+    assert by_partition[1].value is None
+    row.refresh_from_db()
+    assert (row.published_path, row.published_partition, row.published_offset) == ("relay", 2, 0)
+    assert row.published_at is not None
+    null.refresh_from_db()
+    assert null.published_at is not None
+
+
+def test_a_partition_the_topic_does_not_have_is_chosen_by_key(relay: Relay, topics: Topics) -> None:
+    OutboxEventFactory.create(topic=topics.order_events, partition=17)
+    assert relay.sweep(older_than=EVERYTHING) == (1, None)
+
+
+def test_the_fast_path_publishes_at_once(background: BackgroundPublisher, topics: Topics) -> None:
+    rows = OutboxEventFactory.create_batch(3, topic=topics.order_events)
+    background.publish(rows)
+    wait_until(all_published)
+    assert set(OutboxEvent.objects.values_list("published_path", flat=True)) == {"fast"}
+    assert len(read_topic(topics.order_events)) == 3
+
+
+def test_the_relay_leaves_young_rows_to_the_fast_path(relay: Relay, topics: Topics) -> None:
+    OutboxEventFactory.create(topic=topics.order_events)
+    OutboxEventFactory.create(topic=topics.order_events, created_at=now() - timedelta(seconds=3))
+    assert relay.sweep(older_than=timedelta(seconds=2)) == (1, None)
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_the_next_event_of_an_order_waits_until_the_one_before_is_recorded(
+    background: BackgroundPublisher, topics: Topics, first: int
+) -> None:
+    """Whichever is published first, both leave, in order, and without the relay."""
+    rows = {
+        sequence: OutboxEventFactory.create(
+            topic=topics.order_events, value=b"%d" % sequence, stream="order-1", sequence=sequence
+        )
+        for sequence in (1, 2, 3)
+    }
+    background.publish([rows[3]])
+    background.publish([rows[first]])
+    if first == 2:
+        background.publish([OutboxEventFactory.create(topic=topics.order_events, value=b"other")])
+        wait_until(lambda: OutboxEvent.objects.filter(stream=None).exclude(published_at=None).exists())
+        assert OutboxEvent.objects.pending().count() == 3
+        background.publish([rows[1]])
+    wait_until(all_published)
+    values = [message.value for message in read_topic(topics.order_events) if message.value != b"other"]
+    assert values == [b"1", b"2", b"3"]
+
+
+def test_the_relay_keeps_the_order_of_every_stream(relay: Relay, topics: Topics, settings: Settings) -> None:
+    settings.OUTBOX_BATCH_SIZE = 4
+    for sequence in (3, 1, 2):
+        for order in range(5):
+            OutboxEventFactory.create(
+                topic=topics.order_events,
+                key=b"%d" % order,
+                value=b"%d" % sequence,
+                stream=f"order-{order}",
+                sequence=sequence,
+            )
+    assert relay.sweep(older_than=EVERYTHING) == (15, None)
+    messages = read_topic(topics.order_events)
+    for order in range(5):
+        assert [message.value for message in messages if message.key == b"%d" % order] == [b"1", b"2", b"3"]
+
+
+def test_a_row_that_commits_late_is_sent_although_higher_ids_went_before(relay: Relay, topics: Topics) -> None:
+    low, high = OutboxEventFactory.create_batch(2, topic=topics.order_events)
+    OutboxEvent.objects.filter(pk=low.pk).delete()
+    assert relay.sweep(older_than=EVERYTHING) == (1, None)
+    low.save(force_insert=True)
+    assert low.pk < high.pk
+    assert relay.sweep(older_than=EVERYTHING) == (1, None)
+
+
+def test_what_was_rolled_back_is_never_sent(relay: Relay, topics: Topics) -> None:
+    with pytest.raises(RuntimeError), transaction.atomic():
+        OutboxEventFactory.create(topic=topics.order_events)
+        raise RuntimeError
+    assert relay.sweep(older_than=EVERYTHING) == (0, None)
+    assert read_topic(topics.order_events) == []
+
+
+def test_recording_outside_a_transaction_is_refused(topics: Topics) -> None:
+    with pytest.raises(transaction.TransactionManagementError, match="in the transaction of the change"):
+        outbox.record(
+            event_id=OutboxEventFactory.build().event_id,
+            event_type="X",
+            topic=topics.order_events,
+            key=None,
+            value=b"1",
+            headers=[],
+            created_at=now(),
+        )
+
+
+def test_relays_take_turns(relay: Relay, topics: Topics) -> None:
+    OutboxEventFactory.create(topic=topics.order_events)
+    other = threading.Event()
+    taken = threading.Event()
+
+    def hold_the_turn() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [TURN_LOCK])
+            taken.set()
+            other.wait(10)
+        connection.close()
+
+    thread = threading.Thread(target=hold_the_turn)
+    thread.start()
+    assert taken.wait(10)
+    assert relay.sweep(older_than=EVERYTHING) == (0, None)
+    threading.Timer(0.2, other.set).start()
+    assert relay.sweep(older_than=EVERYTHING, wait_for_turn=True) == (1, None)
+    thread.join()
+
+
+def test_a_row_that_can_never_be_sent_is_parked_and_holds_up_nobody(relay: Relay, topics: Topics) -> None:
+    too_large = OutboxEventFactory.create(topic=topics.order_events, value=b"x" * (2 * 1024 * 1024 + 1))
+    OutboxEventFactory.create(topic=topics.order_events)
+    assert relay.sweep(older_than=EVERYTHING) == (1, None)
+    too_large.refresh_from_db()
+    assert too_large.parked_at is not None
+    assert "larger than" in too_large.parked_reason
+    assert too_large.published_at is None
+
+
+def test_a_missing_topic_holds_up_no_other(relay: Relay, topics: Topics, broker: Broker) -> None:
+    if "2.3" in os.environ.get("KAFKA_API_VERSION", ""):
+        pytest.skip("the embedded broker creates every topic it is asked for")
+    OutboxEventFactory.create(topic="missing-topic")
+    OutboxEventFactory.create(topic=topics.order_events)
+    sent, outage = relay.sweep(older_than=EVERYTHING)
+    assert sent == 1
+    assert outage is not None
+    assert OutboxEvent.objects.pending().get().topic == "missing-topic"
+
+
+def test_an_outage_leaves_rows_pending_and_parks_none(relay: Relay, topics: Topics, broker: Broker) -> None:
+    OutboxEventFactory.create(topic=topics.order_events)
+    assert relay.sweep(older_than=EVERYTHING) == (1, None)
+    broker.go_down()
+    try:
+        OutboxEventFactory.create_batch(3, topic=topics.order_events)
+        sent, outage = relay.sweep(older_than=EVERYTHING)
+        assert (sent, OutboxEvent.objects.pending().count()) == (0, 3)
+        assert outage is not None
+    finally:
+        broker.come_back()
+
+    def swept() -> bool:
+        return relay.sweep(older_than=EVERYTHING)[0] == 3 or all_published()
+
+    wait_until(swept, timeout=30)
+    assert not OutboxEvent.objects.exclude(parked_at=None).exists()
+
+
+def test_a_forked_process_publishes_with_a_publisher_of_its_own(topics: Topics, settings: Settings) -> None:
+    """As in a pre-fork server that has published before its workers are forked."""
+    settings.EVENT_PUBLISHER = "events.publisher.BackgroundPublisher"
+    from events.publisher import current_publisher, publish
+
+    publish([OutboxEventFactory.create(topic=topics.order_events)])
+    wait_until(all_published)
+    row = OutboxEventFactory.create(topic=topics.order_events)
+    connection.close()
+    child = os.fork()
+    if child == 0:
+        try:
+            publish([row])
+            wait_until(all_published)
+        finally:
+            os._exit(0)
+    wait_until(all_published)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert OutboxEvent.objects.get(pk=row.pk).published_path == "fast"
+    current_publisher().close()
+
+
+def test_a_full_queue_drops_nothing_but_time(topics: Topics, settings: Settings, relay: Relay) -> None:
+    settings.OUTBOX_QUEUE_SIZE = 2
+    publisher = BackgroundPublisher()
+    try:
+        publisher.publish(OutboxEventFactory.create_batch(50, topic=topics.order_events))
+        wait_until(lambda: relay.sweep(older_than=EVERYTHING) == (0, None) and all_published())
+    finally:
+        publisher.close()
+    assert {message.value for message in read_topic(topics.order_events)} == {
+        bytes(row.value) for row in OutboxEvent.objects.all()
+    }
+
+
+def test_headers_survive_storage() -> None:
+    headers = [("a", b"\xff"), ("a", None), ("é", b"")]
+    assert unpack(pack(headers)) == headers

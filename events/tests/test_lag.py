@@ -1,0 +1,74 @@
+import json
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from conftest import Topics
+from events.kafka import Consumer
+from events.lag import CaughtUp, group_lag
+from tests.kafka_client import produce
+from tests.waiting import wait_until
+
+
+def read_and_commit(topic: str, group: str, count: int) -> None:
+    """Join the group and commit its first `count` records."""
+    consumer = Consumer(topic=topic, group=group, batch_size=count)
+    try:
+        records = wait_until(lambda: consumer.poll(timeout=1))
+        consumer.commit(records)
+    finally:
+        consumer.close()
+
+
+def test_lag_is_what_is_written_and_not_committed(topics: Topics, capsys: pytest.CaptureFixture[str]) -> None:
+    group = f"group-{uuid4().hex[:8]}"
+    produce(topics.order_events, b"1", partition=0)
+    caught_up = CaughtUp(topic=topics.order_events, group=group)
+    assert not caught_up()
+    read_and_commit(topics.order_events, group, 1)
+    wait_until(caught_up)
+    produce(topics.order_events, b"2", partition=0)
+    behind, *others = group_lag(topic=topics.order_events, group=group)
+    assert (behind.partition, behind.current_offset, behind.end_offset, behind.lag) == (0, 1, 2, 1)
+    assert behind.seconds_behind is not None
+    assert 0 <= behind.seconds_behind < 60
+    assert [(one.current_offset, one.end_offset, one.lag, one.seconds_behind) for one in others] == [
+        (None, 0, None, None)
+    ] * 2
+
+    call_command("consumer_lag", group=group, json=True)
+    listed = json.loads(capsys.readouterr().out)
+    assert listed[0] | {"secondsBehind": 0} == {
+        "topic": topics.order_events,
+        "partition": 0,
+        "currentOffset": 1,
+        "endOffset": 2,
+        "lag": 1,
+        "secondsBehind": 0,
+    }
+    call_command("consumer_lag", group=group)
+    header, first, *_ = capsys.readouterr().out.splitlines()
+    assert header.split() == ["topic", "partition", "currentOffset", "endOffset", "lag", "secondsBehind"]
+    assert first.split()[:5] == [topics.order_events, "0", "1", "2", "1"]
+
+
+def test_topics_are_created_once_and_a_small_one_is_an_error(
+    topics: Topics, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("create_topics")
+    assert capsys.readouterr().out.count("exists") == 3
+    settings.KAFKA_TOPIC_PARTITIONS = 4
+    with pytest.raises(CommandError, match="has 3 partitions, KAFKA_TOPIC_PARTITIONS asks for 4"):
+        call_command("create_topics")
+    settings.KAFKA_TOPIC_PARTITIONS = 2
+    call_command("create_topics")
+
+
+def test_without_kafka_a_command_says_so_in_one_line(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
+    monkeypatch.setattr("events.kafka.CONNECT_TIMEOUT_MS", 500)
+    for command in ("consumer_lag", "create_topics"):
+        with pytest.raises(CommandError, match="does not answer"):
+            call_command(command)

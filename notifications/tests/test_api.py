@@ -1,0 +1,66 @@
+import json
+
+import pytest
+from django.contrib.auth.models import User
+from pytest_django import DjangoAssertNumQueries
+from rest_framework.test import APIClient
+
+from events.headers import unpack
+from events.models import OutboxEvent
+from events.timestamps import rfc3339
+from notifications.models import Notification
+from tests.factories import NotificationFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def test_notifications_are_the_callers_own_newest_first(
+    api: APIClient, user: User, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    older, newer = NotificationFactory.create_batch(2, user_id=user.pk)
+    NotificationFactory.create(user_id=user.pk + 1)
+    with django_assert_num_queries(1):
+        response = api.get("/api/notifications")
+    assert [one["id"] for one in response.json()] == [newer.pk, older.pk]
+    assert response.json()[0] == {
+        "id": newer.pk,
+        "userId": user.pk,
+        "type": "ORDER_CREATED",
+        "message": "주문이 생성되었습니다.",
+        "createdAt": rfc3339(newer.created_at),
+        "readAt": None,
+        "orderId": newer.order_id,
+        "eventId": str(newer.event_id),
+    }
+    assert "주문이" in response.content.decode()
+
+
+def test_reading_sets_the_time_once_and_tells_of_it_once(api: APIClient, user: User) -> None:
+    notification = NotificationFactory.create(user_id=user.pk)
+    first = api.post(f"/api/notifications/{notification.pk}/read")
+    again = api.post(f"/api/notifications/{notification.pk}/read")
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert first.content == again.content
+    read_at = first.json()["readAt"]
+    assert read_at == rfc3339(Notification.objects.get().read_at)
+    event = OutboxEvent.objects.get()
+    assert event.topic == "notification-events"
+    assert bytes(event.key or b"") == str(notification.pk).encode()
+    assert json.loads(bytes(event.value or b"")) == {
+        "eventId": str(event.event_id),
+        "eventType": "NOTIFICATION_READ",
+        "timestamp": read_at,
+        "notificationId": notification.pk,
+        "userId": user.pk,
+    }
+    headers = dict(unpack(event.headers))
+    assert headers["ce_source"] == b"/notifications"
+    assert headers["ce_type"] == b"NOTIFICATION_READ"
+    assert "ce_sequence" not in headers
+
+
+def test_somebody_elses_notification_is_not_found(api: APIClient, user: User) -> None:
+    notification = NotificationFactory.create(user_id=user.pk + 1)
+    assert api.post(f"/api/notifications/{notification.pk}/read").status_code == 404
+    assert api.get(f"/api/notifications/{notification.pk}/read").status_code == 405
+    assert Notification.objects.get().read_at is None

@@ -1,0 +1,188 @@
+"""The consumer on a real broker: every record becomes what the handler saves, or a dead letter."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from uuid import uuid4
+
+import pytest
+from django.db import InterfaceError, OperationalError, connection
+
+from conftest import Topics
+from events.consumer import EventConsumer
+from events.kafka import Consumer, Record, Viewer
+from events.models import DeadLetter, OutboxEvent
+from notifications.handlers import NotificationHandler
+from notifications.models import Notification
+from orders.events import OrderEvent, encode
+from tests.factories import OrderEventFactory, kafka_record
+from tests.kafka_client import produce
+from tests.waiting import wait_until
+
+
+class Running:
+    """A consumer in a thread of its own."""
+
+    def __init__(self, topic: str, handler: NotificationHandler | None = None) -> None:
+        self.group = f"group-{uuid4().hex[:8]}"
+        self.topic = topic
+        self.handler = handler or NotificationHandler()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        source = Consumer(topic=self.topic, group=self.group, batch_size=500)
+        try:
+            EventConsumer(source=source, handler=self.handler, group=self.group, stopping=self._stop.is_set).run()
+        finally:
+            source.close()
+            connection.close()
+
+    def lag(self) -> int:
+        viewer = Viewer(group=self.group)
+        try:
+            return sum(known.end - (known.committed or 0) for known in viewer.offsets(self.topic).values())
+        finally:
+            viewer.close()
+
+    def caught_up(self) -> bool:
+        return self.lag() == 0
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def consume(topics: Topics) -> Iterator[Callable[..., Running]]:
+    running: list[Running] = []
+
+    def start(handler: NotificationHandler | None = None) -> Running:
+        running.append(Running(topics.order_events, handler))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.stop()
+
+
+Consume = Callable[..., Running]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestOnTheBroker:
+    def test_a_bare_message_of_any_producer_becomes_a_notification(self, consume: Consume, topics: Topics) -> None:
+        consume()
+        event = OrderEventFactory.build(order_id=987654321, user_id=5)
+        produce(topics.order_events, encode(event))
+        notification = wait_until(Notification.objects.first)
+        assert (notification.event_id, notification.order_id) == (event.event_id, 987654321)
+
+    def test_the_same_event_twice_is_one_notification(self, consume: Consume, topics: Topics) -> None:
+        event = OrderEventFactory.build()
+        for _ in range(2):
+            produce(topics.order_events, encode(event), partition=0)
+        running = consume()
+        wait_until(running.caught_up)
+        produce(topics.order_events, encode(event), partition=1)
+        wait_until(running.caught_up)
+        assert Notification.objects.count() == 1
+        assert not DeadLetter.objects.exists()
+
+    def test_poison_is_a_dead_letter_and_its_neighbours_are_saved(self, consume: Consume, topics: Topics) -> None:
+        before, after = OrderEventFactory.build_batch(2)
+        produce(topics.order_events, encode(before), partition=0)
+        produce(topics.order_events, b"garbage", partition=0, key=b"k", headers=[("h", b"\xff")])
+        produce(topics.order_events, encode(after), partition=0)
+        running = consume()
+        wait_until(running.caught_up)
+        assert set(Notification.objects.values_list("event_id", flat=True)) == {before.event_id, after.event_id}
+        letter = DeadLetter.objects.get()
+        assert (letter.topic, letter.partition, letter.offset, letter.state) == (topics.order_events, 0, 1, "open")
+        assert letter.group == running.group
+        assert letter.error_class == "events.dead_letters.Poison"
+        assert "Not an order event" in letter.error_message
+        assert bytes(letter.value or b"") == b"garbage"
+
+    def test_what_the_database_refuses_is_dead_lettered_alone(self, consume: Consume, topics: Topics) -> None:
+        class RefusedByTheDatabase(NotificationHandler):
+            def save(self, events: Sequence[OrderEvent]) -> None:
+                with connection.cursor() as cursor:
+                    cursor.execute(
+                        "SELECT 1 / count(*) FILTER (WHERE id <> 13) FROM unnest(%s) AS id",
+                        [[event.order_id for event in events if event.order_id == 13] or [1]],
+                    )
+                super().save(events)
+
+        events = [OrderEventFactory.build(order_id=order_id) for order_id in (11, 12, 13, 14, 15)]
+        for event in events:
+            produce(topics.order_events, encode(event), partition=0)
+        running = consume(RefusedByTheDatabase())
+        wait_until(running.caught_up)
+        assert set(Notification.objects.values_list("order_id", flat=True)) == {11, 12, 14, 15}
+        letter = DeadLetter.objects.get()
+        assert letter.offset == 2
+        assert letter.event_id == events[2].event_id
+        assert letter.error_class == "django.db.utils.DataError"
+
+    @pytest.mark.parametrize("trouble", [OperationalError("gone"), InterfaceError("closed")])
+    def test_an_outage_of_the_database_is_retried_until_it_is_over(
+        self, consume: Consume, topics: Topics, trouble: Exception
+    ) -> None:
+        class OutThreeTimes(NotificationHandler):
+            attempts = 0
+
+            def save(self, events: Sequence[OrderEvent]) -> None:
+                self.attempts += 1
+                super().save(events)
+                if self.attempts <= 2:
+                    raise trouble
+
+        handler = OutThreeTimes()
+        event = OrderEventFactory.build()
+        produce(topics.order_events, encode(event))
+        running = consume(handler)
+        wait_until(running.caught_up)
+        assert handler.attempts == 3
+        assert Notification.objects.get().event_id == event.event_id
+        assert not DeadLetter.objects.exists()
+
+    def test_a_new_partition_owner_reads_what_was_not_committed(self, consume: Consume, topics: Topics) -> None:
+        running = consume()
+        produce(topics.order_events, encode(OrderEventFactory.build()))
+        wait_until(running.caught_up)
+        running.stop()
+        produce(topics.order_events, encode(OrderEventFactory.build()))
+        assert running.lag() == 1
+
+
+@pytest.mark.django_db
+class TestRedelivery:
+    """Without a broker: the same records again, as after a lost offset commit."""
+
+    def consumer(self) -> EventConsumer[OrderEvent]:
+        return EventConsumer(
+            source=None,
+            handler=NotificationHandler(),
+            group="group",
+            stopping=lambda: True,
+        )
+
+    def test_a_redelivered_batch_changes_nothing(self) -> None:
+        records: list[Record] = [
+            kafka_record(encode(OrderEventFactory.build()), offset=0),
+            kafka_record(b"garbage", offset=1),
+            kafka_record(encode(OrderEventFactory.build()), offset=2),
+        ]
+        for _ in range(2):
+            self.consumer().process(records)
+        assert Notification.objects.count() == 2
+        assert DeadLetter.objects.count() == 1
+        assert OutboxEvent.objects.count() == 1
+
+    def test_another_message_at_the_same_position_is_another_dead_letter(self) -> None:
+        self.consumer().process([kafka_record(b"garbage", offset=1)])
+        self.consumer().process([kafka_record(b"other garbage", offset=1)])
+        self.consumer().process([kafka_record(b"garbage", offset=1, timestamp=99)])
+        assert DeadLetter.objects.count() == 3

@@ -1,0 +1,64 @@
+from decimal import Decimal
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+
+from orders.models import InvalidTransition, Order, OrderItem
+from orders.services import Change, Line, cancel_order, pay_order, place_order
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def placed(user: User) -> Change:
+    return place_order(user_id=user.pk, lines=[Line(product_id=1, quantity=2, price=Decimal("100.00"))])
+
+
+def test_a_pending_order_can_be_paid_and_then_cancelled(placed: Change) -> None:
+    assert pay_order(order_id=placed.order.pk).order.status == "PAID"
+    assert cancel_order(order_id=placed.order.pk).order.status == "CANCELLED"
+
+
+def test_an_order_cannot_be_paid_twice(placed: Change) -> None:
+    pay_order(order_id=placed.order.pk)
+    with pytest.raises(InvalidTransition, match="is PAID and cannot become PAID"):
+        pay_order(order_id=placed.order.pk)
+
+
+def test_a_cancelled_order_stays_cancelled(placed: Change) -> None:
+    cancel_order(order_id=placed.order.pk)
+    for change in (pay_order, cancel_order):
+        with pytest.raises(InvalidTransition):
+            change(order_id=placed.order.pk)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "constraint"),
+    [
+        ("quantity", 0, "item_quantity_positive"),
+        ("price", Decimal("-0.01"), "item_price_not_negative"),
+        ("product_id", 0, "item_product_id_positive"),
+    ],
+)
+def test_the_database_refuses_an_impossible_item(placed: Change, field: str, value: object, constraint: str) -> None:
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        OrderItem.objects.filter(order=placed.order).update(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "constraint"),
+    [("total_amount", Decimal(-1), "order_total_not_negative"), ("status", "LOST", "order_status_known")],
+)
+def test_the_database_refuses_an_impossible_order(placed: Change, field: str, value: object, constraint: str) -> None:
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        Order.objects.filter(pk=placed.order.pk).update(**{field: value})
+
+
+def test_event_ids_differ_by_sequence_and_by_the_orders_creation(placed: Change) -> None:
+    order = placed.order
+    first = order.event_id(1)
+    assert first == Order.objects.get(pk=order.pk).event_id(1)
+    assert order.event_id(2) != first
+    order.created_at = order.created_at.replace(year=2000)
+    assert order.event_id(1) != first

@@ -1,0 +1,103 @@
+import re
+from decimal import Decimal
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from events.headers import unpack
+from events.models import OutboxEvent
+from events.timestamps import rfc3339
+from orders.models import InvalidTransition, Order
+from orders.services import Line, cancel_order, pay_order, place_order, record_lost_event
+
+pytestmark = pytest.mark.django_db
+
+LINES = [
+    Line(product_id=7, quantity=3, price=Decimal("0.10")),
+    Line(product_id=8, quantity=1, price=Decimal("49999.70")),
+]
+
+
+def test_the_total_is_exact(user: User) -> None:
+    assert place_order(user_id=user.pk, lines=LINES).order.total_amount == Decimal("50000.00")
+
+
+def test_an_order_and_its_event_are_committed_together_or_not_at_all(user: User) -> None:
+    with pytest.raises(RuntimeError), transaction.atomic():
+        place_order(user_id=user.pk, lines=LINES)
+        raise RuntimeError
+    assert not Order.objects.exists()
+    assert not OutboxEvent.objects.exists()
+
+
+def test_the_event_is_exactly_what_the_contract_says(user: User) -> None:
+    order, event = place_order(user_id=user.pk, lines=LINES)
+    assert event.topic == "order-events"
+    assert event.key == str(order.pk).encode()
+    assert (
+        event.value
+        == (
+            f'{{"eventId":"{event.event_id}","eventType":"ORDER_CREATED","timestamp":"{rfc3339(order.created_at)}",'
+            f'"orderId":{order.pk},"userId":{user.pk},"totalAmount":50000.00}}'
+        ).encode()
+    )
+    headers = {name: value.decode() for name, value in unpack(event.headers) if value is not None}
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00", headers.pop("traceparent"))
+    assert headers == {
+        "content-type": "application/json",
+        "ce_specversion": "1.0",
+        "ce_id": str(event.event_id),
+        "ce_type": "ORDER_CREATED",
+        "ce_source": "/orders",
+        "ce_time": rfc3339(order.created_at),
+        "ce_subject": str(order.pk),
+        "ce_sequence": "1",
+    }
+
+
+def test_every_change_takes_the_next_number_within_its_order(user: User) -> None:
+    order = place_order(user_id=user.pk, lines=LINES).order
+    other = place_order(user_id=user.pk, lines=LINES).order
+    pay_order(order_id=order.pk)
+    cancel_order(order_id=order.pk)
+    rows = OutboxEvent.objects.filter(stream=order.stream).order_by("sequence")
+    assert [(row.sequence, row.event_type) for row in rows] == [
+        (1, "ORDER_CREATED"),
+        (2, "ORDER_PAID"),
+        (3, "ORDER_CANCELLED"),
+    ]
+    assert OutboxEvent.objects.get(stream=other.stream).sequence == 1
+
+
+def test_a_refused_change_records_no_event(user: User) -> None:
+    order = place_order(user_id=user.pk, lines=LINES).order
+    pay_order(order_id=order.pk)
+    with pytest.raises(InvalidTransition):
+        pay_order(order_id=order.pk)
+    assert OutboxEvent.objects.filter(stream=order.stream).count() == 2
+    assert Order.objects.get(pk=order.pk).last_sequence == 2
+
+
+def test_nobody_changes_somebody_elses_order(user: User) -> None:
+    order = place_order(user_id=user.pk, lines=LINES).order
+    with pytest.raises(Order.DoesNotExist):
+        pay_order(order_id=order.pk, user_id=user.pk + 1)
+
+
+@pytest.mark.parametrize("changes", [[pay_order, cancel_order], [cancel_order], [pay_order]])
+def test_a_lost_event_is_recorded_again_as_it_was(user: User, changes: list[object]) -> None:
+    order = place_order(user_id=user.pk, lines=LINES).order
+    for change in changes:
+        change(order_id=order.pk)
+    recorded = OutboxEvent.objects.filter(stream=order.stream).order_by("sequence")
+    before = list(recorded.values_list("sequence", "event_id", "event_type", "key"))
+    recorded.delete()
+    for sequence, *_ in before:
+        record_lost_event(order_id=order.pk, sequence=sequence)
+    after = list(recorded.values_list("sequence", "event_id", "event_type", "key"))
+    assert [tuple(map(_comparable, row)) for row in after] == [tuple(map(_comparable, row)) for row in before]
+
+
+def _comparable(value: object) -> object:
+    return bytes(value) if isinstance(value, memoryview) else value

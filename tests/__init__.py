@@ -1,0 +1,1 @@
+"""The whole path through real processes, and what all tests share."""

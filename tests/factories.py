@@ -1,0 +1,68 @@
+"""Test data."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import factory
+from django.contrib.auth.models import User
+
+from events.kafka import Record
+from events.models import OutboxEvent
+from events.timestamps import now
+from notifications.models import Notification
+from orders.events import ORDER_CREATED, OrderEvent, encode
+
+
+class UserFactory(factory.django.DjangoModelFactory[User]):
+    class Meta:
+        model = User
+        skip_postgeneration_save = True
+
+    username = factory.Sequence(lambda n: f"customer-{n}")
+    password = factory.django.Password("correct horse battery")
+
+
+class NotificationFactory(factory.django.DjangoModelFactory[Notification]):
+    class Meta:
+        model = Notification
+
+    user_id = 1
+    order_id = factory.Sequence(lambda n: n + 1)
+    event_id = factory.LazyFunction(uuid4)
+    type = ORDER_CREATED
+    message = "주문이 생성되었습니다."
+
+
+class OutboxEventFactory(factory.django.DjangoModelFactory[OutboxEvent]):
+    class Meta:
+        model = OutboxEvent
+
+    event_id = factory.LazyFunction(uuid4)
+    event_type = ORDER_CREATED
+    topic = "order-events"
+    key = b"1"
+    value = factory.LazyAttribute(lambda row: encode(OrderEventFactory.build(event_id=row.event_id)))
+    headers = b"\x90"
+    created_at = factory.LazyFunction(now)
+
+
+class OrderEventFactory(factory.base.Factory[OrderEvent]):
+    class Meta:
+        model = OrderEvent
+
+    event_id = factory.LazyFunction(uuid4)
+    event_type = ORDER_CREATED
+    timestamp = datetime(2025, 1, 30, 10, 15, 30, 123000, tzinfo=UTC)
+    order_id = factory.Sequence(lambda n: n + 1)
+    user_id = 45
+    total_amount = Decimal("50000.00")
+
+
+def kafka_record(value: bytes | None, *, offset: int = 0, **changes: Any) -> Record:
+    """A record as our client reads it."""
+    fields: dict[str, Any] = dict.fromkeys(Record._fields)
+    fields |= {"topic": "order-events", "partition": 0, "leader_epoch": 0, "offset": offset, "timestamp": 1738232130123}
+    fields |= {"timestamp_type": 0, "key": b"1", "value": value, "headers": []}
+    return Record(**fields | changes)

@@ -1,0 +1,69 @@
+"""An independent Kafka client for tests, of another library than the product's."""
+
+import os
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+TIMEOUT = 10
+"""Seconds."""
+
+
+class Message(NamedTuple):
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+    @property
+    def header(self) -> dict[str, bytes | None]:
+        return dict(self.headers)
+
+
+def produce(
+    topic: str,
+    value: bytes | None,
+    *,
+    key: bytes | None = None,
+    headers: list[tuple[str, bytes | None]] | None = None,
+    partition: int = -1,
+) -> None:
+    """Send one message as any other program would, and wait until it stands on the topic."""
+    producer = Producer({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"]})
+    errors: list[object] = []
+    producer.produce(
+        topic,
+        value,
+        key,
+        partition,
+        headers=headers or [],
+        on_delivery=lambda error, _: errors.append(error),
+    )
+    assert producer.flush(TIMEOUT) == 0
+    assert errors == [None]
+
+
+def read_topic(topic: str) -> list[Message]:
+    """Everything on the topic, each partition's messages in the order of their offsets."""
+    consumer = Consumer({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], "group.id": "reader"})
+    try:
+        partitions = consumer.list_topics(topic, TIMEOUT).topics[topic].partitions
+        wanted = {}
+        for number in partitions:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), TIMEOUT)
+            if high > low:
+                wanted[number] = high
+        consumer.assign([TopicPartition(topic, number, 0) for number in wanted])
+        messages = []
+        while wanted:
+            for read in consumer.consume(500, 1):
+                assert read.error() is None, read.error()
+                messages.append(
+                    Message(read.partition(), read.offset(), read.key(), read.value(), read.headers() or [])
+                )
+                if read.offset() + 1 >= wanted.get(read.partition(), 0):
+                    wanted.pop(read.partition(), None)
+        return sorted(messages)
+    finally:
+        consumer.close()

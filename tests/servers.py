@@ -1,0 +1,107 @@
+"""pytest plugin: a PostgreSQL and a Kafka broker of the session's own, up before Django reads its settings."""
+
+import os
+import secrets
+import tempfile
+from collections.abc import Generator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import psycopg2
+import pytest
+
+from commerce.embedded_postgres import EmbeddedPostgres
+from events import embedded_kafka
+from tests.apache_kafka import ApacheKafka
+
+TOPICS = ("order-events", "order-events-dlt", "notification-events")
+PARTITIONS = 3
+
+_cleanup = ExitStack()
+_facts: list[str] = []
+
+
+class Broker(Protocol):
+    """The embedded broker and Apache Kafka, as tests use them."""
+
+    @property
+    def bootstrap_servers(self) -> str: ...
+
+    def create_topic(self, name: str, *, partitions: int) -> None: ...
+
+    def go_down(self) -> None:
+        """Refuse all clients; records and offsets stay."""
+
+    def come_back(self) -> None: ...
+
+
+broker: Broker
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--broker", choices=["embedded", "apache"], default="embedded", help="what speaks Kafka")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+    """A wrapper, because pytest-django reads the settings in this very hook."""
+    help_only = early_config.known_args_namespace.help
+    if not help_only:
+        _start(early_config.known_args_namespace.broker)
+    return (yield)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return _facts
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    _cleanup.close()
+
+
+def _start(broker_name: str) -> None:
+    global broker
+    # What a shell or a running `make run` has set must not reach the tests.
+    for name in [name for name in os.environ if name.startswith(("KAFKA_", "THROTTLE_", "DJANGO_"))]:
+        del os.environ[name]
+    home = Path(
+        _cleanup.enter_context(tempfile.TemporaryDirectory(prefix="commerce-tests-", ignore_cleanup_errors=True))
+    )
+    postgres = EmbeddedPostgres(home, durable=False)
+    _cleanup.callback(postgres.stop)
+    postgres.start()
+    if broker_name == "apache":
+        apache = ApacheKafka(home / "kafka")
+        _cleanup.callback(apache.stop)
+        apache.start()
+        broker = apache
+    else:
+        embedded = embedded_kafka.EmbeddedKafka()
+        _cleanup.callback(embedded.stop)
+        os.environ.update(embedded_kafka.SETTINGS)
+        broker = embedded
+    os.environ.update(
+        DJANGO_SECRET_KEY=secrets.token_urlsafe(48),
+        JWT_SIGNING_KEY=secrets.token_urlsafe(48),
+        DJANGO_ALLOWED_HOSTS="testserver,127.0.0.1",
+        DATABASE_URL=postgres.url,
+        KAFKA_BOOTSTRAP_SERVERS=broker.bootstrap_servers,
+        KAFKA_TOPIC_PARTITIONS=str(PARTITIONS),
+        KAFKA_SESSION_TIMEOUT_MS="6000",
+    )
+    for topic in TOPICS:
+        broker.create_topic(topic, partitions=PARTITIONS)
+    _facts.append(f"broker: {broker} at {broker.bootstrap_servers}")
+    _facts.append(f"database: {_version(postgres.url)}")
+
+
+def _version(url: str) -> str:
+    connection = psycopg2.connect(url)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT version()")
+            (version,) = cursor.fetchone() or ("PostgreSQL",)
+            return str(version).split(" on ")[0]
+    finally:
+        connection.close()
