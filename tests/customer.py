@@ -1,0 +1,41 @@
+"""A customer of the REST API."""
+
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+PASSWORD = "correct horse battery"
+
+
+class Customer:
+    """Registered and logged in at a running site."""
+
+    def __init__(self, site: str) -> None:
+        self.http = httpx.Client(base_url=site, timeout=10)
+        name = {"username": f"customer-{uuid4().hex[:12]}", "password": PASSWORD}
+        self.id: int = self._post("/api/auth/register", name)["id"]
+        self.http.headers["Authorization"] = f"Bearer {self._post('/api/auth/token', name)['access']}"
+
+    def place_order(self, *, price: str = "100.00") -> Any:
+        """The order, answered with 201."""
+        body = f'{{"items":[{{"productId":1,"quantity":2,"price":{price}}}]}}'
+        response = self.http.post("/api/orders", content=body, headers={"Content-Type": "application/json"})
+        assert response.status_code == 201, response.text
+        return response.json()
+
+    def change(self, order_id: int, action: str) -> Any:
+        """The order after `pay` or `cancel`."""
+        return self._post(f"/api/orders/{order_id}/{action}", None)
+
+    def notifications(self, order_id: int | None = None) -> list[Any]:
+        """The caller's, newest first; those about one order, if it is named."""
+        listed = self.http.get("/api/notifications", params={"limit": 200}).raise_for_status().json()
+        return [one for one in listed if order_id in (None, one["orderId"])]
+
+    def events(self, order_id: int) -> list[Any]:
+        listed: list[Any] = self.http.get(f"/api/orders/{order_id}/events").raise_for_status().json()
+        return listed
+
+    def _post(self, path: str, body: Any) -> Any:
+        return self.http.post(path, json=body).raise_for_status().json()

@@ -1,0 +1,70 @@
+"""Commands as an operator types them: what they print, and how they end."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ProductProcess
+from tests.servers import Broker
+from tests.waiting import wait_until
+
+Start = Callable[..., ProductProcess]
+
+
+@pytest.fixture
+def start(broker: Broker, tmp_path: Path) -> Iterator[Start]:
+    started: list[ProductProcess] = []
+
+    def start(*command: str, **env: str) -> ProductProcess:
+        started.append(ProductProcess("django", *command, log=tmp_path / f"{len(started)}.log", env=env))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+@pytest.fixture(autouse=True)
+def _migrated(start: Start) -> None:
+    assert start("migrate").process.wait(60) == 0
+
+
+def test_a_consumer_without_database_ends_with_one_clear_line(start: Start) -> None:
+    consumer = start("consume_order_events", DATABASE_URL="postgresql://postgres@127.0.0.1:1/commerce")
+    assert consumer.process.wait(10) == 1
+    assert "The database does not answer" in consumer.log.read_text()
+    assert "Traceback" not in consumer.log.read_text()
+
+
+def test_a_consumer_of_a_small_topic_ends_with_one_clear_line(start: Start) -> None:
+    consumer = start("consume_order_events", KAFKA_TOPIC_PARTITIONS="50")
+    assert consumer.process.wait(10) == 1
+    assert re.fullmatch(r"CommandError: Topic order-events has 3 partitions, .*\n", consumer.log.read_text())
+
+
+def test_consumer_and_relay_wait_for_kafka_and_say_so_and_end_on_time(start: Start) -> None:
+    nowhere = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    consumer = start("consume_order_events", **nowhere)
+    relay = start("relay_outbox", **nowhere)
+    wait_until(lambda: consumer.says("Waiting for Kafka: Kafka at 127.0.0.1:1 does not answer"), timeout=20)
+    assert consumer.stop() == 0
+    assert relay.stop() == 0
+
+
+def test_a_consumer_can_end_when_it_has_caught_up(start: Start) -> None:
+    consumer = start("consume_order_events", "--group", "once", "--until-caught-up")
+    assert consumer.process.wait(30) == 0, consumer.log.read_text()
+
+
+def test_relay_once_says_what_it_sent(start: Start) -> None:
+    relay = start("relay_outbox", "--once")
+    assert relay.process.wait(30) == 0
+    assert re.fullmatch(r"sent \d+\n", relay.log.read_text())
+
+
+def test_reconcile_says_what_is_missing(start: Start) -> None:
+    reconcile = start("reconcile_events")
+    assert reconcile.process.wait(30) == 0, reconcile.log.read_text()
+    assert reconcile.log.read_text() == "missing 0, repaired 0\n"

@@ -1,0 +1,187 @@
+"""From HTTP to HTTP through real processes: web, consumer, relay, broker and database."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import pytest
+
+from orders.events import encode
+from tests.customer import Customer
+from tests.factories import OrderEventFactory
+from tests.kafka_client import produce, read_topic
+from tests.processes import ProductProcess, WebServer
+from tests.servers import Broker
+from tests.waiting import wait_until
+
+ON_TIME = 5
+"""Seconds within which an order's notification stands, by contract."""
+CONSUME = ("django", "consume_order_events")
+RELAY = ("django", "relay_outbox")
+
+
+class Site(NamedTuple):
+    web: WebServer
+    consumer: ProductProcess
+    relay: ProductProcess
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """All processes, on the session's own database and on the topics every program knows."""
+    logs = tmp_path_factory.mktemp("logs")
+    migrate = ProductProcess("django", "migrate", log=logs / "migrate.log")
+    assert migrate.process.wait(60) == 0, migrate.log.read_text()
+    site = Site(
+        web=WebServer(log=logs / "web.log"),
+        consumer=ProductProcess(*CONSUME, log=logs / "consumer.log"),
+        relay=ProductProcess(*RELAY, log=logs / "relay.log"),
+    )
+    yield site
+    for process in site:
+        process.kill()
+        print(process.log.read_text())
+
+
+@pytest.fixture
+def customer(site: Site, broker: Broker) -> Customer:
+    return Customer(site.web.url)
+
+
+def types(notifications: list[dict[str, str]]) -> list[str]:
+    return [one["type"] for one in notifications]
+
+
+def test_an_order_becomes_a_notification_in_time(customer: Customer) -> None:
+    order = customer.place_order(price="25000")
+    (notification,) = wait_until(lambda: customer.notifications(order["id"]), timeout=ON_TIME)
+    assert notification["type"] == "ORDER_CREATED"
+    assert notification["userId"] == customer.id
+    assert notification["message"] == f"주문이 생성되었습니다. 주문번호: {order['id']}, 금액: 50000.00원"
+
+
+def test_paying_and_cancelling_are_told_in_order(customer: Customer) -> None:
+    order = customer.place_order()
+    customer.change(order["id"], "pay")
+    customer.change(order["id"], "cancel")
+    wait_until(lambda: len(customer.notifications(order["id"])) == 3, timeout=ON_TIME)
+    assert types(customer.notifications(order["id"])) == ["ORDER_CANCELLED", "ORDER_PAID", "ORDER_CREATED"]
+
+
+def test_an_independent_client_reads_the_event_as_the_contract_says(customer: Customer) -> None:
+    order = customer.place_order()
+    wait_until(lambda: customer.notifications(order["id"]), timeout=ON_TIME)
+    (event,) = customer.events(order["id"])
+    message = next(one for one in read_topic("order-events") if one.header.get("ce_id") == event["eventId"].encode())
+    assert (message.partition, message.offset) == (event["partition"], event["offset"])
+    assert message.key == str(order["id"]).encode()
+    assert (
+        message.value
+        == (
+            f'{{"eventId":"{event["eventId"]}","eventType":"ORDER_CREATED","timestamp":"{order["createdAt"]}",'
+            f'"orderId":{order["id"]},"userId":{customer.id},"totalAmount":200.00}}'
+        ).encode()
+    )
+    assert message.header["ce_sequence"] == b"1"
+    assert message.header["ce_time"] == order["createdAt"].encode()
+
+
+def test_the_timeline_follows_an_event(customer: Customer, site: Site) -> None:
+    order = customer.place_order()
+    wait_until(lambda: customer.events(order["id"])[0]["state"] == "NOTIFIED", timeout=ON_TIME)
+    (event,) = customer.events(order["id"])
+    assert list(event) == [
+        *("eventId", "eventType", "sequence", "timestamp", "state"),
+        *("publishedAt", "topic", "partition", "offset", "notificationId"),
+    ]
+    assert (event["sequence"], event["timestamp"], event["topic"]) == (1, order["createdAt"], "order-events")
+    assert event["notificationId"] == customer.notifications(order["id"])[0]["id"]
+
+
+def test_a_foreign_message_without_headers_becomes_a_notification(customer: Customer) -> None:
+    event = OrderEventFactory.build(order_id=2**62, user_id=customer.id)
+    produce("order-events", encode(event))
+    (notification,) = wait_until(lambda: customer.notifications(2**62), timeout=ON_TIME)
+    assert UUID(notification["eventId"]) == event.event_id
+
+
+def test_garbage_becomes_a_dead_letter_and_the_consumer_lives(customer: Customer, site: Site) -> None:
+    garbage = f"garbage for {customer.id}".encode()
+    produce("order-events", garbage)
+    wait_until(lambda: garbage in [message.value for message in read_topic("order-events-dlt")])
+    order = customer.place_order()
+    wait_until(lambda: customer.notifications(order["id"]), timeout=ON_TIME)
+    assert site.consumer.process.poll() is None
+
+
+def test_a_stopped_consumer_catches_up(customer: Customer, site: Site) -> None:
+    assert site.consumer.stop() == 0
+    orders = [customer.place_order()["id"] for _ in range(10)]
+    assert customer.notifications() == []
+    site.consumer.start()
+    wait_until(lambda: len(customer.notifications()) == 10)
+    assert sorted(one["orderId"] for one in customer.notifications()) == orders
+
+
+def test_without_kafka_orders_are_taken_at_once_and_their_events_follow(
+    customer: Customer, site: Site, broker: Broker
+) -> None:
+    broker.go_down()
+    try:
+        started = time.monotonic()
+        orders = [customer.place_order()["id"] for _ in range(5)]
+        assert time.monotonic() - started < 2
+        customer.change(orders[0], "pay")
+        assert {event["state"] for event in customer.events(orders[0])} == {"PENDING"}
+    finally:
+        broker.come_back()
+    wait_until(lambda: len(customer.notifications()) == 6, timeout=60)
+    assert types(customer.notifications(orders[0])) == ["ORDER_PAID", "ORDER_CREATED"]
+
+
+@pytest.mark.parametrize("victim", ["web", "consumer", "relay"])
+def test_kill_9_loses_nothing_and_doubles_nothing(customer: Customer, site: Site, victim: str) -> None:
+    orders = [customer.place_order()["id"] for _ in range(20)]
+    process: ProductProcess = getattr(site, victim)
+    process.kill()
+    process.start()
+    orders += [customer.place_order()["id"] for _ in range(20)]
+    for order_id in orders[::2]:
+        customer.change(order_id, "pay")
+    expected = Counter({(order_id, "ORDER_CREATED"): 1 for order_id in orders})
+    expected += Counter({(order_id, "ORDER_PAID"): 1 for order_id in orders[::2]})
+
+    def told() -> Counter[tuple[int, str]]:
+        return Counter((one["orderId"], one["type"]) for one in customer.notifications())
+
+    wait_until(lambda: told() == expected, timeout=40)
+
+
+def test_consumers_share_the_work(customer: Customer, tmp_path: Path) -> None:
+    more = [ProductProcess(*CONSUME, log=tmp_path / f"{number}.log") for number in range(2)]
+    try:
+        orders = [customer.place_order()["id"] for _ in range(30)]
+        wait_until(lambda: len(customer.notifications()) == 30, timeout=30)
+        assert sorted(one["orderId"] for one in customer.notifications()) == orders
+        for process in more:
+            assert process.stop() == 0, process.log.read_text()
+    finally:
+        for process in more:
+            process.kill()
+
+
+def test_the_healthy_processes_log_no_warning(customer: Customer, tmp_path: Path) -> None:
+    web = WebServer(log=tmp_path / "web.log")
+    relay = ProductProcess(*RELAY, log=tmp_path / "relay.log")
+    try:
+        other = Customer(web.url)
+        order = other.place_order()
+        wait_until(lambda: other.notifications(order["id"]))
+    finally:
+        assert [web.stop(), relay.stop()] == [0, 0]
+    for process in (web, relay):
+        assert not process.says("WARNING"), process.log.read_text()
+        assert not process.says("ERROR"), process.log.read_text()
