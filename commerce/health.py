@@ -36,9 +36,9 @@ def _kafka() -> str:
 def _probe_kafka() -> str:
     """Whether one of the bootstrap servers accepts a connection."""
     for server in settings.KAFKA_BOOTSTRAP_SERVERS:
-        host, _, port = server.rpartition(":")
+        host, _, port = server.partition(":")
         try:
-            socket.create_connection((host, int(port)), timeout=KAFKA_ANSWERS_WITHIN).close()
+            socket.create_connection((host, int(port or 9092)), timeout=KAFKA_ANSWERS_WITHIN).close()
         except OSError:
             continue
         return "up"

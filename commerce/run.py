@@ -126,7 +126,7 @@ def _environment(cleanup: ExitStack, port: int) -> dict[str, str]:
         _say("Starting the embedded Kafka broker")
         kafka = EmbeddedKafka()
         cleanup.callback(kafka.stop)
-        made |= EMBEDDED_KAFKA_SETTINGS
+        made |= {name: value for name, value in EMBEDDED_KAFKA_SETTINGS.items() if name not in given}
         made["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
         _create_topics_of(kafka, int(given.get("KAFKA_TOPIC_PARTITIONS") or 3))
     return made

@@ -32,7 +32,9 @@ SECRET_KEY = _required(
 )
 JWT_SIGNING_KEY = _required("JWT_SIGNING_KEY", in_development="development-only-signing-key-of-tokens", min_length=32)
 DATABASE_URL = _required("DATABASE_URL", in_development="postgresql://postgres@127.0.0.1:5432/commerce")
-KAFKA_BOOTSTRAP_SERVERS = _required("KAFKA_BOOTSTRAP_SERVERS", in_development="127.0.0.1:9092").split(",")
+KAFKA_BOOTSTRAP_SERVERS = [
+    server.strip() for server in _required("KAFKA_BOOTSTRAP_SERVERS", in_development="127.0.0.1:9092").split(",")
+]
 ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 if "*" in ALLOWED_HOSTS and not DEBUG:
     _problems.append("DJANGO_ALLOWED_HOSTS is *: name the hosts this site answers for")

@@ -7,10 +7,11 @@ import time
 from contextlib import suppress
 from functools import partial
 from multiprocessing.synchronize import Event
+from threading import Thread
 from typing import Any
 
 import honcho.manager
-from honcho.process import Process
+from honcho.process import Popen, Process
 
 # Every process has this many seconds to finish; honcho itself would give it 5.
 honcho.manager.KILL_WAIT = 10
@@ -53,23 +54,42 @@ class RestartedProcess(Process):
         super().__init__(f"exec {command}", **options)
         self._stopping = stopping
         self._quick_deaths = 0
+        self._child_ctor = self._start
 
     def run(self, events: Any = None, ignore_signals: bool = False) -> None:
-        started = time.monotonic()
-        super().run(events, ignore_signals)
-        while self._must_restart(time.monotonic() - started):
-            self._send_message(f"died ({self._child.returncode}), starting it again\n".encode())
-            time.sleep(RESTART_PAUSE)
+        Thread(target=self._end_with_supervisor, daemon=True).start()
+        while True:
             started = time.monotonic()
             super().run(events, ignore_signals)
+            if not self._must_restart(lived=time.monotonic() - started):
+                break
+            self._send_message(f"died ({self._child.returncode}), starting it again\n".encode())
+            time.sleep(RESTART_PAUSE)
         super()._send_message({"returncode": self._child.returncode}, type="stop")
 
-    def _must_restart(self, lived: float) -> bool:
-        with suppress(ProcessLookupError):
-            # Children of a killed process, such as web workers, would keep its port.
-            os.killpg(self._child.pid, signal.SIGKILL)
+    def _must_restart(self, *, lived: float) -> bool:
         self._quick_deaths = self._quick_deaths + 1 if lived < QUICK_DEATH else 0
         return self._child.returncode != 0 and not self._stopping.is_set() and self._quick_deaths < MAX_QUICK_DEATHS
+
+    def _start(self, *arguments: Any, **options: Any) -> Popen:
+        child = Popen(*arguments, **options)
+        Thread(target=self._end_children_of, args=(child,), daemon=True).start()
+        return child
+
+    def _end_children_of(self, child: Popen) -> None:
+        """Workers of a web server that was killed would keep its port."""
+        child.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+    def _end_with_supervisor(self) -> None:
+        """A supervisor that was killed leaves nothing behind."""
+        supervisor = multiprocessing.parent_process()
+        if supervisor is not None:
+            supervisor.join()
+            self._stopping.set()
+            with suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGTERM)
 
     def _send_message(self, data: Any, type: str = "line") -> None:
         """honcho brings everything down at the first `stop`, so that only the last end is one."""

@@ -1,5 +1,6 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 
 from commerce import health
 from commerce.api import problems
@@ -14,6 +15,7 @@ urlpatterns = [
     re_path(r"^api/", problems.not_found),
     path("health/live", health.live),
     path("health/ready", health.ready),
+    path("admin", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
 ]
 

@@ -33,6 +33,7 @@ from events.models import OutboxEvent
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_MS = 5_000
+COMMIT_TIMEOUT_MS = 3_000
 # The relay's turn ends by itself after 8 s (events.relay): a send has to be over before that.
 METADATA_TIMEOUT_MS = 2_000
 REQUEST_TIMEOUT_MS = 4_000
@@ -206,25 +207,36 @@ class Consumer:
             partition_assignment_strategy=[DelayedRangeAssignor],
         )
         self._client.subscribe([topic])
+        self._uncommitted: dict[TopicPartition, int] = {}
 
     def poll(self, *, timeout: float) -> list[Record]:
         """Records of all assigned partitions, each partition's in offset order; none after `timeout` seconds."""
+        if self._uncommitted:
+            self._commit()
         by_partition = self._client.poll(timeout_ms=int(timeout * 1000))
         return [record for records in by_partition.values() for record in records]
 
     def commit(self, records: Iterable[Record]) -> None:
         """Tell the group that `records` are done with. Whoever owns their partitions now may read them again."""
-        following = {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
+        self._uncommitted |= {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
+        self._commit()
+
+    def _commit(self) -> None:
         owned = self._client.assignment()
         offsets = {
             partition: OffsetAndMetadata(offset, "", -1)
-            for partition, offset in following.items()
+            for partition, offset in self._uncommitted.items()
             if partition in owned
         }
         try:
-            self._client.commit(offsets, timeout_ms=CONNECT_TIMEOUT_MS)
-        except (CommitFailedError, RebalanceInProgressError, KafkaTimeoutError) as error:
-            logger.info("Offsets not committed, the records may be read again: %s", error)
+            self._client.commit(offsets, timeout_ms=COMMIT_TIMEOUT_MS)
+        except KafkaTimeoutError as error:
+            # Perhaps committed, perhaps not: once more at the next poll, or an idle group would show lag for ever.
+            logger.info("Offsets are committed later: %s", error)
+            return
+        except (CommitFailedError, RebalanceInProgressError) as error:
+            logger.info("Offsets not committed, the partitions' next owner reads again: %s", error)
+        self._uncommitted.clear()
 
     def hold(self, records: Iterable[Record]) -> None:
         """Go back to before `records`, and read nothing until `release`, without leaving the group."""

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
+from events.database import require_database
 from events.kafka import KafkaUnreachable
 from events.models import OutboxEvent
 from events.relay import Relay
@@ -25,6 +26,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, once: bool, **options: Any) -> None:
         shutdown = Shutdown()
+        require_database()
         relay = Relay(stopping=shutdown.requested, wait=shutdown.wait)
         try:
             if once:

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import Error, connection
 
 from events.consumer import EventConsumer
+from events.database import require_database
 from events.kafka import Consumer, KafkaError, KafkaUnreachable
 from events.lag import CaughtUp
 from events.shutdown import Shutdown
@@ -36,10 +36,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, group: str, batch_size: int, until_caught_up: bool, **options: Any) -> None:
         shutdown = Shutdown()
         topic = settings.ORDER_EVENTS_TOPIC
-        try:
-            connection.ensure_connection()
-        except Error as error:
-            raise CommandError(f"The database does not answer, check DATABASE_URL: {str(error).strip()}") from error
+        require_database()
         consumer = self._join(topic, group, batch_size, shutdown)
         if consumer is None:
             return
