@@ -49,6 +49,9 @@ def _load() -> ctypes.CDLL:
 class EmbeddedKafka:
     """A cluster of one broker, gone with this process."""
 
+    creates_topics = False
+    """It does not know the request, and makes every topic that somebody sends to."""
+
     def __init__(self) -> None:
         self._library = _load()
         error = ctypes.create_string_buffer(512)

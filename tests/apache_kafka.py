@@ -12,11 +12,15 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests.waiting import wait_until
 
 START_SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "start"
+TOPIC_CONFIG = {"max.message.bytes": str(2 * 1024 * 1024)}
+"""As large as the embedded broker takes."""
 START_TIMEOUT = 240
 """Seconds; at the first start Maven fetches Kafka."""
 
 
 class ApacheKafka:
+    creates_topics = True
+
     def __init__(self, home: Path) -> None:
         self._home = home
         self._port = _free_port()
@@ -64,7 +68,8 @@ class ApacheKafka:
         self.start()
 
     def create_topic(self, name: str, *, partitions: int) -> None:
-        self._admin().create_topics([NewTopic(name, partitions, 1)])[name].result()
+        admin = self._admin()
+        admin.create_topics([NewTopic(name, partitions, 1, config=TOPIC_CONFIG)])[name].result()
 
     def _admin(self) -> AdminClient:
         # Its log would report every refused connection while we wait.

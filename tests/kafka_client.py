@@ -4,6 +4,7 @@ import os
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource
 
 TIMEOUT = 10
 """Seconds."""
@@ -67,3 +68,10 @@ def read_topic(topic: str) -> list[Message]:
         return sorted(messages)
     finally:
         consumer.close()
+
+
+def max_message_bytes(topic: str) -> int:
+    """The largest message the topic takes."""
+    admin = AdminClient({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"]})
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    return int(admin.describe_configs([resource])[resource].result()["max.message.bytes"].value)

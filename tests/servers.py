@@ -28,6 +28,10 @@ class Broker(Protocol):
     @property
     def bootstrap_servers(self) -> str: ...
 
+    @property
+    def creates_topics(self) -> bool:
+        """Whether clients can create topics, and only they do: an unknown topic stays unknown."""
+
     def create_topic(self, name: str, *, partitions: int) -> None: ...
 
     def go_down(self) -> None:
@@ -48,7 +52,11 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     """A wrapper, because pytest-django reads the settings in this very hook."""
     help_only = early_config.known_args_namespace.help
     if not help_only:
-        _start(early_config.known_args_namespace.broker)
+        try:
+            _start(early_config.known_args_namespace.broker)
+        except BaseException:
+            _cleanup.close()
+            raise
     return (yield)
 
 

@@ -163,6 +163,7 @@ def test_kill_9_loses_nothing_and_doubles_nothing(customer: Customer, site: Site
 def test_consumers_share_the_work(customer: Customer, tmp_path: Path) -> None:
     more = [ProductProcess(*CONSUME, log=tmp_path / f"{number}.log") for number in range(2)]
     try:
+        wait_until(lambda: all(process.says("Consuming order-events") for process in more))
         orders = [customer.place_order()["id"] for _ in range(30)]
         wait_until(lambda: len(customer.notifications()) == 30, timeout=30)
         assert sorted(one["orderId"] for one in customer.notifications()) == orders

@@ -54,18 +54,6 @@ def test_lag_is_what_is_written_and_not_committed(topics: Topics, capsys: pytest
     assert first.split()[:5] == [topics.order_events, "0", "1", "2", "1"]
 
 
-def test_topics_are_created_once_and_a_small_one_is_an_error(
-    topics: Topics, settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    call_command("create_topics")
-    assert capsys.readouterr().out.count("exists") == 3
-    settings.KAFKA_TOPIC_PARTITIONS = 4
-    with pytest.raises(CommandError, match="has 3 partitions, KAFKA_TOPIC_PARTITIONS asks for 4"):
-        call_command("create_topics")
-    settings.KAFKA_TOPIC_PARTITIONS = 2
-    call_command("create_topics")
-
-
 def test_without_kafka_a_command_says_so_in_one_line(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
     monkeypatch.setattr("events.kafka.CONNECT_TIMEOUT_MS", 500)
