@@ -10,3 +10,5 @@ graceful_timeout = 8
 timeout = 30
 # It would write into the home of whoever runs this.
 control_socket_disable = True
+# Longer than clients and proxies keep an idle connection: whoever closes first must not be the one that gets a request.
+keepalive = 75

@@ -33,7 +33,14 @@ class ReadOnlyAdmin(ModelAdmin):
 
 
 def _text(stored: bytes | memoryview | None) -> str:
-    return "(null)" if stored is None else bytes(stored).decode(errors="backslashreplace")
+    """Text as it is, and anything else as hexadecimal digits."""
+    if stored is None:
+        return "(null)"
+    try:
+        text = bytes(stored).decode()
+    except UnicodeDecodeError:
+        return f"0x{stored.hex()}"
+    return text if all(letter.isprintable() or letter in "\r\n\t" for letter in text) else f"0x{stored.hex()}"
 
 
 @admin.register(OutboxEvent)
@@ -45,12 +52,14 @@ class OutboxEventAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     fields = (
         ("event_id", "event_type"),
-        ("topic", "partition", "stream", "sequence"),
+        ("topic", "partition"),
+        ("stream", "sequence"),
         "key_text",
         "value_text",
         "headers_text",
         "created_at",
-        ("published_at", "published_path", "published_partition", "published_offset"),
+        ("published_at", "published_path"),
+        ("published_partition", "published_offset"),
         ("parked_at", "parked_reason"),
     )
     readonly_fields = ("key_text", "value_text", "headers_text")
@@ -63,8 +72,10 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     search_fields = ("event_id", "error_message")
     ordering = ("-id",)
     fields = (
-        ("topic", "partition", "offset"),
-        ("group", "state", "created_at", "closed_at"),
+        ("topic", "group"),
+        ("partition", "offset"),
+        ("state", "created_at"),
+        "closed_at",
         "error_class",
         "error_message",
         "stacktrace",

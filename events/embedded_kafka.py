@@ -15,10 +15,12 @@ from confluent_kafka import cimpl
 SETTINGS: Mapping[str, str] = {
     "KAFKA_API_VERSION": "2.3",
     "KAFKA_ASSIGNMENT_DELAY_MS": "300",
+    "KAFKA_FETCH_MAX_WAIT_MS": "20",
     "KAFKA_SESSION_TIMEOUT_MS": "6000",
 }
 """What clients must be told: our client cannot read the broker's own word on its version, and its group coordinator
-refuses members that answer after the group's leader. On one machine a silent consumer is a dead one after seconds."""
+refuses members that answer after the group's leader. A fetch that finds nothing is answered when its time is up, not
+when something arrives. On one machine a silent consumer is a dead one after seconds."""
 
 _RD_KAFKA_PRODUCER = 0
 _BROKER_ID = 1

@@ -33,7 +33,8 @@ from events.models import OutboxEvent
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_MS = 5_000
-COMMIT_TIMEOUT_MS = 3_000
+# Committing and leaving have to fit into the 10 s that a stopping consumer has.
+GROUP_TIMEOUT_MS = 3_000
 # The relay's turn ends by itself after 8 s (events.relay): a send has to be over before that.
 METADATA_TIMEOUT_MS = 2_000
 REQUEST_TIMEOUT_MS = 4_000
@@ -201,6 +202,7 @@ class Consumer:
             auto_offset_reset="earliest",
             allow_auto_create_topics=False,
             max_poll_records=batch_size,
+            fetch_max_wait_ms=settings.KAFKA_FETCH_MAX_WAIT_MS,
             session_timeout_ms=settings.KAFKA_SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=min(3_000, settings.KAFKA_SESSION_TIMEOUT_MS // 3),
             max_poll_interval_ms=settings.KAFKA_MAX_POLL_INTERVAL_MS,
@@ -229,7 +231,7 @@ class Consumer:
             if partition in owned
         }
         try:
-            self._client.commit(offsets, timeout_ms=COMMIT_TIMEOUT_MS)
+            self._client.commit(offsets, timeout_ms=GROUP_TIMEOUT_MS)
         except KafkaTimeoutError as error:
             # Perhaps committed, perhaps not: once more at the next poll, or an idle group would show lag for ever.
             logger.info("Offsets are committed later: %s", error)
@@ -253,7 +255,7 @@ class Consumer:
         self._client.resume(*self._client.paused())
 
     def close(self) -> None:
-        self._client.close(autocommit=False, timeout_ms=CONNECT_TIMEOUT_MS)
+        self._client.close(autocommit=False, timeout_ms=GROUP_TIMEOUT_MS)
 
 
 # --- Looking, and making topics ----------------------------------------------------------------
@@ -305,7 +307,7 @@ class Viewer:
         return found
 
     def close(self) -> None:
-        self._client.close(autocommit=False, timeout_ms=CONNECT_TIMEOUT_MS)
+        self._client.close(autocommit=False, timeout_ms=GROUP_TIMEOUT_MS)
 
 
 def count_partitions(topic: str) -> int:

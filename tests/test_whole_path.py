@@ -181,6 +181,7 @@ def test_the_healthy_processes_log_no_warning(customer: Customer, tmp_path: Path
         other = Customer(web.url)
         order = other.place_order()
         wait_until(lambda: other.notifications(order["id"]))
+        other.http.close()
     finally:
         assert [web.stop(), relay.stop()] == [0, 0]
     for process in (web, relay):
