@@ -105,27 +105,6 @@ class TestOnTheBroker:
         assert "Not an order event" in letter.error_message
         assert bytes(letter.value or b"") == b"garbage"
 
-    def test_what_the_database_refuses_is_dead_lettered_alone(self, consume: Consume, topics: Topics) -> None:
-        class RefusedByTheDatabase(NotificationHandler):
-            def save(self, events: Sequence[OrderEvent]) -> None:
-                with connection.cursor() as cursor:
-                    cursor.execute(
-                        "SELECT 1 / count(*) FILTER (WHERE id <> 13) FROM unnest(%s) AS id",
-                        [[event.order_id for event in events if event.order_id == 13] or [1]],
-                    )
-                super().save(events)
-
-        events = [OrderEventFactory.build(order_id=order_id) for order_id in (11, 12, 13, 14, 15)]
-        for event in events:
-            produce(topics.order_events, encode(event), partition=0)
-        running = consume(RefusedByTheDatabase())
-        wait_until(running.caught_up)
-        assert set(Notification.objects.values_list("order_id", flat=True)) == {11, 12, 14, 15}
-        letter = DeadLetter.objects.get()
-        assert letter.offset == 2
-        assert letter.event_id == events[2].event_id
-        assert letter.error_class == "django.db.utils.DataError"
-
     @pytest.mark.parametrize("trouble", [OperationalError("gone"), InterfaceError("closed")])
     def test_an_outage_of_the_database_is_retried_until_it_is_over(
         self, consume: Consume, topics: Topics, trouble: Exception
@@ -157,32 +136,47 @@ class TestOnTheBroker:
         assert running.lag() == 1
 
 
+class RefusedByTheDatabase(NotificationHandler):
+    """Makes the database refuse order 13, by a division by zero."""
+
+    def save(self, events: Sequence[OrderEvent]) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 / (id - 13) FROM unnest(%s) AS id", [[event.order_id for event in events]])
+        super().save(events)
+
+
 @pytest.mark.django_db
-class TestRedelivery:
-    """Without a broker: the same records again, as after a lost offset commit."""
+class TestBatches:
+    """Without a broker."""
 
-    def consumer(self) -> EventConsumer[OrderEvent]:
-        return EventConsumer(
-            source=None,
-            handler=NotificationHandler(),
-            group="group",
-            stopping=lambda: True,
-        )
+    def process(self, records: list[Record], handler: NotificationHandler | None = None) -> None:
+        EventConsumer(
+            source=None, handler=handler or NotificationHandler(), group="group", stopping=lambda: True
+        ).process(records)
 
-    def test_a_redelivered_batch_changes_nothing(self) -> None:
+    def test_a_batch_that_comes_again_changes_nothing(self) -> None:
         records: list[Record] = [
             kafka_record(encode(OrderEventFactory.build()), offset=0),
             kafka_record(b"garbage", offset=1),
             kafka_record(encode(OrderEventFactory.build()), offset=2),
         ]
         for _ in range(2):
-            self.consumer().process(records)
+            self.process(records)
         assert Notification.objects.count() == 2
         assert DeadLetter.objects.count() == 1
         assert OutboxEvent.objects.count() == 1
 
     def test_another_message_at_the_same_position_is_another_dead_letter(self) -> None:
-        self.consumer().process([kafka_record(b"garbage", offset=1)])
-        self.consumer().process([kafka_record(b"other garbage", offset=1)])
-        self.consumer().process([kafka_record(b"garbage", offset=1, timestamp=99)])
+        self.process([kafka_record(b"garbage", offset=1)])
+        self.process([kafka_record(b"other garbage", offset=1)])
+        self.process([kafka_record(b"garbage", offset=1, timestamp=99)])
         assert DeadLetter.objects.count() == 3
+
+    def test_what_the_database_refuses_is_dead_lettered_alone(self) -> None:
+        events = [OrderEventFactory.build(order_id=order_id) for order_id in (11, 12, 13, 14, 15)]
+        records = [kafka_record(encode(event), offset=offset) for offset, event in enumerate(events)]
+        self.process(records, RefusedByTheDatabase())
+        assert set(Notification.objects.values_list("order_id", flat=True)) == {11, 12, 14, 15}
+        letter = DeadLetter.objects.get()
+        assert (letter.offset, letter.event_id) == (2, events[2].event_id)
+        assert letter.error_class == "django.db.utils.DataError"
