@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -28,17 +27,19 @@ class OrderEventsView(APIView):
 def timeline(order: Order) -> list[dict[str, Any]]:
     """One entry per event, by sequence; what is not known yet is None."""
     rows = list(OutboxEvent.objects.filter(stream=order.stream).order_by("sequence"))
+    event_ids = [row.event_id for row in rows]
     notification_ids: dict[UUID, int] = dict(
-        Notification.objects.filter(event_id__in=[row.event_id for row in rows]).values_list("event_id", "id")
+        Notification.objects.filter(event_id__in=event_ids).values_list("event_id", "id")
     )
-    dead = _open_dead_letters(rows)
+    open_letters = DeadLetter.objects.filter(event_id__in=event_ids, state=DeadLetter.State.OPEN)
+    dead = set(open_letters.values_list("event_id", flat=True))
     return [
         {
             "eventId": str(row.event_id),
             "eventType": row.event_type,
             "sequence": row.sequence,
             "timestamp": rfc3339(row.created_at),
-            "state": _state(row, notified=row.event_id in notification_ids, dead=row.pk in dead),
+            "state": _state(row, notified=row.event_id in notification_ids, dead=row.event_id in dead),
             "publishedAt": row.published_at and rfc3339(row.published_at),
             "topic": row.topic,
             "partition": row.published_partition,
@@ -55,19 +56,3 @@ def _state(row: OutboxEvent, *, notified: bool, dead: bool) -> str:
     if dead:
         return "DEAD"
     return "PUBLISHED" if row.published_at else "PENDING"
-
-
-def _open_dead_letters(rows: list[OutboxEvent]) -> set[int]:
-    """Ids of the rows that have an open dead letter, by the event id it names or by its position on the topic."""
-    ours = Q(event_id__in=[row.event_id for row in rows])
-    for row in rows:
-        if row.published_at:
-            ours |= Q(topic=row.topic, partition=row.published_partition, offset=row.published_offset)
-    letters = list(DeadLetter.objects.filter(ours, state=DeadLetter.State.OPEN))
-    event_ids = {letter.event_id for letter in letters}
-    positions = {(letter.topic, letter.partition, letter.offset) for letter in letters}
-    return {
-        row.pk
-        for row in rows
-        if row.event_id in event_ids or (row.topic, row.published_partition, row.published_offset) in positions
-    }

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error
 
 from commerce.reconcile import find_missing, repair
 from events.kafka import KafkaUnreachable
@@ -22,9 +23,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, group: str, **options: Any) -> None:
         try:
             missing = find_missing(group=group)
-        except KafkaUnreachable as error:
-            raise CommandError(str(error)) from error
-        repaired = repair(missing) if options["repair"] else 0
+            repaired = repair(missing) if options["repair"] else 0
+        except (KafkaUnreachable, Error) as error:
+            raise CommandError(f"Could not reconcile: {str(error).strip()}") from error
         self.stdout.write(f"missing {len(missing)}, repaired {repaired}")
         if repaired < len(missing):
             raise CommandError("Events are missing: send them again with --repair.")

@@ -1,0 +1,131 @@
+"""What got lost is found and sent again; what is only late is left alone."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from conftest import Topics
+from events.dead_letters import Poison, record_dead_letter
+from events.kafka import Consumer
+from events.models import DeadLetter, OutboxEvent
+from events.timestamps import now
+from notifications.handlers import NotificationHandler
+from orders.events import decode
+from orders.models import Order
+from orders.services import Line, place_order
+from tests.factories import kafka_record
+from tests.kafka_client import produce
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.django_db
+
+Reconcile = Callable[..., str]
+
+
+@pytest.fixture
+def reconcile(topics: Topics, capsys: pytest.CaptureFixture[str]) -> Reconcile:
+    """What the command prints; with ` and 1` where it ends so."""
+    group = f"group-{uuid4().hex[:8]}"
+
+    def run(*, repair: bool = False, read: int = 0) -> str:
+        if read:
+            consumer = Consumer(topic=topics.order_events, group=group, batch_size=read)
+            consumer.commit(wait_until(lambda: consumer.poll(timeout=1)))
+            consumer.close()
+        try:
+            call_command("reconcile_events", group=group, repair=repair)
+        except CommandError:
+            return capsys.readouterr().out.strip() + " and 1"
+        return capsys.readouterr().out.strip()
+
+    return run
+
+
+@pytest.fixture
+def event(user: User, topics: Topics) -> OutboxEvent:
+    return place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).event
+
+
+def publish(event: OutboxEvent, *, offset: int = 0) -> None:
+    """Record the row as published at this place of partition 0."""
+    OutboxEvent.objects.filter(pk=event.pk).update(
+        published_at=now(), published_path="fast", published_partition=0, published_offset=offset
+    )
+
+
+def test_a_change_whose_outbox_row_got_lost_is_recorded_again(reconcile: Reconcile, event: OutboxEvent) -> None:
+    OutboxEvent.objects.all().delete()
+    assert reconcile() == "missing 1, repaired 0 and 1"
+    assert reconcile(repair=True) == "missing 1, repaired 1"
+    again = OutboxEvent.objects.get()
+    assert (again.event_id, again.stream, again.sequence) == (event.event_id, event.stream, event.sequence)
+    assert reconcile() == "missing 0, repaired 0"
+
+
+def test_a_change_that_was_told_of_needs_no_row(reconcile: Reconcile, event: OutboxEvent) -> None:
+    NotificationHandler().save([decode(bytes(event.value))])
+    OutboxEvent.objects.all().delete()
+    assert reconcile() == "missing 0, repaired 0"
+
+
+def test_an_event_that_is_not_read_yet_is_not_missing(reconcile: Reconcile, event: OutboxEvent, topics: Topics) -> None:
+    produce(topics.order_events, bytes(event.value), partition=0)
+    publish(event)
+    assert reconcile() == "missing 0, repaired 0"
+
+
+def test_an_event_that_was_read_and_not_handled_is_sent_again(
+    reconcile: Reconcile, event: OutboxEvent, topics: Topics
+) -> None:
+    produce(topics.order_events, bytes(event.value), partition=0)
+    publish(event)
+    assert reconcile(read=1) == "missing 1, repaired 0 and 1"
+    assert reconcile(repair=True) == "missing 1, repaired 1"
+    assert OutboxEvent.objects.pending().get().event_id == event.event_id
+
+
+def test_an_event_on_a_topic_that_was_made_anew_is_sent_again(reconcile: Reconcile, event: OutboxEvent) -> None:
+    publish(event, offset=7)
+    assert reconcile(repair=True) == "missing 1, repaired 1"
+
+
+@pytest.mark.parametrize("handled", ["notified", "dead"])
+def test_an_event_that_was_handled_is_not_missing(reconcile: Reconcile, event: OutboxEvent, handled: str) -> None:
+    publish(event, offset=7)
+    if handled == "notified":
+        NotificationHandler().save([decode(bytes(event.value))])
+    else:
+        record = kafka_record(bytes(event.value), headers=[("ce_id", str(event.event_id).encode())])
+        record_dead_letter(record=record, error=Poison("no event"), group="g")
+    assert reconcile() == "missing 0, repaired 0"
+
+
+def test_a_dead_letter_of_another_message_at_the_same_position_hides_nothing(
+    reconcile: Reconcile, event: OutboxEvent, settings: Settings
+) -> None:
+    """Offsets start again when a topic is made anew."""
+    garbage = kafka_record(b"garbage", topic=settings.ORDER_EVENTS_TOPIC, offset=7)
+    record_dead_letter(record=garbage, error=Poison("no event"), group="g")
+    publish(event, offset=7)
+    assert reconcile() == "missing 1, repaired 0 and 1"
+
+
+@pytest.mark.parametrize(("state", "expected"), [("open", "DEAD"), ("dismissed", "PUBLISHED")])
+def test_the_timeline_shows_an_open_dead_letter(api: APIClient, event: OutboxEvent, state: str, expected: str) -> None:
+    publish(event)
+    record_dead_letter(
+        record=kafka_record(b"garbage", headers=[("ce_id", str(event.event_id).encode())]),
+        error=Poison("no event"),
+        group="g",
+    )
+    DeadLetter.objects.update(state=state)
+    path = f"/api/orders/{Order.objects.get().pk}/events"
+    assert [one["state"] for one in api.get(path).json()] == [expected]
+    NotificationHandler().save([decode(bytes(event.value))])
+    assert [one["state"] for one in api.get(path).json()] == ["NOTIFIED"]
