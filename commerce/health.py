@@ -1,11 +1,14 @@
 """Is this process alive, and can it do its work?"""
 
 import socket
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.cache import cache
 from django.db import Error, connection
-from django.http import HttpRequest, JsonResponse
+from rest_framework.decorators import api_view, authentication_classes, permission_classes
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 KAFKA_STATE_CACHED = 5
 """Seconds."""
@@ -13,20 +16,26 @@ KAFKA_ANSWERS_WITHIN = 0.5
 """Seconds."""
 
 
-def live(request: HttpRequest) -> JsonResponse:
+@api_view(["GET"])
+@authentication_classes([])
+@permission_classes([])
+def live(request: Request) -> Response:
     """200 while the process can answer."""
-    return JsonResponse({"status": "live"})
+    return Response({"status": "live"})
 
 
-def ready(request: HttpRequest) -> JsonResponse:
+@api_view(["GET"])
+@authentication_classes([])
+@permission_classes([])
+def ready(request: Request) -> Response:
     """200 or 503 on the database. Kafka is named only: orders are taken without it."""
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     except Error:
         connection.close()
-        return JsonResponse({"status": "unavailable", "database": "down", "kafka": _kafka()}, status=503)
-    return JsonResponse({"status": "ready", "database": "up", "kafka": _kafka()})
+        return Response({"status": "unavailable", "database": "down", "kafka": _kafka()}, status=503)
+    return Response({"status": "ready", "database": "up", "kafka": _kafka()})
 
 
 def _kafka() -> str:
@@ -36,9 +45,9 @@ def _kafka() -> str:
 def _probe_kafka() -> str:
     """Whether one of the bootstrap servers accepts a connection."""
     for server in settings.KAFKA_BOOTSTRAP_SERVERS:
-        host, _, port = server.partition(":")
+        address = urlsplit(f"//{server}")
         try:
-            socket.create_connection((host, int(port or 9092)), timeout=KAFKA_ANSWERS_WITHIN).close()
+            socket.create_connection((address.hostname, address.port or 9092), KAFKA_ANSWERS_WITHIN).close()
         except OSError:
             continue
         return "up"

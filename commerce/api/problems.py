@@ -30,7 +30,7 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response:
         error = BodyTooLarge()
     if not isinstance(error, APIException):
         logger.error("Unexpected error", exc_info=error)
-        return Response(problem(500, "The server failed. Nothing was changed."), 500, content_type=CONTENT_TYPE)
+        return Response(problem(500, "The server failed."), 500, content_type=CONTENT_TYPE)
     headers = {}
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge

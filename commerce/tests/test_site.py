@@ -1,14 +1,20 @@
 import os
 import subprocess
 import sys
+from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from pytest_django import Settings
 
-from tests.factories import NotificationFactory, OutboxEventFactory
+from events.dead_letters import Poison, record_dead_letter
+from events.headers import pack
+from events.models import DeadLetter, OutboxEvent
+from notifications.models import Notification
+from orders.services import Line, place_order
+from tests.factories import NotificationFactory, OutboxEventFactory, kafka_record
 
 pytestmark = pytest.mark.django_db
 
@@ -26,8 +32,6 @@ def test_ready_names_kafka_without_failing_on_it(client: Client, settings: Setti
 
 
 def test_ready_fails_on_the_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    from django.db import OperationalError
-
     def refuse() -> None:
         raise OperationalError("gone")
 
@@ -43,24 +47,37 @@ def test_an_unknown_path_is_a_problem(client: Client) -> None:
         assert response["Content-Type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("post", "/api/nothing", 404),
+        ("post", "/api/orders/", 404),
+        ("delete", "/api/auth/token/", 404),
+        ("post", "/nothing", 404),
+        ("post", "/health/live", 405),
+        ("delete", "/health/ready", 405),
+    ],
+)
+def test_a_client_without_a_csrf_token_gets_problems_and_no_page(method: str, path: str, status: int) -> None:
+    response = getattr(Client(enforce_csrf_checks=True), method)(path)
+    assert response.status_code == status
+    assert response["Content-Type"] == "application/problem+json"
+
+
+def test_json_is_answered_whatever_is_accepted(client: Client) -> None:
+    response = client.get("/api/orders", headers={"accept": "application/problem+json"})
+    assert (response.status_code, response["Content-Type"]) == (401, "application/problem+json")
+
+
 def test_admin_shows_every_list_and_changes_nothing(admin_client: Client, admin_user: User) -> None:
-    from decimal import Decimal
-
-    from events.dead_letters import Poison, record_dead_letter
-    from orders.services import Line, place_order
-    from tests.factories import kafka_record
-
     order = place_order(user_id=admin_user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
     NotificationFactory.create()
-    OutboxEventFactory.create(headers=b"\x91\x92\xa4ce_id\xc4\x01\xff"[:1] + b"\x92\xa5ce_id\xc4\x01\xff")
+    OutboxEventFactory.create(headers=pack([("ce_id", b"\xff")]))
     record_dead_letter(record=kafka_record(b"\xffgarbage\0"), error=Poison("bad\0"), group="g")
     for model in ("orders/order", "notifications/notification", "events/outboxevent", "events/deadletter"):
         listed = admin_client.get(f"/admin/{model}/")
         assert listed.status_code == 200
         assert admin_client.get(f"/admin/{model}/add/").status_code == 403
-    from events.models import DeadLetter, OutboxEvent
-    from notifications.models import Notification
-
     for model, row in (
         ("orders/order", order),
         ("notifications/notification", Notification.objects.first()),
