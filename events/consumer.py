@@ -7,16 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from django.db import (
-    Error,
-    InterfaceError,
-    InternalError,
-    OperationalError,
-    ProgrammingError,
-    connection,
-    reset_queries,
-    transaction,
-)
+from django.db import DataError, Error, IntegrityError, connection, reset_queries, transaction
 
 from events.dead_letters import Poison, record_dead_letter
 from events.kafka import Consumer, Record
@@ -28,9 +19,6 @@ POLL_TIMEOUT = 1.0
 """Seconds; a signal is noticed within this time, because the client has no wakeup()."""
 FIRST_BACKOFF, LAST_BACKOFF = 0.5, 10.0
 """Seconds between the attempts of an outage."""
-
-OUTAGES = (OperationalError, InterfaceError, InternalError, ProgrammingError)
-"""Troubles of the world and not of a message: the server is away, a deadlock, a missing migration."""
 
 Event = TypeVar("Event")
 
@@ -90,9 +78,10 @@ class EventConsumer(Generic[Event]):
         try:
             with transaction.atomic():
                 self._save(records)
-        except OUTAGES:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever one event breaks, it must not stop the others
+        except Exception as error:
+            # Of the database's errors only these are about the data; all others are about the world.
+            if isinstance(error, Error) and not isinstance(error, DataError | IntegrityError):
+                raise
             if len(records) > 1:
                 middle = len(records) // 2
                 self.process(records[:middle])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from uuid import uuid4
 
 import pytest
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from conftest import Topics
 from events.consumer import EventConsumer
@@ -22,10 +22,10 @@ from tests.waiting import wait_until
 class Running:
     """A consumer in a thread of its own."""
 
-    def __init__(self, topic: str, handler: NotificationHandler | None = None) -> None:
-        self.group = f"group-{uuid4().hex[:8]}"
+    def __init__(self, topic: str, handler: NotificationHandler, group: str) -> None:
+        self.group = group
         self.topic = topic
-        self.handler = handler or NotificationHandler()
+        self.handler = handler
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -58,8 +58,9 @@ class Running:
 def consume(topics: Topics) -> Iterator[Callable[..., Running]]:
     running: list[Running] = []
 
-    def start(handler: NotificationHandler | None = None) -> Running:
-        running.append(Running(topics.order_events, handler))
+    def start(handler: NotificationHandler | None = None, group: str = "") -> Running:
+        group = group or f"group-{uuid4().hex[:8]}"
+        running.append(Running(topics.order_events, handler or NotificationHandler(), group))
         return running[-1]
 
     yield start
@@ -105,7 +106,7 @@ class TestOnTheBroker:
         assert "Not an order event" in letter.error_message
         assert bytes(letter.value or b"") == b"garbage"
 
-    @pytest.mark.parametrize("trouble", [OperationalError("gone"), InterfaceError("closed")])
+    @pytest.mark.parametrize("trouble", [OperationalError("gone"), InterfaceError("closed"), DatabaseError("lost")])
     def test_an_outage_of_the_database_is_retried_until_it_is_over(
         self, consume: Consume, topics: Topics, trouble: Exception
     ) -> None:
@@ -127,13 +128,23 @@ class TestOnTheBroker:
         assert Notification.objects.get().event_id == event.event_id
         assert not DeadLetter.objects.exists()
 
-    def test_a_new_partition_owner_reads_what_was_not_committed(self, consume: Consume, topics: Topics) -> None:
-        running = consume()
-        produce(topics.order_events, encode(OrderEventFactory.build()))
-        wait_until(running.caught_up)
-        running.stop()
-        produce(topics.order_events, encode(OrderEventFactory.build()))
-        assert running.lag() == 1
+    def test_the_next_owner_goes_on_behind_what_was_committed(self, consume: Consume, topics: Topics) -> None:
+        seen: list[OrderEvent] = []
+
+        class Recording(NotificationHandler):
+            def save(self, events: Sequence[OrderEvent]) -> None:
+                seen.extend(events)
+
+        first, second = OrderEventFactory.build_batch(2)
+        produce(topics.order_events, encode(first), partition=0)
+        earlier = consume()
+        wait_until(earlier.caught_up)
+        earlier.stop()
+        produce(topics.order_events, encode(second), partition=0)
+        assert earlier.lag() == 1
+        later = consume(Recording(), group=earlier.group)
+        wait_until(later.caught_up)
+        assert [event.event_id for event in seen] == [second.event_id]
 
 
 class RefusedByTheDatabase(NotificationHandler):

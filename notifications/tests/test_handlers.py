@@ -1,3 +1,5 @@
+from decimal import Decimal
+
 import pytest
 
 from notifications.handlers import NotificationHandler, to_notification
@@ -22,8 +24,6 @@ def test_every_event_has_its_text(event_type: str, message: str) -> None:
 
 
 def test_the_longest_text_fits() -> None:
-    from decimal import Decimal
-
     event = OrderEventFactory.build(order_id=-(2**63), total_amount=-Decimal("9" * 26 + ".99"))
     assert len(to_notification(event).message) <= 200
 
