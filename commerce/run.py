@@ -1,5 +1,6 @@
 """`make run`: the whole system on this machine, with servers of its own where the environment names none."""
 
+import errno
 import fcntl
 import io
 import json
@@ -17,14 +18,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import django
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import Error, connection
 
-from commerce.embedded_postgres import EmbeddedPostgres, data_home
+from commerce.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresFailed, data_home
 from commerce.supervisor import Supervisor
 from events.embedded_kafka import SETTINGS as EMBEDDED_KAFKA_SETTINGS
 from events.embedded_kafka import EmbeddedKafka
@@ -33,6 +35,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 VAR = CHECKOUT / "var"
 RUN_ENV = VAR / "run.env"
 HOST = "127.0.0.1"
+OUR_VARIABLES = ("DJANGO_", "DATABASE_URL", "JWT_SIGNING_KEY", "KAFKA_", "METRICS_TOKEN", "PORT", "THROTTLE_", "WEB_")
+"""What the names of all variables in `.env.example` start with."""
 FIRST_ORDER_TIMEOUT = 60
 """Seconds until the first order must have become a notification."""
 RECONCILE_INTERVAL = 60
@@ -44,13 +48,14 @@ class CannotRun(Exception):
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, _exit_in_order)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _exit_in_order)
     # Not forked: librdkafka's threads and sockets must not leak into honcho's helpers.
     multiprocessing.set_start_method("spawn")
     try:
         with ExitStack() as cleanup:
             return _run(cleanup)
-    except CannotRun as error:
+    except (CannotRun, EmbeddedPostgresFailed, ImproperlyConfigured) as error:
         print(f"Cannot run: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -65,9 +70,8 @@ def _run(cleanup: ExitStack) -> int:
     port = _free_port()
     VAR.mkdir(exist_ok=True)
     cleanup.enter_context(_only_run_of_this_checkout())
-    environment = _environment(cleanup, port)
-    os.environ.update(environment)
-    cleanup.enter_context(_run_env(environment))
+    os.environ.update(_environment(cleanup, port))
+    cleanup.enter_context(_run_env())
     _prepare_database_and_topics()
 
     supervisor = Supervisor()
@@ -87,14 +91,16 @@ def _run(cleanup: ExitStack) -> int:
 
 
 def _free_port() -> int:
-    port = int(os.environ.get("PORT") or 8080)
+    port = os.environ.get("PORT") or "8080"
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise CannotRun(f"port {port} is taken. Choose another one: make run PORT=8081") from error
-    return port
+            probe.bind((HOST, int(port)))
+        except (OSError, OverflowError, ValueError) as error:
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            reason = "is taken" if taken else f"cannot be used ({error})"
+            raise CannotRun(f"port {port} {reason}. Choose another one: make run PORT=8081") from error
+    return int(port)
 
 
 @contextmanager
@@ -138,10 +144,14 @@ def _create_topics_of(kafka: EmbeddedKafka, partitions: int) -> None:
 
 
 @contextmanager
-def _run_env(environment: dict[str, str]) -> Iterator[None]:
+def _run_env() -> Iterator[None]:
     """Tells manage.py in other terminals of this run, as long as it lasts."""
-    RUN_ENV.touch(mode=0o600)
-    RUN_ENV.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+    settings_of_run = {name: value for name, value in os.environ.items() if name.startswith(OUR_VARIABLES)}
+    part = RUN_ENV.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    part.touch(mode=0o600)
+    part.write_text("".join(f"{name}={value}\n" for name, value in settings_of_run.items()))
+    part.rename(RUN_ENV)
     try:
         yield
     finally:
@@ -178,7 +188,7 @@ def _watch(supervisor: Supervisor, site: str) -> None:
     """Show that the whole way works, then look for lost events from time to time."""
     try:
         _place_first_order(site)
-    except (OSError, TimeoutError) as error:
+    except Exception as error:  # noqa: BLE001 - a thread that dies would say nothing
         supervisor.fail(f"The first order did not become a notification: {error}")
         return
     print(f"READY {site}", flush=True)
@@ -186,7 +196,7 @@ def _watch(supervisor: Supervisor, site: str) -> None:
         time.sleep(RECONCILE_INTERVAL)
         try:
             _repair_lost_events()
-        except (CommandError, Error) as error:
+        except Exception as error:  # noqa: BLE001 - the next look may succeed
             _say(f"Could not look for lost events: {str(error).strip()}")
         finally:
             connection.close()
@@ -205,7 +215,7 @@ def _place_first_order(site: str) -> None:
     order_id = json.loads(body)["id"]
 
     def notification() -> str | None:
-        newest = json.loads(_call(f"{site}/api/notifications", token=token))
+        newest = json.loads(_call(f"{site}/api/notifications?limit=200", token=token))
         return next((json.dumps(one, ensure_ascii=False) for one in newest if one["orderId"] == order_id), None)
 
     print(_wait_until(notification, f"order {order_id} has no notification"), flush=True)
@@ -214,8 +224,10 @@ def _place_first_order(site: str) -> None:
 def _call(url: str, body: Any = None, token: str | None = None) -> str:
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=10) as response:
-        return response.read().decode()
+    # Past any proxy of the environment: the site is on this machine.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(urllib.request.Request(url, data, headers), timeout=10) as response:
+        return cast(str, response.read().decode())
 
 
 def _answers(url: str) -> bool:

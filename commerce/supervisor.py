@@ -1,26 +1,31 @@
-"""honcho, with restarts: a process that dies is started again; one that keeps dying brings everything down."""
+"""honcho, with restarts: a process that dies is started again; one that keeps dying brings everything down.
 
+honcho runs each process from a helper process. Here the helper starts its process anew, ends it when all is to end,
+and ends it when the supervisor itself is gone.
+"""
+
+import datetime
 import multiprocessing
 import os
 import signal
 import time
 from contextlib import suppress
 from functools import partial
-from multiprocessing.synchronize import Event
+from multiprocessing.connection import Connection, wait
 from threading import Thread
 from typing import Any
 
 import honcho.manager
+from honcho.printer import Message
 from honcho.process import Popen, Process
 
-# Every process has this many seconds to finish; honcho itself would give it 5.
-honcho.manager.KILL_WAIT = 10
-
+STOP_TIMEOUT = 10
+"""Seconds every process has to finish."""
+RESTART_PAUSE = 1
+"""Seconds."""
 QUICK_DEATH = 10
 """Seconds of life below which a death counts as quick."""
 MAX_QUICK_DEATHS = 5
-RESTART_PAUSE = 1
-"""Seconds."""
 
 
 class Supervisor(honcho.manager.Manager):
@@ -28,12 +33,16 @@ class Supervisor(honcho.manager.Manager):
 
     def __init__(self) -> None:
         super().__init__()
-        self._stopping = multiprocessing.Event()
-        self._process_ctor = partial(RestartedProcess, self._stopping)
+        # Closing our end tells every helper, and so does our death. An Event would wait for helpers that were killed.
+        stopping, self._until_stopping = multiprocessing.Pipe(duplex=False)
+        self._process_ctor = partial(RestartedProcess, stopping)
 
     def terminate(self) -> None:
-        self._stopping.set()
-        super().terminate()
+        """Every helper ends its own process: some may not even have told us its pid."""
+        self._until_stopping.close()
+
+    def kill(self) -> None:
+        """Every helper does so when `STOP_TIMEOUT` is over."""
 
     def fail(self, reason: str) -> None:
         """Bring everything down, as when a process ended for good."""
@@ -45,11 +54,32 @@ class Supervisor(honcho.manager.Manager):
     def stopped_by_signal(self) -> bool:
         return self.returncode in {known["rc"] for known in honcho.manager.SIGNALS.values()}
 
+    def _start(self) -> None:
+        super()._start()
+        Thread(target=self._notice_dead_helpers, daemon=True).start()
+
+    def _notice_dead_helpers(self) -> None:
+        """A helper that was killed can neither restart its process nor say that it ended."""
+        helpers = {process["process"].sentinel: name for name, process in self._processes.items()}
+        while helpers:
+            for sentinel in wait(list(helpers)):
+                name = helpers.pop(sentinel)
+                process = self._processes[name]
+                process["process"].join()
+                if process["process"].exitcode != 0:
+                    with suppress(KeyError, ProcessLookupError):
+                        os.killpg(process["pid"], signal.SIGKILL)
+                    # honcho waits until it knows of every process that it was started, and that it stopped.
+                    process.setdefault("pid", 0)
+                    now = datetime.datetime.now()  # noqa: DTZ005 - as honcho does
+                    self.events.put(Message("stop", {"returncode": 1}, now, name, None))
+
 
 class RestartedProcess(Process):
     """Ends for good when it exits with 0, when everything is being stopped, or after quick deaths in a row."""
 
-    def __init__(self, stopping: Event, command: str, **options: Any) -> None:
+    def __init__(self, stopping: Connection, command: str, **options: Any) -> None:
+        """`stopping` is readable as soon as everything is to end."""
         # Without exec, signals would reach a shell and not the program.
         super().__init__(f"exec {command}", **options)
         self._stopping = stopping
@@ -57,39 +87,39 @@ class RestartedProcess(Process):
         self._child_ctor = self._start
 
     def run(self, events: Any = None, ignore_signals: bool = False) -> None:
-        Thread(target=self._end_with_supervisor, daemon=True).start()
         while True:
             started = time.monotonic()
             super().run(events, ignore_signals)
             if not self._must_restart(lived=time.monotonic() - started):
                 break
             self._send_message(f"died ({self._child.returncode}), starting it again\n".encode())
-            time.sleep(RESTART_PAUSE)
+            if self._stopping.poll(RESTART_PAUSE):
+                break
         super()._send_message({"returncode": self._child.returncode}, type="stop")
 
     def _must_restart(self, *, lived: float) -> bool:
         self._quick_deaths = self._quick_deaths + 1 if lived < QUICK_DEATH else 0
-        return self._child.returncode != 0 and not self._stopping.is_set() and self._quick_deaths < MAX_QUICK_DEATHS
+        return self._child.returncode != 0 and not self._stopping.poll() and self._quick_deaths < MAX_QUICK_DEATHS
 
     def _start(self, *arguments: Any, **options: Any) -> Popen:
         child = Popen(*arguments, **options)
+        Thread(target=self._stop_when_told, args=(child,), daemon=True).start()
         Thread(target=self._end_children_of, args=(child,), daemon=True).start()
         return child
+
+    def _stop_when_told(self, child: Popen) -> None:
+        self._stopping.poll(None)
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        time.sleep(STOP_TIMEOUT)
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
     def _end_children_of(self, child: Popen) -> None:
         """Workers of a web server that was killed would keep its port."""
         child.wait()
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-
-    def _end_with_supervisor(self) -> None:
-        """A supervisor that was killed leaves nothing behind."""
-        supervisor = multiprocessing.parent_process()
-        if supervisor is not None:
-            supervisor.join()
-            self._stopping.set()
-            with suppress(ProcessLookupError):
-                os.killpg(self._child.pid, signal.SIGTERM)
 
     def _send_message(self, data: Any, type: str = "line") -> None:
         """honcho brings everything down at the first `stop`, so that only the last end is one."""
