@@ -64,7 +64,7 @@ class BackgroundPublisher:
             for row in rows:
                 self._queue.put_nowait(row.pk)
         except queue.Full:
-            return
+            pass  # The rows stay pending.
         with self._starting:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="event-publisher", daemon=True)

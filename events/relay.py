@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import Error, connection, reset_queries, transaction
+from django.db.models import Q
 
 from events.delivery import Delivery, deliver
 from events.kafka import KafkaUnreachable, Producer
@@ -34,11 +35,7 @@ class Relay:
         in_outage = False
         while not self._stopping():
             reset_queries()  # With DEBUG on, Django keeps every statement.
-            try:
-                sent, outage = self.sweep(older_than=settings.OUTBOX_RELAY_GRACE)
-            except (KafkaUnreachable, Error) as error:
-                sent, outage = 0, error
-                connection.close()
+            sent, outage = self.sweep(older_than=settings.OUTBOX_RELAY_GRACE)
             if sent:
                 logger.info("Sent %d events", sent)
             if outage and not in_outage:
@@ -52,42 +49,56 @@ class Relay:
         """Send every sendable row of that age; how many were sent, and the last outage that kept some.
 
         Where another relay is at work it waits for its turn, or leaves the rest to that one.
-
-        Raises:
-            KafkaUnreachable: nothing can be sent.
-            django.db.Error: the database is away, or the turn was lost.
         """
-        if self._producer is None:
-            self._producer = Producer()
         sent, outage = 0, None
-        pending = OutboxEvent.objects.sendable().filter(created_at__lte=now() - older_than)
-        for topic in list(pending.order_by().values_list("topic", flat=True).distinct()):
-            while not self._stopping():
-                delivery = self._take_turn(topic, older_than)
-                if delivery is None and wait_for_turn:
-                    self._wait(0.1)
-                    continue
-                if delivery is None:
-                    return sent, outage
-                sent += len(delivery.published)
-                outage = delivery.error or outage
-                if delivery.error or not (delivery.published or delivery.parked):
-                    break
+        try:
+            for topic in self._topics(older_than):
+                followed: list[OutboxEvent] = []
+                while not self._stopping():
+                    delivery = self._take_turn(topic, older_than, followed)
+                    if delivery is None and wait_for_turn:
+                        self._wait(0.1)
+                        continue
+                    if delivery is None:
+                        return sent, outage
+                    sent += len(delivery.published)
+                    outage = delivery.error or outage
+                    followed = delivery.published
+                    if delivery.error or not (delivery.published or delivery.parked):
+                        break
+        except (KafkaUnreachable, Error) as error:
+            connection.close()
+            outage = error
         return sent, outage
 
-    def _take_turn(self, topic: str, older_than: timedelta) -> Delivery | None:
-        """Send one wave; None where another relay has the turn. Followers are sendable in the next wave."""
+    def _topics(self, older_than: timedelta) -> list[str]:
+        """Topics with rows to send. Where there are some, a producer is needed, too. Raises KafkaUnreachable."""
+        pending = OutboxEvent.objects.sendable().filter(created_at__lte=now() - older_than)
+        topics = list(pending.order_by().values_list("topic", flat=True).distinct())
+        if topics and self._producer is None:
+            self._producer = Producer()
+        return topics
+
+    def _take_turn(self, topic: str, older_than: timedelta, followed: list[OutboxEvent]) -> Delivery | None:
+        """Send one wave of rows of that age, and of the direct followers of rows just published, whatever their age.
+
+        None where another relay has the turn.
+        """
         assert self._producer is not None
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [TURN_LOCK])
-            if not cursor.fetchone()[0]:
-                return None
+            # First, so that a process that is frozen with the lock in its hands loses it.
             cursor.execute(
                 "SELECT set_config('idle_in_transaction_session_timeout', %s, true),"
                 " set_config('statement_timeout', %s, true)",
                 [str(TURN_TIMEOUT_MS)] * 2,
             )
-            rows = OutboxEvent.objects.sendable().filter(topic=topic, created_at__lte=now() - older_than)
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [TURN_LOCK])
+            if not cursor.fetchone()[0]:
+                return None
+            streams = [row.stream for row in followed if row.stream is not None]
+            rows = OutboxEvent.objects.sendable().filter(
+                Q(created_at__lte=now() - older_than) | Q(stream__in=streams), topic=topic
+            )
             return deliver(
                 list(rows.order_by("pk")[: settings.OUTBOX_BATCH_SIZE]),
                 producer=self._producer,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from pytest_django import Settings
 
@@ -77,9 +78,17 @@ def test_the_fast_path_publishes_at_once(background: BackgroundPublisher, topics
 
 
 def test_the_relay_leaves_young_rows_to_the_fast_path(relay: Relay, topics: Topics) -> None:
-    OutboxEventFactory.create(topic=topics.order_events)
-    OutboxEventFactory.create(topic=topics.order_events, created_at=now() - timedelta(seconds=3))
-    assert relay.sweep(older_than=timedelta(seconds=2)) == (1, None)
+    young = OutboxEventFactory.create(topic=topics.order_events)
+    OutboxEventFactory.create(topic=topics.order_events, created_at=now() - timedelta(minutes=1))
+    assert relay.sweep(older_than=timedelta(seconds=30)) == (1, None)
+    assert OutboxEvent.objects.pending().get() == young
+
+
+def test_the_relay_sends_young_followers_of_what_it_sent(relay: Relay, topics: Topics) -> None:
+    old = now() - timedelta(minutes=1)
+    OutboxEventFactory.create(topic=topics.order_events, stream="order-1", sequence=1, created_at=old)
+    OutboxEventFactory.create(topic=topics.order_events, stream="order-1", sequence=2)
+    assert relay.sweep(older_than=timedelta(seconds=30)) == (2, None)
 
 
 @pytest.mark.parametrize("first", [1, 2])
@@ -236,17 +245,26 @@ def test_a_forked_process_publishes_with_a_publisher_of_its_own(topics: Topics, 
     current_publisher().close()
 
 
-def test_a_full_queue_drops_nothing_but_time(topics: Topics, settings: Settings, relay: Relay) -> None:
+def test_what_does_not_fit_the_queue_waits_for_the_relay(topics: Topics, settings: Settings, relay: Relay) -> None:
     settings.OUTBOX_QUEUE_SIZE = 2
     publisher = BackgroundPublisher()
     try:
         publisher.publish(OutboxEventFactory.create_batch(50, topic=topics.order_events))
-        wait_until(lambda: relay.sweep(older_than=EVERYTHING) == (0, None) and all_published())
+        wait_until(lambda: OutboxEvent.objects.filter(published_path="fast").count() == 2)
+        assert relay.sweep(older_than=EVERYTHING) == (48, None)
     finally:
         publisher.close()
-    assert {message.value for message in read_topic(topics.order_events)} == {
-        bytes(row.value) for row in OutboxEvent.objects.all()
-    }
+    assert len(read_topic(topics.order_events)) == 50
+
+
+def test_once_tells_of_what_it_could_not_send(topics: Topics, capsys: pytest.CaptureFixture[str]) -> None:
+    OutboxEventFactory.create(topic=topics.order_events, value=b"x" * (2 * 1024 * 1024 + 1))
+    OutboxEventFactory.create(topic=topics.order_events)
+    with pytest.raises(CommandError, match="1 events could not be sent"):
+        call_command("relay_outbox", once=True)
+    assert capsys.readouterr().out == "sent 1\n"
+    call_command("relay_outbox", once=True)
+    assert capsys.readouterr().out == "sent 0\n"
 
 
 def test_headers_survive_storage() -> None:
