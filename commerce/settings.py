@@ -35,7 +35,10 @@ DATABASE_URL = _required("DATABASE_URL", in_development="postgresql://postgres@1
 KAFKA_BOOTSTRAP_SERVERS = [
     server.strip() for server in _required("KAFKA_BOOTSTRAP_SERVERS", in_development="127.0.0.1:9092").split(",")
 ]
-ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+ALLOWED_HOSTS = [
+    host.strip()
+    for host in env.list("DJANGO_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+]
 if "*" in ALLOWED_HOSTS and not DEBUG:
     _problems.append("DJANGO_ALLOWED_HOSTS is *: name the hosts this site answers for")
 if _problems:
@@ -113,17 +116,18 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 
 DATABASES = {"default": env.db_url_config(DATABASE_URL)}
 if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
-    raise ImproperlyConfigured(f"DATABASE_URL must be postgresql://..., not {DATABASE_URL}")
+    raise ImproperlyConfigured(f"DATABASE_URL must be postgresql://..., not {DATABASE_URL.partition(':')[0]}://...")
 DATABASES["default"]["CONN_MAX_AGE"] = 600
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 # A server that is gone, or a query that never ends, must become an error somebody can retry.
-DATABASES["default"].setdefault("OPTIONS", {}).update(
-    connect_timeout=5,
-    keepalives_idle=10,
-    keepalives_interval=5,
-    keepalives_count=3,
-    options="-c statement_timeout=30s",
-)
+DATABASES["default"]["OPTIONS"] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 20_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "options": "-c statement_timeout=30s",
+} | DATABASES["default"].get("OPTIONS", {})
 
 # --- REST API ----------------------------------------------------------------------------------
 
@@ -132,6 +136,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["commerce.api.json.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["commerce.api.json.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "commerce.api.json.AlwaysJSON",
     "DEFAULT_PAGINATION_CLASS": "commerce.api.pagination.LinkHeaderPagination",
     "EXCEPTION_HANDLER": "commerce.api.problems.problem_response",
     "COERCE_DECIMAL_TO_STRING": False,
@@ -179,7 +184,7 @@ OUTBOX_QUEUE_SIZE = 10_000
 OUTBOX_BATCH_SIZE = 500
 # Age at which the relay takes a row: younger ones are left to the fast path.
 OUTBOX_RELAY_GRACE = timedelta(seconds=2)
-# Pause of the relay between two sweeps that found nothing to send.
+# Pause of the relay between two sweeps.
 OUTBOX_RELAY_INTERVAL = timedelta(seconds=1)
 
 # --- Logging -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from ctypes import c_char_p, c_int, c_int32, c_size_t, c_void_p
 from typing import Any
 
-from confluent_kafka import cimpl
+from confluent_kafka import cimpl, libversion
 
 SETTINGS: Mapping[str, str] = {
     "KAFKA_API_VERSION": "2.3",
@@ -65,6 +65,9 @@ class EmbeddedKafka:
             raise RuntimeError(f"librdkafka did not start: {error.value.decode()}")
         self._cluster = self._library.rd_kafka_mock_cluster_new(self._host, 1)
         self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+
+    def __str__(self) -> str:
+        return f"mock cluster of librdkafka {libversion()[0]}"
 
     @property
     def bootstrap_servers(self) -> str:

@@ -7,7 +7,7 @@ committed only when somebody says which.
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
@@ -52,8 +52,7 @@ class KafkaUnreachable(Exception):
 def connect(client: Callable[..., Client], **config: Any) -> Client:
     """Build a client, or leave nothing behind.
 
-    A constructor that cannot reach Kafka raises and leaves its network thread running, so the network client is
-    closed here.
+    A constructor that raises leaves its network thread running, so the network client is closed here.
 
     Raises:
         KafkaUnreachable: no broker answered within `CONNECT_TIMEOUT_MS`.
@@ -79,10 +78,12 @@ def connect(client: Callable[..., Client], **config: Any) -> Client:
             ssl_cafile=settings.KAFKA_SSL_CAFILE,
             **config,
         )
-    except KafkaTimeoutError as error:
+    except BaseException as error:
         for network in opened:
             network.close()
-        raise KafkaUnreachable(f"Kafka at {_servers()} does not answer: {error}") from error
+        if isinstance(error, KafkaTimeoutError):
+            raise KafkaUnreachable(f"Kafka at {_servers()} does not answer: {error}") from error
+        raise
 
 
 # --- Sending -----------------------------------------------------------------------------------
@@ -99,13 +100,21 @@ class Unsendable(Exception):
     """A message that no Kafka would ever take, for a reason of its own."""
 
 
+class ClosingProducer(KafkaProducer):
+    """A producer that closes with messages in flight, too: the original gives up and leaves its thread running."""
+
+    def flush(self, timeout: float | None = None) -> None:
+        with suppress(KafkaTimeoutError):
+            super().flush(timeout)
+
+
 class Producer:
     """Sends messages and waits for Kafka's word on each. Not shared across a fork."""
 
     def __init__(self) -> None:
         """Raises KafkaUnreachable."""
         self._client = connect(
-            KafkaProducer,
+            ClosingProducer,
             # With idempotence, messages of a producer that never got its id would never expire. Without it, one
             # request in flight keeps the order, and a repeat is absorbed by the consumer.
             enable_idempotence=False,
@@ -158,10 +167,8 @@ class Producer:
         return message.partition
 
     def close(self) -> None:
-        try:
-            self._client.close(timeout=1)
-        except KafkaTimeoutError:
-            logger.warning("Closed the producer with messages in flight; they stay pending.")
+        """Messages in flight are given up; their rows stay pending."""
+        self._client.close(timeout=1)
 
 
 def _outcome(future: Any, deadline: float) -> Sent | Exception:
@@ -190,6 +197,10 @@ class DelayedRangeAssignor(RangePartitionAssignor):
         return super().assign(cluster, members)
 
 
+class ReadingFailed(Exception):
+    """The client raised while reading, and would spin for ever if it were asked again: only a new process reads on."""
+
+
 class Consumer:
     """One member of a consumer group. Nothing is committed but what `commit` is given."""
 
@@ -212,10 +223,16 @@ class Consumer:
         self._uncommitted: dict[TopicPartition, int] = {}
 
     def poll(self, *, timeout: float) -> list[Record]:
-        """Records of all assigned partitions, each partition's in offset order; none after `timeout` seconds."""
+        """Records of all assigned partitions, each partition's in offset order; none after `timeout` seconds.
+
+        Raises ReadingFailed.
+        """
         if self._uncommitted:
             self._commit()
-        by_partition = self._client.poll(timeout_ms=int(timeout * 1000))
+        try:
+            by_partition = self._client.poll(timeout_ms=int(timeout * 1000))
+        except Exception as error:
+            raise ReadingFailed(f"{type(error).__name__}: {error}") from error
         return [record for records in by_partition.values() for record in records]
 
     def commit(self, records: Iterable[Record]) -> None:
@@ -301,7 +318,9 @@ class Viewer:
         found: dict[int, int] = {}
         deadline = time.monotonic() + timeout
         while len(found) < len(positions) and time.monotonic() < deadline:
-            for partition, records in self._client.poll(timeout_ms=200).items():
+            with _unreachable_on_error():
+                by_partition = self._client.poll(timeout_ms=200)
+            for partition, records in by_partition.items():
                 found.setdefault(partition.partition, records[0].timestamp)
                 self._client.pause(partition)
         return found

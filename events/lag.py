@@ -3,7 +3,7 @@
 import time
 from typing import NamedTuple
 
-from events.kafka import Viewer
+from events.kafka import KafkaUnreachable, Viewer
 
 READ_TIMEOUT = 3.0
 """Seconds for reading the first unread record of every partition."""
@@ -54,23 +54,27 @@ def _seconds_behind(committed: int | None, timestamp: int | None, *, is_behind: 
 
 
 class CaughtUp:
-    """Whether a group has worked off what stood on the topic when this was made."""
+    """Whether a group has worked off what stood on the topic when this was first asked."""
 
     def __init__(self, *, topic: str, group: str) -> None:
         """Raises KafkaUnreachable."""
         self._topic = topic
         self._viewer = Viewer(group=group)
-        self._goal = {
-            partition: known.end
-            for partition, known in self._viewer.offsets(topic).items()
-            if known.end > known.beginning
-        }
+        self._goal: dict[int, int] | None = None
         self._next_look = 0.0
 
     def __call__(self) -> bool:
-        """Looks at the committed offsets, but not more often than twice a second."""
+        """Looks at the committed offsets, but not more often than twice a second; False where Kafka does not answer."""
         if time.monotonic() < self._next_look:
             return False
         self._next_look = time.monotonic() + 0.5
-        offsets = self._viewer.offsets(self._topic)
+        try:
+            offsets = self._viewer.offsets(self._topic)
+        except KafkaUnreachable:
+            return False
+        if self._goal is None:
+            self._goal = {partition: known.end for partition, known in offsets.items() if known.end > known.beginning}
         return all((offsets[partition].committed or 0) >= end for partition, end in self._goal.items())
+
+    def close(self) -> None:
+        self._viewer.close()

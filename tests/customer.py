@@ -12,7 +12,7 @@ class Customer:
     """Registered and logged in at a running site."""
 
     def __init__(self, site: str) -> None:
-        self.http = httpx.Client(base_url=site, timeout=10)
+        self.http = httpx.Client(base_url=site, timeout=10, trust_env=False)
         name = {"username": f"customer-{uuid4().hex[:12]}", "password": PASSWORD}
         self.id: int = self._post("/api/auth/register", name)["id"]
         self.http.headers["Authorization"] = f"Bearer {self._post('/api/auth/token', name)['access']}"
@@ -32,6 +32,16 @@ class Customer:
         """The caller's, newest first; those about one order, if it is named."""
         listed = self.http.get("/api/notifications", params={"limit": 200}).raise_for_status().json()
         return [one for one in listed if order_id in (None, one["orderId"])]
+
+    def all_notifications(self) -> list[Any]:
+        """The caller's, newest first, page by page."""
+        listed: list[Any] = []
+        url: str | None = "/api/notifications?limit=200"
+        while url:
+            page = self.http.get(url).raise_for_status()
+            listed += page.json()
+            url = page.links.get("next", {}).get("url")
+        return listed
 
     def events(self, order_id: int) -> list[Any]:
         listed: list[Any] = self.http.get(f"/api/orders/{order_id}/events").raise_for_status().json()

@@ -72,6 +72,6 @@ class WebServer(ProductProcess):
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health/ready").status_code == 200
+            return httpx.get(f"{self.url}/health/ready", trust_env=False).status_code == 200
         except httpx.TransportError:
             return False

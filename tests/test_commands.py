@@ -26,9 +26,10 @@ def start(broker: Broker, tmp_path: Path) -> Iterator[Start]:
         process.kill()
 
 
-@pytest.fixture(autouse=True)
-def _migrated(start: Start) -> None:
-    assert start("migrate").process.wait(60) == 0
+@pytest.fixture(scope="module", autouse=True)
+def _migrated(tmp_path_factory: pytest.TempPathFactory) -> None:
+    migrate = ProductProcess("django", "migrate", log=tmp_path_factory.mktemp("logs") / "migrate.log")
+    assert migrate.process.wait(60) == 0, migrate.log.read_text()
 
 
 def test_a_consumer_without_database_ends_with_one_clear_line(start: Start) -> None:

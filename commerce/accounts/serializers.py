@@ -1,4 +1,4 @@
-from typing import Any, cast
+from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
@@ -49,7 +49,8 @@ class OneUseRefreshToken(RefreshToken):
     """A refresh token of which two parallel uses have one winner."""
 
     def blacklist(self) -> Any:
-        _, created = found = cast(tuple[Any, bool], super().blacklist())
+        found: Any = super().blacklist()
+        _, created = found
         if not created:
             raise TokenError("Token is blacklisted")
         return found

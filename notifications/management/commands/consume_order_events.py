@@ -2,20 +2,23 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from events.consumer import EventConsumer
 from events.database import require_database
-from events.kafka import Consumer, KafkaError, KafkaUnreachable
+from events.kafka import Consumer, KafkaError, KafkaUnreachable, ReadingFailed
 from events.lag import CaughtUp
 from events.shutdown import Shutdown
 from events.topics import TopicTooSmall, require_topic
 from notifications.handlers import NotificationHandler
 
 logger = logging.getLogger(__name__)
+
+Client = TypeVar("Client")
 
 
 class Command(BaseCommand):
@@ -37,40 +40,46 @@ class Command(BaseCommand):
         shutdown = Shutdown()
         topic = settings.ORDER_EVENTS_TOPIC
         require_database()
-        consumer = self._join(topic, group, batch_size, shutdown)
-        if consumer is None:
-            return
-        stopping = (
-            _any(shutdown.requested, CaughtUp(topic=topic, group=group)) if until_caught_up else shutdown.requested
-        )
-        try:
-            EventConsumer(source=consumer, handler=NotificationHandler(), group=group, stopping=stopping).run()
-        except KafkaError as error:
-            # After an exception out of poll() the client would spin for ever: only a new process reads on.
-            raise CommandError(f"Reading {topic} failed, start again: {type(error).__name__}: {error}") from error
-        finally:
-            consumer.close()
+        with ExitStack() as cleanup:
+            try:
+                consumer = self._wait_for_kafka(lambda: self._join(topic, group, batch_size), shutdown)
+                if consumer is None:
+                    return
+                cleanup.callback(consumer.close)
+                conditions: list[Callable[[], bool]] = [shutdown.requested]
+                if until_caught_up:
+                    caught_up = self._wait_for_kafka(lambda: CaughtUp(topic=topic, group=group), shutdown)
+                    if caught_up is None:
+                        return
+                    cleanup.callback(caught_up.close)
+                    conditions.append(caught_up)
+                EventConsumer(
+                    source=consumer,
+                    handler=NotificationHandler(),
+                    group=group,
+                    stopping=lambda: any(condition() for condition in conditions),
+                ).run()
+            except TopicTooSmall as error:
+                raise CommandError(str(error)) from error
+            except (KafkaError, ReadingFailed) as error:
+                raise CommandError(f"Consuming {topic} failed, start again: {error}") from error
         logger.info("Stopped cleanly")
 
-    def _join(self, topic: str, group: str, batch_size: int, shutdown: Shutdown) -> Consumer | None:
-        """Wait for Kafka as long as it takes; None when told to stop meanwhile."""
+    def _join(self, topic: str, group: str, batch_size: int) -> Consumer:
+        require_topic(topic)
+        consumer = Consumer(topic=topic, group=group, batch_size=batch_size)
+        logger.info("Consuming %s as %s", topic, group)
+        return consumer
+
+    def _wait_for_kafka(self, connect: Callable[[], Client], shutdown: Shutdown) -> Client | None:
+        """What `connect` makes, as soon as Kafka answers; None when told to stop meanwhile."""
         waiting = False
         while not shutdown.requested():
             try:
-                require_topic(topic)
-                consumer = Consumer(topic=topic, group=group, batch_size=batch_size)
+                return connect()
             except KafkaUnreachable as error:
                 if not waiting:
                     logger.warning("Waiting for Kafka: %s", error)
                 waiting = True
                 shutdown.wait(1)
-            except TopicTooSmall as error:
-                raise CommandError(str(error)) from error
-            else:
-                logger.info("Consuming %s as %s", topic, group)
-                return consumer
         return None
-
-
-def _any(*conditions: Callable[[], bool]) -> Callable[[], bool]:
-    return lambda: any(condition() for condition in conditions)
