@@ -1,6 +1,7 @@
 """A real Apache Kafka for tests: the same script that `make kafka` runs, on free ports and with data of its own."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -53,8 +54,8 @@ class ApacheKafka:
             raise RuntimeError(f"Apache Kafka did not start: {log.read_text()[-2000:]}") from error
         if self._process.poll() is not None:
             raise RuntimeError(f"Apache Kafka did not start: {log.read_text()[-2000:]}")
-        announced = next(line for line in log.read_text().splitlines() if line.startswith("Apache Kafka"))
-        self._version = " ".join(announced.split()[:3])
+        announced = wait_until(lambda: re.search(r"^Apache Kafka \S+", log.read_text(), re.MULTILINE))
+        self._version = announced.group()
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
