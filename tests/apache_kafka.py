@@ -54,8 +54,8 @@ class ApacheKafka:
             raise RuntimeError(f"Apache Kafka did not start: {log.read_text()[-2000:]}") from error
         if self._process.poll() is not None:
             raise RuntimeError(f"Apache Kafka did not start: {log.read_text()[-2000:]}")
-        announced = wait_until(lambda: re.search(r"^Apache Kafka \S+", log.read_text(), re.MULTILINE))
-        self._version = announced.group()
+        announced = wait_until(lambda: re.search(r"(Apache Kafka \S+) on ", log.read_text()))
+        self._version = announced.group(1)
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
