@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q
 
 from events import outbox
-from events.kafka import Offsets, Viewer
+from events.cluster import Offsets, Viewer
 from events.models import DeadLetter, OutboxEvent
 from notifications.models import Notification
 from orders.models import Order

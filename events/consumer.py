@@ -102,12 +102,15 @@ class EventConsumer(Generic[Event]):
 
     def _dead_letter(self, record: Record, error: Exception) -> None:
         copy = record_dead_letter(record=record, error=error, group=self.group)
-        position = f"{record.topic}[{record.partition}]@{record.offset}"
         if copy is None:
-            logger.info("%s stands as a dead letter already", position)
-            return
-        logger.error("Dead letter %s: %s: %s", position, type(error).__name__, error)
-        transaction.on_commit(lambda: publish([copy]), robust=True)
+            return  # It stands as a dead letter already.
+
+        def tell() -> None:
+            position = f"{record.topic}[{record.partition}]@{record.offset}"
+            logger.error("Dead letter %s: %s: %s", position, type(error).__name__, error)
+            publish([copy])
+
+        transaction.on_commit(tell, robust=True)
 
     def _sit_out(self, records: Sequence[Record], error: Exception, failures: int) -> None:
         jitter = random.uniform(0.5, 1)  # noqa: S311

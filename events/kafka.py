@@ -1,4 +1,4 @@
-"""Everything that touches kafka-python; no other module imports `kafka`.
+"""The client: kafka-python with its edges taken off. No other module imports `kafka`.
 
 What it settles once for the rest: connecting never leaks, sending tells every message's own outcome, and offsets are
 committed only when somebody says which.
@@ -6,7 +6,7 @@ committed only when somebody says which.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,7 +22,6 @@ from kafka.errors import (
     MessageSizeTooLargeError,
     RebalanceInProgressError,
     RecordListTooLargeError,
-    TopicAlreadyExistsError,
 )
 from kafka.net.compat import KafkaNetClient
 from kafka.structs import OffsetAndMetadata
@@ -84,6 +83,29 @@ def connect(client: Callable[..., Client], **config: Any) -> Client:
         if isinstance(error, KafkaTimeoutError):
             raise KafkaUnreachable(f"Kafka at {_servers()} does not answer: {error}") from error
         raise
+
+
+@contextmanager
+def admin_client() -> Iterator[KafkaAdminClient]:
+    """Raises KafkaUnreachable."""
+    admin = connect(KafkaAdminClient, request_timeout_ms=CONNECT_TIMEOUT_MS)
+    try:
+        yield admin
+    finally:
+        admin.close()
+
+
+@contextmanager
+def unreachable_on_error() -> Iterator[None]:
+    """Whatever the client raises in this block becomes KafkaUnreachable."""
+    try:
+        yield
+    except KafkaError as error:
+        raise KafkaUnreachable(f"Kafka at {_servers()} does not answer: {error}") from error
+
+
+def _servers() -> str:
+    return ",".join(settings.KAFKA_BOOTSTRAP_SERVERS)
 
 
 # --- Sending -----------------------------------------------------------------------------------
@@ -273,106 +295,3 @@ class Consumer:
 
     def close(self) -> None:
         self._client.close(autocommit=False, timeout_ms=GROUP_TIMEOUT_MS)
-
-
-# --- Looking, and making topics ----------------------------------------------------------------
-
-
-class Offsets(NamedTuple):
-    """Offsets of one partition, as Kafka keeps them."""
-
-    beginning: int
-    committed: int | None
-    """The group's next offset; None before its first commit."""
-    end: int
-
-
-class Viewer:
-    """Looks at a topic and at a group's offsets without joining the group. Every method raises KafkaUnreachable."""
-
-    def __init__(self, *, group: str) -> None:
-        self._client = connect(
-            KafkaConsumer,
-            group_id=group,
-            enable_auto_commit=False,
-            allow_auto_create_topics=False,
-            max_poll_records=1,
-            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
-        )
-
-    def offsets(self, topic: str) -> dict[int, Offsets]:
-        """By partition; empty where there is no such topic."""
-        partitions = [TopicPartition(topic, number) for number in range(count_partitions(topic))]
-        with _unreachable_on_error():
-            # Committed before end: what is written meanwhile may count as lag, never as read.
-            committed = {p: self._client.committed(p, timeout_ms=CONNECT_TIMEOUT_MS) for p in partitions}
-            beginning = self._client.beginning_offsets(partitions, timeout_ms=CONNECT_TIMEOUT_MS)
-            end = self._client.end_offsets(partitions, timeout_ms=CONNECT_TIMEOUT_MS)
-        return {p.partition: Offsets(beginning[p], committed[p], end[p]) for p in partitions}
-
-    def timestamps(self, topic: str, positions: Mapping[int, int], *, timeout: float) -> dict[int, int]:
-        """Timestamp in milliseconds of the record at each position; partitions that did not answer are left out."""
-        self._client.assign([TopicPartition(topic, number) for number in positions])
-        for number, offset in positions.items():
-            self._client.seek(TopicPartition(topic, number), offset)
-        found: dict[int, int] = {}
-        deadline = time.monotonic() + timeout
-        while len(found) < len(positions) and time.monotonic() < deadline:
-            with _unreachable_on_error():
-                by_partition = self._client.poll(timeout_ms=200)
-            for partition, records in by_partition.items():
-                found.setdefault(partition.partition, records[0].timestamp)
-                self._client.pause(partition)
-        return found
-
-    def close(self) -> None:
-        self._client.close(autocommit=False, timeout_ms=GROUP_TIMEOUT_MS)
-
-
-def count_partitions(topic: str) -> int:
-    """How many partitions the topic has; 0 where there is no such topic. Raises KafkaUnreachable."""
-    # Asked of the admin client, because the consumer's metadata calls have no timeout.
-    with _admin() as admin, _unreachable_on_error():
-        (described,) = admin.describe_topics([topic])
-        return len(described["partitions"])
-
-
-def create_topic(name: str, *, partitions: int, replication: int, max_message_bytes: int | None = None) -> bool:
-    """Create it where it is missing; whether that was so.
-
-    Raises:
-        KafkaUnreachable: as for every client.
-        KafkaError: the broker refused.
-    """
-    if count_partitions(name):
-        return False
-    topic: dict[str, Any] = {"num_partitions": partitions, "replication_factor": replication}
-    if max_message_bytes:
-        topic["configs"] = {"max.message.bytes": str(max_message_bytes)}
-    with _admin() as admin:
-        try:
-            admin.create_topics({name: topic}, wait_for_metadata=True)
-        except TopicAlreadyExistsError:
-            return False
-    return True
-
-
-@contextmanager
-def _admin() -> Iterator[KafkaAdminClient]:
-    admin = connect(KafkaAdminClient, request_timeout_ms=CONNECT_TIMEOUT_MS)
-    try:
-        yield admin
-    finally:
-        admin.close()
-
-
-@contextmanager
-def _unreachable_on_error() -> Iterator[None]:
-    try:
-        yield
-    except KafkaError as error:
-        raise KafkaUnreachable(f"Kafka at {_servers()} does not answer: {error}") from error
-
-
-def _servers() -> str:
-    return ",".join(settings.KAFKA_BOOTSTRAP_SERVERS)

@@ -3,7 +3,8 @@
 import time
 from typing import NamedTuple
 
-from events.kafka import KafkaUnreachable, Viewer
+from events.cluster import Viewer
+from events.kafka import KafkaUnreachable
 
 READ_TIMEOUT = 3.0
 """Seconds for reading the first unread record of every partition."""

@@ -2,8 +2,9 @@
 
 from django.conf import settings
 
+from events.cluster import count_partitions, create_topic
 from events.dead_letters import dead_letter_topic
-from events.kafka import MAX_MESSAGE_BYTES, count_partitions, create_topic
+from events.kafka import MAX_MESSAGE_BYTES
 
 
 class TopicTooSmall(Exception):

@@ -8,8 +8,9 @@ import pytest
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from conftest import Topics
+from events.cluster import Viewer
 from events.consumer import EventConsumer
-from events.kafka import Consumer, Record, Viewer
+from events.kafka import Consumer, Record
 from events.models import DeadLetter, OutboxEvent
 from notifications.handlers import NotificationHandler
 from notifications.models import Notification

@@ -1,0 +1,99 @@
+"""The cluster, looked at from outside: topics, and how far a group has come. And topics made."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from events.kafka import (
+    CONNECT_TIMEOUT_MS,
+    GROUP_TIMEOUT_MS,
+    MAX_MESSAGE_BYTES,
+    KafkaConsumer,
+    KafkaError,
+    TopicPartition,
+    admin_client,
+    connect,
+    unreachable_on_error,
+)
+
+
+class Offsets(NamedTuple):
+    """Offsets of one partition, as Kafka keeps them."""
+
+    beginning: int
+    committed: int | None
+    """The group's next offset; None before its first commit."""
+    end: int
+
+
+class Viewer:
+    """Looks at a topic and at a group's offsets without joining the group. Every method raises KafkaUnreachable."""
+
+    def __init__(self, *, group: str) -> None:
+        self._client = connect(
+            KafkaConsumer,
+            group_id=group,
+            enable_auto_commit=False,
+            allow_auto_create_topics=False,
+            max_poll_records=1,
+            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+        )
+
+    def offsets(self, topic: str) -> dict[int, Offsets]:
+        """By partition; empty where there is no such topic."""
+        partitions = [TopicPartition(topic, number) for number in range(count_partitions(topic))]
+        with unreachable_on_error():
+            # Committed before end: what is written meanwhile may count as lag, never as read.
+            committed = {p: self._client.committed(p, timeout_ms=CONNECT_TIMEOUT_MS) for p in partitions}
+            beginning = self._client.beginning_offsets(partitions, timeout_ms=CONNECT_TIMEOUT_MS)
+            end = self._client.end_offsets(partitions, timeout_ms=CONNECT_TIMEOUT_MS)
+        return {p.partition: Offsets(beginning[p], committed[p], end[p]) for p in partitions}
+
+    def timestamps(self, topic: str, positions: Mapping[int, int], *, timeout: float) -> dict[int, int]:
+        """Timestamp in milliseconds of the record at each position; partitions that did not answer are left out."""
+        self._client.assign([TopicPartition(topic, number) for number in positions])
+        for number, offset in positions.items():
+            self._client.seek(TopicPartition(topic, number), offset)
+        found: dict[int, int] = {}
+        deadline = time.monotonic() + timeout
+        while len(found) < len(positions) and time.monotonic() < deadline:
+            with unreachable_on_error():
+                by_partition = self._client.poll(timeout_ms=200)
+            for partition, records in by_partition.items():
+                found.setdefault(partition.partition, records[0].timestamp)
+                self._client.pause(partition)
+        return found
+
+    def close(self) -> None:
+        self._client.close(autocommit=False, timeout_ms=GROUP_TIMEOUT_MS)
+
+
+def count_partitions(topic: str) -> int:
+    """How many partitions the topic has; 0 where there is no such topic. Raises KafkaUnreachable."""
+    # Asked of the admin client, because the consumer's metadata calls have no timeout.
+    with admin_client() as admin, unreachable_on_error():
+        (described,) = admin.describe_topics([topic])
+        return len(described["partitions"])
+
+
+def create_topic(name: str, *, partitions: int, replication: int, max_message_bytes: int | None = None) -> bool:
+    """Create it where it is missing; whether that was so.
+
+    Raises:
+        KafkaUnreachable: as for every client.
+        KafkaError: the broker refused.
+    """
+    if count_partitions(name):
+        return False
+    topic: dict[str, Any] = {"num_partitions": partitions, "replication_factor": replication}
+    if max_message_bytes:
+        topic["configs"] = {"max.message.bytes": str(max_message_bytes)}
+    with admin_client() as admin:
+        try:
+            admin.create_topics({name: topic}, wait_for_metadata=True)
+        except KafkaError:
+            # Somebody may have been faster.
+            if count_partitions(name):
+                return False
+            raise
+    return True
