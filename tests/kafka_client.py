@@ -31,7 +31,9 @@ def produce(
     partition: int = -1,
 ) -> None:
     """Send one message as any other program would, and wait until it stands on the topic."""
-    producer = Producer({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"]})
+    producer = Producer(
+        {"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], "message.max.bytes": 2 * 1024 * 1024}
+    )
     errors: list[object] = []
     producer.produce(
         topic,

@@ -1,7 +1,10 @@
 """The consumer on a real broker: every record becomes what the handler saves, or a dead letter."""
 
+import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -12,11 +15,12 @@ from events.cluster import Viewer
 from events.consumer import EventConsumer
 from events.kafka import Consumer, Record
 from events.models import DeadLetter, OutboxEvent
+from events.relay import Relay
 from notifications.handlers import NotificationHandler
 from notifications.models import Notification
 from orders.events import OrderEvent, encode
 from tests.factories import OrderEventFactory, kafka_record
-from tests.kafka_client import produce
+from tests.kafka_client import produce, read_topic
 from tests.waiting import wait_until
 
 
@@ -106,6 +110,37 @@ class TestOnTheBroker:
         assert letter.error_class == "events.dead_letters.Poison"
         assert "Not an order event" in letter.error_message
         assert bytes(letter.value or b"") == b"garbage"
+
+    def test_every_kind_of_poison_is_one_dead_letter_with_its_copy(self, consume: Consume, topics: Topics) -> None:
+        valid = json.loads(encode(OrderEventFactory.build()))
+        poison: list[tuple[bytes | None, bytes | None]] = [
+            (b"k", None),
+            (None, None),
+            (None, b""),
+            (None, b"not json"),
+            (None, b"\xff\xfe"),
+            (None, json.dumps({key: valid[key] for key in list(valid)[:-1]}).encode()),
+            (None, json.dumps(valid | {"orderId": "1"}).encode()),
+            (None, json.dumps(valid | {"orderId": 2**63}).encode()),
+            (None, json.dumps(valid | {"eventType": "ORDER_LOST"}).encode()),
+            (None, b"x" * 1024 * 1024),
+        ]
+        for key, value in poison:
+            produce(topics.order_events, value, key=key, partition=0)
+        produce(topics.order_events, json.dumps(valid).encode(), partition=0)
+        running = consume()
+        wait_until(running.caught_up, timeout=30)
+        assert Notification.objects.count() == 1
+        letters = DeadLetter.objects.order_by("offset")
+        assert [letter.offset for letter in letters] == list(range(len(poison)))
+        assert [None if letter.value is None else bytes(letter.value) for letter in letters] == [
+            value for _, value in poison
+        ]
+        assert all(letter.error_message for letter in letters)
+        relay = Relay(stopping=lambda: False, wait=time.sleep)
+        assert relay.sweep(older_than=timedelta(0)) == (len(poison), None)
+        relay.close()
+        assert len(read_topic(topics.dead_letters)) == len(poison)
 
     @pytest.mark.parametrize("trouble", [OperationalError("gone"), InterfaceError("closed"), DatabaseError("lost")])
     def test_an_outage_of_the_database_is_retried_until_it_is_over(
