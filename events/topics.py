@@ -7,7 +7,7 @@ from events.dead_letters import dead_letter_topic
 from events.kafka import MAX_MESSAGE_BYTES
 
 
-class TopicTooSmall(Exception):
+class TopicUnfit(Exception):
     """A topic is missing, or has fewer partitions than configured. Adding some moves keys, so a person decides."""
 
 
@@ -16,7 +16,7 @@ def create_missing_topics() -> dict[str, bool]:
 
     Raises:
         KafkaUnreachable: as for every client.
-        TopicTooSmall: a topic exists with fewer partitions than configured; more is fine.
+        TopicUnfit: a topic exists with fewer partitions than configured; more is fine.
         KafkaError: the broker refused.
     """
     dead_letters = dead_letter_topic(settings.ORDER_EVENTS_TOPIC)
@@ -33,12 +33,12 @@ def create_missing_topics() -> dict[str, bool]:
 
 
 def require_topic(name: str) -> None:
-    """Raises TopicTooSmall where it is missing or smaller than configured, KafkaUnreachable without an answer."""
+    """Raises TopicUnfit where it is missing or smaller than configured, KafkaUnreachable without an answer."""
     partitions = count_partitions(name)
     if partitions == 0:
-        raise TopicTooSmall(f"Topic {name} does not exist: run `manage.py create_topics`.")
+        raise TopicUnfit(f"Topic {name} does not exist: run `manage.py create_topics`.")
     if partitions < settings.KAFKA_TOPIC_PARTITIONS:
-        raise TopicTooSmall(
+        raise TopicUnfit(
             f"Topic {name} has {partitions} partitions, KAFKA_TOPIC_PARTITIONS asks for "
             f"{settings.KAFKA_TOPIC_PARTITIONS}. Lower the setting, or add partitions with Kafka's own tools once "
             "its events are worked off."

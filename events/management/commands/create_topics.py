@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from events.kafka import KafkaError, KafkaUnreachable
-from events.topics import TopicTooSmall, create_missing_topics
+from events.topics import TopicUnfit, create_missing_topics
 
 
 class Command(BaseCommand):
@@ -15,5 +15,5 @@ class Command(BaseCommand):
         try:
             for name, created in create_missing_topics().items():
                 self.stdout.write(f"{name}: {'created' if created else 'exists'}")
-        except (KafkaUnreachable, TopicTooSmall, KafkaError) as error:
+        except (KafkaUnreachable, TopicUnfit, KafkaError) as error:
             raise CommandError(str(error)) from error

@@ -13,7 +13,7 @@ from events.database import require_database
 from events.kafka import Consumer, KafkaError, KafkaUnreachable, ReadingFailed
 from events.lag import CaughtUp
 from events.shutdown import Shutdown
-from events.topics import TopicTooSmall, require_topic
+from events.topics import TopicUnfit, require_topic
 from notifications.handlers import NotificationHandler
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Command(BaseCommand):
                     group=group,
                     stopping=lambda: any(condition() for condition in conditions),
                 ).run()
-            except TopicTooSmall as error:
+            except TopicUnfit as error:
                 raise CommandError(str(error)) from error
             except (KafkaError, ReadingFailed) as error:
                 raise CommandError(f"Consuming {topic} failed, start again: {error}") from error
