@@ -49,7 +49,7 @@ def test_consumer_and_relay_wait_for_kafka_and_say_so_and_end_on_time(start: Sta
     nowhere = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     consumer = start("consume_order_events", **nowhere)
     relay = start("relay_outbox", **nowhere)
-    wait_until(lambda: consumer.says("Waiting for Kafka: Kafka at 127.0.0.1:1 does not answer"), timeout=20)
+    wait_until(lambda: consumer.says("Waiting for Kafka: Kafka at 127.0.0.1:1 does not answer"))
     assert consumer.stop() == 0
     assert relay.stop() == 0
 

@@ -36,7 +36,7 @@ class Run:
                 stdout=output,
                 stderr=output,
             )
-        wait_until(lambda: self.says("READY") or self.process.poll() is not None, timeout=60)
+        wait_until(lambda: self.says("READY") or self.process.poll() is not None, timeout=120)
         self.children = psutil.Process(self.process.pid).children(recursive=True)
 
     def says(self, text: str) -> bool:
@@ -84,7 +84,7 @@ def test_a_run_shows_an_order_restarts_what_dies_and_leaves_nothing_behind(check
         run.child("consume_order_events").send_signal(signal.SIGKILL)
         customer = Customer(run.site)
         order = customer.place_order()
-        wait_until(lambda: customer.notifications(order["id"]), timeout=40)
+        wait_until(lambda: customer.notifications(order["id"]))
         assert run.says("died (-9), starting it again")
         customer.http.close()
     finally:

@@ -7,7 +7,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def wait_until(condition: Callable[[], Result], *, timeout: float = 15) -> Result:
+def wait_until(condition: Callable[[], Result], *, timeout: float = 60) -> Result:
     """The condition's first true result. Raises TimeoutError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

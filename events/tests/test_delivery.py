@@ -218,7 +218,7 @@ def test_an_outage_leaves_rows_pending_and_parks_none(relay: Relay, topics: Topi
     def swept() -> bool:
         return relay.sweep(older_than=EVERYTHING)[0] == 3 or all_published()
 
-    wait_until(swept, timeout=30)
+    wait_until(swept)
     assert not OutboxEvent.objects.exclude(parked_at=None).exists()
 
 

@@ -129,7 +129,7 @@ class TestOnTheBroker:
             produce(topics.order_events, value, key=key, partition=0)
         produce(topics.order_events, json.dumps(valid).encode(), partition=0)
         running = consume()
-        wait_until(running.caught_up, timeout=30)
+        wait_until(running.caught_up)
         assert Notification.objects.count() == 1
         letters = DeadLetter.objects.order_by("offset")
         assert [letter.offset for letter in letters] == list(range(len(poison)))
