@@ -178,14 +178,23 @@ NOTIFICATION_CONSUMER_GROUP = "notification-consumer-group"
 
 # Dotted path of the publisher that on_commit hooks hand committed events to.
 EVENT_PUBLISHER = "events.publisher.BackgroundPublisher"
-# Events a process holds for its fast path; what does not fit waits for the relay.
-OUTBOX_QUEUE_SIZE = 10_000
-# Rows sent together, and recorded as published in one UPDATE.
+OUTBOX_QUEUE_SIZE = env.int("OUTBOX_QUEUE_SIZE", default=10_000)
+# Rows, and bytes of their values, that are sent together and recorded as published in one UPDATE.
 OUTBOX_BATCH_SIZE = 500
-# Age at which the relay takes a row: younger ones are left to the fast path.
-OUTBOX_RELAY_GRACE = timedelta(seconds=2)
-# Pause of the relay between two sweeps.
-OUTBOX_RELAY_INTERVAL = timedelta(seconds=1)
+OUTBOX_BATCH_BYTES = 8 * 1024 * 1024
+OUTBOX_RELAY_GRACE = timedelta(seconds=env.float("OUTBOX_RELAY_GRACE_SECONDS", default=2))
+OUTBOX_RELAY_INTERVAL = timedelta(seconds=env.float("OUTBOX_RELAY_INTERVAL_SECONDS", default=1))
+
+# --- Consumer (seconds where nothing else is said) ----------------------------------------------
+
+CONSUMER_RETRY_FIRST = env.float("CONSUMER_RETRY_FIRST_SECONDS", default=0.5)
+CONSUMER_RETRY_LAST = env.float("CONSUMER_RETRY_LAST_SECONDS", default=10)
+CONSUMER_SUSPECT_ATTEMPTS = env.int("CONSUMER_SUSPECT_ATTEMPTS", default=3)
+CONSUMER_DEATHS = env.int("CONSUMER_DEATHS", default=3)
+CONSUMER_TRIAL_TIMEOUT = env.float("CONSUMER_TRIAL_TIMEOUT_SECONDS", default=60)
+CONSUMER_POLL_WATCHDOG = env.float("CONSUMER_POLL_WATCHDOG_SECONDS", default=60)
+# A letter that failed this often after it was replayed is not replayed again.
+DEAD_LETTER_REPLAY_LIMIT = 5
 
 # --- Logging -----------------------------------------------------------------------------------
 

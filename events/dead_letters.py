@@ -3,66 +3,108 @@
 import hashlib
 import struct
 import traceback
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import msgspec
+from django.db import models
 
 from events import outbox
 from events.headers import Header, pack
-from events.kafka import Record
+from events.kafka import Record, Unreadable
 from events.models import DeadLetter, OutboxEvent
 from events.timestamps import now
 
 STACKTRACE_LIMIT = 8 * 1024
 """Bytes of stack trace that travel in the copy's header."""
+LETTER_ID_HEADER = "dead-letter-id"
+"""Names, in a message that was sent to its topic again, the dead letter it comes from."""
+MAX_ID_DIGITS = 19
+"""Above it a number is no id of this database."""
+EVENT_TYPE_LENGTH = 100
+"""Characters."""
 
 
-class Poison(Exception):
-    """A message that no retry can make readable."""
+class Kept(NamedTuple):
+    """What became of a message that was set aside."""
+
+    is_news: bool
+    """Whether the dead letter is new, or open again; False for one that was merely delivered once more."""
+    copy: OutboxEvent | None
+    """The copy for the `-dlt` topic, of a new one."""
 
 
 def dead_letter_topic(topic: str) -> str:
     return f"{topic}-dlt"
 
 
-def record_dead_letter(*, record: Record, error: Exception, group: str) -> OutboxEvent | None:
+def record_dead_letter(*, record: Record, error: Exception, group: str) -> Kept:
     """Keep `record` as a dead letter of `group`, and record its copy for the `-dlt` topic, in the caller's transaction.
 
-    Returns the copy's outbox row; None for a message that stands as a dead letter already.
+    A replay that failed opens its letter again instead.
     """
-    created_at = now()
-    headers = [(name, value) for name, value in record.headers]
     stacktrace = "".join(traceback.format_exception(error))
+    trouble = {
+        "error_class": _class_name(error),
+        "error_message": _storable(str(error)),
+        "stacktrace": _storable(stacktrace),
+    }
+    if _replayed(record, group).update(state=DeadLetter.State.OPEN, closed_at=None, **trouble):
+        return Kept(is_news=True, copy=None)
+    is_readable = not isinstance(record.value, Unreadable)
+    event_id, event_type = _identify(record)
     letter, created = DeadLetter.objects.get_or_create(
         group=group,
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
         timestamp=record.timestamp,
-        value_hash=hashlib.sha256(record.value or b"").digest(),
+        value_hash=_hash(record.value),
         defaults={
             "key": record.key,
-            "value": record.value,
-            "headers": pack(headers),
-            "event_id": _event_id(record),
-            "error_class": _class_name(error),
-            "error_message": _storable(str(error)),
-            "stacktrace": _storable(stacktrace),
-            "created_at": created_at,
+            "value": record.value if is_readable else None,
+            "headers": pack(record.headers),
+            "is_readable": is_readable,
+            "event_id": event_id,
+            "event_type": event_type,
+            "created_at": now(),
+            **trouble,
         },
     )
-    if not created:
-        return None
+    copy = _record_copy(letter, record, _spring_headers(record, error, stacktrace, group)) if created else None
+    return Kept(is_news=created, copy=copy)
+
+
+def close_replayed(records: Iterable[Record], *, group: str) -> None:
+    """Close the letters that `records`, which were handled now, come from, in the caller's transaction."""
+    for record in records:
+        if any(name == LETTER_ID_HEADER for name, _ in record.headers):
+            _replayed(record, group).update(state=DeadLetter.State.REPLAYED, closed_at=now())
+
+
+def _replayed(record: Record, group: str) -> models.QuerySet[DeadLetter]:
+    """The letter that `record` is a replay of, if it is one: it names the letter, and says the same."""
+    for name, value in record.headers:
+        if name == LETTER_ID_HEADER and value is not None and value.isdigit() and len(value) < MAX_ID_DIGITS:
+            return DeadLetter.objects.filter(
+                pk=int(value), group=group, topic=record.topic, value_hash=_hash(record.value)
+            )
+    return DeadLetter.objects.none()
+
+
+def _record_copy(letter: DeadLetter, record: Record, spring_headers: list[Header]) -> OutboxEvent:
     # Our client cannot send a null header value, nor a null key with a null value.
-    nulls = [f"header {name}" for name, value in headers if value is None]
-    value = record.value
+    nulls = [f"header {name}" for name, value in record.headers if value is None]
+    value = record.value if letter.is_readable else None
     if record.key is None and value is None:
         nulls.append("value")
         value = b""
-    copied: list[Header] = [(name, b"" if content is None else content) for name, content in headers]
-    copied += _spring_headers(record, error, stacktrace, group)
+    headers: list[Header] = [(name, b"" if content is None else content) for name, content in record.headers]
+    headers += spring_headers
     if nulls:
-        copied.append(("dead-letter-nulls", ", ".join(nulls).encode()))
+        headers.append(("dead-letter-nulls", ", ".join(nulls).encode()))
     return outbox.record(
         event_id=uuid4(),
         event_type="DEAD_LETTER",
@@ -70,8 +112,8 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Outbo
         partition=letter.partition,
         key=record.key,
         value=value,
-        headers=copied,
-        created_at=created_at,
+        headers=headers,
+        created_at=letter.created_at,
     )
 
 
@@ -93,20 +135,29 @@ def _spring_headers(record: Record, error: Exception, stacktrace: str, group: st
     ]
 
 
-def _event_id(record: Record) -> UUID | None:
-    """The event id that a message names in its `ce_id` header or in its body, if either can be read."""
-    candidates = [value for name, value in record.headers if name == "ce_id"]
+def _identify(record: Record) -> tuple[UUID | None, str]:
+    """The event's id and type that a message names in its headers or else in its body, where they can be read."""
+    in_headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+    in_body: dict[str, object] = {}
+    # Not being readable may be what made it a dead letter.
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        in_body = msgspec.json.decode(record.value or b"", type=dict)
+    event_type = in_headers.get("ce_type") or str(in_body.get("eventType", ""))
+    return (
+        _uuid(in_headers.get("ce_id")) or _uuid(in_body.get("eventId")),
+        event_type[:EVENT_TYPE_LENGTH] if event_type.isprintable() else "",
+    )
+
+
+def _uuid(text: object) -> UUID | None:
     try:
-        body = msgspec.json.decode(record.value or b"", type=dict)
-        candidates.append(str(body.get("eventId")).encode())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass  # Not being readable is what made it a dead letter.
-    for candidate in candidates:
-        try:
-            return UUID(candidate.decode())
-        except (ValueError, AttributeError):
-            continue
-    return None
+        return UUID(str(text))
+    except ValueError:
+        return None
+
+
+def _hash(value: bytes | None) -> bytes:
+    return hashlib.sha256(value or b"").digest()
 
 
 def _class_name(error: Exception) -> str:

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from typing import ClassVar, Self
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q
+from django.db.models.functions import Length
 
 
 class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
@@ -22,6 +24,21 @@ class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
             stream=OuterRef("stream"), sequence=OuterRef("sequence") - 1, published_at=None
         )
         return self.pending().filter(~Exists(unpublished_predecessor))
+
+    def oldest(self) -> list["OutboxEvent"]:
+        """Of these rows as many, oldest first, as fit in a batch: `OUTBOX_BATCH_SIZE` rows, `OUTBOX_BATCH_BYTES` bytes.
+
+        At least one, however large it is.
+        """
+        sizes = self.order_by("pk").values_list("pk", Length("value"))[: settings.OUTBOX_BATCH_SIZE]
+        fitting: list[int] = []
+        total = 0
+        for pk, size in sizes:
+            fitting.append(pk)
+            total += size or 0
+            if total >= settings.OUTBOX_BATCH_BYTES:
+                break
+        return list(OutboxEvent.objects.filter(pk__in=fitting).order_by("pk"))
 
     def followers_of(self, rows: Iterable["OutboxEvent"]) -> Self:
         """Rows that became sendable when `rows` were recorded as published."""
@@ -83,6 +100,11 @@ class OutboxEvent(models.Model):
     def __str__(self) -> str:
         return f"{self.event_type} {self.event_id}"
 
+    @property
+    def size(self) -> int:
+        """Bytes of what is sent, roughly."""
+        return len(self.key or b"") + len(self.value or b"") + len(self.headers)
+
 
 class DeadLetter(models.Model):
     """A message of a topic that can never be handled, kept until somebody replays or dismisses it."""
@@ -102,14 +124,20 @@ class DeadLetter(models.Model):
     value = models.BinaryField(null=True)
     headers = models.BinaryField(help_text="See events.headers.")
     event_id = models.UUIDField(null=True, db_index=True, help_text="Where the message names one.")
+    event_type = models.CharField(max_length=100, blank=True, help_text="Where the message names one.")
+    is_readable = models.BooleanField(
+        default=True, help_text="Where not, the client could not read the record, and only its position is known."
+    )
     error_class = models.CharField(max_length=255)
     error_message = models.TextField()
     stacktrace = models.TextField()
     state = models.CharField(max_length=9, choices=State, default=State.OPEN)
+    replay_count = models.PositiveSmallIntegerField(default=0, help_text="How often it was sent to its topic again.")
     created_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
 
     class Meta:
+        permissions = [("replay_deadletter", "Can replay dead letters")]
         constraints = [
             # Offsets repeat when a topic is made anew, so that the position alone does not name a message.
             models.UniqueConstraint(
@@ -120,3 +148,34 @@ class DeadLetter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+class ConsumerGroup(models.Model):
+    """What the consumers of a group have to know of each other."""
+
+    name = models.CharField(max_length=255, primary_key=True)
+    consecutive_dead_letters = models.PositiveIntegerField(
+        default=0, help_text="Dead letters since the last message that could be handled."
+    )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class DeathMark(models.Model):
+    """The first batch that a consumer has in hand after its start. Where it is found later, that consumer died of it,
+    or was killed with it. See `events.death_marks`.
+    """
+
+    group = models.CharField(max_length=255)
+    topic = models.CharField(max_length=249)
+    partition = models.IntegerField()
+    last_offset = models.BigIntegerField(help_text="Of the batch.")
+    deadly_offset = models.BigIntegerField(null=True, help_text="Of the message that killed a process last.")
+    deaths = models.PositiveSmallIntegerField(default=0, help_text="How many processes that message killed.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["group", "topic", "partition"], name="death_mark_per_partition")]
+
+    def __str__(self) -> str:
+        return f"{self.group}: {self.topic}[{self.partition}] up to {self.last_offset}"

@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -48,6 +48,13 @@ class RecordingPublisher:
         self.published.clear()
 
 
+class Queued(NamedTuple):
+    """A row that waits for the fast path; not the row itself, of which a full queue could hold gigabytes."""
+
+    pk: int
+    size: int
+
+
 class BackgroundPublisher:
     """Publishes from one thread per process, started with the first event and fed through a bounded queue.
 
@@ -55,14 +62,14 @@ class BackgroundPublisher:
     """
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[int | None] = queue.Queue(maxsize=settings.OUTBOX_QUEUE_SIZE)
+        self._queue: queue.Queue[Queued | None] = queue.Queue(maxsize=settings.OUTBOX_QUEUE_SIZE)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
     def publish(self, rows: Sequence[OutboxEvent]) -> None:
         try:
             for row in rows:
-                self._queue.put_nowait(row.pk)
+                self._queue.put_nowait(Queued(row.pk, row.size))
         except queue.Full:
             pass  # The rows stay pending.
         with self._starting:
@@ -98,14 +105,18 @@ class BackgroundPublisher:
             connection.close()
 
     def _next_batch(self) -> tuple[list[int], bool]:
-        """Row ids, as many as wait, and whether they are the last."""
+        """Row ids, as many as wait and fit in a batch, and whether they are the last."""
         batch = [self._queue.get()]
-        while len(batch) < settings.OUTBOX_BATCH_SIZE:
+        size = 0
+        while batch[-1] is not None and len(batch) < settings.OUTBOX_BATCH_SIZE:
+            size += batch[-1].size
+            if size >= settings.OUTBOX_BATCH_BYTES:
+                break
             try:
                 batch.append(self._queue.get_nowait())
             except queue.Empty:
                 break
-        return [pk for pk in batch if pk is not None], None in batch
+        return [queued.pk for queued in batch if queued is not None], batch[-1] is None
 
     def _deliver(self, ids: list[int], producer: Producer) -> None:
         try:

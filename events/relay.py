@@ -29,6 +29,7 @@ class Relay:
         self._stopping = stopping
         self._wait = wait
         self._producer: Producer | None = None
+        self._behind: dict[str, int] = {}
 
     def run(self) -> None:
         """Sweep until stopping, through outages of Kafka and of the database."""
@@ -99,11 +100,12 @@ class Relay:
             rows = OutboxEvent.objects.sendable().filter(
                 Q(created_at__lte=now() - older_than) | Q(stream__in=streams), topic=topic
             )
-            return deliver(
-                list(rows.order_by("pk")[: settings.OUTBOX_BATCH_SIZE]),
-                producer=self._producer,
-                path=OutboxEvent.Path.RELAY,
-            )
+            # Behind those that failed last: if a partition is away, its rows must not hold up the topic's others.
+            wave = rows.filter(pk__gt=self._behind.pop(topic, 0)).oldest() or rows.oldest()
+            delivery = deliver(wave, producer=self._producer, path=OutboxEvent.Path.RELAY)
+            if delivery.failed:
+                self._behind[topic] = delivery.failed[-1].pk
+            return delivery
 
     def close(self) -> None:
         if self._producer is not None:

@@ -11,8 +11,8 @@ from uuid import UUID
 
 import msgspec
 
-from events.dead_letters import Poison
 from events.timestamps import rfc3339
+from events.troubles import Poison
 
 ORDER_CREATED: Final = "ORDER_CREATED"
 ORDER_PAID: Final = "ORDER_PAID"

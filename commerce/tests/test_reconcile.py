@@ -11,10 +11,11 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from conftest import Topics
-from events.dead_letters import Poison, record_dead_letter
+from events.dead_letters import record_dead_letter
 from events.kafka import Consumer
 from events.models import DeadLetter, OutboxEvent
 from events.timestamps import now
+from events.troubles import Poison
 from notifications.handlers import NotificationHandler
 from orders.events import decode
 from orders.models import Order

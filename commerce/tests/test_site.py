@@ -9,9 +9,10 @@ from django.db import OperationalError, connection
 from django.test import Client
 from pytest_django import Settings
 
-from events.dead_letters import Poison, record_dead_letter
+from events.dead_letters import record_dead_letter
 from events.headers import pack
 from events.models import DeadLetter, OutboxEvent
+from events.troubles import Poison
 from notifications.models import Notification
 from orders.services import Line, place_order
 from tests.factories import NotificationFactory, OutboxEventFactory, kafka_record

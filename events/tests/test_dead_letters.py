@@ -7,10 +7,11 @@ import pytest
 from django.db import transaction
 
 from conftest import Topics
-from events.dead_letters import Poison, record_dead_letter
+from events.dead_letters import record_dead_letter
 from events.headers import unpack
 from events.models import DeadLetter
 from events.relay import Relay
+from events.troubles import Poison
 from tests.factories import kafka_record
 from tests.kafka_client import Message, read_topic
 
@@ -52,7 +53,7 @@ def test_the_copy_is_the_message_byte_for_byte_plus_springs_headers(topics: Topi
         "kafka_dlt-original-timestamp": struct.pack(">q", 1738232130123),
         "kafka_dlt-original-timestamp-type": b"CreateTime",
         "kafka_dlt-original-consumer-group": b"some-group",
-        "kafka_dlt-exception-fqcn": b"events.dead_letters.Poison",
+        "kafka_dlt-exception-fqcn": b"events.troubles.Poison",
         "kafka_dlt-exception-message": b"no event",
     }
 

@@ -56,7 +56,7 @@ def test_lag_is_what_is_written_and_not_committed(topics: Topics, capsys: pytest
 
 def test_without_kafka_a_command_says_so_in_one_line(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
-    monkeypatch.setattr("events.kafka.CONNECT_TIMEOUT_MS", 500)
+    monkeypatch.setattr("events.kafka.connecting.CONNECT_TIMEOUT_MS", 500)
     for command in ("consumer_lag", "create_topics"):
         with pytest.raises(CommandError, match="does not answer"):
             call_command(command)

@@ -107,7 +107,7 @@ class TestOnTheBroker:
         letter = DeadLetter.objects.get()
         assert (letter.topic, letter.partition, letter.offset, letter.state) == (topics.order_events, 0, 1, "open")
         assert letter.group == running.group
-        assert letter.error_class == "events.dead_letters.Poison"
+        assert letter.error_class == "events.troubles.Poison"
         assert "Not an order event" in letter.error_message
         assert bytes(letter.value or b"") == b"garbage"
 

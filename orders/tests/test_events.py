@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.dead_letters import Poison
+from events.troubles import Poison
 from orders.events import ORDER_EVENT_TYPES, OrderEvent, decode, encode
 
 BODY: dict[str, Any] = {

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from events.consumer import EventConsumer
 from events.database import require_database
+from events.dead_letter_limit import TooManyDeadLetters, require_below_limit
 from events.kafka import Consumer, KafkaError, KafkaUnreachable, ReadingFailed
 from events.lag import CaughtUp
 from events.shutdown import Shutdown
@@ -18,7 +19,17 @@ from notifications.handlers import NotificationHandler
 
 logger = logging.getLogger(__name__)
 
+EXIT_AT_LIMIT = 3
+"""Exit code at the limit of dead letters in a row, by contract."""
+
 Client = TypeVar("Client")
+
+
+def positive(text: str) -> int:
+    """An argument's value. Raises ValueError."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
 
 
 class Command(BaseCommand):
@@ -29,19 +40,34 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--group", default=settings.NOTIFICATION_CONSUMER_GROUP, help="consumer group")
-        parser.add_argument("--batch-size", type=int, default=500, help="events saved in one transaction, at most")
+        parser.add_argument("--batch-size", type=positive, default=500, help="events saved in one transaction, at most")
         parser.add_argument(
             "--until-caught-up",
             action="store_true",
             help="end once the group has worked off what stands on the topic now",
         )
+        parser.add_argument(
+            "--max-consecutive-dead-letters",
+            type=positive,
+            default=1000,
+            help="end with 3 when the group has made so many in a row: nothing seems to fit any more",
+        )
 
-    def handle(self, *args: Any, group: str, batch_size: int, until_caught_up: bool, **options: Any) -> None:
+    def handle(
+        self,
+        *args: Any,
+        group: str,
+        batch_size: int,
+        until_caught_up: bool,
+        max_consecutive_dead_letters: int,
+        **options: Any,
+    ) -> None:
         shutdown = Shutdown()
         topic = settings.ORDER_EVENTS_TOPIC
         require_database()
         with ExitStack() as cleanup:
             try:
+                require_below_limit(group=group, limit=max_consecutive_dead_letters)
                 consumer = self._wait_for_kafka(lambda: self._join(topic, group, batch_size), shutdown)
                 if consumer is None:
                     return
@@ -58,9 +84,12 @@ class Command(BaseCommand):
                     handler=NotificationHandler(),
                     group=group,
                     stopping=lambda: any(condition() for condition in conditions),
+                    max_consecutive_dead_letters=max_consecutive_dead_letters,
                 ).run()
             except TopicUnfit as error:
                 raise CommandError(str(error)) from error
+            except TooManyDeadLetters as error:
+                raise CommandError(str(error), returncode=EXIT_AT_LIMIT) from error
             except (KafkaError, ReadingFailed) as error:
                 raise CommandError(f"Consuming {topic} failed, start again: {error}") from error
         logger.info("Stopped cleanly")

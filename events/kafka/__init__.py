@@ -1,0 +1,35 @@
+"""The client: kafka-python with its edges taken off. Nothing outside this package imports `kafka`."""
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from events.kafka.connecting import (
+    CONNECT_TIMEOUT_MS,
+    KafkaUnreachable,
+    admin_client,
+    connect,
+    unreachable_on_error,
+)
+from events.kafka.receiving import GROUP_TIMEOUT_MS, Consumer, ReadingFailed
+from events.kafka.records import Record, Unreadable
+from events.kafka.sending import MAX_MESSAGE_BYTES, Producer, Sent, Unsendable
+
+__all__ = [
+    "CONNECT_TIMEOUT_MS",
+    "GROUP_TIMEOUT_MS",
+    "MAX_MESSAGE_BYTES",
+    "Consumer",
+    "KafkaConsumer",
+    "KafkaError",
+    "KafkaUnreachable",
+    "Producer",
+    "ReadingFailed",
+    "Record",
+    "Sent",
+    "TopicPartition",
+    "Unreadable",
+    "Unsendable",
+    "admin_client",
+    "connect",
+    "unreachable_on_error",
+]
