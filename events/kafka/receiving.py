@@ -10,15 +10,22 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import (
+    AuthorizationError,
     CommitFailedError,
+    CorruptRecordError,
     IllegalGenerationError,
+    IllegalStateError,
+    KafkaConfigurationError,
+    KafkaError,
     RebalanceInProgressError,
     RetriableError,
+    SaslAuthenticationFailedError,
     UnknownMemberIdError,
+    UnsupportedVersionError,
 )
 from kafka.structs import OffsetAndMetadata
 
-from events.kafka.connecting import connect
+from events.kafka.connecting import KafkaUnreachable, connect
 from events.kafka.records import Record
 from events.watchdog import Watchdog
 
@@ -41,8 +48,19 @@ class DelayedRangeAssignor(RangePartitionAssignor):
         return super().assign(cluster, members)
 
 
+FATAL = (
+    AuthorizationError,
+    CorruptRecordError,
+    IllegalStateError,
+    KafkaConfigurationError,
+    SaslAuthenticationFailedError,
+    UnsupportedVersionError,
+)
+"""Errors of the client that joining again does not mend."""
+
+
 class ReadingFailed(Exception):
-    """The client raised while reading, and would spin for ever if it were asked again: only a new process reads on."""
+    """The client cannot read, and would not be able to after joining the group again."""
 
 
 class Consumer(ConsumerRebalanceListener):
@@ -50,22 +68,30 @@ class Consumer(ConsumerRebalanceListener):
 
     def __init__(self, *, topic: str, group: str, batch_size: int) -> None:
         """Raises KafkaUnreachable."""
-        self._client = connect(
+        self._topic = topic
+        self._group = group
+        self._batch_size = batch_size
+        self._client = self._join()
+        self._is_lost = False
+        self._uncommitted: dict[TopicPartition, int] = {}
+        self._watchdog = Watchdog(what="The Kafka client's poll()", limit=settings.CONSUMER_POLL_WATCHDOG)
+
+    def _join(self) -> KafkaConsumer:
+        client = connect(
             KafkaConsumer,
-            group_id=group,
+            group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             allow_auto_create_topics=False,
-            max_poll_records=batch_size,
+            max_poll_records=self._batch_size,
             fetch_max_wait_ms=settings.KAFKA_FETCH_MAX_WAIT_MS,
             session_timeout_ms=settings.KAFKA_SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=min(3_000, settings.KAFKA_SESSION_TIMEOUT_MS // 3),
             max_poll_interval_ms=settings.KAFKA_MAX_POLL_INTERVAL_MS,
             partition_assignment_strategy=[DelayedRangeAssignor],
         )
-        self._client.subscribe([topic], listener=self)
-        self._uncommitted: dict[TopicPartition, int] = {}
-        self._watchdog = Watchdog(what="The Kafka client's poll()", limit=settings.CONSUMER_POLL_WATCHDOG)
+        client.subscribe([self._topic], listener=self)
+        return client
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Whoever owns them next may be further by the time we get them back."""
@@ -77,16 +103,36 @@ class Consumer(ConsumerRebalanceListener):
     def poll(self, *, timeout: float) -> list[Record]:
         """Records of all assigned partitions, each partition's in offset order; none after `timeout` seconds.
 
+        What the client cannot cope with by itself it is not asked to: after an error it would spin for ever. Then a
+        new one joins the group, as soon as Kafka lets it.
+
         Raises ReadingFailed.
         """
+        if self._is_lost and not self._join_again(timeout):
+            return []
         if self._uncommitted:
             self._commit()
         try:
             with self._watchdog.guard():
                 by_partition = self._client.poll(timeout_ms=int(timeout * 1000))
         except Exception as error:
-            raise ReadingFailed(f"{type(error).__name__}: {error}") from error
+            if not isinstance(error, KafkaError) or isinstance(error, FATAL):
+                raise ReadingFailed(f"{type(error).__name__}: {error}") from error
+            logger.warning("Joining the group again after %s: %s", type(error).__name__, error)
+            self.close()
+            self._is_lost = True
+            self._uncommitted = {}
+            return []
         return [record for records in by_partition.values() for record in records]
+
+    def _join_again(self, timeout: float) -> bool:
+        try:
+            self._client = self._join()
+        except KafkaUnreachable:
+            time.sleep(timeout)
+            return False
+        self._is_lost = False
+        return True
 
     def commit(self, records: Iterable[Record]) -> None:
         """Tell the group that `records` are done with. Whoever owns their partitions now may read them again."""
@@ -123,7 +169,9 @@ class Consumer(ConsumerRebalanceListener):
         self._client.pause(*owned)
 
     def release(self) -> None:
-        self._client.resume(*self._client.paused())
+        if not self._is_lost:
+            self._client.resume(*self._client.paused())
 
     def close(self) -> None:
-        self._client.close(autocommit=False, timeout_ms=GROUP_TIMEOUT_MS)
+        if not self._is_lost:
+            self._client.close(autocommit=False, timeout_ms=GROUP_TIMEOUT_MS)
