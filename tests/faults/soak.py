@@ -1,0 +1,193 @@
+"""The soak: customers order for a long time while something fails every few seconds. `make soak` runs it.
+
+It works in rounds, after each of which everything has to come to rest and is compared. The seed it prints repeats its
+choice of faults.
+"""
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import psutil
+
+from tests.apache_kafka import ApacheKafka
+from tests.customer import Customer
+from tests.faults import database
+from tests.faults.comparison import Figures
+from tests.faults.conftest import CONSUME, CUSTOMERS, RELAY, Site, Start
+from tests.faults.oracle import Oracle
+from tests.faults.postgres import CrashingPostgres
+from tests.faults.proxy import Proxy
+from tests.kafka_client import produce
+from tests.processes import ProductProcess
+
+MINUTES = float(os.environ.get("SOAK_MINUTES", "20"))
+SEED = int(os.environ.get("SOAK_SEED", time.time()))
+ROUND = 180
+"""Seconds; less than an access token lasts."""
+PAUSE = (0.5, 3.0)
+"""Seconds between two faults."""
+LENGTH = (0.5, 8.0)
+"""Seconds that a fault lasts, where it lasts: shorter and longer than a consumer's session."""
+
+
+@dataclass
+class Summary:
+    """What all rounds together came to."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    rounds: list[Figures] = field(default_factory=list)
+    poison: int = 0
+    most_megabytes: Counter[str] = field(default_factory=Counter)
+    most_descriptors: Counter[str] = field(default_factory=Counter)
+    slowest_recovery: float = 0.0
+    """Seconds from the end of a round's faults until everything was at rest."""
+
+    def look_at(self, processes: dict[str, ProductProcess]) -> None:
+        """Remember the largest memory and the most descriptors that a process of each kind has had."""
+        for name, process in processes.items():
+            for member in process.family():
+                self.most_megabytes[name] = max(self.most_megabytes[name], member.memory_info().rss // 2**20)
+                self.most_descriptors[name] = max(self.most_descriptors[name], member.num_fds())
+
+    def print(self) -> None:
+        def total(name: str) -> int:
+            return sum(getattr(figures, name) for figures in self.rounds)
+
+        print(f"\nfaults          {sum(self.faults.values())}: {dict(self.faults.most_common())}")
+        print(f"orders          {total('orders')}, {total('unanswered')} attempts without an answer")
+        print(f"acknowledged    {total('acknowledged')} changes")
+        print(f"events          {total('events')}, {total('repeats')} of them more than once on the topic")
+        print(f"notifications   {total('notifications')}")
+        print(f"lost, doubled   0, 0 (compared after each of {len(self.rounds)} rounds)")
+        print(f"dead letters    {self.poison}, one for each poisonous message")
+        print(f"slowest rest    {self.slowest_recovery:.1f} s after the last fault of a round")
+        print(f"most memory     {dict(self.most_megabytes)} MiB a process")
+        print(f"most files      {dict(self.most_descriptors)} descriptors a process")
+
+
+class Chaos:
+    """The faults, and the processes they befall."""
+
+    def __init__(
+        self, processes: dict[str, ProductProcess], kafka: ApacheKafka, postgres: CrashingPostgres, proxy: Proxy
+    ) -> None:
+        self._processes = processes
+        self._kafka = kafka
+        self._proxy = proxy
+        self.poison = 0
+        self._faults: dict[str, Callable[[], None]] = {
+            "killed": self._kill,
+            "worker killed": self._kill_worker,
+            "ended": self._end,
+            "frozen": self._freeze,
+            "poison": self._poison,
+            "kafka stopped": lambda: self._while_it_lasts(kafka.stop, kafka.start),
+            "kafka killed": lambda: self._while_it_lasts(kafka.kill, kafka.start),
+            "kafka frozen": lambda: self._while_it_lasts(kafka.freeze, kafka.thaw),
+            "refusing": lambda: self._while_it_lasts(proxy.refuse, proxy.heal),
+            "swallowing": lambda: self._while_it_lasts(proxy.swallow, proxy.heal),
+            "slow": lambda: self._while_it_lasts(lambda: proxy.delay(random.uniform(0.01, 0.5)), proxy.heal),
+            "reset": proxy.reset,
+            "answers dropped": lambda: proxy.drop_answers(random.randint(1, 20)),
+            "postgres crashed": postgres.restart_immediately,
+            "postgres away": lambda: self._while_it_lasts(postgres.crash, postgres.start),
+        }
+
+    def strike(self) -> str:
+        """Let something fail, and mend it; the fault's name."""
+        name = random.choice(list(self._faults))
+        self._faults[name]()
+        for kind, process in self._processes.items():
+            assert process.process.poll() is None, f"{kind} ended by itself: {process.log.read_text()[-3000:]}"
+        return name
+
+    def _some_process(self) -> ProductProcess:
+        return random.choice(list(self._processes.values()))
+
+    def _kill(self) -> None:
+        process = self._some_process()
+        process.kill()
+        process.start()
+
+    def _kill_worker(self) -> None:
+        workers = self._processes["web"].family()[1:]
+        if workers:
+            random.choice(workers).kill()
+
+    def _end(self) -> None:
+        process = random.choice([process for kind, process in self._processes.items() if kind != "web"])
+        exit_code = process.stop()
+        assert exit_code == 0, process.log.read_text()[-3000:]
+        process.start()
+
+    def _freeze(self) -> None:
+        process = self._some_process()
+        self._while_it_lasts(process.freeze, process.thaw)
+
+    def _poison(self) -> None:
+        self.poison += 1
+        produce("order-events", f"soak: poison {self.poison}".encode())
+
+    def _while_it_lasts(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
+        begin()
+        try:
+            time.sleep(random.uniform(*LENGTH))
+        finally:
+            end()
+
+
+def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
+    site: Site, start: Start, kafka: ApacheKafka, postgres: CrashingPostgres, proxy: Proxy
+) -> None:
+    random.seed(SEED)
+    print(f"\nsoak of {MINUTES:g} minutes, SOAK_SEED={SEED}")
+    processes = {
+        "web": site.web,
+        "consumer": site.consumer,
+        "second consumer": start(*CONSUME),
+        "relay": site.relay,
+        "second relay": start(*RELAY),
+    }
+    chaos = Chaos(processes, kafka, postgres, proxy)
+    summary = Summary()
+    ends_at = time.monotonic() + MINUTES * 60
+    while time.monotonic() < ends_at:
+        with _customers(site.web.url) as customers:
+            oracle = Oracle(customers)
+            with oracle.shopping(site.web.url):
+                _strike_for_a_round(chaos, processes, summary, ends_at)
+                proxy.heal()
+            stopped_at = time.monotonic()
+            summary.rounds.append(oracle.settle_and_compare())
+            summary.slowest_recovery = max(summary.slowest_recovery, time.monotonic() - stopped_at)
+            oracle.close()
+        summary.poison = database.value(
+            "SELECT count(*) FROM events_deadletter WHERE convert_from(value, 'UTF8') LIKE 'soak: poison %%'"
+        )
+        assert summary.poison == chaos.poison
+        print(f"round {len(summary.rounds)}: {summary.rounds[-1]}", flush=True)
+    summary.print()
+
+
+def _strike_for_a_round(chaos: Chaos, processes: dict[str, ProductProcess], summary: Summary, ends_at: float) -> None:
+    round_ends_at = min(time.monotonic() + ROUND, ends_at)
+    while time.monotonic() < round_ends_at:
+        time.sleep(random.uniform(*PAUSE))
+        summary.faults[chaos.strike()] += 1
+        with suppress(psutil.NoSuchProcess):  # A worker may just have been replaced.
+            summary.look_at(processes)
+
+
+@contextmanager
+def _customers(site: str) -> Iterator[list[Customer]]:
+    customers = [Customer(site) for _ in range(CUSTOMERS)]
+    try:
+        yield customers
+    finally:
+        for customer in customers:
+            customer.http.close()
