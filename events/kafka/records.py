@@ -35,14 +35,14 @@ class ForgivingRecordBatch(DefaultRecordBatch):
         if super().validate_crc():
             return True
         self._damage = f"The record batch at offset {self.base_offset} has a wrong checksum"
-        # Its flags might say that it is not for us. The checksum itself stands before them.
+        # Its flags might say that it is compressed, or not for us. The checksum itself stands before them.
         self._header_data = (*self._header_data[:5], 0, *self._header_data[6:])
         # Where not even its length can be believed, the client has to give up.
         return 0 <= self.last_offset_delta < self.size_in_bytes
 
     def __iter__(self) -> Any:
         try:
-            return self if self._damage else super().__iter__()
+            return super().__iter__()
         except Exception as error:  # noqa: BLE001 - the decompressing libraries raise whatever they like
             self._damage = f"The record batch at offset {self.base_offset} cannot be decompressed: {error!r}"
             return self

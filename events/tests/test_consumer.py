@@ -266,6 +266,13 @@ class TestDeathMarks:
         assert not DeadLetter.objects.exists()
         assert DeathMark.objects.get().deaths == 0
 
+    def test_told_to_stop_it_leaves_the_other_marked_messages_to_the_next_start(self) -> None:
+        killed_while_handling(b"a", b"b", b"c")
+        source = Source(records(b"a", b"b", b"c"))
+        EventConsumer(source=source, handler=RowHandler(), group=GROUP, stopping=lambda: source.committed > 0).run()
+        assert (saved(), source.committed) == ([b"a"], 1)
+        assert DeathMark.objects.exists()
+
     def test_poison_among_marked_messages_stops_at_the_limit(self) -> None:
         killed_while_handling(*[b"poison"] * 5)
         source = Source(records(*[b"poison"] * 5))
