@@ -5,14 +5,17 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, Max, OuterRef, Q
 
 from events import outbox
 from events.cluster import Offsets, Viewer
 from events.models import DeadLetter, OutboxEvent
+from events.replay import REPLAY
 from notifications.models import Notification
 from orders.models import Order
 from orders.services import record_lost_event
+
+ORDERS_AT_ONCE = 5_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,29 +54,53 @@ def repair(missing: Missing) -> int:
 
 
 def _changes_without_row() -> list[tuple[int, int]]:
+    """Some thousand orders at a time, because where old rows were pruned most changes have none."""
+    newest = Order.objects.aggregate(newest=Max("pk"))["newest"] or 0
+    orders = Order.objects.filter(pk__lte=newest).order_by("pk").values_list("pk", flat=True)
+    changes = []
+    last = 0
+    while ids := list(orders.filter(pk__gt=last)[:ORDERS_AT_ONCE]):
+        changes += _unhandled(_without_row(ids[0], ids[-1]))
+        last = ids[-1]
+    return changes
+
+
+def _without_row(first: int, last: int) -> list[tuple[int, int]]:
+    """Changes of the orders from `first` to `last` that have no outbox row."""
+    # With OFFSET each change is looked up in the index. Else the whole outbox would be read, and that for every call,
+    # because PostgreSQL takes generate_series for a thousand rows.
     with connection.cursor() as cursor:
         cursor.execute(
             """
             SELECT placed.id, change.sequence
             FROM orders_order AS placed, generate_series(1, placed.last_sequence) AS change (sequence)
-            WHERE NOT EXISTS (
+            WHERE placed.id BETWEEN %s AND %s AND NOT EXISTS (
                 SELECT FROM events_outboxevent AS event
                 WHERE event.stream = 'order-' || placed.id AND event.sequence = change.sequence
+                OFFSET 0
             )
-            """
+            ORDER BY placed.id, change.sequence
+            """,
+            [first, last],
         )
-        changes = [(order_id, sequence) for order_id, sequence in cursor.fetchall()]
+        return cursor.fetchall()
+
+
+def _unhandled(changes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of which neither a notification nor a dead letter, open or closed, tells."""
     orders = Order.objects.in_bulk({order_id for order_id, _ in changes})
-    ids = {change: orders[change[0]].event_id(change[1]) for change in changes}
-    handled = set(Notification.objects.filter(event_id__in=ids.values()).values_list("event_id", flat=True))
-    return [change for change, event_id in ids.items() if event_id not in handled]
+    ids = {orders[order_id].event_id(sequence): (order_id, sequence) for order_id, sequence in changes}
+    left = ids.keys() - set(Notification.objects.filter(event_id__in=ids).values_list("event_id", flat=True))
+    left -= set(DeadLetter.objects.filter(event_id__in=left).values_list("event_id", flat=True))
+    return sorted(ids[event_id] for event_id in left)
 
 
 def _events_never_handled(offsets: dict[int, Offsets], started_at: object) -> list[UUID]:
     # By event id, which our own events name in their headers, and never by position: offsets start again when a topic
-    # is made anew.
+    # is made anew. A replay has an id that nothing names; should it get lost, its letter is still open.
     return list(
         OutboxEvent.objects.filter(topic=settings.ORDER_EVENTS_TOPIC, published_at__lt=started_at)
+        .exclude(event_type=REPLAY)
         .exclude(_still_to_be_read(offsets))
         .exclude(Exists(Notification.objects.filter(event_id=OuterRef("event_id"))))
         .exclude(Exists(DeadLetter.objects.filter(event_id=OuterRef("event_id"))))

@@ -1,10 +1,14 @@
-from django.contrib import admin
-from django.db import models
+from django.contrib import admin, messages
+from django.db import models, transaction
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
 from events.headers import unpack
 from events.models import DeadLetter, OutboxEvent
+from events.replay import replay
+
+REFUSALS_NAMED = 20
+"""Messages have to fit into a session; of further refusals only the number is told."""
 
 
 class ReadOnlyAdmin(ModelAdmin):
@@ -54,6 +58,7 @@ class OutboxEventAdmin(ReadOnlyAdmin):
         ("event_id", "event_type"),
         ("topic", "partition"),
         ("stream", "sequence"),
+        "dead_letter",
         "key_text",
         "value_text",
         "headers_text",
@@ -67,21 +72,46 @@ class OutboxEventAdmin(ReadOnlyAdmin):
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(ReadOnlyAdmin):
-    list_display = ("__str__", "state", "error_class", "error_message", "created_at")
+    list_display = ("__str__", "event_type", "state", "replay_count", "error_class", "error_message", "created_at")
     list_filter = ("state", "topic", "error_class")
-    search_fields = ("event_id", "error_message")
+    search_fields = ("event_id", "=event_type", "error_message")
     ordering = ("-id",)
+    actions = ("replay_selected",)
     fields = (
         ("topic", "group"),
         ("partition", "offset"),
-        ("state", "created_at"),
-        "closed_at",
+        ("state", "replay_count"),
+        ("created_at", "closed_at"),
         "error_class",
         "error_message",
         "stacktrace",
-        "event_id",
+        ("event_id", "event_type"),
+        "is_readable",
         "key_text",
         "value_text",
         "headers_text",
     )
     readonly_fields = ("key_text", "value_text", "headers_text")
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("events.replay_deadletter")
+
+    @admin.action(description="Replay selected dead letters", permissions=["replay"])
+    def replay_selected(self, request: HttpRequest, selected: models.QuerySet[DeadLetter]) -> None:
+        replayed = 0
+        refusals = []
+        for letter_id in selected.order_by("pk").values_list("pk", flat=True):
+            # A replay and its log entry are one transaction.
+            with transaction.atomic():
+                outcome = replay(letter_id=letter_id)
+                if outcome.refusal:
+                    refusals.append(outcome.refusal)
+                    continue
+                self.log_change(request, outcome.letter, f"Replay {outcome.letter.replay_count}.")
+                replayed += 1
+        if replayed:
+            self.message_user(request, f"Replayed {replayed}. Each is closed once it is handled.", messages.SUCCESS)
+        for refusal in refusals[:REFUSALS_NAMED]:
+            self.message_user(request, refusal, messages.WARNING)
+        if len(refusals) > REFUSALS_NAMED:
+            self.message_user(request, f"{len(refusals) - REFUSALS_NAMED} more are not replayed.", messages.WARNING)

@@ -64,6 +64,14 @@ class OutboxEvent(models.Model):
         max_length=100, null=True, help_text="Messages of one stream leave in the order of their sequence."
     )
     sequence = models.PositiveIntegerField(null=True)
+    dead_letter = models.ForeignKey(
+        "DeadLetter",
+        null=True,
+        on_delete=models.SET_NULL,
+        related_name="replays",
+        db_index=False,
+        help_text="Of which this message is a replay.",
+    )
     created_at = models.DateTimeField()
 
     published_at = models.DateTimeField(null=True)
@@ -94,7 +102,9 @@ class OutboxEvent(models.Model):
                 F("id"),
                 name="outbox_pending",
                 condition=Q(published_at=None, parked_at=None),
-            )
+            ),
+            # Replays are few: the many other rows pay nothing for it.
+            models.Index(fields=["dead_letter"], name="outbox_replay", condition=Q(dead_letter__isnull=False)),
         ]
 
     def __str__(self) -> str:

@@ -1,6 +1,7 @@
 """What got lost is found and sent again; what is only late is left alone."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid4
 
@@ -10,16 +11,19 @@ from django.core.management import CommandError, call_command
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
+from commerce.prune import prune
 from conftest import Topics
 from events.dead_letters import record_dead_letter
+from events.headers import unpack
 from events.kafka import Consumer
 from events.models import DeadLetter, OutboxEvent
+from events.replay import replay
 from events.timestamps import now
 from events.troubles import Poison
 from notifications.handlers import NotificationHandler
 from orders.events import decode
 from orders.models import Order
-from orders.services import Line, place_order
+from orders.services import Line, pay_order, place_order
 from tests.factories import kafka_record
 from tests.kafka_client import produce
 from tests.waiting import wait_until
@@ -36,8 +40,9 @@ def reconcile(topics: Topics, capsys: pytest.CaptureFixture[str]) -> Reconcile:
 
     def run(*, repair: bool = False, read: int = 0) -> str:
         if read:
-            consumer = Consumer(topic=topics.order_events, group=group, batch_size=read)
-            consumer.commit(wait_until(lambda: consumer.poll(timeout=1)))
+            consumer = Consumer(topic=topics.order_events, group=group, batch_size=1)
+            for _ in range(read):
+                consumer.commit(wait_until(lambda: consumer.poll(timeout=1)))
             consumer.close()
         try:
             call_command("reconcile_events", group=group, repair=repair)
@@ -115,6 +120,78 @@ def test_a_dead_letter_of_another_message_at_the_same_position_hides_nothing(
     record_dead_letter(record=garbage, error=Poison("no event"), group="g")
     publish(event, offset=7)
     assert reconcile() == "missing 1, repaired 0 and 1"
+
+
+def set_aside(event: OutboxEvent, *, state: str) -> DeadLetter:
+    record = kafka_record(bytes(event.value), topic=event.topic, headers=unpack(event.headers))
+    record_dead_letter(record=record, error=Poison("no event"), group="g")
+    DeadLetter.objects.update(state=state)
+    return DeadLetter.objects.get()
+
+
+@pytest.mark.parametrize("handled", ["notified", "replayed", "dismissed"])
+def test_a_change_whose_row_was_pruned_is_not_missing(reconcile: Reconcile, event: OutboxEvent, handled: str) -> None:
+    publish(event, offset=7)
+    if handled == "notified":
+        NotificationHandler().save([decode(bytes(event.value))])
+    else:
+        set_aside(event, state=handled)
+    assert list(prune(published_before=now() + timedelta(days=1))) == [1]
+    assert not OutboxEvent.objects.filter(pk=event.pk).exists()
+    assert reconcile(repair=True) == "missing 0, repaired 0"
+    assert not OutboxEvent.objects.filter(event_id=event.event_id).exists()
+
+
+def test_a_lost_row_is_found_among_any_number_of_pruned_ones(
+    reconcile: Reconcile, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("commerce.reconcile.ORDERS_AT_ONCE", 2)
+    events = []
+    for _ in range(5):
+        placed = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
+        events += [placed.event, pay_order(order_id=placed.order.pk).event]
+    NotificationHandler().save([decode(bytes(event.value)) for event in events if event not in (events[0], events[7])])
+    OutboxEvent.objects.all().delete()
+    assert reconcile(repair=True) == "missing 2, repaired 2"
+    assert set(OutboxEvent.objects.values_list("event_id", flat=True)) == {events[0].event_id, events[7].event_id}
+
+
+def test_orders_that_are_placed_meanwhile_do_not_keep_it_going(
+    reconcile: Reconcile, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("commerce.reconcile.ORDERS_AT_ONCE", 1)
+    looks: list[int] = []
+
+    def look(first: int, last: int) -> list[tuple[int, int]]:
+        assert not looks
+        looks.append(first)
+        place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
+        return []
+
+    monkeypatch.setattr("commerce.reconcile._without_row", look)
+    place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
+    reconcile()
+    assert looks
+
+
+@pytest.mark.parametrize("outcome", ["handled", "failed again", "lost"])
+def test_a_replay_is_never_missing(reconcile: Reconcile, event: OutboxEvent, topics: Topics, outcome: str) -> None:
+    """Its event id is its own, so that nothing ever tells of it; while it is not handled, its letter is open."""
+    publish(event)
+    produce(topics.order_events, bytes(event.value), partition=0)
+    letter = set_aside(event, state="open")
+    replay(letter_id=letter.pk)
+    row = letter.replays.get()
+    publish(row, offset=1)
+    produce(topics.order_events, bytes(row.value), headers=unpack(row.headers), partition=0)
+    if outcome == "handled":
+        NotificationHandler().save([decode(bytes(event.value))])
+        DeadLetter.objects.update(state="replayed")
+    elif outcome == "lost":
+        publish(row, offset=77)
+    assert reconcile(read=2) == "missing 0, repaired 0"
+    assert reconcile(repair=True) == "missing 0, repaired 0"
+    assert not OutboxEvent.objects.pending().filter(topic=topics.order_events).exists()
 
 
 @pytest.mark.parametrize(("state", "expected"), [("open", "DEAD"), ("dismissed", "PUBLISHED")])

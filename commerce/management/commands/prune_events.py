@@ -1,0 +1,56 @@
+"""`manage.py prune_events`: remove the outbox rows of events that were handled long ago."""
+
+import re
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error, reset_queries
+
+from commerce.prune import prune
+from events.database import require_database
+from events.shutdown import Shutdown
+from events.timestamps import now
+
+UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+class Command(BaseCommand):
+    help = (
+        "Remove outbox rows that were published long ago and whose event was handled. What still has to be sent or "
+        "handled stays, whatever its age."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--older-than",
+            default="30d",
+            help="how long ago they were published: a number of d, h, m or s; 30d where nothing is said",
+        )
+
+    def handle(self, *args: Any, older_than: str, **options: Any) -> None:
+        published_before = _ago(older_than)
+        shutdown = Shutdown()
+        require_database()
+        pruned = 0
+        try:
+            for removed in prune(published_before=published_before):
+                pruned += removed
+                reset_queries()  # With DEBUG on, Django keeps every statement.
+                if shutdown.requested():
+                    break
+        except Error as error:
+            raise CommandError(f"The database failed, run it again for the rest: {str(error).strip()}") from error
+        finally:
+            self.stdout.write(f"pruned {pruned}")
+
+
+def _ago(age: str) -> datetime:
+    """The moment that lies `age` back, such as `30d`. Raises CommandError."""
+    parts = re.fullmatch(r"([0-9]{1,15})([dhms])", age)
+    if parts is None or int(parts[1]) == 0:
+        raise CommandError(f"--older-than is {age!r}: give a positive whole number with d, h, m or s, such as 30d.")
+    try:
+        return now() - timedelta(**{UNITS[parts[2]]: int(parts[1])})
+    except OverflowError as error:
+        raise CommandError(f"--older-than is {age}, which is before the year 1: give a smaller number.") from error

@@ -1,0 +1,103 @@
+"""`manage.py replay_dead_letters`: send dead letters to their topic again."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error, reset_queries
+
+from events.database import require_database
+from events.models import DeadLetter
+from events.replay import Outcome, open_letters, preview, replay
+from events.shutdown import Shutdown
+
+LONGEST_PAUSE = 24 * 60 * 60.0
+"""Seconds; a wait has to end somewhere."""
+
+
+def positive(text: str) -> int:
+    """An argument's value. Raises ValueError."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def positive_float(text: str) -> float:
+    """An argument's value. Raises ValueError."""
+    if not (number := float(text)) > 0:
+        raise ValueError
+    return number
+
+
+class Command(BaseCommand):
+    help = (
+        "Send open dead letters to their topic again, oldest first, and all of them where no filter is given. "
+        "A letter is closed when its replay was handled, and stays open where it fails again."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--id", type=positive, action="append", help="this letter; may be given several times")
+        parser.add_argument("--event-type", help="letters of this type alone, such as ORDER_CREATED")
+        parser.add_argument("--limit", type=positive, help="this many letters at most")
+        parser.add_argument("--rate", type=positive_float, help="this many letters a second at most")
+        parser.add_argument("--dry-run", action="store_true", help="change nothing, and list what would be replayed")
+
+    def handle(
+        self,
+        *args: Any,
+        event_type: str | None,
+        limit: int | None,
+        rate: float | None,
+        dry_run: bool,
+        **options: Any,
+    ) -> None:
+        shutdown = Shutdown()
+        require_database()
+        ids = options["id"]
+        treat = preview if dry_run else replay
+        pause = min(1 / rate, LONGEST_PAUSE) if rate and not dry_run else 0.0
+        replayed = 0
+        try:
+            _require_open(ids or [])
+            letters = open_letters(ids=ids, event_type=event_type)
+            for letter in islice(self._treat_each(letters, treat, pause, shutdown), limit):
+                replayed += 1
+                if dry_run:
+                    self.stdout.write(_line(letter))
+        except Error as error:
+            raise CommandError(f"The database failed, run it again for the rest: {str(error).strip()}") from error
+        finally:
+            self.stdout.write(f"{'would replay' if dry_run else 'replayed'} {replayed}")
+
+    def _treat_each(
+        self, letter_ids: Iterable[int], treat: Callable[..., Outcome], pause: float, shutdown: Shutdown
+    ) -> Iterator[DeadLetter]:
+        """The letters that are not refused, with a pause between two of them."""
+        next_at = 0.0
+        for letter_id in letter_ids:
+            shutdown.wait(max(0.0, next_at - time.monotonic()))
+            if shutdown.requested():
+                return
+            reset_queries()  # With DEBUG on, Django keeps every statement, values included.
+            outcome = treat(letter_id=letter_id)
+            if outcome.refusal:
+                self.stderr.write(outcome.refusal)
+                continue
+            yield outcome.letter
+            next_at = time.monotonic() + pause
+
+
+def _require_open(ids: Iterable[int]) -> None:
+    """Raises CommandError, which names all that are not."""
+    states = dict(DeadLetter.objects.filter(pk__in=ids).values_list("pk", "state"))
+    problems = [f"there is no letter {letter_id}" for letter_id in ids if letter_id not in states]
+    problems += [f"letter {pk} is {state} already" for pk, state in states.items() if state != DeadLetter.State.OPEN]
+    if problems:
+        raise CommandError(f"Nothing is replayed: {'; '.join(problems)}. Name open ones only; --dry-run lists them.")
+
+
+def _line(letter: DeadLetter) -> str:
+    event = f"{letter.event_type or 'no event type'}, {letter.event_id or 'no event id'}"
+    return f"letter {letter.pk}: {letter}, {event}, {letter.error_class}, replayed {letter.replay_count} times"

@@ -1,0 +1,118 @@
+"""Send dead letters to their topics again. A letter stays open until a consumer has handled what was sent."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from uuid import uuid4
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Max
+
+from events import outbox
+from events.dead_letters import LETTER_ID_HEADER
+from events.headers import Header, unpack
+from events.models import DeadLetter, OutboxEvent
+from events.publisher import publish
+from events.timestamps import now
+
+REPLAY = "REPLAY"
+"""Type of an outbox row that is a replay. Its event id is its own, not the one of the event that it carries."""
+COUNT_HEADER = "replay-count"
+"""Tells, in digits, how often the letter has been replayed by now."""
+IDS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one letter."""
+
+    letter: DeadLetter
+    refusal: str
+    """Why it is not replayed, and what to do, for people; empty where it is."""
+
+
+def open_letters(*, ids: Collection[int] | None = None, event_type: str | None = None) -> Iterator[int]:
+    """Ids of the letters that are open now, oldest first, of all or of these.
+
+    Letters that come up meanwhile are left out, so that what fails again is not replayed in circles.
+    """
+    letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
+    if ids is not None:
+        letters = letters.filter(pk__in=ids)
+    if event_type is not None:
+        letters = letters.filter(event_type=event_type)
+    newest = letters.aggregate(newest=Max("pk"))["newest"] or 0
+    last = 0
+    oldest_first = letters.order_by("pk").values_list("pk", flat=True)
+    while some := list(oldest_first.filter(pk__gt=last, pk__lte=newest)[:IDS_AT_ONCE]):
+        yield from some
+        last = some[-1]
+
+
+def preview(*, letter_id: int) -> Outcome:
+    """What `replay` would do. Raises DeadLetter.DoesNotExist."""
+    letter = DeadLetter.objects.defer("key", "value", "headers", "stacktrace").get(pk=letter_id)
+    return Outcome(letter=letter, refusal=_refusal(letter))
+
+
+def replay(*, letter_id: int) -> Outcome:
+    """Send the letter's message to its topic again, to be published once the transaction has committed.
+
+    Raises DeadLetter.DoesNotExist.
+    """
+    with transaction.atomic():
+        letter = DeadLetter.objects.select_for_update().get(pk=letter_id)
+        refusal = _refusal(letter)
+        if not refusal:
+            letter.replay_count += 1
+            letter.save(update_fields=["replay_count"])
+            row = _record(letter)
+            transaction.on_commit(lambda: publish([row]), robust=True)
+        return Outcome(letter=letter, refusal=refusal)
+
+
+def _refusal(letter: DeadLetter) -> str:
+    reason = _why_not(letter)
+    return reason and f"Letter {letter.pk} ({letter}) is not replayed: {reason}."
+
+
+def _why_not(letter: DeadLetter) -> str:
+    if letter.state != DeadLetter.State.OPEN:
+        return f"it is {letter.state} already, so that nothing is left to do"
+    if not letter.is_readable:
+        return "its content is unknown, because the client could not read it. Let its producer send it again"
+    if letter.replay_count >= settings.DEAD_LETTER_REPLAY_LIMIT:
+        return (
+            f"it was replayed {letter.replay_count} times, which is the limit. See in the admin what it fails of, "
+            "then let its producer send the event again, or dismiss the letter"
+        )
+    return ""
+
+
+def _record(letter: DeadLetter) -> OutboxEvent:
+    key = None if letter.key is None else bytes(letter.key)
+    value = None if letter.value is None else bytes(letter.value)
+    row = outbox.record(
+        event_id=uuid4(),
+        event_type=REPLAY,
+        topic=letter.topic,
+        partition=letter.partition,
+        key=key,
+        # Our client cannot send a null key with a null value.
+        value=b"" if key is None and value is None else value,
+        headers=_headers(letter),
+        created_at=now(),
+    )
+    letter.replays.add(row)
+    return row
+
+
+def _headers(letter: DeadLetter) -> list[Header]:
+    """The message's own, where our client cannot send a null value an empty one, and those of this replay."""
+    original = unpack(letter.headers)
+    kept = [(name, value or b"") for name, value in original if name not in (COUNT_HEADER, LETTER_ID_HEADER)]
+    return [
+        *kept,
+        (COUNT_HEADER, str(letter.replay_count).encode()),
+        (LETTER_ID_HEADER, str(letter.pk).encode()),
+    ]

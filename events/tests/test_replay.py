@@ -1,0 +1,401 @@
+"""Dead letters on their way to their topic again, until they are handled or given up."""
+
+import math
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
+
+from conftest import Topics
+from events.consumer import EventConsumer
+from events.dead_letters import record_dead_letter
+from events.headers import Header, unpack
+from events.kafka import Record, Unreadable
+from events.kafka.records import UnreadableRecord
+from events.management.commands import replay_dead_letters
+from events.models import DeadLetter, OutboxEvent
+from events.publisher import RecordingPublisher
+from events.relay import Relay
+from events.replay import open_letters, preview, replay
+from events.troubles import Poison
+from tests.factories import kafka_record
+from tests.kafka_client import Message, read_topic
+from tests.processes import ProductProcess
+from tests.waiting import wait_until
+
+GROUP = "group"
+
+
+@transaction.atomic
+def set_aside(value: bytes | None = b"garbage", **record: Any) -> DeadLetter:
+    """A letter of this message."""
+    position = {"offset": DeadLetter.objects.count()} | record
+    record_dead_letter(record=kafka_record(value, **position), error=Poison("no event"), group=GROUP)
+    return DeadLetter.objects.latest("pk")
+
+
+def unreadable() -> Unreadable:
+    value = Unreadable()
+    value.error = UnreadableRecord("not UTF-8")
+    return value
+
+
+def replays() -> list[OutboxEvent]:
+    return list(OutboxEvent.objects.filter(event_type="REPLAY").order_by("pk"))
+
+
+def headers(row: OutboxEvent) -> list[Header]:
+    return unpack(row.headers)
+
+
+class Mended:
+    """A handler that finds everything poison until it is mended."""
+
+    def __init__(self, *, is_mended: bool) -> None:
+        self.is_mended = is_mended
+
+    def decode(self, record: Record) -> bytes | None:
+        if not self.is_mended:
+            raise Poison("still no event")
+        return record.value
+
+    def save(self, events: Sequence[bytes | None]) -> None:
+        pass
+
+
+def arrive(row: OutboxEvent, *, is_mended: bool) -> None:
+    """The replay comes to a consumer."""
+    value = None if row.value is None else bytes(row.value)
+    record = kafka_record(value, topic=row.topic, partition=row.partition, offset=1000 + row.pk, headers=headers(row))
+    EventConsumer(source=None, handler=Mended(is_mended=is_mended), group=GROUP, stopping=lambda: True).process(
+        [record]
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+class TestOnTheBroker:
+    def sent(self, topics: Topics, **record: Any) -> Message:
+        """The replay of this message, as it stands on its topic."""
+        letter = set_aside(record.pop("value", b"garbage"), topic=topics.order_events, **record)
+        OutboxEvent.objects.all().delete()  # The copy for the -dlt topic.
+        assert not replay(letter_id=letter.pk).refusal
+        relay = Relay(stopping=lambda: False, wait=time.sleep)
+        try:
+            assert relay.sweep(older_than=timedelta(0)) == (1, None)
+        finally:
+            relay.close()
+        (message,) = read_topic(topics.order_events)
+        return message
+
+    def test_a_replay_is_the_message_byte_for_byte_in_its_partition_and_two_headers(self, topics: Topics) -> None:
+        original = [("a", b"\xff\x00"), ("a", b"2"), ("traceparent", b"00-x")]
+        message = self.sent(topics, value=b"\x00garbage\xff", key=b"\xfe", headers=original, partition=2)
+        letter = DeadLetter.objects.get()
+        assert (message.partition, message.key, message.value) == (2, b"\xfe", b"\x00garbage\xff")
+        assert message.headers == [*original, ("replay-count", b"1"), ("dead-letter-id", str(letter.pk).encode())]
+
+    def test_a_null_value_with_a_key_stays_null(self, topics: Topics) -> None:
+        message = self.sent(topics, value=None, key=b"k")
+        assert (message.key, message.value) == (b"k", None)
+
+    def test_nulls_that_our_client_cannot_send_are_sent_empty_and_close_their_letter_all_the_same(
+        self, topics: Topics
+    ) -> None:
+        message = self.sent(topics, value=None, key=None, headers=[("h", None)])
+        assert (message.key, message.value, message.headers[0]) == (None, b"", ("h", b""))
+        arrive(replays()[0], is_mended=True)
+        assert DeadLetter.objects.get().state == "replayed"
+
+
+@pytest.mark.django_db
+class TestReplay:
+    def test_the_headers_of_an_earlier_replay_give_way(self) -> None:
+        letter = set_aside(headers=[("replay-count", b"4"), ("h", b"1"), ("dead-letter-id", b"77"), ("h", b"2")])
+        replay(letter_id=letter.pk)
+        (row,) = replays()
+        assert headers(row) == [
+            ("h", b"1"),
+            ("h", b"2"),
+            ("replay-count", b"1"),
+            ("dead-letter-id", str(letter.pk).encode()),
+        ]
+
+    def test_it_leaves_under_an_event_id_of_its_own_once_it_is_committed(
+        self, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks, publisher: RecordingPublisher
+    ) -> None:
+        letter = set_aside(b'{"eventId":"5f0c7a3e-0c1e-4d6b-9a43-1f3a8a7f7c55"}')
+        with django_capture_on_commit_callbacks(execute=True):
+            replay(letter_id=letter.pk)
+            assert publisher.published == []
+        assert publisher.published == replays()
+        assert replays()[0].event_id != letter.event_id
+
+    def test_a_letter_stays_open_until_its_replay_was_handled(self) -> None:
+        letter = set_aside()
+        replay(letter_id=letter.pk)
+        letter.refresh_from_db()
+        assert (letter.state, letter.replay_count) == ("open", 1)
+        arrive(replays()[0], is_mended=True)
+        letter.refresh_from_db()
+        assert letter.state == "replayed"
+        assert letter.closed_at
+
+    def test_what_fails_again_is_the_same_open_letter_and_refused_at_the_limit(self) -> None:
+        letter = set_aside(headers=[("h", b"1")])
+        for count in range(1, 6):
+            assert not replay(letter_id=letter.pk).refusal
+            row = replays()[-1]
+            assert headers(row)[:2] == [("h", b"1"), ("replay-count", str(count).encode())]
+            arrive(row, is_mended=False)
+        last = DeadLetter.objects.get()
+        assert (last.pk, last.state, last.replay_count) == (letter.pk, "open", 5)
+        assert last.error_message == "still no event"
+        assert OutboxEvent.objects.filter(event_type="DEAD_LETTER").count() == 1
+        refusal = replay(letter_id=letter.pk).refusal
+        assert "replayed 5 times, which is the limit" in refusal
+        assert len(replays()) == 5
+        assert DeadLetter.objects.get().replay_count == 5
+
+    def test_what_the_client_could_not_read_is_refused(self) -> None:
+        outcome = replay(letter_id=set_aside(unreadable(), key=None).pk)
+        assert "its content is unknown" in outcome.refusal
+        assert (replays(), outcome.letter.replay_count) == ([], 0)
+
+    @pytest.mark.parametrize("state", ["replayed", "dismissed"])
+    def test_a_closed_letter_is_refused(self, state: str) -> None:
+        letter = set_aside()
+        DeadLetter.objects.update(state=state)
+        assert f"it is {state} already" in replay(letter_id=letter.pk).refusal
+        assert replays() == []
+
+    def test_a_preview_tells_the_same_and_changes_nothing(self) -> None:
+        good, bad = set_aside(), set_aside(unreadable())
+        assert preview(letter_id=good.pk).refusal == ""
+        assert preview(letter_id=bad.pk).refusal == replay(letter_id=bad.pk).refusal
+        assert replays() == []
+
+    def test_letters_that_come_up_meanwhile_are_not_replayed_in_circles(self) -> None:
+        first, second = set_aside(), set_aside()
+        ids = open_letters()
+        assert next(ids) == first.pk
+        set_aside()
+        assert list(ids) == [second.pk]
+
+    def test_any_number_of_letters_is_walked_through(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("events.replay.IDS_AT_ONCE", 2)
+        letters = [set_aside().pk for _ in range(5)]
+        assert list(open_letters()) == letters
+
+    def test_looking_for_letters_reads_no_values(self) -> None:
+        letter = set_aside()
+        with CaptureQueriesContext(connection) as queries:
+            list(open_letters(event_type=""))
+            preview(letter_id=letter.pk)
+        assert len(queries) >= 3
+        assert not any('"value"' in query["sql"] for query in queries)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_replays_of_one_letter_at_the_same_time_are_counted_one_by_one() -> None:
+    letter = set_aside()
+    together = threading.Barrier(5)
+
+    def replay_it() -> None:
+        together.wait()
+        replay(letter_id=letter.pk)
+        connection.close()
+
+    threads = [threading.Thread(target=replay_it) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(dict(headers(row))["replay-count"] or b"" for row in replays()) == [b"1", b"2", b"3", b"4", b"5"]
+    assert DeadLetter.objects.get().replay_count == 5
+
+
+class Signalled:
+    """In the place of `Shutdown`: waits for nothing, and is requested after so many waits."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+        self.after = math.inf
+
+    def requested(self) -> bool:
+        return len(self.waits) > self.after
+
+    def wait(self, seconds: float) -> bool:
+        assert seconds <= threading.TIMEOUT_MAX
+        self.waits.append(seconds)
+        return self.requested()
+
+
+@pytest.fixture
+def shutdown(monkeypatch: pytest.MonkeyPatch) -> Signalled:
+    signalled = Signalled()
+    monkeypatch.setattr(replay_dead_letters, "Shutdown", lambda: signalled)
+    return signalled
+
+
+Command = Callable[..., list[str]]
+
+
+@pytest.fixture
+def command(shutdown: Signalled, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs it; its lines on stdout, and on stderr where `errors` is asked for."""
+
+    def run(*arguments: str, errors: bool = False) -> list[str]:
+        call_command("replay_dead_letters", *arguments)
+        printed = capsys.readouterr()
+        return (printed.err if errors else printed.out).splitlines()
+
+    return run
+
+
+@pytest.mark.django_db
+class TestCommand:
+    def replayed(self) -> list[int]:
+        """Ids of the letters that were replayed, in this order."""
+        return [int(dict(headers(row))["dead-letter-id"] or 0) for row in replays()]
+
+    def test_without_filters_it_replays_all_open_ones_oldest_first(self, command: Command) -> None:
+        letters = [set_aside().pk for _ in range(4)]
+        DeadLetter.objects.filter(pk=letters[1]).update(state="dismissed")
+        # An UPDATE moves a row to the end of the table.
+        DeadLetter.objects.filter(pk=letters[0]).update(error_message="x")
+        assert command() == ["replayed 3"]
+        assert self.replayed() == [letters[0], letters[2], letters[3]]
+
+    def test_of_closed_ones_it_does_not_speak(self, command: Command) -> None:
+        set_aside()
+        DeadLetter.objects.update(state="dismissed")
+        assert command(errors=True) == []
+
+    def test_with_nothing_to_replay_it_says_so(self, command: Command) -> None:
+        assert command() == ["replayed 0"]
+
+    def test_by_id(self, command: Command) -> None:
+        letters = [set_aside().pk for _ in range(3)]
+        assert command("--id", str(letters[2]), "--id", str(letters[0]), "--id", str(letters[0])) == ["replayed 2"]
+        assert self.replayed() == [letters[0], letters[2]]
+
+    @pytest.mark.parametrize("unknown", [4_000_000_000, 2**70])
+    def test_an_id_that_is_unknown_or_not_open_is_an_error_and_nothing_is_replayed(
+        self, command: Command, unknown: int
+    ) -> None:
+        letters = [set_aside().pk for _ in range(2)]
+        DeadLetter.objects.filter(pk=letters[0]).update(state="replayed")
+        with pytest.raises(CommandError) as error:
+            command("--id", str(unknown), "--id", str(letters[0]), "--id", str(letters[1]))
+        assert f"there is no letter {unknown}; letter {letters[0]} is replayed already" in str(error.value)
+        assert replays() == []
+
+    def test_by_event_type(self, command: Command) -> None:
+        wanted = set_aside(headers=[("ce_type", b"ORDER_PAID")])
+        set_aside(headers=[("ce_type", b"ORDER_CREATED")])
+        set_aside()
+        assert command("--event-type", "ORDER_PAID") == ["replayed 1"]
+        assert self.replayed() == [wanted.pk]
+
+    def test_a_limit_counts_what_is_replayed_and_not_what_is_refused(self, command: Command) -> None:
+        set_aside(unreadable())
+        letters = [set_aside().pk for _ in range(3)]
+        assert command("--limit", "2") == ["replayed 2"]
+        assert self.replayed() == letters[:2]
+
+    def test_what_is_refused_is_one_line_each_on_stderr_and_not_counted(
+        self, command: Command, settings: Settings
+    ) -> None:
+        exhausted, unknown, good = set_aside(), set_aside(unreadable()), set_aside()
+        DeadLetter.objects.filter(pk=exhausted.pk).update(replay_count=5)
+        first, second = command(errors=True)
+        assert f"Letter {exhausted.pk} ({exhausted}) is not replayed: it was replayed 5 times" in first
+        assert f"Letter {unknown.pk} ({unknown}) is not replayed: its content is unknown" in second
+        assert self.replayed() == [good.pk]
+
+    @pytest.mark.parametrize("extra", [[], ["--rate", "0.001"]])
+    def test_a_dry_run_lists_one_line_a_letter_and_changes_nothing(
+        self, command: Command, shutdown: Signalled, extra: list[str]
+    ) -> None:
+        paid = set_aside(headers=[("ce_type", b"ORDER_PAID"), ("ce_id", b"5f0c7a3e-0c1e-4d6b-9a43-1f3a8a7f7c55")])
+        DeadLetter.objects.update(error_message="on\ntwo lines", replay_count=2)
+        bare = set_aside()
+        set_aside(unreadable())
+        before = [list(model.objects.order_by("pk").values_list()) for model in (DeadLetter, OutboxEvent)]
+        first, second, last = command("--dry-run", *extra)
+        assert re.match(rf"letter {paid.pk}: {re.escape(str(paid))}, ORDER_PAID, 5f0c7a3e-.*, replayed 2 times", first)
+        assert second.startswith(f"letter {bare.pk}: {bare}, no event type, no event id")
+        assert last == "would replay 2"
+        assert [list(model.objects.order_by("pk").values_list()) for model in (DeadLetter, OutboxEvent)] == before
+        assert not any(shutdown.waits)
+
+    def test_a_rate_makes_it_wait_between_two_replays(self, command: Command, shutdown: Signalled) -> None:
+        letters = [set_aside(), set_aside(unreadable()), set_aside(), set_aside()]
+        assert command("--rate", "0.1") == ["replayed 3"]
+        # The waits pass at once here, so that the one that was due before a refused letter is still due behind it.
+        assert [round(seconds) for seconds in shutdown.waits] == [0, 10, 10, 10]
+        assert len(letters) == 4
+
+    def test_without_a_rate_it_does_not_wait(self, command: Command, shutdown: Signalled) -> None:
+        for _ in range(3):
+            set_aside()
+        command()
+        assert not any(shutdown.waits)
+
+    def test_a_signal_ends_it_between_two_letters(self, command: Command, shutdown: Signalled) -> None:
+        letters = [set_aside().pk for _ in range(4)]
+        shutdown.after = 2
+        assert command() == ["replayed 2"]
+        assert self.replayed() == letters[:2]
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [("--limit", "0"), ("--limit", "x"), ("--rate", "0"), ("--rate", "-1"), ("--rate", "nan"), ("--id", "0")],
+    )
+    def test_numbers_that_make_no_sense_are_errors(self, command: Command, arguments: tuple[str, str]) -> None:
+        set_aside()
+        with pytest.raises(CommandError, match="invalid"):
+            command(*arguments)
+        assert replays() == []
+
+    @pytest.mark.parametrize("rate", ["inf", "1e-320"])
+    def test_every_positive_rate_is_one(self, command: Command, rate: str) -> None:
+        set_aside()
+        set_aside()
+        assert command("--rate", rate) == ["replayed 2"]
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[list[ProductProcess]]:
+    processes: list[ProductProcess] = []
+    yield processes
+    for process in processes:
+        process.kill()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sigterm_ends_it_cleanly_and_it_says_what_it_replayed(
+    topics: Topics, tmp_path: Path, started: list[ProductProcess]
+) -> None:
+    for _ in range(50):
+        set_aside(topic=topics.order_events)
+    database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
+    command = ("django", "replay_dead_letters", "--rate", "2")
+    process = ProductProcess(*command, log=tmp_path / "log", env={"DATABASE_URL": database})
+    started.append(process)
+    # Published at once: nobody relays here.
+    wait_until(lambda: OutboxEvent.objects.filter(event_type="REPLAY", published_path="fast").count() >= 2)
+    assert process.stop() == 0
+    assert process.says(f"replayed {len(replays())}\n")
+    assert 2 <= len(replays()) < 50

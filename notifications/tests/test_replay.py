@@ -1,0 +1,133 @@
+"""Dead letters replayed on a real broker: what became readable is notified of, and nothing comes twice."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from pytest_django import Settings
+
+from conftest import Topics
+from events.kafka import Record
+from events.models import DeadLetter, OutboxEvent
+from events.publisher import current_publisher
+from events.replay import open_letters, replay
+from events.troubles import Poison
+from notifications.handlers import NotificationHandler
+from notifications.models import Notification
+from notifications.tests.test_consumer import Running
+from orders.events import OrderEvent, encode
+from tests.factories import OrderEventFactory
+from tests.kafka_client import Message, produce, read_topic
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HARD = ("hard", b"\xff")
+
+
+class Mended(NotificationHandler):
+    """Cannot read messages with the header `HARD` until it is mended."""
+
+    is_mended = False
+
+    def decode(self, record: Record) -> OrderEvent:
+        if HARD in record.headers and not self.is_mended:
+            raise Poison("too hard")
+        return super().decode(record)
+
+
+@pytest.fixture
+def handler() -> Mended:
+    return Mended()
+
+
+@pytest.fixture
+def consumer(topics: Topics, handler: Mended, settings: Settings) -> Iterator[Running]:
+    """The one running consumer; what is replayed leaves at once."""
+    settings.EVENT_PUBLISHER = "events.publisher.BackgroundPublisher"
+    running = Running(topics.order_events, handler, f"group-{uuid4().hex[:8]}")
+    yield running
+    running.stop()
+    current_publisher().close()
+
+
+@pytest.fixture
+def event() -> OrderEvent:
+    return OrderEventFactory.build()
+
+
+def produce_hard(topics: Topics, event: OrderEvent) -> None:
+    produce(topics.order_events, encode(event), key=b"7", headers=[HARD], partition=1)
+
+
+def replay_all(consumer: Running) -> None:
+    """Back when the group has read what was sent."""
+    wait_until(lambda: DeadLetter.objects.exists() and consumer.caught_up())
+    for letter_id in open_letters():
+        assert not replay(letter_id=letter_id).refusal
+    wait_until(lambda: not OutboxEvent.objects.pending().exists() and consumer.caught_up())
+
+
+def replays(topics: Topics) -> list[Message]:
+    return [message for message in read_topic(topics.order_events) if "dead-letter-id" in message.header]
+
+
+def test_what_became_readable_is_one_notification_and_closes_its_letter(
+    consumer: Running, handler: Mended, topics: Topics, event: OrderEvent
+) -> None:
+    produce_hard(topics, event)
+    wait_until(DeadLetter.objects.exists)
+    assert not Notification.objects.exists()
+    handler.is_mended = True
+    replay_all(consumer)
+    assert Notification.objects.get().event_id == event.event_id
+    letter = DeadLetter.objects.get()
+    assert (letter.state, letter.replay_count) == ("replayed", 1)
+    (message,) = replays(topics)
+    assert (message.partition, message.key, message.value) == (1, b"7", encode(event))
+    assert message.headers == [HARD, ("replay-count", b"1"), ("dead-letter-id", str(letter.pk).encode())]
+
+
+def test_what_fails_again_stays_one_open_letter_with_one_copy(
+    consumer: Running, topics: Topics, event: OrderEvent
+) -> None:
+    produce_hard(topics, event)
+    for _ in range(3):
+        replay_all(consumer)
+    letter = DeadLetter.objects.get()
+    assert (letter.state, letter.replay_count) == ("open", 3)
+    assert [message.header["replay-count"] for message in replays(topics)] == [b"1", b"2", b"3"]
+    assert len(read_topic(topics.dead_letters)) == 1
+    assert not Notification.objects.exists()
+
+
+def test_what_was_notified_of_already_is_not_notified_of_again(
+    consumer: Running, handler: Mended, topics: Topics, event: OrderEvent
+) -> None:
+    produce(topics.order_events, encode(event))
+    produce_hard(topics, event)
+    wait_until(lambda: Notification.objects.exists() and DeadLetter.objects.exists())
+    handler.is_mended = True
+    replay_all(consumer)
+    assert Notification.objects.count() == 1
+    assert DeadLetter.objects.get().state == "replayed"
+
+
+def test_a_letter_replayed_twice_before_anybody_read_it_is_one_notification(
+    consumer: Running, handler: Mended, topics: Topics, event: OrderEvent
+) -> None:
+    produce_hard(topics, event)
+    letter_id = wait_until(DeadLetter.objects.first).pk
+    handler.is_mended = True
+    consumer.stop()
+    for _ in range(2):
+        assert not replay(letter_id=letter_id).refusal
+    wait_until(lambda: not OutboxEvent.objects.pending().exists())
+    later = Running(topics.order_events, handler, consumer.group)
+    try:
+        wait_until(later.caught_up)
+    finally:
+        later.stop()
+    assert len(replays(topics)) == 2
+    assert Notification.objects.count() == 1
+    assert DeadLetter.objects.get().state == "replayed"
