@@ -126,7 +126,8 @@ DATABASES["default"]["OPTIONS"] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "options": "-c statement_timeout=30s",
+    # A process that is frozen inside a transaction must not hold up others with its locks.
+    "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=10s",
 } | DATABASES["default"].get("OPTIONS", {})
 
 # --- REST API ----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ leaves nothing but the mark. A healthy consumer pays for one mark a partition an
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -58,9 +59,19 @@ def run_in_child(work: Callable[[], int]) -> int:
     A child that is not done after `CONSUMER_TRIAL_TIMEOUT` is killed.
     """
     connections.close_all()  # Parent and child would speak over one and the same.
+    parent_lives, held_by_parent = os.pipe()
     child = os.fork()
     if child == 0:
-        _become_worker(work)
+        os.close(held_by_parent)
+        _become_worker(work, parent_lives)
+    os.close(parent_lives)
+    try:
+        return _wait_for(child)
+    finally:
+        os.close(held_by_parent)
+
+
+def _wait_for(child: int) -> int:
     deadline = time.monotonic() + settings.CONSUMER_TRIAL_TIMEOUT
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -71,9 +82,10 @@ def run_in_child(work: Callable[[], int]) -> int:
         time.sleep(LOOK_EVERY)
 
 
-def _become_worker(work: Callable[[], int]) -> None:
+def _become_worker(work: Callable[[], int], parent_lives: int) -> None:
     result = 1  # What an exception leaves behind.
     try:
+        threading.Thread(target=_end_with_parent, args=(parent_lives,), daemon=True).start()
         # Signals to the whole process group are the parent's business, and must not reach it twice.
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -82,3 +94,8 @@ def _become_worker(work: Callable[[], int]) -> None:
     finally:
         # None of the parent's threads, clients and exit handlers came along.
         os._exit(result)
+
+
+def _end_with_parent(parent_lives: int) -> None:
+    os.read(parent_lives, 1)  # Nothing is ever written: it returns when the parent's end is closed.
+    os._exit(1)

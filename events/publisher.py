@@ -95,10 +95,12 @@ class BackgroundPublisher:
         # After the client's own exit handler, so that it runs before it: the client must not close first.
         atexit.register(self.close)
         try:
-            closing = False
+            closing, flows = False, True
             while not closing:
                 ids, closing = self._next_batch()
-                self._deliver(ids, producer)
+                # In an outage one row at a time tries whether it is over, and the others are left to the relay:
+                # preparing all of them in vain would cost the requests of this process their time.
+                flows = self._deliver(ids if flows else ids[:1], producer)
         finally:
             atexit.unregister(self.close)
             producer.close()
@@ -118,7 +120,9 @@ class BackgroundPublisher:
                 break
         return [queued.pk for queued in batch if queued is not None], batch[-1] is None
 
-    def _deliver(self, ids: list[int], producer: Producer) -> None:
+    def _deliver(self, ids: list[int], producer: Producer) -> bool:
+        """Whether Kafka took all of them."""
+        flows = True
         try:
             connection.close_if_unusable_or_obsolete()
             reset_queries()  # With DEBUG on, Django keeps every statement.
@@ -127,10 +131,12 @@ class BackgroundPublisher:
             while wave:
                 delivery = deliver(wave, producer=producer, path=OutboxEvent.Path.FAST)
                 if delivery.error:
+                    flows = False
                     logger.warning("%d events wait for the relay: %s", len(delivery.failed), delivery.error)
                 wave = list(OutboxEvent.objects.followers_of(delivery.published))
         except Error as error:
             logger.warning("%d events wait for the relay: %s", len(ids), str(error).strip())
+        return flows
 
     def _forget_queued(self) -> None:
         while True:
