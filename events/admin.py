@@ -1,3 +1,5 @@
+from typing import Any
+
 from django.contrib import admin, messages
 from django.db import models, transaction
 from django.http import HttpRequest
@@ -22,6 +24,15 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False
+
+
+class MessageAdmin(ReadOnlyAdmin):
+    """Rows that hold a message. Lists leave out its bytes, which may be a mebibyte each."""
+
+    readonly_fields = ("key_text", "value_text", "headers_text")
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        return super().get_queryset(request).defer("key", "value", "headers")
 
     @admin.display(description="key")
     def key_text(self, row: OutboxEvent | DeadLetter) -> str:
@@ -48,7 +59,7 @@ def _text(stored: bytes | memoryview | None) -> str:
 
 
 @admin.register(OutboxEvent)
-class OutboxEventAdmin(ReadOnlyAdmin):
+class OutboxEventAdmin(MessageAdmin):
     list_display = ("event_id", "event_type", "stream", "sequence", "created_at", "published_at", "parked_at")
     list_filter = ("event_type", "published_path", ("published_at", admin.EmptyFieldListFilter))
     search_fields = ("event_id", "stream")
@@ -67,11 +78,10 @@ class OutboxEventAdmin(ReadOnlyAdmin):
         ("published_partition", "published_offset"),
         ("parked_at", "parked_reason"),
     )
-    readonly_fields = ("key_text", "value_text", "headers_text")
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(ReadOnlyAdmin):
+class DeadLetterAdmin(MessageAdmin):
     list_display = ("__str__", "event_type", "state", "replay_count", "error_class", "error_message", "created_at")
     list_filter = ("state", "topic", "error_class")
     search_fields = ("event_id", "=event_type", "error_message")
@@ -91,7 +101,6 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         "value_text",
         "headers_text",
     )
-    readonly_fields = ("key_text", "value_text", "headers_text")
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("events.replay_deadletter")

@@ -43,7 +43,8 @@ def dead_letter_topic(topic: str) -> str:
 def record_dead_letter(*, record: Record, error: Exception, group: str) -> Kept:
     """Keep `record` as a dead letter of `group`, and record its copy for the `-dlt` topic, in the caller's transaction.
 
-    A replay that failed opens its letter again instead.
+    A replay that failed leaves its letter open instead, with the new reason. One whose letter was dismissed meanwhile,
+    or is another group's, changes nothing.
     """
     stacktrace = "".join(traceback.format_exception(error))
     trouble = {
@@ -51,8 +52,10 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Kept:
         "error_message": _storable(str(error)),
         "stacktrace": _storable(stacktrace),
     }
-    if _replayed(record, group).update(state=DeadLetter.State.OPEN, closed_at=None, **trouble):
-        return Kept(is_news=True, copy=None)
+    if (replayed := _replayed(record)).exists():
+        failed = replayed.filter(group=group).exclude(state=DeadLetter.State.DISMISSED)
+        changed = failed.update(state=DeadLetter.State.OPEN, closed_at=None, **trouble)
+        return Kept(is_news=changed > 0, copy=None)
     is_readable = not isinstance(record.value, Unreadable)
     event_id, event_type = _identify(record)
     letter, created = DeadLetter.objects.get_or_create(
@@ -81,16 +84,14 @@ def close_replayed(records: Iterable[Record], *, group: str) -> None:
     """Close the letters that `records`, which were handled now, come from, in the caller's transaction."""
     for record in records:
         if any(name == LETTER_ID_HEADER for name, _ in record.headers):
-            _replayed(record, group).update(state=DeadLetter.State.REPLAYED, closed_at=now())
+            _replayed(record).filter(group=group).update(state=DeadLetter.State.REPLAYED, closed_at=now())
 
 
-def _replayed(record: Record, group: str) -> models.QuerySet[DeadLetter]:
+def _replayed(record: Record) -> models.QuerySet[DeadLetter]:
     """The letter that `record` is a replay of, if it is one: it names the letter, and says the same."""
     for name, value in record.headers:
         if name == LETTER_ID_HEADER and value is not None and value.isdigit() and len(value) < MAX_ID_DIGITS:
-            return DeadLetter.objects.filter(
-                pk=int(value), group=group, topic=record.topic, value_hash=_hash(record.value)
-            )
+            return DeadLetter.objects.filter(pk=int(value), topic=record.topic, value_hash=_hash(record.value))
     return DeadLetter.objects.none()
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT = 2.0
 """Seconds that a process that ends waits for its fast path."""
+LOOK_AFTER, TRY_AFTER = 1.0, 30.0
+"""Seconds, in an outage, between two looks whether the relay gets through, and until the fast path tries by itself."""
 
 
 class Publisher(Protocol):
@@ -58,13 +61,18 @@ class Queued(NamedTuple):
 class BackgroundPublisher:
     """Publishes from one thread per process, started with the first event and fed through a bounded queue.
 
-    A full queue, a dead thread, a dead broker: the rows stay pending, and the relay sends them.
+    A full queue, a dead thread, a dead broker: the rows stay pending, and the relay sends them. In an outage it does
+    not even try, because a client that waits for its broker costs the requests of this process their time.
     """
 
     def __init__(self) -> None:
         self._queue: queue.Queue[Queued | None] = queue.Queue(maxsize=settings.OUTBOX_QUEUE_SIZE)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._producer: Producer | None = None
+        self._kept: list[int] = []
+        """Rows that Kafka did not take; while there are some, it counts as away."""
+        self._look_at = self._try_at = 0.0
 
     def publish(self, rows: Sequence[OutboxEvent]) -> None:
         try:
@@ -87,23 +95,16 @@ class BackgroundPublisher:
 
     def _run(self) -> None:
         try:
-            producer = Producer()
-        except KafkaUnreachable as error:
-            logger.warning("Events wait for the relay: %s", error)
-            self._forget_queued()
-            return
-        # After the client's own exit handler, so that it runs before it: the client must not close first.
-        atexit.register(self.close)
-        try:
-            closing, flows = False, True
+            closing = False
             while not closing:
                 ids, closing = self._next_batch()
-                # In an outage one row at a time tries whether it is over, and the others are left to the relay:
-                # preparing all of them in vain would cost the requests of this process their time.
-                flows = self._deliver(ids if flows else ids[:1], producer)
+                if ids:
+                    self._deliver(ids)
         finally:
-            atexit.unregister(self.close)
-            producer.close()
+            if self._producer is not None:
+                atexit.unregister(self.close)
+                self._producer.close()
+                self._producer = None
             connection.close()
 
     def _next_batch(self) -> tuple[list[int], bool]:
@@ -120,30 +121,48 @@ class BackgroundPublisher:
                 break
         return [queued.pk for queued in batch if queued is not None], batch[-1] is None
 
-    def _deliver(self, ids: list[int], producer: Producer) -> bool:
-        """Whether Kafka took all of them."""
-        flows = True
+    def _deliver(self, ids: list[int]) -> None:
         try:
             connection.close_if_unusable_or_obsolete()
             reset_queries()  # With DEBUG on, Django keeps every statement.
+            if self._is_away():
+                return
+            self._kept = []
             # A row whose predecessor is not recorded yet is left out: whoever records that one sends this one.
             wave = list(OutboxEvent.objects.sendable().filter(pk__in=ids).order_by("pk"))
             while wave:
-                delivery = deliver(wave, producer=producer, path=OutboxEvent.Path.FAST)
+                delivery = deliver(wave, producer=self._connected(), path=OutboxEvent.Path.FAST)
                 if delivery.error:
-                    flows = False
-                    logger.warning("%d events wait for the relay: %s", len(delivery.failed), delivery.error)
+                    self._note_outage([row.pk for row in delivery.failed], delivery.error)
                 wave = list(OutboxEvent.objects.followers_of(delivery.published))
+        except KafkaUnreachable as error:
+            self._note_outage(ids, error)
         except Error as error:
             logger.warning("%d events wait for the relay: %s", len(ids), str(error).strip())
-        return flows
 
-    def _forget_queued(self) -> None:
-        while True:
-            try:
-                self._queue.get_nowait()
-            except queue.Empty:
-                return
+    def _connected(self) -> Producer:
+        """Raises KafkaUnreachable."""
+        if self._producer is None:
+            self._producer = Producer()
+            # After the client's own exit handler, so that it runs before it: the client must not close first.
+            atexit.register(self.close)
+        return self._producer
+
+    def _note_outage(self, kept: list[int], error: Exception) -> None:
+        logger.warning("%d events, and those that follow, wait for the relay: %s", len(kept), error)
+        self._kept = kept
+        self._look_at = time.monotonic() + LOOK_AFTER
+        self._try_at = time.monotonic() + TRY_AFTER
+
+    def _is_away(self) -> bool:
+        """Whether Kafka still is: until the relay has sent what it kept, or for `TRY_AFTER`."""
+        now = time.monotonic()
+        if not self._kept or now >= self._try_at:
+            return False
+        if now < self._look_at:
+            return True
+        self._look_at = now + LOOK_AFTER
+        return not OutboxEvent.objects.filter(pk__in=self._kept).exclude(published_at=None).exists()
 
 
 _current: Publisher | None = None

@@ -24,10 +24,17 @@ TURN_TIMEOUT_MS = 8_000
 class Relay:
     """Sends pending outbox rows, oldest first, topic by topic so that a topic that is missing holds up no other."""
 
-    def __init__(self, *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
-        """`stopping` tells when to end; `wait` pauses for seconds."""
+    def __init__(
+        self,
+        *,
+        stopping: Callable[[], bool],
+        wait: Callable[[float], object],
+        connect: Callable[[], Producer] = Producer,
+    ) -> None:
+        """`stopping` tells when to end; `wait` pauses for seconds; `connect` makes the producer when one is needed."""
         self._stopping = stopping
         self._wait = wait
+        self._connect = connect
         self._producer: Producer | None = None
         self._behind: dict[str, int] = {}
 
@@ -77,7 +84,7 @@ class Relay:
         pending = OutboxEvent.objects.sendable().filter(created_at__lte=now() - older_than)
         topics = list(pending.order_by().values_list("topic", flat=True).distinct())
         if topics and self._producer is None:
-            self._producer = Producer()
+            self._producer = self._connect()
         return topics
 
     def _take_turn(self, topic: str, older_than: timedelta, followed: list[OutboxEvent]) -> Delivery | None:

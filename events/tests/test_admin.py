@@ -6,7 +6,9 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.contrib.messages import get_messages
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from events import admin
 from events.dead_letters import record_dead_letter
@@ -99,6 +101,14 @@ def test_list_and_detail_show_type_and_number_of_replays(admin_client: Client, l
         text = admin_client.get(page).content.decode()
         assert "ORDER_PAID" in text
         assert "4711" in text or "4,711" in text
+
+
+@pytest.mark.parametrize("path", [LETTERS, "/admin/events/outboxevent/"])
+def test_lists_read_no_values(admin_client: Client, letters: list[DeadLetter], path: str) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        assert admin_client.get(path).status_code == 200
+    assert any('"created_at"' in query["sql"] for query in queries)
+    assert not any('"value"' in query["sql"] for query in queries)
 
 
 def test_a_replay_leads_to_its_letter(admin_client: Client, letters: list[DeadLetter]) -> None:

@@ -103,3 +103,17 @@ def test_a_dead_letter_knows_its_event_where_the_message_names_one(
 ) -> None:
     record_dead_letter(record=kafka_record(value, headers=headers), error=Poison("no event"), group="g")
     assert (DeadLetter.objects.get().event_id is not None) is named
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("state", "group"), [("dismissed", "g"), ("open", "another")])
+def test_a_failed_replay_changes_nothing_for_a_dismissed_letter_and_for_other_groups(state: str, group: str) -> None:
+    with transaction.atomic():
+        record_dead_letter(record=kafka_record(b"garbage"), error=Poison("first"), group="g")
+        letter = DeadLetter.objects.get()
+        DeadLetter.objects.update(state=state)
+        replayed = kafka_record(b"garbage", offset=9, headers=[("dead-letter-id", b"%d" % letter.pk)])
+        kept = record_dead_letter(record=replayed, error=Poison("again"), group=group)
+    assert kept == (False, None)
+    letter = DeadLetter.objects.get()
+    assert (letter.state, letter.error_message) == (state, "first")

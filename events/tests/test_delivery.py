@@ -222,6 +222,34 @@ def test_an_outage_leaves_rows_pending_and_parks_none(relay: Relay, topics: Topi
     assert not OutboxEvent.objects.exclude(parked_at=None).exists()
 
 
+def test_in_an_outage_the_fast_path_waits_until_the_relay_gets_through(
+    background: BackgroundPublisher, relay: Relay, topics: Topics, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    background.publish([OutboxEventFactory.create(topic=topics.order_events)])
+    wait_until(all_published)
+    broker.go_down()
+    try:
+        background.publish([OutboxEventFactory.create(topic=topics.order_events)])
+        wait_until(lambda: "1 events, and those that follow, wait for the relay" in caplog.text)
+        background.publish([OutboxEventFactory.create(topic=topics.order_events)])
+    finally:
+        broker.come_back()
+    wait_until(lambda: relay.sweep(older_than=EVERYTHING)[0] or all_published())
+    wait_until(all_published)
+
+    def published_at_once() -> bool:
+        row = OutboxEventFactory.create(topic=topics.order_events)
+        background.publish([row])
+        time.sleep(0.2)
+        row.refresh_from_db()
+        return row.published_path == "fast"
+
+    wait_until(published_at_once)
+    assert list(OutboxEvent.objects.order_by("pk").values_list("published_path", flat=True)[:3]) == [
+        *("fast", "relay", "relay")
+    ]
+
+
 def test_a_forked_process_publishes_with_a_publisher_of_its_own(topics: Topics, settings: Settings) -> None:
     """As in a pre-fork server that has published before its workers are forked."""
     settings.EVENT_PUBLISHER = "events.publisher.BackgroundPublisher"

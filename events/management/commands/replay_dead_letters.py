@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, reset_queries
 
+from events.arguments import positive, positive_float
 from events.database import require_database
 from events.models import DeadLetter
 from events.replay import Outcome, open_letters, preview, replay
@@ -15,20 +16,6 @@ from events.shutdown import Shutdown
 
 LONGEST_PAUSE = 24 * 60 * 60.0
 """Seconds; a wait has to end somewhere."""
-
-
-def positive(text: str) -> int:
-    """An argument's value. Raises ValueError."""
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
-
-
-def positive_float(text: str) -> float:
-    """An argument's value. Raises ValueError."""
-    if not (number := float(text)) > 0:
-        raise ValueError
-    return number
 
 
 class Command(BaseCommand):

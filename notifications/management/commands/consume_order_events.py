@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from events.arguments import positive
 from events.consumer import EventConsumer
 from events.database import require_database
 from events.dead_letter_limit import TooManyDeadLetters, require_below_limit
@@ -23,13 +24,6 @@ EXIT_AT_LIMIT = 3
 """Exit code at the limit of dead letters in a row, by contract."""
 
 Client = TypeVar("Client")
-
-
-def positive(text: str) -> int:
-    """An argument's value. Raises ValueError."""
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
 
 
 class Command(BaseCommand):
