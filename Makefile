@@ -2,7 +2,7 @@ PYTHON ?= python3
 PORT ?= 8080
 BIN := .venv/bin
 
-.PHONY: run test lint kafka test-kafka
+.PHONY: run test lint kafka test-kafka test-faults soak
 export PORT
 
 run: .venv/installed
@@ -13,6 +13,12 @@ test: .venv/installed
 
 test-kafka: .venv/installed
 	$(BIN)/python -m pytest --broker=apache -m kafka
+
+test-faults: .venv/installed
+	$(BIN)/python -m pytest --broker=proxied tests/faults
+
+soak: .venv/installed
+	@$(BIN)/python -m pytest --broker=proxied -q tests/faults/soak.py
 
 kafka:
 	@exec deploy/kafka/start

@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from django.conf import settings
@@ -65,7 +65,9 @@ class BackgroundPublisher:
     not even try, because a client that waits for its broker costs the requests of this process their time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, connect: Callable[[], Producer] = Producer) -> None:
+        """`connect` makes the producer when one is needed."""
+        self._connect = connect
         self._queue: queue.Queue[Queued | None] = queue.Queue(maxsize=settings.OUTBOX_QUEUE_SIZE)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -143,7 +145,7 @@ class BackgroundPublisher:
     def _connected(self) -> Producer:
         """Raises KafkaUnreachable."""
         if self._producer is None:
-            self._producer = Producer()
+            self._producer = self._connect()
             # After the client's own exit handler, so that it runs before it: the client must not close first.
             atexit.register(self.close)
         return self._producer

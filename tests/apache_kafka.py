@@ -24,7 +24,9 @@ class ApacheKafka:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._port = _free_port()
+        self.port = _free_port()
+        self.advertised_port: int | None = None
+        """Where clients are sent after their first connection; by default `port`."""
         self._process: subprocess.Popen[bytes] | None = None
         self._version = ""
 
@@ -33,7 +35,7 @@ class ApacheKafka:
 
     @property
     def bootstrap_servers(self) -> str:
-        return f"127.0.0.1:{self._port}"
+        return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Raises RuntimeError with the broker's last words where it does not come up."""
@@ -42,7 +44,7 @@ class ApacheKafka:
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [START_SCRIPT],
-                env=os.environ | {"KAFKA_PORT": str(self._port), "KAFKA_DATA": str(self._home / "data")},
+                env=os.environ | self._settings(),
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -60,7 +62,23 @@ class ApacheKafka:
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
+            os.killpg(self._process.pid, signal.SIGCONT)
             self._process.wait()
+
+    def kill(self) -> None:
+        """kill -9; `start` starts it again with what it had."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def freeze(self) -> None:
+        """SIGSTOP: its connections stand, and nothing answers."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
 
     def go_down(self) -> None:
         self.stop()
@@ -71,6 +89,21 @@ class ApacheKafka:
     def create_topic(self, name: str, *, partitions: int) -> None:
         admin = self._admin()
         admin.create_topics([NewTopic(name, partitions, 1, config=TOPIC_CONFIG)])[name].result()
+
+    def delete_topic(self, name: str) -> None:
+        """Back when it is gone."""
+        admin = self._admin()
+        admin.delete_topics([name])[name].result()
+        wait_until(lambda: name not in admin.list_topics(timeout=10).topics)
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _settings(self) -> dict[str, str]:
+        settings = {"KAFKA_PORT": str(self.port), "KAFKA_DATA": str(self._home / "data")}
+        if self.advertised_port is not None:
+            settings["KAFKA_ADVERTISED_PORT"] = str(self.advertised_port)
+        return settings
 
     def _admin(self) -> AdminClient:
         # Its log would report every refused connection while we wait.

@@ -1,6 +1,7 @@
 """An independent Kafka client for tests, of another library than the product's."""
 
 import os
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -22,6 +23,15 @@ class Message(NamedTuple):
         return dict(self.headers)
 
 
+class Outgoing(NamedTuple):
+    """A message to be sent; without `partition` to the one of its key."""
+
+    value: bytes | None
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+    partition: int = -1
+
+
 def produce(
     topic: str,
     value: bytes | None,
@@ -31,20 +41,26 @@ def produce(
     partition: int = -1,
 ) -> None:
     """Send one message as any other program would, and wait until it stands on the topic."""
+    produce_all(topic, [Outgoing(value, key, headers or [], partition)])
+
+
+def produce_all(topic: str, messages: Iterable[Outgoing]) -> None:
+    """Send many messages in their order, and wait until all of them stand on the topic."""
     producer = Producer(
         {"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], "message.max.bytes": 2 * 1024 * 1024}
     )
-    errors: list[object] = []
-    producer.produce(
-        topic,
-        value,
-        key,
-        partition,
-        headers=headers or [],
-        on_delivery=lambda error, _: errors.append(error),
-    )
+    errors: set[object] = set()
+    for message in messages:
+        producer.produce(
+            topic,
+            message.value,
+            message.key,
+            message.partition,
+            headers=list(message.headers),
+            on_delivery=lambda error, _: errors.add(error),
+        )
     assert producer.flush(TIMEOUT) == 0
-    assert errors == [None]
+    assert errors <= {None}
 
 
 def read_topic(topic: str) -> list[Message]:

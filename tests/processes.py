@@ -5,10 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
+import psutil
 
 from tests.waiting import wait_until
 
@@ -18,10 +19,12 @@ STOP_TIMEOUT = 10
 
 
 class ProductProcess:
-    """One process of the product; its output goes to `log`."""
+    """One process of the product; its output goes to `log`. With `launcher` another module starts it."""
 
-    def __init__(self, *command: str, log: Path, env: Mapping[str, str] | None = None) -> None:
-        self._command = [sys.executable, "-m", *command]
+    def __init__(
+        self, *command: str, log: Path, env: Mapping[str, str] | None = None, launcher: Sequence[str] = ()
+    ) -> None:
+        self._command = [sys.executable, "-m", *launcher, *command]
         # `python -m django` and not manage.py, which would read the settings of a running `make run`.
         self._env = {**os.environ, "DJANGO_SETTINGS_MODULE": "commerce.settings", **(env or {})}
         self.log = log
@@ -44,12 +47,35 @@ class ProductProcess:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
+    def freeze(self) -> None:
+        """SIGSTOP, to its children as well; back when all of them stand still."""
+        family = self.family()
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        wait_until(lambda: all(is_frozen(process) for process in family))
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+    def family(self) -> list[psutil.Process]:
+        """Itself and its children."""
+        itself = psutil.Process(self.process.pid)
+        return [itself, *itself.children(recursive=True)]
+
     def says(self, text: str) -> bool:
         return text in self.log.read_text()
 
 
+def is_frozen(process: psutil.Process) -> bool:
+    return bool(process.status() == psutil.STATUS_STOPPED)
+
+
 class WebServer(ProductProcess):
-    def __init__(self, *, log: Path, env: Mapping[str, str] | None = None) -> None:
+    """gunicorn, with any further `options` of its own."""
+
+    def __init__(
+        self, *options: str, log: Path, env: Mapping[str, str] | None = None, launcher: Sequence[str] = ()
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -61,14 +87,23 @@ class WebServer(ProductProcess):
                 "deploy/gunicorn.conf.py",
                 "--bind",
                 self.url.removeprefix("http://"),
+                *options,
             ),
             log=log,
             env=env,
+            launcher=launcher,
         )
 
     def start(self) -> None:
         super().start()
-        wait_until(self._answers, timeout=30)
+        try:
+            wait_until(self._answers, timeout=30)
+        except TimeoutError as error:
+            self.kill()
+            raise RuntimeError(f"The web server did not start: {self.log.read_text()[-2000:]}") from error
+
+    def workers(self) -> list[psutil.Process]:
+        return self.family()[1:]
 
     def _answers(self) -> bool:
         try:

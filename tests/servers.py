@@ -11,9 +11,10 @@ from typing import Protocol
 import psycopg2
 import pytest
 
-from commerce.embedded_postgres import EmbeddedPostgres
 from events import embedded_kafka
 from tests.apache_kafka import ApacheKafka
+from tests.faults.postgres import CrashingPostgres
+from tests.faults.proxy import Proxy
 
 TOPICS = ("order-events", "order-events-dlt", "notification-events")
 PARTITIONS = 3
@@ -41,10 +42,18 @@ class Broker(Protocol):
 
 
 broker: Broker
+postgres: CrashingPostgres
+proxy: Proxy
+"""Between Kafka and everybody else, with `--broker=proxied`."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--broker", choices=["embedded", "apache"], default="embedded", help="what speaks Kafka")
+    parser.addoption(
+        "--broker",
+        choices=["embedded", "apache", "proxied"],
+        default="embedded",
+        help="what speaks Kafka; proxied: Apache Kafka behind a proxy, and a PostgreSQL that survives crashes",
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -69,39 +78,54 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _start(broker_name: str) -> None:
-    global broker
     # What a shell or a running `make run` has set must not reach the tests.
     for name in [name for name in os.environ if name.startswith(("KAFKA_", "THROTTLE_", "DJANGO_"))]:
         del os.environ[name]
     home = Path(
         _cleanup.enter_context(tempfile.TemporaryDirectory(prefix="commerce-tests-", ignore_cleanup_errors=True))
     )
-    postgres = EmbeddedPostgres(home, durable=False)
-    _cleanup.callback(postgres.stop)
-    postgres.start()
-    if broker_name == "apache":
-        apache = ApacheKafka(home / "kafka")
-        _cleanup.callback(apache.stop)
-        apache.start()
-        broker = apache
-    else:
-        embedded = embedded_kafka.EmbeddedKafka()
-        _cleanup.callback(embedded.stop)
-        os.environ.update(embedded_kafka.SETTINGS)
-        broker = embedded
+    _start_postgres(home, durable=broker_name == "proxied")
+    bootstrap_servers = _start_broker(broker_name, home)
     os.environ.update(
         DJANGO_SECRET_KEY=secrets.token_urlsafe(48),
         JWT_SIGNING_KEY=secrets.token_urlsafe(48),
         DJANGO_ALLOWED_HOSTS="testserver,127.0.0.1",
         DATABASE_URL=postgres.url,
-        KAFKA_BOOTSTRAP_SERVERS=broker.bootstrap_servers,
+        KAFKA_BOOTSTRAP_SERVERS=bootstrap_servers,
         KAFKA_TOPIC_PARTITIONS=str(PARTITIONS),
         KAFKA_SESSION_TIMEOUT_MS="6000",
     )
     for topic in TOPICS:
         broker.create_topic(topic, partitions=PARTITIONS)
-    _facts.append(f"broker: {broker} at {broker.bootstrap_servers}")
+    _facts.append(f"broker: {broker} at {bootstrap_servers}")
     _facts.append(f"database: {_version(postgres.url)}")
+
+
+def _start_postgres(home: Path, *, durable: bool) -> None:
+    global postgres
+    postgres = CrashingPostgres(home, durable=durable)
+    _cleanup.callback(postgres.stop)
+    postgres.start()
+
+
+def _start_broker(name: str, home: Path) -> str:
+    """Where clients find it."""
+    global broker, proxy
+    if name == "embedded":
+        embedded = embedded_kafka.EmbeddedKafka()
+        _cleanup.callback(embedded.stop)
+        os.environ.update(embedded_kafka.SETTINGS)
+        broker = embedded
+        return broker.bootstrap_servers
+    broker = apache = ApacheKafka(home / "kafka")
+    _cleanup.callback(apache.stop)
+    if name == "proxied":
+        proxy = Proxy(broker_port=apache.port)
+        _cleanup.callback(proxy.stop)
+        apache.advertised_port = proxy.port
+        proxy.start()
+    apache.start()
+    return proxy.bootstrap_servers if name == "proxied" else apache.bootstrap_servers
 
 
 def _version(url: str) -> str:

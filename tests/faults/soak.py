@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psutil
+import pytest
 
 from tests.apache_kafka import ApacheKafka
 from tests.customer import Customer
@@ -23,7 +24,7 @@ from tests.faults.oracle import Oracle
 from tests.faults.postgres import CrashingPostgres
 from tests.faults.proxy import Proxy
 from tests.kafka_client import produce
-from tests.processes import ProductProcess
+from tests.processes import ProductProcess, WebServer
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "20"))
 SEED = int(os.environ.get("SOAK_SEED", time.time()))
@@ -50,9 +51,14 @@ class Summary:
     def look_at(self, processes: dict[str, ProductProcess]) -> None:
         """Remember the largest memory and the most descriptors that a process of each kind has had."""
         for name, process in processes.items():
-            for member in process.family():
-                self.most_megabytes[name] = max(self.most_megabytes[name], member.memory_info().rss // 2**20)
-                self.most_descriptors[name] = max(self.most_descriptors[name], member.num_fds())
+            # A web worker may just have been replaced.
+            with suppress(psutil.NoSuchProcess):
+                self._look_at(name, process)
+
+    def _look_at(self, name: str, process: ProductProcess) -> None:
+        for member in process.family():
+            self.most_megabytes[name] = max(self.most_megabytes[name], member.memory_info().rss // 2**20)
+            self.most_descriptors[name] = max(self.most_descriptors[name], member.num_fds())
 
     def print(self) -> None:
         def total(name: str) -> int:
@@ -76,10 +82,10 @@ class Chaos:
     def __init__(
         self, processes: dict[str, ProductProcess], kafka: ApacheKafka, postgres: CrashingPostgres, proxy: Proxy
     ) -> None:
-        self._processes = processes
-        self._kafka = kafka
-        self._proxy = proxy
+        self.processes = processes
+        self.proxy = proxy
         self.poison = 0
+        """Poisonous messages sent so far."""
         self._faults: dict[str, Callable[[], None]] = {
             "killed": self._kill,
             "worker killed": self._kill_worker,
@@ -98,16 +104,22 @@ class Chaos:
             "postgres away": lambda: self._while_it_lasts(postgres.crash, postgres.start),
         }
 
+    @property
+    def web(self) -> WebServer:
+        server = self.processes["web"]
+        assert isinstance(server, WebServer)
+        return server
+
     def strike(self) -> str:
         """Let something fail, and mend it; the fault's name."""
         name = random.choice(list(self._faults))
         self._faults[name]()
-        for kind, process in self._processes.items():
+        for kind, process in self.processes.items():
             assert process.process.poll() is None, f"{kind} ended by itself: {process.log.read_text()[-3000:]}"
         return name
 
     def _some_process(self) -> ProductProcess:
-        return random.choice(list(self._processes.values()))
+        return random.choice(list(self.processes.values()))
 
     def _kill(self) -> None:
         process = self._some_process()
@@ -115,12 +127,10 @@ class Chaos:
         process.start()
 
     def _kill_worker(self) -> None:
-        workers = self._processes["web"].family()[1:]
-        if workers:
-            random.choice(workers).kill()
+        random.choice(self.web.workers()).kill()
 
     def _end(self) -> None:
-        process = random.choice([process for kind, process in self._processes.items() if kind != "web"])
+        process = random.choice([process for kind, process in self.processes.items() if kind != "web"])
         exit_code = process.stop()
         assert exit_code == 0, process.log.read_text()[-3000:]
         process.start()
@@ -142,10 +152,14 @@ class Chaos:
 
 
 def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
-    site: Site, start: Start, kafka: ApacheKafka, postgres: CrashingPostgres, proxy: Proxy
+    site: Site,
+    start: Start,
+    kafka: ApacheKafka,
+    postgres: CrashingPostgres,
+    proxy: Proxy,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     random.seed(SEED)
-    print(f"\nsoak of {MINUTES:g} minutes, SOAK_SEED={SEED}")
     processes = {
         "web": site.web,
         "consumer": site.consumer,
@@ -156,31 +170,33 @@ def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
     chaos = Chaos(processes, kafka, postgres, proxy)
     summary = Summary()
     ends_at = time.monotonic() + MINUTES * 60
-    while time.monotonic() < ends_at:
-        with _customers(site.web.url) as customers:
-            oracle = Oracle(customers)
-            with oracle.shopping(site.web.url):
-                _strike_for_a_round(chaos, processes, summary, ends_at)
-                proxy.heal()
-            stopped_at = time.monotonic()
-            summary.rounds.append(oracle.settle_and_compare())
-            summary.slowest_recovery = max(summary.slowest_recovery, time.monotonic() - stopped_at)
-            oracle.close()
-        summary.poison = database.value(
-            "SELECT count(*) FROM events_deadletter WHERE convert_from(value, 'UTF8') LIKE 'soak: poison %%'"
-        )
-        assert summary.poison == chaos.poison
-        print(f"round {len(summary.rounds)}: {summary.rounds[-1]}", flush=True)
-    summary.print()
+    with capsys.disabled():
+        print(f"\nsoak of {MINUTES:g} minutes, SOAK_SEED={SEED}", flush=True)
+        while time.monotonic() < ends_at:
+            _run_round(chaos, summary, ends_at)
+            print(f"round {len(summary.rounds)}: {summary.rounds[-1]}", flush=True)
+        summary.print()
 
 
-def _strike_for_a_round(chaos: Chaos, processes: dict[str, ProductProcess], summary: Summary, ends_at: float) -> None:
-    round_ends_at = min(time.monotonic() + ROUND, ends_at)
-    while time.monotonic() < round_ends_at:
-        time.sleep(random.uniform(*PAUSE))
-        summary.faults[chaos.strike()] += 1
-        with suppress(psutil.NoSuchProcess):  # A worker may just have been replaced.
-            summary.look_at(processes)
+def _run_round(chaos: Chaos, summary: Summary, ends_at: float) -> None:
+    site = chaos.web.url
+    with _customers(site) as customers:
+        oracle = Oracle(customers)
+        with oracle.shopping(site):
+            round_ends_at = min(time.monotonic() + ROUND, ends_at)
+            while time.monotonic() < round_ends_at:
+                time.sleep(random.uniform(*PAUSE))
+                summary.faults[chaos.strike()] += 1
+                summary.look_at(chaos.processes)
+            chaos.proxy.heal()
+        stopped_at = time.monotonic()
+        summary.rounds.append(oracle.settle_and_compare())
+        summary.slowest_recovery = max(summary.slowest_recovery, time.monotonic() - stopped_at)
+        oracle.close()
+    summary.poison = database.value(
+        "SELECT count(*) FROM events_deadletter WHERE convert_from(value, 'UTF8') LIKE 'soak: poison %%'"
+    )
+    assert summary.poison == chaos.poison
 
 
 @contextmanager

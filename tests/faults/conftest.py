@@ -1,0 +1,188 @@
+"""One site for all fault tests, and after every test the same one again, sound."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+from uuid import uuid4
+
+import pytest
+
+from tests import servers
+from tests.apache_kafka import ApacheKafka
+from tests.customer import Customer
+from tests.faults.oracle import Oracle
+from tests.faults.postgres import CrashingPostgres
+from tests.faults.proxy import Proxy
+from tests.processes import ProductProcess, WebServer
+
+CONSUME = ("django", "consume_order_events")
+RELAY = ("django", "relay_outbox")
+NO_KAFKA = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+"""Environment of a process whose Kafka is never there."""
+ONE_WORKER = {"WEB_CONCURRENCY": "1"}
+"""Environment of a web server with one worker."""
+SHORT_SESSION = {"KAFKA_SESSION_TIMEOUT_MS": "2000"}
+"""Environment of a consumer that will not leave its group in order."""
+CUSTOMERS = 4
+LOG_LIMIT = 5_000
+"""Characters shown of each log."""
+
+
+class Site(NamedTuple):
+    """The processes that run through all tests."""
+
+    web: WebServer
+    consumer: ProductProcess
+    relay: ProductProcess
+
+
+class OwnTopic(NamedTuple):
+    """A topic that only one test knows; its name is a good one for a group, too."""
+
+    name: str
+
+    @property
+    def dead_letters(self) -> str:
+        return f"{self.name}-dlt"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Environment of a process for which this is the topic of orders."""
+        return {"DJANGO_SETTINGS_MODULE": "tests.faults.own_topic_settings", "OWN_TOPIC": self.name}
+
+
+class Start(Protocol):
+    """Starts further processes of one test; they are killed at its end."""
+
+    def __call__(self, *command: str, launcher: list[str] = ..., **env: str) -> ProductProcess: ...
+
+
+class StartWeb(Protocol):
+    """Starts a web server of one test's own, with options for gunicorn; it is killed at the end."""
+
+    def __call__(self, *options: str, launcher: list[str] = ..., **env: str) -> WebServer: ...
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _needs_proxied_broker(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--broker") != "proxied":
+        pytest.exit("The fault tests want a Kafka that can be made to fail: make test-faults", returncode=4)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_requests() -> None:
+    """A line for each of some thousand orders would hide what a failed test has to say."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@pytest.fixture(scope="session")
+def proxy() -> Proxy:
+    return servers.proxy
+
+
+@pytest.fixture(scope="session")
+def kafka() -> ApacheKafka:
+    assert isinstance(servers.broker, ApacheKafka)
+    return servers.broker
+
+
+@pytest.fixture(scope="session")
+def postgres() -> CrashingPostgres:
+    return servers.postgres
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    logs = tmp_path_factory.mktemp("logs")
+    migrate = ProductProcess("django", "migrate", log=logs / "migrate.log")
+    assert migrate.process.wait(60) == 0, migrate.log.read_text()
+    site = Site(
+        web=WebServer(log=logs / "web.log"),
+        consumer=ProductProcess(*CONSUME, log=logs / "consumer.log"),
+        relay=ProductProcess(*RELAY, log=logs / "relay.log"),
+    )
+    yield site
+    for process in site:
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def customers(site: Site) -> Iterator[list[Customer]]:
+    """Made for a module and not for the session, because access tokens last a quarter of an hour."""
+    customers = [Customer(site.web.url) for _ in range(CUSTOMERS)]
+    yield customers
+    for customer in customers:
+        customer.http.close()
+
+
+@pytest.fixture
+def oracle(customers: list[Customer]) -> Iterator[Oracle]:
+    oracle = Oracle(customers)
+    yield oracle
+    oracle.close()
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[list[ProductProcess]]:
+    """What the test has started for itself."""
+    started: list[ProductProcess] = []
+    yield started
+    for process in started:
+        process.kill()
+        _show(process)
+
+
+@pytest.fixture
+def start(started: list[ProductProcess], tmp_path: Path) -> Start:
+    def start(*command: str, launcher: list[str] | None = None, **env: str) -> ProductProcess:
+        log = tmp_path / f"{len(started)}-{command[-1]}.log"
+        started.append(ProductProcess(*command, log=log, env=env, launcher=launcher or []))
+        return started[-1]
+
+    return start
+
+
+@pytest.fixture
+def start_web(started: list[ProductProcess], tmp_path: Path) -> StartWeb:
+    def start_web(*options: str, launcher: list[str] | None = None, **env: str) -> WebServer:
+        web = WebServer(*options, log=tmp_path / f"{len(started)}-web.log", env=env, launcher=launcher or [])
+        started.append(web)
+        return web
+
+    return start_web
+
+
+@pytest.fixture
+def own_topic(kafka: ApacheKafka) -> OwnTopic:
+    """Empty, with a topic for its dead letters."""
+    own_topic = OwnTopic(f"order-events-{uuid4().hex[:8]}")
+    for name in (own_topic.name, own_topic.dead_letters):
+        kafka.create_topic(name, partitions=servers.PARTITIONS)
+    return own_topic
+
+
+@pytest.fixture(autouse=True)
+def _healed(site: Site, proxy: Proxy, kafka: ApacheKafka, postgres: CrashingPostgres) -> Iterator[None]:
+    """Whatever a test has broken, and however it ended: the next one finds everything up and running."""
+    shown_before = [process.log.stat().st_size for process in site]
+    yield
+    proxy.heal()
+    if postgres.is_down():
+        postgres.start()
+    if kafka.is_running():
+        kafka.thaw()
+    else:
+        kafka.start()
+    for process, already_shown in zip(site, shown_before, strict=True):
+        if process.process.poll() is None:
+            process.thaw()
+        else:
+            process.start()
+        _show(process, skipping=already_shown)
+
+
+def _show(process: ProductProcess, *, skipping: int = 0) -> None:
+    """Print its log: pytest shows that with a test that failed."""
+    text = process.log.read_bytes()[skipping:].decode(errors="replace")
+    print(f"--- {process.log.name}\n{text[-LOG_LIMIT:]}")

@@ -1,0 +1,65 @@
+"""The database of the running site, asked in SQL past Django, whose own connection belongs to a test database."""
+
+import os
+from typing import Any
+
+import psycopg2
+
+from events.relay import TURN_LOCK
+
+
+def rows(sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """What one statement, committed at once, returns; on a new connection, because servers crash in between."""
+    connection = psycopg2.connect(os.environ["DATABASE_URL"])
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
+
+
+def value(sql: str, **parameters: Any) -> Any:
+    """The first column of the only row."""
+    ((found,),) = rows(sql, **parameters)
+    return found
+
+
+def pending() -> int:
+    """Events that still have to reach Kafka."""
+    return int(value("SELECT count(*) FROM events_outboxevent WHERE published_at IS NULL AND parked_at IS NULL"))
+
+
+def parked() -> int:
+    """Events that somebody found impossible to send."""
+    return int(value("SELECT count(*) FROM events_outboxevent WHERE parked_at IS NOT NULL"))
+
+
+def oldest_pending_seconds() -> float:
+    """Age of the oldest event that still has to reach Kafka; 0 where there is none."""
+    return float(
+        value(
+            "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0) FROM events_outboxevent"
+            " WHERE published_at IS NULL AND parked_at IS NULL"
+        )
+    )
+
+
+def last_order_id() -> int:
+    return int(value("SELECT max(id) FROM orders_order"))
+
+
+def published_paths(order_id: int) -> list[str | None]:
+    """By which path each event of an order was published, first to last; None for one that was not yet."""
+    sql = "SELECT published_path FROM events_outboxevent WHERE stream = %(stream)s ORDER BY sequence"
+    return [path for (path,) in rows(sql, stream=f"order-{order_id}")]
+
+
+def holder_of_the_turn() -> str | None:
+    """The relay that has the turn, by the PGAPPNAME it was started with."""
+    holders = rows(
+        "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory'"
+        " AND granted AND (classid::bigint << 32) + objid::bigint = %(lock)s",
+        lock=TURN_LOCK,
+    )
+    return str(holders[0][0]) if holders else None

@@ -1,0 +1,71 @@
+"""Order events of other programs, about orders that this database has never heard of, and what became of them."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import NamedTuple
+
+from orders.events import OrderEvent, encode
+from tests.factories import OrderEventFactory
+from tests.faults.database import rows
+from tests.kafka_client import Outgoing, produce_all
+
+TOPIC = "order-events"
+DEAD_LETTERS = "order-events-dlt"
+_foreign_ids = count(10**15)
+
+
+class Letter(NamedTuple):
+    """A dead letter, as the database has it."""
+
+    partition: int
+    offset: int
+    error_message: str
+    key: bytes | None
+    value: bytes | None
+    is_readable: bool
+
+
+def foreign_event() -> OrderEvent:
+    """Of an order and a user of its own."""
+    number = next(_foreign_ids)
+    return OrderEventFactory.build(order_id=number, user_id=number)
+
+
+def foreign_events(number: int) -> list[OrderEvent]:
+    return [foreign_event() for _ in range(number)]
+
+
+def send(events: Iterable[OrderEvent], *, topic: str = TOPIC, partition: int = 0) -> None:
+    """Bare, as a program without headers and keys does."""
+    produce_all(topic, [Outgoing(encode(event), partition=partition) for event in events])
+
+
+def told(events: Sequence[OrderEvent]) -> list[int]:
+    """How many notifications there are of each event."""
+    ids = [str(event.event_id) for event in events]
+    sql = "SELECT event_id::text FROM notifications_notification WHERE event_id = ANY(%(ids)s::uuid[])"
+    counted = Counter(event_id for (event_id,) in rows(sql, ids=ids))
+    return [counted[event_id] for event_id in ids]
+
+
+def all_told_once(events: Sequence[OrderEvent]) -> bool:
+    return told(events) == [1] * len(events)
+
+
+def letters(*, group: str = "notification-consumer-group", after: int = 0) -> list[Letter]:
+    """The open dead letters of a group, but for those up to the id `after`, oldest first."""
+    sql = """
+        SELECT partition, "offset", error_message, key, value, is_readable FROM events_deadletter
+        WHERE "group" = %(group)s AND id > %(after)s AND state = 'open' ORDER BY id
+        """
+    return [
+        Letter(partition, offset, message, key and bytes(key), value and bytes(value), is_readable)
+        for partition, offset, message, key, value, is_readable in rows(sql, group=group, after=after)
+    ]
+
+
+def last_letter() -> int:
+    """Id of the latest dead letter, 0 where there is none."""
+    ((last,),) = rows("SELECT coalesce(max(id), 0) FROM events_deadletter")
+    return int(last)

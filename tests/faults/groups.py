@@ -1,0 +1,22 @@
+"""Consumer groups, looked at by another client than the product's."""
+
+import os
+
+from confluent_kafka import ConsumerGroupState, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from tests.kafka_client import TIMEOUT
+
+GROUP = "notification-consumer-group"
+
+
+def shares(group: str = GROUP) -> list[set[int]]:
+    """Which partitions each member has; nothing while the group, or who knows about it, is not settled."""
+    admin = AdminClient({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"]})
+    try:
+        described = admin.describe_consumer_groups([group])[group].result(TIMEOUT)
+    except KafkaException:
+        return []
+    if described.state is not ConsumerGroupState.STABLE:
+        return []
+    return [{one.partition for one in member.assignment.topic_partitions} for member in described.members]

@@ -1,0 +1,164 @@
+"""The oracle: writes down, outside the system, what was acknowledged, and compares it with what is there."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import cycle
+from typing import Any, NamedTuple
+
+import httpx
+from django.conf import settings
+
+from events.kafka import KafkaUnreachable
+from events.lag import group_lag
+from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID
+from tests.customer import Customer
+from tests.faults import comparison, database
+from tests.faults.comparison import Figures
+from tests.waiting import wait_until
+
+SETTLE_TIMEOUT = 120
+"""Seconds from the end of the last fault until nothing is pending and nothing unread."""
+EVENT_OF_ACTION = {"pay": ORDER_PAID, "cancel": ORDER_CANCELLED}
+CAREERS: tuple[tuple[str, ...], ...] = ((), ("pay",), ("pay", "cancel"), ("cancel",))
+"""What becomes of one order after another."""
+
+
+class Acknowledged(NamedTuple):
+    order_id: int
+    event_type: str
+
+
+class Shopper:
+    """A customer at one of the sites, who writes every answer down. To be used by one thread at a time."""
+
+    def __init__(self, oracle: "Oracle", customer: Customer, site: str) -> None:
+        self.user_id = customer.id
+        self._oracle = oracle
+        self._http = httpx.Client(base_url=site, headers=customer.http.headers, timeout=20, trust_env=False)
+
+    def place_order(self) -> int | None:
+        """The order's id; None where no answer came, or 5xx."""
+        order = self._post("/api/orders", {"items": [{"productId": 1, "quantity": 2, "price": 100}]}, expected=201)
+        if order is None:
+            self._oracle.unanswered.append(self.user_id)
+            return None
+        self._oracle.acknowledged.append(Acknowledged(order["id"], ORDER_CREATED))
+        return int(order["id"])
+
+    def change(self, order_id: int, action: str) -> bool:
+        """Whether `pay` or `cancel` was acknowledged."""
+        if self._post(f"/api/orders/{order_id}/{action}", None, expected=200) is None:
+            return False
+        self._oracle.acknowledged.append(Acknowledged(order_id, EVENT_OF_ACTION[action]))
+        return True
+
+    def _post(self, path: str, body: Any, *, expected: int) -> Any:
+        try:
+            response = self._http.post(path, json=body)
+        except httpx.TransportError:
+            return None
+        if response.status_code >= 500:
+            return None
+        assert response.status_code == expected, response.text
+        return response.json()
+
+    def leave(self) -> None:
+        self._http.close()
+
+
+class Oracle:
+    """Knows what customers were told. One for each test, which has the customers to itself meanwhile."""
+
+    def __init__(self, customers: Sequence[Customer]) -> None:
+        self._customers = cycle(customers)
+        self._number_of_customers = len(customers)
+        self._started_after = database.value("SELECT coalesce(max(id), 0) FROM orders_order")
+        self._shoppers: list[Shopper] = []
+        self.acknowledged: list[Acknowledged] = []
+        """In the order of their answers."""
+        self.unanswered: list[int] = []
+        """User ids, one for each order placed without an answer."""
+
+    def shopper(self, site: str) -> Shopper:
+        """The next customer, at the site of this URL."""
+        self._shoppers.append(Shopper(self, next(self._customers), site))
+        return self._shoppers[-1]
+
+    @contextmanager
+    def shopping(self, site: str) -> Iterator[None]:
+        """Meanwhile all customers place orders, pay some and cancel some, whatever answers they get."""
+        closing = threading.Event()
+
+        def shop(shopper: Shopper) -> None:
+            for career in cycle(CAREERS):
+                if closing.is_set():
+                    return
+                order_id = shopper.place_order()
+                if order_id is None:
+                    closing.wait(0.05)
+                    continue
+                # Nobody knows the status of an order whose last change was not answered.
+                all(shopper.change(order_id, action) for action in career)
+
+        with ThreadPoolExecutor() as threads:
+            shops = [threads.submit(shop, self.shopper(site)) for _ in range(self._number_of_customers)]
+            try:
+                yield
+            finally:
+                closing.set()
+            for finished in shops:
+                finished.result()
+
+    def wait_for_more(self, count: int) -> None:
+        """Until so many more changes are acknowledged."""
+        goal = len(self.acknowledged) + count
+        wait_until(lambda: len(self.acknowledged) >= goal)
+
+    def place_orders(self, site: str, count: int, *, at_once: int = 1) -> list[float]:
+        """How many seconds each of `count` orders took, `at_once` of them at the same time; all must be 201."""
+
+        def place_share(shopper: Shopper) -> list[float]:
+            durations = []
+            for _ in range(count // at_once):
+                started = time.perf_counter()
+                assert shopper.place_order() is not None, "an order was not answered with 201"
+                durations.append(time.perf_counter() - started)
+            return durations
+
+        with ThreadPoolExecutor() as threads:
+            shares = threads.map(place_share, [self.shopper(site) for _ in range(at_once)])
+            return [duration for share in shares for duration in share]
+
+    def settle_and_compare(self) -> Figures:
+        """Wait until the site has come to rest, and compare. Fails with everything that is not as promised."""
+        try:
+            wait_until(_settled, timeout=SETTLE_TIMEOUT)
+        except TimeoutError as error:
+            raise AssertionError(f"not at rest: {database.pending()} events pending, lag {lag()}") from error
+        return comparison.compare(
+            user_ids=sorted({shopper.user_id for shopper in self._shoppers}),
+            started_after=self._started_after,
+            acknowledged=self.acknowledged,
+            unanswered=self.unanswered,
+        )
+
+    def close(self) -> None:
+        for shopper in self._shoppers:
+            shopper.leave()
+
+
+def lag() -> int | None:
+    """Events on the topic that the site's consumers have not worked off; None while Kafka does not answer."""
+    try:
+        partitions = group_lag(topic=settings.ORDER_EVENTS_TOPIC, group=settings.NOTIFICATION_CONSUMER_GROUP)
+    except KafkaUnreachable:
+        return None
+    return sum(one.end_offset if one.lag is None else one.lag for one in partitions)
+
+
+def _settled() -> bool:
+    # Once more at the end: the copy of a dead letter is recorded just before the offset is committed.
+    return database.pending() == 0 and lag() == 0 and database.pending() == 0

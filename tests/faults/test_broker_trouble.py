@@ -1,0 +1,30 @@
+"""Kafka is restarted, killed and away for long: everybody picks up by himself."""
+
+from tests.apache_kafka import ApacheKafka
+from tests.faults.conftest import Site
+from tests.faults.database import oldest_pending_seconds
+from tests.faults.oracle import Oracle
+from tests.waiting import wait_until
+
+AWAY = 30
+"""Seconds."""
+
+
+def test_a_kafka_that_is_restarted_killed_and_away_for_long_is_found_again_by_everybody(
+    site: Site, kafka: ApacheKafka, oracle: Oracle
+) -> None:
+    processes = [process.process.pid for process in site]
+    with oracle.shopping(site.web.url):
+        oracle.wait_for_more(50)
+        kafka.kill()
+        kafka.start()
+        oracle.wait_for_more(50)
+        kafka.stop()
+        wait_until(lambda: oldest_pending_seconds() > AWAY)
+        kafka.start()
+        oracle.wait_for_more(50)
+    figures = oracle.settle_and_compare()
+    print(figures)
+    assert (figures.unanswered, figures.dead_letters) == (0, 0)
+    assert [process.process.pid for process in site] == processes
+    assert [process.process.poll() for process in site] == [None] * 3

@@ -1,0 +1,116 @@
+"""PostgreSQL crashes, hangs up, deadlocks, loses patience: what was in hand is done again, and no message is blamed."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.conftest import CONSUME, SHORT_SESSION, Site, Start
+from tests.faults.foreign_events import all_told_once, foreign_event, foreign_events, last_letter, letters, send, told
+from tests.faults.groups import shares
+from tests.faults.oracle import Oracle, lag
+from tests.faults.postgres import CrashingPostgres
+from tests.faults.troubled_database import (
+    NOTIFICATIONS,
+    PASS_THE_GATE,
+    closed_gate,
+    cut,
+    locked,
+    on_notification,
+    unanswered_commits,
+    waiting_at_the_gate,
+    waiting_for,
+    waiting_for_the_standby,
+)
+from tests.waiting import wait_until
+
+COMMIT_LOST = "again in"
+"""Said of a batch that failed for a reason that is not its own."""
+
+
+@pytest.fixture(autouse=True)
+def _no_dead_letter(site: Site) -> Iterator[None]:
+    last = last_letter()
+    yield
+    assert letters(after=last) == []
+
+
+def session(option: str) -> dict[str, str]:
+    """Environment of a process whose sessions have this option of PostgreSQL, such as `statement_timeout=1s`."""
+    return {"DATABASE_URL": f"{os.environ['DATABASE_URL']}&options=-c%20{option.replace('=', '%3D')}"}
+
+
+def test_a_database_that_crashes_again_and_again_in_the_middle_of_a_batch_costs_nothing(
+    site: Site, oracle: Oracle, postgres: CrashingPostgres
+) -> None:
+    with oracle.shopping(site.web.url):
+        for _ in range(3):
+            oracle.wait_for_more(50)
+            with locked(NOTIFICATIONS):
+                wait_until(lambda: waiting_for(NOTIFICATIONS))
+                postgres.restart_immediately()
+        oracle.wait_for_more(50)
+    print(oracle.settle_and_compare())
+    assert site.consumer.process.poll() is None
+
+
+def test_a_commit_whose_connection_is_lost_before_it_took_effect_is_done_again(site: Site, oracle: Oracle) -> None:
+    events = foreign_events(20)
+    at_the_gate = f"IF NEW.order_id = {events[10].order_id} THEN {PASS_THE_GATE} END IF;"
+    with on_notification(at_the_gate, at_commit=True):
+        with closed_gate():
+            send(events)
+            oracle.place_orders(site.web.url, 8)
+            sessions = wait_until(waiting_at_the_gate)
+            cut(sessions)
+            wait_until(lambda: not set(sessions) & set(waiting_at_the_gate()))
+            assert told(events) == [0] * 20
+        oracle.settle_and_compare()
+    assert all_told_once(events)
+    assert site.consumer.process.poll() is None
+
+
+def test_a_commit_whose_connection_is_lost_after_it_took_effect_is_not_doubled(
+    site: Site, oracle: Oracle, start: Start
+) -> None:
+    site.consumer.stop()
+    consumer = start(*CONSUME, **SHORT_SESSION, **session("synchronous_commit=on"))
+    oracle.place_orders(site.web.url, 40)
+    wait_until(lambda: lag() == 0)
+    events = foreign_events(20)
+    with unanswered_commits():
+        send(events)
+        cut(wait_until(waiting_for_the_standby))
+        wait_until(lambda: consumer.says(COMMIT_LOST))
+        assert all_told_once(events)
+    oracle.place_orders(site.web.url, 8)
+    oracle.settle_and_compare()
+    assert all_told_once(events)
+    assert consumer.stop() == 0, consumer.log.read_text()
+
+
+def test_two_consumers_in_a_deadlock_both_save_everything(site: Site, oracle: Oracle, start: Start) -> None:
+    other = start(*CONSUME)
+    wait_until(lambda: len(shares()) == 2)
+    one, another = foreign_event(), foreign_event()
+    slowly = f"IF NEW.order_id IN ({one.order_id}, {another.order_id}) THEN PERFORM pg_sleep(0.5); END IF;"
+    with on_notification(slowly):
+        with locked(NOTIFICATIONS):
+            send([one, another], partition=0)
+            send([another, one], partition=2)
+            wait_until(lambda: waiting_for(NOTIFICATIONS) == 2)
+        wait_until(lambda: other.says("deadlock detected") or site.consumer.says("deadlock detected"))
+        oracle.place_orders(site.web.url, 8)
+        oracle.settle_and_compare()
+    assert all_told_once([one, another])
+    assert other.stop() == 0, other.log.read_text()
+
+
+def test_a_statement_that_took_too_long_is_done_again(site: Site, oracle: Oracle, start: Start) -> None:
+    site.consumer.stop()
+    consumer = start(*CONSUME, **SHORT_SESSION, **session("statement_timeout=1s"))
+    with locked(NOTIFICATIONS):
+        oracle.place_orders(site.web.url, 8)
+        wait_until(lambda: consumer.log.read_text().count("canceling statement due to statement timeout") >= 2)
+    assert oracle.settle_and_compare().notifications == 8
+    assert consumer.stop() == 0, consumer.log.read_text()

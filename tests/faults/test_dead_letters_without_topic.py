@@ -1,0 +1,43 @@
+"""The topic of dead letters is away: its letters wait, and nothing else does."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.apache_kafka import ApacheKafka
+from tests.faults.conftest import Site
+from tests.faults.database import oldest_pending_seconds, parked, pending
+from tests.faults.foreign_events import DEAD_LETTERS, TOPIC, all_told_once, foreign_events, last_letter, letters, send
+from tests.faults.oracle import Oracle
+from tests.kafka_client import produce, read_topic
+from tests.servers import PARTITIONS
+from tests.waiting import wait_until
+
+AWAY = 6
+"""Seconds; longer than the consumer's own publisher tries, so that the relay finds no topic either."""
+
+
+@contextmanager
+def without_dead_letter_topic(kafka: ApacheKafka) -> Iterator[None]:
+    kafka.delete_topic(DEAD_LETTERS)
+    try:
+        yield
+    finally:
+        kafka.create_topic(DEAD_LETTERS, partitions=PARTITIONS)
+
+
+def test_without_their_topic_dead_letters_wait_in_the_outbox_and_consuming_goes_on(
+    site: Site, kafka: ApacheKafka, oracle: Oracle
+) -> None:
+    last, parked_before = last_letter(), parked()
+    with without_dead_letter_topic(kafka):
+        produce(TOPIC, b"poison without a topic")
+        wait_until(lambda: letters(after=last))
+        events = foreign_events(100)
+        send(events)
+        oracle.place_orders(site.web.url, 40)
+        wait_until(lambda: all_told_once(events) and pending() == 1)
+        wait_until(lambda: oldest_pending_seconds() > AWAY)
+    figures = oracle.settle_and_compare()
+    assert (figures.notifications, figures.dead_letters) == (40, 0)
+    assert {message.value for message in read_topic(DEAD_LETTERS)} == {b"poison without a topic"}
+    assert parked() == parked_before

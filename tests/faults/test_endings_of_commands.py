@@ -1,0 +1,213 @@
+"""SIGTERM ends consumer and relay with 0 within the time a supervisor allows, whatever else is wrong."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.faults.conftest import CONSUME, RELAY, SHORT_SESSION, Site, Start
+from tests.faults.database import oldest_pending_seconds, rows
+from tests.faults.foreign_events import all_told_once, foreign_event, send
+from tests.faults.groups import shares
+from tests.faults.oracle import Oracle, lag
+from tests.faults.postgres import CrashingPostgres
+from tests.faults.proxy import Proxy
+from tests.faults.troubled_database import NOTIFICATIONS, OUTBOX, locked, waiting_for
+from tests.processes import CHECKOUT, STOP_TIMEOUT, ProductProcess
+from tests.waiting import wait_until
+
+Pair = tuple[ProductProcess, ProductProcess]
+
+IN_ORDER, FORCED = 0, 128 + signal.SIGTERM
+"""Exit codes."""
+AT_ONCE = 1
+"""Second."""
+BETWEEN_SIGNALS = 0.2
+"""Seconds; two signals at the same moment are one."""
+INTERPRETER_START = 0.15
+"""Seconds of processor time in which a command may not listen to signals yet; Django takes several times as long."""
+_names = (f"command-{number}" for number in count())
+
+
+def end(*processes: ProductProcess | subprocess.Popen[bytes], within: float = STOP_TIMEOUT) -> list[int]:
+    """Send all of them SIGTERM; their exit codes. Raises subprocess.TimeoutExpired."""
+    started = [process.process if isinstance(process, ProductProcess) else process for process in processes]
+    deadline = time.monotonic() + within
+    for process in started:
+        process.terminate()
+    return [process.wait(max(0, deadline - time.monotonic())) for process in started]
+
+
+def start_pair(start: Start) -> Pair:
+    """A consumer and a relay; back when both have begun their work by asking the database."""
+    names = next(_names), next(_names)
+    pair = (
+        start(*CONSUME, PGAPPNAME=names[0], **SHORT_SESSION),
+        start(*RELAY, PGAPPNAME=names[1], OUTBOX_RELAY_GRACE_SECONDS="0", OUTBOX_RELAY_INTERVAL_SECONDS="0.2"),
+    )
+    sql = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE application_name = ANY(%(names)s)"
+    wait_until(lambda: len(rows(sql, names=list(names))) == 2)
+    return pair
+
+
+@pytest.fixture
+def pair(site: Site, start: Start) -> Pair:
+    """A relay, and the only consumer of its group."""
+    site.consumer.stop()
+    pair = start_pair(start)
+    wait_until(lambda: len(shares()) == 1)
+    return pair
+
+
+@pytest.fixture
+def hanging(pair: Pair) -> Iterator[Pair]:
+    """Both wait for a database that does not answer, the consumer with a batch in hand."""
+    with locked(NOTIFICATIONS), locked(OUTBOX):
+        send([foreign_event()])
+        wait_until(lambda: waiting_for(NOTIFICATIONS) == 1 and waiting_for(OUTBOX) == 2)
+        yield pair
+
+
+def test_idle_commands_end_at_once(pair: Pair) -> None:
+    assert end(*pair, within=3) == [IN_ORDER] * 2
+    assert pair[0].says("Stopped cleanly")
+    assert not pair[0].says("Traceback")
+    assert pair[1].log.read_text() == ""
+
+
+def test_a_consumer_in_the_middle_of_a_batch_saves_and_commits_it_first(site: Site, oracle: Oracle, pair: Pair) -> None:
+    consumer, _ = pair
+    with locked(NOTIFICATIONS):
+        event = foreign_event()
+        send([event])
+        wait_until(lambda: waiting_for(NOTIFICATIONS))
+        consumer.process.send_signal(signal.SIGTERM)
+        time.sleep(2)
+        assert consumer.process.poll() is None
+    assert consumer.process.wait(STOP_TIMEOUT) == IN_ORDER
+    assert all_told_once([event])
+    assert lag() == 0
+
+
+def test_commands_that_wait_for_the_database_end_at_once(
+    site: Site, oracle: Oracle, pair: Pair, postgres: CrashingPostgres
+) -> None:
+    consumer, relay = pair
+    with locked(NOTIFICATIONS):
+        oracle.place_orders(site.web.url, 8)
+        wait_until(lambda: waiting_for(NOTIFICATIONS))
+        postgres.crash()
+        wait_until(lambda: consumer.says("records again in") and relay.says("Events wait: "))
+    assert end(*pair, within=3) == [IN_ORDER] * 2
+    postgres.start()
+    site.consumer.start()
+    assert oracle.settle_and_compare().notifications == 8
+
+
+@pytest.mark.parametrize("fault", ["refuse", "swallow"])
+def test_commands_that_have_never_seen_kafka_end_in_time(
+    fault: str, site: Site, oracle: Oracle, proxy: Proxy, start: Start
+) -> None:
+    getattr(proxy, fault)()
+    oracle.place_orders(site.web.url, 8)
+    assert end(*start_pair(start)) == [IN_ORDER] * 2
+    proxy.heal()
+    assert oracle.settle_and_compare().notifications == 8
+
+
+@pytest.mark.parametrize("fault", ["refuse", "swallow"])
+def test_commands_whose_kafka_is_gone_end_in_time(
+    fault: str, site: Site, oracle: Oracle, proxy: Proxy, pair: Pair
+) -> None:
+    site.relay.freeze()
+    getattr(proxy, fault)()
+    oracle.place_orders(site.web.url, 8)
+    wait_until(lambda: oldest_pending_seconds() > 1)
+    assert end(*pair) == [IN_ORDER] * 2
+    proxy.heal()
+    site.relay.thaw()
+    site.consumer.start()
+    assert oracle.settle_and_compare().notifications == 8
+
+
+def test_commands_in_a_database_that_hangs_end_in_time(hanging: Pair) -> None:
+    assert end(*hanging) == [IN_ORDER] * 2
+    for process in hanging:
+        assert process.says("what was not committed will be done again")
+
+
+def test_a_second_signal_ends_at_once_what_hangs(hanging: Pair) -> None:
+    for process in hanging:
+        process.process.send_signal(signal.SIGTERM)
+    time.sleep(BETWEEN_SIGNALS)
+    assert end(*hanging, within=AT_ONCE) == [FORCED] * 2
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Whether it has ended; nobody may have asked how."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_consumer_that_tries_a_message_in_a_child_leaves_no_child_behind(pair: Pair, start: Start) -> None:
+    killed, _ = pair
+    with locked(NOTIFICATIONS):
+        send([foreign_event()])
+        wait_until(lambda: waiting_for(NOTIFICATIONS) == 1)
+        killed.kill()
+        consumer = start(*CONSUME, **SHORT_SESSION)
+        # The killed one's session does not notice before it gets the lock.
+        wait_until(lambda: waiting_for(NOTIFICATIONS) == 2)
+        _, *children = consumer.family()
+        assert len(children) == 1
+        assert end(consumer) == [IN_ORDER]
+        wait_until(lambda: all(is_gone(child) for child in children), timeout=AT_ONCE)
+
+
+def catches_sigterm(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has a handler for it, see proc_pid_status(5)."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.fixture
+def typed(tmp_path: Path, site: Site) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """Starts a command as an operator types it; back when the interpreter has come to it."""
+    started = []
+
+    def typed(command: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / "log").open("ab") as output:
+            words = [sys.executable, "manage.py", command]
+            process = subprocess.Popen(words, cwd=CHECKOUT, env=os.environ, stdout=output, stderr=output)
+        started.append(process)
+        wait_until(lambda: catches_sigterm(process))
+        used = psutil.Process(process.pid).cpu_times()
+        assert used.user + used.system < INTERPRETER_START
+        return process
+
+    yield typed
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_commands_end_in_order_at_every_moment_of_their_start(
+    typed: Callable[[str], subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    both = "consume_order_events", "relay_outbox"
+    for early in range(10):
+        late = 19 - early
+        ended_early, ended_late = [typed(command) for command in both], [typed(command) for command in both]
+        time.sleep(early / 10)
+        assert end(*ended_early) == [IN_ORDER] * 2, f"after {early / 10} s"
+        time.sleep((late - early) / 10)
+        assert end(*ended_late) == [IN_ORDER] * 2, f"after {late / 10} s"
+    assert "Traceback" not in (tmp_path / "log").read_text()

@@ -1,0 +1,90 @@
+"""Members of a group come and go, lose their partitions, and read the same event twice."""
+
+import time
+from itertools import cycle, takewhile
+
+from tests.faults.conftest import CONSUME, SHORT_SESSION, Site, Start
+from tests.faults.groups import shares
+from tests.faults.oracle import Oracle, lag
+from tests.faults.troubled_database import NOTIFICATIONS, locked, waiting_for
+from tests.kafka_client import Message, Outgoing, produce_all, read_topic
+from tests.waiting import wait_until
+
+SECONDS_OF_COMING_AND_GOING = 20
+CREW = 3
+"""Consumers beside the site's own, at any time."""
+
+
+def place_order(oracle: Oracle, site: Site) -> Message:
+    """The event of a new order, as it stands on the topic."""
+    order_id = oracle.shopper(site.web.url).place_order()
+    key = str(order_id).encode()
+    (event,) = wait_until(lambda: [one for one in read_topic("order-events") if one.key == key])
+    return event
+
+
+def repeat(message: Message, *, on: list[int]) -> None:
+    """Send it once more to each of these partitions."""
+    copies = [Outgoing(message.value, message.key, message.headers, partition) for partition in on]
+    produce_all("order-events", copies)
+
+
+def test_an_event_that_comes_again_in_the_same_batch_and_in_the_next_is_told_once(site: Site, oracle: Oracle) -> None:
+    site.consumer.stop()
+    event = place_order(oracle, site)
+    repeat(event, on=[event.partition] * 2)
+    site.consumer.start()
+    wait_until(lambda: lag() == 0)
+    repeat(event, on=[event.partition] * 2)
+    figures = oracle.settle_and_compare()
+    assert (figures.notifications, figures.repeats, figures.dead_letters) == (1, 4, 0)
+
+
+def test_an_event_that_two_consumers_read_at_the_same_time_is_told_once(
+    site: Site, oracle: Oracle, start: Start
+) -> None:
+    other = start(*CONSUME)
+    wait_until(lambda: len(shares()) == 2)
+    with locked(NOTIFICATIONS):
+        event = place_order(oracle, site)
+        repeat(event, on=[0, 1, 2])
+        wait_until(lambda: waiting_for(NOTIFICATIONS) == 2)
+    figures = oracle.settle_and_compare()
+    assert (figures.notifications, figures.repeats, figures.dead_letters) == (1, 3, 0)
+    assert other.stop() == 0
+
+
+def test_a_consumer_that_loses_its_partitions_over_a_slow_batch_joins_again(
+    site: Site, oracle: Oracle, start: Start
+) -> None:
+    site.consumer.stop()
+    slow = start(*CONSUME, KAFKA_MAX_POLL_INTERVAL_MS="3000", **SHORT_SESSION)
+    wait_until(lambda: len(shares()) == 1)
+    with locked(NOTIFICATIONS):
+        oracle.place_orders(site.web.url, 8)
+        wait_until(lambda: waiting_for(NOTIFICATIONS) == 1)
+        wait_until(lambda: not shares())
+    oracle.place_orders(site.web.url, 8)
+    figures = oracle.settle_and_compare()
+    assert (figures.notifications, figures.dead_letters) == (16, 0)
+    assert slow.stop() == 0, slow.log.read_text()
+
+
+def test_consumers_that_come_and_go_every_second_leave_nothing_unread_and_nothing_doubled(
+    site: Site, oracle: Oracle, start: Start
+) -> None:
+    crew = [start(*CONSUME, **SHORT_SESSION) for _ in range(CREW)]
+    with oracle.shopping(site.web.url):
+        ends_at = time.monotonic() + SECONDS_OF_COMING_AND_GOING
+        for abruptly in takewhile(lambda _: time.monotonic() < ends_at, cycle((False, True))):
+            leaving = crew.pop(0)
+            if abruptly:
+                leaving.kill()
+            elif leaving.says("Consuming order-events"):
+                assert leaving.stop() == 0, leaving.log.read_text()
+            crew.append(start(*CONSUME, **SHORT_SESSION))
+            time.sleep(1)
+    figures = oracle.settle_and_compare()
+    print(figures)
+    assert (figures.unanswered, figures.dead_letters) == (0, 0)
+    assert site.consumer.process.poll() is None

@@ -1,0 +1,133 @@
+"""Kafka refuses, swallows, dies, freezes: orders are taken all the same, and their events follow."""
+
+from collections.abc import Callable
+from statistics import quantiles
+
+import pytest
+
+from tests.apache_kafka import ApacheKafka
+from tests.faults import database
+from tests.faults.conftest import CUSTOMERS, Site, StartWeb
+from tests.faults.oracle import Oracle
+from tests.faults.proxy import Proxy
+from tests.waiting import wait_until
+
+FAULTS = ("refuse", "swallow")
+SLOWER_AT_MOST = 1.5
+NOISE = 0.05
+"""Seconds by which two measurements of the same may differ on a busy machine."""
+MEMORY_GROWTH = 30 * 1024 * 1024
+"""Bytes a web worker may grow by."""
+OUTAGE = 8
+"""Seconds; longer than the attempts to send and the consumer's session last."""
+
+
+def nothing_pending() -> bool:
+    return database.pending() == 0
+
+
+def test_without_kafka_orders_are_answered_as_fast_as_with_it(site: Site, proxy: Proxy, oracle: Oracle) -> None:
+    durations: dict[str, list[float]] = {"healthy": [], **{fault: [] for fault in FAULTS}}
+    # In turns, because nothing else makes one minute of a machine comparable with the next.
+    for fault in FAULTS:
+        durations["healthy"] += oracle.place_orders(site.web.url, 300)
+        wait_until(nothing_pending)
+        getattr(proxy, fault)()
+        while database.oldest_pending_seconds() < OUTAGE:
+            durations[fault] += oracle.place_orders(site.web.url, 10)
+        assert database.pending() == len(durations[fault])
+        proxy.heal()
+        wait_until(nothing_pending)
+    p99 = {state: quantiles(measured, n=100)[-1] for state, measured in durations.items()}
+    print("p99:", ", ".join(f"{state} {seconds * 1000:.0f} ms" for state, seconds in p99.items()))
+    for fault in FAULTS:
+        assert p99[fault] <= max(SLOWER_AT_MOST * p99["healthy"], p99["healthy"] + NOISE), fault
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_without_kafka_the_memory_of_web_workers_stays_bounded(
+    fault: str, site: Site, proxy: Proxy, oracle: Oracle
+) -> None:
+    workers = site.web.workers()
+    oracle.place_orders(site.web.url, 200, at_once=CUSTOMERS)
+    wait_until(nothing_pending)
+    before = [worker.memory_info().rss for worker in workers]
+    getattr(proxy, fault)()
+    oracle.place_orders(site.web.url, 1_500, at_once=CUSTOMERS)
+    assert database.pending() == 1_500
+    growth = max(worker.memory_info().rss - then for worker, then in zip(workers, before, strict=True))
+    print(f"grown by {growth >> 10} KiB")
+    assert growth < MEMORY_GROWTH
+    proxy.heal()
+    assert oracle.settle_and_compare().orders == 1_700
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_site_that_starts_without_kafka_answers_orders_at_once_and_their_events_follow(
+    fault: str, proxy: Proxy, oracle: Oracle, start_web: StartWeb
+) -> None:
+    getattr(proxy, fault)()
+    web = start_web()
+    assert max(oracle.place_orders(web.url, 20)) < 1
+    assert database.pending() == 20
+    proxy.heal()
+    assert oracle.settle_and_compare().notifications == 20
+
+
+def _refused(proxy: Proxy, kafka: ApacheKafka) -> None:
+    proxy.refuse()
+
+
+def _silent(proxy: Proxy, kafka: ApacheKafka) -> None:
+    proxy.swallow()
+
+
+def _killed(proxy: Proxy, kafka: ApacheKafka) -> None:
+    kafka.kill()
+
+
+def _frozen(proxy: Proxy, kafka: ApacheKafka) -> None:
+    kafka.freeze()
+
+
+@pytest.mark.parametrize("away", [_refused, _silent, _killed, _frozen])
+def test_when_kafka_is_back_what_was_pending_is_sent_by_itself_and_in_order(
+    away: Callable[[Proxy, ApacheKafka], None], site: Site, proxy: Proxy, kafka: ApacheKafka, oracle: Oracle
+) -> None:
+    with oracle.shopping(site.web.url):
+        oracle.wait_for_more(50)
+        away(proxy, kafka)
+        wait_until(lambda: database.oldest_pending_seconds() > OUTAGE)
+        proxy.heal()
+        if kafka.is_running():
+            kafka.thaw()
+        else:
+            kafka.start()
+        oracle.wait_for_more(50)
+    figures = oracle.settle_and_compare()
+    print(figures)
+    assert figures.unanswered == 0
+
+
+def test_broken_connections_and_slow_answers_lose_nothing_and_double_nothing(
+    site: Site, proxy: Proxy, oracle: Oracle
+) -> None:
+    with oracle.shopping(site.web.url):
+        for _ in range(5):
+            oracle.wait_for_more(40)
+            proxy.reset()
+        proxy.delay(0.3)
+        oracle.wait_for_more(200)
+        proxy.heal()
+    assert oracle.settle_and_compare().unanswered == 0
+
+
+def test_an_event_whose_acknowledgement_is_lost_is_sent_again_and_told_once(
+    site: Site, proxy: Proxy, oracle: Oracle
+) -> None:
+    with oracle.shopping(site.web.url):
+        oracle.wait_for_more(20)
+        proxy.drop_answers(5)
+        wait_until(lambda: proxy.dropped == 5)
+        oracle.wait_for_more(20)
+    assert oracle.settle_and_compare().repeats > 0

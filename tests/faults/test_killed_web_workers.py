@@ -1,0 +1,42 @@
+"""A web worker dies at the worst moments between a change and its event's way to Kafka."""
+
+import pytest
+
+from tests.faults import database
+from tests.faults.conftest import ONE_WORKER, StartWeb
+from tests.faults.launcher import sabotage
+from tests.faults.oracle import Oracle
+from tests.faults.places import ORDER_RECORDED, PUBLISHER_HAS_IT, SENT_BUT_NOT_RECORDED, VIEW_HAS_COMMITTED
+from tests.kafka_client import read_topic
+from tests.waiting import wait_until
+
+
+@pytest.mark.parametrize(
+    ("moment", "repeats"), [(VIEW_HAS_COMMITTED, 0), (PUBLISHER_HAS_IT, 0), (SENT_BUT_NOT_RECORDED, 1)]
+)
+def test_a_worker_killed_after_the_commit_leaves_its_event_to_the_relay(
+    moment: str, repeats: int, oracle: Oracle, start_web: StartWeb
+) -> None:
+    web = start_web(launcher=sabotage("kill-before", moment), **ONE_WORKER)
+    (worker,) = web.workers()
+    oracle.shopper(web.url).place_order()
+    wait_until(lambda: not worker.is_running())
+    figures = oracle.settle_and_compare()
+    assert (figures.orders, figures.notifications, figures.repeats) == (1, 1, repeats)
+    assert database.published_paths(database.last_order_id()) == ["relay"]
+
+
+@pytest.mark.parametrize("end", ["fail-after", "kill-after"])
+def test_what_is_rolled_back_after_its_event_was_recorded_leaves_no_row_and_no_message(
+    end: str, oracle: Oracle, start_web: StartWeb
+) -> None:
+    web = start_web(launcher=sabotage(end, ORDER_RECORDED), **ONE_WORKER)
+    rows_before = database.value("SELECT count(*) FROM events_outboxevent")
+    shopper = oracle.shopper(web.url)
+    assert shopper.place_order() is None
+    assert wait_until(shopper.place_order)
+    figures = oracle.settle_and_compare()
+    assert (figures.orders, figures.notifications) == (1, 1)
+    assert database.value("SELECT count(*) FROM events_outboxevent") == rows_before + 1
+    told_of = {message.key for message in read_topic("order-events") if message.header.get("ce_source") == b"/orders"}
+    assert told_of <= {str(order_id).encode() for (order_id,) in database.rows("SELECT id FROM orders_order")}

@@ -1,0 +1,72 @@
+"""The events of one order leave in their order, though their neighbours fail and their transactions linger."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.faults import database
+from tests.faults.conftest import NO_KAFKA, ONE_WORKER, Site, StartWeb
+from tests.faults.launcher import sabotage
+from tests.faults.oracle import Oracle, Shopper
+from tests.faults.places import ORDER_RECORDED, PUBLISHER_HAS_IT, SENT_BUT_NOT_RECORDED
+from tests.kafka_client import read_topic
+from tests.processes import is_frozen
+from tests.waiting import wait_until
+
+
+def sequences_on_topic(order_id: int) -> list[bytes | None]:
+    """Of an order's events, repeats included."""
+    key = str(order_id).encode()
+    return [message.header["ce_sequence"] for message in read_topic("order-events") if message.key == key]
+
+
+def flows(shopper: Shopper) -> bool:
+    """Whether both events of a new order leave at once."""
+    order_id = shopper.place_order()
+    assert order_id
+    assert shopper.change(order_id, "pay")
+    try:
+        return wait_until(lambda: database.published_paths(order_id) == ["fast", "fast"], timeout=1)
+    except TimeoutError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("failing", "first_try"), [(PUBLISHER_HAS_IT, []), (SENT_BUT_NOT_RECORDED, [b"1"])], ids=["unsent", "unrecorded"]
+)
+def test_an_event_waits_until_the_one_before_is_recorded_and_other_orders_flow(
+    failing: str, first_try: list[bytes], site: Site, oracle: Oracle, start_web: StartWeb
+) -> None:
+    site.relay.freeze()
+    web = start_web(launcher=sabotage("fail-before", failing), **ONE_WORKER)
+    shopper = oracle.shopper(web.url)
+    order_id = shopper.place_order()
+    assert order_id
+    wait_until(lambda: web.says(f"Sabotage: {failing}"))
+    assert shopper.change(order_id, "pay")
+    wait_until(lambda: flows(shopper))
+    assert database.published_paths(order_id) == [None, None]
+    assert sequences_on_topic(order_id) == first_try
+    site.relay.thaw()
+    oracle.settle_and_compare()
+    assert sequences_on_topic(order_id) == [*first_try, b"1", b"2"]
+
+
+def test_an_event_whose_transaction_commits_late_is_sent_although_later_ones_went_before(
+    oracle: Oracle, start_web: StartWeb
+) -> None:
+    web = start_web(launcher=sabotage("freeze-after", ORDER_RECORDED), **NO_KAFKA)
+    with ThreadPoolExecutor() as threads:
+        answer = threads.submit(oracle.shopper(web.url).place_order)
+        frozen = wait_until(lambda: [worker for worker in web.workers() if is_frozen(worker)])
+        try:
+            higher_id = oracle.shopper(web.url).place_order()
+            assert higher_id
+            wait_until(lambda: database.published_paths(higher_id) == ["relay"])
+        finally:
+            frozen[0].resume()
+        lower_id = answer.result()
+    assert lower_id
+    assert lower_id < higher_id
+    assert oracle.settle_and_compare().notifications == 2
+    assert database.published_paths(lower_id) == ["relay"]

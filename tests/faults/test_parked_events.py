@@ -1,0 +1,56 @@
+"""What can never be sent is put aside, and only that."""
+
+from psycopg2 import Binary
+
+from tests.faults import database
+from tests.faults.conftest import NO_KAFKA, Site, StartWeb
+from tests.faults.oracle import Oracle
+from tests.faults.proxy import Proxy
+from tests.waiting import wait_until
+
+TOO_LARGE = 2 * 1024 * 1024 + 1
+"""Bytes; one more than the dead letters' topic takes."""
+OUTAGE = 20
+"""Seconds."""
+
+
+def record_unsendable_event() -> int:
+    """Id of the outbox row: a dead letter's copy that no Kafka takes."""
+    return int(
+        database.value(
+            """
+            INSERT INTO events_outboxevent (event_id, event_type, topic, value, headers, created_at, parked_reason)
+            VALUES (gen_random_uuid(), 'DEAD_LETTER', 'order-events-dlt', %(value)s, %(headers)s, now(), '')
+            RETURNING id
+            """,
+            value=Binary(b"x" * TOO_LARGE),
+            headers=Binary(b"\x90"),
+        )
+    )
+
+
+def test_an_event_that_can_never_be_sent_is_parked_and_the_others_flow(oracle: Oracle, start_web: StartWeb) -> None:
+    web = start_web(**NO_KAFKA)
+    with oracle.shopping(web.url):
+        oracle.wait_for_more(20)
+        unsendable = record_unsendable_event()
+        reason = wait_until(
+            lambda: database.value("SELECT parked_reason FROM events_outboxevent WHERE id = %(id)s", id=unsendable)
+        )
+        oracle.wait_for_more(20)
+    assert "larger than" in reason
+    oracle.settle_and_compare()
+    parked = "SELECT parked_at IS NOT NULL AND published_at IS NULL FROM events_outboxevent WHERE id = %(id)s"
+    assert database.value(parked, id=unsendable)
+
+
+def test_an_outage_parks_nothing(site: Site, proxy: Proxy, oracle: Oracle) -> None:
+    parked_before = database.parked()
+    with oracle.shopping(site.web.url):
+        proxy.refuse()
+        wait_until(lambda: database.oldest_pending_seconds() > OUTAGE / 2)
+        proxy.swallow()
+        wait_until(lambda: database.oldest_pending_seconds() > OUTAGE)
+        proxy.heal()
+    oracle.settle_and_compare()
+    assert database.parked() == parked_before

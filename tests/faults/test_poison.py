@@ -1,0 +1,206 @@
+"""Messages that no consumer can make anything of: each is set aside alone, and everything around it is saved."""
+
+import os
+import struct
+import time
+from typing import NamedTuple
+
+import pytest
+from kafka import KafkaProducer
+
+from orders.events import encode
+from tests.faults.conftest import CONSUME, OwnTopic, Site, Start
+from tests.faults.database import pending
+from tests.faults.foreign_events import (
+    DEAD_LETTERS,
+    TOPIC,
+    all_told_once,
+    foreign_event,
+    foreign_events,
+    last_letter,
+    letters,
+    send,
+    told,
+)
+from tests.faults.groups import GROUP
+from tests.faults.oracle import Oracle
+from tests.faults.proxy import Proxy
+from tests.faults.troubled_database import constraint, on_notification
+from tests.kafka_client import Message, Outgoing, produce_all, read_topic
+from tests.waiting import wait_until
+
+PARTITION, UNREADABLE = 1, 10
+
+
+class Kind(NamedTuple):
+    """A kind of poison, and what its dead letter has to say."""
+
+    value: bytes | None
+    reason: str
+    key: bytes | None = b"7"
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    nulls: bytes | None = None
+    """What the copy names as null that cannot be sent as such."""
+
+
+SOUND = encode(foreign_event())
+POISON = [
+    Kind(b"not JSON", "Not an order event: JSON is malformed: invalid character (byte 4)"),
+    Kind(b'{"eventId": "\xff"}', "Not UTF-8: 'utf-8' codec can't decode byte 0xff in position 13: invalid start byte"),
+    Kind(SOUND.replace(b'"userId"', b'"user"'), "Not an order event: Object missing required field `userId`"),
+    Kind(
+        SOUND.replace(b'"orderId":', b'"orderId":"1","a":'),
+        "Not an order event: Expected `int`, got `str` - at `$.orderId`",
+    ),
+    Kind(
+        SOUND.replace(b"ORDER_CREATED", b"ORDER_LOST"),
+        "Not an order event: Invalid enum value 'ORDER_LOST' - at `$.eventType`",
+    ),
+    Kind(None, "The value is null"),
+    Kind(None, "The value is null", key=None, nulls=b"value"),
+    Kind(b"", "Not an order event: Input data was truncated"),
+    Kind(b"x" * 2**20, "Not an order event: JSON is malformed: invalid character (byte 0)"),
+    Kind(
+        b"{", "Not an order event: Input data was truncated", headers=(("a", b"\xff"), ("b", None)), nulls=b"header b"
+    ),
+]
+
+
+class NotUTF8(str):
+    """A header name that goes over the wire as other programs may send it."""
+
+    def encode(self, *args: str) -> bytes:
+        return b"\xff\xfe"
+
+
+Position = tuple[int, int]
+
+
+def copies(topic: str = DEAD_LETTERS) -> dict[Position, Message]:
+    """The copies of dead letters, by partition and offset of their originals."""
+    by_position: dict[Position, Message] = {}
+    for message in read_topic(topic):
+        (partition,) = struct.unpack(">i", message.header["kafka_dlt-original-partition"] or b"")
+        (offset,) = struct.unpack(">q", message.header["kafka_dlt-original-offset"] or b"")
+        by_position[partition, offset] = message
+    return by_position
+
+
+def check_copy(copy: Message, original: Message, kind: Kind) -> None:
+    """That it is the original byte for byte with Spring's headers behind it."""
+    assert (copy.partition, copy.key) == (original.partition, original.key)
+    assert copy.value == (b"" if kind.value is None and kind.key is None else kind.value)
+    own = len(kind.headers)
+    assert copy.headers[:own] == [(name, value or b"") for name, value in kind.headers]
+    added = dict(copy.headers[own:])
+    assert len(added.pop("kafka_dlt-exception-stacktrace") or b"") in range(100, 8 * 1024 + 1)
+    (timestamp,) = struct.unpack(">q", added.pop("kafka_dlt-original-timestamp") or b"")
+    assert 0 < time.time() * 1000 - timestamp < 120_000
+    assert added.pop("dead-letter-nulls", None) == kind.nulls
+    assert added == {
+        "kafka_dlt-original-topic": TOPIC.encode(),
+        "kafka_dlt-original-partition": struct.pack(">i", original.partition),
+        "kafka_dlt-original-offset": struct.pack(">q", original.offset),
+        "kafka_dlt-original-timestamp-type": b"CreateTime",
+        "kafka_dlt-original-consumer-group": GROUP.encode(),
+        "kafka_dlt-exception-fqcn": b"events.troubles.Poison",
+        "kafka_dlt-exception-message": kind.reason.encode(),
+    }
+
+
+def test_every_kind_of_poison_is_one_dead_letter_with_a_true_reason_and_its_neighbours_are_saved(
+    site: Site, oracle: Oracle
+) -> None:
+    last = last_letter()
+    site.consumer.stop()
+    oracle.place_orders(site.web.url, 8)
+    wait_until(lambda: pending() == 0)
+    neighbours = foreign_events(len(POISON) + 1)
+    batch = [Outgoing(encode(neighbours[0]), partition=PARTITION)]
+    for kind, neighbour in zip(POISON, neighbours[1:], strict=True):
+        batch.append(Outgoing(kind.value, kind.key, kind.headers, PARTITION))
+        batch.append(Outgoing(encode(neighbour), partition=PARTITION))
+    produce_all(TOPIC, batch)
+    site.consumer.start()
+    oracle.settle_and_compare()
+
+    assert all_told_once(neighbours)
+    originals = [one for one in read_topic(TOPIC) if one.partition == PARTITION][-len(batch) :][1::2]
+    assert [(one.partition, one.offset, one.error_message, one.key, one.value) for one in letters(after=last)] == [
+        (PARTITION, original.offset, kind.reason, kind.key, kind.value)
+        for original, kind in zip(originals, POISON, strict=True)
+    ]
+    copied = copies()
+    for original, kind in zip(originals, POISON, strict=True):
+        check_copy(copied[original.partition, original.offset], original, kind)
+    assert site.consumer.process.poll() is None
+
+
+def test_a_record_that_the_client_cannot_read_is_a_dead_letter_with_its_position_alone_and_reading_goes_on(
+    own_topic: OwnTopic, start: Start
+) -> None:
+    neighbours = foreign_events(20)
+    producer = KafkaProducer(bootstrap_servers=os.environ["KAFKA_BOOTSTRAP_SERVERS"], linger_ms=1_000)
+    for number, event in enumerate(neighbours):
+        headers = [(NotUTF8("name"), b"value")] if number == UNREADABLE else []
+        producer.send(own_topic.name, encode(event), partition=PARTITION, headers=headers)
+    producer.flush()
+    producer.close()
+    unreadable = neighbours.pop(UNREADABLE)
+    consumer = start(*CONSUME, "--group", own_topic.name, **own_topic.env)
+    wait_until(lambda: all_told_once(neighbours))
+    assert told([unreadable]) == [0]
+
+    (letter,) = letters(group=own_topic.name)
+    assert (letter.partition, letter.offset) == (PARTITION, UNREADABLE)
+    assert (letter.key, letter.value, letter.is_readable) == (None, None, False)
+    assert "utf-8" in letter.error_message
+    (copy,) = wait_until(lambda: list(copies(own_topic.dead_letters).values()))
+    assert (copy.partition, copy.key, copy.header["dead-letter-nulls"]) == (PARTITION, None, b"value")
+
+    later = foreign_events(3)
+    send(later, topic=own_topic.name, partition=PARTITION)
+    wait_until(lambda: all_told_once(later))
+    assert consumer.stop() == 0, consumer.log.read_text()
+
+
+def test_records_that_are_damaged_on_their_way_are_read_again_and_all_of_them_saved(
+    site: Site, proxy: Proxy, oracle: Oracle
+) -> None:
+    last = last_letter()
+    oracle.place_orders(site.web.url, 8)
+    oracle.settle_and_compare()
+    events = foreign_events(20)
+    proxy.corrupt_answer(containing=str(events[10].event_id).encode())
+    send(events)
+    wait_until(lambda: proxy.corrupted)
+    oracle.place_orders(site.web.url, 8)
+    oracle.settle_and_compare()
+    assert all_told_once(events)
+    assert letters(after=last) == []
+
+
+@pytest.mark.parametrize("refusal", ["a check constraint", "an error of data"])
+def test_what_the_database_refuses_is_set_aside_alone_and_its_batch_is_saved(
+    refusal: str, site: Site, oracle: Oracle
+) -> None:
+    last = last_letter()
+    site.consumer.stop()
+    oracle.place_orders(site.web.url, 8)
+    events = foreign_events(20)
+    refused = events.pop(10)
+    send([*events[:10], refused, *events[10:]])
+    trouble = {
+        "a check constraint": constraint(f"order_id <> {refused.order_id}"),
+        "an error of data": on_notification(
+            f"IF NEW.order_id = {refused.order_id} THEN"
+            " RAISE EXCEPTION 'sabotage' USING ERRCODE = 'numeric_value_out_of_range'; END IF;"
+        ),
+    }
+    with trouble[refusal]:
+        site.consumer.start()
+        oracle.settle_and_compare()
+    assert all_told_once(events)
+    (letter,) = letters(after=last)
+    assert letter.value == encode(refused)
+    assert "sabotage" in letter.error_message

@@ -1,0 +1,59 @@
+"""Several relays take turns, and no turn is lost with the relay that has it."""
+
+import time
+
+from tests.faults import database
+from tests.faults.conftest import NO_KAFKA, RELAY, Site, Start, StartWeb
+from tests.faults.launcher import sabotage
+from tests.faults.oracle import Oracle
+from tests.faults.places import RELAY_HAS_IT, SENT_BUT_NOT_RECORDED
+from tests.processes import is_frozen
+from tests.waiting import wait_until
+
+TAKEN_OVER_WITHIN = 10
+"""Seconds, by contract."""
+
+
+def seconds_until_events_flow() -> float:
+    """From now until the relay that is left has sent what now waits the longest."""
+    started = time.monotonic()
+    oldest = database.value("SELECT min(id) FROM events_outboxevent WHERE published_at IS NULL AND parked_at IS NULL")
+    sql = "SELECT published_at IS NOT NULL FROM events_outboxevent WHERE id = %(oldest)s"
+    wait_until(lambda: database.value(sql, oldest=oldest))
+    return time.monotonic() - started
+
+
+def test_when_the_working_relay_is_killed_the_other_goes_on_within_10_seconds(
+    oracle: Oracle, start: Start, start_web: StartWeb
+) -> None:
+    web = start_web(**NO_KAFKA)
+    victim = start(*RELAY, launcher=sabotage("kill-before", SENT_BUT_NOT_RECORDED))
+    with oracle.shopping(web.url):
+        wait_until(lambda: victim.process.poll() is not None)
+        took = seconds_until_events_flow()
+    print(f"taken over within {took:.1f} s")
+    assert took < TAKEN_OVER_WITHIN
+    assert oracle.settle_and_compare().repeats > 0
+
+
+def test_when_the_working_relay_is_frozen_the_other_goes_on_within_10_seconds(
+    oracle: Oracle, start: Start, start_web: StartWeb, site: Site
+) -> None:
+    web = start_web(**NO_KAFKA)
+    victim = start(
+        *RELAY, launcher=sabotage("freeze-before", RELAY_HAS_IT, containing="ORDER_CREATED"), PGAPPNAME="victim"
+    )
+    with oracle.shopping(web.url):
+        wait_until(lambda: is_frozen(victim.family()[0]))
+        assert database.holder_of_the_turn() == "victim"
+        took = seconds_until_events_flow()
+    print(f"taken over within {took:.1f} s")
+    assert took < TAKEN_OVER_WITHIN
+    oracle.settle_and_compare()
+
+    # Woken, it sends once more what it had in hand, and then works like any other.
+    victim.thaw()
+    site.relay.freeze()
+    oracle.shopper(web.url).place_order()
+    assert oracle.settle_and_compare().repeats > 0
+    assert victim.stop() == 0

@@ -1,0 +1,110 @@
+"""Trouble made inside PostgreSQL: tables locked, inserts refused, slowed down or interrupted, connections cut."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
+
+from tests.faults.database import rows, value
+
+NOTIFICATIONS = "notifications_notification"
+OUTBOX = "events_outboxevent"
+CLEANUP_TIMEOUT = "SET LOCAL lock_timeout = '30s';"
+"""Longer than a statement of the product may take."""
+
+
+@contextmanager
+def locked(table: str) -> Iterator[None]:
+    """Meanwhile everybody waits who wants to read or write the table."""
+    connection = psycopg2.connect(os.environ["DATABASE_URL"])
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"{CLEANUP_TIMEOUT} LOCK TABLE {table}")
+        yield
+    finally:
+        connection.close()
+
+
+def waiting_for(table: str) -> int:
+    """How many sessions wait for the lock on a table."""
+    return int(value("SELECT count(*) FROM pg_locks WHERE relation = %(table)s::regclass AND NOT granted", table=table))
+
+
+@contextmanager
+def on_notification(body: str, *, at_commit: bool = False) -> Iterator[None]:
+    """Meanwhile PL/pgSQL `body` runs for each notification (`NEW`) that is written, or when it is committed."""
+    trigger = "CONSTRAINT TRIGGER sabotage AFTER" if at_commit else "TRIGGER sabotage BEFORE"
+    deferral = "DEFERRABLE INITIALLY DEFERRED" if at_commit else ""
+    rows(
+        f"CREATE FUNCTION sabotage() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$;"
+        f"CREATE {trigger} INSERT ON {NOTIFICATIONS} {deferral} FOR EACH ROW EXECUTE FUNCTION sabotage()"
+    )
+    try:
+        yield
+    finally:
+        rows(f"{CLEANUP_TIMEOUT} DROP FUNCTION sabotage CASCADE")
+
+
+@contextmanager
+def constraint(check: str) -> Iterator[None]:
+    """Meanwhile every new notification must fulfil an SQL condition."""
+    rows(f"ALTER TABLE {NOTIFICATIONS} ADD CONSTRAINT sabotage CHECK ({check}) NOT VALID")
+    try:
+        yield
+    finally:
+        rows(f"{CLEANUP_TIMEOUT} ALTER TABLE {NOTIFICATIONS} DROP CONSTRAINT sabotage")
+
+
+GATE = 0x67617465
+"""An advisory lock."""
+PASS_THE_GATE = f"PERFORM pg_advisory_xact_lock_shared({GATE});"
+"""What a trigger does to wait while the gate is closed."""
+
+
+@contextmanager
+def closed_gate() -> Iterator[None]:
+    """Meanwhile nobody passes the gate."""
+    connection = psycopg2.connect(os.environ["DATABASE_URL"])
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [GATE])
+        yield
+    finally:
+        connection.close()
+
+
+def waiting_at_the_gate() -> list[int]:
+    """Processes of PostgreSQL whose sessions wait there."""
+    sql = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %(gate)s AND NOT granted"
+    return [pid for (pid,) in rows(sql, gate=GATE)]
+
+
+@contextmanager
+def unanswered_commits() -> Iterator[None]:
+    """Meanwhile whoever commits with `synchronous_commit` has committed and waits for a standby that does not exist."""
+    _administer("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    try:
+        yield
+    finally:
+        _administer("ALTER SYSTEM RESET synchronous_standby_names")
+
+
+def waiting_for_the_standby() -> list[int]:
+    """Processes of PostgreSQL whose sessions have committed and do not know it yet."""
+    return [pid for (pid,) in rows("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'")]
+
+
+def cut(sessions: list[int]) -> None:
+    rows("SELECT pg_terminate_backend(pid) FROM unnest(%(pids)s) AS pid", pids=sessions)
+
+
+def _administer(statement: str) -> None:
+    connection = psycopg2.connect(os.environ["DATABASE_URL"])
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            cursor.execute("SELECT pg_reload_conf()")
+    finally:
+        connection.close()

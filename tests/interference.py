@@ -1,0 +1,107 @@
+"""What else happens while the product works: other processes on the same database, deaths, failures, time."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Generic, TypeVar
+
+from django.db import connection, connections, transaction
+
+Result = TypeVar("Result")
+
+
+class Crash(BaseException):
+    """The process ends here. No `except Exception` of the product may notice."""
+
+
+def crash() -> None:
+    raise Crash
+
+
+class Moment:
+    """A moment at which something else may happen: the next times it comes, in this process and not in its children."""
+
+    def __init__(self) -> None:
+        self._happenings: list[Callable[[], object]] = []
+        self._process = os.getpid()
+
+    def come(self) -> None:
+        if self._happenings and os.getpid() == self._process:
+            self._happenings.pop()()
+
+    @contextmanager
+    def used_for(self, happening: Callable[[], object], *, times: int = 1) -> Iterator[None]:
+        self._happenings = [happening] * times
+        try:
+            yield
+        finally:
+            self._happenings = []
+
+
+class Clock:
+    """Stands where the product has the class `datetime`."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self._moment = datetime(2025, 1, 30, tzinfo=UTC)
+
+    def advance(self, seconds: float) -> None:
+        self._moment += timedelta(seconds=seconds)
+
+    def now(self, timezone: tzinfo) -> datetime:
+        return self._moment
+
+
+class OtherProcess:
+    """Another process, as far as the database can tell: it has a connection of its own."""
+
+    def __init__(self) -> None:
+        self._connection = connections["default"].copy()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Whatever is done in this block, the other process does."""
+        ours = connections["default"]
+        connections["default"] = self._connection
+        try:
+            yield
+        finally:
+            connections["default"] = ours
+
+    def end(self) -> None:
+        self._connection.close()
+
+
+class SlowTransaction(Generic[Result]):
+    """What another process has done and not committed yet."""
+
+    def __init__(self, work: Callable[[], Result]) -> None:
+        self._process = OtherProcess()
+        self._transaction = transaction.atomic()
+        with self._process.at_work():
+            self._transaction.__enter__()
+            self.result = work()
+
+    def end(self, *, commit: bool) -> None:
+        with self._process.at_work():
+            transaction.set_rollback(not commit)
+            self._transaction.__exit__(None, None, None)
+        self._process.end()
+
+
+@contextmanager
+def failing(statement: str, error: type[BaseException], *, executed: bool) -> Iterator[None]:
+    """SQL that contains `statement` fails, before or after the database has executed it."""
+
+    def execute_and_fail(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        if statement not in sql:
+            return execute(sql, params, many, context)
+        if executed:
+            execute(sql, params, many, context)
+        raise error("The connection is gone")
+
+    with connection.execute_wrapper(execute_and_fail):
+        yield
