@@ -40,7 +40,7 @@ class Moment:
 
 
 class Clock:
-    """Stands where the product has the class `datetime`."""
+    """Stands where the product has the class `datetime`, or the module `time`."""
 
     def __init__(self) -> None:
         self.start()
@@ -53,6 +53,9 @@ class Clock:
 
     def now(self, timezone: tzinfo) -> datetime:
         return self._moment
+
+    def monotonic(self) -> float:
+        return self._moment.timestamp()
 
 
 class OtherProcess:

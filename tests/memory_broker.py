@@ -148,7 +148,7 @@ class MemoryConsumer:
     def poll(self, *, timeout: float) -> list[Record]:
         if self._generation != self._group.generation:
             self._rejoin()
-        records = self._fetch() if self._batches else []
+        records = self._fetch() if self._batches > 0 else []
         self._batches -= 1
         self.is_idle = not records
         if records:

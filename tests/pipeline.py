@@ -1,7 +1,6 @@
 """The product from the outbox to the notifications, put together on a Kafka in memory."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from uuid import UUID
 
 from django.conf import settings
@@ -96,17 +95,25 @@ class Pipeline:
         self.group = MemoryGroup(self.broker, TOPIC)
         self.members = [Member(self.group, number) for number in (0, 1)]
         self._witness = OtherProcess()
+        self._start_fast_path()
         self._start_relay()
 
     def close(self) -> None:
         self._witness.end()
 
-    def take_fast_path(self, rows: Sequence[int]) -> None:
-        """With pending rows, counted from the newest."""
+    def take_fast_path(self, rows: Sequence[int], *, restarted: bool = True) -> None:
+        """With pending rows, counted from the newest. A process that has not just started may remember an outage."""
+        if restarted:
+            self._start_fast_path()
         newest_first = list(OutboxEvent.objects.pending().order_by("-pk").values_list("pk", flat=True))
         ids = [newest_first[row % len(newest_first)] for row in rows if newest_first]
-        with suppress(Crash):
-            BackgroundPublisher(connect=self._connect)._deliver(ids)
+        try:
+            self._fast_path._deliver(ids)
+        except Crash:
+            self._start_fast_path()
+
+    def _start_fast_path(self) -> None:
+        self._fast_path = BackgroundPublisher(connect=self._connect)
 
     def sweep(self) -> None:
         try:

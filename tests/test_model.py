@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from pytest_django import Settings
 
-from events import timestamps
+from events import publisher, timestamps
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID
 from orders.models import InvalidTransition
 from orders.services import Change, Line, cancel_order, pay_order, place_order
@@ -156,10 +156,10 @@ class Model(Invariants):
 
     # To Kafka
 
-    @rule(rows=PICKS, fates=FATES)
-    def publish(self, rows: list[int], fates: list[Fate]) -> None:
+    @rule(rows=PICKS, fates=FATES, restarted=st.booleans())
+    def publish(self, rows: list[int], fates: list[Fate], restarted: bool) -> None:
         with self.pipeline.broker.behaving(fates):
-            self.pipeline.take_fast_path(rows)
+            self.pipeline.take_fast_path(rows, restarted=restarted)
 
     @rule(fates=FATES, seconds=st.sampled_from([0, 1, 10]))
     def relay(self, fates: list[Fate], seconds: int) -> None:
@@ -247,6 +247,7 @@ def test_whatever_happens_every_change_arrives_once(
     user: User, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(timestamps, "datetime", clock)
+    monkeypatch.setattr(publisher, "time", clock)
     settings.OUTBOX_BATCH_SIZE = 2
     settings.CONSUMER_RETRY_FIRST = 0
     settings.CONSUMER_DEATHS = 2

@@ -68,12 +68,15 @@ def pair(site: Site, start: Start) -> Pair:
 
 
 @pytest.fixture
-def hanging(pair: Pair) -> Iterator[Pair]:
-    """Both wait for a database that does not answer, the consumer with a batch in hand."""
+def hanging(site: Site, pair: Pair) -> Iterator[Pair]:
+    """Both wait for a database that does not answer, the consumer with a batch in hand; another one saves it later."""
+    event = foreign_event()
     with locked(NOTIFICATIONS), locked(OUTBOX):
-        send([foreign_event()])
+        send([event])
         wait_until(lambda: waiting_for(NOTIFICATIONS) == 1 and waiting_for(OUTBOX) == 2)
         yield pair
+    site.consumer.start()
+    wait_until(lambda: all_told_once([event]))
 
 
 def test_idle_commands_end_at_once(pair: Pair) -> None:
@@ -89,7 +92,7 @@ def test_a_consumer_in_the_middle_of_a_batch_saves_and_commits_it_first(site: Si
         event = foreign_event()
         send([event])
         wait_until(lambda: waiting_for(NOTIFICATIONS))
-        consumer.process.send_signal(signal.SIGTERM)
+        consumer.process.terminate()
         time.sleep(2)
         assert consumer.process.poll() is None
     assert consumer.process.wait(STOP_TIMEOUT) == IN_ORDER
@@ -146,7 +149,7 @@ def test_commands_in_a_database_that_hangs_end_in_time(hanging: Pair) -> None:
 
 def test_a_second_signal_ends_at_once_what_hangs(hanging: Pair) -> None:
     for process in hanging:
-        process.process.send_signal(signal.SIGTERM)
+        process.process.terminate()
     time.sleep(BETWEEN_SIGNALS)
     assert end(*hanging, within=AT_ONCE) == [FORCED] * 2
 

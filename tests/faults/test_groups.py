@@ -67,6 +67,7 @@ def test_a_consumer_that_loses_its_partitions_over_a_slow_batch_joins_again(
     oracle.place_orders(site.web.url, 8)
     figures = oracle.settle_and_compare()
     assert (figures.notifications, figures.dead_letters) == (16, 0)
+    assert slow.says("Offsets not committed")
     assert slow.stop() == 0, slow.log.read_text()
 
 

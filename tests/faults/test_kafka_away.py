@@ -1,7 +1,7 @@
 """Kafka refuses, swallows, dies, freezes: orders are taken all the same, and their events follow."""
 
 from collections.abc import Callable
-from statistics import quantiles
+from statistics import median, quantiles
 
 import pytest
 
@@ -14,8 +14,9 @@ from tests.waiting import wait_until
 
 FAULTS = ("refuse", "swallow")
 SLOWER_AT_MOST = 1.5
-NOISE = 0.05
-"""Seconds by which two measurements of the same may differ on a busy machine."""
+"""Times the median; the slowest of some hundred orders tell more of the machine than of Kafka."""
+AT_ONCE = 2.0
+"""Seconds, for the slowest answer: less than any attempt to reach Kafka takes."""
 MEMORY_GROWTH = 30 * 1024 * 1024
 """Bytes a web worker may grow by."""
 OUTAGE = 8
@@ -26,7 +27,7 @@ def nothing_pending() -> bool:
     return database.pending() == 0
 
 
-def test_without_kafka_orders_are_answered_as_fast_as_with_it(site: Site, proxy: Proxy, oracle: Oracle) -> None:
+def test_without_kafka_orders_are_answered_at_once(site: Site, proxy: Proxy, oracle: Oracle) -> None:
     durations: dict[str, list[float]] = {"healthy": [], **{fault: [] for fault in FAULTS}}
     # In turns, because nothing else makes one minute of a machine comparable with the next.
     for fault in FAULTS:
@@ -38,10 +39,11 @@ def test_without_kafka_orders_are_answered_as_fast_as_with_it(site: Site, proxy:
         assert database.pending() == len(durations[fault])
         proxy.heal()
         wait_until(nothing_pending)
-    p99 = {state: quantiles(measured, n=100)[-1] for state, measured in durations.items()}
-    print("p99:", ", ".join(f"{state} {seconds * 1000:.0f} ms" for state, seconds in p99.items()))
+    for state, measured in durations.items():
+        print(f"{state}: p50 {median(measured) * 1000:.0f} ms, p99 {quantiles(measured, n=100)[-1] * 1000:.0f} ms")
     for fault in FAULTS:
-        assert p99[fault] <= max(SLOWER_AT_MOST * p99["healthy"], p99["healthy"] + NOISE), fault
+        assert median(durations[fault]) <= SLOWER_AT_MOST * median(durations["healthy"]), fault
+        assert max(durations[fault]) < AT_ONCE, fault
 
 
 @pytest.mark.parametrize("fault", FAULTS)
