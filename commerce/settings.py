@@ -133,7 +133,7 @@ DATABASES["default"]["OPTIONS"] = {
 # --- REST API ----------------------------------------------------------------------------------
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework_simplejwt.authentication.JWTAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["commerce.accounts.authentication.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["commerce.api.json.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["commerce.api.json.JSONRenderer"],

@@ -1,6 +1,5 @@
 """What the plumbing remembers: events on their way to Kafka, and messages that could not be handled."""
 
-from collections.abc import Iterable
 from typing import ClassVar, Self
 
 from django.conf import settings
@@ -39,11 +38,6 @@ class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
             if total >= settings.OUTBOX_BATCH_BYTES:
                 break
         return list(OutboxEvent.objects.filter(pk__in=fitting).order_by("pk"))
-
-    def followers_of(self, rows: Iterable["OutboxEvent"]) -> Self:
-        """Rows that became sendable when `rows` were recorded as published."""
-        streams = {row.stream for row in rows if row.stream is not None}
-        return self.sendable().filter(stream__in=streams)
 
 
 class OutboxEvent(models.Model):

@@ -92,7 +92,7 @@ def _why_not(letter: DeadLetter) -> str:
 def _record(letter: DeadLetter) -> OutboxEvent:
     key = None if letter.key is None else bytes(letter.key)
     value = None if letter.value is None else bytes(letter.value)
-    row = outbox.record(
+    return outbox.record(
         event_id=uuid4(),
         event_type=REPLAY,
         topic=letter.topic,
@@ -102,9 +102,8 @@ def _record(letter: DeadLetter) -> OutboxEvent:
         value=b"" if key is None and value is None else value,
         headers=_headers(letter),
         created_at=now(),
+        dead_letter=letter,
     )
-    letter.replays.add(row)
-    return row
 
 
 def _headers(letter: DeadLetter) -> list[Header]:

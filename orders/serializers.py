@@ -19,8 +19,9 @@ class NewOrderSerializer(serializers.Serializer[Any]):
 
     items = NewItemSerializer(many=True, allow_empty=False, max_length=100)  # type: ignore[call-arg]
 
-    def lines(self) -> list[Line]:
-        return [Line(**item) for item in self.validated_data["items"]]
+    def lines(self, data: Any) -> list[Line]:
+        """Raises ValidationError."""
+        return [Line(**item) for item in self.run_validation(data)["items"]]
 
 
 class OrderItemSerializer(serializers.ModelSerializer[OrderItem]):
@@ -35,7 +36,7 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
     userId = serializers.IntegerField(source="user_id")
     totalAmount = serializers.DecimalField(source="total_amount", max_digits=20, decimal_places=2)
     createdAt = TimestampField(source="created_at")
-    items = OrderItemSerializer(many=True)
+    items = OrderItemSerializer(source="lines", many=True)
 
     class Meta:
         model = Order

@@ -37,8 +37,8 @@ def place_order(*, user_id: int, lines: Sequence[Line]) -> Change:
         total_amount=sum((line.price * line.quantity for line in lines), Decimal("0.00")),
         last_sequence=1,
     )
-    order.save(force_insert=True)
-    OrderItem.objects.bulk_create(OrderItem(order=order, **line._asdict()) for line in lines)
+    order.lines = [OrderItem(order=order, **line._asdict()) for line in lines]
+    Order.objects.insert(order)
     return Change(order, _record_event(order, ORDER_CREATED, order.last_sequence))
 
 

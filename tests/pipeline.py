@@ -105,10 +105,9 @@ class Pipeline:
         """With pending rows, counted from the newest. A process that has not just started may remember an outage."""
         if restarted:
             self._start_fast_path()
-        newest_first = list(OutboxEvent.objects.pending().order_by("-pk").values_list("pk", flat=True))
-        ids = [newest_first[row % len(newest_first)] for row in rows if newest_first]
+        newest_first = list(OutboxEvent.objects.pending().order_by("-pk"))
         try:
-            self._fast_path._deliver(ids)
+            self._fast_path._deliver([newest_first[row % len(newest_first)] for row in rows if newest_first])
         except Crash:
             self._start_fast_path()
 

@@ -84,6 +84,7 @@ class Chaos:
     ) -> None:
         self.processes = processes
         self.proxy = proxy
+        self._kafka = kafka
         self.poison = 0
         """Poisonous messages sent so far."""
         self._faults: dict[str, Callable[[], None]] = {
@@ -92,8 +93,8 @@ class Chaos:
             "ended": self._end,
             "frozen": self._freeze,
             "poison": self._poison,
-            "kafka stopped": lambda: self._while_it_lasts(kafka.stop, kafka.start),
-            "kafka killed": lambda: self._while_it_lasts(kafka.kill, kafka.start),
+            "kafka stopped": lambda: self._while_it_lasts(kafka.stop, self._start_kafka),
+            "kafka killed": lambda: self._while_it_lasts(kafka.kill, self._start_kafka),
             "kafka frozen": lambda: self._while_it_lasts(kafka.freeze, kafka.thaw),
             "refusing": lambda: self._while_it_lasts(proxy.refuse, proxy.heal),
             "swallowing": lambda: self._while_it_lasts(proxy.swallow, proxy.heal),
@@ -114,9 +115,16 @@ class Chaos:
         """Let something fail, and mend it; the fault's name."""
         name = random.choice(list(self._faults))
         self._faults[name]()
-        for kind, process in self.processes.items():
-            assert process.process.poll() is None, f"{kind} ended by itself: {process.log.read_text()[-3000:]}"
+        self._supervise()
         return name
+
+    def _supervise(self) -> None:
+        """Start again who came up while PostgreSQL was away, as a supervisor does; nobody else ends by itself."""
+        for kind, process in self.processes.items():
+            if process.process.poll() is not None:
+                last_words = process.log.read_text()[-3000:]
+                assert "CommandError: The database does not answer" in last_words[-400:], f"{kind} ended: {last_words}"
+                process.start()
 
     def _some_process(self) -> ProductProcess:
         return random.choice(list(self.processes.values()))
@@ -142,6 +150,13 @@ class Chaos:
     def _poison(self) -> None:
         self.poison += 1
         produce("order-events", f"soak: poison {self.poison}".encode())
+
+    def _start_kafka(self) -> None:
+        """Once more where it ends while it recovers from having been killed."""
+        try:
+            self._kafka.start()
+        except RuntimeError:
+            self._kafka.start()
 
     def _while_it_lasts(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
         begin()
