@@ -37,6 +37,7 @@ def record(
             f"{event_type} must be recorded in the transaction of the change it tells of: "
             "wrap both in transaction.atomic()."
         )
+    packed = pack(headers)
     row = OutboxEvent(
         event_id=event_id,
         event_type=event_type,
@@ -44,7 +45,7 @@ def record(
         partition=partition,
         key=key,
         value=value,
-        headers=pack(headers),
+        headers=packed,
         stream=stream,
         sequence=sequence,
         dead_letter=dead_letter,
@@ -61,8 +62,8 @@ def record(
             RETURNING id
             """,
             [
-                *(str(event_id), event_type, topic, partition, key, value, row.headers, stream, sequence),
-                *(row.dead_letter_id, created_at),
+                *(str(event_id), event_type, topic, partition, key, value, packed, stream, sequence),
+                *(None if dead_letter is None else dead_letter.pk, created_at),
             ],
         )
         (row.pk,) = cursor.fetchone()

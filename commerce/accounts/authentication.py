@@ -30,4 +30,4 @@ class Users:
 class TokenAuthentication(JWTAuthentication):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.user_model = SimpleNamespace(objects=Users(), DoesNotExist=User.DoesNotExist)
+        self.user_model: Any = SimpleNamespace(objects=Users(), DoesNotExist=User.DoesNotExist)
