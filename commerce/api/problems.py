@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problem details."""
 
 import logging
+import math
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -34,8 +35,8 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response:
     headers = {}
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
-    if wait := getattr(error, "wait", None):
-        headers["Retry-After"] = str(int(wait) + 1)
+    if (wait := getattr(error, "wait", None)) is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(wait)))
     if isinstance(error, ValidationError):
         body = problem(400, "The request is not valid.", errors=list(_pointed(error.detail)))
     else:
@@ -75,21 +76,21 @@ def _pointed(detail: Any, pointer: str = "") -> Iterator[dict[str, str]]:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _outside_views(400, "The request is not valid.")
+    return problem_page(400, "The request is not valid.")
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _outside_views(403, "This is not allowed.")
+    return problem_page(403, "This is not allowed.")
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _outside_views(404, f"Nothing is at {request.path}.")
+    return problem_page(404, f"Nothing is at {request.path}.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _outside_views(500, "The server failed.")
+    return problem_page(500, "The server failed.")
 
 
-def _outside_views(status: int, detail: str) -> HttpResponse:
-    """Django's own error pages, which no exception handler of a view sees."""
+def problem_page(status: int, detail: str) -> HttpResponse:
+    """In the place of Django's own error pages, which no exception handler of a view sees."""
     return HttpResponse(JSONRenderer().render(problem(status, detail)), status=status, content_type=CONTENT_TYPE)
