@@ -94,6 +94,8 @@ INSTALLED_APPS = [
     "commerce",
 ]
 MIDDLEWARE = [
+    "commerce.security_headers.SecurityHeadersMiddleware",
+    "commerce.api.problems.ProblemsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "commerce.tracing.TraceContextMiddleware",
@@ -150,6 +152,18 @@ STATIC_ROOT = BASE_DIR / "var" / "static"
 WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+# Sent over HTTPS only.
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("HSTS_INCLUDE_SUBDOMAINS", default=False)
+SECURE_HSTS_PRELOAD = env.bool("HSTS_PRELOAD", default=False)
+SILENCED_SYSTEM_CHECKS = [
+    # The proxy that ends TLS redirects as well. A redirect from here would come after the client has sent its token.
+    "security.W008",
+    # Whether HTTPS binds the domain's other hosts, and browsers' lists, is for the domain's owner to say.
+    "security.W005",
+    "security.W021",
+]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 
 # --- PostgreSQL --------------------------------------------------------------------------------
@@ -183,6 +197,8 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "commerce.api.problems.problem_response",
     "COERCE_DECIMAL_TO_STRING": False,
     "URL_FORMAT_OVERRIDE": None,
+    # OPTIONS is a method that no path has.
+    "DEFAULT_METADATA_CLASS": None,
 }
 SIMPLE_JWT = {
     "SIGNING_KEY": JWT_SIGNING_KEY,
@@ -243,7 +259,19 @@ DEAD_LETTER_REPLAY_LIMIT = 5
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{levelname} {name}: {message}", "style": "{"}},
+    "formatters": {
+        "line": {
+            "()": "commerce.log_lines.LineFormatter",
+            "fmt": "{levelname} {name}: {message}",
+            "style": "{",
+            "secrets": [
+                SECRET_KEY,
+                JWT_SIGNING_KEY,
+                DATABASES["default"]["PASSWORD"],
+                KAFKA_SASL_PASSWORD,
+            ],
+        }
+    },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {

@@ -2,13 +2,13 @@
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
-from rest_framework.exceptions import APIException, ErrorDetail, NotFound, ValidationError
+from rest_framework.exceptions import APIException, ErrorDetail, NotFound, ParseError, ValidationError
 from rest_framework.exceptions import PermissionDenied as APIPermissionDenied
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -18,6 +18,7 @@ from commerce.api.json import BodyTooLarge, JSONRenderer
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+JSON_PATHS = ("/api/", "/health/", "/metrics")
 
 
 def problem_response(error: Exception, context: dict[str, Any]) -> Response:
@@ -29,6 +30,8 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response:
         error = APIPermissionDenied()
     elif isinstance(error, RequestDataTooBig):
         error = BodyTooLarge()
+    elif isinstance(error, SuspiciousOperation):
+        error = ParseError()
     if not isinstance(error, APIException):
         logger.error("Unexpected error", exc_info=error)
         return Response(problem(500, "The server failed."), 500, content_type=CONTENT_TYPE)
@@ -94,3 +97,17 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def problem_page(status: int, detail: str) -> HttpResponse:
     """In the place of Django's own error pages, which no exception handler of a view sees."""
     return HttpResponse(JSONRenderer().render(problem(status, detail)), status=status, content_type=CONTENT_TYPE)
+
+
+class ProblemsMiddleware:
+    """On the paths of programs, an error is never one of Django's pages: not in debug mode, nor for a wrong host."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self._get_response(request)
+        is_page = response.get("Content-Type", "").startswith("text/html")
+        if response.status_code >= 400 and is_page and request.path_info.startswith(JSON_PATHS):
+            return problem_page(response.status_code, response.reason_phrase)
+        return response
