@@ -209,6 +209,8 @@ SIMPLE_JWT = {
     "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
     "ROTATE_REFRESH_TOKENS": True,
     "BLACKLIST_AFTER_ROTATION": True,
+    # A new password ends the tokens that the old one gave.
+    "CHECK_REVOKE_TOKEN": True,
 }
 
 # --- Kafka -------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.validators import UniqueValidator
+from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.serializers import TokenObtainPairSerializer, TokenRefreshSerializer
 from rest_framework_simplejwt.tokens import RefreshToken
@@ -90,6 +91,10 @@ class RefreshSerializer(TokenRefreshSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         try:
-            return super().validate(attrs)
+            tokens = super().validate(attrs)
+            # The new tokens stand for the password of the old one. Raises where that has changed.
+            authentication = JWTAuthentication()
+            authentication.get_user(authentication.get_validated_token(tokens["access"].encode()))
+            return tokens
         except get_user_model().DoesNotExist as error:
             raise AuthenticationFailed(self.error_messages["no_active_account"]) from error

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from pytest_django import DjangoAssertNumQueries
 from rest_framework.test import APIClient
+from rest_framework_simplejwt.utils import get_md5_hash_password
 
 from tests.factories import UserFactory
 
@@ -124,6 +125,19 @@ def test_a_deleted_or_deactivated_user_is_refused_at_once(anonymous: APIClient) 
 
 
 @pytest.mark.django_db
+def test_a_new_password_ends_the_tokens_of_the_old_one(anonymous: APIClient, user: User) -> None:
+    pair = tokens(anonymous, user.username)
+    user.set_password("another horse battery")
+    user.save()
+    assert APIClient(headers={"authorization": f"Bearer {pair['access']}"}).get("/api/orders").status_code == 401
+    refreshed = anonymous.post("/api/auth/token/refresh", {"refresh": pair["refresh"]}, format="json")
+    assert refreshed.status_code == 401
+    assert refreshed["Content-Type"] == "application/problem+json"
+    renewed = tokens(anonymous, user.username, "another horse battery")
+    assert anonymous.post("/api/auth/token/refresh", {"refresh": renewed["refresh"]}, format="json").status_code == 200
+
+
+@pytest.mark.django_db
 def test_a_token_is_good_for_its_own_purpose_only(anonymous: APIClient, user: User) -> None:
     pair = tokens(anonymous, user.username)
     with_refresh = APIClient(headers={"authorization": f"Bearer {pair['refresh']}"}).get("/api/orders")
@@ -156,6 +170,7 @@ def forged(changes: dict[str, Any], *, key: str = settings.JWT_SIGNING_KEY, algo
         lambda good: forged(good | {"aud": "somebody"}),
         lambda good: forged(good | {"aud": None}),
         lambda good: forged(good | {"token_type": "refresh"}),
+        lambda good: forged(good | {"hash_password": None}),
         lambda good: forged(good | {"user_id": None}),
         lambda good: forged(good | {"user_id": "999999999"}),
         lambda good: _tampered(forged(good)),
@@ -167,7 +182,7 @@ def forged(changes: dict[str, Any], *, key: str = settings.JWT_SIGNING_KEY, algo
     ],
 )
 def test_a_token_that_is_not_ours_lets_nobody_in(user: User, make: Callable[[dict[str, Any]], str]) -> None:
-    good = {"user_id": str(user.pk)}
+    good = {"user_id": str(user.pk), "hash_password": get_md5_hash_password(user.password)}
     assert APIClient(headers={"authorization": f"Bearer {forged(good)}"}).get("/api/orders").status_code == 200
     refused = APIClient(headers={"authorization": f"Bearer {make(good)}"}).get("/api/orders")
     assert refused.status_code == 401
