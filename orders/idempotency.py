@@ -6,7 +6,7 @@ there is no key without an order, and what failed leaves its key free.
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from orders.models import IdempotencyKey
 
 KEPT_FOR = timedelta(hours=24)
 """After that a key is new again, whether its row was pruned or not."""
+PRUNED_AT_ONCE = 5_000
 
 _PRINTABLE_ASCII = re.compile("[ -~]{1,255}")
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -76,10 +77,13 @@ def answer_once(*, user_id: int, key: str, body: Any, create: Callable[[], Answe
     return Answer(bytes(stored.body), stored.location, replayed=True)
 
 
-def prune_keys() -> int:
-    """Remove the keys that have expired; how many there were."""
-    removed, _ = IdempotencyKey.objects.filter(created_at__lte=now() - KEPT_FOR).delete()
-    return removed
+def prune_keys() -> Iterator[int]:
+    """Remove the keys that have expired, some thousand rows a transaction; yields how many of them were removed."""
+    expired = IdempotencyKey.objects.filter(created_at__lte=now() - KEPT_FOR)
+    while ids := list(expired.values_list("pk", flat=True)[:PRUNED_AT_ONCE]):
+        # Once more only what has expired: a row may have been overwritten meanwhile.
+        removed, _ = expired.filter(pk__in=ids).delete()
+        yield removed
 
 
 def _try_lock(user_id: int, key: str) -> bool:

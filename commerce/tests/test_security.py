@@ -192,6 +192,11 @@ def test_djangos_own_check_of_a_deployment_finds_nothing() -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+@pytest.mark.parametrize("model", ["axes/accessattempt", "auth/user", "token_blacklist/outstandingtoken"])
+def test_admin_shows_what_is_needed_to_lift_a_lock_or_to_end_an_account(admin_client: Client, model: str) -> None:
+    assert admin_client.get(f"/admin/{model}/").status_code == 200
+
+
 def test_admin_moves_to_the_path_that_is_configured(admin_user: User) -> None:
     asked = _in_production(
         "import django; django.setup(); from django.urls import reverse; print(reverse('admin:index'))",

@@ -159,13 +159,15 @@ def test_a_key_is_new_after_a_day_pruned_or_not(api: APIClient) -> None:
     assert place(api, "key", BODY.replace("2", "3")).content == second.content
 
 
-def test_pruning_removes_what_has_expired_alone(api: APIClient) -> None:
-    place(api, "old")
+def test_pruning_removes_what_has_expired_alone(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orders.idempotency.PRUNED_AT_ONCE", 2)
+    for number in range(3):
+        place(api, f"old {number}")
     age(KEPT_FOR)
     place(api, "new")
     output = StringIO()
     call_command("prune_idempotency_keys", stdout=output)
-    assert output.getvalue() == "pruned 1\n"
+    assert output.getvalue() == "pruned 3\n"
     assert [row.key for row in IdempotencyKey.objects.all()] == ["new"]
 
 

@@ -14,7 +14,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
+        pruned = 0
         try:
-            self.stdout.write(f"pruned {prune_keys()}")
+            for removed in prune_keys():
+                pruned += removed
         except Error as error:
-            raise CommandError(f"The database failed, run it again: {str(error).strip()}") from error
+            raise CommandError(f"The database failed, run it again for the rest: {str(error).strip()}") from error
+        finally:
+            self.stdout.write(f"pruned {pruned}")
