@@ -95,9 +95,9 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "commerce.security_headers.SecurityHeadersMiddleware",
-    "commerce.api.problems.ProblemsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "commerce.api.problems.ProblemsMiddleware",
     "commerce.tracing.TraceContextMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -80,6 +80,7 @@ def test_a_host_that_is_not_ours_is_a_problem(client: Client, settings: Settings
         response = client.get(path, headers={"host": host})
         assert response.status_code == 400, host
         assert response["Content-Type"] == "application/problem+json"
+        assert response["X-Content-Type-Options"] == "nosniff"
         assert host not in response.content.decode()
 
 
