@@ -2,7 +2,7 @@ PYTHON ?= python3
 PORT ?= 8080
 BIN := .venv/bin
 
-.PHONY: run test lint kafka test-kafka test-faults soak
+.PHONY: run test lint audit kafka test-kafka test-faults soak
 export PORT
 
 run: .venv/installed
@@ -30,6 +30,10 @@ lint: .venv/installed
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/python -W "ignore:Got an error checking" manage.py makemigrations --check --dry-run
+
+audit: .venv/installed
+	@$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt || { \
+	  echo "== Vulnerabilities are listed above. Anything else: https://pypi.org cannot be asked from here" >&2; exit 1; }
 
 .venv/installed: requirements.txt requirements-dev.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'

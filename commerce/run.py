@@ -35,7 +35,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 VAR = CHECKOUT / "var"
 RUN_ENV = VAR / "run.env"
 HOST = "127.0.0.1"
-OUR_VARIABLES = ("DJANGO_", "DATABASE_URL", "JWT_SIGNING_KEY", "KAFKA_", "METRICS_TOKEN", "PORT", "THROTTLE_", "WEB_")
+OUR_VARIABLES = (
+    *("ADMIN_PATH", "DJANGO_", "DATABASE_URL", "HSTS_", "JWT_SIGNING_KEY", "KAFKA_", "METRICS_TOKEN", "PORT"),
+    *("THROTTLE_", "TRUSTED_PROXIES", "WEB_"),
+)
 """What the names of all variables in `.env.example` start with."""
 FIRST_ORDER_TIMEOUT = 60
 """Seconds until the first order must have become a notification."""

@@ -1,10 +1,13 @@
 """All settings, read from the environment. `.env.example` documents each variable."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+
+from commerce.rates import Rate, parse_rate
 
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -41,6 +44,31 @@ ALLOWED_HOSTS = [
 ]
 if "*" in ALLOWED_HOSTS and not DEBUG:
     _problems.append("DJANGO_ALLOWED_HOSTS is *: name the hosts this site answers for")
+
+
+def _rate(name: str, *, default: str) -> Rate | None:
+    """The variable's rate; None where it is empty. What is no rate is noted as a problem."""
+    try:
+        return parse_rate(env.str(name, default=default))
+    except ValueError as error:
+        _problems.append(f"{name}: {error}")
+        return None
+
+
+THROTTLE_RATES = {
+    "register": _rate("THROTTLE_REGISTER", default="60/min"),
+    "token": _rate("THROTTLE_TOKEN", default="60/min"),
+    "user": _rate("THROTTLE_USER", default=""),
+}
+# Proxies in front of this site, each of which appends to X-Forwarded-For.
+_proxies = env.str("TRUSTED_PROXIES", default="0")
+if not (_proxies.isascii() and _proxies.isdigit()):
+    _problems.append(f"TRUSTED_PROXIES is {_proxies!r}: give the number of proxies in front of this site")
+    _proxies = "0"
+TRUSTED_PROXIES = int(_proxies)
+ADMIN_PATH = env.str("ADMIN_PATH", default="admin/").strip("/") + "/"
+if not re.fullmatch(r"[A-Za-z0-9_-]+/", ADMIN_PATH) or ADMIN_PATH in ("api/", "health/", "metrics/", "static/"):
+    _problems.append(f"ADMIN_PATH is {ADMIN_PATH!r}: give one path segment of letters, digits, - and _")
 if _problems:
     raise ImproperlyConfigured(
         f"Cannot start: {'; '.join(_problems)}. "
@@ -59,14 +87,17 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "rest_framework_simplejwt.token_blacklist",
+    "axes",
     "events",
     "orders",
     "notifications",
     "commerce",
 ]
 MIDDLEWARE = [
+    "commerce.security_headers.SecurityHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "commerce.api.problems.ProblemsMiddleware",
     "commerce.tracing.TraceContextMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -74,6 +105,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "commerce.urls"
 WSGI_APPLICATION = "commerce.wsgi.application"
@@ -96,6 +128,16 @@ LANGUAGE_CODE = "en"
 USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=5)
+# The time runs from the last failure that counted: asking on does not prolong it.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_CLIENT_IP_CALLABLE = "commerce.client_address.client_address"
+AXES_LOCKOUT_CALLABLE = "commerce.accounts.lockout.admin_locked_out"
+AXES_DISABLE_ACCESS_LOG = True
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -110,6 +152,18 @@ STATIC_ROOT = BASE_DIR / "var" / "static"
 WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+# Sent over HTTPS only.
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("HSTS_INCLUDE_SUBDOMAINS", default=False)
+SECURE_HSTS_PRELOAD = env.bool("HSTS_PRELOAD", default=False)
+SILENCED_SYSTEM_CHECKS = [
+    # The proxy that ends TLS redirects as well. A redirect from here would come after the client has sent its token.
+    "security.W008",
+    # Whether HTTPS binds the domain's other hosts, and browsers' lists, is for the domain's owner to say.
+    "security.W005",
+    "security.W021",
+]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 
 # --- PostgreSQL --------------------------------------------------------------------------------
@@ -135,6 +189,7 @@ DATABASES["default"]["OPTIONS"] = {
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["commerce.accounts.authentication.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["commerce.api.throttling.UserThrottle"],
     "DEFAULT_PARSER_CLASSES": ["commerce.api.json.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["commerce.api.json.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "commerce.api.json.AlwaysJSON",
@@ -142,6 +197,8 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "commerce.api.problems.problem_response",
     "COERCE_DECIMAL_TO_STRING": False,
     "URL_FORMAT_OVERRIDE": None,
+    # OPTIONS is a method that no path has.
+    "DEFAULT_METADATA_CLASS": None,
 }
 SIMPLE_JWT = {
     "SIGNING_KEY": JWT_SIGNING_KEY,
@@ -152,6 +209,8 @@ SIMPLE_JWT = {
     "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
     "ROTATE_REFRESH_TOKENS": True,
     "BLACKLIST_AFTER_ROTATION": True,
+    # A new password ends the tokens that the old one gave.
+    "CHECK_REVOKE_TOKEN": True,
 }
 
 # --- Kafka -------------------------------------------------------------------------------------
@@ -202,7 +261,19 @@ DEAD_LETTER_REPLAY_LIMIT = 5
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{levelname} {name}: {message}", "style": "{"}},
+    "formatters": {
+        "line": {
+            "()": "commerce.log_lines.LineFormatter",
+            "fmt": "{levelname} {name}: {message}",
+            "style": "{",
+            "secrets": [
+                SECRET_KEY,
+                JWT_SIGNING_KEY,
+                DATABASES["default"]["PASSWORD"],
+                KAFKA_SASL_PASSWORD,
+            ],
+        }
+    },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
@@ -210,5 +281,6 @@ LOGGING = {
         # every outage, is logged once by our own code.
         "kafka": {"level": "CRITICAL"},
         "django.request": {"level": "ERROR"},
+        "axes": {"level": "WARNING"},
     },
 }

@@ -1,3 +1,4 @@
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
@@ -16,8 +17,8 @@ urlpatterns = [
     re_path(r"^api/", csrf_exempt(problems.not_found)),
     path("health/live", health.live),
     path("health/ready", health.ready),
-    path("admin", RedirectView.as_view(pattern_name="admin:index")),
-    path("admin/", admin.site.urls),
+    path(settings.ADMIN_PATH.rstrip("/"), RedirectView.as_view(pattern_name="admin:index")),
+    path(settings.ADMIN_PATH, admin.site.urls),
 ]
 
 handler400 = problems.bad_request

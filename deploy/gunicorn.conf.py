@@ -12,3 +12,4 @@ timeout = 30
 control_socket_disable = True
 # Longer than clients and proxies keep an idle connection: whoever closes first must not be the one that gets a request.
 keepalive = 75
+logger_class = "commerce.web_server_log.WebServerLogger"

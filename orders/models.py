@@ -128,3 +128,20 @@ class OrderItem(models.Model):
     @property
     def amount(self) -> Decimal:
         return self.price * self.quantity
+
+
+class IdempotencyKey(models.Model):
+    """The answer that a user's request with this key got; see orders.idempotency."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=255)
+    fingerprint = models.BinaryField(help_text="Of the request's body.")
+    body = models.BinaryField(help_text="Of the 201, byte for byte.")
+    location = models.CharField(max_length=200)
+    created_at = models.DateTimeField(default=now, db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "key"], name="idempotency_key_once_per_user")]
+
+    def __str__(self) -> str:
+        return f"Idempotency key {self.pk}"

@@ -2,13 +2,15 @@ from typing import Protocol, cast
 
 from django.db import transaction
 from django.db.models import QuerySet
+from django.http import HttpResponse
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException, NotFound
+from rest_framework.exceptions import APIException, NotFound, ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from events.publisher import publish
+from orders.idempotency import Answer, InvalidKey, KeyInUse, KeyOfAnotherBody, answer_once, parse_key
 from orders.models import InvalidTransition, Order
 from orders.serializers import NewOrderSerializer, OrderSerializer
 from orders.services import Change, cancel_order, pay_order, place_order
@@ -27,6 +29,11 @@ class Conflict(APIException):
     default_code = "conflict"
 
 
+class Unprocessable(APIException):
+    status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
+    default_code = "unprocessable"
+
+
 class OrderViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Order]):
     """The caller's own orders."""
 
@@ -40,14 +47,35 @@ class OrderViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.Ge
     def get_queryset(self) -> QuerySet[Order]:
         return Order.objects.filter(user=self.user_id).prefetch_related("items").order_by("-id")
 
-    def create(self, request: Request) -> Response:
+    def create(self, request: Request) -> HttpResponse:
+        header = request.headers.get("Idempotency-Key")
+        answer = self._place(request) if header is None else self._place_once(request, header)
+        headers = {"Location": answer.location} | ({"Idempotent-Replayed": "true"} if answer.replayed else {})
+        return HttpResponse(
+            answer.body,
+            status=status.HTTP_201_CREATED,
+            content_type=request.accepted_renderer.media_type,
+            headers=headers,
+        )
+
+    def _place_once(self, request: Request, header: str) -> Answer:
+        try:
+            key = parse_key(header)
+            return answer_once(user_id=self.user_id, key=key, body=request.data, create=lambda: self._place(request))
+        except InvalidKey as error:
+            raise ParseError(f"Idempotency-Key: {error}") from error
+        except RecursionError as error:
+            raise ParseError("The body is nested too deeply.") from error
+        except KeyInUse as error:
+            raise Conflict(str(error)) from error
+        except KeyOfAnotherBody as error:
+            raise Unprocessable(str(error)) from error
+
+    def _place(self, request: Request) -> Answer:
         change = place_order(user_id=self.user_id, lines=_new_order.lines(request.data))
         _publish_on_commit(change)
-        return Response(
-            _order.to_representation(change.order),
-            status=status.HTTP_201_CREATED,
-            headers={"Location": f"/api/orders/{change.order.pk}"},
-        )
+        body = cast(bytes, request.accepted_renderer.render(_order.to_representation(change.order)))
+        return Answer(body, f"/api/orders/{change.order.pk}")
 
     @action(detail=True, methods=["post"])
     def pay(self, request: Request, pk: int) -> Response:

@@ -1,16 +1,23 @@
 from typing import Any
 
+from axes.handlers.proxy import AxesProxyHandler
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import IntegrityError, transaction
 from rest_framework import serializers
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.validators import UniqueValidator
-from rest_framework_simplejwt.exceptions import AuthenticationFailed, TokenError
-from rest_framework_simplejwt.serializers import TokenRefreshSerializer
+from rest_framework_simplejwt.authentication import JWTAuthentication
+from rest_framework_simplejwt.exceptions import TokenError
+from rest_framework_simplejwt.serializers import TokenObtainPairSerializer, TokenRefreshSerializer
 from rest_framework_simplejwt.tokens import RefreshToken
 
+from commerce.accounts.lockout import LockedOut, refused_unheard, seconds_locked
+
+PASSWORD_MAX_LENGTH = 128
+"""Characters; hashing a longer one would cost more than it protects."""
 NAME_TAKEN = "A user with that name already exists."
 
 
@@ -21,7 +28,7 @@ class RegistrationSerializer(serializers.ModelSerializer[User]):
         max_length=150,
         validators=[User.username_validator, UniqueValidator(User.objects.all(), message=NAME_TAKEN)],
     )
-    password = serializers.CharField(max_length=128, trim_whitespace=False, write_only=True)
+    password = serializers.CharField(max_length=PASSWORD_MAX_LENGTH, trim_whitespace=False, write_only=True)
     email = serializers.EmailField(max_length=254, required=False, write_only=True)
 
     class Meta:
@@ -45,6 +52,29 @@ class RegistrationSerializer(serializers.ModelSerializer[User]):
             raise serializers.ValidationError({"username": [NAME_TAKEN]}) from error
 
 
+class LoginSerializer(TokenObtainPairSerializer):
+    """`{username, password}`; answers `{access, refresh}`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["username"] = serializers.CharField(max_length=150, write_only=True)
+        self.fields["password"] = serializers.CharField(
+            max_length=PASSWORD_MAX_LENGTH, trim_whitespace=False, write_only=True
+        )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
+        request = self.context["request"]
+        try:
+            tokens = super().validate(attrs)
+        except AuthenticationFailed as error:
+            if refused_unheard(request):
+                raise LockedOut(wait=seconds_locked(request, attrs["username"])) from error
+            raise
+        # axes resets its count by a signal of django.contrib.auth.login, which tokens do without.
+        AxesProxyHandler.user_logged_in(sender=User, request=request, user=self.user)
+        return tokens
+
+
 class OneUseRefreshToken(RefreshToken):
     """A refresh token of which two parallel uses have one winner."""
 
@@ -61,6 +91,10 @@ class RefreshSerializer(TokenRefreshSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         try:
-            return super().validate(attrs)
+            tokens = super().validate(attrs)
+            # The new tokens stand for the password of the old one. Raises where that has changed.
+            authentication = JWTAuthentication()
+            authentication.get_user(authentication.get_validated_token(tokens["access"].encode()))
+            return tokens
         except get_user_model().DoesNotExist as error:
-            raise AuthenticationFailed(str(self.error_messages["no_active_account"])) from error
+            raise AuthenticationFailed(self.error_messages["no_active_account"]) from error

@@ -1,13 +1,14 @@
 """Errors as RFC 9457 problem details."""
 
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
-from rest_framework.exceptions import APIException, ErrorDetail, NotFound, ValidationError
+from rest_framework.exceptions import APIException, ErrorDetail, NotFound, ParseError, ValidationError
 from rest_framework.exceptions import PermissionDenied as APIPermissionDenied
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -17,6 +18,7 @@ from commerce.api.json import BodyTooLarge, JSONRenderer
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+JSON_PATHS = ("/api/", "/health/", "/metrics")
 
 
 def problem_response(error: Exception, context: dict[str, Any]) -> Response:
@@ -28,14 +30,16 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response:
         error = APIPermissionDenied()
     elif isinstance(error, RequestDataTooBig):
         error = BodyTooLarge()
+    elif isinstance(error, SuspiciousOperation):
+        error = ParseError()
     if not isinstance(error, APIException):
         logger.error("Unexpected error", exc_info=error)
         return Response(problem(500, "The server failed."), 500, content_type=CONTENT_TYPE)
     headers = {}
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
-    if wait := getattr(error, "wait", None):
-        headers["Retry-After"] = str(int(wait) + 1)
+    if (wait := getattr(error, "wait", None)) is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(wait)))
     if isinstance(error, ValidationError):
         body = problem(400, "The request is not valid.", errors=list(_pointed(error.detail)))
     else:
@@ -75,21 +79,35 @@ def _pointed(detail: Any, pointer: str = "") -> Iterator[dict[str, str]]:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _outside_views(400, "The request is not valid.")
+    return problem_page(400, "The request is not valid.")
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _outside_views(403, "This is not allowed.")
+    return problem_page(403, "This is not allowed.")
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _outside_views(404, f"Nothing is at {request.path}.")
+    return problem_page(404, f"Nothing is at {request.path}.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _outside_views(500, "The server failed.")
+    return problem_page(500, "The server failed.")
 
 
-def _outside_views(status: int, detail: str) -> HttpResponse:
-    """Django's own error pages, which no exception handler of a view sees."""
+def problem_page(status: int, detail: str) -> HttpResponse:
+    """In the place of Django's own error pages, which no exception handler of a view sees."""
     return HttpResponse(JSONRenderer().render(problem(status, detail)), status=status, content_type=CONTENT_TYPE)
+
+
+class ProblemsMiddleware:
+    """On the paths of programs, an error is never one of Django's pages: not in debug mode, nor for a wrong host."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self._get_response(request)
+        is_page = response.get("Content-Type", "").startswith("text/html")
+        if response.status_code >= 400 and is_page and request.path_info.startswith(JSON_PATHS):
+            return problem_page(response.status_code, response.reason_phrase)
+        return response

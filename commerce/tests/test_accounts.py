@@ -1,9 +1,16 @@
 import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import jwt
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
+from pytest_django import DjangoAssertNumQueries
 from rest_framework.test import APIClient
+from rest_framework_simplejwt.utils import get_md5_hash_password
 
 from tests.factories import UserFactory
 
@@ -118,9 +125,90 @@ def test_a_deleted_or_deactivated_user_is_refused_at_once(anonymous: APIClient) 
 
 
 @pytest.mark.django_db
+def test_a_new_password_ends_the_tokens_of_the_old_one(anonymous: APIClient, user: User) -> None:
+    pair = tokens(anonymous, user.username)
+    user.set_password("another horse battery")
+    user.save()
+    assert APIClient(headers={"authorization": f"Bearer {pair['access']}"}).get("/api/orders").status_code == 401
+    refreshed = anonymous.post("/api/auth/token/refresh", {"refresh": pair["refresh"]}, format="json")
+    assert refreshed.status_code == 401
+    assert refreshed["Content-Type"] == "application/problem+json"
+    renewed = tokens(anonymous, user.username, "another horse battery")
+    assert anonymous.post("/api/auth/token/refresh", {"refresh": renewed["refresh"]}, format="json").status_code == 200
+
+
+@pytest.mark.django_db
 def test_a_token_is_good_for_its_own_purpose_only(anonymous: APIClient, user: User) -> None:
     pair = tokens(anonymous, user.username)
     with_refresh = APIClient(headers={"authorization": f"Bearer {pair['refresh']}"}).get("/api/orders")
     with_access = anonymous.post("/api/auth/token/refresh", {"refresh": pair["access"]}, format="json")
     with_garbage = APIClient(headers={"authorization": "Bearer garbage"}).get("/api/orders")
     assert [with_refresh.status_code, with_access.status_code, with_garbage.status_code] == [401, 401, 401]
+
+
+def forged(changes: dict[str, Any], *, key: str = settings.JWT_SIGNING_KEY, algorithm: str = "HS256") -> str:
+    claims = {
+        "token_type": "access",
+        "exp": datetime.now(UTC) + timedelta(minutes=5),
+        "jti": "1",
+        "iss": "commerce",
+        "aud": "commerce",
+    }
+    given = {name: value for name, value in (claims | changes).items() if value is not None}
+    return jwt.encode(given, key, algorithm)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda good: forged(good, key="", algorithm="none"),
+        lambda good: forged(good, algorithm="HS384"),
+        lambda good: forged(good, key="another key that is long enough for HS256"),
+        lambda good: forged(good | {"exp": datetime.now(UTC) - timedelta(seconds=1)}),
+        lambda good: forged(good | {"exp": None}),
+        lambda good: forged(good | {"iss": "somebody"}),
+        lambda good: forged(good | {"aud": "somebody"}),
+        lambda good: forged(good | {"aud": None}),
+        lambda good: forged(good | {"token_type": "refresh"}),
+        lambda good: forged(good | {"hash_password": None}),
+        lambda good: forged(good | {"user_id": None}),
+        lambda good: forged(good | {"user_id": "999999999"}),
+        lambda good: _tampered(forged(good)),
+        lambda _: "garbage",
+        lambda _: "two words",
+        lambda _: "",
+        lambda _: "\xff",
+        lambda _: "a.b.c",
+    ],
+)
+def test_a_token_that_is_not_ours_lets_nobody_in(user: User, make: Callable[[dict[str, Any]], str]) -> None:
+    good = {"user_id": str(user.pk), "hash_password": get_md5_hash_password(user.password)}
+    assert APIClient(headers={"authorization": f"Bearer {forged(good)}"}).get("/api/orders").status_code == 200
+    refused = APIClient(headers={"authorization": f"Bearer {make(good)}"}).get("/api/orders")
+    assert refused.status_code == 401
+    assert refused["Content-Type"] == "application/problem+json"
+
+
+def _tampered(token: str) -> str:
+    header, claims, signature = token.split(".")
+    return f"{header}.{'f' if claims[0] != 'f' else 'g'}{claims[1:]}.{signature}"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("literal", "status"), [('"garbage"', 401), ('"a.b.c"', 401), ('"\\ud800"', 400), ('"\\u0000"', 400), ("null", 400)]
+)
+def test_a_refresh_with_garbage_is_refused(anonymous: APIClient, literal: str, status: int) -> None:
+    body = f'{{"refresh":{literal}}}'
+    response = anonymous.post("/api/auth/token/refresh", body, content_type="application/json")
+    assert response.status_code == status
+    assert response["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.django_db
+def test_a_token_check_costs_one_query(
+    anonymous: APIClient, user: User, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    access = tokens(anonymous, user.username)["access"]
+    with django_assert_num_queries(2):  # The user, and the orders there are.
+        APIClient(headers={"authorization": f"Bearer {access}"}).get("/api/orders")

@@ -93,7 +93,8 @@ def test_admin_shows_every_list_and_changes_nothing(admin_client: Client, admin_
 
 def test_production_names_everything_that_is_missing_at_once() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "KAFKA_"))}
-    environment |= {"JWT_SIGNING_KEY": "short", "DJANGO_ALLOWED_HOSTS": "*"}
+    environment |= {"JWT_SIGNING_KEY": "short", "DJANGO_ALLOWED_HOSTS": "*", "THROTTLE_TOKEN": "often"}
+    environment |= {"TRUSTED_PROXIES": "-1", "ADMIN_PATH": "api/"}
     del environment["DATABASE_URL"]
     started = subprocess.run(
         [sys.executable, "-c", "import commerce.settings"], env=environment, capture_output=True, text=True, check=False
@@ -105,5 +106,8 @@ def test_production_names_everything_that_is_missing_at_once() -> None:
         "DATABASE_URL is not set",
         "KAFKA_BOOTSTRAP_SERVERS is not set",
         "DJANGO_ALLOWED_HOSTS is *",
+        "THROTTLE_TOKEN: 'often' is no rate",
+        "TRUSTED_PROXIES is '-1'",
+        "ADMIN_PATH is 'api/'",
     ):
         assert problem in started.stderr

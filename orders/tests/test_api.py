@@ -107,11 +107,14 @@ def test_an_impossible_transition_is_a_conflict(api: APIClient, user: User) -> N
 
 def test_somebody_elses_order_is_not_found(api: APIClient) -> None:
     order = order_of(UserFactory.create())
-    for method, path in [("get", ""), ("post", "/pay"), ("post", "/cancel"), ("get", "/events")]:
-        response = getattr(api, method)(f"/api/orders/{order.pk}{path}")
-        assert response.status_code == 404, path
-        assert response["Content-Type"] == "application/problem+json"
+    known = {("get", ""), ("post", "/pay"), ("post", "/cancel"), ("get", "/events")}
+    for path in ("", "/pay", "/cancel", "/events"):
+        for method in ("get", "post", "put", "patch", "delete", "options"):
+            response = getattr(api, method)(f"/api/orders/{order.pk}{path}")
+            assert response.status_code == (404 if (method, path) in known else 405), (method, path)
+            assert response["Content-Type"] == "application/problem+json"
     assert api.get("/api/orders").json() == []
+    assert Order.objects.get().status == Order.Status.PENDING
 
 
 @pytest.mark.parametrize(

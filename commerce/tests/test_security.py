@@ -1,0 +1,216 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings as project_settings
+from django.contrib.auth.models import User
+from django.test import Client, RequestFactory
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils.regex_helper import normalize
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from orders.models import Order
+
+pytestmark = pytest.mark.django_db
+
+OPEN = {
+    "/api/auth/register": {"POST"},
+    "/api/auth/token": {"POST"},
+    "/api/auth/token/refresh": {"POST"},
+    "/api/schema": {"GET", "HEAD"},
+    "/api/docs": {"GET", "HEAD"},
+    "/api/asyncapi": {"GET", "HEAD"},
+    "/health/live": {"GET", "HEAD"},
+    "/health/ready": {"GET", "HEAD"},
+    "/admin/login/": {"GET", "HEAD", "POST", "PUT", "OPTIONS"},
+}
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+
+
+def every_path(resolver: Any = None, prefix: str = "/") -> Iterator[str]:
+    """One path for each URL pattern there is, with 1 in the place of every parameter."""
+    for pattern in (resolver or get_resolver()).url_patterns:
+        possible, parameters = normalize(pattern.pattern.regex.pattern)[0]
+        path = prefix + possible % dict.fromkeys(parameters, "1")
+        if isinstance(pattern, URLResolver):
+            yield from every_path(pattern, path)
+        elif isinstance(pattern, URLPattern):
+            yield path
+
+
+def test_without_a_token_only_what_the_contract_opens_is_answered() -> None:
+    paths = list(every_path())
+    assert {"/api/orders/1/pay", "/api/notifications/1/read", "/admin/orders/order/1/change/"} <= set(paths)
+    answered = set()
+    for path in paths:
+        for method in METHODS:
+            response = Client().generic(method, path)
+            to_login = response.status_code in (301, 302) and path.startswith("/admin")
+            if response.status_code not in (401, 404, 405) and not to_login and method not in OPEN.get(path, ()):
+                answered.add((method, path, response.status_code))
+    assert not answered
+
+
+def test_an_open_path_needs_no_token(anonymous: APIClient) -> None:
+    assert anonymous.post("/api/auth/register", {}, format="json").status_code == 400
+    assert anonymous.get("/health/live").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/orders", "/api/auth/token", "/health/live"])
+@pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PATCH", "BREW"])
+def test_a_method_that_no_path_has_is_refused(api: APIClient, path: str, method: str) -> None:
+    response = api.generic(method, path)
+    assert response.status_code == 405
+    assert response["Content-Type"] == "application/problem+json"
+    assert response["Allow"]
+
+
+# --- Errors of Django itself --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("path", ["/api/orders", "/api/auth/token", "/api/nothing", "/health/live"])
+def test_a_host_that_is_not_ours_is_a_problem(client: Client, settings: Settings, path: str, debug: bool) -> None:
+    settings.DEBUG = debug
+    for host in ("evil.example", "a b", "x" * 300, "[", "testserver:99999x"):
+        response = client.get(path, headers={"host": host})
+        assert response.status_code == 400, host
+        assert response["Content-Type"] == "application/problem+json"
+        assert response["X-Content-Type-Options"] == "nosniff"
+        assert host not in response.content.decode()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("path", ["/api/%00", "/api/orders/1%00", "/api/orders/%ff", "/api/orders/1/pay%0a", "/api//"])
+def test_an_odd_path_is_not_found(api: APIClient, settings: Settings, path: str, debug: bool) -> None:
+    settings.DEBUG = debug
+    for method in ("get", "post"):
+        response = getattr(api, method)(path)
+        assert response.status_code == 404
+        assert response["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/static/%00", "/static/../settings.py", "/%00", "/admin/%00"])
+def test_an_odd_path_elsewhere_is_no_failure(client: Client, path: str) -> None:
+    assert client.get(path).status_code in (302, 404)
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=%00", "cursor=%00", "cursor=%ff", "cursor=" + "x" * 3000, "&".join("a" * 1001)]
+)
+def test_an_odd_query_is_refused(api: APIClient, query: str) -> None:
+    assert api.get(f"/api/orders?{query}").status_code == 400
+
+
+def test_a_body_that_is_too_large_is_refused_everywhere(api: APIClient) -> None:
+    body = b" " * (project_settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+    for path in ("/api/orders", "/api/auth/register", "/api/auth/token", "/api/auth/token/refresh"):
+        response = api.post(path, body, content_type="application/json")
+        assert response.status_code == 413, path
+        assert response["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml", "", "x"]
+)
+@pytest.mark.parametrize("path", ["/api/orders", "/api/auth/register", "/api/auth/token", "/api/auth/token/refresh"])
+def test_another_content_type_is_refused_everywhere(api: APIClient, path: str, content_type: str) -> None:
+    response = api.generic("POST", path, b"a=b", content_type=content_type)
+    assert response.status_code == 415
+    assert response["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 10_000 + b"]" * 10_000,
+        b'{"items":' * 5_000 + b"1" + b"}" * 5_000,
+        b'{"note":' + b"9" * 5_000 + b',"items":[]}',
+        b"[Infinity]",
+        b"-Infinity",
+        b'{"items":[{"productId":NaN}]}',
+        b'{"items":[],}',
+        b"\xef\xbb\xbf{}",
+        b'{"items":"\xed\xa0\x80"}',
+        b'{"items":[{"productId":"\\u0000","quantity":1,"price":1}]}',
+        b'{"items":[{"productId":1,"quantity":2147483648,"price":1}]}',
+        b'{"items":[{"productId":9223372036854775808,"quantity":1,"price":1}]}',
+        b'{"items":[{"productId":1,"quantity":1,"price":1e400}]}',
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/orders", "/api/auth/register", "/api/auth/token", "/api/auth/token/refresh"])
+def test_no_body_is_a_failure_of_ours(api: APIClient, path: str, body: bytes) -> None:
+    response = api.post(path, body, content_type="application/json")
+    assert response.status_code == 400
+    assert response["Content-Type"] == "application/problem+json"
+    assert not Order.objects.exists()
+
+
+# --- Browsers -----------------------------------------------------------------------------------
+
+
+def test_answers_tell_browsers_to_be_careful(client: Client, admin_client: Client) -> None:
+    data, page = client.get("/health/live"), admin_client.get("/admin/")
+    for response in (data, page, client.get("/api/orders"), client.get("/nothing")):
+        assert response["X-Content-Type-Options"] == "nosniff"
+        assert response["X-Frame-Options"] == "DENY"
+        assert response["Referrer-Policy"] == "same-origin"
+        assert response["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert "frame-ancestors 'none'" in response["Content-Security-Policy"]
+        assert "no-store" in response["Cache-Control"]
+    assert data["Content-Security-Policy"].startswith("default-src 'none'")
+    assert page["Content-Security-Policy"].startswith("default-src 'self'")
+
+
+def test_https_is_insisted_on_once_it_is_there(client: Client) -> None:
+    assert client.get("/health/live", secure=True)["Strict-Transport-Security"] == "max-age=31536000"
+    assert "Strict-Transport-Security" not in client.get("/health/live")
+
+
+def test_the_claim_of_https_is_believed_from_proxies_alone(settings: Settings) -> None:
+    request = RequestFactory().get("/", headers={"x-forwarded-proto": "https"})
+    assert not request.is_secure()
+    assert _in_production("print(settings.SECURE_PROXY_SSL_HEADER)", TRUSTED_PROXIES="1").stdout == (
+        "('HTTP_X_FORWARDED_PROTO', 'https')\n"
+    )
+
+
+# --- Production ---------------------------------------------------------------------------------
+
+
+def test_djangos_own_check_of_a_deployment_finds_nothing() -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "django", "check", "--deploy", "--fail-level", "WARNING"],
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "commerce.settings"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("model", ["axes/accessattempt", "auth/user", "token_blacklist/outstandingtoken"])
+def test_admin_shows_what_is_needed_to_lift_a_lock_or_to_end_an_account(admin_client: Client, model: str) -> None:
+    assert admin_client.get(f"/admin/{model}/").status_code == 200
+
+
+def test_admin_moves_to_the_path_that_is_configured(admin_user: User) -> None:
+    asked = _in_production(
+        "import django; django.setup(); from django.urls import reverse; print(reverse('admin:index'))",
+        ADMIN_PATH="/backstage",
+    )
+    assert asked.stdout == "/backstage/\n", asked.stderr
+
+
+def _in_production(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", f"from django.conf import settings; {code}"],
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "commerce.settings"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
