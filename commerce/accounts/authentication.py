@@ -7,8 +7,8 @@ from django.contrib.auth.models import User
 from django.db import connection
 from rest_framework_simplejwt.authentication import JWTAuthentication
 
-ASKED_FOR = ("id", "username", "password", "is_active")
-"""Fields that requests need; the others are fetched should somebody ask for them."""
+ASKED_FOR = ("id", "password", "username", "is_active")
+"""Fields that requests need, in the model's order; the others are fetched should somebody ask for them."""
 
 
 class Users:
@@ -20,7 +20,7 @@ class Users:
     def get(self, *, id: Any) -> User:  # noqa: A002 - simplejwt names it
         """Raises User.DoesNotExist."""
         with connection.cursor() as cursor:
-            cursor.execute("SELECT id, username, password, is_active FROM auth_user WHERE id = %s", [id])
+            cursor.execute("SELECT id, password, username, is_active FROM auth_user WHERE id = %s", [id])
             row = cursor.fetchone()
         if row is None:
             raise User.DoesNotExist
