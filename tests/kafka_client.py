@@ -47,7 +47,12 @@ def produce(
 def produce_all(topic: str, messages: Iterable[Outgoing]) -> None:
     """Send many messages in their order, and wait until all of them stand on the topic."""
     producer = Producer(
-        {"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], "message.max.bytes": 2 * 1024 * 1024}
+        {
+            "bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"],
+            "message.max.bytes": 2 * 1024 * 1024,
+            # Tests count what they send, also while Kafka fails.
+            "enable.idempotence": True,
+        }
     )
     errors: set[object] = set()
     for message in messages:
