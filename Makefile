@@ -2,6 +2,7 @@ PYTHON ?= python3
 PORT ?= 8080
 BIN := .venv/bin
 OPENAPI := $(BIN)/python manage.py spectacular --validate --fail-on-warn
+ASYNCAPI := $(BIN)/python manage.py asyncapi
 RENEW := { echo "The code does not publish what docs/ has. If that is meant, renew it: make contracts"; exit 1; }
 
 .PHONY: run test lint contracts kafka test-kafka test-faults soak
@@ -36,9 +37,11 @@ lint: .venv/installed
 	$(BIN)/lint-imports
 	$(BIN)/python -W "ignore:Got an error checking" manage.py makemigrations --check --dry-run
 	@$(OPENAPI) | diff -u docs/openapi.yaml - || $(RENEW)
+	@$(ASYNCAPI) | diff -u docs/asyncapi.yaml - || $(RENEW)
 
 contracts: .venv/installed
 	$(OPENAPI) --file docs/openapi.yaml
+	$(ASYNCAPI) --file docs/asyncapi.yaml
 
 .venv/installed: requirements.txt requirements-dev.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'

@@ -13,8 +13,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from commerce.api.json import JSONRenderer
+from commerce.asyncapi import asyncapi
 
 OPENAPI = "application/vnd.oai.openapi+json"
+ASYNCAPI = "application/vnd.aai.asyncapi+json;version=3.0.0"
 
 
 class OpenAPIView(APIView):
@@ -23,6 +25,14 @@ class OpenAPIView(APIView):
 
     def get(self, request: Request) -> HttpResponse:
         return HttpResponse(_openapi(), content_type=OPENAPI)
+
+
+class AsyncAPIView(APIView):
+    authentication_classes = ()
+    permission_classes = ()
+
+    def get(self, request: Request) -> Response:
+        return Response(asyncapi(), content_type=ASYNCAPI)
 
 
 class DocsView(SpectacularSwaggerView):

@@ -176,6 +176,7 @@ SIMPLE_JWT = {
     "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
     "ROTATE_REFRESH_TOKENS": True,
     "BLACKLIST_AFTER_ROTATION": True,
+    "TOKEN_OBTAIN_SERIALIZER": "commerce.accounts.serializers.LogInSerializer",
 }
 
 # --- Kafka -------------------------------------------------------------------------------------

@@ -28,8 +28,9 @@ class TimestampField(serializers.DateTimeField):
 
     def to_internal_value(self, value: Any) -> datetime:
         try:
-            return msgspec.convert(value, Moment)
-        except msgspec.ValidationError:
+            # In UTC, because PostgreSQL refuses offsets above 16 hours, which RFC 3339 has.
+            return msgspec.convert(value, Moment).astimezone(UTC)
+        except (msgspec.ValidationError, OverflowError):
             self.fail("invalid")
 
     def to_representation(self, value: Any) -> str:

@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -8,13 +10,28 @@ from django.db import IntegrityError, transaction
 from rest_framework import serializers
 from rest_framework.validators import UniqueValidator
 from rest_framework_simplejwt.exceptions import AuthenticationFailed, TokenError
-from rest_framework_simplejwt.serializers import TokenRefreshSerializer
+from rest_framework_simplejwt.serializers import TokenObtainPairSerializer, TokenRefreshSerializer
 from rest_framework_simplejwt.tokens import RefreshToken
 
 NAME_TAKEN = "A user with that name already exists."
 
 
-class RegistrationSerializer(serializers.ModelSerializer[User]):
+class TextsSerializer(serializers.Serializer[Any]):
+    """Takes strings alone for texts, where the REST framework would make one of a number."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            numbers = [
+                name
+                for name, field in self.fields.items()
+                if isinstance(field, serializers.CharField) and isinstance(data.get(name), int | Decimal)
+            ]
+            if numbers:
+                raise serializers.ValidationError({name: ["Not a valid string."] for name in numbers})
+        return super().to_internal_value(data)
+
+
+class RegistrationSerializer(TextsSerializer, serializers.ModelSerializer[User]):
     """`{username, password, email?}`; answers `{id, username}`."""
 
     username = serializers.CharField(
@@ -56,7 +73,11 @@ class OneUseRefreshToken(RefreshToken):
         return found
 
 
-class RefreshSerializer(TokenRefreshSerializer):
+class LogInSerializer(TextsSerializer, TokenObtainPairSerializer):
+    pass
+
+
+class RefreshSerializer(TextsSerializer, TokenRefreshSerializer):
     token_class = OneUseRefreshToken
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:

@@ -19,6 +19,7 @@ CONTRACT = {
     "/api/notifications/{id}/read": {"post"},
     "/api/schema": {"get"},
     "/api/docs": {"get"},
+    "/api/asyncapi": {"get"},
     "/health/live": {"get"},
     "/health/ready": {"get"},
     "/metrics": {"get"},
@@ -61,7 +62,7 @@ def test_the_page_takes_its_assets_from_this_site(anonymous: APIClient) -> None:
     assert "https://" not in page
 
 
-@pytest.mark.parametrize("path", ["/api/schema", "/api/docs"])
+@pytest.mark.parametrize("path", ["/api/schema", "/api/docs", "/api/asyncapi"])
 def test_a_document_is_only_read(anonymous: APIClient, path: str) -> None:
     response = anonymous.post(path)
     assert response.status_code == 405

@@ -305,6 +305,7 @@ def test_orders_are_filtered_by_time_the_beginning_included_and_the_end_not(api:
         Order.objects.filter(pk=order.pk).update(created_at=moment)
     assert listed(api, createdAfter="2025-01-30T10:15:30.123Z") == [third.pk, second.pk]
     assert listed(api, createdBefore="2025-01-30T10:15:30.123Z") == [first.pk]
+    assert listed(api, createdBefore="2025-01-29T10:16:31-23:59") == [second.pk, first.pk]
     assert listed(api, createdAfter="2025-01-30T19:15:30.123+09:00", createdBefore="2025-01-30T10:15:31Z") == [
         second.pk
     ]
@@ -316,6 +317,7 @@ def test_orders_are_filtered_by_time_the_beginning_included_and_the_end_not(api:
         *(("status", bad) for bad in ("", "paid", "PAID,PENDING", "\0")),
         *(("createdAfter", bad) for bad in ("", "yesterday", "1738232130", "2025-01-30", "2025-01-30T10:15:30")),
         ("createdBefore", "2025-01-30T10:15:30 09:00"),
+        ("createdBefore", "9999-12-31T23:59:59-23:59"),
     ],
 )
 def test_a_bad_filter_is_refused_with_its_name(api: APIClient, name: str, value: str) -> None:
