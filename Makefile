@@ -1,8 +1,11 @@
 PYTHON ?= python3
 PORT ?= 8080
 BIN := .venv/bin
+OPENAPI := $(BIN)/python manage.py spectacular --validate --fail-on-warn
+ASYNCAPI := $(BIN)/python manage.py asyncapi
+RENEW := { echo "The code does not publish what docs/ has. If that is meant, renew it: make contracts"; exit 1; }
 
-.PHONY: run test lint audit kafka test-kafka test-faults soak
+.PHONY: run test lint contracts audit kafka test-kafka test-faults soak
 export PORT
 
 run: .venv/installed
@@ -23,13 +26,22 @@ soak: .venv/installed
 kafka:
 	@exec deploy/kafka/start
 
-lint: export DJANGO_DEBUG = true
+lint contracts: export DJANGO_DEBUG = true
+# The published documents name what a fresh installation has.
+lint contracts: export KAFKA_TOPIC_PARTITIONS = 3
+lint contracts: export KAFKA_TOPIC_REPLICATION = 1
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/python -W "ignore:Got an error checking" manage.py makemigrations --check --dry-run
+	@$(OPENAPI) | diff -u docs/openapi.yaml - || $(RENEW)
+	@$(ASYNCAPI) | diff -u docs/asyncapi.yaml - || $(RENEW)
+
+contracts: .venv/installed
+	$(OPENAPI) --file docs/openapi.yaml
+	$(ASYNCAPI) --file docs/asyncapi.yaml
 
 audit: .venv/installed
 	@$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt || { \

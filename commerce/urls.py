@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 from commerce import health
 from commerce.api import problems
+from commerce.documents import AsyncAPIView, DocsView, OpenAPIView
 from commerce.timeline import OrderEventsView
 
 urlpatterns = [
@@ -13,6 +14,9 @@ urlpatterns = [
     path("api/orders/<int:pk>/events", OrderEventsView.as_view()),
     path("api/", include("orders.urls")),
     path("api/", include("notifications.urls")),
+    path("api/schema", OpenAPIView.as_view(), name="schema"),
+    path("api/docs", DocsView.as_view()),
+    path("api/asyncapi", AsyncAPIView.as_view()),
     # Said here, because otherwise Django's debug page would answer instead of handler404, and a POST get its CSRF page.
     re_path(r"^api/", csrf_exempt(problems.not_found)),
     path("health/live", health.live),

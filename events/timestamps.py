@@ -1,9 +1,13 @@
 """One precision and one spelling for every time the outside world sees: UTC, milliseconds, `Z`."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from rest_framework import serializers
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""RFC 3339, the offset included, without which nobody knows which moment is meant."""
 
 
 def now() -> datetime:
@@ -18,7 +22,16 @@ def rfc3339(moment: datetime) -> str:
 
 
 class TimestampField(serializers.DateTimeField):
-    """A serializer field that answers RFC 3339 with milliseconds."""
+    """A serializer field that takes RFC 3339 with any offset, and answers it in UTC with milliseconds."""
+
+    default_error_messages = {"invalid": "Must be RFC 3339 with an offset, such as 2025-01-30T10:15:30.123Z."}
+
+    def to_internal_value(self, value: Any) -> datetime:
+        try:
+            # In UTC, because PostgreSQL refuses offsets above 16 hours, which RFC 3339 has.
+            return msgspec.convert(value, Moment).astimezone(UTC)
+        except (msgspec.ValidationError, OverflowError):
+            self.fail("invalid")
 
     def to_representation(self, value: Any) -> str:
         return rfc3339(value)

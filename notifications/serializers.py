@@ -1,16 +1,37 @@
+from typing import Any
+
 from rest_framework import serializers
 
 from events.timestamps import TimestampField
 from notifications.models import Notification
+from orders.events import ORDER_EVENT_TYPES
+
+
+class TrueOrFalseField(serializers.BooleanField):
+    """`true` or `false`, and none of the other words that a form may send."""
+
+    TRUE_VALUES = {"true"}
+    FALSE_VALUES = {"false"}
+    NULL_VALUES = set()
+
+
+class NotificationFilterSerializer(serializers.Serializer[Any]):
+    """The query of `GET /api/notifications`."""
+
+    type = serializers.ChoiceField(ORDER_EVENT_TYPES, required=False, help_text="Notifications of this type.")
+    unread = TrueOrFalseField(
+        source="read_at__isnull", required=False, help_text="true: those not read yet; false: those that were read."
+    )
 
 
 class NotificationSerializer(serializers.ModelSerializer[Notification]):
     userId = serializers.IntegerField(source="user_id")
     createdAt = TimestampField(source="created_at")
-    readAt = TimestampField(source="read_at")
+    readAt = TimestampField(source="read_at", allow_null=True)
     orderId = serializers.IntegerField(source="order_id")
     eventId = serializers.UUIDField(source="event_id")
 
     class Meta:
         model = Notification
         fields = ("id", "userId", "type", "message", "createdAt", "readAt", "orderId", "eventId")
+        read_only_fields = fields

@@ -12,9 +12,8 @@ from events import outbox
 from events.headers import cloud_event_headers
 from events.models import OutboxEvent
 from events.timestamps import now, rfc3339
+from notifications.events import NOTIFICATION_READ, NotificationRead
 from notifications.models import Notification
-
-NOTIFICATION_READ = "NOTIFICATION_READ"
 
 
 class Reading(NamedTuple):
@@ -43,13 +42,13 @@ def _record_reading(notification: Notification, read_at: datetime) -> OutboxEven
         topic=settings.NOTIFICATION_EVENTS_TOPIC,
         key=str(notification.pk).encode(),
         value=msgspec.json.encode(
-            {
-                "eventId": event_id,
-                "eventType": NOTIFICATION_READ,
-                "timestamp": rfc3339(read_at),
-                "notificationId": notification.pk,
-                "userId": notification.user_id,
-            }
+            NotificationRead(
+                event_id=event_id,
+                event_type=NOTIFICATION_READ,
+                timestamp=rfc3339(read_at),
+                notification_id=notification.pk,
+                user_id=notification.user_id,
+            )
         ),
         headers=cloud_event_headers(
             event_id=event_id,

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from events.publisher import publish
 from notifications.models import Notification
-from notifications.serializers import NotificationSerializer
+from notifications.serializers import NotificationFilterSerializer, NotificationSerializer
 from notifications.services import read_notification
 
 
@@ -18,6 +18,7 @@ class NotificationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Notific
     """The caller's own notifications."""
 
     serializer_class = NotificationSerializer
+    filter_serializer_class = NotificationFilterSerializer
 
     @property
     def user_id(self) -> int:

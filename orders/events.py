@@ -32,6 +32,22 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 JSON_TEXT_AMOUNT = re.compile(rb'"-?[0-9]+(\.[0-9]+)?"')
 
 
+TimestampSpellings = Annotated[
+    msgspec.Raw,
+    msgspec.Meta(
+        description="RFC 3339 with any offset, or epoch seconds, with which Spring writes an `Instant`.",
+        extra_json_schema={"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]},
+    ),
+]
+AmountSpellings = Annotated[
+    msgspec.Raw,
+    msgspec.Meta(
+        description="A number in any spelling, or a string of digits; at most 2 decimals once normalised.",
+        extra_json_schema={"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"}]},
+    ),
+]
+
+
 class OrderEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A change of an order that was committed."""
 
@@ -43,26 +59,27 @@ class OrderEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     total_amount: Decimal
 
 
-class _WireEvent(msgspec.Struct, rename="camel"):
-    """The JSON object of an OrderEvent; what has more than one spelling is left raw."""
+class WireEvent(msgspec.Struct, rename="camel"):
+    """The JSON object of an order event, whoever wrote it."""
 
+    # What has more than one spelling is left raw.
     event_id: UUID
     event_type: OrderEventType
-    timestamp: msgspec.Raw
+    timestamp: TimestampSpellings
     order_id: BigInt
     user_id: BigInt
-    total_amount: msgspec.Raw
+    total_amount: AmountSpellings
 
 
 _encoder = msgspec.json.Encoder()
-_wire_decoder = msgspec.json.Decoder(_WireEvent)
+_wire_decoder = msgspec.json.Decoder(WireEvent)
 _timestamp_decoder = msgspec.json.Decoder(datetime)
 
 
 def encode(event: OrderEvent) -> bytes:
     """UTF-8 JSON with the amount as a number of two decimals and the time in milliseconds."""
     return _encoder.encode(
-        _WireEvent(
+        WireEvent(
             event_id=event.event_id,
             event_type=event.event_type,
             timestamp=msgspec.Raw(f'"{rfc3339(event.timestamp)}"'.encode()),

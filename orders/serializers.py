@@ -7,6 +7,9 @@ from orders.fields import JSONDecimalField, JSONIntegerField
 from orders.models import Order, OrderItem
 from orders.services import Line
 
+MAX_ITEMS = 100
+"""Of one order."""
+
 
 class NewItemSerializer(serializers.Serializer[Line]):
     productId = JSONIntegerField(source="product_id", min_value=1, max_value=2**63 - 1)
@@ -17,11 +20,27 @@ class NewItemSerializer(serializers.Serializer[Line]):
 class NewOrderSerializer(serializers.Serializer[Any]):
     """The body of `POST /api/orders`. Whatever else it holds is ignored."""
 
-    items = NewItemSerializer(many=True, allow_empty=False, max_length=100)  # type: ignore[call-arg]
+    items = NewItemSerializer(many=True, allow_empty=False, max_length=MAX_ITEMS)  # type: ignore[call-arg]
 
     def lines(self, data: Any) -> list[Line]:
         """Raises ValidationError."""
         return [Line(**item) for item in self.run_validation(data)["items"]]
+
+
+class OrderFilterSerializer(serializers.Serializer[Any]):
+    """The query of `GET /api/orders`."""
+
+    status = serializers.ChoiceField(Order.Status.choices, required=False, help_text="Orders in this status.")
+    createdAfter = TimestampField(
+        source="created_at__gte",
+        required=False,
+        help_text="Orders of this moment or later. RFC 3339 with an offset, whose `+` is `%2B` in a URL.",
+    )
+    createdBefore = TimestampField(
+        source="created_at__lt",
+        required=False,
+        help_text="Orders before this moment, which itself is not included; spelled like `createdAfter`.",
+    )
 
 
 class OrderItemSerializer(serializers.ModelSerializer[OrderItem]):
@@ -30,6 +49,7 @@ class OrderItemSerializer(serializers.ModelSerializer[OrderItem]):
     class Meta:
         model = OrderItem
         fields = ("id", "productId", "quantity", "price")
+        read_only_fields = fields
 
 
 class OrderSerializer(serializers.ModelSerializer[Order]):
@@ -41,3 +61,4 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
     class Meta:
         model = Order
         fields = ("id", "userId", "totalAmount", "status", "createdAt", "items")
+        read_only_fields = fields

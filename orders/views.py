@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from events.publisher import publish
 from orders.idempotency import Answer, InvalidKey, KeyInUse, KeyOfAnotherBody, answer_once, parse_key
 from orders.models import InvalidTransition, Order
-from orders.serializers import NewOrderSerializer, OrderSerializer
+from orders.serializers import NewOrderSerializer, OrderFilterSerializer, OrderSerializer
 from orders.services import Change, cancel_order, pay_order, place_order
 
 # Made once, and asked by all threads: a serializer of one's own copies every field for each request.
@@ -38,6 +38,7 @@ class OrderViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.Ge
     """The caller's own orders."""
 
     serializer_class = OrderSerializer
+    filter_serializer_class = OrderFilterSerializer
 
     @property
     def user_id(self) -> int:

@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from axes.handlers.proxy import AxesProxyHandler
@@ -21,7 +23,22 @@ PASSWORD_MAX_LENGTH = 128
 NAME_TAKEN = "A user with that name already exists."
 
 
-class RegistrationSerializer(serializers.ModelSerializer[User]):
+class TextsSerializer(serializers.Serializer[Any]):
+    """Takes strings alone for texts, where the REST framework would make one of a number."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            numbers = [
+                name
+                for name, field in self.fields.items()
+                if isinstance(field, serializers.CharField) and isinstance(data.get(name), int | Decimal)
+            ]
+            if numbers:
+                raise serializers.ValidationError({name: ["Not a valid string."] for name in numbers})
+        return super().to_internal_value(data)
+
+
+class RegistrationSerializer(TextsSerializer, serializers.ModelSerializer[User]):
     """`{username, password, email?}`; answers `{id, username}`."""
 
     username = serializers.CharField(
@@ -52,7 +69,7 @@ class RegistrationSerializer(serializers.ModelSerializer[User]):
             raise serializers.ValidationError({"username": [NAME_TAKEN]}) from error
 
 
-class LoginSerializer(TokenObtainPairSerializer):
+class LoginSerializer(TextsSerializer, TokenObtainPairSerializer):
     """`{username, password}`; answers `{access, refresh}`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -86,7 +103,7 @@ class OneUseRefreshToken(RefreshToken):
         return found
 
 
-class RefreshSerializer(TokenRefreshSerializer):
+class RefreshSerializer(TextsSerializer, TokenRefreshSerializer):
     token_class = OneUseRefreshToken
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:

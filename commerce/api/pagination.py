@@ -33,6 +33,22 @@ class LinkHeaderPagination(BasePagination):
     def get_paginated_response(self, data: Any) -> Response:
         return Response(data, headers={"Link": f'<{self._next_url}>; rel="next"'} if self._next_url else {})
 
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": "limit",
+                "in": "query",
+                "description": f"Rows on the page. Above {self.largest_limit} it is {self.largest_limit}.",
+                "schema": {"type": "integer", "minimum": 1, "default": self.default_limit},
+            },
+            {
+                "name": "cursor",
+                "in": "query",
+                "description": "Where the page begins: take the URL of the `Link` header as it is.",
+                "schema": {"type": "string"},
+            },
+        ]
+
     def _limit(self, text: str | None) -> int:
         if text is None:
             return self.default_limit

@@ -46,6 +46,8 @@ def test_a_new_customer_registers_logs_in_and_is_let_in(anonymous: APIClient) ->
         ({"username": "with space"}, "/username"),
         ({"username": "nul\0"}, "/username"),
         ({"username": None}, "/username"),
+        ({"username": 7}, "/username"),
+        ({"password": 31415926535897}, "/password"),
         ({"email": "nowhere"}, "/email"),
     ],
 )

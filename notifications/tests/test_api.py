@@ -7,7 +7,7 @@ from rest_framework.test import APIClient
 
 from events.headers import unpack
 from events.models import OutboxEvent
-from events.timestamps import rfc3339
+from events.timestamps import now, rfc3339
 from notifications.models import Notification
 from tests.factories import NotificationFactory
 
@@ -64,3 +64,40 @@ def test_somebody_elses_notification_is_not_found(api: APIClient, user: User) ->
     assert api.post(f"/api/notifications/{notification.pk}/read").status_code == 404
     assert api.get(f"/api/notifications/{notification.pk}/read").status_code == 405
     assert Notification.objects.get().read_at is None
+
+
+def listed(api: APIClient, **query: str) -> list[int]:
+    response = api.get("/api/notifications", query)
+    assert response.status_code == 200, response.content
+    return [one["id"] for one in response.json()]
+
+
+def test_notifications_are_filtered_by_type_and_by_being_unread(api: APIClient, user: User) -> None:
+    unread = NotificationFactory.create(user_id=user.pk)
+    read = NotificationFactory.create(user_id=user.pk, type="ORDER_PAID", read_at=now())
+    assert listed(api) == [read.pk, unread.pk]
+    assert listed(api, type="ORDER_PAID") == [read.pk]
+    assert listed(api, unread="true") == [unread.pk]
+    assert listed(api, unread="false") == [read.pk]
+    assert listed(api, unread="true", type="ORDER_PAID") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("type", "ORDER_LOST"), ("type", ""), *(("unread", bad) for bad in ("", "1", "yes", "null", "\0"))],
+)
+def test_a_bad_filter_is_refused_with_its_name(api: APIClient, name: str, value: str) -> None:
+    response = api.get("/api/notifications", {name: value})
+    assert response.status_code == 400
+    assert response["Content-Type"] == "application/problem+json"
+    assert [error["pointer"] for error in response.json()["errors"]] == [f"/{name}"]
+
+
+def test_the_next_page_keeps_the_filters_while_notifications_come_in(api: APIClient, user: User) -> None:
+    older, middle, newer = NotificationFactory.create_batch(3, user_id=user.pk)
+    NotificationFactory.create(user_id=user.pk, read_at=now())
+    first = api.get("/api/notifications", {"unread": "true", "limit": "2"})
+    NotificationFactory.create(user_id=user.pk)
+    second = api.get(first["Link"].split(">")[0].removeprefix("<"))
+    assert [one["id"] for one in first.json()] == [newer.pk, middle.pk]
+    assert [one["id"] for one in second.json()] == [older.pk]

@@ -1,18 +1,20 @@
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from pytest_django import DjangoAssertNumQueries, DjangoCaptureOnCommitCallbacks
 from rest_framework.test import APIClient
 
 from events.headers import unpack
 from events.models import OutboxEvent
 from events.publisher import RecordingPublisher
+from events.timestamps import now
 from orders.models import Order
-from orders.services import Line, place_order
+from orders.services import Line, pay_order, place_order
 from tests.factories import UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -283,3 +285,71 @@ def test_a_list_costs_the_same_queries_however_long_it_is(
         order_of(user)
     with django_assert_num_queries(2):
         assert len(api.get("/api/orders").json()) == 3
+
+
+def listed(api: APIClient, **query: str) -> list[int]:
+    response = api.get("/api/orders", query)
+    assert response.status_code == 200, response.content
+    return [order["id"] for order in response.json()]
+
+
+def test_orders_are_filtered_by_status(api: APIClient, user: User) -> None:
+    pending, paid = order_of(user), order_of(user)
+    pay_order(order_id=paid.pk)
+    assert listed(api, status="PENDING") == [pending.pk]
+    assert listed(api, status="PAID") == [paid.pk]
+    assert listed(api, status="CANCELLED") == []
+
+
+def test_orders_are_filtered_by_time_the_beginning_included_and_the_end_not(api: APIClient, user: User) -> None:
+    first, second, third = orders = [order_of(user) for _ in range(3)]
+    for order, second_of_minute in zip(orders, (29, 30, 31), strict=True):
+        moment = datetime(2025, 1, 30, 10, 15, second_of_minute, 123000, tzinfo=UTC)
+        Order.objects.filter(pk=order.pk).update(created_at=moment)
+    assert listed(api, createdAfter="2025-01-30T10:15:30.123Z") == [third.pk, second.pk]
+    assert listed(api, createdBefore="2025-01-30T10:15:30.123Z") == [first.pk]
+    assert listed(api, createdBefore="2025-01-29T10:16:31-23:59") == [second.pk, first.pk]
+    assert listed(api, createdAfter="2025-01-30T19:15:30.123+09:00", createdBefore="2025-01-30T10:15:31Z") == [
+        second.pk
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("status", bad) for bad in ("", "paid", "PAID,PENDING", "\0")),
+        *(("createdAfter", bad) for bad in ("", "yesterday", "1738232130", "2025-01-30", "2025-01-30T10:15:30")),
+        ("createdBefore", "2025-01-30T10:15:30 09:00"),
+        ("createdBefore", "9999-12-31T23:59:59-23:59"),
+    ],
+)
+def test_a_bad_filter_is_refused_with_its_name(api: APIClient, name: str, value: str) -> None:
+    response = api.get("/api/orders", {name: value})
+    assert response.status_code == 400
+    assert response["Content-Type"] == "application/problem+json"
+    assert [error["pointer"] for error in response.json()["errors"]] == [f"/{name}"]
+
+
+def test_the_next_page_keeps_the_filters_while_orders_come_in(api: APIClient, user: User) -> None:
+    orders = [order_of(user) for _ in range(4)]
+    pay_order(order_id=orders[2].pk)
+    since = "2020-01-01T00:00:00+09:00"
+    first = api.get("/api/orders", {"status": "PENDING", "createdAfter": since, "limit": "2"})
+    order_of(user)
+    second = api.get(first["Link"].split(">")[0].removeprefix("<"))
+    assert [order["id"] for order in first.json()] == [orders[3].pk, orders[1].pk]
+    assert [order["id"] for order in second.json()] == [orders[0].pk]
+
+
+def test_a_filtered_list_reads_the_callers_orders_in_the_order_of_their_index(user: User) -> None:
+    wanted = Order.objects.filter(user=user, status="PAID", created_at__gte=now()).order_by("-id")
+    with connection.cursor() as cursor:
+        # Of a table of few rows PostgreSQL would read all.
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+    plan = wanted[:51].explain()
+    assert "order_of_user_newest_first" in plan
+    assert "Sort" not in plan
+
+
+def test_one_order_is_answered_whatever_filter_the_address_has(api: APIClient, user: User) -> None:
+    assert api.get(f"/api/orders/{order_of(user).pk}?status=CANCELLED").status_code == 200

@@ -1,0 +1,70 @@
+"""What the site publishes about itself."""
+
+import re
+
+import pytest
+from django.contrib.staticfiles import finders
+from rest_framework.test import APIClient
+
+CONTRACT = {
+    "/api/auth/register": {"post"},
+    "/api/auth/token": {"post"},
+    "/api/auth/token/refresh": {"post"},
+    "/api/orders": {"get", "post"},
+    "/api/orders/{id}": {"get"},
+    "/api/orders/{id}/pay": {"post"},
+    "/api/orders/{id}/cancel": {"post"},
+    "/api/orders/{id}/events": {"get"},
+    "/api/notifications": {"get"},
+    "/api/notifications/{id}/read": {"post"},
+    "/api/schema": {"get"},
+    "/api/docs": {"get"},
+    "/api/asyncapi": {"get"},
+    "/health/live": {"get"},
+    "/health/ready": {"get"},
+    "/metrics": {"get"},
+}
+
+
+def test_the_openapi_document_has_every_path_of_the_contract_and_needs_no_token(anonymous: APIClient) -> None:
+    response = anonymous.get("/api/schema")
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/vnd.oai.openapi+json"
+    document = response.json()
+    assert document["openapi"].startswith("3.")
+    assert {path: set(methods) for path, methods in document["paths"].items()} == CONTRACT
+
+
+def test_every_operation_names_its_refusals_as_problems(anonymous: APIClient) -> None:
+    paths = anonymous.get("/api/schema").json()["paths"]
+    for path, methods in paths.items():
+        for operation in methods.values():
+            for status, answer in operation["responses"].items():
+                if status >= "400" and (path, status) != ("/health/ready", "503"):
+                    schema = answer["content"]["application/problem+json"]["schema"]
+                    assert schema == {"$ref": "#/components/schemas/Problem"}
+    placing = paths["/api/orders"]["post"]
+    assert set(placing["responses"]) == {"201", "400", "401", "409", "413", "415", "422", "429", "500"}
+    assert set(placing["responses"]["201"]["headers"]) == {"Location", "Idempotent-Replayed"}
+
+
+def test_the_page_takes_its_assets_from_this_site(anonymous: APIClient) -> None:
+    response = anonymous.get("/api/docs")
+    assert response.status_code == 200
+    page = response.content.decode()
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(addresses) >= 3
+    for address in addresses:
+        assert address.startswith("/static/")
+        assert finders.find(address.removeprefix("/static/")), address
+    assert "/api/schema" in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+@pytest.mark.parametrize("path", ["/api/schema", "/api/docs", "/api/asyncapi"])
+def test_a_document_is_only_read(anonymous: APIClient, path: str) -> None:
+    response = anonymous.post(path)
+    assert response.status_code == 405
+    assert response["Content-Type"] == "application/problem+json"
+    assert response.json()["status"] == 405

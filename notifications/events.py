@@ -1,0 +1,18 @@
+"""The vocabulary of notifications: what their event says on the wire."""
+
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+import msgspec
+
+NOTIFICATION_READ: Final = "NOTIFICATION_READ"
+
+
+class NotificationRead(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A user read a notification, for the first time."""
+
+    event_id: UUID
+    event_type: Literal["NOTIFICATION_READ"]
+    timestamp: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+    notification_id: int
+    user_id: int
