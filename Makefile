@@ -5,7 +5,7 @@ OPENAPI := $(BIN)/python manage.py spectacular --validate --fail-on-warn
 ASYNCAPI := $(BIN)/python manage.py asyncapi
 RENEW := { echo "The code does not publish what docs/ has. If that is meant, renew it: make contracts"; exit 1; }
 
-.PHONY: run test lint contracts audit kafka test-kafka test-faults soak
+.PHONY: run test lint contracts audit kafka test-kafka test-faults soak bench
 export PORT
 
 run: .venv/installed
@@ -22,6 +22,9 @@ test-faults: .venv/installed
 
 soak: .venv/installed
 	@$(BIN)/python -m pytest --broker=proxied -q tests/faults/soak.py
+
+bench: .venv/installed
+	@$(BIN)/python -m benchmarks --only "$(ONLY)"
 
 kafka:
 	@exec deploy/kafka/start

@@ -264,7 +264,7 @@ NOTIFICATION_CONSUMER_GROUP = "notification-consumer-group"
 EVENT_PUBLISHER = "events.publisher.BackgroundPublisher"
 OUTBOX_QUEUE_SIZE = env.int("OUTBOX_QUEUE_SIZE", default=10_000)
 # Rows, and bytes of their values, that are sent together and recorded as published in one UPDATE.
-OUTBOX_BATCH_SIZE = 500
+OUTBOX_BATCH_SIZE = 1_000
 OUTBOX_BATCH_BYTES = 8 * 1024 * 1024
 OUTBOX_RELAY_GRACE = timedelta(seconds=env.float("OUTBOX_RELAY_GRACE_SECONDS", default=2))
 OUTBOX_RELAY_INTERVAL = timedelta(seconds=env.float("OUTBOX_RELAY_INTERVAL_SECONDS", default=1))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import Error, connection, reset_queries, transaction
@@ -37,6 +37,7 @@ class Relay:
         self._connect = connect
         self._producer: Producer | None = None
         self._behind: dict[str, int] = {}
+        """By topic, the last row that was tried."""
 
     def run(self) -> None:
         """Sweep until stopping, through outages of Kafka and of the database."""
@@ -59,11 +60,12 @@ class Relay:
         Where another relay is at work it waits for its turn, or leaves the rest to that one.
         """
         sent, outage = 0, None
+        due = now() - older_than
         try:
-            for topic in self._topics(older_than):
+            for topic in self._topics(due):
                 followed: list[OutboxEvent] = []
                 while not self._stopping():
-                    delivery = self._take_turn(topic, older_than, followed)
+                    delivery = self._take_turn(topic, due, followed)
                     if delivery is None and wait_for_turn:
                         self._wait(0.1)
                         continue
@@ -72,25 +74,27 @@ class Relay:
                     sent += len(delivery.published)
                     outage = delivery.error or outage
                     followed = delivery.published
-                    if delivery.error or not (delivery.published or delivery.parked):
+                    if delivery.error:
+                        break
+                    if not (delivery.published or delivery.parked):
+                        del self._behind[topic]
                         break
         except (KafkaUnreachable, Error) as error:
             connection.close()
             outage = error
         return sent, outage
 
-    def _topics(self, older_than: timedelta) -> list[str]:
+    def _topics(self, due: datetime) -> list[str]:
         """Topics with rows to send. Where there are some, a producer is needed, too. Raises KafkaUnreachable."""
-        pending = OutboxEvent.objects.sendable().filter(created_at__lte=now() - older_than)
+        pending = OutboxEvent.objects.sendable().filter(created_at__lte=due)
         topics = list(pending.order_by().values_list("topic", flat=True).distinct())
         if topics and self._producer is None:
             self._producer = self._connect()
         return topics
 
-    def _take_turn(self, topic: str, older_than: timedelta, followed: list[OutboxEvent]) -> Delivery | None:
-        """Send one wave of rows of that age, and of the direct followers of rows just published, whatever their age.
-
-        None where another relay has the turn.
+    def _take_turn(self, topic: str, due: datetime, followed: list[OutboxEvent]) -> Delivery | None:
+        """Send one wave of rows of that time or older, and of the direct followers of rows just published, whatever
+        their age. None where another relay has the turn.
         """
         assert self._producer is not None
         with transaction.atomic(), connection.cursor() as cursor:
@@ -105,14 +109,13 @@ class Relay:
                 return None
             streams = [row.stream for row in followed if row.stream is not None]
             rows = OutboxEvent.objects.sendable().filter(
-                Q(created_at__lte=now() - older_than) | Q(stream__in=streams), topic=topic
+                Q(created_at__lte=due) | Q(stream__in=streams), topic=topic
             )
-            # Behind those that failed last: if a partition is away, its rows must not hold up the topic's others.
-            wave = rows.filter(pk__gt=self._behind.pop(topic, 0)).oldest() or rows.oldest()
-            delivery = deliver(wave, producer=self._producer, path=OutboxEvent.Path.RELAY)
-            if delivery.failed:
-                self._behind[topic] = delivery.failed[-1].pk
-            return delivery
+            # Behind the last wave: what was sent need not be looked at again, and if a partition is away, its rows
+            # must not hold up the topic's others. Then once more from the start: followers may stand before.
+            wave = rows.filter(pk__gt=self._behind.get(topic, 0)).oldest() or rows.oldest()
+            self._behind[topic] = wave[-1].pk if wave else 0
+            return deliver(wave, producer=self._producer, path=OutboxEvent.Path.RELAY)
 
     def close(self) -> None:
         if self._producer is not None:

@@ -15,7 +15,8 @@ class Customer:
         self.http = httpx.Client(base_url=site, timeout=10, trust_env=False)
         name = {"username": f"customer-{uuid4().hex[:12]}", "password": PASSWORD}
         self.id: int = self._post("/api/auth/register", name)["id"]
-        self.http.headers["Authorization"] = f"Bearer {self._post('/api/auth/token', name)['access']}"
+        self.token: str = self._post("/api/auth/token", name)["access"]
+        self.http.headers["Authorization"] = f"Bearer {self.token}"
 
     def place_order(self, *, price: str = "100.00") -> Any:
         """The order, answered with 201."""
