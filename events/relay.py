@@ -108,9 +108,7 @@ class Relay:
             if not cursor.fetchone()[0]:
                 return None
             streams = [row.stream for row in followed if row.stream is not None]
-            rows = OutboxEvent.objects.sendable().filter(
-                Q(created_at__lte=due) | Q(stream__in=streams), topic=topic
-            )
+            rows = OutboxEvent.objects.sendable().filter(Q(created_at__lte=due) | Q(stream__in=streams), topic=topic)
             # Behind the last wave: what was sent need not be looked at again, and if a partition is away, its rows
             # must not hold up the topic's others. Then once more from the start: followers may stand before.
             wave = rows.filter(pk__gt=self._behind.get(topic, 0)).oldest() or rows.oldest()

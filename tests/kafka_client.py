@@ -52,6 +52,8 @@ def produce_all(topic: str, messages: Iterable[Outgoing]) -> None:
             "message.max.bytes": 2 * 1024 * 1024,
             # Tests count what they send, also while Kafka fails.
             "enable.idempotence": True,
+            # It retries by itself; what it gives up on is asserted below.
+            "log_level": 0,
         }
     )
     errors: set[object] = set()

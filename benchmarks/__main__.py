@@ -1,0 +1,184 @@
+"""`make bench`: the product beside its peers, in turns, on one machine. See docs/performance.md."""
+
+import argparse
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.comparison import Pair, Row, table
+from benchmarks.servers import Servers, servers
+
+STARTED_AT = time.perf_counter()
+RESULTS = Path(__file__).parent.parent / "var" / "bench.json"
+
+
+def all_rows() -> list[Row]:
+    post = "POST /api/orders"
+    return [
+        Row(
+            name="orders-vs-no-events",
+            what=f"{post} beside the same endpoint without any event machinery",
+            unit="requests/s",
+            target=0.85,
+        ),
+        Row(
+            name="orders-vs-bare-sql",
+            what=f"{post} beside one handwritten statement, no DRF, no JWT",
+            unit="requests/s",
+            target=0.55,
+        ),
+        Row(
+            name="orders-p99-vs-synchronous-kafka",
+            what=f"{post} beside a view that waits for Kafka",
+            unit="p99 ms",
+            target=0.5,
+            better="lower",
+        ),
+        Row(
+            name="orders-p99-without-kafka",
+            what=f"{post} with Kafka gone beside itself with Kafka",
+            unit="p99 ms",
+            target=1.5,
+            better="lower",
+        ),
+        Row(
+            name="consumer-vs-usual",
+            what="consumer beside one event, one transaction, one commit",
+            unit="events/s",
+            target=25,
+        ),
+        Row(name="consumer-vs-bare-loop", what="consumer beside the bare loop", unit="events/s", target=0.88),
+        Row(
+            name="consumer-growth",
+            what="consumer with a backlog of 300,000 beside 10,000",
+            unit="events/s",
+            target=0.9,
+        ),
+        Row(
+            name="consumer-memory",
+            what="consumer behind a backlog of 300,000 beside 10,000",
+            unit="MiB",
+            target=1.15,
+            better="lower",
+        ),
+        Row(name="consumers-2", what="two consumers beside one", unit="events/s", target=1.0),
+        Row(name="consumers-3", what="three consumers beside one", unit="events/s", target=1.0),
+        Row(
+            name="relay-vs-bare-sends",
+            what="relay with 100,000 pending rows beside bare sends of the same bytes",
+            unit="events/s",
+            target=0.5,
+        ),
+        Row(
+            name="end-to-end-p50",
+            what="POST answered until the notification is visible, 50 orders/s, median",
+            unit="ms",
+            target=20,
+            better="lower",
+        ),
+        Row(
+            name="end-to-end-p99",
+            what="POST answered until the notification is visible, 50 orders/s, p99",
+            unit="ms",
+            target=100,
+            better="lower",
+        ),
+        Row(
+            name="orders-list",
+            what="GET /api/orders with 1,000,000 rows beside 1,000",
+            unit="p50 ms",
+            target=1.3,
+            better="lower",
+        ),
+        Row(
+            name="notifications-list",
+            what="GET /api/notifications with 1,000,000 rows beside 1,000",
+            unit="p50 ms",
+            target=1.3,
+            better="lower",
+        ),
+    ]
+
+
+NEEDS_APACHE = {"consumer-growth", "consumer-memory"}
+"""The embedded broker does not hold their backlog."""
+
+
+def measure(running: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
+    # Not before the environment says where everything is, which Django reads once.
+    import django
+
+    django.setup()
+    # It would log every request of every customer.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    from benchmarks import consuming, end_to_end, listing, placing_orders, relaying
+
+    for measuring, names in (
+        (placing_orders.measure, set(placing_orders.PEERS)),
+        (placing_orders.measure_outage, {"orders-p99-without-kafka"}),
+        (consuming.measure, {"consumer-vs-usual", "consumer-vs-bare-loop"}),
+        (consuming.measure_growth, {"consumer-growth", "consumer-memory"}),
+        (consuming.measure_several, {"consumers-2", "consumers-3"}),
+        (relaying.measure, {"relay-vs-bare-sends"}),
+        (end_to_end.measure, {"end-to-end-p50", "end-to-end-p99"}),
+        (listing.measure, set(listing.LISTS)),
+    ):
+        if names & wanted:
+            yield from measuring(running, wanted)
+
+
+def main() -> int:
+    rows = {row.name: row for row in all_rows()}
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--only", default="", metavar="NAME", help=f"one row of {', '.join(rows)}")
+    only = parser.parse_args().only
+    if only and only not in rows:
+        parser.error(f"there is no row {only}; the rows are {', '.join(rows)}")
+    wanted = {only} if only else set(rows)
+    with servers() as running:
+        header = _header(running)
+        print("\n".join(f"{name}: {fact}" for name, fact in header.items()))
+        print("A full run takes about 15 minutes; the first figures come after half a minute.", flush=True)
+        if not running.is_apache:
+            wanted -= NEEDS_APACHE
+        for name, pair in measure(running, wanted):
+            if name in wanted:
+                rows[name].rounds.append(pair)
+                _show_progress(rows[name])
+    measured = [row for row in rows.values() if row.rounds]
+    print(f"\n{table(measured)}")
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({"header": header, "rows": [row.as_json() for row in measured]}, indent=2) + "\n")
+    missed = [row.name for row in measured if not row.met]
+    if missed:
+        print(f"\nMissed: {', '.join(missed)}")
+    return 1 if missed else 0
+
+
+def _header(running: Servers) -> dict[str, str]:
+    return {
+        "broker": str(running.broker),
+        "database": running.postgres_version,
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    }
+
+
+def _show_progress(row: Row) -> None:
+    """One line that is overwritten on a terminal, and a line each elsewhere."""
+    pair = row.rounds[-1]
+    line = (
+        f"{time.perf_counter() - STARTED_AT:5.0f} s  {row.name} round {len(row.rounds)}: "
+        f"{pair.ours:,.1f} beside {pair.beside:,.1f} {row.unit}, ratio {pair.ratio:.2f}"
+    )
+    print(f"\r\033[K{line}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Rows of the table: what is compared, what was measured in each round, and whether the target is met."""
+
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Literal, NamedTuple
+
+
+class Pair(NamedTuple):
+    """One round: the product's figure and the other's, measured one right after the other."""
+
+    ours: float
+    beside: float
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.beside
+
+
+@dataclass(kw_only=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    what: str
+    unit: str
+    target: float | None
+    """Bound of the median ratio; None: only reported."""
+    better: Literal["higher", "lower"] = "higher"
+    rounds: list[Pair] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        """The median of the rounds' ratios: a minute in which the machine is busy spoils one round and no median."""
+        return median(pair.ratio for pair in self.rounds)
+
+    @property
+    def met(self) -> bool:
+        if self.target is None:
+            return True
+        return self.ratio >= self.target if self.better == "higher" else self.ratio <= self.target
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "ratio": round(self.ratio, 3),
+            "target": self.target,
+            "met": self.met,
+            "rounds": [[round(pair.ours, 3), round(pair.beside, 3)] for pair in self.rounds],
+        }
+
+
+def table(rows: list[Row]) -> str:
+    """In Markdown, so that it can be kept in the documentation as it is printed."""
+    lines = [
+        "| what | unit | ours | beside | ratio | target | met |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
+    for row in rows:
+        ours = median(pair.ours for pair in row.rounds)
+        beside = median(pair.beside for pair in row.rounds)
+        bound = "" if row.target is None else f"{'>=' if row.better == 'higher' else '<='} {row.target:g}"
+        met = "" if row.target is None else "yes" if row.met else "**no**"
+        lines.append(
+            f"| `{row.name}`: {row.what} | {row.unit} | {_figure(ours)} | {_figure(beside)} "
+            f"| {row.ratio:.2f} | {bound} | {met} |"
+        )
+    return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,140 @@
+"""Consumers working off a backlog: the product, the usual design, the bare loop; far behind, and in numbers."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import count
+from statistics import median
+from typing import NamedTuple
+from uuid import UUID
+
+import psutil
+
+from benchmarks import database
+from benchmarks.comparison import Pair
+from benchmarks.servers import PARTITIONS, Servers, running
+from events.headers import Header, cloud_event_headers
+from events.timestamps import now
+from orders.events import ORDER_CREATED, encode
+from tests.factories import OrderEventFactory
+from tests.kafka_client import Outgoing, produce_all
+from tests.processes import ProductProcess
+from tests.waiting import wait_until
+
+ROUNDS = 5
+SMALL, MIDDLE, LARGE = 10_000, 60_000, 300_000
+EMBEDDED = 24_000
+"""As many as the embedded broker keeps of ours, with some to spare."""
+USUAL = 2_000
+"""Events that the usual design is given the time for."""
+BATCH = 500
+"""What product and bare loop save at once."""
+
+_groups = count()
+
+
+class Worked(NamedTuple):
+    per_second: float
+    megabytes: float
+    """Memory of the largest process at the end."""
+
+
+def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
+    size = MIDDLE if servers.is_apache else EMBEDDED
+    backlog = Backlog(servers, "bench-backlog", size)
+    for _ in range(ROUNDS):
+        if "consumer-vs-bare-loop" in wanted:
+            ours, bare = backlog.work_off(), backlog.work_off(peer="bare_consumer")
+            yield "consumer-vs-bare-loop", Pair(ours.per_second, bare.per_second)
+        if "consumer-vs-usual" in wanted:
+            ours, usual = backlog.work_off(), backlog.work_off(peer="usual_consumer", events=USUAL)
+            yield "consumer-vs-usual", Pair(ours.per_second, usual.per_second)
+
+
+def measure_growth(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
+    small, large = Backlog(servers, "bench-small", SMALL), Backlog(servers, "bench-large", LARGE)
+    for _ in range(3):
+        # A small backlog is over in half a second: several make one figure.
+        before = [small.work_off() for _ in range(3)]
+        after = large.work_off()
+        if "consumer-growth" in wanted:
+            yield "consumer-growth", Pair(after.per_second, median(one.per_second for one in before))
+        if "consumer-memory" in wanted:
+            yield "consumer-memory", Pair(after.megabytes, median(one.megabytes for one in before))
+
+
+def measure_several(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
+    backlog = Backlog(servers, "bench-several", MIDDLE if servers.is_apache else EMBEDDED)
+    for _ in range(3):
+        one = backlog.work_off()
+        for consumers in (2, 3):
+            if f"consumers-{consumers}" in wanted:
+                several = backlog.work_off(consumers=consumers)
+                yield f"consumers-{consumers}", Pair(several.per_second, one.per_second)
+
+
+class Backlog:
+    """A topic with so many order events, for group after group to work off."""
+
+    def __init__(self, servers: Servers, topic: str, size: int) -> None:
+        self._servers = servers
+        self._topic = topic
+        self._size = size
+        servers.broker.create_topic(topic, partitions=PARTITIONS)
+        produce_all(
+            topic,
+            (
+                Outgoing(
+                    encode(OrderEventFactory.build(event_id=UUID(int=number), order_id=number)),
+                    key=str(number).encode(),
+                    headers=_headers(number),
+                )
+                for number in range(1, size + 1)
+            ),
+        )
+
+    def work_off(self, *, consumers: int = 1, peer: str | None = None, events: int | None = None) -> Worked:
+        """Let a new group save this many events, by default all of them; how fast it did.
+
+        Measured by the times that stand on the first and the last notification, so that start-up counts for nobody.
+        """
+        events = events or self._size
+        database.empty("notifications_notification")
+        group = f"bench-{next(_groups)}"
+        with ExitStack() as stack:
+            processes = [stack.enter_context(running(self._start(group, peer))) for _ in range(consumers)]
+            wait_until(lambda: _saved(at_least=events), timeout=300)
+            megabytes = max(psutil.Process(one.process.pid).memory_info().rss / 2**20 for one in processes)
+        return Worked(_rate(batch=1 if peer == "usual_consumer" else BATCH), megabytes)
+
+    def _start(self, group: str, peer: str | None) -> ProductProcess:
+        if peer is not None:
+            return self._servers.start_peer(peer, self._topic, group)
+        return self._servers.start(
+            *("django", "consume_order_events", "--group", group),
+            DJANGO_SETTINGS_MODULE="tests.faults.own_topic_settings",
+            OWN_TOPIC=self._topic,
+        )
+
+
+def _headers(number: int) -> list[Header]:
+    return cloud_event_headers(
+        event_id=UUID(int=number),
+        event_type=ORDER_CREATED,
+        source="/orders",
+        time=now(),
+        subject=str(number),
+        sequence=1,
+    )
+
+
+def _saved(*, at_least: int) -> bool:
+    # Counting is what costs; ids are used up by repeats, too.
+    newest = database.value("SELECT max(id) FROM notifications_notification") or 0
+    return newest >= at_least and database.value("SELECT count(*) FROM notifications_notification") >= at_least
+
+
+def _rate(*, batch: int) -> float:
+    """From when the first batch was decoded until the last one was, which leaves one batch out."""
+    sql = "SELECT count(*), extract(epoch FROM max(created_at) - min(created_at)) FROM notifications_notification"
+    ((saved, seconds),) = database.rows(sql)
+    return (saved - batch) / float(seconds)

@@ -1,0 +1,48 @@
+"""What the benchmarks ask of the database and put into it, past Django."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import psycopg2
+
+
+@cache
+def _connection(url: str) -> Any:
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    return connection
+
+
+@contextmanager
+def _cursor(url: str | None) -> Iterator[Any]:
+    with _connection(url or os.environ["DATABASE_URL"]).cursor() as cursor:
+        yield cursor
+
+
+def execute(sql: str, url: str | None = None, **parameters: Any) -> None:
+    with _cursor(url) as cursor:
+        cursor.execute(sql, parameters)
+
+
+def rows(sql: str, url: str | None = None, **parameters: Any) -> list[tuple[Any, ...]]:
+    with _cursor(url) as cursor:
+        cursor.execute(sql, parameters)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
+
+
+def value(sql: str, url: str | None = None, **parameters: Any) -> Any:
+    return rows(sql, url, **parameters)[0][0]
+
+
+def pending() -> int:
+    return int(value("SELECT count(*) FROM events_outboxevent WHERE published_at IS NULL"))
+
+
+def empty(*tables: str) -> None:
+    """And give the planner the figures of empty tables, so that no round knows another one's."""
+    execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
+    execute(f"ANALYZE {', '.join(tables)}")

@@ -1,0 +1,70 @@
+"""From the answer to a POST until the API shows the notification, at 50 orders a second."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from statistics import median, quantiles
+
+from benchmarks.comparison import Pair
+from benchmarks.load import ORDER, Connection, request
+from benchmarks.servers import Servers, running
+from tests.customer import Customer
+from tests.waiting import wait_until
+
+ROUNDS = 3
+SECONDS = 30
+PER_SECOND = 50
+LOOK_EVERY = 0.002
+"""Seconds between two looks."""
+
+
+def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
+    with (
+        running(servers.web()) as web,
+        running(servers.start("django", "consume_order_events")),
+        running(servers.start("django", "relay_outbox")),
+    ):
+        customer = Customer(web.url)
+        # Until then the consumer is still on its way into its group.
+        first = customer.place_order()["id"]
+        wait_until(lambda: customer.notifications(first))
+        for _ in range(ROUNDS):
+            delays = sorted(_delays(web.url, customer))
+            yield "end-to-end-p50", Pair(median(delays), 1)
+            yield "end-to-end-p99", Pair(quantiles(delays, n=100)[-1], 1)
+
+
+def _delays(site: str, customer: Customer) -> list[float]:
+    """Milliseconds, of every order."""
+    answered: dict[int, float] = {}
+    seen: dict[int, float] = {}
+    placed_all = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(site, customer, answered, seen, placed_all))
+    watcher.start()
+    connection = Connection(site)
+    order = request("POST", "/api/orders", token=customer.token, body=ORDER)
+    started_at = time.perf_counter()
+    for number in range(SECONDS * PER_SECOND):
+        time.sleep(max(0.0, started_at + number / PER_SECOND - time.perf_counter()))
+        order_id = json.loads(connection.ask(order))["id"]
+        answered[order_id] = time.perf_counter()
+    placed_all.set()
+    watcher.join()
+    connection.close()
+    # It may be seen before the answer is read.
+    return [max(0.0, seen[order_id] - at) * 1000 for order_id, at in answered.items()]
+
+
+def _watch(
+    site: str, customer: Customer, answered: dict[int, float], seen: dict[int, float], placed_all: threading.Event
+) -> None:
+    connection = Connection(site)
+    look = request("GET", "/api/notifications?limit=10", token=customer.token)
+    while not (placed_all.is_set() and seen.keys() >= answered.keys()):
+        listed = json.loads(connection.ask(look))
+        now = time.perf_counter()
+        for notification in listed:
+            seen.setdefault(notification["orderId"], now)
+        time.sleep(LOOK_EVERY)
+    connection.close()

@@ -1,0 +1,74 @@
+"""The first page of a list, with a million rows in its table and with a thousand."""
+
+import time
+from collections.abc import Iterator
+from statistics import median
+
+from benchmarks import database
+from benchmarks.comparison import Pair
+from benchmarks.load import Connection, request
+from benchmarks.servers import Servers, running
+from tests.customer import Customer
+
+ROUNDS = 5
+REQUESTS = 200
+FEW, MANY = 1_000, 1_000_000
+USERS = 10
+LISTS = {"orders-list": "/api/orders", "notifications-list": "/api/notifications"}
+
+FILL = """
+    INSERT INTO auth_user
+        (password, is_superuser, username, first_name, last_name, email, is_staff, is_active, date_joined)
+    SELECT '', false, 'user-' || number, '', '', '', false, true, now() FROM generate_series(2, %(users)s) AS number;
+
+    INSERT INTO orders_order (user_id, total_amount, status, created_at, last_sequence)
+    SELECT (SELECT min(id) FROM auth_user) + number %% %(users)s, 200, 'PENDING', now(), 1
+    FROM generate_series(1, %(rows)s) AS number;
+
+    INSERT INTO orders_orderitem (order_id, product_id, quantity, price)
+    SELECT id, 1, 2, 100 FROM orders_order;
+
+    INSERT INTO notifications_notification (user_id, order_id, event_id, type, message, created_at)
+    SELECT user_id, id, gen_random_uuid(), 'ORDER_CREATED', '주문이 생성되었습니다. 주문번호: ' || id, now()
+    FROM orders_order;
+    """
+
+
+def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
+    urls = {rows: servers.database(f"bench-{rows}") for rows in (FEW, MANY)}
+    with (
+        running(servers.web(DATABASE_URL=urls[FEW])) as few_web,
+        running(servers.web(DATABASE_URL=urls[MANY])) as many_web,
+    ):
+        few, many = Shop(few_web.url), Shop(many_web.url)
+        for rows, url in urls.items():
+            database.execute(FILL, url, rows=rows, users=USERS)
+            database.execute("VACUUM ANALYZE", url)
+        for _ in range(ROUNDS):
+            for name, path in LISTS.items():
+                if name in wanted:
+                    (ours, queries), (beside, queries_of_few) = many.look_at(path), few.look_at(path)
+                    if queries != queries_of_few:
+                        raise RuntimeError(f"{path} takes {queries} queries of {MANY} rows, {queries_of_few} of {FEW}")
+                    yield name, Pair(ours, beside)
+
+
+class Shop:
+    """A site, and one of its customers, who has every tenth row."""
+
+    def __init__(self, site: str) -> None:
+        self._site = site
+        self._customer = Customer(site)
+
+    def look_at(self, path: str) -> tuple[float, int]:
+        """The median time of an answer, milliseconds, and the number of its queries."""
+        connection = Connection(self._site)
+        look = request("GET", path, token=self._customer.token)
+        durations = []
+        for _ in range(REQUESTS):
+            started_at = time.perf_counter()
+            connection.ask(look)
+            durations.append(time.perf_counter() - started_at)
+        queries = int(connection.header("X-Queries"))
+        connection.close()
+        return median(durations) * 1000, queries

@@ -1,0 +1,123 @@
+"""HTTP load from plain sockets: a client that costs next to nothing, because it shares the machine with the server."""
+
+import json
+import selectors
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median, quantiles
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+ORDER = {"items": [{"productId": 1, "quantity": 2, "price": 100.00}]}
+
+
+@dataclass
+class Load:
+    """What a stretch of load came to."""
+
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    """Seconds, of every request."""
+
+    @property
+    def per_second(self) -> float:
+        return len(self.latencies) / self.seconds
+
+    @property
+    def p50(self) -> float:
+        """Milliseconds."""
+        return median(self.latencies) * 1000
+
+    @property
+    def p99(self) -> float:
+        """Milliseconds."""
+        return quantiles(self.latencies, n=100)[-1] * 1000
+
+
+def request(
+    method: str, path: str, *, token: str, body: Any = None, headers: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
+    """An HTTP/1.1 request, ready to be sent again and again."""
+    content = b"" if body is None else json.dumps(body).encode()
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(content)}"]
+    if content:
+        lines.append("Content-Type: application/json")
+    lines += [f"Authorization: Bearer {token}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + content
+
+
+class Connection:
+    """A kept-alive connection to the site with at most one request on its way."""
+
+    def __init__(self, site: str) -> None:
+        address = urlsplit(site)
+        self.socket = socket.create_connection((address.hostname, address.port or 80), timeout=60)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._received = b""
+        self._sent_at = 0.0
+
+    def ask(self, request: bytes) -> bytes:
+        """Send, and wait for the answer's body."""
+        self.send(request)
+        while self.receive() is None:
+            pass
+        return self.body
+
+    def send(self, request: bytes) -> None:
+        self._received = b""
+        self._sent_at = time.perf_counter()
+        self.socket.sendall(request)
+
+    def receive(self) -> float | None:
+        """Read what is there; when the answer is whole, how many seconds it took.
+
+        Raises AssertionError where it is not of the 2xx.
+        """
+        part = self.socket.recv(1 << 20)
+        assert part, "the server closed the connection"
+        self._received += part
+        head, separator, body = self._received.partition(b"\r\n\r\n")
+        if not separator:
+            return None
+        length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+        if len(body) < int(length):
+            return None
+        assert head.startswith(b"HTTP/1.1 2"), self._received.decode(errors="replace")
+        self.head, self.body = head, body
+        return time.perf_counter() - self._sent_at
+
+    def header(self, name: str) -> str:
+        """Of the last answer."""
+        return self.head.partition(f"\r\n{name}: ".encode())[2].partition(b"\r\n")[0].decode()
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def closed_loop(site: str, requests: list[bytes], *, seconds: float) -> Load:
+    """One connection per request of the list, each sending its own again as soon as it is answered."""
+    load = Load()
+    connections = {Connection(site): one for one in requests}
+    with selectors.DefaultSelector() as selector:
+        started_at = time.perf_counter()
+        for connection, one in connections.items():
+            selector.register(connection.socket, selectors.EVENT_READ, connection)
+            connection.send(one)
+        waiting = len(connections)
+        while waiting:
+            for key, _ in selector.select():
+                took = key.data.receive()
+                if took is None:
+                    continue
+                load.latencies.append(took)
+                if time.perf_counter() - started_at < seconds:
+                    key.data.send(connections[key.data])
+                else:
+                    waiting -= 1
+        load.seconds = time.perf_counter() - started_at
+    for connection in connections:
+        connection.close()
+    return load

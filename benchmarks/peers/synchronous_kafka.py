@@ -1,0 +1,31 @@
+"""What most projects do: save the order, then send its event to Kafka and wait for the acknowledgement."""
+
+from functools import cache
+
+from django.conf import settings
+from kafka import KafkaProducer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from benchmarks.peers import without_events
+
+TOPIC = "notification-events"
+"""One that nobody consumes meanwhile."""
+EVENT = (
+    b'{"eventId":"5f0c7a3e-6f0e-4e4c-9b0a-0123456789ab","eventType":"ORDER_CREATED",'
+    b'"timestamp":"2025-01-30T10:15:30.123Z","orderId":123,"userId":45,"totalAmount":200.00}'
+)
+
+
+@cache
+def _producer() -> KafkaProducer:
+    return KafkaProducer(
+        bootstrap_servers=settings.KAFKA_BOOTSTRAP_SERVERS, api_version=settings.KAFKA_API_VERSION, acks="all"
+    )
+
+
+class OrderViewSet(without_events.OrderViewSet):
+    def create(self, request: Request) -> Response:
+        response = super().create(request)
+        _producer().send(TOPIC, key=str(response.data["id"]).encode(), value=EVENT).get(timeout=10)
+        return response

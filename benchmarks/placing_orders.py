@@ -1,0 +1,80 @@
+"""`POST /api/orders` under load: 8 connections, gunicorn, a token, one item."""
+
+from collections.abc import Iterator
+
+from benchmarks import database
+from benchmarks.comparison import Pair
+from benchmarks.load import ORDER, Load, closed_loop, request
+from benchmarks.servers import Servers, running
+from tests.customer import Customer
+from tests.processes import WebServer
+from tests.waiting import wait_until
+
+CONNECTIONS = 8
+ROUNDS = 7
+SECONDS = 4.0
+OUTAGE_ROUNDS = 3
+OUTAGE_SECONDS = 10.0
+"""Longer than attempts to reach Kafka last."""
+
+REAL = "/api/orders"
+PEERS = {
+    "orders-vs-no-events": "/peers/without-events",
+    "orders-vs-bare-sql": "/peers/bare-sql",
+    "orders-p99-vs-synchronous-kafka": "/peers/synchronous-kafka",
+}
+
+
+def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
+    """The real endpoint and its peers in turns, on one and the same web server."""
+    peers = {name: path for name, path in PEERS.items() if name in wanted}
+    with running(servers.web()) as web:
+        site = Site(web)
+        site.warm_up([REAL, *peers.values()])
+        for number in range(ROUNDS):
+            # Nobody is always the first one after a pause.
+            for name, path in list(peers.items())[:: 1 if number % 2 else -1]:
+                ours, beside = site.load(REAL), site.load(path)
+                if "p99" in name:
+                    yield name, Pair(ours.p99, beside.p99)
+                else:
+                    yield name, Pair(ours.per_second, beside.per_second)
+
+
+def measure_outage(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
+    """The real endpoint while Kafka is gone, beside itself while Kafka is there."""
+    with running(servers.web()) as web, running(servers.start("django", "relay_outbox")):
+        site = Site(web)
+        site.warm_up([REAL])
+        for _ in range(OUTAGE_ROUNDS):
+            healthy = site.load(REAL, seconds=OUTAGE_SECONDS)
+            servers.broker.go_down()
+            try:
+                without_kafka = site.load(REAL, seconds=OUTAGE_SECONDS, settle=False)
+            finally:
+                servers.broker.come_back()
+            wait_until(lambda: database.pending() == 0, timeout=120)
+            yield "orders-p99-without-kafka", Pair(without_kafka.p99, healthy.p99)
+
+
+class Site:
+    """A web server with a customer for each connection, because the rows of one would wait for each other."""
+
+    def __init__(self, web: WebServer) -> None:
+        self._web = web
+        self._customers = [Customer(web.url) for _ in range(CONNECTIONS)]
+
+    def warm_up(self, paths: list[str]) -> None:
+        for path in paths:
+            self.load(path, seconds=2)
+
+    def load(self, path: str, *, seconds: float = SECONDS, settle: bool = True) -> Load:
+        """All customers order as fast as they are answered. With `settle`, back when their events are sent."""
+        requests = [
+            request("POST", path, token=customer.token, body=ORDER, headers={"X-User": str(customer.id)})
+            for customer in self._customers
+        ]
+        load = closed_loop(self._web.url, requests, seconds=seconds)
+        if settle:
+            wait_until(lambda: database.pending() == 0, timeout=120)
+        return load

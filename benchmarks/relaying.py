@@ -1,0 +1,77 @@
+"""The relay working off what is pending, beside bare sends of the same bytes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from uuid import UUID
+
+from benchmarks import database
+from benchmarks.comparison import Pair
+from benchmarks.servers import PARTITIONS, Servers, running
+from events.headers import cloud_event_headers, pack
+from events.timestamps import now
+from orders.events import ORDER_CREATED, encode
+from tests.factories import OrderEventFactory
+from tests.waiting import wait_until
+
+ROUNDS = 3
+ROWS = 100_000
+TOPIC = "bench-relay"
+BATCH = 500
+"""Rows that are marked as published at once."""
+
+
+def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
+    servers.broker.create_topic(TOPIC, partitions=PARTITIONS)
+    for _ in range(ROUNDS):
+        _fill_outbox()
+        bare = _bare_sends()
+        with running(servers.start("django", "relay_outbox")):
+            wait_until(_is_empty, timeout=300)
+        yield "relay-vs-bare-sends", Pair(_rate(), bare)
+    database.empty("events_outboxevent")
+
+
+def _is_empty() -> bool:
+    return not database.value("SELECT EXISTS (SELECT FROM events_outboxevent WHERE published_at IS NULL)")
+
+
+def _fill_outbox() -> None:
+    database.empty("events_outboxevent")
+    event = OrderEventFactory.build(event_id=UUID(int=1))
+    headers = cloud_event_headers(
+        event_id=event.event_id,
+        event_type=ORDER_CREATED,
+        source="/orders",
+        time=now(),
+        subject=str(event.order_id),
+        sequence=1,
+    )
+    database.execute(
+        """
+        INSERT INTO events_outboxevent
+            (event_id, event_type, topic, key, value, headers, stream, sequence, created_at, parked_reason)
+        SELECT gen_random_uuid(), %(type)s, %(topic)s, convert_to(number::text, 'UTF8'), %(value)s, %(headers)s,
+            'order-' || number, 1, now() - interval '1 minute', ''
+        FROM generate_series(1, %(rows)s) AS number
+        """,
+        type=ORDER_CREATED,
+        topic=TOPIC,
+        value=encode(event),
+        headers=pack(headers),
+        rows=ROWS,
+    )
+    database.execute("VACUUM ANALYZE events_outboxevent")
+
+
+def _bare_sends() -> float:
+    """In a process of its own, as the relay has one."""
+    finished = subprocess.run([sys.executable, "-m", "benchmarks.peers.bare_sends"], stdout=subprocess.PIPE, check=True)
+    return float(json.loads(finished.stdout))
+
+
+def _rate() -> float:
+    """From the first rows' mark to the last ones', which leaves one batch out."""
+    sql = "SELECT extract(epoch FROM max(published_at) - min(published_at)) FROM events_outboxevent"
+    return (ROWS - BATCH) / float(database.value(sql))

@@ -1,0 +1,120 @@
+"""A PostgreSQL and a Kafka for the time of the benchmarks, and the product's processes on them."""
+
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks import database
+from commerce.embedded_postgres import EmbeddedPostgres
+from events import embedded_kafka
+from tests.apache_kafka import ApacheKafka
+from tests.processes import ProductProcess, WebServer
+from tests.servers import Broker
+
+Process = TypeVar("Process", bound=ProductProcess)
+
+PARTITIONS = 3
+TOPICS = ("order-events", "order-events-dlt", "notification-events")
+PEER_SETTINGS = "benchmarks.peers.settings"
+
+
+class Servers:
+    """What every benchmark runs on. Everything it starts is gone when the benchmarks end."""
+
+    def __init__(self, *, home: Path, postgres: EmbeddedPostgres, broker: Broker) -> None:
+        self.broker = broker
+        self.postgres = postgres
+        self.is_apache = isinstance(broker, ApacheKafka)
+        self._home = home
+        self._logs = 0
+
+    @property
+    def postgres_version(self) -> str:
+        return str(database.value("SELECT version()")).split(" on ")[0]
+
+    def web(self, **env: str) -> WebServer:
+        """gunicorn as it is deployed, with the peers' views beside the product's own."""
+        return WebServer(log=self._log("web"), env={"DJANGO_SETTINGS_MODULE": PEER_SETTINGS, **env})
+
+    def start(self, *command: str, **env: str) -> ProductProcess:
+        """A command of the product: `django`, its name, its options."""
+        return ProductProcess(*command, log=self._log(command[-1].lstrip("-")), env=env)
+
+    def start_peer(self, module: str, *arguments: str) -> ProductProcess:
+        return ProductProcess(*arguments, log=self._log(module), launcher=[f"benchmarks.peers.{module}"])
+
+    def database(self, name: str) -> str:
+        """URL of another, empty database on the same server."""
+        database.execute(f'CREATE DATABASE "{name}"')
+        url = self.postgres.url.replace("/commerce?", f"/{name}?")
+        manage("migrate", "--verbosity=0", DATABASE_URL=url)
+        return url
+
+    def _log(self, name: str) -> Path:
+        self._logs += 1
+        return self._home / f"{self._logs}-{name}.log"
+
+
+@contextmanager
+def running(process: Process) -> Iterator[Process]:
+    """The process, ended in order behind the block, or else shown with its last words."""
+    try:
+        yield process
+    except BaseException:
+        print(process.log.read_text()[-3000:], file=sys.stderr)
+        raise
+    finally:
+        with suppress(subprocess.TimeoutExpired):
+            process.stop()
+        process.kill()
+
+
+@contextmanager
+def servers() -> Iterator[Servers]:
+    """Also sets this process's environment to them, before Django reads it."""
+    for name in [name for name in os.environ if name.startswith(("KAFKA_", "THROTTLE_", "DJANGO_"))]:
+        del os.environ[name]
+    with tempfile.TemporaryDirectory(prefix="commerce-bench-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        postgres = EmbeddedPostgres(home)
+        postgres.start()
+        broker = _start_broker(home)
+        try:
+            os.environ.update(
+                DJANGO_SETTINGS_MODULE="commerce.settings",
+                DJANGO_SECRET_KEY=secrets.token_urlsafe(48),
+                JWT_SIGNING_KEY=secrets.token_urlsafe(48),
+                DJANGO_ALLOWED_HOSTS="127.0.0.1",
+                DATABASE_URL=postgres.url,
+                KAFKA_BOOTSTRAP_SERVERS=broker.bootstrap_servers,
+                KAFKA_TOPIC_PARTITIONS=str(PARTITIONS),
+            )
+            manage("migrate", "--verbosity=0")
+            for topic in TOPICS:
+                broker.create_topic(topic, partitions=PARTITIONS)
+            yield Servers(home=home, postgres=postgres, broker=broker)
+        finally:
+            broker.stop()
+            postgres.stop()
+
+
+def _start_broker(home: Path) -> ApacheKafka | embedded_kafka.EmbeddedKafka:
+    apache = ApacheKafka(home / "kafka")
+    try:
+        apache.start()
+    except RuntimeError as error:
+        print(f"The embedded broker is used, some rows are left out: {str(error).splitlines()[-1]}", file=sys.stderr)
+        os.environ.update(embedded_kafka.SETTINGS)
+        return embedded_kafka.EmbeddedKafka()
+    return apache
+
+
+def manage(*arguments: str, **env: str) -> None:
+    """`python -m django`, and not manage.py, which would read the settings of a running `make run`."""
+    subprocess.run([sys.executable, "-m", "django", *arguments], env={**os.environ, **env}, check=True)
