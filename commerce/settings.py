@@ -173,6 +173,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATABASES = {"default": env.db_url_config(DATABASE_URL)}
 if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
     raise ImproperlyConfigured(f"DATABASE_URL must be postgresql://..., not {DATABASE_URL.partition(':')[0]}://...")
+DATABASES["default"]["ENGINE"] = "commerce.postgresql"
 DATABASES["default"]["CONN_MAX_AGE"] = 600
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 # A server that is gone, or a query that never ends, must become an error somebody can retry.

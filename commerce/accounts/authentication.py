@@ -27,7 +27,10 @@ class Users:
         return User.from_db(connection.alias, ASKED_FOR, row)
 
 
+_USERS = SimpleNamespace(objects=Users(), DoesNotExist=User.DoesNotExist)
+
+
 class TokenAuthentication(JWTAuthentication):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.user_model: Any = SimpleNamespace(objects=Users(), DoesNotExist=User.DoesNotExist)
+    def __init__(self) -> None:
+        """Made for every request."""
+        self.user_model: Any = _USERS
