@@ -1,6 +1,7 @@
 """All settings, read from the environment. `.env.example` documents each variable."""
 
 import re
+import ssl
 from datetime import timedelta
 from pathlib import Path
 
@@ -69,6 +70,36 @@ TRUSTED_PROXIES = int(_proxies)
 ADMIN_PATH = env.str("ADMIN_PATH", default="admin/").strip("/") + "/"
 if not re.fullmatch(r"[A-Za-z0-9_-]+/", ADMIN_PATH) or ADMIN_PATH in ("api/", "health/", "metrics/", "static/"):
     _problems.append(f"ADMIN_PATH is {ADMIN_PATH!r}: give one path segment of letters, digits, - and _")
+KAFKA_SECURITY_PROTOCOL = env.str("KAFKA_SECURITY_PROTOCOL", default="PLAINTEXT")
+KAFKA_SASL_MECHANISM = env.str("KAFKA_SASL_MECHANISM", default="") or None
+KAFKA_SASL_USERNAME = env.str("KAFKA_SASL_USERNAME", default="") or None
+KAFKA_SASL_PASSWORD = env.str("KAFKA_SASL_PASSWORD", default="") or None
+KAFKA_SSL_CAFILE = env.str("KAFKA_SSL_CAFILE", default="") or None
+
+
+def _note_problems_of_kafka() -> None:
+    """Those that the client would take for an outage."""
+    protocols = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+    mechanisms = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+    if KAFKA_SECURITY_PROTOCOL not in protocols:
+        _problems.append(f"KAFKA_SECURITY_PROTOCOL is {KAFKA_SECURITY_PROTOCOL!r}: give one of {', '.join(protocols)}")
+    if KAFKA_SECURITY_PROTOCOL.startswith("SASL_"):
+        if KAFKA_SASL_MECHANISM not in mechanisms:
+            _problems.append(
+                f"KAFKA_SASL_MECHANISM is {KAFKA_SASL_MECHANISM or ''!r}: give one of {', '.join(mechanisms)}"
+            )
+        if not KAFKA_SASL_USERNAME:
+            _problems.append(f"KAFKA_SASL_USERNAME is not set, which {KAFKA_SECURITY_PROTOCOL} needs")
+        if not KAFKA_SASL_PASSWORD:
+            _problems.append(f"KAFKA_SASL_PASSWORD is not set, which {KAFKA_SECURITY_PROTOCOL} needs")
+    if KAFKA_SSL_CAFILE:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(KAFKA_SSL_CAFILE)
+        except OSError as error:
+            _problems.append(f"KAFKA_SSL_CAFILE is {KAFKA_SSL_CAFILE!r}, which holds no certificate to read: {error}")
+
+
+_note_problems_of_kafka()
 if _problems:
     raise ImproperlyConfigured(
         f"Cannot start: {'; '.join(_problems)}. "
@@ -249,11 +280,6 @@ KAFKA_SESSION_TIMEOUT_MS = env.int("KAFKA_SESSION_TIMEOUT_MS", default=45_000)
 KAFKA_MAX_POLL_INTERVAL_MS = env.int("KAFKA_MAX_POLL_INTERVAL_MS", default=300_000)
 KAFKA_FETCH_MAX_WAIT_MS = env.int("KAFKA_FETCH_MAX_WAIT_MS", default=500)
 KAFKA_ASSIGNMENT_DELAY_MS = env.int("KAFKA_ASSIGNMENT_DELAY_MS", default=0)
-KAFKA_SECURITY_PROTOCOL = env.str("KAFKA_SECURITY_PROTOCOL", default="PLAINTEXT")
-KAFKA_SASL_MECHANISM = env.str("KAFKA_SASL_MECHANISM", default="") or None
-KAFKA_SASL_USERNAME = env.str("KAFKA_SASL_USERNAME", default="") or None
-KAFKA_SASL_PASSWORD = env.str("KAFKA_SASL_PASSWORD", default="") or None
-KAFKA_SSL_CAFILE = env.str("KAFKA_SSL_CAFILE", default="") or None
 
 ORDER_EVENTS_TOPIC = "order-events"
 NOTIFICATION_EVENTS_TOPIC = "notification-events"

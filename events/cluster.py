@@ -34,6 +34,8 @@ class Viewer:
             KafkaConsumer,
             group_id=group,
             enable_auto_commit=False,
+            # As the group reads: an end that nobody may read yet is not lag.
+            isolation_level="read_committed",
             allow_auto_create_topics=False,
             max_poll_records=1,
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,

@@ -9,7 +9,7 @@ from django.db import Error, connection, reset_queries, transaction
 from django.db.models import Q
 
 from events.delivery import Delivery, deliver
-from events.kafka import KafkaUnreachable, Producer
+from events.kafka import KafkaRefuses, KafkaUnreachable, Producer
 from events.models import OutboxEvent
 from events.timestamps import now
 
@@ -40,13 +40,18 @@ class Relay:
         """By topic, the last row that was tried."""
 
     def run(self) -> None:
-        """Sweep until stopping, through outages of Kafka and of the database."""
+        """Sweep until stopping, through outages of Kafka and of the database.
+
+        Raises KafkaRefuses, while it has not been let in yet.
+        """
         in_outage = False
         while not self._stopping():
             reset_queries()  # With DEBUG on, Django keeps every statement.
             sent, outage = self.sweep(older_than=settings.OUTBOX_RELAY_GRACE)
             if sent:
                 logger.info("Sent %d events", sent)
+            if isinstance(outage, KafkaRefuses):
+                raise outage
             if outage and not in_outage:
                 logger.warning("Events wait: %s", str(outage).strip())
             elif in_outage and not outage:

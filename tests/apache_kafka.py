@@ -24,7 +24,7 @@ class ApacheKafka:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self.port = _free_port()
+        self.port = free_port()
         self.advertised_port: int | None = None
         """Where clients are sent after their first connection; by default `port`."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -119,7 +119,7 @@ class ApacheKafka:
             return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
@@ -91,15 +92,21 @@ def test_admin_shows_every_list_and_changes_nothing(admin_client: Client, admin_
         assert admin_client.post(f"/admin/{model}/{row.pk}/delete/", {}).status_code == 403
 
 
+def refusal_to_start(environment: dict[str, str]) -> str:
+    """What the settings say of an environment with which they start nothing."""
+    started = subprocess.run(
+        [sys.executable, "-c", "import commerce.settings"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert started.returncode != 0
+    return started.stderr
+
+
 def test_production_names_everything_that_is_missing_at_once() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "KAFKA_"))}
     environment |= {"JWT_SIGNING_KEY": "short", "DJANGO_ALLOWED_HOSTS": "*", "THROTTLE_TOKEN": "often"}
     environment |= {"TRUSTED_PROXIES": "-1", "ADMIN_PATH": "api/"}
     del environment["DATABASE_URL"]
-    started = subprocess.run(
-        [sys.executable, "-c", "import commerce.settings"], env=environment, capture_output=True, text=True, check=False
-    )
-    assert started.returncode != 0
+    words = refusal_to_start(environment)
     for problem in (
         "DJANGO_SECRET_KEY is not set",
         "JWT_SIGNING_KEY is shorter than 32",
@@ -110,4 +117,20 @@ def test_production_names_everything_that_is_missing_at_once() -> None:
         "TRUSTED_PROXIES is '-1'",
         "ADMIN_PATH is 'api/'",
     ):
-        assert problem in started.stderr
+        assert problem in words
+
+
+def test_a_way_to_kafka_that_cannot_work_is_named_before_it_looks_like_an_outage(tmp_path: Path) -> None:
+    words = refusal_to_start(os.environ | {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SSL_CAFILE": "/nowhere.pem"})
+    for problem in (
+        "KAFKA_SASL_MECHANISM is '': give one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512",
+        "KAFKA_SASL_USERNAME is not set, which SASL_SSL needs",
+        "KAFKA_SASL_PASSWORD is not set, which SASL_SSL needs",
+        "KAFKA_SSL_CAFILE is '/nowhere.pem', which holds no certificate to read: [Errno 2] No such file or directory",
+    ):
+        assert problem in words
+    junk = tmp_path / "junk.pem"
+    junk.write_text("no certificate")
+    words = refusal_to_start(os.environ | {"KAFKA_SECURITY_PROTOCOL": "TLS", "KAFKA_SSL_CAFILE": str(junk)})
+    assert "KAFKA_SECURITY_PROTOCOL is 'TLS': give one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL" in words
+    assert f"KAFKA_SSL_CAFILE is '{junk}', which holds no certificate to read" in words

@@ -5,6 +5,7 @@ from kafka.errors import KafkaError
 
 from events.kafka.connecting import (
     CONNECT_TIMEOUT_MS,
+    KafkaRefuses,
     KafkaUnreachable,
     admin_client,
     connect,
@@ -21,6 +22,7 @@ __all__ = [
     "Consumer",
     "KafkaConsumer",
     "KafkaError",
+    "KafkaRefuses",
     "KafkaUnreachable",
     "Producer",
     "ReadingFailed",

@@ -1,21 +1,70 @@
 """Connections that never leak, and one error for a Kafka that does not answer."""
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from django.conf import settings
 from kafka import KafkaAdminClient
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    SaslAuthenticationFailedError,
+    UnsupportedSaslMechanismError,
+)
 from kafka.net.compat import KafkaNetClient
+from kafka.net.connection import KafkaConnection
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
 
 CONNECT_TIMEOUT_MS = 5_000
+
+ADVICE = "check KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_CAFILE"
 
 Client = TypeVar("Client")
 
 
 class KafkaUnreachable(Exception):
     """Kafka did not answer. It may come back: wait, then try again."""
+
+
+class KafkaRefuses(KafkaUnreachable):
+    """Kafka, or our look at its certificate, said no. Waiting does not help whoever has only just been configured."""
+
+
+class NetworkClient(KafkaNetClient):
+    """Knows of a connection that was refused. The original tells its log alone, and then that the time is up."""
+
+    def __init__(self, **config: Any) -> None:
+        selector = NetworkSelector(**config)
+        super().__init__(net=selector, manager=ConnectionManager(selector, **config))
+
+    @property
+    def refusal(self) -> Exception | None:
+        return self._manager.refusal
+
+
+class ConnectionManager(KafkaConnectionManager):
+    refusal: Exception | None = None
+
+    async def _connect(self, node: Any, conn: KafkaConnection, **options: Any) -> None:
+        conn.init_future.add_errback(self._note)
+        await super()._connect(node, conn, **options)
+
+    def _note(self, failure: Exception) -> None:
+        # The last attempt fails in any case: it is cut short when the time is up.
+        if _is_refusal(failure):
+            self.refusal = failure
+
+
+def _is_refusal(failure: Exception) -> bool:
+    # The client packs what went wrong between two TLS ends into an error of its own.
+    cause = failure if isinstance(failure, ssl.SSLError) else failure.__context__
+    if isinstance(cause, ssl.SSLError):
+        # A broker that goes down in mid-handshake is one that is away.
+        return not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
+    return isinstance(failure, SaslAuthenticationFailedError | UnsupportedSaslMechanismError)
 
 
 def connect(client: Callable[..., Client], **config: Any) -> Client:
@@ -25,11 +74,12 @@ def connect(client: Callable[..., Client], **config: Any) -> Client:
 
     Raises:
         KafkaUnreachable: no broker answered within `CONNECT_TIMEOUT_MS`.
+        KafkaRefuses: one answered, and let nobody in.
     """
-    opened: list[KafkaNetClient] = []
+    opened: list[NetworkClient] = []
 
-    def network_client(**network_config: Any) -> KafkaNetClient:
-        opened.append(KafkaNetClient(**network_config))
+    def network_client(**network_config: Any) -> NetworkClient:
+        opened.append(NetworkClient(**network_config))
         return opened[-1]
 
     try:
@@ -51,6 +101,8 @@ def connect(client: Callable[..., Client], **config: Any) -> Client:
         for network in opened:
             network.close()
         if isinstance(error, KafkaTimeoutError):
+            if refusal := next((network.refusal for network in opened), None):
+                raise KafkaRefuses(f"Kafka at {_servers()} cannot be used, {ADVICE}: {refusal}") from refusal
             raise KafkaUnreachable(f"Kafka at {_servers()} does not answer: {error}") from error
         raise
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -74,6 +75,7 @@ class Consumer(ConsumerRebalanceListener):
         self._client = self._join()
         self._is_lost = False
         self._uncommitted: dict[TopicPartition, int] = {}
+        self._committed: dict[TopicPartition, int] = {}
         self._watchdog = Watchdog(what="The Kafka client's poll()", limit=settings.CONSUMER_POLL_WATCHDOG)
 
     def _join(self) -> KafkaConsumer:
@@ -82,6 +84,8 @@ class Consumer(ConsumerRebalanceListener):
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            # What another program took back was never an event.
+            isolation_level="read_committed",
             allow_auto_create_topics=False,
             max_poll_records=self._batch_size,
             fetch_max_wait_ms=settings.KAFKA_FETCH_MAX_WAIT_MS,
@@ -96,6 +100,7 @@ class Consumer(ConsumerRebalanceListener):
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Whoever owns them next may be further by the time we get them back."""
         self._uncommitted = {}
+        self._committed = {}
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Nothing to do: reading starts at the committed offsets."""
@@ -115,6 +120,8 @@ class Consumer(ConsumerRebalanceListener):
         try:
             with self._watchdog.guard():
                 by_partition = self._client.poll(timeout_ms=int(timeout * 1000))
+            if not by_partition and not self._uncommitted:
+                self._commit_positions()
         except Exception as error:
             if not isinstance(error, KafkaError) or isinstance(error, FATAL):
                 raise ReadingFailed(f"{type(error).__name__}: {error}") from error
@@ -122,6 +129,7 @@ class Consumer(ConsumerRebalanceListener):
             self.close()
             self._is_lost = True
             self._uncommitted = {}
+            self._committed = {}
             return []
         return [record for records in by_partition.values() for record in records]
 
@@ -140,6 +148,19 @@ class Consumer(ConsumerRebalanceListener):
         self._uncommitted = self._uncommitted | {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
         self._commit()
 
+    def _commit_positions(self) -> None:
+        """Commit what lies behind the last record, when all that was read is done with or held.
+
+        The end of a transaction has an offset and is no record: without this, it would be lag for ever.
+        """
+        for partition in self._client.assignment():
+            with suppress(IllegalStateError):  # It has just been revoked.
+                position = self._client.position(partition, timeout_ms=0)
+                if position is not None and position > self._committed.get(partition, 0):
+                    self._uncommitted = self._uncommitted | {partition: position}
+        if self._uncommitted:
+            self._commit()
+
     def _commit(self) -> None:
         owned = self._client.assignment()
         offsets = {
@@ -155,6 +176,8 @@ class Consumer(ConsumerRebalanceListener):
             return
         except (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError) as error:
             logger.info("Offsets not committed, the partitions' next owner reads again: %s", error)
+        else:
+            self._committed = self._committed | {partition: kept.offset for partition, kept in offsets.items()}
         self._uncommitted = {}
 
     def hold(self, records: Iterable[Record]) -> None:

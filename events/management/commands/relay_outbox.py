@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from events.database import require_database
+from events.kafka import KafkaRefuses
 from events.models import OutboxEvent
 from events.relay import Relay
 from events.shutdown import Shutdown
@@ -32,6 +33,8 @@ class Command(BaseCommand):
                 self._send_everything(relay)
             else:
                 relay.run()
+        except KafkaRefuses as error:
+            raise CommandError(str(error)) from error
         finally:
             relay.close()
 

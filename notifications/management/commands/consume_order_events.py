@@ -12,7 +12,7 @@ from events.arguments import positive
 from events.consumer import EventConsumer
 from events.database import require_database
 from events.dead_letter_limit import TooManyDeadLetters, require_below_limit
-from events.kafka import Consumer, KafkaError, KafkaUnreachable, ReadingFailed
+from events.kafka import Consumer, KafkaError, KafkaRefuses, KafkaUnreachable, ReadingFailed
 from events.lag import CaughtUp
 from events.shutdown import Shutdown
 from events.topics import TopicUnfit, require_topic
@@ -100,6 +100,8 @@ class Command(BaseCommand):
         while not shutdown.requested():
             try:
                 return connect()
+            except KafkaRefuses as error:
+                raise CommandError(str(error)) from error
             except KafkaUnreachable as error:
                 if not waiting:
                     logger.warning("Waiting for Kafka: %s", error)

@@ -1,0 +1,75 @@
+"""A service on Spring Kafka, built by Maven and run as one process, which does what it is told line by line."""
+
+import json
+import shutil
+import subprocess
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).parent / "java"
+BUILDS = Path(__file__).parent.parent.parent / "var" / "interoperability"
+BUILD_TIMEOUT = 240
+"""Seconds; at the first build Maven fetches Spring."""
+
+
+class NotPossible(Exception):
+    """This machine lacks something that the service needs."""
+
+
+class BuildFailed(Exception):
+    pass
+
+
+class SpringService:
+    def __init__(self, *, bootstrap_servers: str, log: Path) -> None:
+        """Raises NotPossible, BuildFailed."""
+        for program in ("java", "mvn"):
+            if shutil.which(program) is None:
+                raise NotPossible(f"{program} is missing")
+        build = _build()
+        with log.open("wb") as errors:
+            self._process = subprocess.Popen(
+                ["java", "-cp", f"{build}/classes:{build}/dependency/*", "commerce.SpringService", bootstrap_servers],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self._log = log
+
+    def do(self, *command: object) -> Any:
+        """What it answers. Raises RuntimeError with its last words where it ends instead."""
+        self._process.stdin.write(" ".join(map(str, command)) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"The service on Spring Kafka has ended: {self._log.read_text()[-2000:]}")
+        return json.loads(answer)
+
+    def stop(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+
+def _build() -> Path:
+    """The folder of what Maven made of these very sources."""
+    sources = sorted(path for path in PROJECT.rglob("*") if path.is_file())
+    digest = sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    build = BUILDS / digest[:12]
+    if not build.exists():
+        part = build.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        maven = ["mvn", "-q", "-B", "-f", str(PROJECT / "pom.xml"), "compile", "dependency:copy-dependencies"]
+        built = subprocess.run(
+            [*maven, f"-Dtarget={part}", "-DincludeScope=runtime"],
+            capture_output=True,
+            text=True,
+            timeout=BUILD_TIMEOUT,
+            check=False,
+        )
+        if built.returncode != 0:
+            raise BuildFailed(built.stdout[-2000:] + built.stderr[-2000:])
+        part.rename(build)
+    return build
