@@ -66,6 +66,8 @@ if not (_proxies.isascii() and _proxies.isdigit()):
     _problems.append(f"TRUSTED_PROXIES is {_proxies!r}: give the number of proxies in front of this site")
     _proxies = "0"
 TRUSTED_PROXIES = int(_proxies)
+# Opens GET /metrics, which does not exist without it.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 ADMIN_PATH = env.str("ADMIN_PATH", default="admin/").strip("/") + "/"
 if not re.fullmatch(r"[A-Za-z0-9_-]+/", ADMIN_PATH) or ADMIN_PATH in ("api/", "health/", "metrics/", "static/"):
     _problems.append(f"ADMIN_PATH is {ADMIN_PATH!r}: give one path segment of letters, digits, - and _")
@@ -295,6 +297,7 @@ LOGGING = {
                 JWT_SIGNING_KEY,
                 DATABASES["default"]["PASSWORD"],
                 KAFKA_SASL_PASSWORD,
+                METRICS_TOKEN,
             ],
         }
     },

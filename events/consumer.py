@@ -4,7 +4,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -12,9 +12,9 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from django.conf import settings
 from django.db import Error, connection, reset_queries, transaction
 
-from events import death_marks
+from events import death_marks, metrics
 from events.dead_letter_limit import Streak, TooManyDeadLetters
-from events.dead_letters import close_replayed, record_dead_letter
+from events.dead_letters import close_replayed, named_event_type, record_dead_letter
 from events.kafka import Consumer, Record, Unreadable
 from events.models import DeathMark, OutboxEvent
 from events.publisher import publish
@@ -69,6 +69,8 @@ class EventConsumer(Generic[Event]):
     group: str
     stopping: Callable[[], bool]
     max_consecutive_dead_letters: int = 1000
+    event_types: Collection[str] = ()
+    """Those that metrics tell apart."""
 
     _proven: set[int] = field(default_factory=set)
     """Partitions of which this process has survived a batch."""
@@ -86,11 +88,13 @@ class EventConsumer(Generic[Event]):
         Raises:
             TooManyDeadLetters: the limit is reached; everything up to it is committed.
         """
+        metrics.declare(self.event_types)
         failures = 0
         while not self.stopping():
             records = self.source.poll(timeout=POLL_TIMEOUT)
             if not records:
                 continue
+            arrived = time.monotonic()
             reset_queries()  # With DEBUG on, Django keeps every statement.
             try:
                 self._handle(records)
@@ -100,6 +104,8 @@ class EventConsumer(Generic[Event]):
             else:
                 failures = 0
                 self._attempts.clear()
+                metrics.batch_seconds.observe(time.monotonic() - arrived)
+                metrics.batch_size.observe(len(records))
 
     def _handle(self, records: Sequence[Record]) -> None:
         """Process a batch and commit it; with care where a consumer may have died of it before."""
@@ -251,8 +257,18 @@ class EventConsumer(Generic[Event]):
         kept = record_dead_letter(record=record, error=error, group=self.group)
         if not kept.is_news:
             return False
-        transaction.on_commit(lambda: _tell(record, error, kept.copy), robust=True)
+        transaction.on_commit(lambda: self._tell(record, error, kept.copy), robust=True)
         return streak.dead_letter()
+
+    def _tell(self, record: Record, error: Exception, copy: OutboxEvent | None) -> None:
+        reason = type(error).__name__
+        logger.error("Dead letter %s: %s: %s", _position(record), reason, error)
+        event_type = named_event_type(record)
+        label = event_type if event_type in self.event_types else metrics.OTHER
+        metrics.consumed_total.labels(label, "dead").inc()
+        metrics.dead_letters_total.labels(record.topic, reason).inc()
+        if copy is not None:
+            publish([copy])
 
     def _sit_out(self, records: Sequence[Record], trouble: Exception, failures: int) -> None:
         """Hold all partitions for a while, longer with every failure, and go on before `records`."""
@@ -268,12 +284,6 @@ class EventConsumer(Generic[Event]):
             if newly_assigned:
                 self.source.hold(newly_assigned)
         self.source.release()
-
-
-def _tell(record: Record, error: Exception, copy: OutboxEvent | None) -> None:
-    logger.error("Dead letter %s: %s: %s", _position(record), type(error).__name__, error)
-    if copy is not None:
-        publish([copy])
 
 
 def _position(record: Record) -> str:

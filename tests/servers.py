@@ -79,7 +79,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def _start(broker_name: str) -> None:
     # What a shell or a running `make run` has set must not reach the tests.
-    ours = ("ADMIN_PATH", "DJANGO_", "HSTS_", "KAFKA_", "THROTTLE_", "TRUSTED_PROXIES")
+    ours = ("ADMIN_PATH", "DJANGO_", "HSTS_", "KAFKA_", "METRICS_", "PROMETHEUS_", "THROTTLE_", "TRUSTED_PROXIES")
     for name in [name for name in os.environ if name.startswith(ours)]:
         del os.environ[name]
     home = Path(

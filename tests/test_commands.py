@@ -1,9 +1,11 @@
 """Commands as an operator types them: what they print, and how they end."""
 
 import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.processes import ProductProcess
@@ -69,3 +71,39 @@ def test_reconcile_says_what_is_missing(start: Start) -> None:
     reconcile = start("reconcile_events")
     assert reconcile.process.wait(30) == 0, reconcile.log.read_text()
     assert reconcile.log.read_text() == "missing 0, repaired 0\n"
+
+
+@pytest.mark.parametrize("command", ["consume_order_events", "relay_outbox"])
+def test_a_long_running_command_shows_metrics_and_touches_its_file_as_long_as_it_turns(
+    start: Start, tmp_path: Path, command: str
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    file = tmp_path / "alive"
+    process = start(command, "--metrics-port", str(port), "--liveness-file", str(file))
+
+    def metrics() -> str:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+        except httpx.TransportError:
+            return ""
+
+    wait_until(lambda: "outbox_pending 0.0" in metrics())
+    assert "# TYPE events_published_total counter" in metrics()
+    if command == "consume_order_events":
+        expected = 'events_consumed_total{event_type="ORDER_PAID",outcome="dead"} 0.0'
+        wait_until(lambda: expected in metrics())
+    touched = file.stat().st_mtime
+    wait_until(lambda: file.stat().st_mtime > touched)
+
+    second = start(command, "--metrics-port", str(port))
+    assert second.process.wait(10) == 1
+    assert second.log.read_text().splitlines()[-1].startswith(f"CommandError: Port {port} is taken")
+    assert process.stop() == 0
+
+
+def test_a_liveness_file_that_cannot_be_written_is_one_clear_line(start: Start, tmp_path: Path) -> None:
+    relay = start("relay_outbox", "--liveness-file", str(tmp_path / "nowhere" / "alive"))
+    assert relay.process.wait(10) == 1
+    assert "cannot be written: No such file or directory" in relay.log.read_text()
