@@ -31,6 +31,7 @@ class Attempt(Generic[Reading]):
     def __init__(self, read: Callable[[], Reading]) -> None:
         self.begun = time.monotonic()
         self.result: Reading | None = None
+        """None until it is there, and where it failed."""
         self._ended = threading.Event()
         threading.Thread(target=self._run, args=(read,), name="reading", daemon=True).start()
 

@@ -1,6 +1,7 @@
 """`manage.py consume_order_events`: turn the events of orders into notifications."""
 
 import logging
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from events.database import require_database
 from events.dead_letter_limit import TooManyDeadLetters, require_below_limit
 from events.kafka import Consumer, KafkaError, KafkaUnreachable, ReadingFailed
 from events.lag import CaughtUp
+from events.progress import ProgressLine
 from events.shutdown import Shutdown
 from events.topics import TopicUnfit, require_topic
 from notifications.handlers import NotificationHandler
@@ -72,8 +74,11 @@ class Command(BaseCommand):
                 )
                 require_below_limit(group=group, limit=max_consecutive_dead_letters)
 
+                rewrite_progress = self._progress_line(group, cleanup)
+
                 def stop_requested() -> bool:
                     alive()
+                    rewrite_progress()
                     return shutdown.requested()
 
                 consumer = self._wait_for_kafka(lambda: self._join(topic, group, batch_size), stop_requested, shutdown)
@@ -104,6 +109,14 @@ class Command(BaseCommand):
             except (KafkaError, ReadingFailed) as error:
                 raise CommandError(f"Consuming {topic} failed, start again: {error}") from error
         logger.info("Stopped cleanly")
+
+    def _progress_line(self, group: str, cleanup: ExitStack) -> Callable[[], None]:
+        """For people; a log file stays as quiet as it is."""
+        if not sys.stderr.isatty():
+            return lambda: None
+        line = ProgressLine(terminal=sys.stderr, group=group)
+        cleanup.callback(line.end)
+        return line.rewrite
 
     def _join(self, topic: str, group: str, batch_size: int) -> Consumer:
         require_topic(topic)
