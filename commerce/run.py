@@ -39,7 +39,7 @@ METRICS = VAR / "metrics"
 HOST = "127.0.0.1"
 OUR_VARIABLES = (
     *("ADMIN_PATH", "DJANGO_", "DATABASE_URL", "HSTS_", "JWT_SIGNING_KEY", "KAFKA_", "METRICS_TOKEN", "PORT"),
-    *("PROMETHEUS_", "THROTTLE_", "TRUSTED_PROXIES", "WEB_"),
+    *("LOG_FORMAT", "OTEL_", "PROMETHEUS_", "THROTTLE_", "TRUSTED_PROXIES", "WEB_"),
 )
 """What the names of all variables in `.env.example` start with."""
 FIRST_ORDER_TIMEOUT = 60

@@ -71,6 +71,11 @@ METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 ADMIN_PATH = env.str("ADMIN_PATH", default="admin/").strip("/") + "/"
 if not re.fullmatch(r"[A-Za-z0-9_-]+/", ADMIN_PATH) or ADMIN_PATH in ("api/", "health/", "metrics/", "static/"):
     _problems.append(f"ADMIN_PATH is {ADMIN_PATH!r}: give one path segment of letters, digits, - and _")
+# One line an event either way: for people, or for machines.
+LOG_FORMATTERS = {"text": "commerce.log_lines.LineFormatter", "json": "commerce.log_lines.JSONFormatter"}
+LOG_FORMAT = env.str("LOG_FORMAT", default="") or ("text" if DEBUG else "json")
+if LOG_FORMAT not in LOG_FORMATTERS:
+    _problems.append(f"LOG_FORMAT is {LOG_FORMAT!r}: give json or text")
 if _problems:
     raise ImproperlyConfigured(
         f"Cannot start: {'; '.join(_problems)}. "
@@ -98,6 +103,7 @@ INSTALLED_APPS = [
     "commerce",
 ]
 MIDDLEWARE = [
+    "commerce.tracing.RequestIdMiddleware",
     "commerce.security_headers.SecurityHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -282,6 +288,12 @@ CONSUMER_POLL_WATCHDOG = env.float("CONSUMER_POLL_WATCHDOG_SECONDS", default=60)
 # A letter that failed this often after it was replayed is not replayed again.
 DEAD_LETTER_REPLAY_LIMIT = 5
 
+# --- Tracing -----------------------------------------------------------------------------------
+
+# Collector of OpenTelemetry spans, such as http://localhost:4318; without it none are made.
+OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
+OTEL_SERVICE_NAME = env.str("OTEL_SERVICE_NAME", default="commerce")
+
 # --- Logging -----------------------------------------------------------------------------------
 
 LOGGING = {
@@ -289,7 +301,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {
         "line": {
-            "()": "commerce.log_lines.LineFormatter",
+            "()": LOG_FORMATTERS[LOG_FORMAT],
             "fmt": "{levelname} {name}: {message}",
             "style": "{",
             "secrets": [

@@ -12,7 +12,8 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from django.conf import settings
 from django.db import Error, connection, reset_queries, transaction
 
-from events import death_marks, metrics
+from events import death_marks, metrics, tracing
+from events.correlation import about
 from events.dead_letter_limit import Streak, TooManyDeadLetters
 from events.dead_letters import close_replayed, named_event_type, record_dead_letter
 from events.kafka import Consumer, Record, Unreadable
@@ -165,7 +166,8 @@ class EventConsumer(Generic[Event]):
                 raise Suspect("tried in a child process, see above")
             deaths = death_marks.count_death(mark, record)
             how = f"signal {-ended}" if ended < 0 else f"exit code {ended}"
-            logger.error("Handling %s ended its process with %s, %d times so far", _position(record), how, deaths)
+            with about(record.headers):
+                logger.error("Handling %s ended its process with %s, %d times so far", _position(record), how, deaths)
             if deaths >= settings.CONSUMER_DEATHS:
                 return self._set_aside(record, Poison(f"Handling it ended {deaths} processes, with {how}")).at_limit
 
@@ -209,6 +211,7 @@ class EventConsumer(Generic[Event]):
             return Progress(first.done + second.done, second.at_limit)
 
     def _save(self, records: Sequence[Record]) -> Progress:
+        begun = tracing.now()
         streak = Streak(group=self.group, limit=self.max_consecutive_dead_letters)
         events: list[Event] = []
         decoded: list[Record] = []
@@ -225,9 +228,17 @@ class EventConsumer(Generic[Event]):
         # In this order, because whoever waits for the streak must not hold what its holder waits for.
         streak.save()
         if events:
+            saving = tracing.now()
             self.handler.save(events)
             close_replayed(decoded, group=self.group)
+            if tracing.is_on():
+                transaction.on_commit(lambda: self._trace(decoded, begun, saving), robust=True)
         return Progress(records.index(record) + 1 if at_limit else len(records), at_limit)
+
+    def _trace(self, records: Sequence[Record], begun: int, saving: int) -> None:
+        tracing.trace_processed(
+            records=records, group=self.group, handler=type(self.handler).__name__, begun=begun, saving=saving
+        )
 
     def _decode(self, record: Record) -> Event:
         if isinstance(record.value, Unreadable):
@@ -262,11 +273,14 @@ class EventConsumer(Generic[Event]):
 
     def _tell(self, record: Record, error: Exception, copy: OutboxEvent | None) -> None:
         reason = type(error).__name__
-        logger.error("Dead letter %s: %s: %s", _position(record), reason, error)
+        with about(record.headers):
+            logger.error("Dead letter %s: %s: %s", _position(record), reason, error)
         event_type = named_event_type(record)
         label = event_type if event_type in self.event_types else metrics.OTHER
         metrics.consumed_total.labels(label, "dead").inc()
         metrics.dead_letters_total.labels(record.topic, reason).inc()
+        if tracing.is_on():
+            tracing.trace_failed(record=record, group=self.group, error=error)
         if copy is not None:
             publish([copy])
 

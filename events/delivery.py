@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
-from events import metrics, outbox
+from events import metrics, outbox, tracing
+from events.correlation import about
+from events.headers import unpack
 from events.kafka import Producer, Sent, Unsendable
 from events.models import OutboxEvent
 from events.timestamps import now
@@ -31,6 +33,7 @@ def deliver(rows: Sequence[OutboxEvent], *, producer: Producer, path: OutboxEven
 
     Every row must be sendable. An outage leaves a row pending; only an error of the row itself parks it.
     """
+    begun = tracing.now()
     outcomes = list(zip(rows, producer.send_all(rows), strict=True))
     published = [(row, outcome) for row, outcome in outcomes if isinstance(outcome, Sent)]
     parked = [(row, outcome) for row, outcome in outcomes if isinstance(outcome, Unsendable)]
@@ -42,8 +45,13 @@ def deliver(rows: Sequence[OutboxEvent], *, producer: Producer, path: OutboxEven
             path=path,
         )
         transaction.on_commit(lambda: _count_published(marked, path), robust=True)
+        if tracing.is_on():
+            transaction.on_commit(
+                lambda: tracing.trace_sent(messages=published, path=path.value, begun=begun), robust=True
+            )
     for row, error in parked:
-        logger.error("Parked %s for %s, it can never be sent: %s", row, row.topic, error)
+        with about(unpack(row.headers)):
+            logger.error("Parked %s for %s, it can never be sent: %s", row, row.topic, error)
         OutboxEvent.objects.filter(pk=row.pk).update(parked_at=now(), parked_reason=str(error))
         metrics.parked_total.labels(row.topic).inc()
     return Delivery(
