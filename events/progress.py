@@ -22,6 +22,7 @@ class ProgressLine:
         self._lag = Source(lambda: group_lag(topic=settings.ORDER_EVENTS_TOPIC, group=group))
         self._begun_with = self._events = _consumed()
         self._written = time.monotonic()
+        self._lag_text = "unknown"
 
     def rewrite(self) -> None:
         """To be called as often as one likes; it waits for nobody."""
@@ -37,8 +38,11 @@ class ProgressLine:
         self._terminal.flush()
 
     def _known_lag(self) -> str:
+        """As it was last read; the next reading is under way every other time."""
         partitions = self._lag.attempt().result
-        return "unknown" if partitions is None else f"{sum(one.lag or 0 for one in partitions):,}"
+        if partitions is not None:
+            self._lag_text = f"{sum(one.lag or 0 for one in partitions):,}"
+        return self._lag_text
 
     def end(self) -> None:
         self._terminal.write("\n")
