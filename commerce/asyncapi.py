@@ -229,7 +229,12 @@ def _cloud_event(source: str, event_types: Sequence[str], *, with_sequence: bool
         "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
         "description": "W3C Trace Context of the request, else a fresh one, unsampled.",
     }
-    return _strings(attributes)
+    described = _strings(attributes)
+    described["properties"]["x-request-id"] = {
+        "type": "string",
+        "description": "The `X-Request-ID` of the request, where one made this event.",
+    }
+    return described
 
 
 def _strings(properties: dict[str, dict[str, Any]]) -> dict[str, Any]:

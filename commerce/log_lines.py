@@ -1,9 +1,14 @@
 """One event, one line, and no secret in it: whatever a client sends, and whatever an exception says."""
 
+import json
 import logging
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
+
+from events.correlation import request_id, trace_id
+from events.timestamps import rfc3339
 
 HIDDEN = "***"
 
@@ -29,18 +34,46 @@ _SECRETS = (
 
 
 class LineFormatter(logging.Formatter):
+    """A line for people, with the request and the trace it is about at its end."""
+
     def __init__(self, *args: Any, secrets: Sequence[str] = (), **kwargs: Any) -> None:
         """`secrets` are hidden wherever they stand."""
         super().__init__(*args, **kwargs)
         self._secrets = [secret for secret in secrets if secret]
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = self._without_secrets(super().format(record))
+        known = [f"{name}={value}" for name, value in _about().items()]
+        return _CONTROL_CHARACTERS.sub(_escaped, f"{text} [{' '.join(known)}]" if known else text)
+
+    def _without_secrets(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
         for pattern, replacement in _SECRETS:
             text = pattern.sub(replacement, text)
-        return _CONTROL_CHARACTERS.sub(_escaped, text)
+        return text
+
+
+class JSONFormatter(LineFormatter):
+    """A line for machines: one JSON object in ASCII, which no character of a message can end."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": rfc3339(datetime.fromtimestamp(record.created, UTC)),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": self._without_secrets(record.getMessage()),
+            **_about(),
+        }
+        if record.exc_info:
+            line["exception"] = self._without_secrets(self.formatException(record.exc_info))
+        return json.dumps(line)
+
+
+def _about() -> dict[str, str]:
+    """What is known of the request that the line comes from."""
+    known = {"requestId": request_id.get(), "traceId": trace_id()}
+    return {name: value for name, value in known.items() if value}
 
 
 def _escaped(character: re.Match[str]) -> str:

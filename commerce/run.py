@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import secrets
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -34,10 +35,11 @@ from events.embedded_kafka import EmbeddedKafka
 CHECKOUT = Path(__file__).resolve().parent.parent
 VAR = CHECKOUT / "var"
 RUN_ENV = VAR / "run.env"
+METRICS = VAR / "metrics"
 HOST = "127.0.0.1"
 OUR_VARIABLES = (
     *("ADMIN_PATH", "DJANGO_", "DATABASE_URL", "HSTS_", "JWT_SIGNING_KEY", "KAFKA_", "METRICS_TOKEN", "PORT"),
-    *("THROTTLE_", "TRUSTED_PROXIES", "WEB_"),
+    *("LOG_FORMAT", "OTEL_", "PROMETHEUS_", "THROTTLE_", "TRUSTED_PROXIES", "WEB_"),
 )
 """What the names of all variables in `.env.example` start with."""
 FIRST_ORDER_TIMEOUT = 60
@@ -125,6 +127,8 @@ def _environment(cleanup: ExitStack, port: int) -> dict[str, str]:
     for key in ("DJANGO_SECRET_KEY", "JWT_SIGNING_KEY", "METRICS_TOKEN"):
         if key not in given:
             made[key] = secrets.token_urlsafe(48)
+    if "PROMETHEUS_MULTIPROC_DIR" not in given:
+        made["PROMETHEUS_MULTIPROC_DIR"] = str(_empty_metrics())
     if "DATABASE_URL" not in given:
         _say("Starting the embedded PostgreSQL")
         postgres = EmbeddedPostgres(data_home(CHECKOUT))
@@ -139,6 +143,13 @@ def _environment(cleanup: ExitStack, port: int) -> dict[str, str]:
         made["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
         _create_topics_of(kafka, int(given.get("KAFKA_TOPIC_PARTITIONS") or 3))
     return made
+
+
+def _empty_metrics() -> Path:
+    """A folder of metrics that all processes of this run share, and none of an earlier one."""
+    shutil.rmtree(METRICS, ignore_errors=True)
+    METRICS.mkdir()
+    return METRICS
 
 
 def _create_topics_of(kafka: EmbeddedKafka, partitions: int) -> None:

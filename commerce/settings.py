@@ -67,6 +67,8 @@ if not (_proxies.isascii() and _proxies.isdigit()):
     _problems.append(f"TRUSTED_PROXIES is {_proxies!r}: give the number of proxies in front of this site")
     _proxies = "0"
 TRUSTED_PROXIES = int(_proxies)
+# Opens GET /metrics, which does not exist without it.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 ADMIN_PATH = env.str("ADMIN_PATH", default="admin/").strip("/") + "/"
 if not re.fullmatch(r"[A-Za-z0-9_-]+/", ADMIN_PATH) or ADMIN_PATH in ("api/", "health/", "metrics/", "static/"):
     _problems.append(f"ADMIN_PATH is {ADMIN_PATH!r}: give one path segment of letters, digits, - and _")
@@ -100,6 +102,11 @@ def _note_problems_of_kafka() -> None:
 
 
 _note_problems_of_kafka()
+# One line an event either way: for people, or for machines.
+LOG_FORMATTERS = {"text": "commerce.log_lines.LineFormatter", "json": "commerce.log_lines.JSONFormatter"}
+LOG_FORMAT = env.str("LOG_FORMAT", default="") or ("text" if DEBUG else "json")
+if LOG_FORMAT not in LOG_FORMATTERS:
+    _problems.append(f"LOG_FORMAT is {LOG_FORMAT!r}: give json or text")
 if _problems:
     raise ImproperlyConfigured(
         f"Cannot start: {'; '.join(_problems)}. "
@@ -127,6 +134,7 @@ INSTALLED_APPS = [
     "commerce",
 ]
 MIDDLEWARE = [
+    "commerce.tracing.RequestIdMiddleware",
     "commerce.security_headers.SecurityHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -307,6 +315,12 @@ CONSUMER_POLL_WATCHDOG = env.float("CONSUMER_POLL_WATCHDOG_SECONDS", default=60)
 # A letter that failed this often after it was replayed is not replayed again.
 DEAD_LETTER_REPLAY_LIMIT = 5
 
+# --- Tracing -----------------------------------------------------------------------------------
+
+# Collector of OpenTelemetry spans, such as http://localhost:4318; without it none are made.
+OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
+OTEL_SERVICE_NAME = env.str("OTEL_SERVICE_NAME", default="commerce")
+
 # --- Logging -----------------------------------------------------------------------------------
 
 LOGGING = {
@@ -314,7 +328,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {
         "line": {
-            "()": "commerce.log_lines.LineFormatter",
+            "()": LOG_FORMATTERS[LOG_FORMAT],
             "fmt": "{levelname} {name}: {message}",
             "style": "{",
             "secrets": [
@@ -322,6 +336,7 @@ LOGGING = {
                 JWT_SIGNING_KEY,
                 DATABASES["default"]["PASSWORD"],
                 KAFKA_SASL_PASSWORD,
+                METRICS_TOKEN,
             ],
         }
     },

@@ -1,24 +1,102 @@
-"""The W3C trace context of a request, for the events that come of it."""
+"""The request's place among others: its id, its W3C trace context, and its span where tracing is configured."""
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import uuid4
 
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
-from opentelemetry import context
+from opentelemetry import context, trace
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from events.correlation import REQUEST_ID, request_id
 
 _propagator = TraceContextTextMapPropagator()
 
 
-class TraceContextMiddleware:
-    """Makes the caller's `traceparent` the current trace while the request is served."""
+def configure() -> None:
+    """Send spans to `OTEL_EXPORTER_OTLP_ENDPOINT`; without one, none are made.
+
+    The exporter reads the other `OTEL_...` variables itself.
+    """
+    if not settings.OTEL_EXPORTER_OTLP_ENDPOINT:
+        return
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but tracing is not installed: "
+            "pip install -c constraints.txt opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+        ) from error
+    provider = TracerProvider(resource=Resource.create({"service.name": settings.OTEL_SERVICE_NAME}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+
+
+class RequestIdMiddleware:
+    """Takes the caller's `X-Request-ID`, or makes one, for the log, the events, and the answer."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        carrier = {name.lower(): value for name, value in request.headers.items()}
-        token = context.attach(_propagator.extract(carrier))
+        given = request.META.get("HTTP_X_REQUEST_ID", "")
+        name = given if REQUEST_ID.fullmatch(given) else uuid4().hex
+        token = request_id.set(name)
         try:
-            return self._get_response(request)
+            response = self._get_response(request)
         finally:
-            context.detach(token)
+            request_id.reset(token)
+        response["X-Request-ID"] = name
+        return response
+
+
+class TraceContextMiddleware:
+    """Continues the caller's trace, or begins one, while the request is served."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        with _traced(request) as span:
+            response = self._get_response(request)
+            if span.is_recording():
+                _describe(span, request, response)
+            return response
+
+
+@contextmanager
+def _traced(request: HttpRequest) -> Iterator[Span]:
+    carrier = {name: request.META.get(f"HTTP_{name.upper()}", "") for name in ("traceparent", "tracestate")}
+    span = trace.get_tracer("commerce").start_span(
+        str(request.method), context=_propagator.extract(carrier), kind=SpanKind.SERVER
+    )
+    if not span.get_span_context().is_valid:
+        # Nobody records it, but what comes of the request belongs together all the same.
+        span = NonRecordingSpan(SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, is_remote=False))
+    token = context.attach(trace.set_span_in_context(span))
+    try:
+        yield span
+    finally:
+        context.detach(token)
+        span.end()
+
+
+def _describe(span: Span, request: HttpRequest, response: HttpResponse) -> None:
+    """Source: https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server"""
+    route = f"/{request.resolver_match.route}" if request.resolver_match else ""
+    if route:
+        span.update_name(f"{request.method} {route}")
+        span.set_attribute("http.route", route)
+    span.set_attribute("http.request.method", str(request.method))
+    span.set_attribute("url.path", request.path)
+    span.set_attribute("url.scheme", request.scheme or "http")
+    span.set_attribute("http.response.status_code", response.status_code)
+    if response.status_code >= 500:
+        span.set_status(Status(StatusCode.ERROR))

@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 from commerce import health
 from commerce.api import problems
 from commerce.documents import AsyncAPIView, DocsView, OpenAPIView
+from commerce.metrics import metrics
 from commerce.timeline import OrderEventsView
 
 urlpatterns = [
@@ -21,6 +22,7 @@ urlpatterns = [
     re_path(r"^api/", csrf_exempt(problems.not_found)),
     path("health/live", health.live),
     path("health/ready", health.ready),
+    path("metrics", metrics),
     path(settings.ADMIN_PATH.rstrip("/"), RedirectView.as_view(pattern_name="admin:index")),
     path(settings.ADMIN_PATH, admin.site.urls),
 ]

@@ -1,6 +1,9 @@
 """gunicorn, for `make run` and for the image. Any of it can be overridden on the command line."""
 
 import os
+import pathlib
+import shutil
+import tempfile
 
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 worker_class = "gthread"
@@ -13,3 +16,20 @@ control_socket_disable = True
 # Longer than clients and proxies keep an idle connection: whoever closes first must not be the one that gets a request.
 keepalive = 75
 logger_class = "commerce.web_server_log.WebServerLogger"
+
+# Where the workers share their metrics, each through files of its own. Set before prometheus_client is imported.
+OWN_FOLDER = "commerce-metrics-"
+if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix=OWN_FOLDER)
+
+
+def child_exit(server, worker):
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)
+
+
+def on_exit(server):
+    folder = pathlib.Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    if folder.name.startswith(OWN_FOLDER):
+        shutil.rmtree(folder, ignore_errors=True)

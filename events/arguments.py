@@ -12,3 +12,9 @@ def positive_float(text: str) -> float:
     if not (number := float(text)) > 0:
         raise ValueError
     return number
+
+
+def port(text: str) -> int:
+    if not 0 < (number := int(text)) < 2**16:
+        raise ValueError
+    return number

@@ -4,7 +4,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -12,9 +12,10 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from django.conf import settings
 from django.db import Error, connection, reset_queries, transaction
 
-from events import death_marks
+from events import death_marks, metrics, tracing
+from events.correlation import about
 from events.dead_letter_limit import Streak, TooManyDeadLetters
-from events.dead_letters import close_replayed, record_dead_letter
+from events.dead_letters import close_replayed, named_event_type, record_dead_letter
 from events.kafka import Consumer, Record, Unreadable
 from events.models import DeathMark, OutboxEvent
 from events.publisher import publish
@@ -69,6 +70,8 @@ class EventConsumer(Generic[Event]):
     group: str
     stopping: Callable[[], bool]
     max_consecutive_dead_letters: int = 1000
+    event_types: Collection[str] = ()
+    """Those that metrics tell apart."""
 
     _proven: set[int] = field(default_factory=set)
     """Partitions of which this process has survived a batch."""
@@ -86,11 +89,13 @@ class EventConsumer(Generic[Event]):
         Raises:
             TooManyDeadLetters: the limit is reached; everything up to it is committed.
         """
+        metrics.declare(self.event_types)
         failures = 0
         while not self.stopping():
             records = self.source.poll(timeout=POLL_TIMEOUT)
             if not records:
                 continue
+            arrived = time.monotonic()
             reset_queries()  # With DEBUG on, Django keeps every statement.
             try:
                 self._handle(records)
@@ -100,6 +105,8 @@ class EventConsumer(Generic[Event]):
             else:
                 failures = 0
                 self._attempts.clear()
+                metrics.batch_seconds.observe(time.monotonic() - arrived)
+                metrics.batch_size.observe(len(records))
 
     def _handle(self, records: Sequence[Record]) -> None:
         """Process a batch and commit it; with care where a consumer may have died of it before."""
@@ -159,7 +166,8 @@ class EventConsumer(Generic[Event]):
                 raise Suspect("tried in a child process, see above")
             deaths = death_marks.count_death(mark, record)
             how = f"signal {-ended}" if ended < 0 else f"exit code {ended}"
-            logger.error("Handling %s ended its process with %s, %d times so far", _position(record), how, deaths)
+            with about(record.headers):
+                logger.error("Handling %s ended its process with %s, %d times so far", _position(record), how, deaths)
             if deaths >= settings.CONSUMER_DEATHS:
                 return self._set_aside(record, Poison(f"Handling it ended {deaths} processes, with {how}")).at_limit
 
@@ -203,6 +211,7 @@ class EventConsumer(Generic[Event]):
             return Progress(first.done + second.done, second.at_limit)
 
     def _save(self, records: Sequence[Record]) -> Progress:
+        begun = tracing.now()
         streak = Streak(group=self.group, limit=self.max_consecutive_dead_letters)
         events: list[Event] = []
         decoded: list[Record] = []
@@ -219,9 +228,17 @@ class EventConsumer(Generic[Event]):
         # In this order, because whoever waits for the streak must not hold what its holder waits for.
         streak.save()
         if events:
+            saving = tracing.now()
             self.handler.save(events)
             close_replayed(decoded, group=self.group)
+            if tracing.is_on():
+                transaction.on_commit(lambda: self._trace(decoded, begun, saving), robust=True)
         return Progress(records.index(record) + 1 if at_limit else len(records), at_limit)
+
+    def _trace(self, records: Sequence[Record], begun: int, saving: int) -> None:
+        tracing.trace_processed(
+            records=records, group=self.group, handler=type(self.handler).__name__, begun=begun, saving=saving
+        )
 
     def _decode(self, record: Record) -> Event:
         if isinstance(record.value, Unreadable):
@@ -251,8 +268,21 @@ class EventConsumer(Generic[Event]):
         kept = record_dead_letter(record=record, error=error, group=self.group)
         if not kept.is_news:
             return False
-        transaction.on_commit(lambda: _tell(record, error, kept.copy), robust=True)
+        transaction.on_commit(lambda: self._tell(record, error, kept.copy), robust=True)
         return streak.dead_letter()
+
+    def _tell(self, record: Record, error: Exception, copy: OutboxEvent | None) -> None:
+        reason = type(error).__name__
+        with about(record.headers):
+            logger.error("Dead letter %s: %s: %s", _position(record), reason, error)
+        event_type = named_event_type(record)
+        label = event_type if event_type in self.event_types else metrics.OTHER
+        metrics.consumed_total.labels(label, "dead").inc()
+        metrics.dead_letters_total.labels(record.topic, reason).inc()
+        if tracing.is_on():
+            tracing.trace_failed(record=record, group=self.group, error=error)
+        if copy is not None:
+            publish([copy])
 
     def _sit_out(self, records: Sequence[Record], trouble: Exception, failures: int) -> None:
         """Hold all partitions for a while, longer with every failure, and go on before `records`."""
@@ -268,12 +298,6 @@ class EventConsumer(Generic[Event]):
             if newly_assigned:
                 self.source.hold(newly_assigned)
         self.source.release()
-
-
-def _tell(record: Record, error: Exception, copy: OutboxEvent | None) -> None:
-    logger.error("Dead letter %s: %s: %s", _position(record), type(error).__name__, error)
-    if copy is not None:
-        publish([copy])
 
 
 def _position(record: Record) -> str:

@@ -136,6 +136,11 @@ def _spring_headers(record: Record, error: Exception, stacktrace: str, group: st
     ]
 
 
+def named_event_type(record: Record) -> str:
+    """As the message names it; empty where it names none."""
+    return _identify(record)[1]
+
+
 def _identify(record: Record) -> tuple[UUID | None, str]:
     """The event's id and type that a message names in its headers or else in its body, where they can be read."""
     in_headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from events.correlation import REQUEST_ID_HEADER, request_id
 from events.timestamps import rfc3339
 
 Header = tuple[str, bytes | None]
@@ -36,7 +37,8 @@ def cloud_event_headers(
     subject: str | None = None,
     sequence: int | None = None,
 ) -> list[Header]:
-    """Headers of a CloudEvents 1.0 event in the Kafka binding's binary mode, with its W3C `traceparent`.
+    """Headers of a CloudEvents 1.0 event in the Kafka binding's binary mode, with its W3C `traceparent`
+    and the id of the request it comes from, if it comes from one.
 
     Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
     """
@@ -50,6 +52,7 @@ def cloud_event_headers(
         "ce_subject": subject,
         "ce_sequence": None if sequence is None else str(sequence),
         "traceparent": current_traceparent(),
+        REQUEST_ID_HEADER: request_id.get() or None,
     }
     return [(name, value.encode()) for name, value in attributes.items() if value is not None]
 

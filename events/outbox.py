@@ -1,5 +1,6 @@
 """The transactional outbox: events are written with the change they tell of, and leave afterwards."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
@@ -72,8 +73,8 @@ def record(
 
 def mark_published(
     *, rows: Sequence[OutboxEvent], positions: Sequence[tuple[int, int]], path: OutboxEvent.Path
-) -> None:
-    """Record where Kafka keeps `rows`; `positions` are their (partition, offset).
+) -> Counter[str]:
+    """Record where Kafka keeps `rows`; `positions` are their (partition, offset). By topic, how many were pending.
 
     One UPDATE for the whole wave. Rows are locked in id order first, because two processes that mark the same rows
     in different orders would deadlock. A row that is marked already keeps its first position.
@@ -93,6 +94,7 @@ def mark_published(
                 published_partition = acknowledged.partition, published_offset = acknowledged."offset"
             FROM acknowledged JOIN locked USING (id)
             WHERE row.id = acknowledged.id
+            RETURNING row.topic
             """,
             [
                 [row.id for row in rows],
@@ -101,6 +103,7 @@ def mark_published(
                 path,
             ],
         )
+        return Counter(topic for (topic,) in cursor)
 
 
 def send_again(event_ids: Iterable[UUID]) -> int:

@@ -1,8 +1,13 @@
 """From order events to notifications: which text an event becomes, and how a batch is saved."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from django.db import transaction
 
 from events.kafka import Record
+from events.metrics import count_consumed
 from notifications.models import Notification
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEvent, OrderEventType, decode
 
@@ -31,4 +36,11 @@ class NotificationHandler:
 
     def save(self, events: Sequence[OrderEvent]) -> None:
         """One INSERT; an event that has its notification already is left alone by the unique event id."""
-        Notification.objects.bulk_create(map(to_notification, events), ignore_conflicts=True)
+        inserted = Notification.objects.insert_new([to_notification(event) for event in events])
+        new = events if len(inserted) == len(events) else _first_of_each(events, inserted)
+        transaction.on_commit(lambda: count_consumed(events=events, new=new, saved_at=time.time()), robust=True)
+
+
+def _first_of_each(events: Sequence[OrderEvent], event_ids: Iterable[UUID]) -> list[OrderEvent]:
+    first = {event.event_id: event for event in reversed(events)}
+    return [first[event_id] for event_id in event_ids]

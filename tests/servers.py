@@ -79,7 +79,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def _start(broker_name: str) -> None:
     # What a shell or a running `make run` has set must not reach the tests.
-    ours = ("ADMIN_PATH", "DJANGO_", "HSTS_", "KAFKA_", "THROTTLE_", "TRUSTED_PROXIES")
+    ours = (
+        "ADMIN_PATH",
+        "DJANGO_",
+        "HSTS_",
+        "KAFKA_",
+        "LOG_FORMAT",
+        "METRICS_",
+        "OTEL_",
+        "PROMETHEUS_",
+        "THROTTLE_",
+        "TRUSTED_PROXIES",
+    )
     for name in [name for name in os.environ if name.startswith(ours)]:
         del os.environ[name]
     home = Path(
@@ -91,6 +102,7 @@ def _start(broker_name: str) -> None:
         DJANGO_SECRET_KEY=secrets.token_urlsafe(48),
         JWT_SIGNING_KEY=secrets.token_urlsafe(48),
         DJANGO_ALLOWED_HOSTS="testserver,127.0.0.1",
+        LOG_FORMAT="text",
         DATABASE_URL=postgres.url,
         KAFKA_BOOTSTRAP_SERVERS=bootstrap_servers,
         KAFKA_TOPIC_PARTITIONS=str(PARTITIONS),

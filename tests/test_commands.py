@@ -1,12 +1,18 @@
 """Commands as an operator types them: what they print, and how they end."""
 
+import os
+import pty
 import re
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.processes import ProductProcess
+from tests.processes import CHECKOUT, ProductProcess
 from tests.servers import Broker
 from tests.waiting import wait_until
 
@@ -69,3 +75,73 @@ def test_reconcile_says_what_is_missing(start: Start) -> None:
     reconcile = start("reconcile_events")
     assert reconcile.process.wait(30) == 0, reconcile.log.read_text()
     assert reconcile.log.read_text() == "missing 0, repaired 0\n"
+
+
+@pytest.mark.parametrize("command", ["consume_order_events", "relay_outbox"])
+def test_a_long_running_command_shows_metrics_and_touches_its_file_as_long_as_it_turns(
+    start: Start, tmp_path: Path, command: str
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    file = tmp_path / "alive"
+    process = start(command, "--metrics-port", str(port), "--liveness-file", str(file))
+
+    def metrics() -> str:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+        except httpx.TransportError:
+            return ""
+
+    wait_until(lambda: "outbox_pending 0.0" in metrics())
+    assert "# TYPE events_published_total counter" in metrics()
+    if command == "consume_order_events":
+        expected = 'events_consumed_total{event_type="ORDER_PAID",outcome="dead"} 0.0'
+        wait_until(lambda: expected in metrics())
+    touched = file.stat().st_mtime
+    wait_until(lambda: file.stat().st_mtime > touched)
+
+    second = start(command, "--metrics-port", str(port))
+    assert second.process.wait(10) == 1
+    assert second.log.read_text().splitlines()[-1].startswith(f"CommandError: Port {port} is taken")
+    assert process.stop() == 0
+
+
+def test_a_liveness_file_that_cannot_be_written_is_one_clear_line(start: Start, tmp_path: Path) -> None:
+    relay = start("relay_outbox", "--liveness-file", str(tmp_path / "nowhere" / "alive"))
+    assert relay.process.wait(10) == 1
+    assert "cannot be written: No such file or directory" in relay.log.read_text()
+
+
+def test_a_consumer_shows_its_progress_to_a_person_and_to_no_log_file(start: Start, tmp_path: Path) -> None:
+    seen, terminal = pty.openpty()
+    command = [sys.executable, "-m", "django", "consume_order_events", "--group", "watched"]
+    env = os.environ | {"DJANGO_SETTINGS_MODULE": "commerce.settings"}
+    watched = subprocess.Popen(command, cwd=CHECKOUT, env=env, stderr=terminal, stdout=terminal, start_new_session=True)
+    text = ""
+
+    def progress() -> bool:
+        nonlocal text
+        text += os.read(seen, 4096).decode()
+        return bool(re.search(r"\r\x1b\[K[\d,]+ events, [\d,]+/s, lag \d+", text))
+
+    try:
+        wait_until(progress, timeout=30)
+    finally:
+        watched.terminate()
+        watched.wait(10)
+        os.close(seen)
+        os.close(terminal)
+    unwatched = start("consume_order_events", "--group", "watched", "--until-caught-up")
+    assert unwatched.process.wait(30) == 0
+    assert "events, " not in unwatched.log.read_text()
+
+
+def test_a_watched_lag_is_shown_anew_and_survives_an_outage(start: Start) -> None:
+    watching = start("consumer_lag", "--watch")
+    wait_until(lambda: watching.log.read_text().count("secondsBehind") > 1)
+    assert "\x1b" not in watching.log.read_text()
+    assert watching.stop() == 0
+    nowhere = start("consumer_lag", "--watch", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    wait_until(lambda: nowhere.log.read_text().count("does not answer") > 1)
+    assert nowhere.stop() == 0

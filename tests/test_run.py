@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -81,6 +82,16 @@ def test_a_run_shows_an_order_restarts_what_dies_and_leaves_nothing_behind(check
         )
         assert lag.returncode == 0, lag.stderr
 
+        metrics = _metrics(checkout, run.site)
+        for of_every_process in (
+            'events_published_total{path="fast",topic="order-events"} 1.0',
+            'events_consumed_total{event_type="ORDER_CREATED",outcome="handled"} 1.0',
+            "event_end_to_end_seconds_count 1.0",
+            "outbox_pending 0.0",
+        ):
+            assert f"{of_every_process}\n" in metrics
+        assert len(re.findall("^kafka_consumergroup_lag_seconds{", metrics, re.MULTILINE)) >= 1
+
         run.child("consume_order_events").send_signal(signal.SIGKILL)
         customer = Customer(run.site)
         order = customer.place_order()
@@ -91,6 +102,12 @@ def test_a_run_shows_an_order_restarts_what_dies_and_leaves_nothing_behind(check
         assert run.stop() == 0, run.log.read_text()
     assert not run_env.exists()
     wait_until(lambda: not any(one.is_running() for one in run.children))
+
+
+def _metrics(checkout: Path, site: str) -> str:
+    run_env = (checkout / "var" / "run.env").read_text()
+    (token,) = re.findall("^METRICS_TOKEN=(.+)$", run_env, re.MULTILINE)
+    return httpx.get(f"{site}/metrics", headers={"authorization": f"Bearer {token}"}, trust_env=False).text
 
 
 def _environment() -> dict[str, str]:

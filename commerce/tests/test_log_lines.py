@@ -1,4 +1,8 @@
+import json
 import logging
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,10 +11,12 @@ import httpx
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.test import Client
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import RefreshToken
 
-from commerce.log_lines import LineFormatter
+from commerce.log_lines import JSONFormatter, LineFormatter
+from events.correlation import about
 from tests.processes import WebServer
 
 
@@ -89,6 +95,82 @@ def test_the_configured_log_writes_such_lines_and_knows_the_keys() -> None:
     assert formatter is not None
     record = logging.LogRecord("shop", logging.ERROR, __file__, 1, settings.JWT_SIGNING_KEY, (), None)
     assert formatter.format(record) == "ERROR shop: ***"
+
+
+def test_machines_get_one_json_object_a_line() -> None:
+    formatter = JSONFormatter(secrets=["hunter2"])
+    try:
+        raise ValueError("hunter2\x85\ntwo")
+    except ValueError:
+        record = logging.LogRecord("shop", logging.ERROR, __file__, 1, "주문 %s\n", ("\u2028hunter2",), sys.exc_info())
+    written = formatter.format(record)
+    assert len(written.splitlines()) == 1
+    told = json.loads(written)
+    assert told["message"] == "주문 \u2028***\n"
+    assert "ValueError: ***\x85\ntwo" in told["exception"]
+    assert (told["level"], told["logger"]) == ("ERROR", "shop")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told["time"])
+
+
+@pytest.mark.parametrize(("debug", "kind"), [("true", "LineFormatter"), ("false", "JSONFormatter")])
+def test_production_logs_for_machines_and_development_for_people(debug: str, kind: str) -> None:
+    asked = subprocess.run(
+        [sys.executable, "-c", "from commerce.settings import LOGGING; print(LOGGING['formatters']['line']['()'])"],
+        env=os.environ | {"DJANGO_DEBUG": debug, "LOG_FORMAT": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert asked.stdout == f"commerce.log_lines.{kind}\n"
+
+
+def test_a_line_names_the_request_and_the_trace_it_is_about() -> None:
+    headers = [("x-request-id", b"r-1"), ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]
+    record = logging.LogRecord("shop", logging.INFO, __file__, 1, "Saved", (), None)
+    with about(headers):
+        told = json.loads(JSONFormatter().format(record))
+        text = line("Saved")
+    assert (told["requestId"], told["traceId"]) == ("r-1", "0af7651916cd43dd8448eb211c80319c")
+    assert text == "ERROR Saved [requestId=r-1 traceId=0af7651916cd43dd8448eb211c80319c]"
+    assert "requestId" not in JSONFormatter().format(record)
+
+
+@pytest.mark.parametrize("forged", [b"a b", b"x\nINFO admin logged in", b"\xff", b"x" * 129, b"", None])
+def test_a_request_id_that_could_forge_a_line_is_not_written(forged: bytes | None) -> None:
+    with about([("x-request-id", forged)]):
+        assert line("Saved") == "ERROR Saved"
+
+
+def test_an_answer_names_its_request(client: Client) -> None:
+    assert client.get("/health/live", headers={"x-request-id": "shop-7/1"})["X-Request-ID"] == "shop-7/1"
+    for given in ({}, {"x-request-id": "a b"}, {"x-request-id": "x" * 129}):
+        assert re.fullmatch("[0-9a-f]{32}", client.get("/health/live", headers=given)["X-Request-ID"])
+
+
+@pytest.mark.django_db
+def test_a_failing_request_can_be_found_by_what_its_answer_names(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    class Keeping(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            written.append(JSONFormatter().format(record))
+
+    def fail(**order: object) -> None:
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr("orders.views.place_order", fail)
+    client = APIClient()
+    client.force_authenticate(user)
+    keeping = Keeping()
+    logging.getLogger().addHandler(keeping)
+    try:
+        body = {"items": [{"productId": 1, "quantity": 2, "price": 100}]}
+        response = client.post("/api/orders", body, format="json")
+    finally:
+        logging.getLogger().removeHandler(keeping)
+    (told,) = [json.loads(one) for one in written if "disk full" in one]
+    assert told["requestId"] == response["X-Request-ID"]
+    assert re.fullmatch("[0-9a-f]{32}", told["traceId"])
 
 
 def test_the_web_servers_own_lines_are_such_lines(tmp_path: Path) -> None:

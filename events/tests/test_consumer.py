@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 from django.db import OperationalError
+from prometheus_client import REGISTRY
 from pytest_django import Settings
 
 from events import death_marks
@@ -87,13 +88,16 @@ def records(*values: bytes) -> list[Record]:
     return [kafka_record(value, offset=offset) for offset, value in enumerate(values)]
 
 
-def consume(source: Source, handler: RowHandler | None = None, *, limit: int = 1000) -> None:
+def consume(
+    source: Source, handler: RowHandler | None = None, *, limit: int = 1000, event_types: Sequence[str] = ()
+) -> None:
     EventConsumer(
         source=source,
         handler=handler or RowHandler(),
         group=GROUP,
         stopping=source.read_to_the_end,
         max_consecutive_dead_letters=limit,
+        event_types=event_types,
     ).run()
 
 
@@ -144,6 +148,26 @@ class TestTroubles:
         letter = DeadLetter.objects.get()
         assert (letter.offset, letter.value, letter.is_readable, letter.error_message) == (1, None, False, "not UTF-8")
         assert {b"a", b"c"} <= set(saved())
+
+
+class TestMetrics:
+    def test_a_dead_letter_is_counted_by_its_type_if_that_is_known_and_by_its_reason(self) -> None:
+        def counts() -> tuple[float, ...]:
+            of_topic = {"topic": "order-events", "reason": "Poison"}
+            return (
+                REGISTRY.get_sample_value("events_consumed_total", {"event_type": "KNOWN", "outcome": "dead"}) or 0,
+                REGISTRY.get_sample_value("events_consumed_total", {"event_type": "OTHER", "outcome": "dead"}) or 0,
+                REGISTRY.get_sample_value("events_dead_letters_total", of_topic) or 0,
+                REGISTRY.get_sample_value("consumer_batch_size_sum") or 0,
+                REGISTRY.get_sample_value("consumer_batch_seconds_count") or 0,
+            )
+
+        before = counts()
+        types = (b"KNOWN", b"INVENTED", b"")
+        poison = [kafka_record(b"poison", offset=at, headers=[("ce_type", one)]) for at, one in enumerate(types)]
+        consume(Source(poison), event_types=["KNOWN"])
+        consume(Source(poison), event_types=["KNOWN"])
+        assert [after - known for after, known in zip(counts(), before, strict=True)] == [1, 2, 3, 6, 2]
 
 
 class TestLimitOfDeadLetters:

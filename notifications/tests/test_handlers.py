@@ -1,7 +1,11 @@
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import transaction
+from prometheus_client import REGISTRY
 
+from events.timestamps import now
 from notifications.handlers import NotificationHandler, to_notification
 from notifications.models import Notification
 from tests.factories import OrderEventFactory
@@ -37,3 +41,27 @@ def test_an_event_that_comes_again_changes_nothing() -> None:
     NotificationHandler().save([again, other])
     assert Notification.objects.count() == 2
     assert Notification.objects.get(event_id=event.event_id).user_id == event.user_id
+
+
+def counted(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_new_events_and_duplicates_are_counted_once_they_are_saved() -> None:
+    def counts() -> tuple[float, ...]:
+        return (
+            counted("events_consumed_total", event_type="ORDER_PAID", outcome="handled"),
+            counted("events_consumed_total", event_type="ORDER_PAID", outcome="duplicate"),
+            counted("event_end_to_end_seconds_count"),
+            counted("event_end_to_end_seconds_bucket", le="60.0")
+            - counted("event_end_to_end_seconds_bucket", le="30.0"),
+        )
+
+    before = counts()
+    paid, other = OrderEventFactory.build_batch(2, event_type="ORDER_PAID", timestamp=now() - timedelta(seconds=45))
+    with transaction.atomic():
+        NotificationHandler().save([paid, paid])
+        assert counts() == before
+    NotificationHandler().save([other, paid])
+    assert [after - known for after, known in zip(counts(), before, strict=True)] == [2, 2, 2, 2]

@@ -28,8 +28,14 @@ class Command(BaseCommand):
             return
         shutdown = Shutdown()
         while not shutdown.requested():
-            report = self._report(group, as_json=options["json"])
-            self.stdout.write(report if options["json"] else CLEAR_SCREEN + report)
+            try:
+                report = self._report(group, as_json=options["json"])
+            except CommandError as error:
+                # Whoever watches wants to see it come back.
+                self.stderr.write(str(error))
+            else:
+                self.stdout.write(CLEAR_SCREEN + report if self.stdout.isatty() and not options["json"] else report)
+            self.stdout.flush()
             shutdown.wait(2)
 
     def _report(self, group: str, *, as_json: bool) -> str:

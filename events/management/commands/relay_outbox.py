@@ -1,10 +1,14 @@
 """`manage.py relay_outbox`: send the events that the fast path did not."""
 
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from events import observability
 from events.database import require_database
 from events.kafka import KafkaRefuses
 from events.models import OutboxEvent
@@ -23,20 +27,29 @@ class Command(BaseCommand):
             help="wait for the turn, send everything pending whatever its age, print `sent N`, and end: "
             "with 1 if something could not be sent",
         )
+        observability.add_arguments(parser)
 
-    def handle(self, *args: Any, once: bool, **options: Any) -> None:
+    def handle(
+        self, *args: Any, once: bool, metrics_port: int | None, liveness_file: Path | None, **options: Any
+    ) -> None:
         shutdown = Shutdown()
         require_database()
-        relay = Relay(stopping=shutdown.requested, wait=shutdown.wait)
-        try:
-            if once:
-                self._send_everything(relay)
-            else:
-                relay.run()
-        except KafkaRefuses as error:
-            raise CommandError(str(error)) from error
-        finally:
-            relay.close()
+        with observability.observed(
+            metrics_port=metrics_port, liveness_file=liveness_file, group=settings.NOTIFICATION_CONSUMER_GROUP
+        ) as alive:
+
+            def stopping() -> bool:
+                alive()
+                return shutdown.requested()
+
+            with closing(Relay(stopping=stopping, wait=shutdown.wait)) as relay:
+                try:
+                    if once:
+                        self._send_everything(relay)
+                    else:
+                        relay.run()
+                except KafkaRefuses as error:
+                    raise CommandError(str(error)) from error
 
     def _send_everything(self, relay: Relay) -> None:
         started_at = now()

@@ -1,22 +1,27 @@
 """`manage.py consume_order_events`: turn the events of orders into notifications."""
 
 import logging
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, TypeVar
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from events import observability
 from events.arguments import positive
 from events.consumer import EventConsumer
 from events.database import require_database
 from events.dead_letter_limit import TooManyDeadLetters, require_below_limit
 from events.kafka import Consumer, KafkaError, KafkaRefuses, KafkaUnreachable, ReadingFailed
 from events.lag import CaughtUp
+from events.progress import ProgressLine
 from events.shutdown import Shutdown
 from events.topics import TopicUnfit, require_topic
 from notifications.handlers import NotificationHandler
+from orders.events import ORDER_EVENT_TYPES
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +51,7 @@ class Command(BaseCommand):
             default=1000,
             help="end with 3 when the group has made so many in a row: nothing seems to fit any more",
         )
+        observability.add_arguments(parser)
 
     def handle(
         self,
@@ -54,6 +60,8 @@ class Command(BaseCommand):
         batch_size: int,
         until_caught_up: bool,
         max_consecutive_dead_letters: int,
+        metrics_port: int | None,
+        liveness_file: Path | None,
         **options: Any,
     ) -> None:
         shutdown = Shutdown()
@@ -61,14 +69,27 @@ class Command(BaseCommand):
         require_database()
         with ExitStack() as cleanup:
             try:
+                alive = cleanup.enter_context(
+                    observability.observed(metrics_port=metrics_port, liveness_file=liveness_file, group=group)
+                )
                 require_below_limit(group=group, limit=max_consecutive_dead_letters)
-                consumer = self._wait_for_kafka(lambda: self._join(topic, group, batch_size), shutdown)
+
+                rewrite_progress = self._progress_line(group, cleanup)
+
+                def stop_requested() -> bool:
+                    alive()
+                    rewrite_progress()
+                    return shutdown.requested()
+
+                consumer = self._wait_for_kafka(lambda: self._join(topic, group, batch_size), stop_requested, shutdown)
                 if consumer is None:
                     return
                 cleanup.callback(consumer.close)
-                conditions: list[Callable[[], bool]] = [shutdown.requested]
+                conditions: list[Callable[[], bool]] = [stop_requested]
                 if until_caught_up:
-                    caught_up = self._wait_for_kafka(lambda: CaughtUp(topic=topic, group=group), shutdown)
+                    caught_up = self._wait_for_kafka(
+                        lambda: CaughtUp(topic=topic, group=group), stop_requested, shutdown
+                    )
                     if caught_up is None:
                         return
                     cleanup.callback(caught_up.close)
@@ -79,6 +100,7 @@ class Command(BaseCommand):
                     group=group,
                     stopping=lambda: any(condition() for condition in conditions),
                     max_consecutive_dead_letters=max_consecutive_dead_letters,
+                    event_types=ORDER_EVENT_TYPES,
                 ).run()
             except TopicUnfit as error:
                 raise CommandError(str(error)) from error
@@ -88,16 +110,26 @@ class Command(BaseCommand):
                 raise CommandError(f"Consuming {topic} failed, start again: {error}") from error
         logger.info("Stopped cleanly")
 
+    def _progress_line(self, group: str, cleanup: ExitStack) -> Callable[[], None]:
+        """For people; a log file stays as quiet as it is."""
+        if not sys.stderr.isatty():
+            return lambda: None
+        line = ProgressLine(terminal=sys.stderr, group=group)
+        cleanup.callback(line.end)
+        return line.rewrite
+
     def _join(self, topic: str, group: str, batch_size: int) -> Consumer:
         require_topic(topic)
         consumer = Consumer(topic=topic, group=group, batch_size=batch_size)
         logger.info("Consuming %s as %s", topic, group)
         return consumer
 
-    def _wait_for_kafka(self, connect: Callable[[], Client], shutdown: Shutdown) -> Client | None:
+    def _wait_for_kafka(
+        self, connect: Callable[[], Client], stopping: Callable[[], bool], shutdown: Shutdown
+    ) -> Client | None:
         """What `connect` makes, as soon as Kafka answers; None when told to stop meanwhile."""
         waiting = False
-        while not shutdown.requested():
+        while not stopping():
             try:
                 return connect()
             except KafkaRefuses as error:

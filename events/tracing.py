@@ -1,0 +1,95 @@
+"""Spans of messages that were sent and processed, for the traces they belong to. Off unless a tracer is configured.
+
+They are told when the work is done, with the times it took: a batch that fails and is halved leaves no spans of its
+attempts, and whoever does not trace pays for one comparison a batch.
+
+Names and attributes: https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.util.types import AttributeValue
+
+from events.correlation import trace_context
+from events.headers import unpack
+from events.kafka import Record, Sent
+from events.models import OutboxEvent
+
+
+def is_on() -> bool:
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def now() -> int:
+    """Nanoseconds since 1970, as spans have it."""
+    return time.time_ns()
+
+
+def trace_sent(*, messages: Iterable[tuple[OutboxEvent, Sent]], path: str, begun: int) -> None:
+    """Tell of messages that Kafka has acknowledged just now."""
+    for row, sent in messages:
+        span = _tracer().start_span(
+            f"send {row.topic}",
+            context=trace_context(unpack(row.headers)),
+            kind=SpanKind.PRODUCER,
+            start_time=begun,
+            attributes={
+                **_destination("send", row.topic, sent.partition, sent.offset, row.key),
+                "messaging.message.id": str(row.event_id),
+                "outbox.path": path,
+            },
+        )
+        span.end()
+
+
+def trace_processed(*, records: Sequence[Record], group: str, handler: str, begun: int, saving: int) -> None:
+    """Tell of records whose consequences were saved just now; `saving` is when the handler began to."""
+    for record in records:
+        span = _process_span(record, group, begun)
+        child = _tracer().start_span(f"{handler}.save", context=trace.set_span_in_context(span), start_time=saving)
+        child.end()
+        span.end()
+
+
+def trace_failed(*, record: Record, group: str, error: Exception) -> None:
+    """Tell of a record that became a dead letter."""
+    span = _process_span(record, group, now())
+    span.set_attribute("error.type", type(error).__name__)
+    span.set_status(Status(StatusCode.ERROR, str(error)))
+    span.end()
+
+
+def _process_span(record: Record, group: str, begun: int) -> Span:
+    return _tracer().start_span(
+        f"process {record.topic}",
+        context=trace_context(record.headers),
+        kind=SpanKind.CONSUMER,
+        start_time=begun,
+        attributes={
+            **_destination("process", record.topic, record.partition, record.offset, record.key),
+            "messaging.consumer.group.name": group,
+        },
+    )
+
+
+def _destination(
+    operation: str, topic: str, partition: int, offset: int, key: bytes | memoryview | None
+) -> dict[str, AttributeValue]:
+    attributes: dict[str, AttributeValue] = {
+        "messaging.system": "kafka",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.destination.name": topic,
+        "messaging.destination.partition.id": str(partition),
+        "messaging.kafka.offset": offset,
+    }
+    if key is not None:
+        attributes["messaging.kafka.message.key"] = bytes(key).decode(errors="backslashreplace")
+    return attributes
+
+
+def _tracer() -> trace.Tracer:
+    return trace.get_tracer("events")

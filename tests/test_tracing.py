@@ -1,0 +1,143 @@
+"""One trace from the request to the notification, whichever way the event takes."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import ProxyTracerProvider, SpanKind, StatusCode
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from conftest import Topics
+from events import tracing
+from events.consumer import EventConsumer
+from events.headers import unpack
+from events.kafka import Consumer
+from events.models import OutboxEvent
+from events.publisher import current_publisher
+from events.relay import Relay
+from notifications.handlers import NotificationHandler
+from notifications.models import Notification
+from tests.kafka_client import produce
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ITEM = {"productId": 1, "quantity": 2, "price": 100}
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """What is exported while the test runs; the provider is put in by hand, because it can be set but once."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    return exporter
+
+
+def consume_until(topic: str, condition: Callable[[], object]) -> None:
+    stop = threading.Event()
+
+    def run() -> None:
+        source = Consumer(topic=topic, group="traced", batch_size=500)
+        try:
+            EventConsumer(source=source, handler=NotificationHandler(), group="traced", stopping=stop.is_set).run()
+        finally:
+            source.close()
+            connection.close()
+
+    consumer = threading.Thread(target=run)
+    consumer.start()
+    try:
+        wait_until(condition)
+    finally:
+        stop.set()
+        consumer.join(10)
+
+
+def by_name(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+    return {span.name: span for span in exporter.get_finished_spans()}
+
+
+def attributes(span: ReadableSpan) -> dict[str, object]:
+    return dict(span.attributes or {})
+
+
+@pytest.mark.parametrize("path", ["fast", "relay"])
+def test_one_trace_spans_request_publishing_consuming_and_the_notification(
+    api: APIClient, topics: Topics, spans: InMemorySpanExporter, settings: Settings, path: str
+) -> None:
+    if path == "fast":
+        settings.EVENT_PUBLISHER = "events.publisher.BackgroundPublisher"
+    caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert api.post("/api/orders", {"items": [ITEM]}, format="json", headers={"traceparent": caller}).status_code == 201
+    if path == "relay":
+        relay = Relay(stopping=lambda: False, wait=time.sleep)
+        assert relay.sweep(older_than=timedelta(0)) == (1, None)
+        relay.close()
+    consume_until(topics.order_events, lambda: "NotificationHandler.save" in by_name(spans))
+    if path == "fast":
+        current_publisher().close()
+
+    row = OutboxEvent.objects.get()
+    told = by_name(spans)
+    request, sent = told["POST /api/orders"], told[f"send {topics.order_events}"]
+    processed, saved = told[f"process {topics.order_events}"], told["NotificationHandler.save"]
+    assert {span.context.trace_id for span in told.values()} == {0x0AF7651916CD43DD8448EB211C80319C}
+    assert request.parent.span_id == 0xB7AD6B7169203331
+    assert sent.parent.span_id == processed.parent.span_id == request.context.span_id
+    assert saved.parent.span_id == processed.context.span_id
+    assert [span.kind for span in (request, sent, processed)] == [SpanKind.SERVER, SpanKind.PRODUCER, SpanKind.CONSUMER]
+    assert attributes(request)["http.response.status_code"] == 201
+    position = {
+        "messaging.system": "kafka",
+        "messaging.destination.name": topics.order_events,
+        "messaging.destination.partition.id": str(row.published_partition),
+        "messaging.kafka.offset": row.published_offset,
+    }
+    assert position.items() <= attributes(sent).items()
+    assert position.items() <= attributes(processed).items()
+    assert (attributes(sent)["messaging.operation.type"], attributes(sent)["outbox.path"]) == ("send", path)
+    assert attributes(processed)["messaging.consumer.group.name"] == "traced"
+    for span in (sent, processed, saved):
+        assert span.start_time < span.end_time
+    assert Notification.objects.count() == 1
+
+
+def test_poison_is_a_span_that_failed(topics: Topics, spans: InMemorySpanExporter) -> None:
+    sampled = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    produce(topics.order_events, b"garbage", headers=[("traceparent", sampled)])
+    consume_until(topics.order_events, lambda: by_name(spans))
+    (span,) = spans.get_finished_spans()
+    assert span.context.trace_id == 0x0AF7651916CD43DD8448EB211C80319C
+    assert (span.status.status_code, attributes(span)["error.type"]) == (StatusCode.ERROR, "Poison")
+
+
+def test_a_trace_that_its_caller_does_not_sample_leaves_no_span(
+    api: APIClient, topics: Topics, spans: InMemorySpanExporter
+) -> None:
+    caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+    api.post("/api/orders", {"items": [ITEM]}, format="json", headers={"traceparent": caller})
+    relay = Relay(stopping=lambda: False, wait=time.sleep)
+    relay.sweep(older_than=timedelta(0))
+    relay.close()
+    assert not spans.get_finished_spans()
+
+
+def test_tracing_is_off_unless_it_is_configured() -> None:
+    assert isinstance(trace.get_tracer_provider(), ProxyTracerProvider)
+    assert not tracing.is_on()
+
+
+def test_the_request_is_named_in_its_event(api: APIClient, user: User) -> None:
+    api.post("/api/orders", {"items": [ITEM]}, format="json", headers={"x-request-id": "shop-7"})
+    assert dict(unpack(OutboxEvent.objects.get().headers))["x-request-id"] == b"shop-7"
