@@ -13,6 +13,7 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from commerce.asyncapi import asyncapi
+from events.correlation import about
 from events.headers import unpack
 from events.models import OutboxEvent
 from events.topics import create_missing_topics
@@ -179,8 +180,9 @@ def test_every_example_fits_its_own_schemas() -> None:
 
 @pytest.mark.django_db
 def test_what_is_written_fits_the_document(user: User) -> None:
-    pay_order(order_id=order_of(user).pk)
-    read_notification(notification_id=NotificationFactory.create(user_id=user.pk).pk, user_id=user.pk)
+    with about([("x-request-id", b"shop-7")]):
+        pay_order(order_id=order_of(user).pk)
+        read_notification(notification_id=NotificationFactory.create(user_id=user.pk).pk, user_id=user.pk)
     written = {"order-events": "orderEvent", "notification-events": "notificationRead"}
     rows = list(OutboxEvent.objects.all())
     assert {row.topic for row in rows} == set(written)
