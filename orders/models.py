@@ -70,7 +70,11 @@ class Order(models.Model):
             models.CheckConstraint(condition=Q(total_amount__gte=0), name="order_total_not_negative"),
             models.CheckConstraint(condition=Q(status__in=["PENDING", "PAID", "CANCELLED"]), name="order_status_known"),
         ]
-        indexes = [models.Index(fields=["user", "-id"], name="order_of_user_newest_first")]
+        permissions = [("pay_order", "Can pay orders"), ("cancel_order", "Can cancel orders")]
+        indexes = [
+            models.Index(fields=["user", "-id"], name="order_of_user_newest_first"),
+            models.Index(fields=["created_at"], name="order_created_at"),
+        ]
 
     def __str__(self) -> str:
         return f"Order {self.pk}"
