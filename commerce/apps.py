@@ -1,5 +1,10 @@
 from django.apps import AppConfig
 
+from commerce.names import translate_names
+
 
 class CommerceConfig(AppConfig):
     name = "commerce"
+
+    def ready(self) -> None:
+        translate_names()

@@ -7,6 +7,7 @@ from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Length
+from django.utils.translation import gettext_lazy
 
 
 class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
@@ -45,8 +46,8 @@ class OutboxEvent(models.Model):
     """A message recorded in the transaction of the change it tells of; what is recorded is sent byte for byte."""
 
     class Path(models.TextChoices):
-        FAST = "fast"
-        RELAY = "relay"
+        FAST = "fast", gettext_lazy("Fast")
+        RELAY = "relay", gettext_lazy("Relay")
 
     event_id = models.UUIDField(unique=True)
     event_type = models.CharField(max_length=100)
@@ -119,9 +120,9 @@ class DeadLetter(models.Model):
     """A message of a topic that can never be handled, kept until somebody replays or dismisses it."""
 
     class State(models.TextChoices):
-        OPEN = "open"
-        REPLAYED = "replayed"
-        DISMISSED = "dismissed"
+        OPEN = "open", gettext_lazy("Open")
+        REPLAYED = "replayed", gettext_lazy("Replayed")
+        DISMISSED = "dismissed", gettext_lazy("Dismissed")
 
     group = models.CharField(max_length=255)
     topic = models.CharField(max_length=249)

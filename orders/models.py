@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import connection, models
 from django.db.models import Q
 from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy
 
 from events.timestamps import now, rfc3339
 
@@ -51,9 +52,9 @@ class OrderManager(models.Manager["Order"]):
 
 class Order(models.Model):
     class Status(models.TextChoices):
-        PENDING = "PENDING"
-        PAID = "PAID"
-        CANCELLED = "CANCELLED"
+        PENDING = "PENDING", gettext_lazy("Pending")
+        PAID = "PAID", gettext_lazy("Paid")
+        CANCELLED = "CANCELLED", gettext_lazy("Cancelled")
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="orders", db_index=False)
     total_amount = models.DecimalField(max_digits=20, decimal_places=2)
