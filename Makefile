@@ -6,7 +6,7 @@ ASYNCAPI := $(BIN)/python manage.py asyncapi
 KOREAN := commerce/locale/ko/LC_MESSAGES/django
 RENEW := { echo "The code does not publish what docs/ has. If that is meant, renew it: make contracts"; exit 1; }
 
-.PHONY: run test lint contracts audit kafka test-kafka test-faults soak
+.PHONY: run test lint contracts audit kafka test-kafka test-faults test-browser soak
 export PORT
 
 run: $(KOREAN).mo
@@ -20,6 +20,9 @@ test-kafka: .venv/installed
 
 test-faults: .venv/installed
 	$(BIN)/python -m pytest --broker=proxied tests/faults
+
+test-browser: $(KOREAN).mo
+	$(BIN)/python -m pytest tests/browser
 
 soak: .venv/installed
 	@$(BIN)/python -m pytest --broker=proxied -q tests/faults/soak.py

@@ -132,12 +132,14 @@ UNFOLD = {
     "SITE_HEADER": "Commerce",
     "SITE_SYMBOL": "local_shipping",
     "SITE_URL": None,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("commerce/icon.svg")}],
     "SHOW_LANGUAGES": True,
     "STYLES": [lambda _: static("commerce/admin.css")],
     "SIDEBAR": {"navigation": "commerce.navigation.sidebar"},
 }
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("ko", "한국어")]
+FORMAT_MODULE_PATH = "commerce.formats"
 LOCALE_PATHS = [BASE_DIR / "commerce" / "locale"]
 USE_TZ = True
 TIME_ZONE = "UTC"

@@ -5,10 +5,11 @@ import msgspec
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy
-from unfold.decorators import action, display
+from unfold.decorators import action
 
 from events import outbox
 from events.admin_actions import Refused, RowAction, RowActionsAdmin
@@ -70,6 +71,11 @@ class MessageAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("headers"))
     def headers_text(self, row: OutboxEvent | DeadLetter) -> SafeString:
         return preformatted("\n".join(f"{name}: {_text(value)}" for name, value in unpack(row.headers)))
+
+
+def badge(text: object, colour: str) -> str:
+    """`colour` is one of Unfold's: success, info, warning, danger, or none."""
+    return render_to_string("unfold/helpers/label.html", {"text": text, "variant": colour})
 
 
 def preformatted(text: str) -> SafeString:
@@ -173,12 +179,10 @@ class OutboxEventAdmin(MessageAdmin):
             return queryset.filter(event_id=event_id), False
         return queryset.filter(stream=search_term.strip()), False
 
-    @display(
-        description=gettext_lazy("state"), label={str(name): colour for name, (_, colour) in OUTBOX_STATES.items()}
-    )
-    def state(self, row: OutboxEvent) -> tuple[str, Any]:
+    @admin.display(description=gettext_lazy("state"))
+    def state(self, row: OutboxEvent) -> str:
         state = "parked" if row.parked_at else "published" if row.published_at else "pending"
-        return state, OUTBOX_STATES[state][0]
+        return badge(*OUTBOX_STATES[state])
 
     def has_send_again_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("events.send_again_outboxevent")
@@ -222,6 +226,9 @@ DISMISS = RowAction(
 )
 
 
+LETTER_COLOURS = {"open": "danger", "replayed": "success", "dismissed": ""}
+
+
 @admin.register(DeadLetter)
 class DeadLetterAdmin(MessageAdmin):
     list_display = ("position", "state_label", "event_type", "reason", "replay_count", "group", "age", "created_at")
@@ -240,12 +247,13 @@ class DeadLetterAdmin(MessageAdmin):
     actions_detail = ("replay_this", "dismiss_this")
     readonly_fields = (*MessageAdmin.readonly_fields, "state_label", "stacktrace_text", "age")
     fields = (
-        ("state_label", "replay_count"),
-        ("topic", "partition", "offset"),
-        ("group", "age"),
+        ("state_label", "age"),
+        ("topic", "group"),
+        ("partition", "offset"),
         ("created_at", "closed_at"),
         ("event_id", "event_type"),
-        ("error_class", "is_readable"),
+        ("replay_count", "is_readable"),
+        "error_class",
         "error_message",
         "value_text",
         "key_text",
@@ -271,12 +279,9 @@ class DeadLetterAdmin(MessageAdmin):
     def position(self, letter: DeadLetter) -> str:
         return str(letter)
 
-    @display(
-        description=gettext_lazy("state"),
-        label={DeadLetter.State.OPEN: "danger", DeadLetter.State.REPLAYED: "success", DeadLetter.State.DISMISSED: ""},
-    )
-    def state_label(self, letter: DeadLetter) -> tuple[str, Any]:
-        return letter.state, letter.get_state_display()
+    @admin.display(description=gettext_lazy("state"))
+    def state_label(self, letter: DeadLetter) -> str:
+        return badge(letter.get_state_display(), LETTER_COLOURS[letter.state])
 
     @admin.display(description=gettext_lazy("reason"))
     def reason(self, letter: DeadLetter) -> str:

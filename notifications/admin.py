@@ -5,13 +5,15 @@ from django.db import models
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
-from unfold.decorators import display
 
-from events.admin import ReadOnlyAdmin, uuid_or_none
+from events.admin import ReadOnlyAdmin, badge, uuid_or_none
 from notifications.models import Notification
 
 MAX_ID_DIGITS = 18
 """A number of more digits is no id."""
+
+
+TYPE_COLOURS = {"ORDER_CREATED": "info", "ORDER_PAID": "success", "ORDER_CANCELLED": "danger"}
 
 
 @admin.register(Notification)
@@ -35,9 +37,6 @@ class NotificationAdmin(ReadOnlyAdmin):
         is_number = term.isascii() and term.isdigit() and len(term) <= MAX_ID_DIGITS
         return queryset.filter(Q(user_id=term) | Q(order_id=term)) if is_number else queryset.none(), False
 
-    @display(
-        description=gettext_lazy("type"),
-        label={"ORDER_CREATED": "info", "ORDER_PAID": "success", "ORDER_CANCELLED": "danger"},
-    )
-    def type_label(self, notification: Notification) -> tuple[str, str]:
-        return notification.type, notification.type
+    @admin.display(description=gettext_lazy("type"))
+    def type_label(self, notification: Notification) -> str:
+        return badge(notification.type, TYPE_COLOURS[notification.type])

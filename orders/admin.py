@@ -8,9 +8,9 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy
 from unfold.admin import TabularInline
-from unfold.decorators import action, display
+from unfold.decorators import action
 
-from events.admin import ReadOnlyAdmin
+from events.admin import ReadOnlyAdmin, badge
 from events.admin_actions import Refused, RowAction
 from events.large_tables import PeriodsQuerySet
 from events.publisher import publish
@@ -65,6 +65,9 @@ CANCEL = RowAction(
 )
 
 
+STATUS_COLOURS = {"PENDING": "warning", "PAID": "success", "CANCELLED": "danger"}
+
+
 @admin.register(Order)
 class OrderAdmin(ReadOnlyAdmin):
     """Orders are for looking at, and for their actions: nothing may change one without its event."""
@@ -79,7 +82,7 @@ class OrderAdmin(ReadOnlyAdmin):
     actions = ("pay_selected", "cancel_selected")
     actions_detail = ("pay_this", "cancel_this")
     readonly_fields = ("status_label",)
-    fields = (("id", "user"), ("status_label", "total_amount"), ("created_at", "last_sequence"))
+    fields = (("id", "user"), ("status_label", "total_amount"), "created_at")
     inlines = (OrderItemInline,)
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
@@ -98,12 +101,9 @@ class OrderAdmin(ReadOnlyAdmin):
             found |= Q(pk=term) | Q(user=term)
         return queryset.filter(found), False
 
-    @display(
-        description=gettext_lazy("status"),
-        label={Order.Status.PENDING: "warning", Order.Status.PAID: "success", Order.Status.CANCELLED: "danger"},
-    )
-    def status_label(self, order: Order) -> tuple[str, Any]:
-        return order.status, order.get_status_display()
+    @admin.display(description=gettext_lazy("status"))
+    def status_label(self, order: Order) -> str:
+        return badge(order.get_status_display(), STATUS_COLOURS[order.status])
 
     def has_pay_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("orders.pay_order")

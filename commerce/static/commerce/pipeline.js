@@ -26,13 +26,13 @@ document.addEventListener("DOMContentLoaded", () => {
         animation: false,
         maintainAspectRatio: false,
         plugins: { legend: { display: true, position: "bottom" } },
-        scales: { x: { grid: { display: false } }, y: { beginAtZero: true, ticks: { precision: 0 } } },
+        scales: { x: { grid: { display: false }, ticks: { maxRotation: 0, autoSkipPadding: 12 } }, y: { beginAtZero: true, ticks: { precision: 0 } } },
       },
     });
   }
 
   function time(text, options) {
-    return new Date(text).toLocaleTimeString(document.documentElement.lang, options);
+    return new Date(text).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23", ...options });
   }
 
   function say(figure, value) {
