@@ -150,7 +150,7 @@ SEND_AGAIN = RowAction(
 @admin.register(OutboxEvent)
 class OutboxEventAdmin(MessageAdmin):
     list_display = ("event_id", "event_type", "stream", "sequence", "state", "created_at", "published_at")
-    list_filter = (OutboxStateFilter, "published_path", ("event_type", NewestValuesFilter))
+    list_filter = (OutboxStateFilter, ("event_type", NewestValuesFilter))
     search_fields = ("event_id", "stream")
     search_help_text = gettext_lazy("An event id, or a stream such as order-1")
     ordering = ("-id",)

@@ -153,7 +153,7 @@ class DeadLetter(models.Model):
         ]
         indexes = [
             # What is open is asked for on every page of admin, and is little among what was.
-            models.Index(fields=["id"], name="dead_letter_open", condition=Q(state="open")),
+            models.Index(fields=["state", "id"], name="dead_letter_state"),
         ]
         constraints = [
             # Offsets repeat when a topic is made anew, so that the position alone does not name a message.
