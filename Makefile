@@ -3,15 +3,16 @@ PORT ?= 8080
 BIN := .venv/bin
 OPENAPI := $(BIN)/python manage.py spectacular --validate --fail-on-warn
 ASYNCAPI := $(BIN)/python manage.py asyncapi
+KOREAN := commerce/locale/ko/LC_MESSAGES/django
 RENEW := { echo "The code does not publish what docs/ has. If that is meant, renew it: make contracts"; exit 1; }
 
-.PHONY: run test lint contracts audit kafka test-kafka test-faults soak bench
+.PHONY: run test lint contracts audit kafka test-kafka test-faults test-browser soak bench
 export PORT
 
-run: .venv/installed
+run: $(KOREAN).mo
 	@exec $(BIN)/python -m commerce.run
 
-test: .venv/installed
+test: $(KOREAN).mo
 	$(BIN)/python -m pytest
 
 test-kafka: .venv/installed
@@ -19,6 +20,9 @@ test-kafka: .venv/installed
 
 test-faults: .venv/installed
 	$(BIN)/python -m pytest --broker=proxied tests/faults
+
+test-browser: $(KOREAN).mo
+	$(BIN)/python -m pytest tests/browser
 
 soak: .venv/installed
 	@$(BIN)/python -m pytest --broker=proxied -q tests/faults/soak.py
@@ -38,6 +42,8 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/python -W "ignore:Got an error checking" manage.py makemigrations --check --dry-run
 	@$(OPENAPI) | diff -u docs/openapi.yaml - || $(RENEW)
 	@$(ASYNCAPI) | diff -u docs/asyncapi.yaml - || $(RENEW)
@@ -49,6 +55,10 @@ contracts: .venv/installed
 audit: .venv/installed
 	@$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt || { \
 	  echo "== Vulnerabilities are listed above. Anything else: https://pypi.org cannot be asked from here" >&2; exit 1; }
+
+# Not with gettext's msgfmt, which a fresh machine does not have.
+$(KOREAN).mo: $(KOREAN).po .venv/installed
+	@$(BIN)/pybabel --quiet compile --input-file $(KOREAN).po --output-file $@ --locale ko
 
 .venv/installed: requirements.txt requirements-dev.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'

@@ -1,5 +1,7 @@
 from django.apps import AppConfig
 
+from commerce.names import translate_names
+
 
 class CommerceConfig(AppConfig):
     name = "commerce"
@@ -8,3 +10,4 @@ class CommerceConfig(AppConfig):
         from commerce.tracing import configure
 
         configure()
+        translate_names()

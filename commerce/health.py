@@ -39,10 +39,10 @@ def ready(request: Request) -> Response:
 
 
 def _kafka() -> str:
-    return str(cache.get_or_set("kafka-state", _probe_kafka, KAFKA_STATE_CACHED))
+    return str(cache.get_or_set("kafka-state", probe_kafka, KAFKA_STATE_CACHED))
 
 
-def _probe_kafka() -> str:
+def probe_kafka() -> str:
     """Whether one of the bootstrap servers accepts a connection."""
     for server in settings.KAFKA_BOOTSTRAP_SERVERS:
         address = urlsplit(f"//{server}")

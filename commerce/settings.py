@@ -7,6 +7,7 @@ from pathlib import Path
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 
 from commerce.rates import Rate, parse_rate
 
@@ -141,6 +142,7 @@ MIDDLEWARE = [
     "commerce.api.problems.ProblemsMiddleware",
     "commerce.tracing.TraceContextMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "commerce.languages.AdminLocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -164,8 +166,20 @@ TEMPLATES = [
         },
     }
 ]
-UNFOLD = {"SITE_TITLE": "Commerce", "SITE_HEADER": "Commerce"}
+UNFOLD = {
+    "SITE_TITLE": "Commerce",
+    "SITE_HEADER": "Commerce",
+    "SITE_SYMBOL": "local_shipping",
+    "SITE_URL": None,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("commerce/icon.svg")}],
+    "SHOW_LANGUAGES": True,
+    "STYLES": [lambda _: static("commerce/admin.css")],
+    "SIDEBAR": {"navigation": "commerce.navigation.sidebar"},
+}
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("ko", "한국어")]
+FORMAT_MODULE_PATH = "commerce.formats"
+LOCALE_PATHS = [BASE_DIR / "commerce" / "locale"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import QuerySet
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -29,6 +30,29 @@ class Traces(NamedTuple):
     notification: Notification | None
     letters: list[DeadLetter]
 
+    @property
+    def event_type(self) -> str | None:
+        if self.row:
+            return self.row.event_type
+        if self.notification:
+            return self.notification.type
+        return self.letters[0].event_type or None
+
+    @property
+    def timestamp(self) -> datetime | None:
+        """Of a pruned event only that of the first is known, which is the order's own."""
+        if self.row:
+            return self.row.created_at
+        return self.order.created_at if self.sequence == 1 else None
+
+    @property
+    def state(self) -> str:
+        if self.notification:
+            return "NOTIFIED"
+        if any(letter.state == DeadLetter.State.OPEN for letter in self.letters):
+            return "DEAD"
+        return "PENDING" if self.row and not self.row.published_at else "PUBLISHED"
+
 
 class OrderEventsView(APIView):
     """The events of one of the caller's orders, oldest first."""
@@ -41,60 +65,46 @@ class OrderEventsView(APIView):
 
 
 def timeline(order: Order) -> list[dict[str, Any]]:
-    """One entry per event, by sequence; what is not known, yet or any more, is None.
+    """One entry per event, by sequence; what is not known, yet or any more, is None."""
+    return [_entry(event) for event in traces(order)]
+
+
+def traces(order: Order) -> list[Traces]:
+    """What is left of each event, by sequence.
 
     An event whose outbox row was pruned is told of by its notification or dead letter. One that got lost, so that
-    nothing tells of it, has no entry until `reconcile_events` has recorded it again.
+    nothing tells of it, is left out until `reconcile_events` has recorded it again.
     """
     rows = {row.event_id: row for row in OutboxEvent.objects.filter(stream=order.stream)}
     sequences = {order.event_id(sequence): sequence for sequence in range(1, order.last_sequence + 1)}
     sequences |= {event_id: row.sequence or 0 for event_id, row in rows.items()}
     notifications = Notification.objects.in_bulk(list(sequences), field_name="event_id")
     letters = defaultdict(list)
-    for letter in DeadLetter.objects.only("event_id", "event_type", "state").filter(event_id__in=sequences):
+    for letter in dead_letters().filter(event_id__in=sequences):
         letters[letter.event_id].append(letter)
-    traces = [
+    found = [
         Traces(order, event_id, sequence, rows.get(event_id), notifications.get(event_id), letters[event_id])
         for event_id, sequence in sorted(sequences.items(), key=itemgetter(1))
     ]
-    return [_entry(one) for one in traces if one.row or one.notification or one.letters]
+    return [one for one in found if one.row or one.notification or one.letters]
+
+
+def dead_letters() -> QuerySet[DeadLetter]:
+    """Without their messages, which may be a mebibyte each."""
+    return DeadLetter.objects.defer("key", "value", "headers", "error_message", "stacktrace").order_by("pk")
 
 
 def _entry(event: Traces) -> dict[str, Any]:
-    row, notification = event.row, event.notification
-    timestamp = _timestamp(event)
+    row, notification, timestamp = event.row, event.notification, event.timestamp
     return {
         "eventId": str(event.event_id),
-        "eventType": _event_type(event),
+        "eventType": event.event_type,
         "sequence": event.sequence,
         "timestamp": timestamp and rfc3339(timestamp),
-        "state": _state(event),
+        "state": event.state,
         "publishedAt": row and row.published_at and rfc3339(row.published_at),
         "topic": row.topic if row else settings.ORDER_EVENTS_TOPIC,
         "partition": row and row.published_partition,
         "offset": row and row.published_offset,
         "notificationId": notification and notification.pk,
     }
-
-
-def _event_type(event: Traces) -> str | None:
-    if event.row:
-        return event.row.event_type
-    if event.notification:
-        return event.notification.type
-    return event.letters[0].event_type or None
-
-
-def _timestamp(event: Traces) -> datetime | None:
-    """Of a pruned event only that of the first is known, which is the order's own."""
-    if event.row:
-        return event.row.created_at
-    return event.order.created_at if event.sequence == 1 else None
-
-
-def _state(event: Traces) -> str:
-    if event.notification:
-        return "NOTIFIED"
-    if any(letter.state == DeadLetter.State.OPEN for letter in event.letters):
-        return "DEAD"
-    return "PENDING" if event.row and not event.row.published_at else "PUBLISHED"

@@ -4,7 +4,7 @@ from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import RedirectView
 
-from commerce import health
+from commerce import health, pipeline
 from commerce.api import problems
 from commerce.documents import AsyncAPIView, DocsView, OpenAPIView
 from commerce.metrics import metrics
@@ -24,6 +24,9 @@ urlpatterns = [
     path("health/ready", health.ready),
     path("metrics", metrics),
     path(settings.ADMIN_PATH.rstrip("/"), RedirectView.as_view(pattern_name="admin:index")),
+    path(f"{settings.ADMIN_PATH}pipeline/", admin.site.admin_view(pipeline.page), name="pipeline"),
+    path(f"{settings.ADMIN_PATH}pipeline/state", admin.site.admin_view(pipeline.state), name="pipeline-state"),
+    path(f"{settings.ADMIN_PATH}i18n/", include("django.conf.urls.i18n")),
     path(settings.ADMIN_PATH, admin.site.urls),
 ]
 

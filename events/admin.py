@@ -1,20 +1,38 @@
 from typing import Any
+from uuid import UUID
 
-from django.contrib import admin, messages
-from django.db import models, transaction
-from django.http import HttpRequest
-from unfold.admin import ModelAdmin
+import msgspec
+from django.contrib import admin
+from django.db import models
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, gettext_lazy
+from unfold.decorators import action
 
+from events import outbox
+from events.admin_actions import Refused, RowAction, RowActionsAdmin
+from events.dead_letters import NotOpen, dismiss
 from events.headers import unpack
+from events.large_tables import EstimatingPaginator, NewestValuesFilter
 from events.models import DeadLetter, OutboxEvent
 from events.replay import replay
+from events.timestamps import now
 
-REFUSALS_NAMED = 20
-"""Messages have to fit into a session; of further refusals only the number is told."""
+SHOWN = 64 * 1024
+"""Bytes of a message that are shown."""
 
 
-class ReadOnlyAdmin(ModelAdmin):
-    """What the pipeline wrote is for looking at."""
+class ReadOnlyAdmin(RowActionsAdmin):
+    """What the system wrote is for looking at, in lists of any length."""
+
+    paginator = EstimatingPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+    # Any other order than the one that has an index reads every row.
+    sortable_by = ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -26,101 +44,280 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
 
+def uuid_or_none(text: str) -> UUID | None:
+    """What was searched for, if it is an event id."""
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        return None
+
+
 class MessageAdmin(ReadOnlyAdmin):
     """Rows that hold a message. Lists leave out its bytes, which may be a mebibyte each."""
 
-    readonly_fields = ("key_text", "value_text", "headers_text")
+    readonly_fields: tuple[str, ...] = ("key_text", "value_text", "headers_text")
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         return super().get_queryset(request).defer("key", "value", "headers")
 
-    @admin.display(description="key")
-    def key_text(self, row: OutboxEvent | DeadLetter) -> str:
-        return _text(row.key)
+    @admin.display(description=gettext_lazy("key"))
+    def key_text(self, row: OutboxEvent | DeadLetter) -> SafeString:
+        return preformatted(_text(row.key))
 
-    @admin.display(description="value")
-    def value_text(self, row: OutboxEvent | DeadLetter) -> str:
-        return _text(row.value)
+    @admin.display(description=gettext_lazy("value"))
+    def value_text(self, row: OutboxEvent | DeadLetter) -> SafeString:
+        return preformatted(_pretty(row.value))
 
-    @admin.display(description="headers")
-    def headers_text(self, row: OutboxEvent | DeadLetter) -> str:
-        return "\n".join(f"{name}: {_text(value)}" for name, value in unpack(row.headers))
+    @admin.display(description=gettext_lazy("headers"))
+    def headers_text(self, row: OutboxEvent | DeadLetter) -> SafeString:
+        return preformatted("\n".join(f"{name}: {_text(value)}" for name, value in unpack(row.headers)))
+
+
+def badge(text: object, colour: str) -> str:
+    """`colour` is one of Unfold's: success, info, warning, danger, or none."""
+    return render_to_string("unfold/helpers/label.html", {"text": text, "variant": colour})
+
+
+def preformatted(text: str) -> SafeString:
+    return format_html('<pre class="message">{}</pre>', text)
+
+
+def _pretty(stored: bytes | memoryview | None) -> str:
+    """JSON with its own spellings, in lines; anything else as it is."""
+    if stored is None or len(stored) > SHOWN:
+        return _text(stored)
+    try:
+        return _text(msgspec.json.format(bytes(stored).decode().encode(), indent=2))
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        return _text(stored)
 
 
 def _text(stored: bytes | memoryview | None) -> str:
     """Text as it is, and anything else as hexadecimal digits."""
     if stored is None:
         return "(null)"
+    shown = bytes(stored)[:SHOWN]
     try:
-        text = bytes(stored).decode()
+        text = shown.decode(errors="strict" if len(stored) <= SHOWN else "ignore")
     except UnicodeDecodeError:
-        return f"0x{stored.hex()}"
-    return text if all(letter.isprintable() or letter in "\r\n\t" for letter in text) else f"0x{stored.hex()}"
+        text = ""
+    readable = text and all(letter.isprintable() or letter in "\r\n\t" for letter in text)
+    said = text if readable or not shown else f"0x{shown.hex()}"
+    if len(stored) > SHOWN:
+        said += "\n" + gettext("(the first %(shown)d of %(size)d bytes)") % {"shown": SHOWN, "size": len(stored)}
+    return said
+
+
+class OutboxStateFilter(admin.SimpleListFilter):
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(state, OUTBOX_STATES[state][0]) for state in OUTBOX_STATES]
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        if self.value() == "pending":
+            return queryset.filter(published_at=None, parked_at=None)
+        if self.value() == "parked":
+            return queryset.filter(parked_at__isnull=False)
+        if self.value() == "published":
+            return queryset.filter(published_at__isnull=False)
+        return queryset
+
+
+OUTBOX_STATES = {
+    "pending": (gettext_lazy("pending"), "warning"),
+    "parked": (gettext_lazy("parked"), "danger"),
+    "published": (gettext_lazy("published"), "success"),
+}
+
+
+def send_again(row_id: int) -> tuple[OutboxEvent, str]:
+    row = OutboxEvent.objects.select_for_update().defer("key", "value", "headers").get(pk=row_id)
+    if not outbox.send_again([row.event_id]):
+        raise Refused(gettext("%s is pending already.") % row)
+    return row, "Send again."
+
+
+SEND_AGAIN = RowAction(
+    question=gettext_lazy("Send these messages again, under their own event ids? Consumers recognise the repeats."),
+    button=gettext_lazy("Send again"),
+    done=gettext_lazy("Messages that the relay sends again: %d."),
+    do=send_again,
+)
 
 
 @admin.register(OutboxEvent)
 class OutboxEventAdmin(MessageAdmin):
-    list_display = ("event_id", "event_type", "stream", "sequence", "created_at", "published_at", "parked_at")
-    list_filter = ("event_type", "published_path", ("published_at", admin.EmptyFieldListFilter))
+    list_display = ("event_id", "event_type", "stream", "sequence", "state", "created_at", "published_at")
+    list_filter = (OutboxStateFilter, ("event_type", NewestValuesFilter))
     search_fields = ("event_id", "stream")
-    search_help_text = "An event id, or a stream such as order-1"
+    search_help_text = gettext_lazy("An event id, or a stream such as order-1")
     ordering = ("-id",)
+    actions = ("send_selected_again",)
+    actions_detail = ("send_this_again",)
+    readonly_fields = (*MessageAdmin.readonly_fields, "state")
     fields = (
         ("event_id", "event_type"),
+        ("state", "dead_letter"),
         ("topic", "partition"),
         ("stream", "sequence"),
-        "dead_letter",
+        ("created_at", "published_at"),
+        ("published_path", "published_partition", "published_offset"),
+        ("parked_at", "parked_reason"),
         "key_text",
         "value_text",
         "headers_text",
-        "created_at",
-        ("published_at", "published_path"),
-        ("published_partition", "published_offset"),
-        ("parked_at", "parked_reason"),
     )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
+    ) -> tuple[models.QuerySet[Any], bool]:
+        if not search_term:
+            return queryset, False
+        if event_id := uuid_or_none(search_term):
+            return queryset.filter(event_id=event_id), False
+        return queryset.filter(stream=search_term.strip()), False
+
+    @admin.display(description=gettext_lazy("state"))
+    def state(self, row: OutboxEvent) -> str:
+        state = "parked" if row.parked_at else "published" if row.published_at else "pending"
+        return badge(*OUTBOX_STATES[state])
+
+    def has_send_again_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("events.send_again_outboxevent")
+
+    @admin.action(description=gettext_lazy("Send selected messages again"), permissions=["send_again"])
+    def send_selected_again(self, request: HttpRequest, rows: models.QuerySet[OutboxEvent]) -> HttpResponse | None:
+        return self.offer(request, SEND_AGAIN, rows=rows)
+
+    @action(description=gettext_lazy("Send again"), url_path="send-again", permissions=["send_again"])
+    def send_this_again(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
+        return self.offer(request, SEND_AGAIN, rows=self.one(request, object_id), object_id=object_id)
+
+
+def replay_letter(letter_id: int) -> tuple[DeadLetter, str]:
+    outcome = replay(letter_id=letter_id)
+    if outcome.refusal:
+        raise Refused(outcome.refusal)
+    return outcome.letter, f"Replay {outcome.letter.replay_count}."
+
+
+def dismiss_letter(letter_id: int) -> tuple[DeadLetter, str]:
+    try:
+        return dismiss(letter_id=letter_id), "Dismissed."
+    except NotOpen as error:
+        raise Refused(str(error)) from error
+
+
+REPLAY = RowAction(
+    question=gettext_lazy(
+        "Send these messages to their topic again? Each letter is closed once a consumer has handled its message."
+    ),
+    button=gettext_lazy("Replay"),
+    done=gettext_lazy("Replayed %d. Each is closed once it is handled."),
+    do=replay_letter,
+)
+DISMISS = RowAction(
+    question=gettext_lazy("Close these letters without handling their messages? This is for good."),
+    button=gettext_lazy("Dismiss"),
+    done=gettext_lazy("Dismissed %d."),
+    do=dismiss_letter,
+)
+
+
+LETTER_COLOURS = {"open": "danger", "replayed": "success", "dismissed": ""}
 
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(MessageAdmin):
-    list_display = ("__str__", "event_type", "state", "replay_count", "error_class", "error_message", "created_at")
-    list_filter = ("state", "topic", "error_class")
-    search_fields = ("event_id", "=event_type", "error_message")
+    list_display = ("position", "state_label", "event_type", "reason", "replay_count", "group", "age", "created_at")
+    list_filter = (
+        "state",
+        ("topic", NewestValuesFilter),
+        ("partition", NewestValuesFilter),
+        ("group", NewestValuesFilter),
+        ("event_type", NewestValuesFilter),
+        ("error_class", NewestValuesFilter),
+    )
+    search_fields = ("event_id",)
+    search_help_text = gettext_lazy("An event id, or a letter's number")
     ordering = ("-id",)
-    actions = ("replay_selected",)
+    actions = ("replay_selected", "dismiss_selected")
+    actions_detail = ("replay_this", "dismiss_this")
+    readonly_fields = (*MessageAdmin.readonly_fields, "state_label", "stacktrace_text", "age")
     fields = (
+        ("state_label", "age"),
         ("topic", "group"),
         ("partition", "offset"),
-        ("state", "replay_count"),
         ("created_at", "closed_at"),
+        ("event_id", "event_type"),
+        ("replay_count", "is_readable"),
         "error_class",
         "error_message",
-        "stacktrace",
-        ("event_id", "event_type"),
-        "is_readable",
-        "key_text",
         "value_text",
+        "key_text",
         "headers_text",
+        "stacktrace_text",
     )
 
-    def has_replay_permission(self, request: HttpRequest) -> bool:
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        return super().get_queryset(request).defer("key", "value", "headers", "stacktrace")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
+    ) -> tuple[models.QuerySet[Any], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        if event_id := uuid_or_none(term):
+            return queryset.filter(event_id=event_id), False
+        is_number = term.isascii() and term.isdigit() and len(term) < 19
+        return queryset.filter(pk=term) if is_number else queryset.none(), False
+
+    @admin.display(description=gettext_lazy("position"))
+    def position(self, letter: DeadLetter) -> str:
+        return str(letter)
+
+    @admin.display(description=gettext_lazy("state"))
+    def state_label(self, letter: DeadLetter) -> str:
+        return badge(letter.get_state_display(), LETTER_COLOURS[letter.state])
+
+    @admin.display(description=gettext_lazy("reason"))
+    def reason(self, letter: DeadLetter) -> str:
+        return f"{letter.error_class.rpartition('.')[2]}: {letter.error_message[:100]}"
+
+    @admin.display(description=gettext_lazy("open for"))
+    def age(self, letter: DeadLetter) -> str:
+        """Until now, or until it was closed."""
+        seconds = int(((letter.closed_at or now()) - letter.created_at).total_seconds())
+        for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+            if seconds >= size:
+                return f"{seconds // size} {unit}"
+        return f"{max(0, seconds)} s"
+
+    @admin.display(description=gettext_lazy("stack trace"))
+    def stacktrace_text(self, letter: DeadLetter) -> SafeString:
+        return preformatted(letter.stacktrace)
+
+    def has_replay_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("events.replay_deadletter")
 
-    @admin.action(description="Replay selected dead letters", permissions=["replay"])
-    def replay_selected(self, request: HttpRequest, selected: models.QuerySet[DeadLetter]) -> None:
-        replayed = 0
-        refusals = []
-        for letter_id in selected.order_by("pk").values_list("pk", flat=True):
-            # A replay and its log entry are one transaction.
-            with transaction.atomic():
-                outcome = replay(letter_id=letter_id)
-                if outcome.refusal:
-                    refusals.append(outcome.refusal)
-                    continue
-                self.log_change(request, outcome.letter, f"Replay {outcome.letter.replay_count}.")
-                replayed += 1
-        if replayed:
-            self.message_user(request, f"Replayed {replayed}. Each is closed once it is handled.", messages.SUCCESS)
-        for refusal in refusals[:REFUSALS_NAMED]:
-            self.message_user(request, refusal, messages.WARNING)
-        if len(refusals) > REFUSALS_NAMED:
-            self.message_user(request, f"{len(refusals) - REFUSALS_NAMED} more are not replayed.", messages.WARNING)
+    def has_dismiss_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("events.dismiss_deadletter")
+
+    @admin.action(description=gettext_lazy("Replay selected dead letters"), permissions=["replay"])
+    def replay_selected(self, request: HttpRequest, rows: models.QuerySet[DeadLetter]) -> HttpResponse | None:
+        return self.offer(request, REPLAY, rows=rows)
+
+    @admin.action(description=gettext_lazy("Dismiss selected dead letters"), permissions=["dismiss"])
+    def dismiss_selected(self, request: HttpRequest, rows: models.QuerySet[DeadLetter]) -> HttpResponse | None:
+        return self.offer(request, DISMISS, rows=rows)
+
+    @action(description=gettext_lazy("Replay"), url_path="replay", permissions=["replay"])
+    def replay_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
+        return self.offer(request, REPLAY, rows=self.one(request, object_id), object_id=object_id)
+
+    @action(description=gettext_lazy("Dismiss"), url_path="dismiss", permissions=["dismiss"])
+    def dismiss_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
+        return self.offer(request, DISMISS, rows=self.one(request, object_id), object_id=object_id)

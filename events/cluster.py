@@ -70,6 +70,35 @@ class Viewer:
         self._client.close(autocommit=False, timeout_ms=GROUP_TIMEOUT_MS)
 
 
+class Member(NamedTuple):
+    """A consumer of a group."""
+
+    client_id: str
+    host: str
+    partitions: list[int]
+
+
+def group_members(*, group: str, topic: str) -> list[Member] | None:
+    """Who reads `topic` in the group; None where the broker cannot tell. Raises KafkaUnreachable without a broker."""
+    with admin_client() as admin:
+        try:
+            described = admin.describe_groups([group])[group]
+        except KafkaError:
+            return None
+    if described["error"]:
+        return None
+    return [
+        Member(member["client_id"], member["client_host"].lstrip("/"), _assigned(member["member_assignment"], topic))
+        for member in described["members"]
+    ]
+
+
+def _assigned(assignment: Any, topic: str) -> list[int]:
+    """The partitions; of an assignment that our client could not decode, none."""
+    topics = assignment["assigned_partitions"] if isinstance(assignment, dict) else []
+    return sorted(number for one in topics if one["topic"] == topic for number in one["partitions"])
+
+
 def count_partitions(topic: str) -> int:
     """How many partitions the topic has; 0 where there is no such topic. Raises KafkaUnreachable."""
     # Asked of the admin client, because the consumer's metadata calls have no timeout.

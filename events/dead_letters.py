@@ -9,7 +9,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import msgspec
-from django.db import models
+from django.db import models, transaction
 
 from events import outbox
 from events.headers import Header, pack
@@ -25,6 +25,10 @@ MAX_ID_DIGITS = 19
 """Above it a number is no id of this database."""
 EVENT_TYPE_LENGTH = 100
 """Characters."""
+
+
+class NotOpen(Exception):
+    """A dead letter that is closed already."""
 
 
 class Kept(NamedTuple):
@@ -85,6 +89,18 @@ def close_replayed(records: Iterable[Record], *, group: str) -> None:
     for record in records:
         if any(name == LETTER_ID_HEADER for name, _ in record.headers):
             _replayed(record).filter(group=group).update(state=DeadLetter.State.REPLAYED, closed_at=now())
+
+
+def dismiss(*, letter_id: int) -> DeadLetter:
+    """Close an open letter without its message being handled. Raises DeadLetter.DoesNotExist, NotOpen."""
+    with transaction.atomic():
+        letter = DeadLetter.objects.select_for_update().defer("key", "value", "headers", "stacktrace").get(pk=letter_id)
+        if letter.state != DeadLetter.State.OPEN:
+            raise NotOpen(f"Letter {letter.pk} ({letter}) is {letter.state} already, so that nothing is left to do.")
+        letter.state = DeadLetter.State.DISMISSED
+        letter.closed_at = now()
+        letter.save(update_fields=["state", "closed_at"])
+        return letter
 
 
 def _replayed(record: Record) -> models.QuerySet[DeadLetter]:

@@ -3,9 +3,11 @@
 from typing import ClassVar, Self
 
 from django.conf import settings
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Length
+from django.utils.translation import gettext_lazy
 
 
 class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
@@ -44,8 +46,8 @@ class OutboxEvent(models.Model):
     """A message recorded in the transaction of the change it tells of; what is recorded is sent byte for byte."""
 
     class Path(models.TextChoices):
-        FAST = "fast"
-        RELAY = "relay"
+        FAST = "fast", gettext_lazy("Fast")
+        RELAY = "relay", gettext_lazy("Relay")
 
     event_id = models.UUIDField(unique=True)
     event_type = models.CharField(max_length=100)
@@ -79,6 +81,7 @@ class OutboxEvent(models.Model):
     objects: ClassVar[OutboxQuerySet] = OutboxQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
+        permissions = [("send_again_outboxevent", "Can send outbox messages again")]
         constraints = [
             models.UniqueConstraint(fields=["stream", "sequence"], name="outbox_sequence_once_per_stream"),
             models.CheckConstraint(
@@ -97,6 +100,9 @@ class OutboxEvent(models.Model):
                 name="outbox_pending",
                 condition=Q(published_at=None, parked_at=None),
             ),
+            models.Index(fields=["id"], name="outbox_parked", condition=Q(parked_at__isnull=False)),
+            # For events per minute: a range of times costs a few pages, and keeping it next to nothing.
+            BrinIndex(fields=["published_at"], name="outbox_published_at", autosummarize=True),
             # Replays are few: the many other rows pay nothing for it.
             models.Index(fields=["dead_letter"], name="outbox_replay", condition=Q(dead_letter__isnull=False)),
         ]
@@ -114,9 +120,9 @@ class DeadLetter(models.Model):
     """A message of a topic that can never be handled, kept until somebody replays or dismisses it."""
 
     class State(models.TextChoices):
-        OPEN = "open"
-        REPLAYED = "replayed"
-        DISMISSED = "dismissed"
+        OPEN = "open", gettext_lazy("Open")
+        REPLAYED = "replayed", gettext_lazy("Replayed")
+        DISMISSED = "dismissed", gettext_lazy("Dismissed")
 
     group = models.CharField(max_length=255)
     topic = models.CharField(max_length=249)
@@ -141,7 +147,14 @@ class DeadLetter(models.Model):
     closed_at = models.DateTimeField(null=True)
 
     class Meta:
-        permissions = [("replay_deadletter", "Can replay dead letters")]
+        permissions = [
+            ("replay_deadletter", "Can replay dead letters"),
+            ("dismiss_deadletter", "Can dismiss dead letters"),
+        ]
+        indexes = [
+            # What is open is asked for on every page of admin, and is little among what was.
+            models.Index(fields=["state", "id"], name="dead_letter_state"),
+        ]
         constraints = [
             # Offsets repeat when a topic is made anew, so that the position alone does not name a message.
             models.UniqueConstraint(

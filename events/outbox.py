@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import Q
 
 from events.headers import Header, pack
 from events.models import DeadLetter, OutboxEvent
@@ -107,7 +108,13 @@ def mark_published(
 
 
 def send_again(event_ids: Iterable[UUID]) -> int:
-    """Make published rows pending once more; their number. They leave under the same event id."""
-    return OutboxEvent.objects.filter(event_id__in=list(event_ids)).update(
-        published_at=None, published_path=None, published_partition=None, published_offset=None
+    """Make published and parked rows pending once more; their number. They leave under the same event id."""
+    rows = OutboxEvent.objects.filter(event_id__in=list(event_ids))
+    return rows.filter(Q(published_at__isnull=False) | Q(parked_at__isnull=False)).update(
+        published_at=None,
+        published_path=None,
+        published_partition=None,
+        published_offset=None,
+        parked_at=None,
+        parked_reason="",
     )

@@ -1,13 +1,42 @@
-from django.contrib import admin
+from typing import Any
 
-from events.admin import ReadOnlyAdmin
+from django.contrib import admin
+from django.db import models
+from django.db.models import Q
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy
+
+from events.admin import ReadOnlyAdmin, badge, uuid_or_none
 from notifications.models import Notification
+
+MAX_ID_DIGITS = 18
+"""A number of more digits is no id."""
+
+
+TYPE_COLOURS = {"ORDER_CREATED": "info", "ORDER_PAID": "success", "ORDER_CANCELLED": "danger"}
 
 
 @admin.register(Notification)
 class NotificationAdmin(ReadOnlyAdmin):
-    list_display = ("id", "user_id", "type", "message", "created_at", "read_at")
+    list_display = ("id", "user_id", "order_id", "type_label", "message", "created_at", "read_at")
     list_filter = ("type", ("read_at", admin.EmptyFieldListFilter))
     search_fields = ("=user_id", "=order_id", "event_id")
-    search_help_text = "A user's, an order's or an event's id"
+    search_help_text = gettext_lazy("A user's, an order's or an event's id")
     ordering = ("-id",)
+    readonly_fields = ("type_label",)
+    fields = (("type_label", "user_id", "order_id"), "message", ("created_at", "read_at"), "event_id")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
+    ) -> tuple[models.QuerySet[Any], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        if event_id := uuid_or_none(term):
+            return queryset.filter(event_id=event_id), False
+        is_number = term.isascii() and term.isdigit() and len(term) <= MAX_ID_DIGITS
+        return queryset.filter(Q(user_id=term) | Q(order_id=term)) if is_number else queryset.none(), False
+
+    @admin.display(description=gettext_lazy("type"))
+    def type_label(self, notification: Notification) -> str:
+        return badge(notification.type, TYPE_COLOURS[notification.type])

@@ -1,8 +1,26 @@
-from django.contrib import admin
-from unfold.admin import TabularInline
+from collections.abc import Callable
+from typing import Any
 
-from events.admin import ReadOnlyAdmin
-from orders.models import Order, OrderItem
+from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.db import models, transaction
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext_lazy
+from unfold.admin import TabularInline
+from unfold.decorators import action
+
+from events.admin import ReadOnlyAdmin, badge
+from events.admin_actions import Refused, RowAction
+from events.large_tables import PeriodsQuerySet
+from events.publisher import publish
+from orders.models import InvalidTransition, Order, OrderItem
+from orders.services import Change, cancel_order, pay_order
+
+MAX_ID_DIGITS = 18
+"""A number of more digits is no id."""
+FOUND = 1_000
+"""Orders that a search finds at most, the newest."""
 
 
 class OrderItemInline(TabularInline):
@@ -10,16 +28,105 @@ class OrderItemInline(TabularInline):
     fields = ("product_id", "quantity", "price")
     can_delete = False
 
+    def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """An order is seen with its items, or not at all."""
+        return request.user.has_perm("orders.view_order")
+
+    def has_add_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+
+def change_and_publish(change_order: Callable[..., Change]) -> Callable[[int], tuple[Order, str]]:
+    """The change as the API makes it: with its event, published once both are committed."""
+
+    def change(order_id: int) -> tuple[Order, str]:
+        try:
+            changed = change_order(order_id=order_id)
+        except InvalidTransition as error:
+            raise Refused(str(error)) from error
+        transaction.on_commit(lambda: publish([changed.event]), robust=True)
+        return changed.order, f"{changed.order.status}, event {changed.event.event_id}."
+
+    return change
+
+
+PAY = RowAction(
+    question=gettext_lazy("Mark these orders as paid? Their users are told."),
+    button=gettext_lazy("Pay"),
+    done=gettext_lazy("Orders paid: %d."),
+    do=change_and_publish(pay_order),
+)
+CANCEL = RowAction(
+    question=gettext_lazy("Cancel these orders? Their users are told, and it cannot be undone."),
+    button=gettext_lazy("Cancel order"),
+    done=gettext_lazy("Orders cancelled: %d."),
+    do=change_and_publish(cancel_order),
+)
+
+
+STATUS_COLOURS = {"PENDING": "warning", "PAID": "success", "CANCELLED": "danger"}
+
 
 @admin.register(Order)
 class OrderAdmin(ReadOnlyAdmin):
-    """Orders are for looking at: nothing may change one without its event."""
+    """Orders are for looking at, and for their actions: nothing may change one without its event."""
 
-    list_display = ("id", "user", "status", "total_amount", "created_at")
+    list_display = ("id", "user", "status_label", "total_amount", "created_at")
     list_filter = ("status",)
     list_select_related = ("user",)
+    date_hierarchy = "created_at"
     search_fields = ("=id", "=user__username")
-    search_help_text = "An order's id or a user's name"
-    ordering = ("-id",)
-    fields = (("id", "user"), ("status", "total_amount"), ("created_at", "last_sequence"))
+    search_help_text = gettext_lazy("An order's id, a user's id or name")
+    ordering = ("-created_at", "-id")
+    actions = ("pay_selected", "cancel_selected")
+    actions_detail = ("pay_this", "cancel_this")
+    readonly_fields = ("status_label",)
+    fields = (("id", "user"), ("status_label", "total_amount"), "created_at")
     inlines = (OrderItemInline,)
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        return PeriodsQuerySet(self.model).order_by(*self.ordering)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
+    ) -> tuple[models.QuerySet[Any], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        # Looked up first: joined, the name would be compared with that of every order's user.
+        users = list(get_user_model().objects.filter(username=term).values_list("pk", flat=True))
+        found = Q(user__in=users)
+        if term.isascii() and term.isdigit() and len(term) <= MAX_ID_DIGITS:
+            found |= Q(pk=term) | Q(user=term)
+        # By id, so that nobody looks for them among all orders in the order of their dates.
+        newest = Order.objects.filter(found).order_by("-pk").values_list("pk", flat=True)[:FOUND]
+        return queryset.filter(pk__in=list(newest)), False
+
+    @admin.display(description=gettext_lazy("status"))
+    def status_label(self, order: Order) -> str:
+        return badge(order.get_status_display(), STATUS_COLOURS[order.status])
+
+    def has_pay_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("orders.pay_order")
+
+    def has_cancel_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("orders.cancel_order")
+
+    @admin.action(description=gettext_lazy("Pay selected orders"), permissions=["pay"])
+    def pay_selected(self, request: HttpRequest, rows: models.QuerySet[Order]) -> HttpResponse | None:
+        return self.offer(request, PAY, rows=rows)
+
+    @admin.action(description=gettext_lazy("Cancel selected orders"), permissions=["cancel"])
+    def cancel_selected(self, request: HttpRequest, rows: models.QuerySet[Order]) -> HttpResponse | None:
+        return self.offer(request, CANCEL, rows=rows)
+
+    @action(description=gettext_lazy("Pay"), url_path="pay", permissions=["pay"])
+    def pay_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
+        return self.offer(request, PAY, rows=self.one(request, object_id), object_id=object_id)
+
+    @action(description=gettext_lazy("Cancel order"), url_path="cancel", permissions=["cancel"])
+    def cancel_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
+        return self.offer(request, CANCEL, rows=self.one(request, object_id), object_id=object_id)

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import connection, models
 from django.db.models import Q
 from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy
 
 from events.timestamps import now, rfc3339
 
@@ -51,9 +52,9 @@ class OrderManager(models.Manager["Order"]):
 
 class Order(models.Model):
     class Status(models.TextChoices):
-        PENDING = "PENDING"
-        PAID = "PAID"
-        CANCELLED = "CANCELLED"
+        PENDING = "PENDING", gettext_lazy("Pending")
+        PAID = "PAID", gettext_lazy("Paid")
+        CANCELLED = "CANCELLED", gettext_lazy("Cancelled")
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="orders", db_index=False)
     total_amount = models.DecimalField(max_digits=20, decimal_places=2)
@@ -70,7 +71,11 @@ class Order(models.Model):
             models.CheckConstraint(condition=Q(total_amount__gte=0), name="order_total_not_negative"),
             models.CheckConstraint(condition=Q(status__in=["PENDING", "PAID", "CANCELLED"]), name="order_status_known"),
         ]
-        indexes = [models.Index(fields=["user", "-id"], name="order_of_user_newest_first")]
+        permissions = [("pay_order", "Can pay orders"), ("cancel_order", "Can cancel orders")]
+        indexes = [
+            models.Index(fields=["user", "-id"], name="order_of_user_newest_first"),
+            models.Index(fields=["created_at"], name="order_created_at"),
+        ]
 
     def __str__(self) -> str:
         return f"Order {self.pk}"

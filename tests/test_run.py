@@ -1,71 +1,32 @@
 """`make run`, in a copy of the checkout, so that nobody's own run is disturbed."""
 
-import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from commerce.embedded_postgres import data_home
-from commerce.run import OUR_VARIABLES
 from tests.customer import Customer
-from tests.processes import CHECKOUT
 from tests.waiting import wait_until
-
-PARTS = ("manage.py", "commerce", "orders", "notifications", "events", "deploy")
-
-
-class Run:
-    """A running `make run`; its output goes to `log`."""
-
-    def __init__(self, checkout: Path, port: int) -> None:
-        self.site = f"http://127.0.0.1:{port}"
-        self.log = checkout / "run.log"
-        with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "commerce.run"],
-                cwd=checkout,
-                env=_environment() | {"PORT": str(port)},
-                stdout=output,
-                stderr=output,
-            )
-        wait_until(lambda: self.says("READY") or self.process.poll() is not None, timeout=120)
-        self.children = psutil.Process(self.process.pid).children(recursive=True)
-
-    def says(self, text: str) -> bool:
-        return text in self.log.read_text()
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
-
-    def child(self, command: str) -> psutil.Process:
-        return next(one for one in self.children if command in one.cmdline())
+from tests.whole_run import Run, copy_checkout, environment, free_port
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Path]:
-    for part in PARTS:
-        copy = shutil.copytree if (CHECKOUT / part).is_dir() else shutil.copy
-        copy(CHECKOUT / part, tmp_path / part)
+    copy_checkout(tmp_path)
     yield tmp_path
     if data_home(tmp_path) != tmp_path / "var":
         shutil.rmtree(data_home(tmp_path))
 
 
 def test_a_run_shows_an_order_restarts_what_dies_and_leaves_nothing_behind(checkout: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    run = Run(checkout, port)
+    run = Run(checkout, free_port())
     try:
         assert run.says(f"READY {run.site}\n"), run.log.read_text()
         assert '"totalAmount":200.00,"status":"PENDING"' in run.log.read_text()
@@ -76,7 +37,7 @@ def test_a_run_shows_an_order_restarts_what_dies_and_leaves_nothing_behind(check
         lag = subprocess.run(
             [sys.executable, "manage.py", "consumer_lag"],
             cwd=checkout,
-            env=_environment(),
+            env=environment(),
             capture_output=True,
             check=False,
         )
@@ -108,8 +69,3 @@ def _metrics(checkout: Path, site: str) -> str:
     run_env = (checkout / "var" / "run.env").read_text()
     (token,) = re.findall("^METRICS_TOKEN=(.+)$", run_env, re.MULTILINE)
     return httpx.get(f"{site}/metrics", headers={"authorization": f"Bearer {token}"}, trust_env=False).text
-
-
-def _environment() -> dict[str, str]:
-    """Ours without the settings of these tests: `make run` makes its own."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}

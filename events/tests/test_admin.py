@@ -1,6 +1,8 @@
-"""Dead letters in the admin: replayed by who may, and every replay on record."""
+"""Dead letters and the outbox in the admin: changed by who may, after a question, and every change on record."""
 
+import html
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -10,15 +12,17 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from events import admin
+from events import admin_actions, large_tables
 from events.dead_letters import record_dead_letter
 from events.models import DeadLetter, OutboxEvent
+from events.timestamps import now
 from events.troubles import Poison
-from tests.factories import kafka_record
+from tests.factories import OutboxEventFactory, kafka_record
 
 pytestmark = pytest.mark.django_db
 
 LETTERS = "/admin/events/deadletter/"
+OUTBOX = "/admin/events/outboxevent/"
 
 
 @pytest.fixture
@@ -41,12 +45,16 @@ def viewer(client: Client) -> Client:
     return client
 
 
-def replay(client: Client, letters: list[DeadLetter]) -> list[str]:
-    """What the admin says to it."""
-    selected = {"action": "replay_selected", "_selected_action": [letter.pk for letter in letters]}
-    response: Any = client.post(LETTERS, selected)
+def act(client: Client, action: str, rows: list[DeadLetter], *, confirmed: bool = True) -> list[str]:
+    """What the admin says to an action on rows of the list."""
+    posted = {"action": action, "_selected_action": [row.pk for row in rows]}
+    response: Any = client.post(LETTERS, posted | ({"confirmed": "yes"} if confirmed else {}))
     assert response.status_code in (200, 302)
     return [str(message) for message in get_messages(response.wsgi_request)]
+
+
+def replay(client: Client, letters: list[DeadLetter]) -> list[str]:
+    return act(client, "replay_selected", letters)
 
 
 def replays() -> list[int | None]:
@@ -74,10 +82,10 @@ def test_many_refusals_are_summed_up(
     admin_client: Client, letters: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     DeadLetter.objects.update(state="dismissed")
-    monkeypatch.setattr(admin, "REFUSALS_NAMED", 1)
+    monkeypatch.setattr(admin_actions, "REFUSALS_NAMED", 1)
     first, second = replay(admin_client, letters)
     assert "it is dismissed already" in first
-    assert second == "2 more are not replayed."
+    assert second == "2 more are left as they are."
 
 
 def test_whoever_may_only_look_cannot_replay(viewer: Client, letters: list[DeadLetter]) -> None:
@@ -116,3 +124,147 @@ def test_a_replay_leads_to_its_letter(admin_client: Client, letters: list[DeadLe
     row = OutboxEvent.objects.get(event_type="REPLAY")
     text = admin_client.get(f"/admin/events/outboxevent/{row.pk}/change/").content.decode()
     assert f"{LETTERS}{letters[1].pk}/change/" in text
+
+
+# --- Questions, and other actions ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["replay_selected", "dismiss_selected"])
+def test_nothing_happens_before_it_is_confirmed(admin_client: Client, letters: list[DeadLetter], action: str) -> None:
+    assert act(admin_client, action, letters, confirmed=False) == []
+    assert replays() == []
+    assert not DeadLetter.objects.exclude(state="open").exists()
+
+
+@pytest.mark.parametrize("action", ["replay", "dismiss"])
+def test_a_link_alone_changes_nothing(admin_client: Client, letters: list[DeadLetter], action: str) -> None:
+    page = f"{LETTERS}{letters[1].pk}/{action}/"
+    assert "confirmed" in admin_client.get(page).content.decode()
+    assert not LogEntry.objects.exists()
+    assert admin_client.post(page, {"confirmed": "yes"}).status_code == 302
+    assert LogEntry.objects.get().object_id == str(letters[1].pk)
+
+
+def test_a_dismissed_letter_is_closed_once_and_on_record(
+    admin_client: Client, admin_user: User, letters: list[DeadLetter]
+) -> None:
+    (said,) = act(admin_client, "dismiss_selected", letters[:1])
+    assert said == "Dismissed 1."
+    *_, refused = act(admin_client, "dismiss_selected", letters[:1])
+    assert "is dismissed already" in refused
+    letter = DeadLetter.objects.get(pk=letters[0].pk)
+    assert letter.state == "dismissed"
+    assert letter.closed_at
+    entry = LogEntry.objects.get()
+    assert (entry.object_id, entry.user, entry.change_message) == (str(letter.pk), admin_user, "Dismissed.")
+
+
+def test_to_replay_is_not_to_dismiss(viewer: Client, letters: list[DeadLetter]) -> None:
+    User.objects.get().user_permissions.add(Permission.objects.get(codename="replay_deadletter"))
+    act(viewer, "dismiss_selected", letters)
+    for action in ("replay", "dismiss"):
+        allowed = viewer.post(f"{LETTERS}{letters[1].pk}/{action}/", {"confirmed": "yes"}).status_code == 302
+        assert allowed == (action == "replay")
+    assert not DeadLetter.objects.filter(state="dismissed").exists()
+
+
+def test_more_than_a_request_can_do_is_refused(
+    admin_client: Client, letters: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin_actions, "MOST_AT_ONCE", 2)
+    (said,) = act(admin_client, "replay_selected", letters)
+    assert "more than 2" in said
+    assert replays() == []
+
+
+@pytest.mark.parametrize("state", ["published", "parked"])
+def test_a_message_is_sent_again(admin_client: Client, state: str) -> None:
+    published = {"published_at": now(), "published_path": "fast", "published_partition": 0, "published_offset": 1}
+    row = OutboxEventFactory.create(
+        **(published if state == "published" else {"parked_at": now(), "parked_reason": "too large"})
+    )
+    admin_client.post(f"{OUTBOX}{row.pk}/send-again/", {"confirmed": "yes"})
+    assert OutboxEvent.objects.pending().get() == row
+    assert LogEntry.objects.get().change_message == "Send again."
+
+
+def test_what_is_pending_is_not_sent_again(admin_client: Client) -> None:
+    row = OutboxEventFactory.create()
+    response = admin_client.post(f"{OUTBOX}{row.pk}/send-again/", {"confirmed": "yes"}, follow=True)
+    assert "is pending already" in response.content.decode()
+    assert not LogEntry.objects.exists()
+
+
+# --- What is shown ------------------------------------------------------------------------------
+
+
+def shown(admin_client: Client, value: bytes | None) -> str:
+    row = OutboxEventFactory.create(value=value)
+    return html.unescape(admin_client.get(f"{OUTBOX}{row.pk}/change/").content.decode())
+
+
+def test_json_is_shown_in_lines_with_its_own_spellings(admin_client: Client) -> None:
+    assert '{\n  "amount": 1.50,\n  "amount": 2e1\n}' in shown(admin_client, b'{"amount":1.50,"amount":2e1}')
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"\xff\x00", "0xff00"),
+        (b"<script>alert(1)</script>", "<script>alert(1)</script>"),
+        (b"[" * 5000, "[" * 5000),
+        (None, "(null)"),
+        (b"x" * 100_000, "(the first 65536 of 100000 bytes)"),
+    ],
+)
+def test_any_value_can_be_shown(admin_client: Client, value: bytes | None, text: str) -> None:
+    assert text in shown(admin_client, value)
+
+
+def test_no_value_becomes_part_of_the_page(admin_client: Client) -> None:
+    row = OutboxEventFactory.create(value=b"<script>alert(1)</script>")
+    assert "<script>alert(1)" not in admin_client.get(f"{OUTBOX}{row.pk}/change/").content.decode()
+
+
+@pytest.mark.parametrize(("state", "found"), [("pending", 1), ("parked", 1), ("published", 1), ("", 3)])
+def test_the_outbox_is_filtered_by_state(admin_client: Client, state: str, found: int) -> None:
+    OutboxEventFactory.create()
+    OutboxEventFactory.create(parked_at=now())
+    OutboxEventFactory.create(published_at=now(), published_path="fast", published_partition=0, published_offset=1)
+    assert admin_client.get(OUTBOX, {"state": state}).context["cl"].result_count == found
+
+
+def test_letters_and_messages_are_found_by_their_event(admin_client: Client, letters: list[DeadLetter]) -> None:
+    event_id = uuid4()
+    DeadLetter.objects.filter(pk=letters[2].pk).update(event_id=event_id)
+    row = OutboxEventFactory.create(event_id=event_id)
+    assert list(admin_client.get(LETTERS, {"q": str(event_id)}).context["cl"].result_list) == [letters[2]]
+    assert list(admin_client.get(OUTBOX, {"q": f" {event_id} "}).context["cl"].result_list) == [row]
+    assert admin_client.get(LETTERS, {"q": "nothing"}).context["cl"].result_count == 0
+
+
+# --- Long lists ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [LETTERS, OUTBOX])
+def test_a_longer_list_takes_no_more_queries(admin_client: Client, path: str) -> None:
+    def queries(rows: int) -> int:
+        for offset in range(rows):
+            record = kafka_record(b"garbage", offset=offset)
+            record_dead_letter(record=record, error=Poison("no event"), group=f"group-{rows}")
+        with CaptureQueriesContext(connection) as captured:
+            assert admin_client.get(path).status_code == 200
+        return len(captured)
+
+    assert queries(2) == queries(20)
+
+
+def test_a_long_list_is_estimated(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    OutboxEventFactory.create_batch(40)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE events_outboxevent")
+    monkeypatch.setattr(large_tables, "COUNTED", 10)
+    with CaptureQueriesContext(connection) as captured:
+        assert admin_client.get(OUTBOX).context["cl"].result_count == 40
+    counts = [query["sql"] for query in captured if "COUNT(" in query["sql"] and "outboxevent" in query["sql"]]
+    assert all("LIMIT 11" in sql for sql in counts)

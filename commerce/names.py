@@ -1,0 +1,93 @@
+"""What admin shows under names that stand in no call of gettext, for the catalogue of translations."""
+
+from django.apps import apps
+from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_noop as _
+
+TRANSLATED_APPS = ("events", "orders", "notifications")
+MODELS_AND_FIELDS = (
+    _("order"),
+    _("orders"),
+    _("order item"),
+    _("order items"),
+    _("notification"),
+    _("notifications"),
+    _("outbox event"),
+    _("outbox events"),
+    _("dead letter"),
+    _("dead letters"),
+    _("user"),
+    _("total amount"),
+    _("status"),
+    _("created at"),
+    _("last sequence"),
+    _("product id"),
+    _("quantity"),
+    _("price"),
+    _("user id"),
+    _("order id"),
+    _("event id"),
+    _("type"),
+    _("message"),
+    _("read at"),
+    _("event type"),
+    _("topic"),
+    _("partition"),
+    _("key"),
+    _("value"),
+    _("headers"),
+    _("stream"),
+    _("sequence"),
+    _("published at"),
+    _("published path"),
+    _("published partition"),
+    _("published offset"),
+    _("parked at"),
+    _("parked reason"),
+    _("group"),
+    _("offset"),
+    _("timestamp"),
+    _("is readable"),
+    _("error class"),
+    _("error message"),
+    _("stacktrace"),
+    _("state"),
+    _("replay count"),
+    _("closed at"),
+)
+"""Django makes these of the code's own names."""
+UNFOLD = (
+    _("All applications"),
+    _("Apply Filters"),
+    _("Change password"),
+    _("Clear all filters"),
+    _("Clear selection"),
+    _("Dark"),
+    _("Filters"),
+    _("General"),
+    _("Go back"),
+    _("Light"),
+    _("No data"),
+    _("No results found"),
+    _("Reset filters"),
+    _("Run"),
+    _("Run the selected action"),
+    _("Select action"),
+    _("Select all rows"),
+    _("Select record"),
+    _("System"),
+    _("This page yielded into no results. Create a new item or reset your filters."),
+    _("Type to search"),
+)
+"""Unfold has no Korean."""
+
+
+def translate_names() -> None:
+    """Let the names of our models and their fields follow the language; migrations do not see it."""
+    for label in TRANSLATED_APPS:
+        for model in apps.get_app_config(label).get_models():
+            options = model._meta
+            options.verbose_name = gettext_lazy(str(options.verbose_name))
+            options.verbose_name_plural = gettext_lazy(str(options.verbose_name_plural))
+            for field in options.local_fields:
+                field.verbose_name = gettext_lazy(str(field.verbose_name))

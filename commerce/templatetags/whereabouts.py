@@ -1,0 +1,47 @@
+"""Where an event is, on the pages of admin: each app shows its own rows, and only here are they known all together."""
+
+from typing import Any
+
+from django import template
+from django.conf import settings
+
+from commerce.timeline import dead_letters, traces
+from events.models import DeadLetter, OutboxEvent
+from notifications.models import Notification
+from orders.models import Order
+
+register = template.Library()
+
+STREAM = Order(pk=0).stream.removesuffix("0")
+"""What the names of orders' streams begin with."""
+
+
+@register.inclusion_tag("commerce/timeline.html")
+def order_timeline(order: Order) -> dict[str, Any]:
+    return {"events": traces(order), "topic": settings.ORDER_EVENTS_TOPIC}
+
+
+@register.inclusion_tag("commerce/related.html")
+def related(shown: OutboxEvent | DeadLetter | Notification) -> dict[str, Any]:
+    """What else there is about the event that `shown` is about."""
+    letter = shown.dead_letter if isinstance(shown, OutboxEvent) else None
+    event_id = letter.event_id if letter else shown.event_id
+    replays = shown.replays.all() if isinstance(shown, DeadLetter) else OutboxEvent.objects.none()
+    about: dict[str, Any] = {"shown": shown, "replays": replays.defer("key", "value", "headers").order_by("pk")}
+    if event_id is None:
+        return about | {"letters": [letter] if letter else []}
+    row = OutboxEvent.objects.filter(event_id=event_id).defer("key", "value", "headers").first()
+    notification = Notification.objects.filter(event_id=event_id).first()
+    return about | {
+        "order": _order(row, notification),
+        "row": row,
+        "notification": notification,
+        "letters": dead_letters().filter(event_id=event_id),
+    }
+
+
+def _order(row: OutboxEvent | None, notification: Notification | None) -> Order | None:
+    """The order of the event, where this database has it."""
+    if row and row.stream and row.stream.startswith(STREAM):
+        return Order.objects.filter(pk=row.stream.removeprefix(STREAM)).first()
+    return Order.objects.filter(pk=notification.order_id).first() if notification else None

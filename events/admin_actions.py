@@ -1,0 +1,107 @@
+"""What staff may do to rows in admin: asked for first, done one row at a time, and each on record."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db import models, transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from unfold.admin import ModelAdmin
+
+REFUSALS_NAMED = 20
+"""Messages have to fit into a session; of further refusals only the number is told."""
+ROWS_NAMED = 20
+"""Rows that the question names; of the others it tells the number."""
+MOST_AT_ONCE = 1_000
+"""Rows that one request may change: it has to end within the web server's time."""
+
+
+class Refused(Exception):
+    """This row is left as it is; why, for people."""
+
+
+class RowAction(NamedTuple):
+    """Something that can be done to a row."""
+
+    question: Any
+    """Asked before, with the consequences."""
+    button: Any
+    done: Any
+    """Said afterwards, with `%d` for the number of rows."""
+    do: Callable[[int], tuple[models.Model, str]]
+    """Takes a row's id, and answers the row and what the record says. Raises Refused."""
+
+
+class RowActionsAdmin(ModelAdmin):
+    """Base of models whose rows have actions, in their list and on their page."""
+
+    def offer(
+        self, request: HttpRequest, action: RowAction, *, rows: models.QuerySet[Any], object_id: str | None = None
+    ) -> HttpResponse | None:
+        """Ask, or if that was confirmed, do it. `object_id` names the row whose page this was asked on."""
+        ids = list(rows.order_by("pk").values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
+        back = self._back(object_id)
+        if len(ids) > MOST_AT_ONCE:
+            text = _("These are more than %d, which is what one request can do. Select fewer.")
+            self.message_user(request, text % MOST_AT_ONCE, messages.WARNING)
+            return HttpResponseRedirect(back)
+        if "confirmed" not in request.POST:
+            return self._ask(request, action, rows=rows, ids=ids, back=back)
+        self._do(request, action, ids)
+        return HttpResponseRedirect(back)
+
+    def one(self, request: HttpRequest, object_id: str) -> models.QuerySet[Any]:
+        """The row with this id, as it stands in a URL. Raises Http404."""
+        row = self.get_object(request, object_id)
+        if row is None:
+            raise Http404
+        return self.get_queryset(request).filter(pk=row.pk)
+
+    def _back(self, object_id: str | None) -> str:
+        place = f"admin:{self.opts.app_label}_{self.opts.model_name}"
+        return reverse(f"{place}_changelist") if object_id is None else reverse(f"{place}_change", args=[object_id])
+
+    def _ask(
+        self, request: HttpRequest, action: RowAction, *, rows: models.QuerySet[Any], ids: list[int], back: str
+    ) -> TemplateResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": action.button,
+            "opts": self.opts,
+            "action": action,
+            "rows": rows.order_by("pk")[:ROWS_NAMED],
+            "more": max(0, len(ids) - ROWS_NAMED),
+            "back": back,
+            "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
+            "select_across": request.POST.get("select_across", ""),
+            "name": request.POST.get("action", ""),
+            "checkbox": ACTION_CHECKBOX_NAME,
+        }
+        return TemplateResponse(request, "admin/confirm_action.html", context)
+
+    def _do(self, request: HttpRequest, action: RowAction, ids: list[int]) -> None:
+        done = 0
+        refusals = []
+        for row_id in ids:
+            try:
+                # The change and its record are one transaction.
+                with transaction.atomic():
+                    row, what = action.do(row_id)
+                    self.log_change(request, row, what)
+            except Refused as refused:
+                refusals.append(str(refused))
+            else:
+                done += 1
+        if done:
+            self.message_user(request, action.done % done, messages.SUCCESS)
+        for refusal in refusals[:REFUSALS_NAMED]:
+            self.message_user(request, refusal, messages.WARNING)
+        more = len(refusals) - REFUSALS_NAMED
+        if more > 0:
+            text = ngettext("%d more is left as it is.", "%d more are left as they are.", more) % more
+            self.message_user(request, text, messages.WARNING)

@@ -1,0 +1,99 @@
+"""Orders in admin: for looking at, and changed only together with their event."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from events.models import OutboxEvent
+from events.publisher import RecordingPublisher
+from orders.models import Order
+from orders.services import Line, place_order
+from tests.factories import UserFactory
+
+pytestmark = pytest.mark.django_db
+
+ORDERS = "/admin/orders/order/"
+
+
+def order_of(user: User) -> Order:
+    return place_order(user_id=user.pk, lines=[Line(4711, 2, Decimal("100.00"))]).order
+
+
+@pytest.fixture
+def order(user: User) -> Order:
+    return order_of(user)
+
+
+@pytest.mark.parametrize(("action", "status"), [("pay", "PAID"), ("cancel", "CANCELLED")])
+def test_an_action_changes_the_order_with_its_event_and_publishes_it(
+    admin_client: Client,
+    order: Order,
+    publisher: RecordingPublisher,
+    action: str,
+    status: str,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        admin_client.post(f"{ORDERS}{order.pk}/{action}/", {"confirmed": "yes"})
+    order.refresh_from_db()
+    event = OutboxEvent.objects.get(stream=order.stream, sequence=2)
+    assert (order.status, event.event_type) == (status, f"ORDER_{status}")
+    assert publisher.published == [event]
+    assert str(event.event_id) in LogEntry.objects.get().change_message
+
+
+def test_what_the_status_forbids_is_refused_and_the_others_are_done(admin_client: Client, user: User) -> None:
+    cancelled, pending = order_of(user), order_of(user)
+    admin_client.post(f"{ORDERS}{cancelled.pk}/cancel/", {"confirmed": "yes"})
+    selected = {"action": "pay_selected", "_selected_action": [cancelled.pk, pending.pk], "confirmed": "yes"}
+    text = admin_client.post(ORDERS, selected, follow=True).content.decode()
+    assert "Orders paid: 1." in text
+    assert f"Order {cancelled.pk} is CANCELLED and cannot become PAID." in text
+    assert Order.objects.get(pk=pending.pk).status == "PAID"
+
+
+def test_an_orders_page_shows_its_items(admin_client: Client, order: Order) -> None:
+    assert "4711" in admin_client.get(f"{ORDERS}{order.pk}/change/").content.decode()
+
+
+def test_orders_are_found_by_id_and_user(admin_client: Client, user: User) -> None:
+    mine, other = order_of(user), order_of(UserFactory.create())
+
+    def found(text: str) -> list[Order]:
+        return list(admin_client.get(ORDERS, {"q": text}).context["cl"].result_list)
+
+    assert found(user.username) == [mine]
+    assert mine in found(str(user.pk))
+    assert other in found(str(other.pk))
+    assert found("9" * 30) == []
+
+
+def test_the_dates_lead_to_the_orders_of_a_day(admin_client: Client, user: User) -> None:
+    days = [datetime(2025, 1, 30, tzinfo=UTC), datetime(2025, 3, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)]
+    for day in days:
+        Order.objects.filter(pk=order_of(user).pk).update(created_at=day)
+    years = admin_client.get(ORDERS).content.decode()
+    assert "?created_at__year=2025" in years
+    assert "?created_at__year=2026" in years
+    months = admin_client.get(ORDERS, {"created_at__year": 2025}).content.decode()
+    assert "February 2025" in months
+    of_day = admin_client.get(ORDERS, {"created_at__year": 2025, "created_at__month": 3, "created_at__day": 2})
+    assert [order.created_at for order in of_day.context["cl"].result_list] == [days[1]]
+
+
+def test_a_longer_list_takes_no_more_queries(admin_client: Client) -> None:
+    def queries(orders: int) -> int:
+        for _ in range(orders):
+            order_of(UserFactory.create())
+        with CaptureQueriesContext(connection) as captured:
+            assert admin_client.get(ORDERS).status_code == 200
+        return len(captured)
+
+    assert queries(2) == queries(20)

@@ -1,0 +1,1 @@
+"""Admin in a real browser, on a whole `make run`. Run by `make test-browser`."""
