@@ -18,6 +18,7 @@ from kafka.errors import (
     IllegalStateError,
     KafkaConfigurationError,
     KafkaError,
+    KafkaTimeoutError,
     RebalanceInProgressError,
     RetriableError,
     SaslAuthenticationFailedError,
@@ -73,10 +74,10 @@ class Consumer(ConsumerRebalanceListener):
         self._group = group
         self._batch_size = batch_size
         self._client = self._join()
+        self._watchdog = Watchdog(what="The Kafka client", limit=settings.CONSUMER_POLL_WATCHDOG)
         self._is_lost = False
         self._uncommitted: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
-        self._watchdog = Watchdog(what="The Kafka client's poll()", limit=settings.CONSUMER_POLL_WATCHDOG)
 
     def _join(self) -> KafkaConsumer:
         client = connect(
@@ -135,7 +136,8 @@ class Consumer(ConsumerRebalanceListener):
 
     def _join_again(self, timeout: float) -> bool:
         try:
-            self._client = self._join()
+            with self._watchdog.guard():
+                self._client = self._join()
         except KafkaUnreachable:
             time.sleep(timeout)
             return False
@@ -154,7 +156,7 @@ class Consumer(ConsumerRebalanceListener):
         The end of a transaction has an offset and is no record: without this, it would be lag for ever.
         """
         for partition in self._client.assignment():
-            with suppress(IllegalStateError):  # It has just been revoked.
+            with suppress(IllegalStateError, KafkaTimeoutError):  # It has just been revoked, or is not known yet.
                 position = self._client.position(partition, timeout_ms=0)
                 if position is not None and position > self._committed.get(partition, 0):
                     self._uncommitted = self._uncommitted | {partition: position}
@@ -169,7 +171,8 @@ class Consumer(ConsumerRebalanceListener):
             if partition in owned
         }
         try:
-            self._client.commit(offsets, timeout_ms=GROUP_TIMEOUT_MS)
+            with self._watchdog.guard():
+                self._client.commit(offsets, timeout_ms=GROUP_TIMEOUT_MS)
         except RetriableError as error:
             # Perhaps committed, perhaps not: once more at the next poll, or an idle group would show lag for ever.
             logger.info("Offsets are committed later: %s", error)
@@ -197,4 +200,5 @@ class Consumer(ConsumerRebalanceListener):
 
     def close(self) -> None:
         if not self._is_lost:
-            self._client.close(autocommit=False, timeout_ms=GROUP_TIMEOUT_MS)
+            with self._watchdog.guard():
+                self._client.close(autocommit=False, timeout_ms=GROUP_TIMEOUT_MS)

@@ -1,6 +1,6 @@
 """Places in the product at which a fault hurts, as the launcher names them: what is called next, and where."""
 
-ORDER_RECORDED = "orders.views:place_order"
+ORDER_RECORDED = "orders.services:_record_event"
 """After it, order and event are written, and their transaction is still open."""
 VIEW_HAS_COMMITTED = "orders.views:publish"
 """Before it, order and event are committed, and nobody has been told."""
