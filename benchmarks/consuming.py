@@ -26,6 +26,8 @@ EMBEDDED = 24_000
 """As many as the embedded broker keeps of ours, with some to spare."""
 USUAL = 2_000
 """Events that the usual design is given the time for."""
+AT_ONCE = 50_000
+"""Messages that the producer's queue has room for."""
 BATCH = 500
 """What product and bare loop save at once."""
 
@@ -80,17 +82,8 @@ class Backlog:
         self._topic = topic
         self._size = size
         servers.broker.create_topic(topic, partitions=PARTITIONS)
-        produce_all(
-            topic,
-            (
-                Outgoing(
-                    encode(OrderEventFactory.build(event_id=UUID(int=number), order_id=number)),
-                    key=str(number).encode(),
-                    headers=_headers(number),
-                )
-                for number in range(1, size + 1)
-            ),
-        )
+        for start in range(1, size + 1, AT_ONCE):
+            produce_all(topic, map(_message, range(start, min(start + AT_ONCE, size + 1))))
 
     def work_off(self, *, consumers: int = 1, peer: str | None = None, events: int | None = None) -> Worked:
         """Let a new group save this many events, by default all of them; how fast it did.
@@ -114,6 +107,11 @@ class Backlog:
             DJANGO_SETTINGS_MODULE="tests.faults.own_topic_settings",
             OWN_TOPIC=self._topic,
         )
+
+
+def _message(number: int) -> Outgoing:
+    event = OrderEventFactory.build(event_id=UUID(int=number), order_id=number)
+    return Outgoing(encode(event), key=str(number).encode(), headers=_headers(number))
 
 
 def _headers(number: int) -> list[Header]:

@@ -11,7 +11,7 @@ from tests.processes import WebServer
 from tests.waiting import wait_until
 
 CONNECTIONS = 8
-ROUNDS = 7
+ROUNDS = 5
 SECONDS = 4.0
 OUTAGE_ROUNDS = 3
 OUTAGE_SECONDS = 10.0

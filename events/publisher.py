@@ -30,7 +30,7 @@ CLOSE_TIMEOUT = 2.0
 """Seconds that a process that ends waits for its fast path."""
 LOOK_AFTER, TRY_AFTER = 1.0, 30.0
 """Seconds, in an outage, between two looks whether the relay gets through, and until the fast path tries by itself."""
-PAUSE_PER_EVENT, LONGEST_PAUSE = 0.005, 0.05
+PAUSE_PER_EVENT, LONGEST_PAUSE = 0.005, 0.2
 """Seconds from the start of one wave to the next, so that waves grow with the load: one of 15 events costs 3 ms of CPU,
 15 of one event 25 ms. A single event is never kept waiting by more than its predecessor's pause."""
 LARGEST = 4 * 1024
