@@ -60,7 +60,7 @@ def _watch(
     site: str, customer: Customer, answered: dict[int, float], seen: dict[int, float], placed_all: threading.Event
 ) -> None:
     connection = Connection(site)
-    look = request("GET", "/api/notifications?limit=10", token=customer.token)
+    look = request("GET", "/api/notifications?limit=100", token=customer.token)
     while not (placed_all.is_set() and seen.keys() >= answered.keys()):
         listed = json.loads(connection.ask(look))
         now = time.perf_counter()
