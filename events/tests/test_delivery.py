@@ -16,7 +16,7 @@ from conftest import Topics
 from events import outbox
 from events.headers import pack, unpack
 from events.models import OutboxEvent
-from events.publisher import BackgroundPublisher
+from events.publisher import LARGEST, BackgroundPublisher
 from events.relay import TURN_LOCK, Relay
 from events.timestamps import now
 from tests.factories import OutboxEventFactory
@@ -288,6 +288,26 @@ def test_what_does_not_fit_the_queue_waits_for_the_relay(topics: Topics, setting
     finally:
         publisher.close()
     assert len(read_topic(topics.order_events)) == 50
+
+
+def test_what_is_too_large_to_be_kept_in_memory_waits_for_the_relay(
+    background: BackgroundPublisher, relay: Relay, topics: Topics
+) -> None:
+    large = OutboxEventFactory.create(topic=topics.order_events, value=b"x" * LARGEST)
+    background.publish([large, OutboxEventFactory.create(topic=topics.order_events)])
+    wait_until(lambda: OutboxEvent.objects.filter(published_path="fast").exists())
+    assert OutboxEvent.objects.pending().get() == large
+    assert relay.sweep(older_than=EVERYTHING) == (1, None)
+
+
+def test_the_fast_path_leaves_old_rows_to_the_relay(
+    background: BackgroundPublisher, relay: Relay, topics: Topics, settings: Settings
+) -> None:
+    old = OutboxEventFactory.create(topic=topics.order_events, created_at=now() - settings.OUTBOX_RELAY_GRACE)
+    background.publish([old, OutboxEventFactory.create(topic=topics.order_events)])
+    wait_until(lambda: OutboxEvent.objects.filter(published_path="fast").exists())
+    assert OutboxEvent.objects.pending().get() == old
+    assert relay.sweep(older_than=settings.OUTBOX_RELAY_GRACE) == (1, None)
 
 
 def test_once_tells_of_what_it_could_not_send(topics: Topics, capsys: pytest.CaptureFixture[str]) -> None:
