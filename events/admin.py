@@ -1,5 +1,4 @@
 from typing import Any
-from uuid import UUID
 
 import msgspec
 from django.contrib import admin
@@ -15,6 +14,7 @@ from events import outbox
 from events.admin_actions import Refused, RowAction, RowActionsAdmin
 from events.dead_letters import NotOpen, dismiss
 from events.headers import unpack
+from events.identifiers import id_or_none, uuid_or_none
 from events.large_tables import EstimatingPaginator, NewestValuesFilter
 from events.models import DeadLetter, OutboxEvent
 from events.replay import replay
@@ -42,14 +42,6 @@ class ReadOnlyAdmin(RowActionsAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False
-
-
-def uuid_or_none(text: str) -> UUID | None:
-    """What was searched for, if it is an event id."""
-    try:
-        return UUID(text.strip())
-    except ValueError:
-        return None
 
 
 class MessageAdmin(ReadOnlyAdmin):
@@ -173,11 +165,12 @@ class OutboxEventAdmin(MessageAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
     ) -> tuple[models.QuerySet[Any], bool]:
-        if not search_term:
+        term = search_term.strip()
+        if not term:
             return queryset, False
-        if event_id := uuid_or_none(search_term):
+        if event_id := uuid_or_none(term):
             return queryset.filter(event_id=event_id), False
-        return queryset.filter(stream=search_term.strip()), False
+        return queryset.filter(stream=term), False
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, row: OutboxEvent) -> str:
@@ -272,8 +265,7 @@ class DeadLetterAdmin(MessageAdmin):
             return queryset, False
         if event_id := uuid_or_none(term):
             return queryset.filter(event_id=event_id), False
-        is_number = term.isascii() and term.isdigit() and len(term) < 19
-        return queryset.filter(pk=term) if is_number else queryset.none(), False
+        return queryset.filter(pk=id_or_none(term)), False
 
     @admin.display(description=gettext_lazy("position"))
     def position(self, letter: DeadLetter) -> str:

@@ -13,6 +13,7 @@ from django.db import models, transaction
 
 from events import outbox
 from events.headers import Header, pack
+from events.identifiers import id_or_none, uuid_or_none
 from events.kafka import Record, Unreadable
 from events.models import DeadLetter, OutboxEvent
 from events.timestamps import now
@@ -21,8 +22,6 @@ STACKTRACE_LIMIT = 8 * 1024
 """Bytes of stack trace that travel in the copy's header."""
 LETTER_ID_HEADER = "dead-letter-id"
 """Names, in a message that was sent to its topic again, the dead letter it comes from."""
-MAX_ID_DIGITS = 19
-"""Above it a number is no id of this database."""
 EVENT_TYPE_LENGTH = 100
 """Characters."""
 
@@ -106,8 +105,8 @@ def dismiss(*, letter_id: int) -> DeadLetter:
 def _replayed(record: Record) -> models.QuerySet[DeadLetter]:
     """The letter that `record` is a replay of, if it is one: it names the letter, and says the same."""
     for name, value in record.headers:
-        if name == LETTER_ID_HEADER and value is not None and value.isdigit() and len(value) < MAX_ID_DIGITS:
-            return DeadLetter.objects.filter(pk=int(value), topic=record.topic, value_hash=_hash(record.value))
+        if name == LETTER_ID_HEADER and (letter_id := id_or_none(_text(value))) is not None:
+            return DeadLetter.objects.filter(pk=letter_id, topic=record.topic, value_hash=_hash(record.value))
     return DeadLetter.objects.none()
 
 
@@ -159,23 +158,20 @@ def named_event_type(record: Record) -> str:
 
 def _identify(record: Record) -> tuple[UUID | None, str]:
     """The event's id and type that a message names in its headers or else in its body, where they can be read."""
-    in_headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+    in_headers = {name: _text(value) for name, value in record.headers}
     in_body: dict[str, object] = {}
     # Not being readable may be what made it a dead letter.
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         in_body = msgspec.json.decode(record.value or b"", type=dict)
     event_type = in_headers.get("ce_type") or str(in_body.get("eventType", ""))
     return (
-        _uuid(in_headers.get("ce_id")) or _uuid(in_body.get("eventId")),
+        uuid_or_none(in_headers.get("ce_id", "")) or uuid_or_none(str(in_body.get("eventId"))),
         event_type[:EVENT_TYPE_LENGTH] if event_type.isprintable() else "",
     )
 
 
-def _uuid(text: object) -> UUID | None:
-    try:
-        return UUID(str(text))
-    except ValueError:
-        return None
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode(errors="replace")
 
 
 def _hash(value: bytes | None) -> bytes:

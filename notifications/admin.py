@@ -6,12 +6,9 @@ from django.db.models import Q
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
-from events.admin import ReadOnlyAdmin, badge, uuid_or_none
+from events.admin import ReadOnlyAdmin, badge
+from events.identifiers import id_or_none, uuid_or_none
 from notifications.models import Notification
-
-MAX_ID_DIGITS = 18
-"""A number of more digits is no id."""
-
 
 TYPE_COLOURS = {"ORDER_CREATED": "info", "ORDER_PAID": "success", "ORDER_CANCELLED": "danger"}
 
@@ -34,8 +31,9 @@ class NotificationAdmin(ReadOnlyAdmin):
             return queryset, False
         if event_id := uuid_or_none(term):
             return queryset.filter(event_id=event_id), False
-        is_number = term.isascii() and term.isdigit() and len(term) <= MAX_ID_DIGITS
-        return queryset.filter(Q(user_id=term) | Q(order_id=term)) if is_number else queryset.none(), False
+        if (number := id_or_none(term)) is None:
+            return queryset.none(), False
+        return queryset.filter(Q(user_id=number) | Q(order_id=number)), False
 
     @admin.display(description=gettext_lazy("type"))
     def type_label(self, notification: Notification) -> str:

@@ -12,13 +12,12 @@ from unfold.decorators import action
 
 from events.admin import ReadOnlyAdmin, badge
 from events.admin_actions import Refused, RowAction
+from events.identifiers import id_or_none
 from events.large_tables import PeriodsQuerySet
 from events.publisher import publish
 from orders.models import InvalidTransition, Order, OrderItem
 from orders.services import Change, cancel_order, pay_order
 
-MAX_ID_DIGITS = 18
-"""A number of more digits is no id."""
 FOUND = 1_000
 """Orders that a search finds at most, the newest."""
 
@@ -99,8 +98,8 @@ class OrderAdmin(ReadOnlyAdmin):
         # Looked up first: joined, the name would be compared with that of every order's user.
         users = list(get_user_model().objects.filter(username=term).values_list("pk", flat=True))
         found = Q(user__in=users)
-        if term.isascii() and term.isdigit() and len(term) <= MAX_ID_DIGITS:
-            found |= Q(pk=term) | Q(user=term)
+        if (number := id_or_none(term)) is not None:
+            found |= Q(pk=number) | Q(user=number)
         # By id, so that nobody looks for them among all orders in the order of their dates.
         newest = Order.objects.filter(found).order_by("-pk").values_list("pk", flat=True)[:FOUND]
         return queryset.filter(pk__in=list(newest)), False
