@@ -23,6 +23,7 @@ CONNECT_TIMEOUT_MS = 5_000
 ADVICE = "check KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_CAFILE"
 
 Client = TypeVar("Client")
+Receive = Callable[[], tuple[bytes, Exception | None]]
 
 
 class KafkaUnreachable(Exception):
@@ -48,6 +49,11 @@ class NetworkClient(KafkaNetClient):
 class ConnectionManager(KafkaConnectionManager):
     refusal: Exception | None = None
 
+    async def _build_transport(self, node: Any, **options: Any) -> Any:
+        transport = await super()._build_transport(node, **options)
+        transport._sock_recv = last_words_first(transport._sock_recv)
+        return transport
+
     async def _connect(self, node: Any, conn: KafkaConnection, **options: Any) -> None:
         conn.init_future.add_errback(self._note)
         await super()._connect(node, conn, **options)
@@ -56,6 +62,23 @@ class ConnectionManager(KafkaConnectionManager):
         # The last attempt fails in any case: it is cut short when the time is up.
         if _is_refusal(failure):
             self.refusal = failure
+
+
+def last_words_first(receive: Receive) -> Receive:
+    """Keeps the end of a connection for the next call when bytes came with it.
+
+    The transport drops such bytes, and a broker that refuses a password says so and hangs up at once.
+    """
+    end: Exception | None = None
+
+    def receive_in_order() -> tuple[bytes, Exception | None]:
+        nonlocal end
+        if end:
+            return b"", end
+        received, end = receive()
+        return received, None if received else end
+
+    return receive_in_order
 
 
 def _is_refusal(failure: Exception) -> bool:
