@@ -18,7 +18,7 @@ from tests.waiting import wait_until
 ROUNDS = 3
 ROWS = 100_000
 TOPIC = "bench-relay"
-BATCH = 500
+BATCH = 1_000
 """Rows that are marked as published at once."""
 
 
