@@ -29,4 +29,5 @@ class JSONIntegerField(serializers.IntegerField):
 def _number(data: Any, field: serializers.Field[Any, Any, Any, Any]) -> Decimal:
     if isinstance(data, bool) or not isinstance(data, int | Decimal):
         field.fail("invalid")
-    return Decimal(data)
+    # Zero has many spellings, -0.0 and 0e99 among them, and one value.
+    return Decimal(data) or Decimal(0)

@@ -178,6 +178,8 @@ def test_a_number_of_any_size_is_refused_and_not_computed(api: APIClient, field:
         ("price", "1.500", "1.50"),
         ("price", "9999999999.99", "9999999999.99"),
         ("price", "0", "0.00"),
+        ("price", "-0.0", "0.00"),
+        ("price", "0e400", "0.00"),
         ("productId", str(2**63 - 1), 2**63 - 1),
     ],
 )
