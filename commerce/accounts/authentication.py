@@ -34,3 +34,8 @@ class TokenAuthentication(JWTAuthentication):
     def __init__(self) -> None:
         """Made for every request."""
         self.user_model: Any = _USERS
+
+    def get_raw_token(self, header: bytes) -> bytes | None:
+        """The name of a scheme has no case (RFC 9110, section 11.1)."""
+        scheme, space, token = header.partition(b" ")
+        return super().get_raw_token(scheme.title() + space + token)
