@@ -283,6 +283,7 @@ SIMPLE_JWT = {
     "ALGORITHM": "HS256",
     "ISSUER": "commerce",
     "AUDIENCE": "commerce",
+    "AUTH_TOKEN_CLASSES": ("commerce.accounts.tokens.AccessToken",),
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),
     "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
     "ROTATE_REFRESH_TOKENS": True,

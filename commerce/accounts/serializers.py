@@ -12,11 +12,10 @@ from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.validators import UniqueValidator
 from rest_framework_simplejwt.authentication import JWTAuthentication
-from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.serializers import TokenObtainPairSerializer, TokenRefreshSerializer
-from rest_framework_simplejwt.tokens import RefreshToken
 
 from commerce.accounts.lockout import LockedOut, refused_unheard, seconds_locked
+from commerce.accounts.tokens import OneUseRefreshToken
 
 PASSWORD_MAX_LENGTH = 128
 """Characters; hashing a longer one would cost more than it protects."""
@@ -38,12 +37,21 @@ class TextsSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
+class UsernameField(serializers.CharField):
+    """A name in the normal form (NFKC) in which it is saved, whichever way the client's keyboard composes it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=150, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        return User.normalize_username(super().to_internal_value(data))
+
+
 class RegistrationSerializer(TextsSerializer, serializers.ModelSerializer[User]):
     """`{username, password, email?}`; answers `{id, username}`."""
 
-    username = serializers.CharField(
-        max_length=150,
-        validators=[User.username_validator, UniqueValidator(User.objects.all(), message=NAME_TAKEN)],
+    username = UsernameField(
+        validators=[User.username_validator, UniqueValidator(User.objects.all(), message=NAME_TAKEN)]
     )
     password = serializers.CharField(max_length=PASSWORD_MAX_LENGTH, trim_whitespace=False, write_only=True)
     email = serializers.EmailField(max_length=254, required=False, write_only=True)
@@ -74,7 +82,7 @@ class LoginSerializer(TextsSerializer, TokenObtainPairSerializer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["username"] = serializers.CharField(max_length=150, write_only=True)
+        self.fields["username"] = UsernameField(write_only=True)
         self.fields["password"] = serializers.CharField(
             max_length=PASSWORD_MAX_LENGTH, trim_whitespace=False, write_only=True
         )
@@ -90,17 +98,6 @@ class LoginSerializer(TextsSerializer, TokenObtainPairSerializer):
         # axes resets its count by a signal of django.contrib.auth.login, which tokens do without.
         AxesProxyHandler.user_logged_in(sender=User, request=request, user=self.user)
         return tokens
-
-
-class OneUseRefreshToken(RefreshToken):
-    """A refresh token of which two parallel uses have one winner."""
-
-    def blacklist(self) -> Any:
-        found: Any = super().blacklist()
-        _, created = found
-        if not created:
-            raise TokenError("Token is blacklisted")
-        return found
 
 
 class RefreshSerializer(TextsSerializer, TokenRefreshSerializer):

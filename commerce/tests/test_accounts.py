@@ -1,4 +1,5 @@
 import threading
+import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -45,6 +46,9 @@ def test_a_new_customer_registers_logs_in_and_is_let_in(anonymous: APIClient) ->
         ({"username": "taken"}, "/username"),
         ({"username": "with space"}, "/username"),
         ({"username": "nul\0"}, "/username"),
+        # Full width, the same name; and one letter that stands for eighteen.
+        ({"username": "ｔａｋｅｎ"}, "/username"),
+        ({"username": "ﷺ" * 9}, "/username"),
         ({"username": None}, "/username"),
         ({"username": 7}, "/username"),
         ({"password": 31415926535897}, "/password"),
@@ -60,6 +64,16 @@ def test_a_registration_that_cannot_be_is_refused(
     assert response.status_code == 400
     assert pointer in [error["pointer"] for error in response.json()["errors"]]
     assert User.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_name_is_the_same_however_it_was_typed(anonymous: APIClient) -> None:
+    composed, in_parts = unicodedata.normalize("NFC", "민아"), unicodedata.normalize("NFD", "민아")
+    assert composed != in_parts
+    registered = anonymous.post("/api/auth/register", {"username": in_parts, "password": PASSWORD}, format="json")
+    assert registered.json()["username"] == composed
+    assert tokens(anonymous, in_parts)
+    assert tokens(anonymous, composed)
 
 
 @pytest.mark.django_db
@@ -175,6 +189,12 @@ def forged(changes: dict[str, Any], *, key: str = settings.JWT_SIGNING_KEY, algo
         lambda good: forged(good | {"hash_password": None}),
         lambda good: forged(good | {"user_id": None}),
         lambda good: forged(good | {"user_id": "999999999"}),
+        lambda good: forged(good | {"user_id": "9" * 30}),
+        lambda good: forged(good | {"user_id": "nobody"}),
+        lambda good: forged(good | {"user_id": "1\0"}),
+        lambda good: forged(good | {"user_id": [1]}),
+        lambda good: forged(good | {"exp": 10**18}),
+        lambda good: forged(good | {"jti": None}),
         lambda good: _tampered(forged(good)),
         lambda _: "garbage",
         lambda _: "two words",
@@ -205,6 +225,26 @@ def test_a_refresh_with_garbage_is_refused(anonymous: APIClient, literal: str, s
     response = anonymous.post("/api/auth/token/refresh", body, content_type="application/json")
     assert response.status_code == status
     assert response["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "claims", [{"jti": None}, {"jti": "\0"}, {"jti": "f" * 300}, {"jti": [1]}, {"user_id": "nobody"}, {"exp": 10**18}]
+)
+def test_a_refresh_token_with_claims_of_others_is_refused(
+    anonymous: APIClient, user: User, claims: dict[str, Any]
+) -> None:
+    good = {"token_type": "refresh", "user_id": str(user.pk), "hash_password": get_md5_hash_password(user.password)}
+    response = anonymous.post("/api/auth/token/refresh", {"refresh": forged(good | claims)}, format="json")
+    assert response.status_code == 401
+    assert anonymous.post("/api/auth/token/refresh", {"refresh": forged(good)}, format="json").status_code == 200
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER"])
+def test_the_scheme_of_a_token_has_no_case(anonymous: APIClient, user: User, scheme: str) -> None:
+    access = tokens(anonymous, user.username)["access"]
+    assert APIClient(headers={"authorization": f"{scheme} {access}"}).get("/api/orders").status_code == 200
 
 
 @pytest.mark.django_db
