@@ -265,6 +265,9 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "OrderStatus": "orders.models.Order.Status",
         "OrderEventType": "orders.events.ORDER_EVENT_TYPES",
+        "OrderEventProgress": ["PENDING", "PUBLISHED", "DEAD", "NOTIFIED"],
+        "Liveness": ["live"],
+        "Readiness": ["ready", "unavailable"],
         "Reachability": ["up", "down"],
     },
     "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,

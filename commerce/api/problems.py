@@ -107,7 +107,15 @@ class ProblemsMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self._get_response(request)
+        if not request.path_info.startswith(JSON_PATHS):
+            return response
         is_page = response.get("Content-Type", "").startswith("text/html")
-        if response.status_code >= 400 and is_page and request.path_info.startswith(JSON_PATHS):
-            return problem_page(response.status_code, response.reason_phrase)
+        if response.status_code >= 400 and is_page:
+            allowed = response.get("Allow")
+            response = problem_page(response.status_code, response.reason_phrase)
+            if allowed is not None:
+                response["Allow"] = allowed
+        if "Allow" in response:
+            # Views list it, but it is a method that no path has.
+            response["Allow"] = ", ".join(name for name in response["Allow"].split(", ") if name != "OPTIONS")
         return response

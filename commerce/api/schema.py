@@ -35,10 +35,13 @@ with milliseconds and `Z`. Unknown fields of a body are ignored. Numbers of a bo
 `2.0`, `1e2`); a string or a boolean in a number's place is refused. A body has at most
 {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.
 
-Errors are problem details (RFC 9457). A method that a path does not have is answered with 405, a path that does not
-exist with 404. Where `THROTTLE_USER` is set, every operation of a user may answer 429.
+Errors are problem details (RFC 9457). A method that a path does not have is answered with 405 and `Allow`, a path that
+does not exist with 404. Where `THROTTLE_USER` is set, every operation of a user may answer 429.
 
-Lists are plain arrays, newest (highest id) first. The next page is in the `Link` header (RFC 8288)."""
+Lists are plain arrays, newest (highest id) first. The next page is in the `Link` header (RFC 8288).
+
+A request may name itself in `X-Request-ID` (1 to 128 letters, digits and any of `_.:/+=@-`). Its answer has that name,
+or one that was made for it, as have the events that follow and the lines of the log."""
 
 
 # --- Bodies that no serializer of the code describes ---------------------------------------------
@@ -128,7 +131,11 @@ TOO_MANY_OF_THIS_ADDRESS = "Too many requests of this address within a minute."
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    {"type": "string", "pattern": '^("[ -~]{1,255}"|[ -~]{1,255})$'},
+    # In double quotes; or bare, and then without spaces around it and without quotes on both sides.
+    {
+        "type": "string",
+        "pattern": '^("[ -~]{1,255}"|"|"[ -~]{0,253}[!#-~]|[!#-~]([ -~]{0,253}[!-~])?)$',
+    },
     OpenApiParameter.HEADER,
     description="1 to 255 printable ASCII characters, bare or in double quotes. After a 201, the same key of the same "
     "user answers that 201 again for 24 hours, byte for byte. The same key with another body (compared as JSON) is "
@@ -168,6 +175,8 @@ IDEMPOTENT_REPLAYED = _answered(
     description="The answer of an earlier request with this `Idempotency-Key`.",
     required=False,
 )
+X_REQUEST_ID = {"schema": {"type": "string"}, "required": True, "description": "The name of the request."}
+"""Of every answer."""
 
 # --- Operations ----------------------------------------------------------------------------------
 
@@ -460,7 +469,7 @@ class AutoSchema(SpectacularSchema):
             yield from (400, 413, 415)
         if self._lists:
             yield 400
-        if self.get_auth():
+        if any(self.get_auth()):
             yield from (401, 429)
         if "{id}" in self.path:
             yield 404
@@ -503,6 +512,15 @@ def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
         for name, field in schema.get("properties", {}).items():
             if field.get("type") == "integer" and (name.lower().endswith("id") or name == "offset"):
                 field["format"] = "int64"
+    enums = {tuple(schema["enum"]): name for name, schema in schemas.items() if "enum" in schema}
+    for operation in (operation for methods in result["paths"].values() for operation in methods.values()):
+        for parameter in operation.get("parameters", []):
+            # The library names the enums of bodies alone; clients would get a second type for a filter.
+            if name := enums.get(tuple(parameter["schema"].get("enum", []))):
+                parameter["schema"] = {"$ref": f"#/components/schemas/{name}"}
+        for answer in operation["responses"].values():
+            answer.setdefault("headers", {})["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}
+    result["components"]["headers"] = {"X-Request-ID": X_REQUEST_ID}
     result["components"]["securitySchemes"]["metricsToken"] = {
         "type": "http",
         "scheme": "bearer",

@@ -45,7 +45,21 @@ def test_every_operation_names_its_refusals_as_problems(anonymous: APIClient) ->
                     assert schema == {"$ref": "#/components/schemas/Problem"}
     placing = paths["/api/orders"]["post"]
     assert set(placing["responses"]) == {"201", "400", "401", "409", "413", "415", "422", "429", "500"}
-    assert set(placing["responses"]["201"]["headers"]) == {"Location", "Idempotent-Replayed"}
+    assert set(placing["responses"]["201"]["headers"]) == {"Location", "Idempotent-Replayed", "X-Request-ID"}
+    assert set(paths["/api/docs"]["get"]["responses"]) == {"200", "500"}
+
+
+def test_every_answer_has_the_name_of_its_request(anonymous: APIClient) -> None:
+    for methods in anonymous.get("/api/schema").json()["paths"].values():
+        for operation in methods.values():
+            assert all("X-Request-ID" in answer["headers"] for answer in operation["responses"].values())
+
+
+def test_a_filter_has_the_type_of_what_it_filters(anonymous: APIClient) -> None:
+    paths = anonymous.get("/api/schema").json()["paths"]
+    for path, name, schema in (("orders", "status", "OrderStatus"), ("notifications", "type", "OrderEventType")):
+        (parameter,) = (one for one in paths[f"/api/{path}"]["get"]["parameters"] if one["name"] == name)
+        assert parameter["schema"] == {"$ref": f"#/components/schemas/{schema}"}
 
 
 def test_the_page_takes_its_assets_from_this_site(anonymous: APIClient) -> None:

@@ -60,13 +60,23 @@ def test_an_open_path_needs_no_token(anonymous: APIClient) -> None:
     assert anonymous.get("/health/live").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/api/orders", "/api/auth/token", "/health/live"])
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/api/orders", {"GET", "HEAD", "POST"}),
+        ("/api/auth/token", {"POST"}),
+        ("/health/live", {"GET"}),
+        ("/metrics", {"GET", "HEAD"}),
+    ],
+)
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PATCH", "BREW"])
-def test_a_method_that_no_path_has_is_refused(api: APIClient, path: str, method: str) -> None:
+def test_a_method_that_no_path_has_is_refused_and_the_others_are_named(
+    api: APIClient, path: str, allowed: set[str], method: str
+) -> None:
     response = api.generic(method, path)
     assert response.status_code == 405
     assert response["Content-Type"] == "application/problem+json"
-    assert response["Allow"]
+    assert set(response["Allow"].split(", ")) == allowed
 
 
 # --- Errors of Django itself --------------------------------------------------------------------
