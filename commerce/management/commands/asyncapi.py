@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+import yaml
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from commerce.asyncapi import as_yaml
 
@@ -13,9 +14,23 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--file", type=Path, help="write it there instead")
+        parser.add_argument("--validate", action="store_true", help="fail where it is no AsyncAPI 3 document")
 
-    def handle(self, *args: Any, file: Path | None, **options: Any) -> None:
+    def handle(self, *args: Any, file: Path | None, validate: bool, **options: Any) -> None:
+        document = as_yaml()
+        if validate:
+            _validate(document)
         if file is None:
-            self.stdout.write(as_yaml(), ending="")
+            self.stdout.write(document, ending="")
         else:
-            file.write_text(as_yaml())
+            file.write_text(document)
+
+
+def _validate(document: str) -> None:
+    # Of requirements-dev.txt, and with a model of every part of the specification, which takes a while to build.
+    from asyncapi3.models.asyncapi import AsyncAPI3
+
+    try:
+        AsyncAPI3.model_validate(yaml.safe_load(document))
+    except ValueError as error:
+        raise CommandError(f"This is no AsyncAPI 3 document: {error}") from error
