@@ -20,22 +20,32 @@ DEBUG = env.bool("DJANGO_DEBUG", default=False)
 _problems: list[str] = []
 
 
-def _required(name: str, *, in_development: str, min_length: int = 1) -> str:
-    """The variable's value. Outside development, a missing or short one is noted as a problem."""
+def _required(name: str, *, in_development: str) -> str:
+    """The variable's value. Outside development, a missing one is noted as a problem."""
     value = env.str(name, default=in_development if DEBUG else "")
     if not value:
         _problems.append(f"{name} is not set")
-    elif len(value) < min_length:
-        _problems.append(f"{name} is shorter than {min_length} characters")
     return value
 
 
-SECRET_KEY = _required(
+def _key(name: str, *, in_development: str, min_length: int) -> str:
+    """A secret of so many characters at least. Outside development, that of development is noted as a problem, too."""
+    value = _required(name, in_development=in_development)
+    if value and len(value) < min_length:
+        _problems.append(f"{name} is shorter than {min_length} characters")
+    if value == in_development and not DEBUG:
+        _problems.append(f"{name} is that of development, which everybody knows")
+    return value
+
+
+SECRET_KEY = _key(
     "DJANGO_SECRET_KEY",
     in_development="development-only-secret-key-never-used-outside-debug-mode",
     min_length=50,
 )
-JWT_SIGNING_KEY = _required("JWT_SIGNING_KEY", in_development="development-only-signing-key-of-tokens", min_length=32)
+JWT_SIGNING_KEY = _key("JWT_SIGNING_KEY", in_development="development-only-signing-key-of-tokens", min_length=32)
+if SECRET_KEY and SECRET_KEY == JWT_SIGNING_KEY:
+    _problems.append("JWT_SIGNING_KEY is DJANGO_SECRET_KEY: give it one of its own")
 DATABASE_URL = _required("DATABASE_URL", in_development="postgresql://postgres@127.0.0.1:5432/commerce")
 KAFKA_BOOTSTRAP_SERVERS = [
     server.strip() for server in _required("KAFKA_BOOTSTRAP_SERVERS", in_development="127.0.0.1:9092").split(",")
@@ -224,7 +234,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 # --- PostgreSQL --------------------------------------------------------------------------------
 
 DATABASES = {"default": env.db_url_config(DATABASE_URL)}
-if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
+if DATABASES["default"].get("ENGINE") != "django.db.backends.postgresql":
     raise ImproperlyConfigured(f"DATABASE_URL must be postgresql://..., not {DATABASE_URL.partition(':')[0]}://...")
 DATABASES["default"]["ENGINE"] = "commerce.postgresql"
 DATABASES["default"]["CONN_MAX_AGE"] = 600
@@ -361,6 +371,8 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
+        # Django's own handler of development would write everything a second time, over many lines.
+        "django": {"handlers": []},
         # The client logs every refused connection several times a second. Whatever it raises, and
         # every outage, is logged once by our own code.
         "kafka": {"level": "CRITICAL"},

@@ -173,6 +173,17 @@ def test_a_failing_request_can_be_found_by_what_its_answer_names(user: User, mon
     assert re.fullmatch("[0-9a-f]{32}", told["traceId"])
 
 
+def test_django_says_everything_once_in_development_too(tmp_path: Path) -> None:
+    log = tmp_path / "web.log"
+    server = WebServer(log=log, env={"DJANGO_DEBUG": "true"})
+    try:
+        assert httpx.get(f"{server.url}/", headers={"host": "stranger"}, trust_env=False).status_code == 400
+    finally:
+        server.stop()
+    (said,) = (one for one in log.read_text().splitlines() if "stranger" in one)
+    assert said.startswith("ERROR django.security.DisallowedHost")
+
+
 def test_the_web_servers_own_lines_are_such_lines(tmp_path: Path) -> None:
     log = tmp_path / "web.log"
     server = WebServer("--access-logfile", "-", log=log)

@@ -120,6 +120,21 @@ def test_production_names_everything_that_is_missing_at_once() -> None:
         assert problem in words
 
 
+def test_production_refuses_keys_that_are_known_or_one_and_the_same() -> None:
+    known = "development-only-secret-key-never-used-outside-debug-mode"
+    words = refusal_to_start(os.environ | {"DJANGO_DEBUG": "false", "DJANGO_SECRET_KEY": known})
+    assert "DJANGO_SECRET_KEY is that of development" in words
+    words = refusal_to_start(
+        os.environ | {"DJANGO_DEBUG": "false", "DJANGO_SECRET_KEY": "k" * 50, "JWT_SIGNING_KEY": "k" * 50}
+    )
+    assert "JWT_SIGNING_KEY is DJANGO_SECRET_KEY" in words
+
+
+def test_a_database_that_is_no_postgresql_is_refused() -> None:
+    for url in ("mysql://localhost/shop", "nonsense"):
+        assert "DATABASE_URL must be postgresql://" in refusal_to_start(os.environ | {"DATABASE_URL": url})
+
+
 def test_a_way_to_kafka_that_cannot_work_is_named_before_it_looks_like_an_outage(tmp_path: Path) -> None:
     words = refusal_to_start(os.environ | {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SSL_CAFILE": "/nowhere.pem"})
     for problem in (
