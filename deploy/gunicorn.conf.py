@@ -11,6 +11,8 @@ threads = 4
 # A stopping worker finishes the requests in hand, and is gone within the 10 s its supervisor allows.
 graceful_timeout = 8
 timeout = 30
+# Whom to believe about X-Forwarded-Proto is for TRUSTED_PROXIES to say; gunicorn would believe every local client.
+forwarded_allow_ips = ""
 # It would write into the home of whoever runs this.
 control_socket_disable = True
 # Longer than clients and proxies keep an idle connection: whoever closes first must not be the one that gets a request.

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from django.conf import settings as project_settings
 from django.contrib.auth.models import User
@@ -14,6 +15,7 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from orders.models import Order
+from tests.processes import WebServer
 
 pytestmark = pytest.mark.django_db
 
@@ -224,3 +226,32 @@ def _in_production(code: str, **environment: str) -> subprocess.CompletedProcess
         text=True,
         check=False,
     )
+
+
+# --- The web server -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = WebServer(log=tmp_path_factory.mktemp("logs") / "web.log")
+    yield server.url
+    server.stop()
+
+
+def test_a_body_in_chunks_is_read_and_bounded_as_any_other(site: str) -> None:
+    asked = [
+        httpx.post(
+            f"{site}/api/auth/token/refresh",
+            content=iter(chunks),
+            headers={"content-type": "application/json"},
+            trust_env=False,
+        )
+        for chunks in ([b'{"refresh":', b"7}"], [b" " * 65_536] * 5)
+    ]
+    assert [answer.status_code for answer in asked] == [400, 413]
+    assert asked[0].json()["errors"] == [{"pointer": "/refresh", "detail": "Not a valid string."}]
+
+
+def test_no_client_says_that_its_connection_is_secure(site: str) -> None:
+    answer = httpx.get(f"{site}/health/live", headers={"x-forwarded-proto": "https"}, trust_env=False)
+    assert "Strict-Transport-Security" not in answer.headers
