@@ -84,7 +84,7 @@ def test_notifications_are_filtered_by_type_and_by_being_unread(api: APIClient, 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("type", "ORDER_LOST"), ("type", ""), *(("unread", bad) for bad in ("", "1", "yes", "null", "\0"))],
+    [("type", "ORDER_LOST"), ("type", ""), *(("unread", bad) for bad in ("", "1", "True", "yes", "null", "\0"))],
 )
 def test_a_bad_filter_is_refused_with_its_name(api: APIClient, name: str, value: str) -> None:
     response = api.get("/api/notifications", {name: value})
