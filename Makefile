@@ -5,6 +5,9 @@ OPENAPI := $(BIN)/python manage.py spectacular --validate --fail-on-warn
 # Its models warn about names of their own fields.
 ASYNCAPI := $(BIN)/python -W "ignore:Field name" manage.py asyncapi --validate
 KOREAN := commerce/locale/ko/LC_MESSAGES/django
+# The token that the scrape config names is nowhere but in compose's container.
+PROMTOOL := promtool check config --syntax-only deploy/prometheus/prometheus.yml && \
+  promtool check rules deploy/prometheus/alerts.yml && promtool test rules deploy/prometheus/alerts_test.yml
 RENEW := { echo "The code does not publish what docs/ has. If that is meant, renew it: make contracts"; exit 1; }
 
 .PHONY: run test lint contracts audit kafka test-kafka test-faults test-browser soak bench
@@ -45,6 +48,8 @@ lint: .venv/installed
 	$(BIN)/lint-imports
 	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	@if command -v promtool > /dev/null; then $(PROMTOOL); else \
+	  echo "== deploy/prometheus is not checked: that takes promtool, of Debian's package prometheus" >&2; fi
 	$(BIN)/python -W "ignore:Got an error checking" manage.py makemigrations --check --dry-run
 	@$(OPENAPI) | diff -u docs/openapi.yaml - || $(RENEW)
 	@$(ASYNCAPI) | diff -u docs/asyncapi.yaml - || $(RENEW)
