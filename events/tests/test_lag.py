@@ -1,4 +1,6 @@
 import json
+import re
+import subprocess
 from uuid import uuid4
 
 import pytest
@@ -9,6 +11,8 @@ from conftest import Topics
 from events.kafka import Consumer
 from events.lag import CaughtUp, group_lag
 from tests.kafka_client import produce
+from tests.processes import CHECKOUT
+from tests.servers import Broker
 from tests.waiting import wait_until
 
 
@@ -60,3 +64,16 @@ def test_without_kafka_a_command_says_so_in_one_line(settings: Settings, monkeyp
     for command in ("consumer_lag", "create_topics"):
         with pytest.raises(CommandError, match="does not answer"):
             call_command(command)
+
+
+def test_the_command_of_the_runbook_resets_the_offsets_of_a_group(topics: Topics, broker: Broker) -> None:
+    if not broker.creates_topics:
+        pytest.skip("The embedded broker does not tell of groups: make test-kafka")
+    group = f"group-{uuid4().hex[:8]}"
+    produce(topics.order_events, b"1", partition=0)
+    read_and_commit(topics.order_events, group, 1)
+    runbook = (CHECKOUT / "docs" / "operations.md").read_text()
+    (command,) = re.findall(r"^\$ (\S+kafka-python (?:.*\\\n)*.*)", runbook, re.MULTILINE)
+    command = command.replace("notification-consumer-group", group).replace("order-events", topics.order_events)
+    subprocess.run(command, shell=True, cwd=CHECKOUT, check=True)
+    assert [one.current_offset for one in group_lag(topic=topics.order_events, group=group)] == [0, 0, 0]
