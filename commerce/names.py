@@ -83,9 +83,11 @@ UNFOLD = (
 
 
 def translate_names() -> None:
-    """Let the names of our models and their fields follow the language; migrations do not see it."""
+    """Let the names of our apps, models and fields follow the language; migrations do not see it."""
     for label in TRANSLATED_APPS:
-        for model in apps.get_app_config(label).get_models():
+        app = apps.get_app_config(label)
+        app.verbose_name = gettext_lazy(str(app.verbose_name))
+        for model in app.get_models():
             options = model._meta
             options.verbose_name = gettext_lazy(str(options.verbose_name))
             options.verbose_name_plural = gettext_lazy(str(options.verbose_name_plural))

@@ -52,12 +52,14 @@ class OutboxEvent(models.Model):
     event_id = models.UUIDField(unique=True)
     event_type = models.CharField(max_length=100)
     topic = models.CharField(max_length=249)
-    partition = models.IntegerField(null=True, help_text="Null: by key.")
+    partition = models.IntegerField(null=True, help_text=gettext_lazy("Null: by key."))
     key = models.BinaryField(null=True)
     value = models.BinaryField(null=True)
     headers = models.BinaryField(help_text="See events.headers.")
     stream = models.CharField(
-        max_length=100, null=True, help_text="Messages of one stream leave in the order of their sequence."
+        max_length=100,
+        null=True,
+        help_text=gettext_lazy("Messages of one stream leave in the order of their sequence."),
     )
     sequence = models.PositiveIntegerField(null=True)
     dead_letter = models.ForeignKey(
@@ -66,7 +68,7 @@ class OutboxEvent(models.Model):
         on_delete=models.SET_NULL,
         related_name="replays",
         db_index=False,
-        help_text="Of which this message is a replay.",
+        help_text=gettext_lazy("Of which this message is a replay."),
     )
     created_at = models.DateTimeField()
 
@@ -75,7 +77,9 @@ class OutboxEvent(models.Model):
     published_partition = models.IntegerField(null=True)
     published_offset = models.BigIntegerField(null=True)
 
-    parked_at = models.DateTimeField(null=True, help_text="When it turned out that this row can never be sent.")
+    parked_at = models.DateTimeField(
+        null=True, help_text=gettext_lazy("When it turned out that this row can never be sent.")
+    )
     parked_reason = models.TextField(blank=True)
 
     objects: ClassVar[OutboxQuerySet] = OutboxQuerySet.as_manager()  # type: ignore[assignment]
@@ -133,16 +137,19 @@ class DeadLetter(models.Model):
     key = models.BinaryField(null=True)
     value = models.BinaryField(null=True)
     headers = models.BinaryField(help_text="See events.headers.")
-    event_id = models.UUIDField(null=True, db_index=True, help_text="Where the message names one.")
-    event_type = models.CharField(max_length=100, blank=True, help_text="Where the message names one.")
+    event_id = models.UUIDField(null=True, db_index=True, help_text=gettext_lazy("Where the message names one."))
+    event_type = models.CharField(max_length=100, blank=True, help_text=gettext_lazy("Where the message names one."))
     is_readable = models.BooleanField(
-        default=True, help_text="Where not, the client could not read the record, and only its position is known."
+        default=True,
+        help_text=gettext_lazy("Where not, the client could not read the record, and only its position is known."),
     )
     error_class = models.CharField(max_length=255)
     error_message = models.TextField()
     stacktrace = models.TextField()
     state = models.CharField(max_length=9, choices=State, default=State.OPEN)
-    replay_count = models.PositiveSmallIntegerField(default=0, help_text="How often it was sent to its topic again.")
+    replay_count = models.PositiveSmallIntegerField(
+        default=0, help_text=gettext_lazy("How often it was sent to its topic again.")
+    )
     created_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import connection, models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy
 
 from events.timestamps import now
 from orders.events import ORDER_EVENT_TYPES
@@ -46,7 +47,9 @@ class Notification(models.Model):
 
     user_id = models.BigIntegerField()
     order_id = models.BigIntegerField()
-    event_id = models.UUIDField(unique=True, help_text="The event it was made of; what makes it the only one.")
+    event_id = models.UUIDField(
+        unique=True, help_text=gettext_lazy("The event it was made of; what makes it the only one.")
+    )
     type = models.CharField(max_length=15, choices=[(name, name) for name in ORDER_EVENT_TYPES])
     message = models.CharField(max_length=200)
     created_at = models.DateTimeField(default=now)

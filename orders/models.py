@@ -117,7 +117,7 @@ class OrderItem(models.Model):
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="items")
     product_id = models.BigIntegerField()
     quantity = models.IntegerField()
-    price = models.DecimalField(max_digits=12, decimal_places=2, help_text="Of one piece.")
+    price = models.DecimalField(max_digits=12, decimal_places=2, help_text=gettext_lazy("Of one piece."))
 
     class Meta:
         ordering = ["id"]
