@@ -11,7 +11,7 @@ from events.readings import Source
 
 REWRITTEN = 1.0
 """Seconds between two versions of the line."""
-CLEAR_LINE = "\r\x1b[K"
+CLEAR_LINE = "\x1b[K"
 
 
 class ProgressLine:
@@ -33,7 +33,8 @@ class ProgressLine:
         rate = (events - self._events) / since
         self._events, self._written = events, time.monotonic()
         self._terminal.write(
-            f"{CLEAR_LINE}{events - self._begun_with:,.0f} events, {rate:,.0f}/s, lag {self._known_lag()}"
+            # Back at its beginning, so that a line of the log takes its place.
+            f"{CLEAR_LINE}{events - self._begun_with:,.0f} events, {rate:,.0f}/s, lag {self._known_lag()}\r"
         )
         self._terminal.flush()
 

@@ -1,6 +1,8 @@
 """One member of a consumer group; offsets are committed only when somebody says which."""
 
 import logging
+import os
+import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -82,6 +84,8 @@ class Consumer(ConsumerRebalanceListener):
     def _join(self) -> KafkaConsumer:
         client = connect(
             KafkaConsumer,
+            # By which people tell members apart.
+            client_id=f"{socket.gethostname()}-{os.getpid()}",
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import socket
 import subprocess
 from uuid import uuid4
 
@@ -8,6 +10,7 @@ from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
 from conftest import Topics
+from events.cluster import Member, group_members
 from events.kafka import Consumer
 from events.lag import CaughtUp, group_lag
 from tests.kafka_client import produce
@@ -56,6 +59,21 @@ def test_lag_is_what_is_written_and_not_committed(topics: Topics, capsys: pytest
     header, first, *_ = capsys.readouterr().out.splitlines()
     assert header.split() == ["topic", "partition", "currentOffset", "endOffset", "lag", "secondsBehind"]
     assert first.split()[:5] == [topics.order_events, "0", "1", "2", "1"]
+
+
+def test_members_of_a_group_are_told_apart(topics: Topics, broker: Broker) -> None:
+    group = f"group-{uuid4().hex[:8]}"
+    consumer = Consumer(topic=topics.order_events, group=group, batch_size=1)
+    try:
+        produce(topics.order_events, b"1")
+        wait_until(lambda: consumer.poll(timeout=1))
+        members = group_members(group=group, topic=topics.order_events)
+    finally:
+        consumer.close()
+    if broker.creates_topics:
+        assert members == [Member(f"{socket.gethostname()}-{os.getpid()}", "127.0.0.1", [0, 1, 2])]
+    else:
+        assert members is None, "The embedded broker can tell now: show it"
 
 
 def test_without_kafka_a_command_says_so_in_one_line(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
