@@ -378,5 +378,7 @@ LOGGING = {
         "kafka": {"level": "CRITICAL"},
         "django.request": {"level": "ERROR"},
         "axes": {"level": "WARNING"},
+        # A collector that is away is told of once a batch, when its spans are lost, and not at every attempt.
+        "opentelemetry.exporter": {"level": "ERROR"},
     },
 }

@@ -1,8 +1,13 @@
 """One trace from the request to the notification, whichever way the event takes."""
 
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -16,6 +21,7 @@ from opentelemetry.trace import ProxyTracerProvider, SpanKind, StatusCode
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
+from commerce.tracing import LAST_SPANS
 from conftest import Topics
 from events import tracing
 from events.consumer import EventConsumer
@@ -27,6 +33,7 @@ from events.relay import Relay
 from notifications.handlers import NotificationHandler
 from notifications.models import Notification
 from tests.kafka_client import produce
+from tests.processes import CHECKOUT
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -136,6 +143,50 @@ def test_a_trace_that_its_caller_does_not_sample_leaves_no_span(
 def test_tracing_is_off_unless_it_is_configured() -> None:
     assert isinstance(trace.get_tracer_provider(), ProxyTracerProvider)
     assert not tracing.is_on()
+
+
+LAST_SPAN = "from opentelemetry import trace; trace.get_tracer('test').start_span('last').end()"
+
+
+def end_with_a_span(collector_port: int) -> float:
+    """A process of ours makes a span and ends; how many seconds it lived."""
+    begun = time.monotonic()
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "django",
+            "shell",
+            "-c",
+            LAST_SPAN,
+        ],
+        cwd=CHECKOUT,
+        env=os.environ
+        | {
+            "DJANGO_SETTINGS_MODULE": "commerce.settings",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector_port}",
+        },
+        check=True,
+        timeout=60,
+    )
+    return time.monotonic() - begun
+
+
+def test_what_ends_sends_its_last_spans() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as collector, ThreadPoolExecutor() as background:
+        collector.settimeout(30)
+        ending = background.submit(end_with_a_span, collector.getsockname()[1])
+        caller, _ = collector.accept()
+        with caller, caller.makefile("rb") as request:
+            assert request.readline() == b"POST /v1/traces HTTP/1.1\r\n"
+            caller.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        ending.result()
+
+
+def test_a_silent_collector_does_not_keep_a_process_from_ending() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        # By themselves, the exporter waits 10 s for an answer, and the SDK 30 s for the exporter.
+        assert end_with_a_span(collector.getsockname()[1]) < LAST_SPANS + 6
 
 
 def test_the_request_is_named_in_its_event(api: APIClient, user: User) -> None:
