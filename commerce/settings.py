@@ -44,8 +44,6 @@ SECRET_KEY = _key(
     min_length=50,
 )
 JWT_SIGNING_KEY = _key("JWT_SIGNING_KEY", in_development="development-only-signing-key-of-tokens", min_length=32)
-if SECRET_KEY and SECRET_KEY == JWT_SIGNING_KEY:
-    _problems.append("JWT_SIGNING_KEY is DJANGO_SECRET_KEY: give it one of its own")
 DATABASE_URL = _required("DATABASE_URL", in_development="postgresql://postgres@127.0.0.1:5432/commerce")
 KAFKA_BOOTSTRAP_SERVERS = [
     server.strip() for server in _required("KAFKA_BOOTSTRAP_SERVERS", in_development="127.0.0.1:9092").split(",")
