@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from events import observability
 from events.database import require_database
+from events.garbage import freeze_garbage
 from events.kafka import KafkaRefuses
 from events.models import OutboxEvent
 from events.relay import Relay
@@ -34,6 +35,7 @@ class Command(BaseCommand):
     ) -> None:
         shutdown = Shutdown()
         require_database()
+        freeze_garbage()
         with observability.observed(
             metrics_port=metrics_port, liveness_file=liveness_file, group=settings.NOTIFICATION_CONSUMER_GROUP
         ) as alive:
