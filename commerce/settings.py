@@ -48,12 +48,40 @@ DATABASE_URL = _required("DATABASE_URL", in_development="postgresql://postgres@1
 KAFKA_BOOTSTRAP_SERVERS = [
     server.strip() for server in _required("KAFKA_BOOTSTRAP_SERVERS", in_development="127.0.0.1:9092").split(",")
 ]
+if KAFKA_BOOTSTRAP_SERVERS != [""] and "" in KAFKA_BOOTSTRAP_SERVERS:
+    _problems.append("KAFKA_BOOTSTRAP_SERVERS has a comma too many")
 ALLOWED_HOSTS = [
     host.strip()
     for host in env.list("DJANGO_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 ]
 if "*" in ALLOWED_HOSTS and not DEBUG:
     _problems.append("DJANGO_ALLOWED_HOSTS is *: name the hosts this site answers for")
+
+
+def _number(name: str, *, default: float) -> float:
+    """The variable's value, not negative. What is no number is noted as a problem."""
+    text = env.str(name, default="") or str(default)
+    if not re.fullmatch(r"[0-9]{1,9}([.][0-9]{1,9})?", text):
+        _problems.append(f"{name} is {text!r}: give a number")
+        return default
+    return float(text)
+
+
+def _count(name: str, *, default: int, least: int = 1) -> int:
+    """The variable's value, a whole number. What is none, or less than `least`, is noted as a problem."""
+    text = env.str(name, default="") or str(default)
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
+        _problems.append(f"{name} is {text!r}: give a whole number from {least} on")
+        return default
+    return int(text)
+
+
+def _refuse_problems() -> None:
+    if _problems:
+        raise ImproperlyConfigured(
+            f"Cannot start: {'; '.join(_problems)}. "
+            "Set them in the environment (see .env.example), or DJANGO_DEBUG=true for development."
+        )
 
 
 def _rate(name: str, *, default: str) -> Rate | None:
@@ -71,11 +99,7 @@ THROTTLE_RATES = {
     "user": _rate("THROTTLE_USER", default=""),
 }
 # Proxies in front of this site, each of which appends to X-Forwarded-For.
-_proxies = env.str("TRUSTED_PROXIES", default="0")
-if not (_proxies.isascii() and _proxies.isdigit()):
-    _problems.append(f"TRUSTED_PROXIES is {_proxies!r}: give the number of proxies in front of this site")
-    _proxies = "0"
-TRUSTED_PROXIES = int(_proxies)
+TRUSTED_PROXIES = _count("TRUSTED_PROXIES", default=0, least=0)
 # Opens GET /metrics, which does not exist without it.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 ADMIN_PATH = env.str("ADMIN_PATH", default="admin/").strip("/") + "/"
@@ -116,11 +140,7 @@ LOG_FORMATTERS = {"text": "commerce.log_lines.LineFormatter", "json": "commerce.
 LOG_FORMAT = env.str("LOG_FORMAT", default="") or ("text" if DEBUG else "json")
 if LOG_FORMAT not in LOG_FORMATTERS:
     _problems.append(f"LOG_FORMAT is {LOG_FORMAT!r}: give json or text")
-if _problems:
-    raise ImproperlyConfigured(
-        f"Cannot start: {'; '.join(_problems)}. "
-        "Set them in the environment (see .env.example), or DJANGO_DEBUG=true for development."
-    )
+_refuse_problems()
 
 # --- Django ------------------------------------------------------------------------------------
 
@@ -217,7 +237,7 @@ WHITENOISE_AUTOREFRESH = DEBUG
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
 # Sent over HTTPS only.
-SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000)
+SECURE_HSTS_SECONDS = _count("HSTS_SECONDS", default=31_536_000, least=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("HSTS_INCLUDE_SUBDOMAINS", default=False)
 SECURE_HSTS_PRELOAD = env.bool("HSTS_PRELOAD", default=False)
 SILENCED_SYSTEM_CHECKS = [
@@ -307,13 +327,16 @@ SIMPLE_JWT = {
 
 # Broker version such as "2.3", or nothing to ask the broker.
 _api_version = env.str("KAFKA_API_VERSION", default="")
+if not re.fullmatch(r"([0-9]{1,3}([.][0-9]{1,3}){1,3})?", _api_version):
+    _problems.append(f"KAFKA_API_VERSION is {_api_version!r}: give the broker's version, such as 2.3")
+    _api_version = ""
 KAFKA_API_VERSION = tuple(int(part) for part in _api_version.split(".")) if _api_version else None
-KAFKA_TOPIC_PARTITIONS = env.int("KAFKA_TOPIC_PARTITIONS", default=3)
-KAFKA_TOPIC_REPLICATION = env.int("KAFKA_TOPIC_REPLICATION", default=1)
-KAFKA_SESSION_TIMEOUT_MS = env.int("KAFKA_SESSION_TIMEOUT_MS", default=45_000)
-KAFKA_MAX_POLL_INTERVAL_MS = env.int("KAFKA_MAX_POLL_INTERVAL_MS", default=300_000)
-KAFKA_FETCH_MAX_WAIT_MS = env.int("KAFKA_FETCH_MAX_WAIT_MS", default=500)
-KAFKA_ASSIGNMENT_DELAY_MS = env.int("KAFKA_ASSIGNMENT_DELAY_MS", default=0)
+KAFKA_TOPIC_PARTITIONS = _count("KAFKA_TOPIC_PARTITIONS", default=3)
+KAFKA_TOPIC_REPLICATION = _count("KAFKA_TOPIC_REPLICATION", default=1)
+KAFKA_SESSION_TIMEOUT_MS = _count("KAFKA_SESSION_TIMEOUT_MS", default=45_000)
+KAFKA_MAX_POLL_INTERVAL_MS = _count("KAFKA_MAX_POLL_INTERVAL_MS", default=300_000)
+KAFKA_FETCH_MAX_WAIT_MS = _count("KAFKA_FETCH_MAX_WAIT_MS", default=500, least=0)
+KAFKA_ASSIGNMENT_DELAY_MS = _count("KAFKA_ASSIGNMENT_DELAY_MS", default=0, least=0)
 
 ORDER_EVENTS_TOPIC = "order-events"
 NOTIFICATION_EVENTS_TOPIC = "notification-events"
@@ -323,23 +346,25 @@ NOTIFICATION_CONSUMER_GROUP = "notification-consumer-group"
 
 # Dotted path of the publisher that on_commit hooks hand committed events to.
 EVENT_PUBLISHER = "events.publisher.BackgroundPublisher"
-OUTBOX_QUEUE_SIZE = env.int("OUTBOX_QUEUE_SIZE", default=10_000)
+OUTBOX_QUEUE_SIZE = _count("OUTBOX_QUEUE_SIZE", default=10_000)
 # Rows, and bytes of their values, that are sent together and recorded as published in one UPDATE.
 OUTBOX_BATCH_SIZE = 1_000
 OUTBOX_BATCH_BYTES = 8 * 1024 * 1024
-OUTBOX_RELAY_GRACE = timedelta(seconds=env.float("OUTBOX_RELAY_GRACE_SECONDS", default=2))
-OUTBOX_RELAY_INTERVAL = timedelta(seconds=env.float("OUTBOX_RELAY_INTERVAL_SECONDS", default=1))
+OUTBOX_RELAY_GRACE = timedelta(seconds=_number("OUTBOX_RELAY_GRACE_SECONDS", default=2))
+OUTBOX_RELAY_INTERVAL = timedelta(seconds=_number("OUTBOX_RELAY_INTERVAL_SECONDS", default=1))
 
 # --- Consumer (seconds where nothing else is said) ----------------------------------------------
 
-CONSUMER_RETRY_FIRST = env.float("CONSUMER_RETRY_FIRST_SECONDS", default=0.5)
-CONSUMER_RETRY_LAST = env.float("CONSUMER_RETRY_LAST_SECONDS", default=10)
-CONSUMER_SUSPECT_ATTEMPTS = env.int("CONSUMER_SUSPECT_ATTEMPTS", default=3)
-CONSUMER_DEATHS = env.int("CONSUMER_DEATHS", default=3)
-CONSUMER_TRIAL_TIMEOUT = env.float("CONSUMER_TRIAL_TIMEOUT_SECONDS", default=60)
-CONSUMER_POLL_WATCHDOG = env.float("CONSUMER_POLL_WATCHDOG_SECONDS", default=60)
+CONSUMER_RETRY_FIRST = _number("CONSUMER_RETRY_FIRST_SECONDS", default=0.5)
+CONSUMER_RETRY_LAST = _number("CONSUMER_RETRY_LAST_SECONDS", default=10)
+CONSUMER_SUSPECT_ATTEMPTS = _count("CONSUMER_SUSPECT_ATTEMPTS", default=3)
+CONSUMER_DEATHS = _count("CONSUMER_DEATHS", default=3)
+CONSUMER_TRIAL_TIMEOUT = _number("CONSUMER_TRIAL_TIMEOUT_SECONDS", default=60)
+CONSUMER_POLL_WATCHDOG = _number("CONSUMER_POLL_WATCHDOG_SECONDS", default=60)
 # A letter that failed this often after it was replayed is not replayed again.
 DEAD_LETTER_REPLAY_LIMIT = 5
+
+_refuse_problems()
 
 # --- Tracing -----------------------------------------------------------------------------------
 

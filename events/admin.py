@@ -34,6 +34,16 @@ class ReadOnlyAdmin(RowActionsAdmin):
     # Any other order than the one that has an index reads every row.
     sortable_by = ()
 
+    def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
+        """Those of `rows` that a search for `term` shows, found by an index."""
+        raise NotImplementedError
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
+    ) -> tuple[models.QuerySet[Any], bool]:
+        term = search_term.strip()
+        return self.find(queryset, term) if term else queryset, False
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -162,15 +172,10 @@ class OutboxEventAdmin(MessageAdmin):
         "headers_text",
     )
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
-    ) -> tuple[models.QuerySet[Any], bool]:
-        term = search_term.strip()
-        if not term:
-            return queryset, False
+    def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
         if event_id := uuid_or_none(term):
-            return queryset.filter(event_id=event_id), False
-        return queryset.filter(stream=term), False
+            return rows.filter(event_id=event_id)
+        return rows.filter(stream=term)
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, row: OutboxEvent) -> str:
@@ -257,15 +262,10 @@ class DeadLetterAdmin(MessageAdmin):
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         return super().get_queryset(request).defer("key", "value", "headers", "stacktrace")
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
-    ) -> tuple[models.QuerySet[Any], bool]:
-        term = search_term.strip()
-        if not term:
-            return queryset, False
+    def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
         if event_id := uuid_or_none(term):
-            return queryset.filter(event_id=event_id), False
-        return queryset.filter(pk=id_or_none(term)), False
+            return rows.filter(event_id=event_id)
+        return rows.filter(pk=id_or_none(term))
 
     @admin.display(description=gettext_lazy("position"))
     def position(self, letter: DeadLetter) -> str:

@@ -23,17 +23,12 @@ class NotificationAdmin(ReadOnlyAdmin):
     readonly_fields = ("type_label",)
     fields = (("type_label", "user_id", "order_id"), "message", ("created_at", "read_at"), "event_id")
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
-    ) -> tuple[models.QuerySet[Any], bool]:
-        term = search_term.strip()
-        if not term:
-            return queryset, False
+    def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
         if event_id := uuid_or_none(term):
-            return queryset.filter(event_id=event_id), False
+            return rows.filter(event_id=event_id)
         if (number := id_or_none(term)) is None:
-            return queryset.none(), False
-        return queryset.filter(Q(user_id=number) | Q(order_id=number)), False
+            return rows.none()
+        return rows.filter(Q(user_id=number) | Q(order_id=number))
 
     @admin.display(description=gettext_lazy("type"))
     def type_label(self, notification: Notification) -> str:

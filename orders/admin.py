@@ -89,12 +89,7 @@ class OrderAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         return PeriodsQuerySet(self.model).order_by(*self.ordering)
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
-    ) -> tuple[models.QuerySet[Any], bool]:
-        term = search_term.strip()
-        if not term:
-            return queryset, False
+    def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
         # Looked up first: joined, the name would be compared with that of every order's user.
         users = list(get_user_model().objects.filter(username=term).values_list("pk", flat=True))
         found = Q(user__in=users)
@@ -102,7 +97,7 @@ class OrderAdmin(ReadOnlyAdmin):
             found |= Q(pk=number) | Q(user=number)
         # By id, so that nobody looks for them among all orders in the order of their dates.
         newest = Order.objects.filter(found).order_by("-pk").values_list("pk", flat=True)[:FOUND]
-        return queryset.filter(pk__in=list(newest)), False
+        return rows.filter(pk__in=list(newest))
 
     @admin.display(description=gettext_lazy("status"))
     def status_label(self, order: Order) -> str:

@@ -120,6 +120,18 @@ def test_production_names_everything_that_is_missing_at_once() -> None:
         assert problem in words
 
 
+def test_numbers_that_are_none_are_named_at_once() -> None:
+    wrong = {
+        "KAFKA_TOPIC_PARTITIONS": "three",
+        "KAFKA_API_VERSION": "new",
+        "OUTBOX_RELAY_GRACE_SECONDS": "-1",
+        "CONSUMER_DEATHS": "0",
+    }
+    words = refusal_to_start(os.environ | wrong)
+    for name, value in wrong.items():
+        assert f"{name} is {value!r}: give " in words
+
+
 def test_production_refuses_keys_that_are_known() -> None:
     known = "development-only-secret-key-never-used-outside-debug-mode"
     words = refusal_to_start(os.environ | {"DJANGO_DEBUG": "false", "DJANGO_SECRET_KEY": known})
