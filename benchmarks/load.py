@@ -97,16 +97,15 @@ class Connection:
         self.socket.close()
 
 
-def closed_loop(site: str, requests: list[bytes], *, seconds: float) -> Load:
-    """One connection per request of the list, each sending its own again as soon as it is answered."""
+def closed_loop(requests: Mapping[Connection, bytes], *, seconds: float) -> Load:
+    """Each connection sends its own request again as soon as it is answered."""
     load = Load()
-    connections = {Connection(site): one for one in requests}
     with selectors.DefaultSelector() as selector:
         started_at = time.perf_counter()
-        for connection, one in connections.items():
+        for connection, one in requests.items():
             selector.register(connection.socket, selectors.EVENT_READ, connection)
             connection.send(one)
-        waiting = len(connections)
+        waiting = len(requests)
         while waiting:
             for key, _ in selector.select():
                 took = key.data.receive()
@@ -114,10 +113,8 @@ def closed_loop(site: str, requests: list[bytes], *, seconds: float) -> Load:
                     continue
                 load.latencies.append(took)
                 if time.perf_counter() - started_at < seconds:
-                    key.data.send(connections[key.data])
+                    key.data.send(requests[key.data])
                 else:
                     waiting -= 1
         load.seconds = time.perf_counter() - started_at
-    for connection in connections:
-        connection.close()
     return load

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from benchmarks import database
 from benchmarks.comparison import Pair
-from benchmarks.load import ORDER, Load, closed_loop, request
+from benchmarks.load import ORDER, Connection, Load, closed_loop, request
 from benchmarks.servers import Servers, running
 from tests.customer import Customer
 from tests.processes import WebServer
@@ -34,6 +34,7 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
         for number in range(ROUNDS):
             # Nobody is always the first one after a pause.
             for name, path in list(peers.items())[:: 1 if number % 2 else -1]:
+                site.connect()
                 ours, beside = site.load(REAL), site.load(path)
                 if "p99" in name:
                     yield name, Pair(ours.p99, beside.p99)
@@ -47,6 +48,7 @@ def measure_outage(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pa
         site = Site(web)
         site.warm_up([REAL])
         for _ in range(OUTAGE_ROUNDS):
+            site.connect()
             healthy = site.load(REAL, seconds=OUTAGE_SECONDS)
             servers.broker.go_down()
             try:
@@ -63,18 +65,26 @@ class Site:
     def __init__(self, web: WebServer) -> None:
         self._web = web
         self._customers = [Customer(web.url) for _ in range(CONNECTIONS)]
+        self._connections: list[Connection] = []
+
+    def connect(self) -> None:
+        """Anew. Which worker gets how many of the connections is chance, and the same for what is compared on them."""
+        for connection in self._connections:
+            connection.close()
+        self._connections = [Connection(self._web.url) for _ in self._customers]
 
     def warm_up(self, paths: list[str]) -> None:
+        self.connect()
         for path in paths:
             self.load(path, seconds=2)
 
     def load(self, path: str, *, seconds: float = SECONDS, settle: bool = True) -> Load:
         """All customers order as fast as they are answered. With `settle`, back when their events are sent."""
-        requests = [
-            request("POST", path, token=customer.token, body=ORDER, headers={"X-User": str(customer.id)})
-            for customer in self._customers
-        ]
-        load = closed_loop(self._web.url, requests, seconds=seconds)
+        requests = {
+            connection: request("POST", path, token=customer.token, body=ORDER, headers={"X-User": str(customer.id)})
+            for connection, customer in zip(self._connections, self._customers, strict=True)
+        }
+        load = closed_loop(requests, seconds=seconds)
         if settle:
             wait_until(lambda: database.pending() == 0, timeout=120)
         return load
