@@ -3,7 +3,6 @@ from typing import Any
 from django.contrib import admin
 from django.db import models
 from django.db.models import Q
-from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
 from events.admin import ReadOnlyAdmin, badge
