@@ -125,6 +125,8 @@ class BackgroundPublisher:
         wave = rows
         try:
             reset_queries()  # With DEBUG on, Django keeps every statement.
+            # A database that restarted since must not be noticed only when the wave is sent, and cannot be recorded.
+            connection.close_if_unusable_or_obsolete()
             wave = self._sendable([*self._waiting, *rows])
             if not wave or self._is_away():
                 return

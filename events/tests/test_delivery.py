@@ -77,6 +77,25 @@ def test_the_fast_path_publishes_at_once(background: BackgroundPublisher, topics
     assert len(read_topic(topics.order_events)) == 3
 
 
+def test_a_database_that_restarted_since_costs_the_fast_path_nothing(
+    background: BackgroundPublisher, topics: Topics
+) -> None:
+    background.publish([OutboxEventFactory.create(topic=topics.order_events)])
+    wait_until(all_published)
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT pg_terminate_backend(pid) {others}")
+        assert cursor.rowcount >= 1
+
+        def ended() -> bool:
+            cursor.execute(f"SELECT count(*) {others}")
+            return cursor.fetchone() == (0,)
+
+        wait_until(ended)
+    background.publish([OutboxEventFactory.create(topic=topics.order_events)])
+    wait_until(all_published)
+
+
 def test_the_relay_leaves_young_rows_to_the_fast_path(relay: Relay, topics: Topics) -> None:
     young = OutboxEventFactory.create(topic=topics.order_events)
     OutboxEventFactory.create(topic=topics.order_events, created_at=now() - timedelta(minutes=1))
