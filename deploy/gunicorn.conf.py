@@ -6,7 +6,7 @@ import shutil
 import tempfile
 
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-worker_class = "gthread"
+worker_class = "commerce.web_worker.FairWorker"
 threads = 4
 # A stopping worker finishes the requests in hand, and is gone within the 10 s its supervisor allows.
 graceful_timeout = 8
@@ -28,7 +28,11 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
 def child_exit(server, worker):
     from prometheus_client.multiprocess import mark_process_dead
 
+    from commerce.web_worker import FairWorker
+
     mark_process_dead(worker.pid)
+    if isinstance(worker, FairWorker):
+        worker.forget()
 
 
 def on_exit(server):

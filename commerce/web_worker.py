@@ -1,0 +1,62 @@
+"""gunicorn's threaded worker, with connections spread over all workers of a server."""
+
+import time
+from multiprocessing.sharedctypes import RawArray
+from typing import Any
+
+from gunicorn.workers.gthread import ThreadWorker
+
+SLOTS = 64
+"""More than one server has workers at a time."""
+NOBODY = -1
+PATIENCE, STEP = 0.02, 0.001
+"""Seconds that a new connection waits at most for a worker that has fewer, and between two looks."""
+
+
+class FairWorker(ThreadWorker):
+    """Leaves a new connection to a worker that has fewer.
+
+    All workers listen on one socket, and whoever wakes up first takes what is there: of eight kept-alive connections
+    that come at once, one of two workers often got seven or all, with a processor idle beside it.
+    """
+
+    connections = RawArray("i", [NOBODY] * SLOTS)
+    """How many each worker has, while it takes more; made before they are forked, so that all share it."""
+    _accepting = False
+
+    def __init__(self, age: int, *args: Any, **kwargs: Any) -> None:
+        self._slot = age % SLOTS
+        self._gave_way_at: float | None = None
+        super().__init__(age, *args, **kwargs)
+
+    @property
+    def nr_conns(self) -> int:
+        return self._nr_conns
+
+    @nr_conns.setter
+    def nr_conns(self, number: int) -> None:
+        self._nr_conns = number
+        if self._accepting:
+            self.connections[self._slot] = number
+
+    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - as the worker it extends has it
+        super().set_accept_enabled(enabled)
+        self.connections[self._slot] = self.nr_conns if enabled else NOBODY
+
+    def forget(self) -> None:
+        """Called in the server when this worker has ended: nobody waits for it any longer."""
+        self.connections[self._slot] = NOBODY
+
+    def accept(self, listener: Any) -> None:
+        if self._gives_way():
+            time.sleep(STEP)
+            return
+        self._gave_way_at = None
+        super().accept(listener)
+
+    def _gives_way(self) -> bool:
+        if self.nr_conns <= min(number for number in self.connections if number != NOBODY):
+            return False
+        now = time.monotonic()
+        self._gave_way_at = self._gave_way_at or now
+        return now - self._gave_way_at < PATIENCE

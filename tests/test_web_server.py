@@ -1,0 +1,62 @@
+"""How gunicorn's workers share what comes in."""
+
+import http.client
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from tests.processes import WebServer
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    web = WebServer(log=tmp_path_factory.mktemp("logs") / "web.log")
+    yield web
+    web.kill()
+
+
+def kept_alive(web: WebServer, count: int) -> list[http.client.HTTPConnection]:
+    """Connections that came all at once, and then asked for something."""
+    connections = [http.client.HTTPConnection(urlsplit(web.url).netloc, timeout=5) for _ in range(count)]
+    for connection in connections:
+        connection.connect()
+    for connection in connections:
+        connection.request("GET", "/health/live")
+        assert connection.getresponse().read()
+    return connections
+
+
+def held(worker: psutil.Process) -> int:
+    return len(worker.net_connections()) - 1
+
+
+def test_connections_that_come_at_once_are_spread_over_the_workers(web: WebServer) -> None:
+    connections = kept_alive(web, 20)
+    shares = sorted(held(worker) for worker in web.workers())
+    assert sum(shares) == len(connections)
+    assert shares[0] >= 8
+
+
+def test_a_worker_that_hangs_holds_up_no_connection(web: WebServer) -> None:
+    hanging, other = web.workers()
+    hanging.suspend()
+    connections = kept_alive(web, 10)
+    assert held(other) == len(connections)
+
+
+def test_a_worker_in_the_place_of_a_killed_one_gets_its_share(web: WebServer) -> None:
+    killed, other = web.workers()
+    killed.kill()
+    (new,) = wait_until(lambda: [worker for worker in web.workers() if worker not in (killed, other)])
+    connections = []
+
+    def has_one_more() -> int:
+        connections.extend(kept_alive(web, 1))
+        return held(new)
+
+    wait_until(has_one_more)
+    connections += kept_alive(web, 20)
+    assert abs(held(new) - len(connections) / 2) <= 2
