@@ -122,14 +122,16 @@ def _record_copy(letter: DeadLetter, record: Record, spring_headers: list[Header
     if nulls:
         headers.append(("dead-letter-nulls", ", ".join(nulls).encode()))
     return outbox.record(
-        event_id=uuid4(),
-        event_type="DEAD_LETTER",
-        topic=dead_letter_topic(letter.topic),
-        partition=letter.partition,
-        key=record.key,
-        value=value,
-        headers=headers,
-        created_at=letter.created_at,
+        OutboxEvent(
+            event_id=uuid4(),
+            event_type="DEAD_LETTER",
+            topic=dead_letter_topic(letter.topic),
+            partition=letter.partition,
+            key=record.key,
+            value=value,
+            headers=pack(headers),
+            created_at=letter.created_at,
+        )
     )
 
 

@@ -2,72 +2,50 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import Q
 
-from events.headers import Header, pack
-from events.models import DeadLetter, OutboxEvent
+from events.models import OutboxEvent
+
+INSERT = """
+    INSERT INTO events_outboxevent
+        (event_id, event_type, topic, partition, key, value, headers, stream, sequence, dead_letter_id, created_at,
+        parked_reason)
+    VALUES (%s::uuid, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '')
+    RETURNING id
+    """
+"""Takes `values(row)`. A change that is one statement itself takes this one into its WITH.
+
+In SQL, because every change of an order waits for it: the ORM's INSERT takes 0.23 ms of CPU, this 0.07.
+"""
 
 
-def record(
-    *,
-    event_id: UUID,
-    event_type: str,
-    topic: str,
-    key: bytes | None,
-    value: bytes | None,
-    headers: Iterable[Header],
-    created_at: datetime,
-    partition: int | None = None,
-    stream: str | None = None,
-    sequence: int | None = None,
-    dead_letter: DeadLetter | None = None,
-) -> OutboxEvent:
-    """Record a message, to be sent once the surrounding transaction has committed.
+def values(row: OutboxEvent) -> list[Any]:
+    """What `INSERT` writes."""
+    return [
+        *(str(row.event_id), row.event_type, row.topic, row.partition, row.key, row.value, row.headers),
+        *(row.stream, row.sequence, row.dead_letter_id, row.created_at),
+    ]
 
-    `stream` and `sequence` (1, 2, 3 ...) go together: messages of one stream leave in this order.
-    `dead_letter` is the one that the message is a replay of.
+
+def record(row: OutboxEvent) -> OutboxEvent:
+    """Record a message, to be sent once the surrounding transaction has committed; the row gets its id.
+
+    Messages of one `stream` leave in the order of their `sequence`: 1, 2, 3 ...
 
     Raises:
         TransactionManagementError: outside a transaction, where the message could outlive a change that failed.
     """
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError(
-            f"{event_type} must be recorded in the transaction of the change it tells of: "
+            f"{row.event_type} must be recorded in the transaction of the change it tells of: "
             "wrap both in transaction.atomic()."
         )
-    packed = pack(headers)
-    row = OutboxEvent(
-        event_id=event_id,
-        event_type=event_type,
-        topic=topic,
-        partition=partition,
-        key=key,
-        value=value,
-        headers=packed,
-        stream=stream,
-        sequence=sequence,
-        dead_letter=dead_letter,
-        created_at=created_at,
-    )
-    # In SQL, because every change of an order waits for it: the ORM's INSERT takes 0.23 ms of CPU, this 0.07.
     with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO events_outboxevent
-                (event_id, event_type, topic, partition, key, value, headers, stream, sequence, dead_letter_id,
-                 created_at, parked_reason)
-            VALUES (%s::uuid, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '')
-            RETURNING id
-            """,
-            [
-                *(str(event_id), event_type, topic, partition, key, value, packed, stream, sequence),
-                *(None if dead_letter is None else dead_letter.pk, created_at),
-            ],
-        )
+        cursor.execute(INSERT, values(row))
         (row.pk,) = cursor.fetchone()
     return row
 

@@ -10,7 +10,7 @@ from django.db.models import Max
 
 from events import outbox
 from events.dead_letters import LETTER_ID_HEADER
-from events.headers import Header, unpack
+from events.headers import Header, pack, unpack
 from events.models import DeadLetter, OutboxEvent
 from events.publisher import publish
 from events.timestamps import now
@@ -93,16 +93,18 @@ def _record(letter: DeadLetter) -> OutboxEvent:
     key = None if letter.key is None else bytes(letter.key)
     value = None if letter.value is None else bytes(letter.value)
     return outbox.record(
-        event_id=uuid4(),
-        event_type=REPLAY,
-        topic=letter.topic,
-        partition=letter.partition,
-        key=key,
-        # Our client cannot send a null key with a null value.
-        value=b"" if key is None and value is None else value,
-        headers=_headers(letter),
-        created_at=now(),
-        dead_letter=letter,
+        OutboxEvent(
+            event_id=uuid4(),
+            event_type=REPLAY,
+            topic=letter.topic,
+            partition=letter.partition,
+            key=key,
+            # Our client cannot send a null key with a null value.
+            value=b"" if key is None and value is None else value,
+            headers=pack(_headers(letter)),
+            created_at=now(),
+            dead_letter=letter,
+        )
     )
 
 

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 
 from events import outbox
-from events.headers import cloud_event_headers
+from events.headers import cloud_event_headers, pack
 from events.models import OutboxEvent
 from events.timestamps import now, rfc3339
 from notifications.events import NOTIFICATION_READ, NotificationRead
@@ -37,25 +37,29 @@ def read_notification(*, notification_id: int, user_id: int) -> Reading:
 def _record_reading(notification: Notification, read_at: datetime) -> OutboxEvent:
     event_id = uuid4()
     return outbox.record(
-        event_id=event_id,
-        event_type=NOTIFICATION_READ,
-        topic=settings.NOTIFICATION_EVENTS_TOPIC,
-        key=str(notification.pk).encode(),
-        value=msgspec.json.encode(
-            NotificationRead(
-                event_id=event_id,
-                event_type=NOTIFICATION_READ,
-                timestamp=rfc3339(read_at),
-                notification_id=notification.pk,
-                user_id=notification.user_id,
-            )
-        ),
-        headers=cloud_event_headers(
+        OutboxEvent(
             event_id=event_id,
             event_type=NOTIFICATION_READ,
-            source="/notifications",
-            time=read_at,
-            subject=str(notification.pk),
-        ),
-        created_at=read_at,
+            topic=settings.NOTIFICATION_EVENTS_TOPIC,
+            key=str(notification.pk).encode(),
+            value=msgspec.json.encode(
+                NotificationRead(
+                    event_id=event_id,
+                    event_type=NOTIFICATION_READ,
+                    timestamp=rfc3339(read_at),
+                    notification_id=notification.pk,
+                    user_id=notification.user_id,
+                )
+            ),
+            headers=pack(
+                cloud_event_headers(
+                    event_id=event_id,
+                    event_type=NOTIFICATION_READ,
+                    source="/notifications",
+                    time=read_at,
+                    subject=str(notification.pk),
+                )
+            ),
+            created_at=read_at,
+        )
     )

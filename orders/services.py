@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import transaction
 
 from events import outbox
-from events.headers import cloud_event_headers
+from events.headers import cloud_event_headers, pack
 from events.models import OutboxEvent
 from events.timestamps import now
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEvent, OrderEventType, encode
@@ -30,16 +30,17 @@ class Change(NamedTuple):
     event: OutboxEvent
 
 
-@transaction.atomic
 def place_order(*, user_id: int, lines: Sequence[Line]) -> Change:
     order = Order(
+        pk=Order.objects.next_id(),
         user_id=user_id,
         total_amount=sum((line.price * line.quantity for line in lines), Decimal("0.00")),
         last_sequence=1,
     )
     order.lines = [OrderItem(order=order, **line._asdict()) for line in lines]
-    Order.objects.insert(order)
-    return Change(order, _record_event(order, ORDER_CREATED, order.last_sequence))
+    event = _event(order, ORDER_CREATED, order.last_sequence)
+    Order.objects.insert(order, event)
+    return Change(order, event)
 
 
 def pay_order(*, order_id: int, user_id: int | None = None) -> Change:
@@ -60,14 +61,14 @@ def _change_order(
     order = Order.objects.select_for_update().get(pk=order_id, **mine)
     transition(order)
     order.save(update_fields=["status", "last_sequence"])
-    return Change(order, _record_event(order, event_type, order.last_sequence))
+    return Change(order, outbox.record(_event(order, event_type, order.last_sequence)))
 
 
 @transaction.atomic
 def record_lost_event(*, order_id: int, sequence: int) -> OutboxEvent:
     """Record the event of an earlier change once more, under its own id, after its outbox row got lost."""
     order = Order.objects.select_for_update().get(pk=order_id)
-    return _record_event(order, _history(order)[sequence - 1], sequence)
+    return outbox.record(_event(order, _history(order)[sequence - 1], sequence))
 
 
 def _history(order: Order) -> list[OrderEventType]:
@@ -78,7 +79,7 @@ def _history(order: Order) -> list[OrderEventType]:
     return [ORDER_CREATED, ORDER_PAID]
 
 
-def _record_event(order: Order, event_type: OrderEventType, sequence: int) -> OutboxEvent:
+def _event(order: Order, event_type: OrderEventType, sequence: int) -> OutboxEvent:
     timestamp = order.created_at if event_type == ORDER_CREATED else now()
     event = OrderEvent(
         event_id=order.event_id(sequence),
@@ -88,19 +89,21 @@ def _record_event(order: Order, event_type: OrderEventType, sequence: int) -> Ou
         user_id=order.user_id,
         total_amount=order.total_amount,
     )
-    return outbox.record(
+    return OutboxEvent(
         event_id=event.event_id,
         event_type=event_type,
         topic=settings.ORDER_EVENTS_TOPIC,
         key=str(order.pk).encode(),
         value=encode(event),
-        headers=cloud_event_headers(
-            event_id=event.event_id,
-            event_type=event_type,
-            source="/orders",
-            time=timestamp,
-            subject=str(order.pk),
-            sequence=sequence,
+        headers=pack(
+            cloud_event_headers(
+                event_id=event.event_id,
+                event_type=event_type,
+                source="/orders",
+                time=timestamp,
+                subject=str(order.pk),
+                sequence=sequence,
+            )
         ),
         stream=order.stream,
         sequence=sequence,

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from django.db import transaction
+from django.db import connection
 from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,15 +18,43 @@ _order = OrderSerializer()
 class OrderViewSet(views.OrderViewSet):
     def create(self, request: Request) -> Response:
         lines = _new_order.lines(request.data)
-        with transaction.atomic():
-            order = Order(
-                user_id=self.user_id,
-                total_amount=sum((line.price * line.quantity for line in lines), Decimal("0.00")),
-            )
-            order.lines = [OrderItem(order=order, **line._asdict()) for line in lines]
-            Order.objects.insert(order)
+        order = Order(
+            user_id=self.user_id,
+            total_amount=sum((line.price * line.quantity for line in lines), Decimal("0.00")),
+        )
+        order.lines = [OrderItem(order=order, **line._asdict()) for line in lines]
+        _insert(order)
         return Response(
             _order.to_representation(order),
             status=status.HTTP_201_CREATED,
             headers={"Location": f"/api/orders/{order.pk}"},
         )
+
+
+def _insert(order: Order) -> None:
+    """As the product does it, less the event: one statement, and the ids from what it answers."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH placed AS (
+                INSERT INTO orders_order (user_id, total_amount, status, created_at, last_sequence)
+                VALUES (%s, %s, %s, %s, %s)
+                RETURNING id
+            )
+            INSERT INTO orders_orderitem (order_id, product_id, quantity, price)
+            SELECT placed.id, product_id, quantity, price
+            FROM placed, unnest(%s::bigint[], %s::int[], %s::numeric[]) WITH ORDINALITY
+                AS line (product_id, quantity, price, number)
+            ORDER BY number
+            RETURNING order_id, id
+            """,
+            [
+                *(order.user_id, order.total_amount, order.status, order.created_at, order.last_sequence),
+                [line.product_id for line in order.lines],
+                [line.quantity for line in order.lines],
+                [line.price for line in order.lines],
+            ],
+        )
+        for line, (order_id, line_id) in zip(order.lines, cursor.fetchall(), strict=True):
+            order.pk = line.order_id = order_id
+            line.pk = line_id

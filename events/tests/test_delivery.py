@@ -175,13 +175,15 @@ def test_what_was_rolled_back_is_never_sent(relay: Relay, topics: Topics) -> Non
 def test_recording_outside_a_transaction_is_refused(topics: Topics) -> None:
     with pytest.raises(transaction.TransactionManagementError, match="in the transaction of the change"):
         outbox.record(
-            event_id=OutboxEventFactory.build().event_id,
-            event_type="X",
-            topic=topics.order_events,
-            key=None,
-            value=b"1",
-            headers=[],
-            created_at=now(),
+            OutboxEvent(
+                event_id=OutboxEventFactory.build().event_id,
+                event_type="X",
+                topic=topics.order_events,
+                key=None,
+                value=b"1",
+                headers=pack([]),
+                created_at=now(),
+            )
         )
 
 

@@ -3,13 +3,14 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from events.headers import unpack
 from events.models import OutboxEvent
 from events.timestamps import rfc3339
-from orders.models import InvalidTransition, Order
+from orders.models import InvalidTransition, Order, OrderItem
 from orders.services import Line, cancel_order, pay_order, place_order, record_lost_event
+from tests.factories import OutboxEventFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -29,6 +30,16 @@ def test_an_order_and_its_event_are_committed_together_or_not_at_all(user: User)
         raise RuntimeError
     assert not Order.objects.exists()
     assert not OutboxEvent.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_order_whose_event_is_refused_is_not_placed(user: User) -> None:
+    first = place_order(user_id=user.pk, lines=LINES).order
+    OutboxEventFactory.create(stream=f"order-{first.pk + 1}", sequence=1)
+    with pytest.raises(IntegrityError):
+        place_order(user_id=user.pk, lines=LINES)
+    assert Order.objects.get() == first
+    assert OrderItem.objects.count() == len(LINES)
 
 
 def test_the_event_is_exactly_what_the_contract_says(user: User) -> None:

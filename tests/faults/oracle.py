@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import cycle
@@ -39,9 +39,11 @@ class Shopper:
         self._oracle = oracle
         self._http = httpx.Client(base_url=site, headers=customer.http.headers, timeout=20, trust_env=False)
 
-    def place_order(self) -> int | None:
-        """The order's id; None where no answer came, or 5xx."""
-        order = self._post("/api/orders", {"items": [{"productId": 1, "quantity": 2, "price": 100}]}, expected=201)
+    def place_order(self, *, key: str | None = None) -> int | None:
+        """The order's id; None where no answer came, or 5xx. `key` is an Idempotency-Key."""
+        items = [{"productId": 1, "quantity": 2, "price": 100}]
+        headers = {} if key is None else {"Idempotency-Key": key}
+        order = self._post("/api/orders", {"items": items}, headers, expected=201)
         if order is None:
             self._oracle.unanswered.append(self.user_id)
             return None
@@ -50,14 +52,14 @@ class Shopper:
 
     def change(self, order_id: int, action: str) -> bool:
         """Whether `pay` or `cancel` was acknowledged."""
-        if self._post(f"/api/orders/{order_id}/{action}", None, expected=200) is None:
+        if self._post(f"/api/orders/{order_id}/{action}", None, {}, expected=200) is None:
             return False
         self._oracle.acknowledged.append(Acknowledged(order_id, EVENT_OF_ACTION[action]))
         return True
 
-    def _post(self, path: str, body: Any, *, expected: int) -> Any:
+    def _post(self, path: str, body: Any, headers: Mapping[str, str], *, expected: int) -> Any:
         try:
-            response = self._http.post(path, json=body)
+            response = self._http.post(path, json=body, headers=headers)
         except httpx.TransportError:
             return None
         if response.status_code >= 500:

@@ -1,7 +1,7 @@
 """Places in the product at which a fault hurts, as the launcher names them: what is called next, and where."""
 
-ORDER_RECORDED = "orders.services:_record_event"
-"""After it, order and event are written, and their transaction is still open."""
+ORDER_RECORDED = "orders.views:place_order"
+"""After it, order and event are written; with an Idempotency-Key, their transaction is still open."""
 VIEW_HAS_COMMITTED = "orders.views:publish"
 """Before it, order and event are committed, and nobody has been told."""
 PUBLISHER_HAS_IT = "events.publisher:deliver"

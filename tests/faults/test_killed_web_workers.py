@@ -33,8 +33,8 @@ def test_what_is_rolled_back_after_its_event_was_recorded_leaves_no_row_and_no_m
     web = start_web(launcher=sabotage(end, ORDER_RECORDED), **ONE_WORKER)
     rows_before = database.value("SELECT count(*) FROM events_outboxevent")
     shopper = oracle.shopper(web.url)
-    assert shopper.place_order() is None
-    assert wait_until(shopper.place_order)
+    assert shopper.place_order(key="once") is None
+    assert wait_until(lambda: shopper.place_order(key="once"))
     figures = oracle.settle_and_compare()
     assert (figures.orders, figures.notifications) == (1, 1)
     assert database.value("SELECT count(*) FROM events_outboxevent") == rows_before + 1

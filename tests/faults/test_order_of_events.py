@@ -57,7 +57,7 @@ def test_an_event_whose_transaction_commits_late_is_sent_although_later_ones_wen
 ) -> None:
     web = start_web(launcher=sabotage("freeze-after", ORDER_RECORDED), **NO_KAFKA)
     with ThreadPoolExecutor() as threads:
-        answer = threads.submit(oracle.shopper(web.url).place_order)
+        answer = threads.submit(oracle.shopper(web.url).place_order, key="late")
         frozen = wait_until(lambda: [worker for worker in web.workers() if is_frozen(worker)])
         try:
             higher_id = oracle.shopper(web.url).place_order()
