@@ -33,6 +33,7 @@ class OrderManager(models.Manager["Order"]):
         One statement is a transaction. It is SQL, because this is what every request waits for: the ORM's three
         INSERTs take 0.6 ms of CPU, this 0.15.
         """
+        lines = [(order.pk, line.product_id, line.quantity, line.price) for line in order.lines]
         with connection.cursor() as cursor:
             cursor.execute(
                 f"""
@@ -41,19 +42,13 @@ class OrderManager(models.Manager["Order"]):
                     VALUES (%s, %s, %s, %s, %s, %s)
                 )
                 INSERT INTO orders_orderitem (order_id, product_id, quantity, price)
-                SELECT %s, product_id, quantity, price
-                FROM unnest(%s::bigint[], %s::int[], %s::numeric[]) WITH ORDINALITY
-                    AS line (product_id, quantity, price, number)
-                ORDER BY number
+                VALUES {", ".join(["%s"] * len(lines))}
                 RETURNING id, (SELECT id FROM event)
-                """,  # noqa: S608 - two constants
+                """,  # noqa: S608 - no input is in it
                 [
                     *outbox.values(event),
                     *(order.pk, order.user_id, order.total_amount, order.status, order.created_at, order.last_sequence),
-                    order.pk,
-                    [line.product_id for line in order.lines],
-                    [line.quantity for line in order.lines],
-                    [line.price for line in order.lines],
+                    *lines,
                 ],
             )
             for line, (line_id, event_id) in zip(order.lines, cursor.fetchall(), strict=True):

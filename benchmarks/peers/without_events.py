@@ -33,27 +33,20 @@ class OrderViewSet(views.OrderViewSet):
 
 def _insert(order: Order) -> None:
     """As the product does it, less the event: one statement, and the ids from what it answers."""
+    lines = [(line.product_id, line.quantity, line.price) for line in order.lines]
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH placed AS (
                 INSERT INTO orders_order (user_id, total_amount, status, created_at, last_sequence)
                 VALUES (%s, %s, %s, %s, %s)
                 RETURNING id
             )
             INSERT INTO orders_orderitem (order_id, product_id, quantity, price)
-            SELECT placed.id, product_id, quantity, price
-            FROM placed, unnest(%s::bigint[], %s::int[], %s::numeric[]) WITH ORDINALITY
-                AS line (product_id, quantity, price, number)
-            ORDER BY number
+            SELECT placed.id, line.* FROM placed, (VALUES {", ".join(["%s"] * len(lines))}) AS line
             RETURNING order_id, id
             """,
-            [
-                *(order.user_id, order.total_amount, order.status, order.created_at, order.last_sequence),
-                [line.product_id for line in order.lines],
-                [line.quantity for line in order.lines],
-                [line.price for line in order.lines],
-            ],
+            [order.user_id, order.total_amount, order.status, order.created_at, order.last_sequence, *lines],
         )
         for line, (order_id, line_id) in zip(order.lines, cursor.fetchall(), strict=True):
             order.pk = line.order_id = order_id

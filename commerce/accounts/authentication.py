@@ -1,11 +1,15 @@
 """Who sends a request: the user of its access token, as the database knows them at this moment."""
 
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import connection
 from rest_framework_simplejwt.authentication import JWTAuthentication
+from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
+from rest_framework_simplejwt.tokens import Token
+from rest_framework_simplejwt.utils import aware_utcnow
 
 ASKED_FOR = ("id", "password", "username", "is_active")
 """Fields that requests need, in the model's order; the others are fetched should somebody ask for them."""
@@ -35,7 +39,22 @@ class TokenAuthentication(JWTAuthentication):
         """Made for every request."""
         self.user_model: Any = _USERS
 
+    def get_validated_token(self, raw_token: bytes) -> Token:
+        """A token is decoded once, because what its signature says stays true; only its time runs out."""
+        token = _decoded(raw_token)
+        try:
+            token.check_exp(current_time=aware_utcnow())
+        except TokenError as error:
+            raise InvalidToken from error
+        return token
+
     def get_raw_token(self, header: bytes) -> bytes | None:
         """The name of a scheme has no case (RFC 9110, section 11.1)."""
         scheme, space, token = header.partition(b" ")
         return super().get_raw_token(scheme.title() + space + token)
+
+
+@lru_cache(maxsize=4_096)
+def _decoded(raw_token: bytes) -> Token:
+    """Takes 0.1 ms of CPU. Raises InvalidToken, which is not kept."""
+    return JWTAuthentication().get_validated_token(raw_token)

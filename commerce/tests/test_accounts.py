@@ -141,6 +141,19 @@ def test_a_deleted_or_deactivated_user_is_refused_at_once(anonymous: APIClient) 
 
 
 @pytest.mark.django_db
+def test_a_token_that_was_good_is_refused_when_its_time_has_run_out(
+    anonymous: APIClient, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens(anonymous, user.username)['access']}")
+    assert anonymous.get("/api/orders").status_code == 200
+    later = datetime.now(UTC) + timedelta(minutes=15, seconds=1)
+    monkeypatch.setattr("commerce.accounts.authentication.aware_utcnow", lambda: later)
+    answer = anonymous.get("/api/orders")
+    assert answer.status_code == 401
+    assert "expired" in answer.json()["detail"]
+
+
+@pytest.mark.django_db
 def test_a_new_password_ends_the_tokens_of_the_old_one(anonymous: APIClient, user: User) -> None:
     pair = tokens(anonymous, user.username)
     user.set_password("another horse battery")
