@@ -11,6 +11,8 @@ SLOTS = 64
 NOBODY = -1
 PATIENCE, STEP = 0.02, 0.001
 """Seconds that a new connection waits at most for a worker that has fewer, and between two looks."""
+FORGIVENESS = 1.0
+"""Seconds until a worker that took no connection, because it hangs, is waited for again."""
 
 
 class FairWorker(ThreadWorker):
@@ -26,7 +28,7 @@ class FairWorker(ThreadWorker):
 
     def __init__(self, age: int, *args: Any, **kwargs: Any) -> None:
         self._slot = age % SLOTS
-        self._gave_way_at: float | None = None
+        self._fewest, self._gives_way_since = 0, 0.0
         super().__init__(age, *args, **kwargs)
 
     @property
@@ -50,13 +52,14 @@ class FairWorker(ThreadWorker):
     def accept(self, listener: Any) -> None:
         if self._gives_way():
             time.sleep(STEP)
-            return
-        self._gave_way_at = None
-        super().accept(listener)
+        else:
+            super().accept(listener)
 
     def _gives_way(self) -> bool:
-        if self.nr_conns <= min(number for number in self.connections if number != NOBODY):
+        fewest = min((number for number in self.connections if number != NOBODY), default=self.nr_conns)
+        if self.nr_conns <= fewest:
             return False
         now = time.monotonic()
-        self._gave_way_at = self._gave_way_at or now
-        return now - self._gave_way_at < PATIENCE
+        if fewest != self._fewest or now - self._gives_way_since > FORGIVENESS:
+            self._fewest, self._gives_way_since = fewest, now
+        return now - self._gives_way_since < PATIENCE
