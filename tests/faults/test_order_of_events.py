@@ -1,6 +1,8 @@
 """The events of one order leave in their order, though their neighbours fail and their transactions linger."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from uuid import uuid4
 
 import pytest
 
@@ -49,7 +51,8 @@ def test_an_event_waits_until_the_one_before_is_recorded_and_other_orders_flow(
     assert sequences_on_topic(order_id) == first_try
     site.relay.thaw()
     oracle.settle_and_compare()
-    assert sequences_on_topic(order_id) == [*first_try, b"1", b"2"]
+    # The relay and the fast path may both send the second one, as soon as the first is recorded.
+    assert [sequence for sequence, _ in groupby(sequences_on_topic(order_id))] == [b"1", b"2"]
 
 
 def test_an_event_whose_transaction_commits_late_is_sent_although_later_ones_went_before(
@@ -57,7 +60,7 @@ def test_an_event_whose_transaction_commits_late_is_sent_although_later_ones_wen
 ) -> None:
     web = start_web(launcher=sabotage("freeze-after", ORDER_RECORDED), **NO_KAFKA)
     with ThreadPoolExecutor() as threads:
-        answer = threads.submit(oracle.shopper(web.url).place_order, key="late")
+        answer = threads.submit(oracle.shopper(web.url).place_order, key=str(uuid4()))
         frozen = wait_until(lambda: [worker for worker in web.workers() if is_frozen(worker)])
         try:
             higher_id = oracle.shopper(web.url).place_order()
