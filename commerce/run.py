@@ -67,7 +67,11 @@ def main() -> int:
         return 0
 
 
+_asked_to_stop = threading.Event()
+
+
 def _exit_in_order(number: int, frame: FrameType | None) -> None:
+    _asked_to_stop.set()
     raise KeyboardInterrupt
 
 
@@ -78,6 +82,9 @@ def _run(cleanup: ExitStack) -> int:
     os.environ.update(_environment(cleanup, port))
     cleanup.enter_context(_run_env())
     _prepare_database_and_topics()
+    if _asked_to_stop.is_set():
+        # Python ignores what is raised while it cleans up after an object, which is where the signal may have come.
+        raise KeyboardInterrupt
 
     supervisor = Supervisor()
     python = shlex.quote(sys.executable)

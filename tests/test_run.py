@@ -5,12 +5,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+import commerce.run
 from commerce.embedded_postgres import data_home
 from tests.customer import Customer
 from tests.waiting import wait_until
@@ -63,6 +66,27 @@ def test_a_run_shows_an_order_restarts_what_dies_and_leaves_nothing_behind(check
         assert run.stop() == 0, run.log.read_text()
     assert not run_env.exists()
     wait_until(lambda: not any(one.is_running() for one in run.children))
+
+
+def test_a_signal_that_python_swallowed_while_it_prepares_still_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare() -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(commerce.run, "VAR", tmp_path)
+    monkeypatch.setattr(commerce.run, "_environment", lambda *_: {})
+    monkeypatch.setattr(commerce.run, "_run_env", nullcontext)
+    monkeypatch.setattr(commerce.run, "_prepare_database_and_topics", prepare)
+    monkeypatch.setattr(commerce.run, "Supervisor", None)
+    monkeypatch.setattr(commerce.run, "_asked_to_stop", threading.Event())
+    before = signal.signal(signal.SIGTERM, commerce.run._exit_in_order)
+    try:
+        with pytest.raises(KeyboardInterrupt), ExitStack() as cleanup:
+            commerce.run._run(cleanup)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _metrics(checkout: Path, site: str) -> str:
