@@ -19,11 +19,15 @@ class InvalidTransition(Exception):
     """An order cannot go from its status to the wanted one."""
 
 
+NEXT_ID = "nextval('orders_order_id_seq')"
+"""SQL for the id of an order that is inserted at once: the newest order has to have the highest."""
+
+
 class OrderManager(models.Manager["Order"]):
     def next_id(self) -> int:
-        """The id of an order that is inserted at once: the newest order has to have the highest."""
+        """An id as `NEXT_ID` gives it."""
         with connection.cursor() as cursor:
-            cursor.execute("SELECT nextval('orders_order_id_seq')")
+            cursor.execute(f"SELECT {NEXT_ID}")
             (number,) = cursor.fetchone()
         return cast(int, number)
 

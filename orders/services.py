@@ -30,9 +30,10 @@ class Change(NamedTuple):
     event: OutboxEvent
 
 
-def place_order(*, user_id: int, lines: Sequence[Line]) -> Change:
+def place_order(*, user_id: int, lines: Sequence[Line], order_id: int | None = None) -> Change:
+    """`order_id` is a `NEXT_ID` that was drawn for this order; without one it is drawn here."""
     order = Order(
-        pk=Order.objects.next_id(),
+        pk=order_id or Order.objects.next_id(),
         user_id=user_id,
         total_amount=sum((line.price * line.quantity for line in lines), Decimal("0.00")),
         last_sequence=1,

@@ -13,6 +13,7 @@ from pytest_django import DjangoAssertNumQueries
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.utils import get_md5_hash_password
 
+from orders.models import Order
 from tests.factories import UserFactory
 
 PASSWORD = "correct horse battery"
@@ -267,3 +268,24 @@ def test_a_token_check_costs_one_query(
     access = tokens(anonymous, user.username)["access"]
     with django_assert_num_queries(2):  # The user, and the orders there are.
         APIClient(headers={"authorization": f"Bearer {access}"}).get("/api/orders")
+
+
+@pytest.mark.django_db
+def test_an_order_costs_a_look_at_its_customer_and_one_statement(
+    anonymous: APIClient, user: User, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    access = tokens(anonymous, user.username)["access"]
+    customer = APIClient(headers={"authorization": f"Bearer {access}"})
+    with django_assert_num_queries(2):
+        placed = customer.post("/api/orders", {"items": [{"productId": 1, "quantity": 2, "price": 100}]}, format="json")
+    assert placed.status_code == 201
+    assert Order.objects.get().pk == placed.json()["id"]
+
+
+@pytest.mark.django_db
+def test_only_who_places_an_order_is_given_an_order_id(anonymous: APIClient, user: User) -> None:
+    access = tokens(anonymous, user.username)["access"]
+    before = Order.objects.next_id()
+    APIClient(headers={"authorization": f"Bearer {access}"}).get("/api/orders")
+    APIClient(headers={"authorization": f"Bearer {access}x"}).post("/api/orders")
+    assert Order.objects.next_id() == before + 1
