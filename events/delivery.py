@@ -52,7 +52,7 @@ def deliver(rows: Sequence[OutboxEvent], *, producer: Producer, path: OutboxEven
     for row, error in parked:
         with about(unpack(row.headers)):
             logger.error("Parked %s for %s, it can never be sent: %s", row, row.topic, error)
-        OutboxEvent.objects.filter(pk=row.pk).update(parked_at=now(), parked_reason=str(error))
+        OutboxEvent.objects.filter(event_id=row.event_id).update(parked_at=now(), parked_reason=str(error))
         metrics.parked_total.labels(row.topic).inc()
     return Delivery(
         published=[row for row, _ in published],

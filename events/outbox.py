@@ -15,9 +15,9 @@ INSERT = """
         (event_id, event_type, topic, partition, key, value, headers, stream, sequence, dead_letter_id, created_at,
         parked_reason)
     VALUES (%s::uuid, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '')
-    RETURNING id
     """
-"""Takes `values(row)`. A change that is one statement itself takes this one into its WITH.
+"""Takes `values(row)`. A change that is one statement itself takes this one into its WITH, where it returns nothing: to
+hand the row's id out of there would take half of the time that the row takes.
 
 In SQL, because every change of an order waits for it: the ORM's INSERT takes 0.23 ms of CPU, this 0.07.
 """
@@ -32,7 +32,7 @@ def values(row: OutboxEvent) -> list[Any]:
 
 
 def record(row: OutboxEvent) -> OutboxEvent:
-    """Record a message, to be sent once the surrounding transaction has committed; the row gets its id.
+    """Record a message, to be sent once the surrounding transaction has committed.
 
     Messages of one `stream` leave in the order of their `sequence`: 1, 2, 3 ...
 
@@ -45,7 +45,7 @@ def record(row: OutboxEvent) -> OutboxEvent:
             "wrap both in transaction.atomic()."
         )
     with connection.cursor() as cursor:
-        cursor.execute(INSERT, values(row))
+        cursor.execute(f"{INSERT} RETURNING id", values(row))
         (row.pk,) = cursor.fetchone()
     return row
 
@@ -55,28 +55,29 @@ def mark_published(
 ) -> Counter[str]:
     """Record where Kafka keeps `rows`; `positions` are their (partition, offset). By topic, how many were pending.
 
-    One UPDATE for the whole wave. Rows are locked in id order first, because two processes that mark the same rows
-    in different orders would deadlock. A row that is marked already keeps its first position.
+    One UPDATE for the whole wave, by event id, since a row that has just been recorded may know no other. Rows are
+    locked in a certain order first, because two processes that mark the same rows in different orders would deadlock.
+    A row that is marked already keeps its first position.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             """
             WITH acknowledged AS (
-                SELECT * FROM unnest(%s::bigint[], %s::int[], %s::bigint[]) AS a (id, partition, "offset")
+                SELECT * FROM unnest(%s::uuid[], %s::int[], %s::bigint[]) AS a (event_id, partition, "offset")
             ), locked AS (
-                SELECT id FROM events_outboxevent
-                WHERE id IN (SELECT id FROM acknowledged) AND published_at IS NULL
-                ORDER BY id FOR UPDATE
+                SELECT event_id FROM events_outboxevent
+                WHERE event_id IN (SELECT event_id FROM acknowledged) AND published_at IS NULL
+                ORDER BY event_id FOR UPDATE
             )
             UPDATE events_outboxevent AS row
             SET published_at = clock_timestamp(), published_path = %s,
                 published_partition = acknowledged.partition, published_offset = acknowledged."offset"
-            FROM acknowledged JOIN locked USING (id)
-            WHERE row.id = acknowledged.id
+            FROM acknowledged JOIN locked USING (event_id)
+            WHERE row.event_id = acknowledged.event_id
             RETURNING row.topic
             """,
             [
-                [row.id for row in rows],
+                [str(row.event_id) for row in rows],
                 [partition for partition, _ in positions],
                 [offset for _, offset in positions],
                 path,

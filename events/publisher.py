@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
+from uuid import UUID
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -68,35 +69,35 @@ class BackgroundPublisher:
     def __init__(self, *, connect: Callable[[], Producer] = Producer) -> None:
         """`connect` makes the producer when one is needed."""
         self._connect = connect
-        self._queue: queue.Queue[OutboxEvent | None] = queue.Queue(maxsize=settings.OUTBOX_QUEUE_SIZE)
+        # Not queue.Queue, which Python locks for each row: requests would wait there for one another.
+        self._queue: queue.SimpleQueue[OutboxEvent | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._producer: Producer | None = None
         self._waiting: list[OutboxEvent] = []
         """Rows whose predecessor in the stream is not recorded as published yet."""
-        self._kept: list[int] = []
+        self._kept: list[UUID] = []
         """Rows that Kafka did not take; while there are some, it counts as away."""
         self._look_at = self._try_at = 0.0
 
     def publish(self, rows: Sequence[OutboxEvent]) -> None:
-        try:
-            for row in rows:
-                if row.size <= LARGEST:
-                    self._queue.put_nowait(row)
-        except queue.Full:
-            pass  # The rows stay pending.
-        with self._starting:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="event-publisher", daemon=True)
-                self._thread.start()
+        for row in rows:
+            # Otherwise it stays pending.
+            if row.size <= LARGEST and self._queue.qsize() < settings.OUTBOX_QUEUE_SIZE:
+                self._queue.put(row)
+        if not self._is_running():
+            with self._starting:
+                if not self._is_running():
+                    self._thread = threading.Thread(target=self._run, name="event-publisher", daemon=True)
+                    self._thread.start()
 
     def close(self) -> None:
-        if self._thread is not None and self._thread.is_alive():
-            try:
-                self._queue.put_nowait(None)
-            except queue.Full:
-                return
+        if self._thread is not None and self._is_running():
+            self._queue.put(None)
             self._thread.join(CLOSE_TIMEOUT)
+
+    def _is_running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
         try:
@@ -148,13 +149,13 @@ class BackgroundPublisher:
         """
         relays_by = now() - settings.OUTBOX_RELAY_GRACE
         young = [row for row in rows if row.created_at > relays_by]
-        followers = {row.pk for row in young if (row.sequence or 1) > 1}
-        blocked: set[int] = set()
+        followers = {row.event_id for row in young if (row.sequence or 1) > 1}
+        blocked: set[UUID] = set()
         if followers:
-            sendable = OutboxEvent.objects.sendable().filter(pk__in=followers)
-            blocked = followers.difference(sendable.values_list("pk", flat=True))
-        self._waiting = [row for row in young if row.pk in blocked]
-        return [row for row in young if row.pk not in blocked]
+            sendable = OutboxEvent.objects.sendable().filter(event_id__in=followers)
+            blocked = followers.difference(sendable.values_list("event_id", flat=True))
+        self._waiting = [row for row in young if row.event_id in blocked]
+        return [row for row in young if row.event_id not in blocked]
 
     def _connected(self) -> Producer:
         """Raises KafkaUnreachable."""
@@ -166,7 +167,7 @@ class BackgroundPublisher:
 
     def _note_outage(self, kept: Sequence[OutboxEvent], error: Exception) -> None:
         logger.warning("%d events, and those that follow, wait for the relay: %s", len(kept), error)
-        self._kept = [row.pk for row in kept]
+        self._kept = [row.event_id for row in kept]
         self._look_at = time.monotonic() + LOOK_AFTER
         self._try_at = time.monotonic() + TRY_AFTER
 
@@ -178,7 +179,7 @@ class BackgroundPublisher:
         if now < self._look_at:
             return True
         self._look_at = now + LOOK_AFTER
-        return not OutboxEvent.objects.filter(pk__in=self._kept).exclude(published_at=None).exists()
+        return not OutboxEvent.objects.filter(event_id__in=self._kept).exclude(published_at=None).exists()
 
 
 _current: Publisher | None = None

@@ -1,6 +1,7 @@
 """One precision and one spelling for every time the outside world sees: UTC, milliseconds, `Z`."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -16,8 +17,13 @@ def now() -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
+@lru_cache(maxsize=256)
 def rfc3339(moment: datetime) -> str:
-    """For example `2025-01-30T10:15:30.123Z` (RFC 3339)."""
+    """For example `2025-01-30T10:15:30.123Z` (RFC 3339).
+
+    Kept for a while, because the moment of an order is written four times: in its event's id, value and headers, and in
+    the answer.
+    """
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -37,7 +37,8 @@ class OrderManager(models.Manager["Order"]):
         One statement is a transaction. It is SQL, because this is what every request waits for: the ORM's three
         INSERTs take 0.6 ms of CPU, this 0.15.
         """
-        lines = [(order.pk, line.product_id, line.quantity, line.price) for line in order.lines]
+        order_id = order.id
+        lines = [(order_id, line.product_id, line.quantity, line.price) for line in order.lines]
         with connection.cursor() as cursor:
             cursor.execute(
                 f"""
@@ -47,16 +48,16 @@ class OrderManager(models.Manager["Order"]):
                 )
                 INSERT INTO orders_orderitem (order_id, product_id, quantity, price)
                 VALUES {", ".join(["%s"] * len(lines))}
-                RETURNING id, (SELECT id FROM event)
+                RETURNING id
                 """,  # noqa: S608 - no input is in it
                 [
                     *outbox.values(event),
-                    *(order.pk, order.user_id, order.total_amount, order.status, order.created_at, order.last_sequence),
+                    *(order_id, order.user_id, order.total_amount, order.status, order.created_at, order.last_sequence),
                     *lines,
                 ],
             )
-            for line, (line_id, event_id) in zip(order.lines, cursor.fetchall(), strict=True):
-                line.order_id, line.pk, event.pk = order.pk, line_id, event_id
+            for line, (line_id,) in zip(order.lines, cursor.fetchall(), strict=True):
+                line.id = line_id
 
 
 class Order(models.Model):

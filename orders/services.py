@@ -28,6 +28,7 @@ class Change(NamedTuple):
 
     order: Order
     event: OutboxEvent
+    """Known by its `event_id`: that of a new order has not been told its `id`."""
 
 
 def place_order(*, user_id: int, lines: Sequence[Line], order_id: int | None = None) -> Change:

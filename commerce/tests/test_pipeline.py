@@ -17,6 +17,7 @@ from pytest_django import Settings
 from commerce import pipeline
 from conftest import Topics
 from events.dead_letters import record_dead_letter
+from events.models import OutboxEvent
 from events.timestamps import now
 from events.troubles import Poison
 from orders.services import Line, place_order
@@ -105,8 +106,8 @@ def test_only_who_may_see_the_pipelines_rows_sees_it(client: Client) -> None:
 
 def test_an_orders_page_tells_where_each_event_is_with_links_both_ways(admin_client: Client, user: User) -> None:
     change = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
-    order, row = change.order, change.event
-    row.__class__.objects.filter(pk=row.pk).update(
+    order, row = change.order, OutboxEvent.objects.get(event_id=change.event.event_id)
+    OutboxEvent.objects.filter(pk=row.pk).update(
         published_at=now(), published_path="relay", published_partition=2, published_offset=4711
     )
     notification = NotificationFactory.create(event_id=row.event_id, order_id=order.pk)

@@ -60,7 +60,7 @@ def event(user: User, topics: Topics) -> OutboxEvent:
 
 def publish(event: OutboxEvent, *, offset: int = 0) -> None:
     """Record the row as published at this place of partition 0."""
-    OutboxEvent.objects.filter(pk=event.pk).update(
+    OutboxEvent.objects.filter(event_id=event.event_id).update(
         published_at=now(), published_path="fast", published_partition=0, published_offset=offset
     )
 
@@ -137,7 +137,7 @@ def test_a_change_whose_row_was_pruned_is_not_missing(reconcile: Reconcile, even
     else:
         set_aside(event, state=handled)
     assert list(prune(published_before=now() + timedelta(days=1))) == [1]
-    assert not OutboxEvent.objects.filter(pk=event.pk).exists()
+    assert not OutboxEvent.objects.filter(event_id=event.event_id).exists()
     assert reconcile(repair=True) == "missing 0, repaired 0"
     assert not OutboxEvent.objects.filter(event_id=event.event_id).exists()
 
