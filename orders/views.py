@@ -54,7 +54,7 @@ class OrderViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.Ge
         return Order.objects.filter(user=self.user_id).prefetch_related("items").order_by("-id")
 
     def create(self, request: Request) -> HttpResponse:
-        header = request.headers.get("Idempotency-Key")
+        header = request.META.get("HTTP_IDEMPOTENCY_KEY")
         answer = self._place(request) if header is None else self._place_once(request, header)
         headers = {"Location": answer.location} | ({"Idempotent-Replayed": "true"} if answer.replayed else {})
         return HttpResponse(
