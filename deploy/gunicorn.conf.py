@@ -25,6 +25,12 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix=OWN_FOLDER)
 
 
+def post_worker_init(worker):
+    from events.garbage import collect_seldom
+
+    collect_seldom()
+
+
 def child_exit(server, worker):
     from prometheus_client.multiprocess import mark_process_dead
 

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from events import observability
 from events.database import require_database
-from events.garbage import freeze_garbage
+from events.garbage import collect_seldom
 from events.kafka import KafkaRefuses
 from events.models import OutboxEvent
 from events.relay import Relay
@@ -35,7 +35,7 @@ class Command(BaseCommand):
     ) -> None:
         shutdown = Shutdown()
         require_database()
-        freeze_garbage()
+        collect_seldom()
         with observability.observed(
             metrics_port=metrics_port, liveness_file=liveness_file, group=settings.NOTIFICATION_CONSUMER_GROUP
         ) as alive:

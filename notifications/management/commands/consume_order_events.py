@@ -15,7 +15,7 @@ from events.arguments import positive
 from events.consumer import EventConsumer
 from events.database import require_database
 from events.dead_letter_limit import TooManyDeadLetters, require_below_limit
-from events.garbage import freeze_garbage
+from events.garbage import collect_seldom
 from events.kafka import Consumer, KafkaError, KafkaRefuses, KafkaUnreachable, ReadingFailed
 from events.lag import CaughtUp
 from events.progress import ProgressLine
@@ -68,7 +68,7 @@ class Command(BaseCommand):
         shutdown = Shutdown()
         topic = settings.ORDER_EVENTS_TOPIC
         require_database()
-        freeze_garbage()
+        collect_seldom()
         with ExitStack() as cleanup:
             try:
                 alive = cleanup.enter_context(
