@@ -22,6 +22,9 @@ class Load:
     latencies: list[float] = field(default_factory=list)
     """Seconds, of every request."""
 
+    def __add__(self, other: "Load") -> "Load":
+        return Load(self.seconds + other.seconds, self.latencies + other.latencies)
+
     @property
     def per_second(self) -> float:
         return len(self.latencies) / self.seconds
