@@ -11,8 +11,8 @@ from tests.processes import WebServer
 from tests.waiting import wait_until
 
 CONNECTIONS = 8
-ROUNDS = 9
-SECONDS = 2.0
+ROUNDS = 5
+SECONDS = 4.0
 """Of a stretch of load, of which each side has two in a round."""
 OUTAGE_ROUNDS = 3
 OUTAGE_SECONDS = 10.0

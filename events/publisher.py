@@ -31,9 +31,10 @@ CLOSE_TIMEOUT = 2.0
 """Seconds that a process that ends waits for its fast path."""
 LOOK_AFTER, TRY_AFTER = 1.0, 30.0
 """Seconds, in an outage, between two looks whether the relay gets through, and until the fast path tries by itself."""
-PAUSE_PER_EVENT, LONGEST_PAUSE = 0.005, 0.2
+PAUSE_PER_EVENT, LONGEST_PAUSE = 0.005, 0.4
 """Seconds from the start of one wave to the next, so that waves grow with the load: one of 15 events costs 3 ms of CPU,
-15 of one event 25 ms. A single event is never kept waiting by more than its predecessor's pause."""
+15 of one event 25 ms. A single event is never kept waiting by more than its predecessor's pause. With a longest pause
+of 0.2 a saturated server took 1 to 5 % fewer orders in each of four runs."""
 LARGEST = 4 * 1024
 """Bytes of a row that is worth keeping in memory; order events have some 600. Larger ones wait for the relay."""
 
