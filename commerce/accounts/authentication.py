@@ -53,7 +53,7 @@ class TokenAuthentication(JWTAuthentication):
         """Made for every request; simplejwt's own looks up the user model."""
 
     def authenticate(self, request: Request) -> tuple[Any, Token] | None:
-        also = getattr(request.parser_context["view"], "read_with_caller", None)
+        also = getattr(request.parser_context.get("view"), "read_with_caller", None)
         self.user_model: Any = Users(also=also or "NULL")
         caller = super().authenticate(request)
         request.read_with_caller = self.user_model.also  # type: ignore[attr-defined]
