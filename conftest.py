@@ -1,5 +1,6 @@
 """Fixtures of every app's tests: no broker unless a test asks for one, and then a real one."""
 
+import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 from uuid import uuid4
@@ -11,6 +12,7 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from events.publisher import RecordingPublisher, current_publisher
+from events.shutdown import SIGNALS
 from tests import servers
 from tests.factories import UserFactory
 
@@ -77,6 +79,16 @@ def anonymous() -> APIClient:
 @pytest.fixture(autouse=True)
 def _fast_passwords(settings: Settings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """A command that a test calls listens for signals from then on. A later one would end the whole run, with 0."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    signal.set_wakeup_fd(-1)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

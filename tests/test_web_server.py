@@ -15,8 +15,23 @@ from tests.waiting import wait_until
 @pytest.fixture
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     web = WebServer(log=tmp_path_factory.mktemp("logs") / "web.log")
+    _wait_for_all_workers(web)
     yield web
     web.kill()
+
+
+def _wait_for_all_workers(web: WebServer) -> None:
+    """The first one makes the server ready; it gets whatever comes before the next one is there."""
+    connections: list[http.client.HTTPConnection] = []
+
+    def has_asked_everybody() -> bool:
+        connections.extend(kept_alive(web, 1))
+        return all(held(worker) for worker in web.workers())
+
+    wait_until(has_asked_everybody)
+    for connection in connections:
+        connection.close()
+    wait_until(lambda: not any(held(worker) for worker in web.workers()))
 
 
 def kept_alive(web: WebServer, count: int) -> list[http.client.HTTPConnection]:
