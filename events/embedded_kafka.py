@@ -16,14 +16,11 @@ SETTINGS: Mapping[str, str] = {
     "KAFKA_API_VERSION": "2.3",
     "KAFKA_ASSIGNMENT_DELAY_MS": "300",
     "KAFKA_FETCH_MAX_WAIT_MS": "20",
-    "KAFKA_MAX_POLL_INTERVAL_MS": "20000",
     "KAFKA_SESSION_TIMEOUT_MS": "6000",
 }
 """What clients must be told: our client cannot read the broker's own word on its version, and its group coordinator
 refuses members that answer after the group's leader. A fetch that finds nothing is answered when its time is up, not
-when something arrives. On one machine a silent consumer is a dead one after seconds. A member that asks to join while
-another one leaves is at times never answered: it asks again after 30 s, the least that our client waits, and not after
-the usual interval between polls, 5 minutes."""
+when something arrives. On one machine a silent consumer is a dead one after seconds."""
 
 _RD_KAFKA_PRODUCER = 0
 _BROKER_ID = 1

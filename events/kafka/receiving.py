@@ -12,6 +12,7 @@ from django.conf import settings
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.errors import (
     AuthorizationError,
     CommitFailedError,
@@ -52,6 +53,35 @@ class DelayedRangeAssignor(RangePartitionAssignor):
         return super().assign(cluster, members)
 
 
+class AttentiveCoordinator(ConsumerCoordinator):
+    """Misses no answer of its group.
+
+    The original takes answers only while somebody polls. One that comes between two polls it asks for again. One that
+    follows from partitions that its topic has got it never looks at: such a member reads on, or nothing, outside of
+    its group and for ever.
+    """
+
+    _answer: bytes | None = None
+
+    def need_rejoin(self) -> bool:
+        return bool(self.rejoining or super().need_rejoin())
+
+    async def _do_join_and_sync_async(self) -> bytes:
+        if self._answer is None:
+            self._answer = await super()._do_join_and_sync_async()
+        return self._answer
+
+    async def _on_join_complete_async(self, *answered: Any) -> None:
+        self._answer = None
+        await super()._on_join_complete_async(*answered)
+
+
+class GroupMember(KafkaConsumer):
+    def __init__(self, *topics: str, **configuration: Any) -> None:
+        super().__init__(*topics, **configuration)
+        self._coordinator.__class__ = AttentiveCoordinator
+
+
 FATAL = (
     AuthorizationError,
     CorruptRecordError,
@@ -81,9 +111,9 @@ class Consumer(ConsumerRebalanceListener):
         self._uncommitted: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
 
-    def _join(self) -> KafkaConsumer:
+    def _join(self) -> GroupMember:
         client = connect(
-            KafkaConsumer,
+            GroupMember,
             # By which people tell members apart.
             client_id=f"{socket.gethostname()}-{os.getpid()}",
             group_id=self._group,
