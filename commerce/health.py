@@ -1,6 +1,7 @@
 """Is this process alive, and can it do its work?"""
 
 import socket
+import ssl
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -14,6 +15,11 @@ KAFKA_STATE_CACHED = 5
 """Seconds."""
 KAFKA_ANSWERS_WITHIN = 0.5
 """Seconds."""
+ASK_FOR_VERSIONS = bytes.fromhex("0000000a 0012 0000 00000000 ffff")
+"""Kafka's ApiVersions request, the oldest one: brokers answer it before they know who asks.
+
+Source: https://kafka.apache.org/protocol
+"""
 
 
 @api_view(["GET"])
@@ -43,12 +49,23 @@ def _kafka() -> str:
 
 
 def probe_kafka() -> str:
-    """Whether one of the bootstrap servers accepts a connection."""
+    """Whether one of the bootstrap servers answers; a connection is taken by the kernel of a frozen one as well."""
     for server in settings.KAFKA_BOOTSTRAP_SERVERS:
         address = urlsplit(f"//{server}")
         try:
-            socket.create_connection((address.hostname, address.port or 9092), KAFKA_ANSWERS_WITHIN).close()
+            if _answers(str(address.hostname), address.port or 9092):
+                return "up"
         except OSError:
             continue
-        return "up"
     return "down"
+
+
+def _answers(host: str, port: int) -> bool:
+    with socket.create_connection((host, port), KAFKA_ANSWERS_WITHIN) as plain:
+        connection = plain
+        if settings.KAFKA_SECURITY_PROTOCOL.endswith("SSL"):
+            trust = ssl.create_default_context(cafile=settings.KAFKA_SSL_CAFILE)
+            connection = trust.wrap_socket(plain, server_hostname=host)
+        with connection:
+            connection.sendall(ASK_FOR_VERSIONS)
+            return bool(connection.recv(1))

@@ -88,7 +88,9 @@ def assert_refused(process: ProductProcess, reason: str) -> None:
 
 
 def test_every_process_gets_in(start: Start, start_web: Callable[..., WebServer]) -> None:
-    customer = Customer(start_web().url)
+    web = start_web()
+    customer = Customer(web.url)
+    assert customer.http.get("/health/ready").json()["kafka"] == "up"
     consumer = start(*CONSUME)
     order = customer.place_order()
     wait_until(lambda: customer.notifications(order["id"]))

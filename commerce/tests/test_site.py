@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 from decimal import Decimal
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.db import OperationalError, connection
 from django.test import Client
 from pytest_django import Settings
@@ -17,6 +19,7 @@ from events.troubles import Poison
 from notifications.models import Notification
 from orders.services import Line, place_order
 from tests.factories import NotificationFactory, OutboxEventFactory, kafka_record
+from tests.servers import Broker
 
 pytestmark = pytest.mark.django_db
 
@@ -31,6 +34,16 @@ def test_ready_names_kafka_without_failing_on_it(client: Client, settings: Setti
     settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
     ready = client.get("/health/ready")
     assert (ready.status_code, ready.json()["kafka"]) == (200, "down")
+
+
+def test_ready_tells_a_kafka_that_answers_from_one_that_is_frozen(
+    client: Client, settings: Settings, broker: Broker
+) -> None:
+    assert client.get("/health/ready").json()["kafka"] == "up"
+    cache.clear()
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        settings.KAFKA_BOOTSTRAP_SERVERS = [f"127.0.0.1:{frozen.getsockname()[1]}"]
+        assert client.get("/health/ready").json()["kafka"] == "down"
 
 
 def test_ready_fails_on_the_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
