@@ -4,11 +4,15 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from statistics import median, quantiles
+
+from django.conf import settings
 
 from benchmarks.comparison import Pair
 from benchmarks.load import ORDER, Connection, request
 from benchmarks.servers import Servers, running
+from events.lag import CaughtUp
 from tests.customer import Customer
 from tests.waiting import wait_until
 
@@ -17,6 +21,8 @@ SECONDS = 30
 PER_SECOND = 50
 LOOK_EVERY = 0.002
 """Seconds between two looks."""
+PATIENCE = 120
+"""Seconds for what should have happened long before."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
@@ -26,9 +32,11 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
         running(servers.start("django", "relay_outbox")),
     ):
         customer = Customer(web.url)
-        # Until then the consumer is still on its way into its group.
+        # Until then the consumer is on its way into its group, and then works off what other rows have left.
         first = customer.place_order()["id"]
-        wait_until(lambda: customer.notifications(first))
+        wait_until(lambda: customer.notifications(first), timeout=PATIENCE)
+        with closing(CaughtUp(topic=settings.ORDER_EVENTS_TOPIC, group=settings.NOTIFICATION_CONSUMER_GROUP)) as done:
+            wait_until(done, timeout=PATIENCE)
         for _ in range(ROUNDS):
             delays = sorted(_delays(web.url, customer))
             yield "end-to-end-p50", Pair(median(delays), 1)
@@ -40,7 +48,7 @@ def _delays(site: str, customer: Customer) -> list[float]:
     answered: dict[int, float] = {}
     seen: dict[int, float] = {}
     placed_all = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(site, customer, answered, seen, placed_all))
+    watcher = threading.Thread(target=_watch, args=(site, customer, answered, seen, placed_all), daemon=True)
     watcher.start()
     connection = Connection(site)
     order = request("POST", "/api/orders", token=customer.token, body=ORDER)
@@ -50,7 +58,9 @@ def _delays(site: str, customer: Customer) -> list[float]:
         order_id = json.loads(connection.ask(order))["id"]
         answered[order_id] = time.perf_counter()
     placed_all.set()
-    watcher.join()
+    watcher.join(PATIENCE)
+    if watcher.is_alive():
+        raise TimeoutError(f"{len(answered.keys() - seen.keys())} orders were not seen to have a notification")
     connection.close()
     # It may be seen before the answer is read.
     return [max(0.0, seen[order_id] - at) * 1000 for order_id, at in answered.items()]

@@ -11,7 +11,7 @@ from tests.processes import WebServer
 from tests.waiting import wait_until
 
 CONNECTIONS = 8
-ROUNDS = 5
+ROUNDS = 7
 SECONDS = 4.0
 """Of a stretch of load, of which each side has two in a round."""
 OUTAGE_ROUNDS = 3
