@@ -77,6 +77,8 @@ class AttentiveCoordinator(ConsumerCoordinator):
 
 
 class GroupMember(KafkaConsumer):
+    """The client, which cannot be told which coordinator to make."""
+
     def __init__(self, *topics: str, **configuration: Any) -> None:
         super().__init__(*topics, **configuration)
         self._coordinator.__class__ = AttentiveCoordinator
