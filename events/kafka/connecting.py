@@ -90,8 +90,8 @@ def _is_refusal(failure: Exception) -> bool:
     return isinstance(failure, SaslAuthenticationFailedError | UnsupportedSaslMechanismError)
 
 
-def connect(client: Callable[..., Client], **config: Any) -> Client:
-    """Build a client, or leave nothing behind.
+def connect(client: Callable[..., Client], *, network: type[NetworkClient] = NetworkClient, **config: Any) -> Client:
+    """Build a client on a `network` client, or leave nothing behind.
 
     A constructor that raises leaves its network thread running, so the network client is closed here.
 
@@ -102,7 +102,7 @@ def connect(client: Callable[..., Client], **config: Any) -> Client:
     opened: list[NetworkClient] = []
 
     def network_client(**network_config: Any) -> NetworkClient:
-        opened.append(NetworkClient(**network_config))
+        opened.append(network(**network_config))
         return opened[-1]
 
     try:

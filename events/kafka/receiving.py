@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 # Committing and leaving have to fit into the 10 s that a stopping consumer has.
 GROUP_TIMEOUT_MS = 3_000
+LOOK_AGAIN = 0.1
+"""Seconds that a poll without records waits at least, if its timeout lets it."""
 
 
 class DelayedRangeAssignor(RangePartitionAssignor):
@@ -65,6 +67,13 @@ class AttentiveCoordinator(ConsumerCoordinator):
 
     def need_rejoin(self) -> bool:
         return bool(self.rejoining or super().need_rejoin())
+
+    def time_to_next_poll(self) -> float:
+        """Seconds. A heartbeat that is due is the business of another thread.
+
+        The original says 0 as long as Kafka does not answer one, and polls in a busy loop.
+        """
+        return max(super().time_to_next_poll(), LOOK_AGAIN)
 
     async def _do_join_and_sync_async(self) -> bytes:
         if self._answer is None:

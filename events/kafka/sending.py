@@ -15,13 +15,14 @@ from kafka.errors import (
 )
 
 from events.headers import unpack
-from events.kafka.connecting import connect
+from events.kafka.connecting import NetworkClient, connect
 from events.models import OutboxEvent
 
 # The relay's turn ends by itself after 8 s (events.relay): a send has to be over before that.
 METADATA_TIMEOUT_MS = 2_000
 REQUEST_TIMEOUT_MS = 4_000
 DELIVERY_TIMEOUT_MS = 5_000
+LOOK_AGAIN_MS = 100
 # A dead letter's copy may carry a value of 1 MiB and Spring's headers beside it.
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 
@@ -35,6 +36,17 @@ class Sent(NamedTuple):
 
 class Unsendable(Exception):
     """A message that no Kafka would ever take, for a reason of its own."""
+
+
+class SleepingNetworkClient(NetworkClient):
+    """Lets the sender sleep until a broker is connected or has answered, of which it is told.
+
+    The original has it look again at once, which takes a whole core as long as a broker is silent.
+    """
+
+    def connection_delay(self, node_id: Any) -> float:
+        """Milliseconds, as the sender takes them; the original gives seconds, and none in these two cases."""
+        return max(super().connection_delay(node_id) * 1000, LOOK_AGAIN_MS)
 
 
 class ClosingProducer(KafkaProducer):
@@ -52,6 +64,7 @@ class Producer:
         """Raises KafkaUnreachable."""
         self._client = connect(
             ClosingProducer,
+            network=SleepingNetworkClient,
             # With idempotence, messages of a producer that never got its id would never expire. Without it, one
             # request in flight keeps the order, and a repeat is absorbed by the consumer.
             enable_idempotence=False,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from statistics import median, quantiles
 
+import psutil
 import pytest
 
 from tests.apache_kafka import ApacheKafka
@@ -21,10 +22,19 @@ MEMORY_GROWTH = 30 * 1024 * 1024
 """Bytes a web worker may grow by."""
 OUTAGE = 8
 """Seconds; longer than the attempts to send and the consumer's session last."""
+SILENCE = 15
+"""Seconds; until connections have been given up, new ones made, and the group is looked for."""
+IDLE = 0.1
+"""Of a core: more than looking at the database now and then takes, less than a loop that does not sleep."""
 
 
 def nothing_pending() -> bool:
     return database.pending() == 0
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def test_without_kafka_orders_are_answered_at_once(site: Site, proxy: Proxy, oracle: Oracle) -> None:
@@ -62,6 +72,25 @@ def test_without_kafka_the_memory_of_web_workers_stays_bounded(
     assert growth < MEMORY_GROWTH
     proxy.heal()
     assert oracle.settle_and_compare().orders == 1_700
+
+
+def test_waiting_for_a_silent_kafka_takes_next_to_no_cpu(site: Site, proxy: Proxy, oracle: Oracle) -> None:
+    processes = {process.pid: process for part in site for process in part.family()}
+    # The relay connects with the first event that the fast path leaves to it.
+    proxy.refuse()
+    oracle.place_orders(site.web.url, 20)
+    wait_until(lambda: database.oldest_pending_seconds() > OUTAGE)
+    proxy.heal()
+    wait_until(nothing_pending)
+    proxy.swallow()
+    oracle.place_orders(site.web.url, 20)
+    before = {pid: cpu_seconds(process) for pid, process in processes.items()}
+    wait_until(lambda: database.oldest_pending_seconds() > SILENCE)
+    for pid, process in processes.items():
+        used = cpu_seconds(process) - before[pid]
+        assert used < IDLE * SILENCE, f"{used:.1f} s of {SILENCE}: {process.cmdline()}"
+    proxy.heal()
+    assert oracle.settle_and_compare().notifications == 40
 
 
 @pytest.mark.parametrize("fault", FAULTS)
