@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
@@ -37,6 +38,10 @@ PAUSE_PER_EVENT, LONGEST_PAUSE = 0.005, 0.4
 of 0.2 a saturated server took 1 to 5 % fewer orders in each of four runs."""
 LARGEST = 4 * 1024
 """Bytes of a row that is worth keeping in memory; order events have some 600. Larger ones wait for the relay."""
+
+
+giving_way = partial(Producer, gives_way=True)
+"""Because it shares its process with requests."""
 
 
 class Publisher(Protocol):
@@ -67,7 +72,7 @@ class BackgroundPublisher:
     not even try, because a client that waits for its broker costs the requests of this process their time.
     """
 
-    def __init__(self, *, connect: Callable[[], Producer] = Producer) -> None:
+    def __init__(self, *, connect: Callable[[], Producer] = giving_way) -> None:
         """`connect` makes the producer when one is needed."""
         self._connect = connect
         # Not queue.Queue, which Python locks for each row: requests would wait there for one another.

@@ -139,6 +139,7 @@ class Consumer(ConsumerRebalanceListener):
             heartbeat_interval_ms=min(3_000, settings.KAFKA_SESSION_TIMEOUT_MS // 3),
             max_poll_interval_ms=settings.KAFKA_MAX_POLL_INTERVAL_MS,
             partition_assignment_strategy=[DelayedRangeAssignor],
+            metrics_enabled=False,
         )
         client.subscribe([self._topic], listener=self)
         return client
