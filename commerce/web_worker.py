@@ -1,5 +1,6 @@
 """gunicorn's threaded worker, with connections spread over all workers of a server."""
 
+import select
 import time
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
@@ -11,6 +12,8 @@ SLOTS = 64
 NOBODY = -1
 PATIENCE, STEP = 0.02, 0.001
 """Seconds that a new connection waits at most for a worker that has fewer, and between two looks."""
+STAY_MS = 10
+"""How long a thread waits for the next request of its connection."""
 FORGIVENESS = 1.0
 """Seconds until a worker that took no connection, because it hangs, is waited for again."""
 
@@ -20,6 +23,9 @@ class FairWorker(ThreadWorker):
 
     All workers listen on one socket, and whoever wakes up first takes what is there: of eight kept-alive connections
     that come at once, one of two workers often got seven or all, with a processor idle beside it.
+
+    And while it has no more connections than threads, a thread that has answered waits a moment for what its client
+    asks next, instead of handing the connection to the main thread, which hands it back.
     """
 
     connections = RawArray("i", [NOBODY] * SLOTS)
@@ -44,6 +50,19 @@ class FairWorker(ThreadWorker):
     def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - as the worker it extends has it
         super().set_accept_enabled(enabled)
         self.connections[self._slot] = self.nr_conns if enabled else NOBODY
+
+    def handle(self, conn: Any) -> Any:
+        kept = super().handle(conn)
+        while kept is True and self._asks_again(conn):
+            kept = super().handle(conn)
+        return kept
+
+    def _asks_again(self, conn: Any) -> bool:
+        if self.nr_conns > self.cfg.threads or not self.alive:
+            return False
+        poll = select.poll()
+        poll.register(conn.sock, select.POLLIN)
+        return bool(poll.poll(STAY_MS))
 
     def forget(self) -> None:
         """Called in the server when this worker has ended: nobody waits for it any longer."""

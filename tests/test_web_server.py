@@ -56,6 +56,23 @@ def test_connections_that_come_at_once_are_spread_over_the_workers(web: WebServe
     assert shares[0] >= 8
 
 
+def test_connections_that_rest_hold_up_no_other(web: WebServer) -> None:
+    resting = kept_alive(web, 8)
+    started = time.monotonic()
+    others = kept_alive(web, 50)
+    assert time.monotonic() - started < 0.5
+    assert sum(held(worker) for worker in web.workers()) == len(resting) + len(others)
+
+
+def test_a_connection_that_asks_at_once_is_answered_again_and_again(web: WebServer) -> None:
+    (connection,) = kept_alive(web, 1)
+    for path, status in [("/health/live", 200), ("/nowhere", 404)] * 10:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert answer.read()
+        assert answer.status == status
+
+
 def test_a_worker_that_hangs_holds_up_no_connection(web: WebServer) -> None:
     hanging, other = web.workers()
     hanging.suspend()
