@@ -35,9 +35,16 @@ def all_rows() -> list[Row]:
         ),
         Row(
             name="orders-p99-vs-synchronous-kafka",
-            what=f"{post} beside a view that waits for Kafka",
+            what=f"{post} beside a usual view that waits for Kafka",
             unit="p99 ms",
             target=0.5,
+            better="lower",
+        ),
+        Row(
+            name="orders-p99-vs-waiting-endpoint",
+            what=f"{post} beside its own endpoint, waiting for Kafka in place of its event machinery",
+            unit="p99 ms",
+            target=None,
             better="lower",
         ),
         Row(

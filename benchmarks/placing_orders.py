@@ -22,7 +22,8 @@ REAL = "/api/orders"
 PEERS = {
     "orders-vs-no-events": "/peers/without-events",
     "orders-vs-bare-sql": "/peers/bare-sql",
-    "orders-p99-vs-synchronous-kafka": "/peers/synchronous-kafka",
+    "orders-p99-vs-synchronous-kafka": "/peers/usual-orders",
+    "orders-p99-vs-waiting-endpoint": "/peers/waiting-endpoint",
 }
 
 

@@ -1,13 +1,9 @@
-"""What most projects do: save the order, then send its event to Kafka and wait for the acknowledgement."""
+"""Sending an event to Kafka and waiting for its acknowledgement, as most projects do."""
 
 from functools import cache
 
 from django.conf import settings
 from kafka import KafkaProducer
-from rest_framework.request import Request
-from rest_framework.response import Response
-
-from benchmarks.peers import without_events
 
 TOPIC = "notification-events"
 """One that nobody consumes meanwhile."""
@@ -24,8 +20,5 @@ def _producer() -> KafkaProducer:
     )
 
 
-class OrderViewSet(without_events.OrderViewSet):
-    def create(self, request: Request) -> Response:
-        response = super().create(request)
-        _producer().send(TOPIC, key=str(response.data["id"]).encode(), value=EVENT).get(timeout=10)
-        return response
+def send_and_wait(order_id: int) -> None:
+    _producer().send(TOPIC, key=str(order_id).encode(), value=EVENT).get(timeout=10)

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from benchmarks.peers import bare_sql, synchronous_kafka, without_events
+from benchmarks.peers import bare_sql, usual_orders, waiting_endpoint, without_events
 from commerce.urls import handler400, handler403, handler404, handler500
 from commerce.urls import urlpatterns as product
 
@@ -10,5 +10,6 @@ urlpatterns = [
     *product,
     path("peers/without-events", without_events.OrderViewSet.as_view({"post": "create"})),
     path("peers/bare-sql", bare_sql.place_order),
-    path("peers/synchronous-kafka", synchronous_kafka.OrderViewSet.as_view({"post": "create"})),
+    path("peers/usual-orders", usual_orders.OrderViewSet.as_view({"post": "create"})),
+    path("peers/waiting-endpoint", waiting_endpoint.OrderViewSet.as_view({"post": "create"})),
 ]
