@@ -106,7 +106,13 @@ class OutboxEvent(models.Model):
             ),
             models.Index(fields=["id"], name="outbox_parked", condition=Q(parked_at__isnull=False)),
             # For events per minute: a range of times costs a few pages, and keeping it next to nothing.
-            BrinIndex(fields=["published_at"], name="outbox_published_at", autosummarize=True),
+            # Without pending rows: with them, PostgreSQL looked for those here, one page after the other and for each row.
+            BrinIndex(
+                fields=["published_at"],
+                name="outbox_published_at",
+                autosummarize=True,
+                condition=Q(published_at__isnull=False),
+            ),
             # Replays are few: the many other rows pay nothing for it.
             models.Index(fields=["dead_letter"], name="outbox_replay", condition=Q(dead_letter__isnull=False)),
         ]

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 from pytest_django import Settings
 
 from conftest import Topics
@@ -62,6 +63,32 @@ def test_what_was_recorded_is_sent_byte_for_byte(relay: Relay, topics: Topics) -
     assert row.published_at is not None
     null.refresh_from_db()
     assert null.published_at is not None
+
+
+def test_a_backlog_is_found_at_once_also_when_statistics_know_of_none(topics: Topics) -> None:
+    backlog = 3_000
+    with connection.cursor() as cursor:
+        # As an outage begins: PostgreSQL has looked at the table when nothing was pending.
+        _record_many(cursor, topics.order_events, count=20_000)
+        OutboxEvent.objects.update(published_at=now(), published_partition=0, published_offset=0)
+        cursor.execute("ANALYZE events_outboxevent")
+        _record_many(cursor, topics.order_events, count=backlog)
+        cursor.execute("SET statement_timeout = '2s'")
+        try:
+            assert OutboxEvent.objects.sendable().count() == backlog
+        finally:
+            cursor.execute("RESET statement_timeout")
+
+
+def _record_many(cursor: CursorWrapper, topic: str, *, count: int) -> None:
+    """In one statement."""
+    cursor.execute(
+        "INSERT INTO events_outboxevent"
+        " (event_id, event_type, topic, key, value, headers, stream, sequence, created_at, parked_reason)"
+        " SELECT id, 'ORDER_CREATED', %s, '', '', '', id::text, 1, now(), ''"
+        " FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, %s)) AS drawn",
+        [topic, count],
+    )
 
 
 def test_a_partition_the_topic_does_not_have_is_chosen_by_key(relay: Relay, topics: Topics) -> None:
