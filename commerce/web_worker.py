@@ -12,10 +12,10 @@ SLOTS = 64
 NOBODY = -1
 PATIENCE, STEP = 0.02, 0.001
 """Seconds that a new connection waits at most for a worker that has fewer, and between two looks."""
-STAY_MS = 10
-"""How long a thread waits for the next request of its connection."""
 FORGIVENESS = 1.0
 """Seconds until a worker that took no connection, because it hangs, is waited for again."""
+STAY_MS = 10
+"""How long a thread waits for the next request of its connection."""
 
 
 class FairWorker(ThreadWorker):

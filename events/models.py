@@ -106,7 +106,7 @@ class OutboxEvent(models.Model):
             ),
             models.Index(fields=["id"], name="outbox_parked", condition=Q(parked_at__isnull=False)),
             # For events per minute: a range of times costs a few pages, and keeping it next to nothing.
-            # Without pending rows: with them, PostgreSQL looked for those here, one page after the other and for each row.
+            # Without pending rows, or PostgreSQL looks for those here: through the whole table, once for each of them.
             BrinIndex(
                 fields=["published_at"],
                 name="outbox_published_at",
