@@ -21,6 +21,8 @@ SECONDS = 30
 PER_SECOND = 50
 LOOK_EVERY = 0.002
 """Seconds between two looks."""
+FEW = 10
+"""Notifications of a look, unless all of them are new: to list a hundred again and again keeps a core of two busy."""
 PATIENCE = 120
 """Seconds for what should have happened long before."""
 
@@ -70,11 +72,14 @@ def _watch(
     site: str, customer: Customer, answered: dict[int, float], seen: dict[int, float], placed_all: threading.Event
 ) -> None:
     connection = Connection(site)
-    look = request("GET", "/api/notifications?limit=100", token=customer.token)
+    few, many = (request("GET", f"/api/notifications?limit={limit}", token=customer.token) for limit in (FEW, 100))
+    look = few
     while not (placed_all.is_set() and seen.keys() >= answered.keys()):
         listed = json.loads(connection.ask(look))
         now = time.perf_counter()
+        known = len(seen)
         for notification in listed:
             seen.setdefault(notification["orderId"], now)
+        look = many if len(seen) - known >= FEW else few
         time.sleep(LOOK_EVERY)
     connection.close()
