@@ -14,8 +14,8 @@ PATIENCE, STEP = 0.02, 0.001
 """Seconds that a new connection waits at most for a worker that has fewer, and between two looks."""
 FORGIVENESS = 1.0
 """Seconds until a worker that took no connection, because it hangs, is waited for again."""
-STAY_MS = 10
-"""How long a thread waits for the next request of its connection."""
+STAY_MS, GLANCE_MS = 20, 5
+"""How long a thread waits for the next request of its connection, and between two looks whether another needs it."""
 
 
 class FairWorker(ThreadWorker):
@@ -24,8 +24,8 @@ class FairWorker(ThreadWorker):
     All workers listen on one socket, and whoever wakes up first takes what is there: of eight kept-alive connections
     that come at once, one of two workers often got seven or all, with a processor idle beside it.
 
-    And while it has no more connections than threads, a thread that has answered waits a moment for what its client
-    asks next, instead of handing the connection to the main thread, which hands it back.
+    And while no connection waits for a thread, one that has answered waits a moment for what its client asks next,
+    instead of handing the connection to the main thread, which hands it back.
     """
 
     connections = RawArray("i", [NOBODY] * SLOTS)
@@ -58,11 +58,19 @@ class FairWorker(ThreadWorker):
         return kept
 
     def _asks_again(self, conn: Any) -> bool:
-        if self.nr_conns > self.cfg.threads or not self.alive:
-            return False
         poll = select.poll()
         poll.register(conn.sock, select.POLLIN)
-        return bool(poll.poll(STAY_MS))
+        waited = 0
+        while waited < STAY_MS and self._has_a_thread_for_each() and self.alive:
+            if poll.poll(GLANCE_MS):
+                return True
+            waited += GLANCE_MS
+        return False
+
+    def _has_a_thread_for_each(self) -> bool:
+        """Idle connections need none."""
+        idle = len(self.keepalived_conns) + len(self.pending_conns)
+        return self.nr_conns - idle <= self.cfg.threads
 
     def forget(self) -> None:
         """Called in the server when this worker has ended: nobody waits for it any longer."""
