@@ -59,13 +59,13 @@ def measure_growth(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pa
     for _ in range(3):
         # A small backlog is over in a second: several make one figure. Some come before and some behind the large one,
         # in whose half a minute the machine gets slower or faster.
-        several = [small.work_off() for _ in range(3)]
-        one = large.work_off()
-        several += [small.work_off() for _ in range(3)]
+        small_runs = [small.work_off() for _ in range(3)]
+        large_run = large.work_off()
+        small_runs += [small.work_off() for _ in range(3)]
         if "consumer-growth" in wanted:
-            yield "consumer-growth", Pair(one.per_second, median(run.per_second for run in several))
+            yield "consumer-growth", Pair(large_run.per_second, median(run.per_second for run in small_runs))
         if "consumer-memory" in wanted:
-            yield "consumer-memory", Pair(one.megabytes, median(run.megabytes for run in several))
+            yield "consumer-memory", Pair(large_run.megabytes, median(run.megabytes for run in small_runs))
 
 
 def measure_several(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
