@@ -105,6 +105,11 @@ class WebServer(ProductProcess):
     def workers(self) -> list[psutil.Process]:
         return self.family()[1:]
 
+    def has_connections_to_close(self) -> bool:
+        """Whether clients have left without the workers having seen it."""
+        connections = (connection for worker in self.workers() for connection in worker.net_connections())
+        return any(connection.status == psutil.CONN_CLOSE_WAIT for connection in connections)
+
     def _answers(self) -> bool:
         try:
             return httpx.get(f"{self.url}/health/ready", trust_env=False).status_code == 200

@@ -56,6 +56,15 @@ def test_connections_that_come_at_once_are_spread_over_the_workers(web: WebServe
     assert shares[0] >= 8
 
 
+def test_connections_that_come_again_and_again_are_spread_each_time(web: WebServer) -> None:
+    for _ in range(20):
+        connections = kept_alive(web, 8)
+        assert min(held(worker) for worker in web.workers()) >= 2
+        for connection in connections:
+            connection.close()
+        wait_until(lambda: not any(held(worker) for worker in web.workers()))
+
+
 def test_connections_that_rest_hold_up_no_other(web: WebServer) -> None:
     resting = kept_alive(web, 8)
     started = time.monotonic()
