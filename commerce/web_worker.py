@@ -85,6 +85,7 @@ class FairWorker(ThreadWorker):
     def _gives_way(self) -> bool:
         fewest = min((number for number in self.connections if number != NOBODY), default=self.nr_conns)
         if self.nr_conns <= fewest:
+            # The next burst is worth the whole patience again, however soon it comes.
             self._fewest = NOBODY
             return False
         now = time.monotonic()
