@@ -11,10 +11,10 @@ from django.db.models import QuerySet
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from events.models import DeadLetter, OutboxEvent
 from events.timestamps import rfc3339
+from events.views import FreedAtOnce
 from notifications.models import Notification
 from orders.models import Order
 
@@ -54,7 +54,7 @@ class Traces(NamedTuple):
         return "PENDING" if self.row and not self.row.published_at else "PUBLISHED"
 
 
-class OrderEventsView(APIView):
+class OrderEventsView(FreedAtOnce):
     """The events of one of the caller's orders, oldest first."""
 
     def get(self, request: Request, pk: int) -> Response:

@@ -9,12 +9,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from events.publisher import publish
+from events.views import FreedAtOnce
 from notifications.models import Notification
 from notifications.serializers import NotificationFilterSerializer, NotificationSerializer
 from notifications.services import read_notification
 
 
-class NotificationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Notification]):
+class NotificationViewSet(FreedAtOnce, mixins.ListModelMixin, viewsets.GenericViewSet[Notification]):
     """The caller's own notifications."""
 
     serializer_class = NotificationSerializer

@@ -39,7 +39,8 @@ def place_order(*, user_id: int, lines: Sequence[Line], order_id: int | None = N
         total_amount=sum((line.price * line.quantity for line in lines), Decimal("0.00")),
         last_sequence=1,
     )
-    order.lines = [OrderItem(order=order, **line._asdict()) for line in lines]
+    # Not `order=order`: order and items would hold each other, and wait for the garbage collector.
+    order.lines = [OrderItem(order_id=order.pk, **line._asdict()) for line in lines]
     event = _event(order, ORDER_CREATED, order.last_sequence)
     Order.objects.insert(order, event)
     return Change(order, event)

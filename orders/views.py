@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from events.publisher import publish
+from events.views import FreedAtOnce
 from orders.idempotency import Answer, InvalidKey, KeyInUse, KeyOfAnotherBody, answer_once, parse_key
 from orders.models import NEXT_ID, InvalidTransition, Order
 from orders.serializers import NewOrderSerializer, OrderFilterSerializer, OrderSerializer
@@ -34,7 +35,7 @@ class Unprocessable(APIException):
     default_code = "unprocessable"
 
 
-class OrderViewSet(mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Order]):
+class OrderViewSet(FreedAtOnce, mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Order]):
     """The caller's own orders."""
 
     serializer_class = OrderSerializer

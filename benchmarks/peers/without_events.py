@@ -24,7 +24,7 @@ class OrderViewSet(views.OrderViewSet):
             user_id=self.user_id,
             total_amount=sum((line.price * line.quantity for line in lines), Decimal("0.00")),
         )
-        order.lines = [OrderItem(order=order, **line._asdict()) for line in lines]
+        order.lines = [OrderItem(**line._asdict()) for line in lines]
         _insert(order)
         return Response(
             _order.to_representation(order),

@@ -1,16 +1,21 @@
+import gc
+import json
 import os
 import socket
 import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.core.handlers.wsgi import WSGIHandler
 from django.db import OperationalError, connection
-from django.test import Client
+from django.test import Client, RequestFactory
 from pytest_django import Settings
+from rest_framework_simplejwt.tokens import AccessToken
 
 from events.dead_letters import record_dead_letter
 from events.headers import pack
@@ -53,6 +58,45 @@ def test_ready_fails_on_the_database(client: Client, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(connection, "cursor", refuse)
     monkeypatch.setattr(connection, "close", lambda: None)
     assert client.get("/health/ready").status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/api/orders", {"items": [{"productId": 1, "quantity": 2, "price": 100}]}),
+        ("POST", "/api/orders", {}),
+        ("POST", "/api/orders/{order}/pay", None),
+        ("GET", "/api/orders/{order}/events", None),
+        ("GET", "/api/orders/0", None),
+        ("POST", "/api/notifications/0/read", None),
+    ],
+)
+def test_an_answered_request_leaves_nothing_to_the_garbage_collector(
+    method: str, path: str, body: Any, user: User
+) -> None:
+    server, requests = WSGIHandler(), RequestFactory(SERVER_NAME="127.0.0.1")
+    token = str(AccessToken.for_user(user))
+
+    def ask() -> None:
+        order = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
+        server.get_response(
+            requests.generic(
+                method,
+                path.format(order=order.pk),
+                json.dumps(body),
+                "application/json",
+                headers={"authorization": f"Bearer {token}"},
+            )
+        )
+
+    ask()
+    gc.collect()
+    gc.disable()
+    try:
+        ask()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_an_unknown_path_is_a_problem(client: Client) -> None:
