@@ -26,8 +26,9 @@ DELIVERY_TIMEOUT_MS = 5_000
 LOOK_AGAIN_MS = 100
 # A wave leaves in one request, when `send_all` has handed it over: the client's thread needs 1.2 ms for each request.
 LINGER_MS = 500
-SLICE, NAP = 10, 0.002
-"""Messages that a producer which gives way hands over without a pause, and seconds of the pause."""
+SLICE, NAP = 30, 0.002
+"""Messages that a producer which gives way hands over without a pause, and seconds of the pause. With slices of 10, a
+saturated server took 4 % fewer orders."""
 # A dead letter's copy may carry a value of 1 MiB and Spring's headers beside it.
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 
