@@ -17,7 +17,8 @@ from events.correlation import about
 from events.dead_letter_limit import Streak, TooManyDeadLetters
 from events.dead_letters import close_replayed, named_event_type, record_dead_letter
 from events.kafka import Consumer, Record, Unreadable
-from events.models import DeathMark, OutboxEvent
+from events.messages import Message
+from events.models import DeathMark
 from events.publisher import publish
 from events.troubles import Outage, Poison, Suspect, kind_of
 
@@ -271,7 +272,7 @@ class EventConsumer(Generic[Event]):
         transaction.on_commit(lambda: self._tell(record, error, kept.copy), robust=True)
         return streak.dead_letter()
 
-    def _tell(self, record: Record, error: Exception, copy: OutboxEvent | None) -> None:
+    def _tell(self, record: Record, error: Exception, copy: Message | None) -> None:
         reason = type(error).__name__
         with about(record.headers):
             logger.error("Dead letter %s: %s: %s", _position(record), reason, error)

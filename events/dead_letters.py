@@ -15,7 +15,8 @@ from events import outbox
 from events.headers import Header, pack
 from events.identifiers import id_or_none, uuid_or_none
 from events.kafka import Record, Unreadable
-from events.models import DeadLetter, OutboxEvent
+from events.messages import Message
+from events.models import DeadLetter
 from events.timestamps import now
 
 STACKTRACE_LIMIT = 8 * 1024
@@ -35,7 +36,7 @@ class Kept(NamedTuple):
 
     is_news: bool
     """Whether the dead letter is new, or open again; False for one that was merely delivered once more."""
-    copy: OutboxEvent | None
+    copy: Message | None
     """The copy for the `-dlt` topic, of a new one."""
 
 
@@ -110,7 +111,7 @@ def _replayed(record: Record) -> models.QuerySet[DeadLetter]:
     return DeadLetter.objects.none()
 
 
-def _record_copy(letter: DeadLetter, record: Record, spring_headers: list[Header]) -> OutboxEvent:
+def _record_copy(letter: DeadLetter, record: Record, spring_headers: list[Header]) -> Message:
     # Our client cannot send a null header value, nor a null key with a null value.
     nulls = [f"header {name}" for name, value in record.headers if value is None]
     value = record.value if letter.is_readable else None
@@ -122,7 +123,7 @@ def _record_copy(letter: DeadLetter, record: Record, spring_headers: list[Header
     if nulls:
         headers.append(("dead-letter-nulls", ", ".join(nulls).encode()))
     return outbox.record(
-        OutboxEvent(
+        Message(
             event_id=uuid4(),
             event_type="DEAD_LETTER",
             topic=dead_letter_topic(letter.topic),

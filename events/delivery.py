@@ -1,4 +1,4 @@
-"""Deliver outbox rows: send a wave to Kafka, record what was acknowledged. Publisher and relay share it."""
+"""Deliver recorded messages: send a wave to Kafka, record what was acknowledged. Publisher and relay share it."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from events import metrics, outbox, tracing
 from events.correlation import about
 from events.headers import unpack
 from events.kafka import Producer, Sent, Unsendable
+from events.messages import Message
 from events.models import OutboxEvent
 from events.timestamps import now
 
@@ -20,27 +21,27 @@ logger = logging.getLogger(__name__)
 class Delivery:
     """What became of one wave."""
 
-    published: list[OutboxEvent]
-    parked: list[OutboxEvent]
-    failed: list[OutboxEvent]
-    """Rows an outage kept; they stay pending."""
+    published: list[Message]
+    parked: list[Message]
+    failed: list[Message]
+    """Those an outage kept; they stay pending."""
     error: Exception | None
     """The outage, if there was one."""
 
 
-def deliver(rows: Sequence[OutboxEvent], *, producer: Producer, path: OutboxEvent.Path) -> Delivery:
-    """Send `rows` and record the acknowledged ones.
+def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEvent.Path) -> Delivery:
+    """Send recorded `messages` and record the acknowledged ones.
 
-    Every row must be sendable. An outage leaves a row pending; only an error of the row itself parks it.
+    Each must be sendable. An outage leaves it pending; only an error of the message itself parks it.
     """
     begun = tracing.now()
-    outcomes = list(zip(rows, producer.send_all(rows), strict=True))
-    published = [(row, outcome) for row, outcome in outcomes if isinstance(outcome, Sent)]
-    parked = [(row, outcome) for row, outcome in outcomes if isinstance(outcome, Unsendable)]
-    failed = [(row, outcome) for row, outcome in outcomes if not isinstance(outcome, Sent | Unsendable)]
+    outcomes = list(zip(messages, producer.send_all(messages), strict=True))
+    published = [(message, outcome) for message, outcome in outcomes if isinstance(outcome, Sent)]
+    parked = [(message, outcome) for message, outcome in outcomes if isinstance(outcome, Unsendable)]
+    failed = [(message, outcome) for message, outcome in outcomes if not isinstance(outcome, Sent | Unsendable)]
     if published:
         marked = outbox.mark_published(
-            rows=[row for row, _ in published],
+            messages=[message for message, _ in published],
             positions=[(sent.partition, sent.offset) for _, sent in published],
             path=path,
         )
@@ -49,15 +50,15 @@ def deliver(rows: Sequence[OutboxEvent], *, producer: Producer, path: OutboxEven
             transaction.on_commit(
                 lambda: tracing.trace_sent(messages=published, path=path.value, begun=begun), robust=True
             )
-    for row, error in parked:
-        with about(unpack(row.headers)):
-            logger.error("Parked %s for %s, it can never be sent: %s", row, row.topic, error)
-        OutboxEvent.objects.filter(event_id=row.event_id).update(parked_at=now(), parked_reason=str(error))
-        metrics.parked_total.labels(row.topic).inc()
+    for message, error in parked:
+        with about(unpack(message.headers)):
+            logger.error("Parked %s for %s, it can never be sent: %s", message, message.topic, error)
+        OutboxEvent.objects.filter(event_id=message.event_id).update(parked_at=now(), parked_reason=str(error))
+        metrics.parked_total.labels(message.topic).inc()
     return Delivery(
-        published=[row for row, _ in published],
-        parked=[row for row, _ in parked],
-        failed=[row for row, _ in failed],
+        published=[message for message, _ in published],
+        parked=[message for message, _ in parked],
+        failed=[message for message, _ in failed],
         error=failed[0][1] if failed else None,
     )
 

@@ -9,6 +9,8 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Length
 from django.utils.translation import gettext_lazy
 
+from events.messages import Message
+
 
 class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
     def pending(self) -> Self:
@@ -43,7 +45,7 @@ class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
 
 
 class OutboxEvent(models.Model):
-    """A message recorded in the transaction of the change it tells of; what is recorded is sent byte for byte."""
+    """A message recorded in the transaction of the change it tells of, and how far it has come."""
 
     class Path(models.TextChoices):
         FAST = "fast", gettext_lazy("Fast")
@@ -121,9 +123,22 @@ class OutboxEvent(models.Model):
         return f"{self.event_type} {self.event_id}"
 
     @property
-    def size(self) -> int:
-        """Bytes of what is sent, roughly."""
-        return len(self.key or b"") + len(self.value or b"") + len(self.headers)
+    def message(self) -> Message:
+        """What is sent."""
+        return Message(
+            event_id=self.event_id,
+            event_type=self.event_type,
+            topic=self.topic,
+            # Binary fields come as memoryview.
+            key=None if self.key is None else bytes(self.key),
+            value=None if self.value is None else bytes(self.value),
+            headers=bytes(self.headers),
+            created_at=self.created_at,
+            partition=self.partition,
+            stream=self.stream,
+            sequence=self.sequence,
+            dead_letter_id=self.dead_letter_id,
+        )
 
 
 class DeadLetter(models.Model):

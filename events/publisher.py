@@ -23,6 +23,7 @@ from django.utils.module_loading import import_string
 
 from events.delivery import deliver
 from events.kafka import KafkaUnreachable, Producer
+from events.messages import Message
 from events.models import OutboxEvent
 from events.timestamps import now
 
@@ -41,7 +42,7 @@ With 0.005 an event a machine that saturates at 200 orders/s in a worker sends t
 instead of 401; 0.02 was no better. With a longest pause of 0.2 a saturated server took 1 to 5 % fewer orders in each of
 four runs."""
 LARGEST = 4 * 1024
-"""Bytes of a row that is worth keeping in memory; order events have some 600. Larger ones wait for the relay."""
+"""Bytes of a message that is worth keeping in memory; order events have some 600. Larger ones wait for the relay."""
 
 
 giving_way = partial(Producer, gives_way=True)
@@ -49,8 +50,8 @@ giving_way = partial(Producer, gives_way=True)
 
 
 class Publisher(Protocol):
-    def publish(self, rows: Sequence[OutboxEvent]) -> None:
-        """Take committed rows without waiting for Kafka, and without raising."""
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Take committed messages without waiting for Kafka, and without raising."""
 
     def close(self) -> None:
         """Finish what is in hand, briefly."""
@@ -60,10 +61,10 @@ class RecordingPublisher:
     """Keeps what it is given in `published`, and sends nothing: for tests without a broker."""
 
     def __init__(self) -> None:
-        self.published: list[OutboxEvent] = []
+        self.published: list[Message] = []
 
-    def publish(self, rows: Sequence[OutboxEvent]) -> None:
-        self.published.extend(rows)
+    def publish(self, messages: Sequence[Message]) -> None:
+        self.published.extend(messages)
 
     def close(self) -> None:
         self.published.clear()
@@ -72,7 +73,7 @@ class RecordingPublisher:
 class BackgroundPublisher:
     """Publishes from one thread per process, started with the first event and fed through a bounded queue.
 
-    A full queue, a dead thread, a dead broker: the rows stay pending, and the relay sends them. In an outage it does
+    A full queue, a dead thread, a dead broker: messages stay pending, and the relay sends them. In an outage it does
     not even try, because a client that waits for its broker costs the requests of this process their time.
     """
 
@@ -80,21 +81,21 @@ class BackgroundPublisher:
         """`connect` makes the producer when one is needed."""
         self._connect = connect
         # Not queue.Queue, which Python locks for each row: requests would wait there for one another.
-        self._queue: queue.SimpleQueue[OutboxEvent | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._producer: Producer | None = None
-        self._waiting: list[OutboxEvent] = []
-        """Rows whose predecessor in the stream is not recorded as published yet."""
+        self._waiting: list[Message] = []
+        """Messages whose predecessor in the stream is not recorded as published yet."""
         self._kept: list[UUID] = []
-        """Rows that Kafka did not take; while there are some, it counts as away."""
+        """Messages that Kafka did not take; while there are some, it counts as away."""
         self._look_at = self._try_at = 0.0
 
-    def publish(self, rows: Sequence[OutboxEvent]) -> None:
-        for row in rows:
+    def publish(self, messages: Sequence[Message]) -> None:
+        for message in messages:
             # Otherwise it stays pending.
-            if row.size <= LARGEST and self._queue.qsize() < settings.OUTBOX_QUEUE_SIZE:
-                self._queue.put(row)
+            if message.size <= LARGEST and self._queue.qsize() < settings.OUTBOX_QUEUE_SIZE:
+                self._queue.put(message)
         if not self._is_running():
             with self._starting:
                 if not self._is_running():
@@ -124,21 +125,21 @@ class BackgroundPublisher:
                 self._producer = None
             connection.close()
 
-    def _next_wave(self) -> tuple[list[OutboxEvent], bool]:
+    def _next_wave(self) -> tuple[list[Message], bool]:
         """What is queued, as much as fits in a batch, and whether it is the last. It waits for something to do."""
         queued = [] if self._waiting else [self._queue.get()]
         with suppress(queue.Empty):
             while len(queued) < settings.OUTBOX_BATCH_SIZE:
                 queued.append(self._queue.get_nowait())
-        return [row for row in queued if row is not None], None in queued
+        return [message for message in queued if message is not None], None in queued
 
-    def _deliver(self, rows: Sequence[OutboxEvent]) -> None:
-        wave = rows
+    def _deliver(self, messages: Sequence[Message]) -> None:
+        wave = messages
         try:
             reset_queries()  # With DEBUG on, Django keeps every statement.
             # A database that restarted since must not be noticed only when the wave is sent, and cannot be recorded.
             connection.close_if_unusable_or_obsolete()
-            wave = self._sendable([*self._waiting, *rows])
+            wave = self._sendable([*self._waiting, *messages])
             if not wave or self._is_away():
                 return
             self._kept = []
@@ -151,21 +152,21 @@ class BackgroundPublisher:
             connection.close()
             logger.warning("%d events wait for the relay: %s", len(wave), str(error).strip())
 
-    def _sendable(self, rows: Sequence[OutboxEvent]) -> list[OutboxEvent]:
-        """Those of `rows` that may be sent now; those that may soon are kept waiting.
+    def _sendable(self, messages: Sequence[Message]) -> list[Message]:
+        """Those of `messages` that may be sent now; those that may soon are kept waiting.
 
-        Only rows with a predecessor have to be looked up, which most orders never have. Rows that the relay takes by
-        now are left to it, so that not all of them are sent twice when this process is slow.
+        Only those with a predecessor have to be looked up, which most orders never have. What the relay takes by
+        now is left to it, so that not all of them are sent twice when this process is slow.
         """
         relays_by = now() - settings.OUTBOX_RELAY_GRACE
-        young = [row for row in rows if row.created_at > relays_by]
-        followers = {row.event_id for row in young if (row.sequence or 1) > 1}
+        young = [message for message in messages if message.created_at > relays_by]
+        followers = {message.event_id for message in young if (message.sequence or 1) > 1}
         blocked: set[UUID] = set()
         if followers:
             sendable = OutboxEvent.objects.sendable().filter(event_id__in=followers)
             blocked = followers.difference(sendable.values_list("event_id", flat=True))
-        self._waiting = [row for row in young if row.event_id in blocked]
-        return [row for row in young if row.event_id not in blocked]
+        self._waiting = [message for message in young if message.event_id in blocked]
+        return [message for message in young if message.event_id not in blocked]
 
     def _connected(self) -> Producer:
         """Raises KafkaUnreachable."""
@@ -175,9 +176,9 @@ class BackgroundPublisher:
             atexit.register(self.close)
         return self._producer
 
-    def _note_outage(self, kept: Sequence[OutboxEvent], error: Exception) -> None:
+    def _note_outage(self, kept: Sequence[Message], error: Exception) -> None:
         logger.warning("%d events, and those that follow, wait for the relay: %s", len(kept), error)
-        self._kept = [row.event_id for row in kept]
+        self._kept = [message.event_id for message in kept]
         self._look_at = time.monotonic() + LOOK_AFTER
         self._try_at = time.monotonic() + TRY_AFTER
 
@@ -203,9 +204,9 @@ def current_publisher() -> Publisher:
     return _current
 
 
-def publish(rows: Sequence[OutboxEvent]) -> None:
-    """Publish committed rows at once, as far as that is possible."""
-    current_publisher().publish(rows)
+def publish(messages: Sequence[Message]) -> None:
+    """Publish committed messages at once, as far as that is possible."""
+    current_publisher().publish(messages)
 
 
 def _forget() -> None:

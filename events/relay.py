@@ -10,6 +10,7 @@ from django.db.models import Q
 
 from events.delivery import Delivery, deliver
 from events.kafka import KafkaRefuses, KafkaUnreachable, Producer
+from events.messages import Message
 from events.models import OutboxEvent
 from events.timestamps import now
 
@@ -68,7 +69,7 @@ class Relay:
         due = now() - older_than
         try:
             for topic in self._topics(due):
-                followed: list[OutboxEvent] = []
+                followed: list[Message] = []
                 while not self._stopping():
                     delivery = self._take_turn(topic, due, followed)
                     if delivery is None and wait_for_turn:
@@ -97,7 +98,7 @@ class Relay:
             self._producer = self._connect()
         return topics
 
-    def _take_turn(self, topic: str, due: datetime, followed: list[OutboxEvent]) -> Delivery | None:
+    def _take_turn(self, topic: str, due: datetime, followed: list[Message]) -> Delivery | None:
         """Send one wave of rows of that time or older, and of the direct followers of rows just published, whatever
         their age. None where another relay has the turn.
         """
@@ -112,13 +113,13 @@ class Relay:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [TURN_LOCK])
             if not cursor.fetchone()[0]:
                 return None
-            streams = [row.stream for row in followed if row.stream is not None]
+            streams = [message.stream for message in followed if message.stream is not None]
             rows = OutboxEvent.objects.sendable().filter(Q(created_at__lte=due) | Q(stream__in=streams), topic=topic)
             # Behind the last wave: what was sent need not be looked at again, and if a partition is away, its rows
             # must not hold up the topic's others. Then once more from the start: followers may stand before.
             wave = rows.filter(pk__gt=self._behind.get(topic, 0)).oldest() or rows.oldest()
             self._behind[topic] = wave[-1].pk if wave else 0
-            return deliver(wave, producer=self._producer, path=OutboxEvent.Path.RELAY)
+            return deliver([row.message for row in wave], producer=self._producer, path=OutboxEvent.Path.RELAY)
 
     def close(self) -> None:
         if self._producer is not None:

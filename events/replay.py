@@ -11,7 +11,8 @@ from django.db.models import Max
 from events import outbox
 from events.dead_letters import LETTER_ID_HEADER
 from events.headers import Header, pack, unpack
-from events.models import DeadLetter, OutboxEvent
+from events.messages import Message
+from events.models import DeadLetter
 from events.publisher import publish
 from events.timestamps import now
 
@@ -66,8 +67,8 @@ def replay(*, letter_id: int) -> Outcome:
         if not refusal:
             letter.replay_count += 1
             letter.save(update_fields=["replay_count"])
-            row = _record(letter)
-            transaction.on_commit(lambda: publish([row]), robust=True)
+            message = _record(letter)
+            transaction.on_commit(lambda: publish([message]), robust=True)
         return Outcome(letter=letter, refusal=refusal)
 
 
@@ -89,11 +90,11 @@ def _why_not(letter: DeadLetter) -> str:
     return ""
 
 
-def _record(letter: DeadLetter) -> OutboxEvent:
+def _record(letter: DeadLetter) -> Message:
     key = None if letter.key is None else bytes(letter.key)
     value = None if letter.value is None else bytes(letter.value)
     return outbox.record(
-        OutboxEvent(
+        Message(
             event_id=uuid4(),
             event_type=REPLAY,
             topic=letter.topic,
@@ -103,7 +104,7 @@ def _record(letter: DeadLetter) -> OutboxEvent:
             value=b"" if key is None and value is None else value,
             headers=pack(_headers(letter)),
             created_at=now(),
-            dead_letter=letter,
+            dead_letter_id=letter.pk,
         )
     )
 

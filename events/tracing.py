@@ -16,7 +16,7 @@ from opentelemetry.util.types import AttributeValue
 from events.correlation import trace_context
 from events.headers import unpack
 from events.kafka import Record, Sent
-from events.models import OutboxEvent
+from events.messages import Message
 
 
 def is_on() -> bool:
@@ -28,17 +28,17 @@ def now() -> int:
     return time.time_ns()
 
 
-def trace_sent(*, messages: Iterable[tuple[OutboxEvent, Sent]], path: str, begun: int) -> None:
+def trace_sent(*, messages: Iterable[tuple[Message, Sent]], path: str, begun: int) -> None:
     """Tell of messages that Kafka has acknowledged just now."""
-    for row, sent in messages:
+    for message, sent in messages:
         span = _tracer().start_span(
-            f"send {row.topic}",
-            context=trace_context(unpack(row.headers)),
+            f"send {message.topic}",
+            context=trace_context(unpack(message.headers)),
             kind=SpanKind.PRODUCER,
             start_time=begun,
             attributes={
-                **_destination("send", row.topic, sent.partition, sent.offset, row.key),
-                "messaging.message.id": str(row.event_id),
+                **_destination("send", message.topic, sent.partition, sent.offset, message.key),
+                "messaging.message.id": str(message.event_id),
                 "outbox.path": path,
             },
         )
@@ -76,7 +76,7 @@ def _process_span(record: Record, group: str, begun: int) -> Span:
 
 
 def _destination(
-    operation: str, topic: str, partition: int, offset: int, key: bytes | memoryview | None
+    operation: str, topic: str, partition: int, offset: int, key: bytes | None
 ) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {
         "messaging.system": "kafka",
@@ -87,7 +87,7 @@ def _destination(
         "messaging.kafka.offset": offset,
     }
     if key is not None:
-        attributes["messaging.kafka.message.key"] = bytes(key).decode(errors="backslashreplace")
+        attributes["messaging.kafka.message.key"] = key.decode(errors="backslashreplace")
     return attributes
 
 

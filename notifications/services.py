@@ -10,7 +10,7 @@ from django.db import transaction
 
 from events import outbox
 from events.headers import cloud_event_headers, pack
-from events.models import OutboxEvent
+from events.messages import Message
 from events.timestamps import now, rfc3339
 from notifications.events import NOTIFICATION_READ, NotificationRead
 from notifications.models import Notification
@@ -20,7 +20,7 @@ class Reading(NamedTuple):
     """A notification that was read; `events` tells of it, and is empty where it had been read before."""
 
     notification: Notification
-    events: list[OutboxEvent]
+    events: list[Message]
 
 
 @transaction.atomic
@@ -34,10 +34,10 @@ def read_notification(*, notification_id: int, user_id: int) -> Reading:
     return Reading(notification, events=[_record_reading(notification, notification.read_at)])
 
 
-def _record_reading(notification: Notification, read_at: datetime) -> OutboxEvent:
+def _record_reading(notification: Notification, read_at: datetime) -> Message:
     event_id = uuid4()
     return outbox.record(
-        OutboxEvent(
+        Message(
             event_id=event_id,
             event_type=NOTIFICATION_READ,
             topic=settings.NOTIFICATION_EVENTS_TOPIC,

@@ -11,7 +11,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy
 
 from events import outbox
-from events.models import OutboxEvent
+from events.messages import Message
 from events.timestamps import now, rfc3339
 
 
@@ -31,7 +31,7 @@ class OrderManager(models.Manager["Order"]):
             (number,) = cursor.fetchone()
         return cast(int, number)
 
-    def insert(self, order: "Order", event: OutboxEvent) -> None:
+    def insert(self, order: "Order", event: Message) -> None:
         """Save a new order that has its id, its `lines`, and the event that tells of it, all or nothing.
 
         One statement is a transaction. It is SQL, because this is what every request waits for: the ORM's three
@@ -51,7 +51,7 @@ class OrderManager(models.Manager["Order"]):
                 RETURNING id
                 """,  # noqa: S608 - no input is in it
                 [
-                    *outbox.values(event),
+                    *event,
                     *(order_id, order.user_id, order.total_amount, order.status, order.created_at, order.last_sequence),
                     *lines,
                 ],

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from events import outbox
 from events.headers import cloud_event_headers, pack
-from events.models import OutboxEvent
+from events.messages import Message
 from events.timestamps import now
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEvent, OrderEventType, encode
 from orders.models import Order, OrderItem
@@ -27,8 +27,7 @@ class Change(NamedTuple):
     """A changed order and the recorded event that tells of it, to be published once the transaction has committed."""
 
     order: Order
-    event: OutboxEvent
-    """Known by its `event_id`: that of a new order has not been told its `id`."""
+    event: Message
 
 
 def place_order(*, user_id: int, lines: Sequence[Line], order_id: int | None = None) -> Change:
@@ -68,7 +67,7 @@ def _change_order(
 
 
 @transaction.atomic
-def record_lost_event(*, order_id: int, sequence: int) -> OutboxEvent:
+def record_lost_event(*, order_id: int, sequence: int) -> Message:
     """Record the event of an earlier change once more, under its own id, after its outbox row got lost."""
     order = Order.objects.select_for_update().get(pk=order_id)
     return outbox.record(_event(order, _history(order)[sequence - 1], sequence))
@@ -82,7 +81,7 @@ def _history(order: Order) -> list[OrderEventType]:
     return [ORDER_CREATED, ORDER_PAID]
 
 
-def _event(order: Order, event_type: OrderEventType, sequence: int) -> OutboxEvent:
+def _event(order: Order, event_type: OrderEventType, sequence: int) -> Message:
     timestamp = order.created_at if event_type == ORDER_CREATED else now()
     event = OrderEvent(
         event_id=order.event_id(sequence),
@@ -92,7 +91,7 @@ def _event(order: Order, event_type: OrderEventType, sequence: int) -> OutboxEve
         user_id=order.user_id,
         total_amount=order.total_amount,
     )
-    return OutboxEvent(
+    return Message(
         event_id=event.event_id,
         event_type=event_type,
         topic=settings.ORDER_EVENTS_TOPIC,

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from events.headers import Header, unpack
 from events.kafka import KafkaError, Record, Sent
-from events.models import OutboxEvent
+from events.messages import Message
 from tests.factories import kafka_record
 from tests.interference import Moment
 
@@ -67,11 +67,11 @@ class MemoryBroker:
 class MemoryProducer:
     """Offers what `events.kafka.Producer` does. `witness` is told of every wave before it is sent."""
 
-    def __init__(self, broker: MemoryBroker, *, witness: Callable[[Sequence[OutboxEvent]], None]) -> None:
+    def __init__(self, broker: MemoryBroker, *, witness: Callable[[Sequence[Message]], None]) -> None:
         self._broker = broker
         self._witness = witness
 
-    def send_all(self, messages: Sequence[OutboxEvent]) -> list[Sent | Exception]:
+    def send_all(self, messages: Sequence[Message]) -> list[Sent | Exception]:
         self._witness(messages)
         outcomes: list[Sent | Exception] = []
         for message, fate in zip(messages, self._broker.fates(), strict=False):
@@ -79,13 +79,13 @@ class MemoryProducer:
             self._broker.amid_send.come()
         return outcomes
 
-    def _send(self, message: OutboxEvent, fate: Fate) -> Sent | Exception:
+    def _send(self, message: Message, fate: Fate) -> Sent | Exception:
         if fate is Fate.REFUSED:
             return KafkaError(fate.value)
         record = self._broker.append(
             message.topic,
-            key=bytes(message.key or b""),
-            value=None if message.value is None else bytes(message.value),
+            key=message.key or b"",
+            value=message.value,
             headers=unpack(message.headers),
             partition=message.partition,
         )

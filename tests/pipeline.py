@@ -9,6 +9,7 @@ from django.db import DataError, OperationalError, connection
 
 from events.consumer import EventConsumer
 from events.kafka import Record
+from events.messages import Message
 from events.models import ConsumerGroup, DeadLetter, DeathMark, OutboxEvent
 from events.publisher import BackgroundPublisher
 from events.relay import Relay
@@ -107,7 +108,7 @@ class Pipeline:
             self._start_fast_path()
         newest_first = list(OutboxEvent.objects.pending().order_by("-pk"))
         try:
-            self._fast_path._deliver([newest_first[row % len(newest_first)] for row in rows if newest_first])
+            self._fast_path._deliver([newest_first[row % len(newest_first)].message for row in rows if newest_first])
         except Crash:
             self._start_fast_path()
 
@@ -129,12 +130,14 @@ class Pipeline:
     def _never_wait(self, seconds: float) -> None:
         raise AssertionError("Nobody else has the turn")
 
-    def _require_recorded_predecessors(self, rows: Sequence[OutboxEvent]) -> None:
+    def _require_recorded_predecessors(self, messages: Sequence[Message]) -> None:
         # Asked by somebody else, so that what the sender has not committed does not count.
         with self._witness.at_work():
-            for row in rows:
-                before = OutboxEvent.objects.filter(stream=row.stream, sequence=(row.sequence or 0) - 1)
-                assert not before.filter(published_at=None).exists(), f"{row.stream}: {row.sequence} is sent too early"
+            for message in messages:
+                before = OutboxEvent.objects.filter(stream=message.stream, sequence=(message.sequence or 0) - 1)
+                assert not before.filter(published_at=None).exists(), (
+                    f"{message.stream}: {message.sequence} is sent too early"
+                )
 
     def consume(self, who: int, *, size: int, batches: int = 1) -> None:
         """Let a member work off batches."""

@@ -74,7 +74,7 @@ def set_aside(row: OutboxEvent, *, state: str = "open", **record: Any) -> DeadLe
     message = kafka_record(b"garbage", headers=[("ce_id", str(row.event_id).encode())], **record)
     kept = record_dead_letter(record=message, error=Poison("no event"), group="group")
     if kept.copy:
-        kept.copy.delete()
+        OutboxEvent.objects.get(event_id=kept.copy.event_id).delete()
     letter = DeadLetter.objects.latest("pk")
     DeadLetter.objects.filter(pk=letter.pk).update(state=state)
     return letter

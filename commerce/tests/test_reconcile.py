@@ -16,6 +16,7 @@ from conftest import Topics
 from events.dead_letters import record_dead_letter
 from events.headers import unpack
 from events.kafka import Consumer
+from events.messages import Message
 from events.models import DeadLetter, OutboxEvent
 from events.replay import replay
 from events.timestamps import now
@@ -54,18 +55,18 @@ def reconcile(topics: Topics, capsys: pytest.CaptureFixture[str]) -> Reconcile:
 
 
 @pytest.fixture
-def event(user: User, topics: Topics) -> OutboxEvent:
+def event(user: User, topics: Topics) -> Message:
     return place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).event
 
 
-def publish(event: OutboxEvent, *, offset: int = 0) -> None:
+def publish(event: Message, *, offset: int = 0) -> None:
     """Record the row as published at this place of partition 0."""
     OutboxEvent.objects.filter(event_id=event.event_id).update(
         published_at=now(), published_path="fast", published_partition=0, published_offset=offset
     )
 
 
-def test_a_change_whose_outbox_row_got_lost_is_recorded_again(reconcile: Reconcile, event: OutboxEvent) -> None:
+def test_a_change_whose_outbox_row_got_lost_is_recorded_again(reconcile: Reconcile, event: Message) -> None:
     OutboxEvent.objects.all().delete()
     assert reconcile() == "missing 1, repaired 0 and 1"
     assert reconcile(repair=True) == "missing 1, repaired 1"
@@ -74,20 +75,20 @@ def test_a_change_whose_outbox_row_got_lost_is_recorded_again(reconcile: Reconci
     assert reconcile() == "missing 0, repaired 0"
 
 
-def test_a_change_that_was_told_of_needs_no_row(reconcile: Reconcile, event: OutboxEvent) -> None:
+def test_a_change_that_was_told_of_needs_no_row(reconcile: Reconcile, event: Message) -> None:
     NotificationHandler().save([decode(bytes(event.value))])
     OutboxEvent.objects.all().delete()
     assert reconcile() == "missing 0, repaired 0"
 
 
-def test_an_event_that_is_not_read_yet_is_not_missing(reconcile: Reconcile, event: OutboxEvent, topics: Topics) -> None:
+def test_an_event_that_is_not_read_yet_is_not_missing(reconcile: Reconcile, event: Message, topics: Topics) -> None:
     produce(topics.order_events, bytes(event.value), partition=0)
     publish(event)
     assert reconcile() == "missing 0, repaired 0"
 
 
 def test_an_event_that_was_read_and_not_handled_is_sent_again(
-    reconcile: Reconcile, event: OutboxEvent, topics: Topics
+    reconcile: Reconcile, event: Message, topics: Topics
 ) -> None:
     produce(topics.order_events, bytes(event.value), partition=0)
     publish(event)
@@ -96,13 +97,13 @@ def test_an_event_that_was_read_and_not_handled_is_sent_again(
     assert OutboxEvent.objects.pending().get().event_id == event.event_id
 
 
-def test_an_event_on_a_topic_that_was_made_anew_is_sent_again(reconcile: Reconcile, event: OutboxEvent) -> None:
+def test_an_event_on_a_topic_that_was_made_anew_is_sent_again(reconcile: Reconcile, event: Message) -> None:
     publish(event, offset=7)
     assert reconcile(repair=True) == "missing 1, repaired 1"
 
 
 @pytest.mark.parametrize("handled", ["notified", "dead"])
-def test_an_event_that_was_handled_is_not_missing(reconcile: Reconcile, event: OutboxEvent, handled: str) -> None:
+def test_an_event_that_was_handled_is_not_missing(reconcile: Reconcile, event: Message, handled: str) -> None:
     publish(event, offset=7)
     if handled == "notified":
         NotificationHandler().save([decode(bytes(event.value))])
@@ -113,7 +114,7 @@ def test_an_event_that_was_handled_is_not_missing(reconcile: Reconcile, event: O
 
 
 def test_a_dead_letter_of_another_message_at_the_same_position_hides_nothing(
-    reconcile: Reconcile, event: OutboxEvent, settings: Settings
+    reconcile: Reconcile, event: Message, settings: Settings
 ) -> None:
     """Offsets start again when a topic is made anew."""
     garbage = kafka_record(b"garbage", topic=settings.ORDER_EVENTS_TOPIC, offset=7)
@@ -122,7 +123,7 @@ def test_a_dead_letter_of_another_message_at_the_same_position_hides_nothing(
     assert reconcile() == "missing 1, repaired 0 and 1"
 
 
-def set_aside(event: OutboxEvent, *, state: str) -> DeadLetter:
+def set_aside(event: Message, *, state: str) -> DeadLetter:
     record = kafka_record(bytes(event.value), topic=event.topic, headers=unpack(event.headers))
     record_dead_letter(record=record, error=Poison("no event"), group="g")
     DeadLetter.objects.update(state=state)
@@ -130,7 +131,7 @@ def set_aside(event: OutboxEvent, *, state: str) -> DeadLetter:
 
 
 @pytest.mark.parametrize("handled", ["notified", "replayed", "dismissed"])
-def test_a_change_whose_row_was_pruned_is_not_missing(reconcile: Reconcile, event: OutboxEvent, handled: str) -> None:
+def test_a_change_whose_row_was_pruned_is_not_missing(reconcile: Reconcile, event: Message, handled: str) -> None:
     publish(event, offset=7)
     if handled == "notified":
         NotificationHandler().save([decode(bytes(event.value))])
@@ -175,7 +176,7 @@ def test_orders_that_are_placed_meanwhile_do_not_keep_it_going(
 
 
 @pytest.mark.parametrize("outcome", ["handled", "failed again", "lost"])
-def test_a_replay_is_never_missing(reconcile: Reconcile, event: OutboxEvent, topics: Topics, outcome: str) -> None:
+def test_a_replay_is_never_missing(reconcile: Reconcile, event: Message, topics: Topics, outcome: str) -> None:
     """Its event id is its own, so that nothing ever tells of it; while it is not handled, its letter is open."""
     publish(event)
     produce(topics.order_events, bytes(event.value), partition=0)
@@ -195,7 +196,7 @@ def test_a_replay_is_never_missing(reconcile: Reconcile, event: OutboxEvent, top
 
 
 @pytest.mark.parametrize(("state", "expected"), [("open", "DEAD"), ("dismissed", "PUBLISHED")])
-def test_the_timeline_shows_an_open_dead_letter(api: APIClient, event: OutboxEvent, state: str, expected: str) -> None:
+def test_the_timeline_shows_an_open_dead_letter(api: APIClient, event: Message, state: str, expected: str) -> None:
     publish(event)
     record_dead_letter(
         record=kafka_record(b"garbage", headers=[("ce_id", str(event.event_id).encode())]),

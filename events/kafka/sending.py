@@ -17,7 +17,7 @@ from kafka.errors import (
 
 from events.headers import unpack
 from events.kafka.connecting import NetworkClient, connect
-from events.models import OutboxEvent
+from events.messages import Message
 
 # The relay's turn ends by itself after 8 s (events.relay): a send has to be over before that.
 METADATA_TIMEOUT_MS = 2_000
@@ -90,7 +90,7 @@ class Producer:
             metrics_enabled=False,
         )
 
-    def send_all(self, messages: Sequence[OutboxEvent]) -> list[Sent | Exception]:
+    def send_all(self, messages: Sequence[Message]) -> list[Sent | Exception]:
         """One outcome per message, in order: `Sent`, `Unsendable`, or the outage that kept it.
 
         Returns within about `METADATA_TIMEOUT_MS` per topic plus `DELIVERY_TIMEOUT_MS`, with nothing left in flight.
@@ -113,20 +113,19 @@ class Producer:
         self._client.flush(timeout)
         return [future if isinstance(future, Exception) else _outcome(future, deadline) for future in futures]
 
-    def _send(self, message: OutboxEvent) -> Any:
+    def _send(self, message: Message) -> Any:
         try:
             return self._client.send(
                 message.topic,
-                # Binary fields come as memoryview.
-                key=None if message.key is None else bytes(message.key),
-                value=None if message.value is None else bytes(message.value),
+                key=message.key,
+                value=message.value,
                 headers=unpack(message.headers),
                 partition=self._partition(message),
             )
         except (ValueError, TypeError, MessageSizeTooLargeError) as error:
             raise Unsendable(str(error)) from error
 
-    def _partition(self, message: OutboxEvent) -> int | None:
+    def _partition(self, message: Message) -> int | None:
         """The wanted partition, or none (by key) where the topic has fewer."""
         if message.partition is None or message.partition not in self._client.partitions_for(message.topic):
             return None

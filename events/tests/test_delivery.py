@@ -98,7 +98,7 @@ def test_a_partition_the_topic_does_not_have_is_chosen_by_key(relay: Relay, topi
 
 def test_the_fast_path_publishes_at_once(background: BackgroundPublisher, topics: Topics) -> None:
     rows = OutboxEventFactory.create_batch(3, topic=topics.order_events)
-    background.publish(rows)
+    background.publish([row.message for row in rows])
     wait_until(all_published)
     assert set(OutboxEvent.objects.values_list("published_path", flat=True)) == {"fast"}
     assert len(read_topic(topics.order_events)) == 3
@@ -107,7 +107,7 @@ def test_the_fast_path_publishes_at_once(background: BackgroundPublisher, topics
 def test_a_database_that_restarted_since_costs_the_fast_path_nothing(
     background: BackgroundPublisher, topics: Topics
 ) -> None:
-    background.publish([OutboxEventFactory.create(topic=topics.order_events)])
+    background.publish([OutboxEventFactory.create(topic=topics.order_events).message])
     wait_until(all_published)
     others = "FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
     with connection.cursor() as cursor:
@@ -119,7 +119,7 @@ def test_a_database_that_restarted_since_costs_the_fast_path_nothing(
             return cursor.fetchone() == (0,)
 
         wait_until(ended)
-    background.publish([OutboxEventFactory.create(topic=topics.order_events)])
+    background.publish([OutboxEventFactory.create(topic=topics.order_events).message])
     wait_until(all_published)
 
 
@@ -149,7 +149,7 @@ def test_the_next_event_of_an_order_waits_until_the_one_before_is_recorded(
         for sequence in (1, 2, 3)
     }
     for sequence in committed:
-        background.publish([rows[sequence]])
+        background.publish([rows[sequence].message])
     wait_until(all_published)
     assert [message.value for message in read_topic(topics.order_events)] == [b"1", b"2", b"3"]
 
@@ -160,7 +160,7 @@ def test_an_event_whose_predecessor_is_somewhere_else_holds_up_no_other(
     first = OutboxEventFactory.create(topic=topics.order_events, stream="order-1", sequence=1)
     second = OutboxEventFactory.create(topic=topics.order_events, stream="order-1", sequence=2)
     other = OutboxEventFactory.create(topic=topics.order_events)
-    background.publish([second, other])
+    background.publish([second.message, other.message])
     wait_until(lambda: OutboxEvent.objects.filter(pk=other.pk).exclude(published_at=None).exists())
     assert set(OutboxEvent.objects.pending()) == {first, second}
 
@@ -201,17 +201,7 @@ def test_what_was_rolled_back_is_never_sent(relay: Relay, topics: Topics) -> Non
 
 def test_recording_outside_a_transaction_is_refused(topics: Topics) -> None:
     with pytest.raises(transaction.TransactionManagementError, match="in the transaction of the change"):
-        outbox.record(
-            OutboxEvent(
-                event_id=OutboxEventFactory.build().event_id,
-                event_type="X",
-                topic=topics.order_events,
-                key=None,
-                value=b"1",
-                headers=pack([]),
-                created_at=now(),
-            )
-        )
+        outbox.record(OutboxEventFactory.build(topic=topics.order_events).message)
 
 
 def test_relays_take_turns(relay: Relay, topics: Topics) -> None:
@@ -278,13 +268,13 @@ def test_an_outage_leaves_rows_pending_and_parks_none(relay: Relay, topics: Topi
 def test_in_an_outage_the_fast_path_waits_until_the_relay_gets_through(
     background: BackgroundPublisher, relay: Relay, topics: Topics, broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    background.publish([OutboxEventFactory.create(topic=topics.order_events)])
+    background.publish([OutboxEventFactory.create(topic=topics.order_events).message])
     wait_until(all_published)
     broker.go_down()
     try:
-        background.publish([OutboxEventFactory.create(topic=topics.order_events)])
+        background.publish([OutboxEventFactory.create(topic=topics.order_events).message])
         wait_until(lambda: "1 events, and those that follow, wait for the relay" in caplog.text)
-        background.publish([OutboxEventFactory.create(topic=topics.order_events)])
+        background.publish([OutboxEventFactory.create(topic=topics.order_events).message])
     finally:
         broker.come_back()
     wait_until(lambda: relay.sweep(older_than=EVERYTHING)[0] or all_published())
@@ -292,7 +282,7 @@ def test_in_an_outage_the_fast_path_waits_until_the_relay_gets_through(
 
     def published_at_once() -> bool:
         row = OutboxEventFactory.create(topic=topics.order_events)
-        background.publish([row])
+        background.publish([row.message])
         time.sleep(0.2)
         row.refresh_from_db()
         return row.published_path == "fast"
@@ -308,14 +298,14 @@ def test_a_forked_process_publishes_with_a_publisher_of_its_own(topics: Topics, 
     settings.EVENT_PUBLISHER = "events.publisher.BackgroundPublisher"
     from events.publisher import current_publisher, publish
 
-    publish([OutboxEventFactory.create(topic=topics.order_events)])
+    publish([OutboxEventFactory.create(topic=topics.order_events).message])
     wait_until(all_published)
     row = OutboxEventFactory.create(topic=topics.order_events)
     connection.close()
     child = os.fork()
     if child == 0:
         try:
-            publish([row])
+            publish([row.message])
             wait_until(all_published)
         finally:
             os._exit(0)
@@ -330,7 +320,8 @@ def test_what_does_not_fit_the_queue_waits_for_the_relay(topics: Topics, setting
     settings.OUTBOX_QUEUE_SIZE = 2
     publisher = BackgroundPublisher()
     try:
-        publisher.publish(OutboxEventFactory.create_batch(50, topic=topics.order_events))
+        rows = OutboxEventFactory.create_batch(50, topic=topics.order_events)
+        publisher.publish([row.message for row in rows])
         wait_until(lambda: OutboxEvent.objects.filter(published_path="fast").count() == 2)
         assert relay.sweep(older_than=EVERYTHING) == (48, None)
     finally:
@@ -342,7 +333,7 @@ def test_what_is_too_large_to_be_kept_in_memory_waits_for_the_relay(
     background: BackgroundPublisher, relay: Relay, topics: Topics
 ) -> None:
     large = OutboxEventFactory.create(topic=topics.order_events, value=b"x" * LARGEST)
-    background.publish([large, OutboxEventFactory.create(topic=topics.order_events)])
+    background.publish([large.message, OutboxEventFactory.create(topic=topics.order_events).message])
     wait_until(lambda: OutboxEvent.objects.filter(published_path="fast").exists())
     assert OutboxEvent.objects.pending().get() == large
     assert relay.sweep(older_than=EVERYTHING) == (1, None)
@@ -352,7 +343,7 @@ def test_the_fast_path_leaves_old_rows_to_the_relay(
     background: BackgroundPublisher, relay: Relay, topics: Topics, settings: Settings
 ) -> None:
     old = OutboxEventFactory.create(topic=topics.order_events, created_at=now() - settings.OUTBOX_RELAY_GRACE)
-    background.publish([old, OutboxEventFactory.create(topic=topics.order_events)])
+    background.publish([old.message, OutboxEventFactory.create(topic=topics.order_events).message])
     wait_until(lambda: OutboxEvent.objects.filter(published_path="fast").exists())
     assert OutboxEvent.objects.pending().get() == old
     assert relay.sweep(older_than=settings.OUTBOX_RELAY_GRACE) == (1, None)

@@ -129,7 +129,7 @@ class TestReplay:
         with django_capture_on_commit_callbacks(execute=True):
             replay(letter_id=letter.pk)
             assert publisher.published == []
-        assert publisher.published == replays()
+        assert publisher.published == [row.message for row in replays()]
         assert replays()[0].event_id != letter.event_id
 
     def test_a_letter_stays_open_until_its_replay_was_handled(self) -> None:

@@ -45,7 +45,7 @@ def test_an_action_changes_the_order_with_its_event_and_publishes_it(
     order.refresh_from_db()
     event = OutboxEvent.objects.get(stream=order.stream, sequence=2)
     assert (order.status, event.event_type) == (status, f"ORDER_{status}")
-    assert publisher.published == [event]
+    assert publisher.published == [event.message]
     assert str(event.event_id) in LogEntry.objects.get().change_message
 
 

@@ -67,6 +67,13 @@ def test_the_event_is_exactly_what_the_contract_says(user: User) -> None:
     }
 
 
+def test_what_is_recorded_is_what_is_published(user: User) -> None:
+    order, created = place_order(user_id=user.pk, lines=LINES)
+    paid = pay_order(order_id=order.pk).event
+    rows = OutboxEvent.objects.filter(stream=order.stream).order_by("sequence")
+    assert [row.message for row in rows] == [created, paid]
+
+
 def test_every_change_takes_the_next_number_within_its_order(user: User) -> None:
     order = place_order(user_id=user.pk, lines=LINES).order
     other = place_order(user_id=user.pk, lines=LINES).order

@@ -17,9 +17,12 @@ def send_poison(run: Run, value: str) -> None:
 
 SEND = """
 from events.kafka import Producer
-from events.models import OutboxEvent
+from uuid import uuid4
+from events.messages import Message
+from events.timestamps import now
 producer = Producer()
-producer.send_all([OutboxEvent(topic="order-events", key=b"7", value=%r.encode(), headers=b"\\x90")])
+poison = Message(uuid4(), "POISON", "order-events", b"7", %r.encode(), headers=b"\\x90", created_at=now())
+producer.send_all([poison])
 producer.close()
 """
 
