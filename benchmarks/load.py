@@ -94,7 +94,7 @@ class Connection:
 
     def header(self, name: str) -> str:
         """Of the last answer."""
-        return self.head.partition(f"\r\n{name}: ".encode())[2].partition(b"\r\n")[0].decode()
+        return self.head.lower().partition(f"\r\n{name.lower()}: ".encode())[2].partition(b"\r\n")[0].decode()
 
     def close(self) -> None:
         self.socket.close()

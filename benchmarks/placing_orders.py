@@ -1,4 +1,4 @@
-"""`POST /api/orders` under load: 8 connections, gunicorn, a token, one item."""
+"""`POST /api/orders` under load: 8 connections, a token, one item."""
 
 from collections.abc import Iterable, Iterator
 

@@ -39,7 +39,7 @@ class Servers:
         return str(database.value("SELECT version()")).split(" on ")[0]
 
     def web(self, **env: str) -> WebServer:
-        """gunicorn as it is deployed, with the peers' views beside the product's own."""
+        """The web server as it is deployed, with the peers' views beside the product's own."""
         return WebServer(log=self._log("web"), env={"DJANGO_SETTINGS_MODULE": PEER_SETTINGS, **env})
 
     def start(self, *command: str, **env: str) -> ProductProcess:

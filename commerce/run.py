@@ -89,7 +89,7 @@ def _run(cleanup: ExitStack) -> int:
     supervisor = Supervisor()
     python = shlex.quote(sys.executable)
     for name, command in {
-        "web": f"{python} -m gunicorn commerce.wsgi --config deploy/gunicorn.conf.py --bind {HOST}:{port}",
+        "web": f"{python} -m commerce.web_server --bind {HOST}:{port}",
         "consumer": f"{python} manage.py consume_order_events",
         "relay": f"{python} manage.py relay_outbox",
     }.items():

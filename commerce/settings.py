@@ -98,6 +98,9 @@ THROTTLE_RATES = {
     "token": _rate("THROTTLE_TOKEN", default="60/min"),
     "user": _rate("THROTTLE_USER", default=""),
 }
+# Web server processes, and the requests that each of them answers at a time.
+WEB_CONCURRENCY = _count("WEB_CONCURRENCY", default=2)
+WEB_THREADS = _count("WEB_THREADS", default=32)
 # Proxies in front of this site, each of which appends to X-Forwarded-For.
 TRUSTED_PROXIES = _count("TRUSTED_PROXIES", default=0, least=0)
 # Opens GET /metrics, which does not exist without it.

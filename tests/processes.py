@@ -71,27 +71,14 @@ def is_frozen(process: psutil.Process) -> bool:
 
 
 class WebServer(ProductProcess):
-    """gunicorn, with any further `options` of its own."""
+    """The web server on a free port."""
 
-    def __init__(
-        self, *options: str, log: Path, env: Mapping[str, str] | None = None, launcher: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, *, log: Path, env: Mapping[str, str] | None = None, launcher: Sequence[str] = ()) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
         super().__init__(
-            *(
-                "gunicorn",
-                "commerce.wsgi",
-                "--config",
-                "deploy/gunicorn.conf.py",
-                "--bind",
-                self.url.removeprefix("http://"),
-                *options,
-            ),
-            log=log,
-            env=env,
-            launcher=launcher,
+            "commerce.web_server", "--bind", self.url.removeprefix("http://"), log=log, env=env, launcher=launcher
         )
 
     def start(self) -> None:

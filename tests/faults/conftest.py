@@ -59,9 +59,9 @@ class Start(Protocol):
 
 
 class StartWeb(Protocol):
-    """Starts a web server of one test's own, with options for gunicorn; it is killed at the end."""
+    """Starts a web server of one test's own; it is killed at the end."""
 
-    def __call__(self, *options: str, launcher: list[str] = ..., **env: str) -> WebServer: ...
+    def __call__(self, *, launcher: list[str] = ..., **env: str) -> WebServer: ...
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -145,8 +145,8 @@ def start(started: list[ProductProcess], tmp_path: Path) -> Start:
 
 @pytest.fixture
 def start_web(started: list[ProductProcess], tmp_path: Path) -> StartWeb:
-    def start_web(*options: str, launcher: list[str] | None = None, **env: str) -> WebServer:
-        web = WebServer(*options, log=tmp_path / f"{len(started)}-web.log", env=env, launcher=launcher or [])
+    def start_web(*, launcher: list[str] | None = None, **env: str) -> WebServer:
+        web = WebServer(log=tmp_path / f"{len(started)}-web.log", env=env, launcher=launcher or [])
         started.append(web)
         return web
 

@@ -11,9 +11,9 @@ from tests.waiting import wait_until
 WORKERS = 3
 
 
-def test_every_worker_of_a_preloading_server_publishes(site: Site, oracle: Oracle, start_web: StartWeb) -> None:
+def test_every_worker_of_the_pre_fork_server_publishes(site: Site, oracle: Oracle, start_web: StartWeb) -> None:
     site.relay.freeze()
-    web = start_web("--preload", WEB_CONCURRENCY=str(WORKERS))
+    web = start_web(WEB_CONCURRENCY=str(WORKERS))
     workers = wait_until(lambda: len(web.workers()) == WORKERS and web.workers())
 
     def publishes(worker: psutil.Process) -> bool:
