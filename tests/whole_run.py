@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from commerce import lifeline
 from commerce.run import OUR_VARIABLES
 from tests.processes import CHECKOUT
 from tests.waiting import wait_until
@@ -24,7 +25,7 @@ class Run:
         self.site = f"http://127.0.0.1:{port}"
         self.log = checkout / "run.log"
         with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
+            self.process = lifeline.start(
                 [sys.executable, "-m", "commerce.run"],
                 cwd=checkout,
                 env=environment() | {"PORT": str(port)},
