@@ -1,4 +1,4 @@
-"""The accounts that development offers to try things with, and the account that places the first order of `make run`."""
+"""The accounts that development offers to try things with, and the one that places the first order of `make run`."""
 
 from typing import NamedTuple
 
@@ -51,12 +51,12 @@ def _give(account: Account, user: User) -> None:
     user.save()
 
 
-def described() -> dict[str, str]:
-    """By the name of each account, how to log in with it, or why that does not work and what mends it."""
-    return {account.name: _trouble(account) or account.password for account in ACCOUNTS}
+def described() -> list[str]:
+    """For each account how to log in with it, or why that does not work and what mends it."""
+    return [_described(account) for account in ACCOUNTS]
 
 
-def _trouble(account: Account) -> str | None:
+def _described(account: Account) -> str:
     user = User.objects.get(username=account.name)
     if not user.is_active:
         what = "is deactivated"
@@ -67,8 +67,8 @@ def _trouble(account: Account) -> str | None:
     elif _is_locked(account.name):
         what = f"is locked for up to {settings.AXES_COOLOFF_TIME.seconds // 60} minutes after wrong passwords"
     else:
-        return None
-    return f"{what}; to mend that: {RESTORE}"
+        return f"{account.name} / {account.password}"
+    return f"{account.name} {what}; to mend that: {RESTORE}"
 
 
 def _is_locked(name: str) -> bool:

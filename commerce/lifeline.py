@@ -24,7 +24,7 @@ from typing import Any
 STOP_TIMEOUT_S = 10
 """What every process has to finish, before it is killed."""
 LOOK_EVERY_S = 0.5
-FORCE_AFTER_S = 30
+FORCE_AFTER_S = 15
 """After its `make` is gone, a program has so long to end in order."""
 
 

@@ -23,6 +23,6 @@ def overview(*, site: str, servers: Mapping[str, str], pids: Mapping[str, int]) 
         ("settings", "var/run.env; manage.py in another terminal finds them by itself"),
     ]
     if settings.DEBUG:
-        rows += [(f"account {name}", said) for name, said in demo_accounts.described().items()]
+        rows += [("account", said) for said in demo_accounts.described()]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"   {name:<{width}}  {said}" for name, said in rows)
