@@ -16,6 +16,7 @@ RENEW := { echo "The code does not publish what docs/ has. If that is meant, ren
 .PHONY: run reset test lint contracts audit kafka test-kafka test-faults test-browser soak bench
 export PORT
 
+# What starts servers is called with exec, so that no shell stands between `make` and the program that follows it.
 run: $(KOREAN).mo
 	@exec $(BIN)/python -m commerce.run
 
@@ -24,22 +25,22 @@ reset: .venv/run-installed
 	@exec $(BIN)/python -m commerce.reset
 
 test: .venv/installed $(KOREAN).mo
-	$(BIN)/python -m pytest
+	exec $(BIN)/python -m pytest
 
 test-kafka: .venv/installed
-	$(BIN)/python -m pytest --broker=apache -m kafka
+	exec $(BIN)/python -m pytest --broker=apache -m kafka
 
 test-faults: .venv/installed
-	$(BIN)/python -m pytest --broker=proxied tests/faults
+	exec $(BIN)/python -m pytest --broker=proxied tests/faults
 
 test-browser: .venv/installed $(KOREAN).mo
-	$(BIN)/python -m pytest tests/browser
+	exec $(BIN)/python -m pytest tests/browser
 
 soak: .venv/installed
-	@$(BIN)/python -m pytest --broker=proxied -q tests/faults/soak.py
+	@exec $(BIN)/python -m pytest --broker=proxied -q tests/faults/soak.py
 
 bench: .venv/installed
-	@$(BIN)/python -m benchmarks --only "$(ONLY)"
+	@exec $(BIN)/python -m benchmarks --only "$(ONLY)"
 
 kafka:
 	@exec $(PYTHON) -I commerce/lifeline.py deploy/kafka/start

@@ -19,6 +19,10 @@ from tests.processes import CHECKOUT
 from tests.waiting import wait_until
 from tests.whole_run import copy_checkout, environment, free_port
 
+LIBRARIES = CHECKOUT / "var" / "kafka" / "libs"
+"""Apache Kafka, where it has been fetched."""
+NO_JAVA = {} if LIBRARIES.is_dir() else {"JAVA_HOME": "/nowhere"}
+"""Environment of a target that is not to fetch Apache Kafka."""
 MARK = "COMMERCE_TEST_MARK"
 """A variable that every process of a target inherits, whatever becomes of its parents."""
 GONE_WITHIN_S = 40
@@ -32,6 +36,9 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     for part in ("Makefile", "benchmarks", "tests", "conftest.py", "pytest.ini"):
         copy = shutil.copytree if (CHECKOUT / part).is_dir() else shutil.copy
         copy(CHECKOUT / part, tmp_path / part)
+    if LIBRARIES.is_dir():
+        (tmp_path / "var" / "kafka").mkdir(parents=True)
+        (tmp_path / "var" / "kafka" / "libs").symlink_to(LIBRARIES)
     yield tmp_path
     shutil.rmtree(data_home(tmp_path), ignore_errors=True)
 
@@ -93,14 +100,23 @@ def _words(process: psutil.Process) -> list[str]:
 POSTGRES, WEB, CONSUMER, KEEPER = "/bin/postgres -D", "commerce.wsgi", "consume_order_events", "lifeline.py"
 TARGETS = {
     "run": ({}, (POSTGRES, WEB, CONSUMER)),
-    "bench": ({"ONLY": "orders-list"}, (POSTGRES, WEB)),
+    "bench": ({"ONLY": "orders-list", **NO_JAVA}, (POSTGRES, WEB)),
     "test": ({"PYTEST_ADDOPTS": A_RUN_WITHIN_A_TEST}, (POSTGRES, WEB, CONSUMER)),
 }
 
 
-@pytest.mark.parametrize("whom", ["make", "its program"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("target", "number", "whom"),
+    [
+        ("run", signal.SIGKILL, "make"),
+        ("run", signal.SIGKILL, "its program"),
+        ("bench", signal.SIGTERM, "make"),
+        ("bench", signal.SIGKILL, "make"),
+        ("bench", signal.SIGHUP, "its program"),
+        ("test", signal.SIGTERM, "make"),
+        ("test", signal.SIGKILL, "its program"),
+    ],
+)
 def test_an_ended_target_leaves_no_process(target: str, number: signal.Signals, whom: str, checkout: Path) -> None:
     env, programs = TARGETS[target]
     running = Target(checkout, target, PORT=str(free_port()), **env)
@@ -114,11 +130,8 @@ def test_an_ended_target_leaves_no_process(target: str, number: signal.Signals, 
 
 
 def test_an_apache_kafka_ends_with_its_make(checkout: Path) -> None:
-    libraries = CHECKOUT / "var" / "kafka" / "libs"
-    if not libraries.is_dir():
+    if not LIBRARIES.is_dir():
         pytest.skip("Apache Kafka has not been fetched: make test-kafka does that")
-    (checkout / "var" / "kafka").mkdir(parents=True)
-    (checkout / "var" / "kafka" / "libs").symlink_to(libraries)
     for number in (signal.SIGKILL, signal.SIGTERM):
         running = Target(checkout, "kafka", KAFKA_PORT="0")
         try:
