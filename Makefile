@@ -8,9 +8,11 @@ KOREAN := commerce/locale/ko/LC_MESSAGES/django
 # The token that the scrape config names is nowhere but in compose's container.
 PROMTOOL := promtool check config --syntax-only deploy/prometheus/prometheus.yml && \
   promtool check rules deploy/prometheus/alerts.yml && promtool test rules deploy/prometheus/alerts_test.yml
-# Both keep to constraints.txt, which requirements.txt names.
+# Both keep to constraints.txt, which requirements.txt names. uv needs no pip in .venv, which takes seconds to get there.
 UV := $(shell command -v uv)
-INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
+INSTALL := $(if $(UV),{ test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv; } && \
+  $(UV) pip install --python $(BIN)/python,{ $(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv; } && \
+  $(BIN)/python -m pip install --disable-pip-version-check)
 RENEW := { echo "The code does not publish what docs/ has. If that is meant, renew it: make contracts"; exit 1; }
 
 .PHONY: run reset test lint contracts audit kafka test-kafka test-faults test-browser soak bench
@@ -77,7 +79,6 @@ $(KOREAN).mo: $(KOREAN).po .venv/run-installed
 .venv/run-installed: requirements.txt requirements-run.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	@echo "== Installing what running needs into .venv (290 MB, once)"
-	@$(PYTHON) -m venv $(if $(UV),--without-pip) .venv
 	@$(INSTALL) -r requirements-run.txt
 	@touch $@
 

@@ -101,7 +101,9 @@ def _keep() -> None:
         if not told:
             break
         *lines, rest = (rest + told).split(b"\n")
-        groups.update(tuple(map(int, line.split())) for line in lines)
+        for line in lines:
+            group, ended_by = map(int, line.split())
+            groups[group] = ended_by
     _end(groups)
 
 

@@ -129,17 +129,17 @@ def test_an_ended_target_leaves_no_process(target: str, number: signal.Signals, 
         _kill(running)
 
 
-def test_an_apache_kafka_ends_with_its_make(checkout: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_apache_kafka_ends_with_its_make(number: signal.Signals, checkout: Path) -> None:
     if not LIBRARIES.is_dir():
         pytest.skip("Apache Kafka has not been fetched: make test-kafka does that")
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        running = Target(checkout, "kafka", KAFKA_PORT="0")
-        try:
-            wait_until(lambda of=running: of.runs(KEEPER, "kafka.Kafka"), timeout=60)
-            os.kill(running.make.pid, number)
-            wait_until(lambda of=running: not of.processes(), timeout=GONE_WITHIN_S)
-        finally:
-            _kill(running)
+    running = Target(checkout, "kafka", KAFKA_PORT="0")
+    try:
+        wait_until(lambda: running.runs(KEEPER, "kafka.Kafka"), timeout=60)
+        os.kill(running.make.pid, number)
+        wait_until(lambda: not running.processes(), timeout=GONE_WITHIN_S)
+    finally:
+        _kill(running)
 
 
 def _kill(running: Target) -> None:

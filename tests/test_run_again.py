@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from commerce.embedded_postgres import EmbeddedPostgres, data_home
+from events import embedded_kafka
 from tests.kafka_client import Outgoing, produce_all
+from tests.servers import Broker
 from tests.waiting import wait_until
 from tests.whole_run import Run, copy_checkout, environment, free_port
 
@@ -29,6 +31,12 @@ RENAME_AND_DELETE = """
 from django.contrib.auth.models import User
 User.objects.filter(username="demo").update(username="renamed")
 User.objects.filter(username="admin").delete()
+"""
+REACH_THE_LIMIT = """
+from events.models import ConsumerGroup
+ConsumerGroup.objects.update_or_create(
+    name="notification-consumer-group", defaults={"consecutive_dead_letters": 1000}
+)
 """
 MIGRATE_BY_NEWER_CODE = """
 from django.db.migrations.recorder import MigrationRecorder
@@ -116,6 +124,21 @@ def test_a_run_starts_again_after_poison_and_whatever_became_of_its_accounts(
     assert fourth.stop() == 0
 
     assert says_how_to_go_on(run(), "does not know events.9999_of_tomorrow")
+
+
+def test_dead_letters_in_a_row_of_a_kafka_of_ones_own_are_not_forgotten(
+    run: Callable[..., Run], broker: Broker
+) -> None:
+    options = {} if broker.creates_topics else embedded_kafka.SETTINGS
+    kafka = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers, **options}
+    first = run(**kafka)
+    assert first.says("READY"), first.log.read_text()
+    first.manage("shell", "-c", REACH_THE_LIMIT)
+    assert first.stop() == 0
+    again = run(**kafka)
+    assert again.process.wait(10) == 1
+    assert again.says("Stopped after 1000 dead letters in a row")
+    assert not again.says("READY")
 
 
 def says_how_to_go_on(run: Run, reason: str) -> bool:
