@@ -27,7 +27,9 @@ MARK = "COMMERCE_TEST_MARK"
 """A variable that every process of a target inherits, whatever becomes of its parents."""
 GONE_WITHIN_S = 40
 """Ten seconds for each layer that ends another one, and some for a busy machine."""
-A_RUN_WITHIN_A_TEST = "tests/test_run.py -k restarts_what_dies -p no:cacheprovider"
+NESTED = "nested"
+"""Where a killed test has its checkouts."""
+A_RUN_WITHIN_A_TEST = f"tests/test_run.py -k restarts_what_dies -p no:cacheprovider --basetemp={NESTED}"
 
 
 @pytest.fixture
@@ -40,7 +42,8 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
         (tmp_path / "var" / "kafka").mkdir(parents=True)
         (tmp_path / "var" / "kafka" / "libs").symlink_to(LIBRARIES)
     yield tmp_path
-    shutil.rmtree(data_home(tmp_path), ignore_errors=True)
+    for used in (tmp_path, *(tmp_path / NESTED).glob("*")):
+        shutil.rmtree(data_home(used), ignore_errors=True)
 
 
 class Target:
