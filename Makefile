@@ -8,34 +8,44 @@ KOREAN := commerce/locale/ko/LC_MESSAGES/django
 # The token that the scrape config names is nowhere but in compose's container.
 PROMTOOL := promtool check config --syntax-only deploy/prometheus/prometheus.yml && \
   promtool check rules deploy/prometheus/alerts.yml && promtool test rules deploy/prometheus/alerts_test.yml
+# Both keep to constraints.txt, which requirements.txt names. uv needs no pip in .venv, which takes seconds to get there.
+UV := $(shell command -v uv)
+INSTALL := $(if $(UV),{ test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv; } && \
+  $(UV) pip install --python $(BIN)/python,{ $(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv; } && \
+  $(BIN)/python -m pip install --disable-pip-version-check)
 RENEW := { echo "The code does not publish what docs/ has. If that is meant, renew it: make contracts"; exit 1; }
 
-.PHONY: run test lint contracts audit kafka test-kafka test-faults test-browser soak bench
+.PHONY: run reset test lint contracts audit kafka test-kafka test-faults test-browser soak bench
 export PORT
 
+# What starts servers is called with exec, so that no shell stands between `make` and the program that follows it.
 run: $(KOREAN).mo
 	@exec $(BIN)/python -m commerce.run
 
-test: $(KOREAN).mo
-	$(BIN)/python -m pytest
+# YES=1 answers its question where there is no terminal.
+reset: .venv/run-installed
+	@exec $(BIN)/python -m commerce.reset
+
+test: .venv/installed $(KOREAN).mo
+	exec $(BIN)/python -m pytest
 
 test-kafka: .venv/installed
-	$(BIN)/python -m pytest --broker=apache -m kafka
+	exec $(BIN)/python -m pytest --broker=apache -m kafka
 
 test-faults: .venv/installed
-	$(BIN)/python -m pytest --broker=proxied tests/faults
+	exec $(BIN)/python -m pytest --broker=proxied tests/faults
 
-test-browser: $(KOREAN).mo
-	$(BIN)/python -m pytest tests/browser
+test-browser: .venv/installed $(KOREAN).mo
+	exec $(BIN)/python -m pytest tests/browser
 
 soak: .venv/installed
-	@$(BIN)/python -m pytest --broker=proxied -q tests/faults/soak.py
+	@exec $(BIN)/python -m pytest --broker=proxied -q tests/faults/soak.py
 
 bench: .venv/installed
-	@$(BIN)/python -m benchmarks --only "$(ONLY)"
+	@exec $(BIN)/python -m benchmarks --only "$(ONLY)"
 
 kafka:
-	@exec deploy/kafka/start
+	@exec $(PYTHON) -I commerce/lifeline.py deploy/kafka/start
 
 lint contracts: export DJANGO_DEBUG = true
 # The published documents name what a fresh installation has.
@@ -63,12 +73,17 @@ audit: .venv/installed
 	  echo "== Vulnerabilities are listed above. Anything else: https://pypi.org cannot be asked from here" >&2; exit 1; }
 
 # Not with gettext's msgfmt, which a fresh machine does not have.
-$(KOREAN).mo: $(KOREAN).po .venv/installed
+$(KOREAN).mo: $(KOREAN).po .venv/run-installed
 	@$(BIN)/pybabel --quiet compile --input-file $(KOREAN).po --output-file $@ --locale ko
 
-.venv/installed: requirements.txt requirements-dev.txt constraints.txt
+.venv/run-installed: requirements.txt requirements-run.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
-	@echo "== Creating .venv and installing the requirements (a minute, once)"
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@echo "== Installing what running needs into .venv (290 MB, once)"
+	@$(INSTALL) -r requirements-run.txt
+	@touch $@
+
+# The tools of tests and lint come on top, so that `make run` installs none of them and neither target undoes the other.
+.venv/installed: .venv/run-installed requirements-dev.txt
+	@echo "== Installing what tests and lint need as well (500 MB, once)"
+	@$(INSTALL) -r requirements-dev.txt
 	@touch $@

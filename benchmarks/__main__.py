@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.comparison import Pair, Row, table
 from benchmarks.servers import Servers, servers
+from commerce import lifeline
 
 STARTED_AT = time.perf_counter()
 RESULTS = Path(__file__).parent.parent / "var" / "bench.json"
@@ -148,6 +149,8 @@ def main() -> int:
     if only and only not in rows:
         parser.error(f"there is no row {only}; the rows are {', '.join(rows)}")
     wanted = {only} if only else set(rows)
+    lifeline.interrupt_on_signals()
+    lifeline.follow_make()
     with servers() as running:
         header = _header(running)
         print("\n".join(f"{name}: {fact}" for name, fact in header.items()))
@@ -188,4 +191,7 @@ def _show_progress(row: Row) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,12 +1,24 @@
 """What the benchmarks ask of the database and put into it, past Django."""
 
 import os
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import psycopg2
+from psycopg2 import extensions
+
+
+def _wait(connection: Any) -> None:
+    """Wait in Python, where a signal ends the wait. libpq would first wait for the end of the statement."""
+    while (state := connection.poll()) != extensions.POLL_OK:
+        reading = state == extensions.POLL_READ
+        select.select([connection] if reading else [], [] if reading else [connection], [])
+
+
+extensions.set_wait_callback(_wait)
 
 
 @cache

@@ -9,6 +9,7 @@ from uuid import UUID
 from benchmarks import database
 from benchmarks.comparison import Pair
 from benchmarks.servers import PARTITIONS, Servers, running
+from commerce import lifeline
 from events.headers import cloud_event_headers, pack
 from events.timestamps import now
 from orders.events import ORDER_CREATED, encode
@@ -67,8 +68,11 @@ def _fill_outbox() -> None:
 
 def _bare_sends() -> float:
     """In a process of its own, as the relay has one."""
-    finished = subprocess.run([sys.executable, "-m", "benchmarks.peers.bare_sends"], stdout=subprocess.PIPE, check=True)
-    return float(json.loads(finished.stdout))
+    sending = lifeline.start([sys.executable, "-m", "benchmarks.peers.bare_sends"], stdout=subprocess.PIPE)
+    said, _ = sending.communicate()
+    if sending.returncode != 0:
+        raise RuntimeError(f"The bare sends ended with {sending.returncode}, see above")
+    return float(json.loads(said))
 
 
 def _rate() -> float:

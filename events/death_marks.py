@@ -45,6 +45,11 @@ def lift(*, group: str, topic: str, partitions: Iterable[int]) -> None:
     DeathMark.objects.filter(group=group, topic=topic, partition__in=list(partitions)).delete()
 
 
+def forget() -> None:
+    """Drop all marks, because their broker is gone: a new one has other messages at these offsets."""
+    DeathMark.objects.all().delete()
+
+
 def count_death(mark: DeathMark, record: Record) -> int:
     """Note that `record` killed the process that handled it; how often it did so by now."""
     mark.deaths = mark.deaths + 1 if mark.deadly_offset == record.offset else 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from commerce import lifeline
 from tests.waiting import wait_until
 
 START_SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "start"
@@ -42,12 +43,11 @@ class ApacheKafka:
         self._home.mkdir(parents=True, exist_ok=True)
         log = self._home / "start.log"
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = lifeline.start(
                 [START_SCRIPT],
                 env=os.environ | self._settings(),
                 stdout=output,
                 stderr=output,
-                start_new_session=True,
             )
         try:
             wait_until(self._answers_or_ended, timeout=START_TIMEOUT)

@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from commerce import lifeline
 from tests.waiting import wait_until
 
 CHECKOUT = Path(__file__).parent.parent
@@ -32,9 +32,7 @@ class ProductProcess:
 
     def start(self) -> None:
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                self._command, cwd=CHECKOUT, env=self._env, stdout=output, stderr=output, start_new_session=True
-            )
+            self.process = lifeline.start(self._command, cwd=CHECKOUT, env=self._env, stdout=output, stderr=output)
 
     def stop(self) -> int:
         """End it as a supervisor does; its exit code. Raises subprocess.TimeoutExpired after `STOP_TIMEOUT`."""

@@ -11,6 +11,7 @@ from typing import Protocol
 import psycopg2
 import pytest
 
+from commerce import lifeline
 from events import embedded_kafka
 from tests.apache_kafka import ApacheKafka
 from tests.faults.postgres import CrashingPostgres
@@ -61,6 +62,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     """A wrapper, because pytest-django reads the settings in this very hook."""
     help_only = early_config.known_args_namespace.help
     if not help_only:
+        lifeline.interrupt_on_signals()
+        lifeline.follow_make()
         try:
             _start(early_config.known_args_namespace.broker)
         except BaseException:

@@ -4,7 +4,6 @@ import os
 import pty
 import re
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from commerce import lifeline
 from tests.processes import CHECKOUT, ProductProcess
 from tests.servers import Broker
 from tests.waiting import wait_until
@@ -117,7 +117,7 @@ def test_a_consumer_shows_its_progress_to_a_person_and_to_no_log_file(start: Sta
     seen, terminal = pty.openpty()
     command = [sys.executable, "-m", "django", "consume_order_events", "--group", "watched"]
     env = os.environ | {"DJANGO_SETTINGS_MODULE": "commerce.settings"}
-    watched = subprocess.Popen(command, cwd=CHECKOUT, env=env, stderr=terminal, stdout=terminal, start_new_session=True)
+    watched = lifeline.start(command, cwd=CHECKOUT, env=env, stderr=terminal, stdout=terminal)
     text = ""
 
     def progress() -> bool:

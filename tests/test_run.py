@@ -78,7 +78,7 @@ def test_a_signal_that_python_swallowed_while_it_prepares_still_ends_the_run(
     monkeypatch.setattr(commerce.run, "VAR", tmp_path)
     monkeypatch.setattr(commerce.run, "_environment", lambda *_: {})
     monkeypatch.setattr(commerce.run, "_run_env", nullcontext)
-    monkeypatch.setattr(commerce.run, "_prepare_database_and_topics", prepare)
+    monkeypatch.setattr(commerce.run, "_prepare_database_and_topics", lambda _: prepare())
     monkeypatch.setattr(commerce.run, "Supervisor", None)
     monkeypatch.setattr(commerce.run, "_asked_to_stop", threading.Event())
     before = signal.signal(signal.SIGTERM, commerce.run._exit_in_order)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from commerce import lifeline
 from commerce.run import OUR_VARIABLES
 from tests.processes import CHECKOUT
 from tests.waiting import wait_until
@@ -20,19 +21,20 @@ PARTS = ("manage.py", "commerce", "orders", "notifications", "events", "deploy")
 class Run:
     """A running `make run`; its output goes to `log`."""
 
-    def __init__(self, checkout: Path, port: int) -> None:
+    def __init__(self, checkout: Path, port: int, **env: str) -> None:
         self.site = f"http://127.0.0.1:{port}"
         self.log = checkout / "run.log"
         with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
+            self.process = lifeline.start(
                 [sys.executable, "-m", "commerce.run"],
                 cwd=checkout,
-                env=environment() | {"PORT": str(port)},
+                env=environment() | {"PORT": str(port)} | env,
                 stdout=output,
                 stderr=output,
             )
         wait_until(lambda: self.says("READY") or self.process.poll() is not None, timeout=120)
-        self.children = psutil.Process(self.process.pid).children(recursive=True)
+        running = self.process.poll() is None
+        self.children = psutil.Process(self.process.pid).children(recursive=True) if running else []
 
     def says(self, text: str) -> bool:
         return text in self.log.read_text()

@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from commerce.client_address import client_address
+from commerce.models import RequestCount
 from commerce.rates import Rate
 
 COUNT = """
@@ -65,6 +66,11 @@ class UserThrottle(Throttle):
 
     def client(self, request: Request) -> Any:
         return request.user.pk
+
+
+def forget_requests(*, scope: str, client: Any) -> None:
+    """Let a client's window begin anew."""
+    RequestCount.objects.filter(client=f"{scope} {client}").delete()
 
 
 def _count(client: str, rate: Rate) -> tuple[int, float]:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.processes import lifeline
+
 READY = "print('ready', flush=True)"
 INSTALL = "from events import shutdown; shutdown.GRACE = 0.3; stop = shutdown.Shutdown()"
 WAIT_IN_A_LIBRARY = (
@@ -31,7 +33,7 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
 
 def run(processes: list[subprocess.Popen[str]], *program: str) -> subprocess.Popen[str]:
     """A Python process that has come to `READY`."""
-    process = subprocess.Popen(
+    process = lifeline.start(
         [sys.executable, "-c", "\n".join(program)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

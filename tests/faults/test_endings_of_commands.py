@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from commerce import lifeline
 from tests.faults.conftest import CONSUME, RELAY, SHORT_SESSION, Site, Start
 from tests.faults.database import oldest_pending_seconds, rows
 from tests.faults.foreign_events import all_told_once, foreign_event, send
@@ -189,7 +190,7 @@ def typed(tmp_path: Path, site: Site) -> Iterator[Callable[[str], subprocess.Pop
     def typed(command: str) -> subprocess.Popen[bytes]:
         with (tmp_path / "log").open("ab") as output:
             words = [sys.executable, "manage.py", command]
-            process = subprocess.Popen(words, cwd=CHECKOUT, env=os.environ, stdout=output, stderr=output)
+            process = lifeline.start(words, cwd=CHECKOUT, env=os.environ, stdout=output, stderr=output)
         started.append(process)
         wait_until(lambda: catches_sigterm(process))
         used = psutil.Process(process.pid).cpu_times()

@@ -7,6 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from commerce import lifeline
+
 PROJECT = Path(__file__).parent / "java"
 BUILDS = Path(__file__).parent.parent.parent / "var" / "interoperability"
 BUILD_TIMEOUT = 240
@@ -29,7 +31,7 @@ class SpringService:
                 raise NotPossible(f"{program} is missing")
         build = _build()
         with log.open("wb") as errors:
-            self._process = subprocess.Popen(
+            self._process = lifeline.start(
                 ["java", "-cp", f"{build}/classes:{build}/dependency/*", "commerce.SpringService", bootstrap_servers],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

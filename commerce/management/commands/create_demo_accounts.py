@@ -3,17 +3,23 @@
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import User
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from commerce import demo_accounts
 
 
 class Command(BaseCommand):
     help = "Create demo / demo-password (a customer) and admin / admin-password (a superuser), in development only."
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--restore", action="store_true", help="give accounts that were changed their passwords and rights back"
+        )
+
+    def handle(self, *args: Any, restore: bool, **options: Any) -> None:
         if not settings.DEBUG:
             raise CommandError("Demo accounts have well-known passwords: they exist only where DJANGO_DEBUG is on.")
-        if not User.objects.filter(username="demo").exists():
-            User.objects.create_user("demo", password="demo-password")
-        if not User.objects.filter(username="admin").exists():
-            User.objects.create_superuser("admin", password="admin-password")
+        if restore:
+            demo_accounts.restore()
+        else:
+            demo_accounts.create()

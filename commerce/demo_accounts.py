@@ -1,0 +1,89 @@
+"""The accounts that development offers to try things with, and the one that places the first order of `make run`."""
+
+from typing import NamedTuple
+
+from axes.models import AccessAttempt
+from axes.utils import reset as unlock
+from django.conf import settings
+from django.contrib.auth.hashers import check_password, make_password
+from django.contrib.auth.models import User
+from django.db.models import Sum
+
+from events.timestamps import now
+
+
+class Account(NamedTuple):
+    name: str
+    password: str
+    email: str
+    is_superuser: bool
+
+
+ACCOUNTS = (
+    Account("demo", "demo-password", "demo@example.com", is_superuser=False),
+    Account("admin", "admin-password", "", is_superuser=True),
+)
+OWN_NAME = "make run"
+"""Of the account that orders where `demo` may not. A name with a space cannot be registered, and so is never taken."""
+RESTORE = ".venv/bin/python manage.py create_demo_accounts --restore"
+
+
+def create() -> None:
+    """Create the accounts that are missing. Those that exist stay as they are."""
+    for account in ACCOUNTS:
+        if not User.objects.filter(username=account.name).exists():
+            _give(account, User(username=account.name))
+
+
+def restore() -> None:
+    """Give the accounts their passwords and rights back, whatever has been changed since, and unlock them."""
+    for account in ACCOUNTS:
+        _give(account, User.objects.filter(username=account.name).first() or User(username=account.name))
+        unlock(username=account.name)
+
+
+def _give(account: Account, user: User) -> None:
+    user.is_active = True
+    user.is_staff = user.is_superuser = account.is_superuser
+    if not User.objects.filter(email__iexact=account.email).exists():
+        user.email = account.email
+    user.set_password(account.password)
+    user.save()
+
+
+def described() -> list[str]:
+    """For each account how to log in with it, or why that does not work and what mends it."""
+    return [_described(account) for account in ACCOUNTS]
+
+
+def _described(account: Account) -> str:
+    user = User.objects.get(username=account.name)
+    if not user.is_active:
+        what = "is deactivated"
+    elif not check_password(account.password, user.password):
+        what = "has another password than it was created with"
+    elif account.is_superuser and not (user.is_superuser and user.is_staff):
+        what = "is no superuser"
+    elif _is_locked(account.name):
+        what = f"is locked for up to {settings.AXES_COOLOFF_TIME.seconds // 60} minutes after wrong passwords"
+    else:
+        return f"{account.name} / {account.password}"
+    return f"{account.name} {what}; to mend that: {RESTORE}"
+
+
+def _is_locked(name: str) -> bool:
+    since = now() - settings.AXES_COOLOFF_TIME
+    attempts = AccessAttempt.objects.filter(username=name, attempt_time__gt=since)
+    by_address = attempts.values("ip_address").annotate(failures=Sum("failures_since_start"))
+    return any(one["failures"] >= settings.AXES_FAILURE_LIMIT for one in by_address)
+
+
+def customer() -> User:
+    """The account that places the first order: `demo` where it may order, else one that belongs to `make run`."""
+    demo = User.objects.filter(username=ACCOUNTS[0].name, is_active=True).first()
+    if demo is not None:
+        return demo
+    own, _ = User.objects.update_or_create(
+        username=OWN_NAME, defaults={"is_active": True}, create_defaults={"password": make_password(None)}
+    )
+    return own
