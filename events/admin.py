@@ -3,6 +3,7 @@ from typing import Any
 import msgspec
 from django.contrib import admin
 from django.db import models
+from django.db.models.functions import Length, Substr
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.html import format_html
@@ -15,6 +16,7 @@ from events.admin_actions import Refused, RowAction, RowActionsAdmin
 from events.dead_letters import NotOpen, dismiss
 from events.headers import unpack
 from events.identifiers import id_or_none, uuid_or_none
+from events.kafka import MAX_MESSAGE_BYTES
 from events.large_tables import EstimatingPaginator, NewestValuesFilter
 from events.models import DeadLetter, OutboxEvent
 from events.replay import replay
@@ -64,14 +66,17 @@ class MessageAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("key"))
     def key_text(self, row: OutboxEvent | DeadLetter) -> SafeString:
-        return preformatted(_text(row.key))
+        return preformatted(_text(*_beginning(row, "key")))
 
     @admin.display(description=gettext_lazy("value"))
     def value_text(self, row: OutboxEvent | DeadLetter) -> SafeString:
-        return preformatted(_pretty(row.value))
+        return preformatted(_pretty(*_beginning(row, "value")))
 
     @admin.display(description=gettext_lazy("headers"))
     def headers_text(self, row: OutboxEvent | DeadLetter) -> SafeString:
+        (size,) = type(row).objects.values_list(Length("headers")).get(pk=row.pk)
+        if size > MAX_MESSAGE_BYTES:
+            return preformatted(gettext("(%(size)d bytes, too many to be shown)") % {"size": size})
         return preformatted("\n".join(f"{name}: {_text(value)}" for name, value in unpack(row.headers)))
 
 
@@ -84,29 +89,37 @@ def preformatted(text: str) -> SafeString:
     return format_html('<pre class="message">{}</pre>', text)
 
 
-def _pretty(stored: bytes | memoryview | None) -> str:
+def _beginning(row: OutboxEvent | DeadLetter, field: str) -> tuple[bytes | None, int | None]:
+    """Return the first bytes of what is stored there, which the database cuts off, and how many there are."""
+    first = Substr(field, 1, SHOWN, output_field=models.BinaryField())
+    stored, size = type(row).objects.values_list(first, Length(field)).get(pk=row.pk)
+    return stored, size
+
+
+def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
     """JSON with its own spellings, in lines; anything else as it is."""
-    if stored is None or len(stored) > SHOWN:
-        return _text(stored)
+    if stored is None or len(stored) != size:
+        return _text(stored, size)
     try:
         return _text(msgspec.json.format(bytes(stored).decode().encode(), indent=2))
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         return _text(stored)
 
 
-def _text(stored: bytes | memoryview | None) -> str:
-    """Text as it is, and anything else as hexadecimal digits."""
+def _text(stored: bytes | memoryview | None, size: int | None = None) -> str:
+    """Text as it is, and anything else as hexadecimal digits. `size` bytes it had before it was cut."""
     if stored is None:
         return "(null)"
+    size = size or len(stored)
     shown = bytes(stored)[:SHOWN]
     try:
-        text = shown.decode(errors="strict" if len(stored) <= SHOWN else "ignore")
+        text = shown.decode(errors="strict" if size <= SHOWN else "ignore")
     except UnicodeDecodeError:
         text = ""
     readable = text and all(letter.isprintable() or letter in "\r\n\t" for letter in text)
     said = text if readable or not shown else f"0x{shown.hex()}"
-    if len(stored) > SHOWN:
-        said += "\n" + gettext("(the first %(shown)d of %(size)d bytes)") % {"shown": SHOWN, "size": len(stored)}
+    if size > SHOWN:
+        said += "\n" + gettext("(the first %(shown)d of %(size)d bytes)") % {"shown": SHOWN, "size": size}
     return said
 
 

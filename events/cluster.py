@@ -39,6 +39,7 @@ class Viewer:
             allow_auto_create_topics=False,
             max_poll_records=1,
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+            fetch_max_bytes=4 * MAX_MESSAGE_BYTES,
         )
 
     def offsets(self, topic: str) -> dict[int, Offsets]:
@@ -63,7 +64,9 @@ class Viewer:
                 by_partition = self._client.poll(timeout_ms=200)
             for partition, records in by_partition.items():
                 found.setdefault(partition.partition, records[0].timestamp)
-                self._client.pause(partition)
+            # Of a partition that is paused, the client would keep the batch, up to 32 MiB of it.
+            if waiting := [TopicPartition(topic, number) for number in positions if number not in found]:
+                self._client.assign(waiting)
         return found
 
     def close(self) -> None:

@@ -27,6 +27,13 @@ EVENT_TYPE_LENGTH = 100
 """Characters."""
 
 
+class NamedInBody(msgspec.Struct, rename="camel"):
+    """What a message's body may say of its event. All else is skipped: 2 MiB of JSON become 50 MiB of objects."""
+
+    event_id: msgspec.Raw = msgspec.Raw()
+    event_type: msgspec.Raw = msgspec.Raw()
+
+
 class NotOpen(Exception):
     """A dead letter that is closed already."""
 
@@ -162,15 +169,23 @@ def named_event_type(record: Record) -> str:
 def _identify(record: Record) -> tuple[UUID | None, str]:
     """The event's id and type that a message names in its headers or else in its body, where they can be read."""
     in_headers = {name: _text(value) for name, value in record.headers}
-    in_body: dict[str, object] = {}
+    in_body = NamedInBody()
     # Not being readable may be what made it a dead letter.
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        in_body = msgspec.json.decode(record.value or b"", type=dict)
-    event_type = in_headers.get("ce_type") or str(in_body.get("eventType", ""))
+        in_body = msgspec.json.decode(record.value or b"", type=NamedInBody)
+    event_type = in_headers.get("ce_type") or _json_text(in_body.event_type)
     return (
-        uuid_or_none(in_headers.get("ce_id", "")) or uuid_or_none(str(in_body.get("eventId"))),
+        uuid_or_none(in_headers.get("ce_id", "")) or uuid_or_none(_json_text(in_body.event_id)),
         event_type[:EVENT_TYPE_LENGTH] if event_type.isprintable() else "",
     )
+
+
+def _json_text(raw: msgspec.Raw) -> str:
+    """Return a JSON string as text; empty for what is none."""
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
 
 
 def _text(value: bytes | None) -> str:

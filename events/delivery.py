@@ -52,15 +52,20 @@ def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEven
             )
     for message, error in parked:
         with about(unpack(message.headers)):
-            logger.error("Parked %s for %s, it can never be sent: %s", message, message.topic, error)
-        OutboxEvent.objects.filter(event_id=message.event_id).update(parked_at=now(), parked_reason=str(error))
-        metrics.parked_total.labels(message.topic).inc()
+            park(message, reason=str(error))
     return Delivery(
         published=[message for message, _ in published],
         parked=[message for message, _ in parked],
         failed=[message for message, _ in failed],
         error=failed[0][1] if failed else None,
     )
+
+
+def park(row: Message | OutboxEvent, *, reason: str) -> None:
+    """Put aside what can never be sent."""
+    logger.error("Parked %s for %s, it can never be sent: %s", row, row.topic, reason)
+    OutboxEvent.objects.filter(event_id=row.event_id).update(parked_at=now(), parked_reason=reason)
+    metrics.parked_total.labels(row.topic).inc()
 
 
 def _count_published(by_topic: Mapping[str, int], path: OutboxEvent.Path) -> None:

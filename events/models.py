@@ -1,15 +1,27 @@
 """What the plumbing remembers: events on their way to Kafka, and messages that could not be handled."""
 
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 from django.conf import settings
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q
-from django.db.models.functions import Length
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce, Length
 from django.utils.translation import gettext_lazy
 
 from events.messages import Message
+
+
+def stored_bytes() -> Combinable:
+    """How many bytes the message of a row has, told by the database without reading them."""
+    return Coalesce(Length("key"), 0) + Coalesce(Length("value"), 0) + Length("headers")
+
+
+class OldestRows(NamedTuple):
+    rows: list["OutboxEvent"]
+    too_large: dict[int, int]
+    """Bytes by primary key, of rows that stand among them and are not loaded."""
 
 
 class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
@@ -28,20 +40,25 @@ class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
         )
         return self.pending().filter(~Exists(unpublished_predecessor))
 
-    def oldest(self) -> list["OutboxEvent"]:
-        """Of these rows as many, oldest first, as fit in a batch: `OUTBOX_BATCH_SIZE` rows, `OUTBOX_BATCH_BYTES` bytes.
+    def oldest(self, *, max_row_bytes: int) -> "OldestRows":
+        """Return the oldest rows that fit in a batch: `OUTBOX_BATCH_SIZE` rows, `OUTBOX_BATCH_BYTES` bytes.
 
-        At least one, however large it is.
+        The database tells how large they are; what is larger than `max_row_bytes` is never loaded.
         """
-        sizes = self.order_by("pk").values_list("pk", Length("value"))[: settings.OUTBOX_BATCH_SIZE]
+        sizes = self.order_by("pk").values_list("pk", stored_bytes())[: settings.OUTBOX_BATCH_SIZE]
+        found = OldestRows([], {})
         fitting: list[int] = []
         total = 0
         for pk, size in sizes:
+            if size > max_row_bytes:
+                found.too_large[pk] = size
+                continue
             fitting.append(pk)
-            total += size or 0
+            total += size
             if total >= settings.OUTBOX_BATCH_BYTES:
                 break
-        return list(OutboxEvent.objects.filter(pk__in=fitting).order_by("pk"))
+        found.rows.extend(OutboxEvent.objects.filter(pk__in=fitting).order_by("pk"))
+        return found
 
 
 class OutboxEvent(models.Model):

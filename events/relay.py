@@ -8,10 +8,10 @@ from django.conf import settings
 from django.db import Error, connection, reset_queries, transaction
 from django.db.models import Q
 
-from events.delivery import Delivery, deliver
-from events.kafka import KafkaRefuses, KafkaUnreachable, Producer
+from events.delivery import Delivery, deliver, park
+from events.kafka import MAX_MESSAGE_BYTES, KafkaRefuses, KafkaUnreachable, Producer
 from events.messages import Message
-from events.models import OutboxEvent
+from events.models import OutboxEvent, OutboxQuerySet
 from events.timestamps import now
 
 logger = logging.getLogger(__name__)
@@ -117,9 +117,17 @@ class Relay:
             rows = OutboxEvent.objects.sendable().filter(Q(created_at__lte=due) | Q(stream__in=streams), topic=topic)
             # Behind the last wave: what was sent need not be looked at again, and if a partition is away, its rows
             # must not hold up the topic's others. Then once more from the start: followers may stand before.
-            wave = rows.filter(pk__gt=self._behind.get(topic, 0)).oldest() or rows.oldest()
+            wave = self._choose(rows.filter(pk__gt=self._behind.get(topic, 0))) or self._choose(rows)
             self._behind[topic] = wave[-1].pk if wave else 0
             return deliver([row.message for row in wave], producer=self._producer, path=OutboxEvent.Path.RELAY)
+
+    def _choose(self, rows: OutboxQuerySet) -> list[OutboxEvent]:
+        """Return the oldest of `rows` that fit in a wave. What no topic takes is parked unread."""
+        oldest = rows.oldest(max_row_bytes=MAX_MESSAGE_BYTES)
+        for row in OutboxEvent.objects.filter(pk__in=oldest.too_large).only("event_id", "event_type", "topic"):
+            size = oldest.too_large[row.pk]
+            park(row, reason=f"Its {size} bytes are larger than the {MAX_MESSAGE_BYTES} that a message may have")
+        return self._choose(rows) if oldest.too_large and not oldest.rows else oldest.rows
 
     def close(self) -> None:
         if self._producer is not None:

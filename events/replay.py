@@ -11,8 +11,9 @@ from django.db.models import Max
 from events import outbox
 from events.dead_letters import LETTER_ID_HEADER
 from events.headers import Header, pack, unpack
+from events.kafka import MAX_MESSAGE_BYTES
 from events.messages import Message
-from events.models import DeadLetter
+from events.models import DeadLetter, stored_bytes
 from events.publisher import publish
 from events.timestamps import now
 
@@ -21,6 +22,7 @@ REPLAY = "REPLAY"
 COUNT_HEADER = "replay-count"
 """Tells, in digits, how often the letter has been replayed by now."""
 IDS_AT_ONCE = 1000
+STORED = ("key", "value", "headers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ def open_letters(*, ids: Collection[int] | None = None, event_type: str | None =
 
 def preview(*, letter_id: int) -> Outcome:
     """What `replay` would do. Raises DeadLetter.DoesNotExist."""
-    letter = DeadLetter.objects.defer("key", "value", "headers", "stacktrace").get(pk=letter_id)
+    letter = DeadLetter.objects.defer(*STORED, "stacktrace").get(pk=letter_id)
     return Outcome(letter=letter, refusal=_refusal(letter))
 
 
@@ -62,9 +64,11 @@ def replay(*, letter_id: int) -> Outcome:
     Raises DeadLetter.DoesNotExist.
     """
     with transaction.atomic():
-        letter = DeadLetter.objects.select_for_update().get(pk=letter_id)
+        # What is stored is loaded when it turns out to be small enough.
+        letter = DeadLetter.objects.select_for_update().defer(*STORED, "stacktrace").get(pk=letter_id)
         refusal = _refusal(letter)
         if not refusal:
+            letter.refresh_from_db(fields=STORED)
             letter.replay_count += 1
             letter.save(update_fields=["replay_count"])
             message = _record(letter)
@@ -81,7 +85,16 @@ def _why_not(letter: DeadLetter) -> str:
     if letter.state != DeadLetter.State.OPEN:
         return f"it is {letter.state} already, so that nothing is left to do"
     if not letter.is_readable:
-        return "its content is unknown, because the client could not read it. Let its producer send it again"
+        return (
+            "its content is unknown, because the client could not read the record or refused it for its size: see the "
+            "letter's reason. Let its producer send it again"
+        )
+    size = DeadLetter.objects.values_list(stored_bytes(), flat=True).get(pk=letter.pk)
+    if size > MAX_MESSAGE_BYTES:
+        return (
+            f"its {size} bytes are more than the {MAX_MESSAGE_BYTES} that a message may have. Let its producer send "
+            "the event again, smaller, and dismiss the letter"
+        )
     if letter.replay_count >= settings.DEAD_LETTER_REPLAY_LIMIT:
         return (
             f"it was replayed {letter.replay_count} times, which is the limit. See in the admin what it fails of, "

@@ -8,9 +8,10 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from events.kafka import Record, Unreadable
+from events.kafka.records import DamagedRecord, UnreadableRecord
+from tests.record_batches import signed
 
 Headers = Sequence[tuple[str, bytes]]
-LZ4 = 3
 
 
 class NotUTF8(str):
@@ -53,26 +54,29 @@ def test_reading_can_begin_behind_an_unreadable_record() -> None:
 
 
 @pytest.mark.parametrize("position", [0, 1])
-def test_a_wrong_checksum_makes_the_records_of_its_batch_unreadable(position: int) -> None:
+def test_a_wrong_checksum_makes_a_batch_unreadable_as_a_whole(position: int) -> None:
     damaged = batch([], [])
     damaged[-1] ^= 0xFF
-    records = read(damaged, batch([], offset=2), position=position)
-    assert readable(records) == [(0, None), (1, None), (2, b"0")][position:]
-    assert "wrong checksum" in str(records[0].value.error)
+    unreadable, sound = read(damaged, batch([], offset=2), position=position)
+    assert readable([unreadable, sound]) == [(1, None), (2, b"0")]
+    assert unreadable.value.first_offset == 0
+    assert isinstance(unreadable.value.error, DamagedRecord)
+    assert "offsets 0 to 1 has a wrong checksum" in str(unreadable.value.error)
 
 
 def test_damaged_flags_do_not_hide_records() -> None:
     damaged = batch([], [])
     damaged[22] ^= 0x20  # "for the client itself"
-    assert readable(read(damaged, batch([], offset=2))) == [(0, None), (1, None), (2, b"0")]
+    assert readable(read(damaged, batch([], offset=2))) == [(1, None), (2, b"0")]
 
 
-def test_what_cannot_be_decompressed_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(data: bytes) -> bytes:
-        raise RuntimeError("not lz4")
-
-    monkeypatch.setattr("kafka.record.default_records.lz4_decode", refuse)
-    assert readable(read(batch([], [], compression=LZ4), batch([], offset=2))) == [(0, None), (1, None), (2, b"0")]
+@pytest.mark.parametrize("compression", range(1, 8))
+def test_what_cannot_be_decompressed_is_unreadable(compression: int) -> None:
+    damaged = signed(batch([], []), compression=compression)
+    unreadable, sound = read(damaged, batch([], offset=2))
+    assert readable([unreadable, sound]) == [(1, None), (2, b"0")]
+    assert isinstance(unreadable.value.error, UnreadableRecord)
+    assert "cannot be decompressed" in str(unreadable.value.error)
 
 
 @pytest.mark.parametrize("compression", range(5))

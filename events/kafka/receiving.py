@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import Fetcher
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.consumer import ConsumerCoordinator
@@ -31,7 +32,7 @@ from kafka.errors import (
 from kafka.structs import OffsetAndMetadata
 
 from events.kafka.connecting import KafkaUnreachable, connect
-from events.kafka.records import Record
+from events.kafka.records import Record, Unreadable
 from events.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,11 @@ logger = logging.getLogger(__name__)
 GROUP_TIMEOUT_MS = 3_000
 LOOK_AGAIN = 0.1
 """Seconds that a poll without records waits at least, if its timeout lets it."""
+FETCH_BYTES = 8 * 1024 * 1024
+"""What one broker sends at once, of all partitions together; a single batch may be larger."""
+PARTITION_FETCH_BYTES = 1024 * 1024
+POLL_BYTES = 8 * 1024 * 1024
+"""What a poll hands over, and at most one record more. 500 events have 300 kB."""
 
 
 class DelayedRangeAssignor(RangePartitionAssignor):
@@ -85,12 +91,55 @@ class AttentiveCoordinator(ConsumerCoordinator):
         await super()._on_join_complete_async(*answered)
 
 
+class MeasuredFetcher(Fetcher):
+    """Hands over records until they have `POLL_BYTES`. The original counts records, of whatever size.
+
+    What is not handed over stays as it came: a batch is decompressed when its first record is wanted, and one at a
+    time. The size of a record that could not be read is that of the work it took, so that a poll ends in time.
+    """
+
+    _room = POLL_BYTES
+
+    class PartitionRecords(Fetcher.PartitionRecords):
+        full_at: int
+        """Value of `bytes_read` at which no further record is taken."""
+
+        def take(self, n: int) -> list[Record]:
+            self._maybe_raise_next_inline_exception()
+            records: list[Record] = []
+            try:
+                for record in self.record_iterator:
+                    records.append(record)
+                    if len(records) == n or self.bytes_read >= self.full_at:
+                        break
+            except Exception as error:
+                if not records:
+                    raise
+                self._next_inline_exception = error
+            return records
+
+    def fetched_records(self, *args: Any, **options: Any) -> Any:
+        self._room = POLL_BYTES
+        # The original keeps a decompressed batch of each partition that is paused. It is fetched again instead.
+        self._paused_partition_records.clear()
+        return super().fetched_records(*args, **options)
+
+    def _append(self, drained: Any, part: Any, max_records: int, update_offsets: Any) -> int:
+        """Return how many of the `max_records` are used up: all of them where there is no room left."""
+        before = part.bytes_read
+        part.full_at = before + self._room
+        taken: int = super()._append(drained, part, max_records, update_offsets)
+        self._room -= part.bytes_read - before
+        return taken if self._room > 0 else max_records
+
+
 class GroupMember(KafkaConsumer):
-    """The client, which cannot be told which coordinator to make."""
+    """The client, which cannot be told which coordinator and which fetcher to make."""
 
     def __init__(self, *topics: str, **configuration: Any) -> None:
         super().__init__(*topics, **configuration)
         self._coordinator.__class__ = AttentiveCoordinator
+        self._fetcher.__class__ = MeasuredFetcher
 
 
 FATAL = (
@@ -134,6 +183,8 @@ class Consumer(ConsumerRebalanceListener):
             isolation_level="read_committed",
             allow_auto_create_topics=False,
             max_poll_records=self._batch_size,
+            fetch_max_bytes=FETCH_BYTES,
+            max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             fetch_max_wait_ms=settings.KAFKA_FETCH_MAX_WAIT_MS,
             session_timeout_ms=settings.KAFKA_SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=min(3_000, settings.KAFKA_SESSION_TIMEOUT_MS // 3),
@@ -234,7 +285,9 @@ class Consumer(ConsumerRebalanceListener):
         owned = self._client.assignment()
         first: dict[TopicPartition, int] = {}
         for record in records:
-            first.setdefault(TopicPartition(record.topic, record.partition), record.offset)
+            # A damaged batch may turn out to be sound, and then all of its records count.
+            offset = record.value.first_offset if isinstance(record.value, Unreadable) else record.offset
+            first.setdefault(TopicPartition(record.topic, record.partition), offset)
         for partition, offset in first.items():
             if partition in owned:
                 self._client.seek(partition, offset)

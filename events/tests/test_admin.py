@@ -221,6 +221,22 @@ def test_any_value_can_be_shown(admin_client: Client, value: bytes | None, text:
     assert text in shown(admin_client, value)
 
 
+@pytest.mark.parametrize("page", [LETTERS, OUTBOX])
+def test_of_a_large_message_the_database_sends_the_beginning(
+    admin_client: Client, letters: list[DeadLetter], page: str
+) -> None:
+    large = {"key": b"k" * 3_000_000, "value": b"v" * 3_000_000, "headers": b"h" * 3_000_000}
+    DeadLetter.objects.filter(pk=letters[0].pk).update(**large)
+    row = letters[0] if page == LETTERS else OutboxEventFactory.create(**large)
+    with CaptureQueriesContext(connection) as queries:
+        text = admin_client.get(f"{page}{row.pk}/change/").content.decode()
+    assert text.count("(the first 65536 of 3000000 bytes)") == 2
+    assert "(3000000 bytes, too many to be shown)" in text
+    assert not any(
+        f'"{field}",' in query["sql"].replace(f'"{field}", 1, 65536)', "") for query in queries for field in large
+    )
+
+
 def test_no_value_becomes_part_of_the_page(admin_client: Client) -> None:
     row = OutboxEventFactory.create(value=b"<script>alert(1)</script>")
     assert "<script>alert(1)" not in admin_client.get(f"{OUTBOX}{row.pk}/change/").content.decode()

@@ -13,7 +13,7 @@ from events import death_marks
 from events.consumer import EventConsumer
 from events.dead_letter_limit import TooManyDeadLetters
 from events.kafka import Record, Unreadable
-from events.kafka.records import UnreadableRecord
+from events.kafka.records import DamagedRecord, UnreadableRecord
 from events.models import ConsumerGroup, DeadLetter, DeathMark, OutboxEvent
 from events.troubles import Outage, Poison
 from tests.factories import OutboxEventFactory, kafka_record
@@ -140,14 +140,20 @@ class TestTroubles:
         assert (letter.offset, letter.error_class, letter.error_message) == (1, "builtins.KeyError", "'colour'")
         assert source.holds == 2  # Three attempts have two pauses between them.
 
-    def test_an_unreadable_record_becomes_a_dead_letter_with_its_position_alone(self) -> None:
+    @pytest.mark.parametrize(("error", "holds"), [(UnreadableRecord("not UTF-8"), 0), (DamagedRecord("not UTF-8"), 2)])
+    def test_an_unreadable_record_becomes_a_dead_letter_with_its_position_alone(
+        self, error: Exception, holds: int
+    ) -> None:
+        """One with its checksum at once: the same bytes would come again."""
         value = Unreadable()
-        value.error = UnreadableRecord("not UTF-8")
+        value.error = error
         unreadable = kafka_record(value, offset=1, key=None, timestamp=-1)
-        consume(Source([kafka_record(b"a"), unreadable, kafka_record(b"c", offset=2)]))
+        source = Source([kafka_record(b"a"), unreadable, kafka_record(b"c", offset=2)])
+        consume(source)
         letter = DeadLetter.objects.get()
         assert (letter.offset, letter.value, letter.is_readable, letter.error_message) == (1, None, False, "not UTF-8")
         assert {b"a", b"c"} <= set(saved())
+        assert source.holds == holds
 
 
 class TestMetrics:

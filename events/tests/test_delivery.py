@@ -11,6 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from conftest import Topics
@@ -225,14 +226,35 @@ def test_relays_take_turns(relay: Relay, topics: Topics) -> None:
     thread.join()
 
 
-def test_a_row_that_can_never_be_sent_is_parked_and_holds_up_nobody(relay: Relay, topics: Topics) -> None:
-    too_large = OutboxEventFactory.create(topic=topics.order_events, value=b"x" * (2 * 1024 * 1024 + 1))
+@pytest.mark.parametrize("too_many", [-10, 1], ids=["with its frame", "by itself"])
+def test_a_row_that_can_never_be_sent_is_parked_and_holds_up_nobody(
+    relay: Relay, topics: Topics, too_many: int
+) -> None:
+    too_large = OutboxEventFactory.create(topic=topics.order_events, value=b"x" * (2 * 1024 * 1024 + too_many))
     OutboxEventFactory.create(topic=topics.order_events)
     assert relay.sweep(older_than=EVERYTHING) == (1, None)
     too_large.refresh_from_db()
     assert too_large.parked_at is not None
     assert "larger than" in too_large.parked_reason
     assert too_large.published_at is None
+
+
+@pytest.mark.parametrize("field", ["key", "value", "headers"])
+def test_rows_that_are_too_large_are_parked_unread(
+    relay: Relay, topics: Topics, settings: Settings, field: str
+) -> None:
+    settings.OUTBOX_BATCH_SIZE = 2
+    large = [
+        OutboxEventFactory.create(topic=topics.order_events, **{field: b"x" * (2 * 1024 * 1024 + 1)}) for _ in range(5)
+    ]
+    OutboxEventFactory.create(topic=topics.order_events)
+    with CaptureQueriesContext(connection) as queries:
+        assert relay.sweep(older_than=EVERYTHING) == (1, None)
+    parked = OutboxEvent.objects.filter(parked_at__isnull=False, published_at=None)
+    assert set(parked.values_list("pk", flat=True)) == {row.pk for row in large}
+    loading = [query["sql"] for query in queries if '"events_outboxevent"."value",' in query["sql"]]
+    assert len(loading) == 1
+    assert not any(f" {row.pk}" in sql or f"({row.pk}" in sql for row in large for sql in loading)
 
 
 def test_a_missing_topic_holds_up_no_other(relay: Relay, topics: Topics, broker: Broker) -> None:

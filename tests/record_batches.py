@@ -1,0 +1,76 @@
+"""Record batches of format 2 made by hand, so that they may claim whatever a test wants."""
+
+import gzip
+import struct
+
+import lz4.frame
+import snappy
+import zstandard
+from crc32c import crc32c
+from kafka.codec import snappy_encode
+from kafka.record.util import encode_varint
+
+GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
+CODECS = {
+    "gzip": (GZIP, gzip.compress),
+    "snappy": (SNAPPY, snappy.compress),
+    "xerial": (SNAPPY, snappy_encode),
+    "lz4": (LZ4, lz4.frame.compress),
+    "zstd": (ZSTD, zstandard.ZstdCompressor().compress),
+}
+"""Number and function of each way in which producers compress."""
+HEADER = struct.Struct(">qiibIhiqqqhii")
+LENGTH_AT, CHECKSUM_AT, ATTRIBUTES_AT, COUNT_AT = 8, 17, 21, 57
+NOW_MS = 1738232130123
+XERIAL = b"\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01"
+"""Begins a stream of snappy blocks as Java writes them."""
+
+
+def varint(number: int) -> bytes:
+    encoded = bytearray()
+    encode_varint(number, encoded.append)
+    return bytes(encoded)
+
+
+def field(content: bytes | None) -> bytes:
+    return varint(-1) if content is None else varint(len(content)) + content
+
+
+def record(value: bytes | None, *, delta: int = 0, key: bytes | None = b"1", headers: bytes = varint(0)) -> bytes:
+    """A record at `delta` from its batch's first offset; `headers` are their number and what stands behind it."""
+    return framed(varint(delta) + field(key) + field(value) + headers)
+
+
+def framed(content: bytes) -> bytes:
+    """A record with whatever stands behind its attributes and its time."""
+    body = b"\0" + varint(0) + content
+    return varint(len(body)) + body
+
+
+def batch(
+    *records: bytes, codec: str = "", offset: int = 0, count: int | None = None, last_delta: int | None = None
+) -> bytes:
+    """A batch of them, as it goes over the wire; `count` and `last_delta` are what it claims."""
+    _, compress = CODECS[codec] if codec else (0, bytes)
+    count = len(records) if count is None else count
+    return compressed_batch(compress(b"".join(records)), codec=codec, offset=offset, count=count, last_delta=last_delta)
+
+
+def compressed_batch(
+    content: bytes, *, codec: str, offset: int = 0, count: int = 1, last_delta: int | None = None
+) -> bytes:
+    """A batch of bytes that are compressed already, or claim to be."""
+    number, _ = CODECS[codec] if codec else (0, bytes)
+    header = HEADER.pack(
+        offset, 0, 0, 2, 0, number, count - 1 if last_delta is None else last_delta, NOW_MS, NOW_MS, -1, -1, -1, count
+    )
+    return bytes(signed(bytearray(header + content)))
+
+
+def signed(changed: bytearray, *, compression: int | None = None) -> bytearray:
+    """A batch that was changed, with length and checksum as they should be; `compression` is what it claims to have."""
+    if compression is not None:
+        struct.pack_into(">h", changed, ATTRIBUTES_AT, compression)
+    struct.pack_into(">i", changed, LENGTH_AT, len(changed) - LENGTH_AT - 4)
+    struct.pack_into(">I", changed, CHECKSUM_AT, crc32c(bytes(changed[ATTRIBUTES_AT:])))
+    return changed
