@@ -5,7 +5,7 @@ import struct
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from uuid import UUID, uuid4
 
 import msgspec
@@ -25,6 +25,10 @@ LETTER_ID_HEADER = "dead-letter-id"
 """Names, in a message that was sent to its topic again, the dead letter it comes from."""
 EVENT_TYPE_LENGTH = 100
 """Characters."""
+SUBJECT_FIELD = "orderId"
+"""Field of a body that says what its event is about."""
+SUBJECT_IDS = range(-(2**63), 2**63)
+"""What the database can hold."""
 
 
 class NotOpen(Exception):
@@ -38,6 +42,16 @@ class Kept(NamedTuple):
     """Whether the dead letter is new, or open again; False for one that was merely delivered once more."""
     copy: Message | None
     """The copy for the `-dlt` topic, of a new one."""
+
+
+class Named(NamedTuple):
+    """The event that a message names."""
+
+    event_id: UUID | None
+    event_type: str
+    """Empty where it names none."""
+    subject_id: int | None
+    """What the event is about, such as its order. None unless the body itself names all three."""
 
 
 def dead_letter_topic(topic: str) -> str:
@@ -61,7 +75,7 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Kept:
         changed = failed.update(state=DeadLetter.State.OPEN, closed_at=None, **trouble)
         return Kept(is_news=changed > 0, copy=None)
     is_readable = not isinstance(record.value, Unreadable)
-    event_id, event_type = _identify(record)
+    named = _identify(record)
     letter, created = DeadLetter.objects.get_or_create(
         group=group,
         topic=record.topic,
@@ -74,8 +88,7 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Kept:
             "value": record.value if is_readable else None,
             "headers": pack(record.headers),
             "is_readable": is_readable,
-            "event_id": event_id,
-            "event_type": event_type,
+            **named._asdict(),
             "created_at": now(),
             **trouble,
         },
@@ -156,21 +169,29 @@ def _spring_headers(record: Record, error: Exception, stacktrace: str, group: st
 
 def named_event_type(record: Record) -> str:
     """As the message names it; empty where it names none."""
-    return _identify(record)[1]
+    return _identify(record).event_type
 
 
-def _identify(record: Record) -> tuple[UUID | None, str]:
-    """The event's id and type that a message names in its headers or else in its body, where they can be read."""
-    in_headers = {name: _text(value) for name, value in record.headers}
-    in_body: dict[str, object] = {}
+def _identify(record: Record) -> Named:
+    """Return what the body names, and only what is missing there from the headers, which are for display alone."""
+    body: dict[str, object] = {}
     # Not being readable may be what made it a dead letter.
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        in_body = msgspec.json.decode(record.value or b"", type=dict)
-    event_type = in_headers.get("ce_type") or str(in_body.get("eventType", ""))
-    return (
-        uuid_or_none(in_headers.get("ce_id", "")) or uuid_or_none(str(in_body.get("eventId"))),
-        event_type[:EVENT_TYPE_LENGTH] if event_type.isprintable() else "",
+        body = msgspec.json.decode(record.value or b"", type=dict)
+    headers = {name: _text(value) for name, value in record.headers}
+    event_id = uuid_or_none(str(body.get("eventId")))
+    event_type = _event_type(str(body.get("eventType", "")))
+    subject_id = body.get(SUBJECT_FIELD)
+    is_named_by_body = event_id is not None and event_type and type(subject_id) is int and subject_id in SUBJECT_IDS
+    return Named(
+        event_id or uuid_or_none(headers.get("ce_id", "")),
+        event_type or _event_type(headers.get("ce_type", "")),
+        cast(int, subject_id) if is_named_by_body else None,
     )
+
+
+def _event_type(text: str) -> str:
+    return text[:EVENT_TYPE_LENGTH] if text.isprintable() else ""
 
 
 def _text(value: bytes | None) -> str:

@@ -42,7 +42,7 @@ class NotificationHandler:
         """Save a notification of each event that has none yet: one INSERT, and a SELECT where events came again.
 
         Raises:
-            EventIdConflict: an event has the id of another user's, order's or type's event. What else it says may differ.
+            EventIdConflict: an event has the id of one for another user, about another order, or of another type.
         """
         inserted = Notification.objects.insert_new([to_notification(event) for event in events])
         new = events

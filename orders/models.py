@@ -117,7 +117,7 @@ class Order(models.Model):
     def number_event(self) -> None:
         """Give the next event its sequence and its id.
 
-        The id is drawn, so that it cannot be computed from what is public, and kept in the order's row, so that an event
+        The id is drawn, so that it cannot be computed from what is public. The order's row keeps it, so that an event
         whose outbox row got lost is sent again under its own id.
         """
         self.event_ids = [*map(self.event_id, range(1, self.last_sequence + 1)), uuid4()]

@@ -35,9 +35,7 @@ def computed_id(order: Order, sequence: int) -> UUID:
 
 
 def recorded_ids(order: Order) -> list[UUID]:
-    return list(
-        OutboxEvent.objects.filter(stream=order.stream).order_by("sequence").values_list("event_id", flat=True)
-    )
+    return list(OutboxEvent.objects.filter(stream=order.stream).order_by("sequence").values_list("event_id", flat=True))
 
 
 def as_an_earlier_release_records(event: Change) -> None:
