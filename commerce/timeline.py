@@ -69,7 +69,8 @@ def traces(order: Order) -> list[Traces]:
     nothing tells of it, is left out until `reconcile_events` has recorded it again.
     """
     rows = {row.event_id: row for row in OutboxEvent.objects.filter(stream=order.stream)}
-    events = {order.event_id(n): (n, event_type) for n, event_type in enumerate(order.event_types, start=1)}
+    events: dict[UUID, tuple[int, str]] = {}
+    events |= {order.event_id(n): (n, event_type) for n, event_type in enumerate(order.event_types, start=1)}
     events |= {event_id: (row.sequence or 0, row.event_type) for event_id, row in rows.items()}
     told = Notification.objects.filter(event_id__in=events, order_id=order.pk, user_id=order.user_id)
     notifications = {(one.event_id, one.type): one for one in told}

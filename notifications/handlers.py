@@ -56,9 +56,9 @@ class NotificationHandler:
 def _refuse_conflicts(repeats: Collection[OrderEvent]) -> None:
     """Raise EventIdConflict where one of `repeats` is not the event whose notification stands under its id."""
     known = Notification.objects.filter(event_id__in=[event.event_id for event in repeats])
-    told = {event_id: what for event_id, *what in known.values_list("event_id", "type", "order_id", "user_id")}
+    told = {row[0]: row[1:] for row in known.values_list("event_id", "type", "order_id", "user_id")}
     for event in repeats:
-        before, now = told[event.event_id], [event.event_type, event.order_id, event.user_id]
+        before, now = told[event.event_id], (event.event_type, event.order_id, event.user_id)
         if now != before:
             raise EventIdConflict(
                 f"Event id {event.event_id} came first with {_what(*before)}, and now with {_what(*now)}. Find out who "
