@@ -147,8 +147,8 @@ def _messages() -> dict[str, Any]:
         "foreignOrderEvent": {
             "title": "What the consumer takes, whoever wrote it",
             "description": (
-                "Headers and key are free. An `eventId` that came before is a duplicate, whatever else it says. What "
-                "does not fit becomes a dead letter."
+                "Headers and key are free. An `eventId` that came before is a duplicate where user, order and type are "
+                "the same, whatever else it says. What does not fit becomes a dead letter."
             ),
             "contentType": "application/json",
             "payload": {"$ref": "#/components/schemas/WireEvent"},

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from django.conf import settings
-from django.db.models import Exists, Max, OuterRef, Q, QuerySet
+from django.db.models import Exists, Max, OuterRef, Q
 
+from commerce.handled import letters_of_row, notifications_of_row
 from events.models import DeadLetter, OutboxEvent
 from events.replay import REPLAY
-from notifications.models import Notification
 
 ROWS_AT_ONCE = 5_000
 
@@ -30,14 +30,10 @@ def prune(*, published_before: datetime) -> Iterator[int]:
 
 def _is_handled() -> Q:
     """Of other topics than order-events nobody here is to handle anything."""
+    open_letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
     return (
-        Q(event_type=REPLAY) & ~Exists(_open_letters(pk=OuterRef("dead_letter")))
+        Q(event_type=REPLAY) & ~Exists(open_letters.filter(pk=OuterRef("dead_letter")))
         | ~Q(event_type=REPLAY) & ~Q(topic=settings.ORDER_EVENTS_TOPIC)
-        | Exists(Notification.objects.filter(event_id=OuterRef("event_id")))
-        | Exists(DeadLetter.objects.filter(event_id=OuterRef("event_id")))
-        & ~Exists(_open_letters(event_id=OuterRef("event_id")))
+        | Exists(notifications_of_row())
+        | Exists(letters_of_row()) & ~Exists(letters_of_row().filter(state=DeadLetter.State.OPEN))
     )
-
-
-def _open_letters(**which: OuterRef) -> QuerySet[DeadLetter]:
-    return DeadLetter.objects.filter(state=DeadLetter.State.OPEN, **which)

@@ -5,8 +5,9 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Exists, Max, OuterRef, Q
+from django.db.models import Exists, Max, Q
 
+from commerce.handled import letters_of_row, notifications_of_row
 from events import outbox
 from events.cluster import Offsets, Viewer
 from events.models import DeadLetter, OutboxEvent
@@ -89,21 +90,29 @@ def _without_row(first: int, last: int) -> list[tuple[int, int]]:
 def _unhandled(changes: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Those of which neither a notification nor a dead letter, open or closed, tells."""
     orders = Order.objects.in_bulk({order_id for order_id, _ in changes})
-    ids = {orders[order_id].event_id(sequence): (order_id, sequence) for order_id, sequence in changes}
-    left = ids.keys() - set(Notification.objects.filter(event_id__in=ids).values_list("event_id", flat=True))
-    left -= set(DeadLetter.objects.filter(event_id__in=left).values_list("event_id", flat=True))
-    return sorted(ids[event_id] for event_id in left)
+    events = {}
+    for order_id, sequence in changes:
+        order = orders[order_id]
+        events[order.event_id(sequence), order_id, order.event_types[sequence - 1]] = (order_id, sequence)
+    event_ids = [event_id for event_id, _, _ in events]
+    letters = DeadLetter.objects.filter(event_id__in=event_ids)
+    told = set(letters.values_list("event_id", "subject_id", "event_type"))
+    notifications = Notification.objects.filter(event_id__in=event_ids)
+    for event_id, order_id, event_type, user_id in notifications.values_list("event_id", "order_id", "type", "user_id"):
+        if order_id in orders and orders[order_id].user_id == user_id:
+            told.add((event_id, order_id, event_type))
+    return sorted(change for event, change in events.items() if event not in told)
 
 
 def _events_never_handled(offsets: dict[int, Offsets], started_at: object) -> list[UUID]:
-    # By event id, which our own events name in their headers, and never by position: offsets start again when a topic
-    # is made anew. A replay has an id that nothing names; should it get lost, its letter is still open.
+    # By what the events say, and never by position: offsets start again when a topic is made anew. A replay has an id
+    # that nothing names; should it get lost, its letter is still open.
     return list(
         OutboxEvent.objects.filter(topic=settings.ORDER_EVENTS_TOPIC, published_at__lt=started_at)
         .exclude(event_type=REPLAY)
         .exclude(_still_to_be_read(offsets))
-        .exclude(Exists(Notification.objects.filter(event_id=OuterRef("event_id"))))
-        .exclude(Exists(DeadLetter.objects.filter(event_id=OuterRef("event_id"))))
+        .exclude(Exists(notifications_of_row()))
+        .exclude(Exists(letters_of_row()))
         .values_list("event_id", flat=True)
     )
 

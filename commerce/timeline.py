@@ -25,18 +25,11 @@ class Traces(NamedTuple):
     order: Order
     event_id: UUID
     sequence: int
+    event_type: str
     row: OutboxEvent | None
     """None where it was pruned."""
     notification: Notification | None
     letters: list[DeadLetter]
-
-    @property
-    def event_type(self) -> str | None:
-        if self.row:
-            return self.row.event_type
-        if self.notification:
-            return self.notification.type
-        return self.letters[0].event_type or None
 
     @property
     def timestamp(self) -> datetime | None:
@@ -76,15 +69,25 @@ def traces(order: Order) -> list[Traces]:
     nothing tells of it, is left out until `reconcile_events` has recorded it again.
     """
     rows = {row.event_id: row for row in OutboxEvent.objects.filter(stream=order.stream)}
-    sequences = {order.event_id(sequence): sequence for sequence in range(1, order.last_sequence + 1)}
-    sequences |= {event_id: row.sequence or 0 for event_id, row in rows.items()}
-    notifications = Notification.objects.in_bulk(list(sequences), field_name="event_id")
+    events: dict[UUID, tuple[int, str]] = {}
+    events |= {order.event_id(n): (n, event_type) for n, event_type in enumerate(order.event_types, start=1)}
+    events |= {event_id: (row.sequence or 0, row.event_type) for event_id, row in rows.items()}
+    told = Notification.objects.filter(event_id__in=events, order_id=order.pk, user_id=order.user_id)
+    notifications = {(one.event_id, one.type): one for one in told}
     letters = defaultdict(list)
-    for letter in dead_letters().filter(event_id__in=sequences):
-        letters[letter.event_id].append(letter)
+    for letter in dead_letters().filter(event_id__in=events, subject_id=order.pk):
+        letters[letter.event_id, letter.event_type].append(letter)
     found = [
-        Traces(order, event_id, sequence, rows.get(event_id), notifications.get(event_id), letters[event_id])
-        for event_id, sequence in sorted(sequences.items(), key=itemgetter(1))
+        Traces(
+            order=order,
+            event_id=event_id,
+            sequence=sequence,
+            event_type=event_type,
+            row=rows.get(event_id),
+            notification=notifications.get((event_id, event_type)),
+            letters=letters[event_id, event_type],
+        )
+        for event_id, (sequence, event_type) in sorted(events.items(), key=itemgetter(1))
     ]
     return [one for one in found if one.row or one.notification or one.letters]
 

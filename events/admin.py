@@ -262,7 +262,7 @@ class DeadLetterAdmin(MessageAdmin):
         ("topic", "group"),
         ("partition", "offset"),
         ("created_at", "closed_at"),
-        ("event_id", "event_type"),
+        ("event_id", "event_type", "subject_id"),
         ("replay_count", "is_readable"),
         "error_class",
         "error_message",

@@ -5,7 +5,7 @@ import struct
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -25,13 +25,19 @@ LETTER_ID_HEADER = "dead-letter-id"
 """Names, in a message that was sent to its topic again, the dead letter it comes from."""
 EVENT_TYPE_LENGTH = 100
 """Characters."""
+SUBJECT_IDS = range(-(2**63), 2**63)
+"""What the database can hold."""
+
+Value = TypeVar("Value")
 
 
-class NamedInBody(msgspec.Struct, rename="camel"):
+class NamedInBody(msgspec.Struct):
     """What a message's body may say of its event. All else is skipped: 2 MiB of JSON become 50 MiB of objects."""
 
-    event_id: msgspec.Raw = msgspec.Raw()
-    event_type: msgspec.Raw = msgspec.Raw()
+    event_id: msgspec.Raw = msgspec.field(name="eventId", default=msgspec.Raw())
+    event_type: msgspec.Raw = msgspec.field(name="eventType", default=msgspec.Raw())
+    subject_id: msgspec.Raw = msgspec.field(name="orderId", default=msgspec.Raw())
+    """What the event is about."""
 
 
 class NotOpen(Exception):
@@ -45,6 +51,16 @@ class Kept(NamedTuple):
     """Whether the dead letter is new, or open again; False for one that was merely delivered once more."""
     copy: Message | None
     """The copy for the `-dlt` topic, of a new one."""
+
+
+class Named(NamedTuple):
+    """The event that a message names."""
+
+    event_id: UUID | None
+    event_type: str
+    """Empty where it names none."""
+    subject_id: int | None
+    """What the event is about, such as its order. None unless the body itself names all three."""
 
 
 def dead_letter_topic(topic: str) -> str:
@@ -68,7 +84,7 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Kept:
         changed = failed.update(state=DeadLetter.State.OPEN, closed_at=None, **trouble)
         return Kept(is_news=changed > 0, copy=None)
     is_readable = not isinstance(record.value, Unreadable)
-    event_id, event_type = _identify(record)
+    named = _identify(record)
     letter, created = DeadLetter.objects.get_or_create(
         group=group,
         topic=record.topic,
@@ -81,8 +97,7 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Kept:
             "value": record.value if is_readable else None,
             "headers": pack(record.headers),
             "is_readable": is_readable,
-            "event_id": event_id,
-            "event_type": event_type,
+            **named._asdict(),
             "created_at": now(),
             **trouble,
         },
@@ -163,29 +178,37 @@ def _spring_headers(record: Record, error: Exception, stacktrace: str, group: st
 
 def named_event_type(record: Record) -> str:
     """As the message names it; empty where it names none."""
-    return _identify(record)[1]
+    return _identify(record).event_type
 
 
-def _identify(record: Record) -> tuple[UUID | None, str]:
-    """The event's id and type that a message names in its headers or else in its body, where they can be read."""
-    in_headers = {name: _text(value) for name, value in record.headers}
-    in_body = NamedInBody()
+def _identify(record: Record) -> Named:
+    """Return what the body names, and only what is missing there from the headers, which are for display alone."""
+    body = NamedInBody()
     # Not being readable may be what made it a dead letter.
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        in_body = msgspec.json.decode(record.value or b"", type=NamedInBody)
-    event_type = in_headers.get("ce_type") or _json_text(in_body.event_type)
-    return (
-        uuid_or_none(in_headers.get("ce_id", "")) or uuid_or_none(_json_text(in_body.event_id)),
-        event_type[:EVENT_TYPE_LENGTH] if event_type.isprintable() else "",
+        body = msgspec.json.decode(record.value or b"", type=NamedInBody)
+    headers = {name: _text(value) for name, value in record.headers}
+    event_id = uuid_or_none(_json_value(body.event_id, str) or "")
+    event_type = _event_type(_json_value(body.event_type, str) or "")
+    subject_id = _json_value(body.subject_id, int)
+    is_named_by_body = event_id is not None and event_type and subject_id is not None and subject_id in SUBJECT_IDS
+    return Named(
+        event_id or uuid_or_none(headers.get("ce_id", "")),
+        event_type or _event_type(headers.get("ce_type", "")),
+        subject_id if is_named_by_body else None,
     )
 
 
-def _json_text(raw: msgspec.Raw) -> str:
-    """Return a JSON string as text; empty for what is none."""
+def _json_value(raw: msgspec.Raw, kind: type[Value]) -> Value | None:
+    """Return a JSON value of this kind; None for what is none."""
     try:
-        return msgspec.json.decode(raw, type=str)
+        return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
+        return None
+
+
+def _event_type(text: str) -> str:
+    return text[:EVENT_TYPE_LENGTH] if text.isprintable() else ""
 
 
 def _text(value: bytes | None) -> str:

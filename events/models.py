@@ -177,6 +177,12 @@ class DeadLetter(models.Model):
     headers = models.BinaryField(help_text="See events.headers.")
     event_id = models.UUIDField(null=True, db_index=True, help_text=gettext_lazy("Where the message names one."))
     event_type = models.CharField(max_length=100, blank=True, help_text=gettext_lazy("Where the message names one."))
+    subject_id = models.BigIntegerField(
+        null=True,
+        help_text=gettext_lazy(
+            "What the event is about. Null unless the body itself names it together with the event's id and type."
+        ),
+    )
     is_readable = models.BooleanField(
         default=True,
         help_text=gettext_lazy("Where not, the client could not read the record, and only its position is known."),

@@ -2,9 +2,10 @@
 
 from decimal import Decimal
 from typing import ClassVar, cast
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import connection, models
 from django.db.models import Q
 from django.utils.functional import cached_property
@@ -13,6 +14,7 @@ from django.utils.translation import gettext_lazy
 from events import outbox
 from events.messages import Message
 from events.timestamps import now, rfc3339
+from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEventType
 
 
 class InvalidTransition(Exception):
@@ -43,8 +45,9 @@ class OrderManager(models.Manager["Order"]):
             cursor.execute(
                 f"""
                 WITH event AS ({outbox.INSERT}), placed AS (
-                    INSERT INTO orders_order (id, user_id, total_amount, status, created_at, last_sequence)
-                    VALUES (%s, %s, %s, %s, %s, %s)
+                    INSERT INTO orders_order
+                        (id, user_id, total_amount, status, created_at, last_sequence, event_ids)
+                    VALUES (%s, %s, %s, %s, %s, %s, %s)
                 )
                 INSERT INTO orders_orderitem (order_id, product_id, quantity, price)
                 VALUES {", ".join(["%s"] * len(lines))}
@@ -52,7 +55,8 @@ class OrderManager(models.Manager["Order"]):
                 """,  # noqa: S608 - no input is in it
                 [
                     *event,
-                    *(order_id, order.user_id, order.total_amount, order.status, order.created_at, order.last_sequence),
+                    *(order_id, order.user_id, order.total_amount, order.status, order.created_at),
+                    *(order.last_sequence, order.event_ids),
                     *lines,
                 ],
             )
@@ -73,6 +77,8 @@ class Order(models.Model):
     last_sequence = models.PositiveIntegerField(
         default=0, help_text="Number of the last event recorded for this order. Change it under the row's lock only."
     )
+    # Null, and shorter than the number of events, where an earlier release placed or changed the order.
+    event_ids = ArrayField(models.UUIDField(), null=True, help_text="Of its events, from the first on. See `event_id`.")
 
     objects: ClassVar[OrderManager] = OrderManager()
 
@@ -100,6 +106,30 @@ class Order(models.Model):
         """Name of the outbox stream in which this order's events keep their order."""
         return f"order-{self.pk}"
 
+    @property
+    def event_types(self) -> list[OrderEventType]:
+        """The types of its events, from the first on, which its status and their number tell."""
+        if self.status == self.Status.CANCELLED and self.last_sequence == 2:
+            return [ORDER_CREATED, ORDER_CANCELLED]
+        types: list[OrderEventType] = [ORDER_CREATED, ORDER_PAID, ORDER_CANCELLED]
+        return types[: self.last_sequence]
+
+    def number_event(self) -> None:
+        """Give the next event its sequence and its id.
+
+        The id is drawn, so that it cannot be computed from what is public. The order's row keeps it, so that an event
+        whose outbox row got lost is sent again under its own id.
+        """
+        self.event_ids = [*map(self.event_id, range(1, self.last_sequence + 1)), uuid4()]
+        self.last_sequence += 1
+
+    def event_id(self, sequence: int) -> UUID:
+        """Return the id of this order's event number `sequence`."""
+        if self.event_ids and sequence <= len(self.event_ids):
+            return self.event_ids[sequence - 1]
+        # So an earlier release, which may still be at work beside this one, computes the id of every event.
+        return uuid5(NAMESPACE_URL, f"/orders/{self.pk}/{rfc3339(self.created_at)}/{sequence}")
+
     def pay(self) -> None:
         """Raises InvalidTransition from any status but PENDING."""
         self._move_to(self.Status.PAID, allowed_from={self.Status.PENDING})
@@ -112,15 +142,7 @@ class Order(models.Model):
         if self.status not in allowed_from:
             raise InvalidTransition(f"{self} is {self.status} and cannot become {status}.")
         self.status = status
-        self.last_sequence += 1
-
-    def event_id(self, sequence: int) -> UUID:
-        """Id of this order's event number `sequence`.
-
-        Computed and not drawn, so that an event whose outbox row got lost is sent again under its own id. The time of
-        creation keeps apart the orders of two databases that count from 1 beside the same topic.
-        """
-        return uuid5(NAMESPACE_URL, f"/orders/{self.pk}/{rfc3339(self.created_at)}/{sequence}")
+        self.number_event()
 
 
 class OrderItem(models.Model):

@@ -52,7 +52,7 @@ class OrderViewSet(FreedAtOnce, mixins.RetrieveModelMixin, mixins.ListModelMixin
         return NEXT_ID if self.action == "create" else None
 
     def get_queryset(self) -> QuerySet[Order]:
-        return Order.objects.filter(user=self.user_id).prefetch_related("items").order_by("-id")
+        return Order.objects.filter(user=self.user_id).defer("event_ids").prefetch_related("items").order_by("-id")
 
     def create(self, request: Request) -> HttpResponse:
         header = request.META.get("HTTP_IDEMPOTENCY_KEY")

@@ -1,9 +1,10 @@
 """Test data."""
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import factory
 from django.contrib.auth.models import User
@@ -13,6 +14,7 @@ from events.models import OutboxEvent
 from events.timestamps import now
 from notifications.models import Notification
 from orders.events import ORDER_CREATED, OrderEvent, encode
+from orders.models import Order
 
 
 class UserFactory(factory.django.DjangoModelFactory[User]):
@@ -22,6 +24,17 @@ class UserFactory(factory.django.DjangoModelFactory[User]):
 
     username = factory.Sequence(lambda n: f"customer-{n}")
     password = factory.django.Password("correct horse battery")
+
+
+class OrderFactory(factory.django.DjangoModelFactory[Order]):
+    """Its row alone, without items and events."""
+
+    class Meta:
+        model = Order
+
+    user = factory.SubFactory(UserFactory)
+    total_amount = Decimal("50000.00")
+    last_sequence = 1
 
 
 class NotificationFactory(factory.django.DjangoModelFactory[Notification]):
@@ -58,6 +71,11 @@ class OrderEventFactory(factory.base.Factory[OrderEvent]):
     order_id = factory.Sequence(lambda n: n + 1)
     user_id = 45
     total_amount = Decimal("50000.00")
+
+
+def poison_that_names(*, event_id: UUID, order_id: int, event_type: str) -> bytes:
+    """The body of a message that tells of this event, and lacks the rest of it."""
+    return json.dumps({"eventId": str(event_id), "eventType": event_type, "orderId": order_id}).encode()
 
 
 def kafka_record(value: bytes | None, *, offset: int = 0, **changes: Any) -> Record:

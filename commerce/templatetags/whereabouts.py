@@ -5,15 +5,13 @@ from typing import Any
 from django import template
 from django.conf import settings
 
+from commerce.handled import STREAM
 from commerce.timeline import dead_letters, traces
 from events.models import DeadLetter, OutboxEvent
 from notifications.models import Notification
 from orders.models import Order
 
 register = template.Library()
-
-STREAM = Order(pk=0).stream.removesuffix("0")
-"""What the names of orders' streams begin with."""
 
 
 @register.inclusion_tag("commerce/timeline.html")

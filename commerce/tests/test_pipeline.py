@@ -21,7 +21,7 @@ from events.models import OutboxEvent
 from events.timestamps import now
 from events.troubles import Poison
 from orders.services import Line, place_order
-from tests.factories import NotificationFactory, OutboxEventFactory, kafka_record
+from tests.factories import NotificationFactory, OutboxEventFactory, kafka_record, poison_that_names
 from tests.kafka_client import Outgoing, produce_all
 
 pytestmark = pytest.mark.django_db
@@ -110,9 +110,8 @@ def test_an_orders_page_tells_where_each_event_is_with_links_both_ways(admin_cli
     OutboxEvent.objects.filter(pk=row.pk).update(
         published_at=now(), published_path="relay", published_partition=2, published_offset=4711
     )
-    notification = NotificationFactory.create(event_id=row.event_id, order_id=order.pk)
-    record = kafka_record(b"garbage", headers=[("ce_id", str(row.event_id).encode())])
-    record_dead_letter(record=record, error=Poison("no event"), group="group")
+    notification = NotificationFactory.create(event_id=row.event_id, order_id=order.pk, user_id=user.pk)
+    record_dead_letter(record=kafka_record(bytes(row.value or b"")), error=Poison("no event"), group="group")
     order_page = f"/admin/orders/order/{order.pk}/change/"
     text = admin_client.get(order_page).content.decode()
     assert "Relay, order-events[2]@4711" in text
@@ -133,7 +132,8 @@ def test_a_longer_timeline_takes_no_more_queries(admin_client: Client, user: Use
         order = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
         for sequence in range(2, events + 1):
             row = OutboxEventFactory.create(stream=order.stream, sequence=sequence)
-            record = kafka_record(b"garbage", offset=row.pk, headers=[("ce_id", str(row.event_id).encode())])
+            body = poison_that_names(event_id=row.event_id, order_id=order.pk, event_type=row.event_type)
+            record = kafka_record(body, offset=row.pk)
             record_dead_letter(record=record, error=Poison("no event"), group="group")
         with CaptureQueriesContext(connection) as captured:
             assert admin_client.get(f"/admin/orders/order/{order.pk}/change/").status_code == 200

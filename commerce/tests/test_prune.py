@@ -24,7 +24,7 @@ from notifications.models import Notification
 from orders.events import decode
 from orders.models import Order
 from orders.services import Line, cancel_order, pay_order, place_order
-from tests.factories import NotificationFactory, OutboxEventFactory, kafka_record
+from tests.factories import NotificationFactory, OrderFactory, OutboxEventFactory, kafka_record, poison_that_names
 
 pytestmark = pytest.mark.django_db
 
@@ -57,9 +57,20 @@ def pruned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 
 def published(age: timedelta = timedelta(days=40), **row: Any) -> OutboxEvent:
-    """A row that was published so long ago."""
+    """A row of an order's first event that was published so long ago."""
+    row = {"stream": OrderFactory.create().stream, "sequence": 1} | row
     position = {"published_path": "fast", "published_partition": 0, "published_offset": 0}
     return OutboxEventFactory.create(published_at=now() - age, **position, **row)
+
+
+def order_of(row: OutboxEvent) -> Order:
+    return Order.objects.get(pk=(row.stream or "").removeprefix("order-"))
+
+
+def notify_of(row: OutboxEvent, **changes: Any) -> None:
+    order = order_of(row)
+    told = {"event_id": row.event_id, "order_id": order.pk, "user_id": order.user_id, "type": row.event_type}
+    NotificationFactory.create(**told | changes)
 
 
 def publish_all() -> None:
@@ -71,7 +82,9 @@ def publish_all() -> None:
 
 def set_aside(row: OutboxEvent, *, state: str = "open", **record: Any) -> DeadLetter:
     """A letter of this event, and no copy of it."""
-    message = kafka_record(b"garbage", headers=[("ce_id", str(row.event_id).encode())], **record)
+    order_id = int((row.stream or "order-0").removeprefix("order-"))
+    body = poison_that_names(event_id=row.event_id, order_id=order_id, event_type=row.event_type)
+    message = kafka_record(body, **record)
     kept = record_dead_letter(record=message, error=Poison("no event"), group="group")
     if kept.copy:
         OutboxEvent.objects.get(event_id=kept.copy.event_id).delete()
@@ -81,7 +94,7 @@ def set_aside(row: OutboxEvent, *, state: str = "open", **record: Any) -> DeadLe
 
 
 def test_the_row_of_an_event_that_was_notified_of_goes(pruned: Prune) -> None:
-    NotificationFactory.create(event_id=published().event_id)
+    notify_of(published())
     assert pruned() == "pruned 1\n"
     assert not OutboxEvent.objects.exists()
 
@@ -107,18 +120,20 @@ def test_the_row_of_an_event_nobody_has_handled_yet_stays(pruned: Prune) -> None
 
 def test_a_pending_row_stays_whatever_its_age(pruned: Prune) -> None:
     for topic in ("order-events", "order-events-dlt", "notification-events"):
-        row = OutboxEventFactory.create(created_at=now() - timedelta(days=4000), topic=topic)
-        NotificationFactory.create(event_id=row.event_id)
+        stream = OrderFactory.create().stream
+        created_at = now() - timedelta(days=4000)
+        notify_of(OutboxEventFactory.create(created_at=created_at, topic=topic, stream=stream, sequence=1))
     assert pruned() == "pruned 0\n"
 
 
 def test_a_parked_row_stays(pruned: Prune) -> None:
     for topic in ("order-events", "order-events-dlt"):
-        OutboxEventFactory.create(parked_at=now() - timedelta(days=40), parked_reason="too large", topic=topic)
+        parked = {"parked_at": now() - timedelta(days=40), "parked_reason": "too large", "topic": topic}
+        OutboxEventFactory.create(stream=OrderFactory.create().stream, sequence=1, **parked)
         # Two processes may have sent it, with two answers.
-        published(parked_at=now() - timedelta(days=40), parked_reason="too large", topic=topic)
+        published(**parked)
     for row in OutboxEvent.objects.all():
-        NotificationFactory.create(event_id=row.event_id)
+        notify_of(row)
     assert pruned() == "pruned 0\n"
 
 
@@ -158,7 +173,7 @@ def test_a_replay_whose_letter_is_gone_goes_too(pruned: Prune) -> None:
 def test_the_age_is_that_since_publication(pruned: Prune, older_than: str | None, stay: list[float]) -> None:
     rows = {days: published(timedelta(days=days), created_at=now() - timedelta(days=99)) for days in (29, 30.01, 41)}
     for row in rows.values():
-        NotificationFactory.create(event_id=row.event_id)
+        notify_of(row)
     pruned(*(["--older-than", older_than] if older_than else []))
     assert set(OutboxEvent.objects.values_list("pk", flat=True)) == {rows[days].pk for days in stay}
 
@@ -167,7 +182,7 @@ def test_the_age_is_that_since_publication(pruned: Prune, older_than: str | None
     "age", ["", "30", "d", "-1d", "0d", "00s", "1.5d", "30 d", "30D", "30w", "1d2h", "٣d", "30d\n", "9" * 5000 + "d"]
 )
 def test_another_spelling_of_an_age_is_an_error_that_says_what_to_give(pruned: Prune, age: str) -> None:
-    NotificationFactory.create(event_id=published().event_id)
+    notify_of(published())
     with pytest.raises(CommandError, match="give a positive whole number with d, h, m or s, such as 30d"):
         pruned(f"--older-than={age}")
     assert OutboxEvent.objects.exists()
@@ -184,7 +199,7 @@ def test_it_works_through_any_number_of_rows_some_at_a_time(pruned: Prune, monke
     kept = []
     for _ in range(3):
         for _ in range(2):
-            NotificationFactory.create(event_id=published().event_id)
+            notify_of(published())
         kept += [published().pk for _ in range(2)]
     assert [*prune.prune(published_before=now() - timedelta(days=41))] == [0] * 6
     assert [*prune.prune(published_before=now())] == [2, 0, 2, 0, 2, 0]
@@ -203,7 +218,7 @@ def test_a_signal_ends_it_between_two_transactions(pruned: Prune, monkeypatch: p
     monkeypatch.setattr(prune, "ROWS_AT_ONCE", 2)
     monkeypatch.setattr(prune_events, "Shutdown", lambda: Signalled(second_look=True))
     for _ in range(6):
-        NotificationFactory.create(event_id=published().event_id)
+        notify_of(published())
     assert pruned() == "pruned 4\n"
     assert OutboxEvent.objects.count() == 2
 

@@ -108,8 +108,7 @@ def test_an_event_that_was_handled_is_not_missing(reconcile: Reconcile, event: M
     if handled == "notified":
         NotificationHandler().save([decode(bytes(event.value))])
     else:
-        record = kafka_record(bytes(event.value), headers=[("ce_id", str(event.event_id).encode())])
-        record_dead_letter(record=record, error=Poison("no event"), group="g")
+        set_aside(event, state="open")
     assert reconcile() == "missing 0, repaired 0"
 
 
@@ -198,12 +197,7 @@ def test_a_replay_is_never_missing(reconcile: Reconcile, event: Message, topics:
 @pytest.mark.parametrize(("state", "expected"), [("open", "DEAD"), ("dismissed", "PUBLISHED")])
 def test_the_timeline_shows_an_open_dead_letter(api: APIClient, event: Message, state: str, expected: str) -> None:
     publish(event)
-    record_dead_letter(
-        record=kafka_record(b"garbage", headers=[("ce_id", str(event.event_id).encode())]),
-        error=Poison("no event"),
-        group="g",
-    )
-    DeadLetter.objects.update(state=state)
+    set_aside(event, state=state)
     path = f"/api/orders/{Order.objects.get().pk}/events"
     assert [one["state"] for one in api.get(path).json()] == [expected]
     NotificationHandler().save([decode(bytes(event.value))])

@@ -1,6 +1,7 @@
 from datetime import timedelta
 from decimal import Decimal
 
+import msgspec
 import pytest
 from django.db import transaction
 from prometheus_client import REGISTRY
@@ -36,11 +37,11 @@ def test_the_longest_text_fits() -> None:
 def test_an_event_that_comes_again_changes_nothing() -> None:
     event = OrderEventFactory.build()
     other = OrderEventFactory.build()
-    again = OrderEventFactory.build(event_id=event.event_id, user_id=99)
+    again = msgspec.structs.replace(event, timestamp=now(), total_amount=Decimal("1.00"))
     NotificationHandler().save([event, again])
     NotificationHandler().save([again, other])
     assert Notification.objects.count() == 2
-    assert Notification.objects.get(event_id=event.event_id).user_id == event.user_id
+    assert Notification.objects.get(event_id=event.event_id).message == to_notification(event).message
 
 
 def counted(name: str, **labels: str) -> float:

@@ -53,12 +53,3 @@ def test_the_database_refuses_an_impossible_item(placed: Change, field: str, val
 def test_the_database_refuses_an_impossible_order(placed: Change, field: str, value: object, constraint: str) -> None:
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         Order.objects.filter(pk=placed.order.pk).update(**{field: value})
-
-
-def test_event_ids_differ_by_sequence_and_by_the_orders_creation(placed: Change) -> None:
-    order = placed.order
-    first = order.event_id(1)
-    assert first == Order.objects.get(pk=order.pk).event_id(1)
-    assert order.event_id(2) != first
-    order.created_at = order.created_at.replace(year=2000)
-    assert order.event_id(1) != first
