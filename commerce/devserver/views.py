@@ -80,7 +80,8 @@ def _progress(order_ids: Sequence[int], *, broker_is_on: bool) -> dict[str, obje
     journeys = follow(order_ids, user_id=user_id) if user_id else []
     shown = set(sorted(order_ids)[-MAX_SHOWN:])
     return {
-        "lag": sum(one.lag or 0 for one in partitions) if partitions else None,
+        # A partition without a commit has been read by no consumer yet.
+        "lag": sum(one.end_offset if one.lag is None else one.lag for one in partitions) if partitions else None,
         "counts": count(journeys, order_ids, committed),
         "events": [as_json(journey) for journey in journeys if journey.order_id in shown],
     }

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import picture
 from tests.whole_run import Run
@@ -26,8 +26,8 @@ def start(run: Run, page: Page) -> Iterator[Page]:
         expect(switch(page, target)).to_have_attribute("aria-checked", "true")
 
 
-def switch(page: Page, target: str) -> "Page":
-    return page.locator(f"[data-target={target}]")  # type: ignore[return-value]
+def switch(page: Page, target: str) -> Locator:
+    return page.locator(f"[data-target={target}]")
 
 
 def place(page: Page, orders: int) -> None:
@@ -114,15 +114,16 @@ def test_the_keyboard_places_orders_and_switches(start: Page) -> None:
     expect(start.get_by_role("switch", name="Broker", checked=False)).to_have_text("Stopped")
 
 
-def test_the_page_speaks_korean(start: Page) -> None:
-    start.context.set_extra_http_headers({"Accept-Language": "ko-KR"})
-    start.goto("/")
-    start.get_by_role("button", name="주문하기").click()
-    expect(start.locator("#say")).to_have_text(
+def test_the_page_speaks_korean(run: Run, start: Page) -> None:
+    browser = start.context.browser
+    assert browser
+    korean = browser.new_page(base_url=run.site, locale="ko-KR")
+    korean.goto("/")
+    korean.get_by_role("button", name="주문하기").click()
+    expect(korean.locator("#say")).to_have_text(
         "모두 도착했습니다. 주문 1건, 알림 1건, 중복 0건, 유실 0건.", timeout=SOON_MS
     )
-    start.context.set_extra_http_headers({})
-    start.goto("/")
+    korean.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
