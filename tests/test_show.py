@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -46,8 +45,10 @@ class StartPage:
         wait_until(lambda: self.state()[target] == ("on" if on else "off"))
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """One for all tests of this module, the last of which ends it."""
+    tmp_path = tmp_path_factory.mktemp("checkout")
     copy_checkout(tmp_path)
     run = Run(tmp_path, free_port())
     try:
@@ -108,16 +109,6 @@ def test_what_is_stopped_comes_back_and_nothing_is_lost(run: Run) -> None:
     wait_until(lambda: len(consumers(run)) == 1)
 
 
-def test_a_run_with_everything_stopped_still_ends_cleanly(run: Run) -> None:
-    page = StartPage(run.site)
-    page.switch("consumer", on=False)
-    page.switch("broker", on=False)
-    page.place_order()
-    children = psutil.Process(run.process.pid).children(recursive=True)
-    assert run.stop() == 0, run.log.read_text()
-    wait_until(lambda: not any(one.is_running() for one in children))
-
-
 def test_a_frozen_run_is_said_to_be_away(run: Run) -> None:
     page = StartPage(run.site)
     run.process.send_signal(signal.SIGSTOP)
@@ -132,3 +123,13 @@ def test_a_frozen_run_is_said_to_be_away(run: Run) -> None:
         thaw.cancel()
         run.process.send_signal(signal.SIGCONT)
     wait_until(lambda: page.state()["counts"]["notifications"] == 1)
+
+
+def test_a_run_with_everything_stopped_still_ends_cleanly(run: Run) -> None:
+    page = StartPage(run.site)
+    page.switch("consumer", on=False)
+    page.switch("broker", on=False)
+    page.place_order()
+    children = psutil.Process(run.process.pid).children(recursive=True)
+    assert run.stop() == 0, run.log.read_text()
+    wait_until(lambda: not any(one.is_running() for one in children))

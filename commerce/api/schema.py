@@ -414,7 +414,7 @@ START: dict[str, Any] = {
     "summary": "Where to go from here",
     "responses": {
         "200": {
-            "description": "Paths on this site. A client whose `Accept` ranks HTML above JSON gets a page with the same links.",
+            "description": "Paths on this site. A client whose `Accept` ranks HTML above JSON gets a page.",
             "content": {
                 "application/json": {
                     "schema": {

@@ -17,9 +17,9 @@ View = Callable[[HttpRequest], HttpResponse]
 def from_this_machine(view: View) -> View:
     """Refuse with 403 what a page of this site, opened on this machine, did not send.
 
-    The connection comes from a loopback address, and no proxy names a client behind it. The Host is local, or the name of
-    a foreign site could be made to point here (DNS rebinding). Neither Origin nor Sec-Fetch-Site names another site, and
-    Django's CSRF token, which only a page of this site has, comes along.
+    The connection comes from a loopback address, and no proxy names a client behind it. The Host is local: the name of
+    a foreign site can be made to point here (DNS rebinding). Neither Origin nor Sec-Fetch-Site names another site.
+    Django's CSRF middleware also wants the token that only a page of this site has.
     """
     only_post = require_POST(view)
 

@@ -83,7 +83,9 @@ class Control:
 
     def _answer(self, request: Any) -> dict[str, str]:
         """Raises ValueError."""
-        if not isinstance(request, Mapping) or not secrets.compare_digest(str(request.get("key")).encode(), self._key.encode()):
+        if not isinstance(request, Mapping) or not secrets.compare_digest(
+            str(request.get("key")).encode(), self._key.encode()
+        ):
             raise ValueError("no request of ours")
         match request.get("target"), request.get("on"):
             case "consumer", bool(on):

@@ -49,7 +49,9 @@ class Journey(NamedTuple):
 def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
     """Every event of those of the orders that are the user's, by order and sequence."""
     orders = list(Order.objects.filter(pk__in=order_ids, user=user_id).only("pk", "created_at", "last_sequence"))
-    events = {order.event_id(number): (order.pk, number) for order in orders for number in range(1, order.last_sequence + 1)}
+    events = {
+        order.event_id(number): (order.pk, number) for order in orders for number in range(1, order.last_sequence + 1)
+    }
     publications = _publications([order.stream for order in orders])
     notified = dict(Notification.objects.filter(event_id__in=events).values_list("event_id", "created_at"))
     dead = set(

@@ -63,9 +63,7 @@ def switch(request: HttpRequest) -> HttpResponse:
     """Stop or start the consumer or the broker; answers the state of both."""
     try:
         wanted = msgspec.json.decode(request.body, type=Switching)
-        return JsonResponse(
-            ask(settings.DEVSERVER_SOCKET, settings.DEVSERVER_KEY, target=wanted.target, on=wanted.on)
-        )
+        return JsonResponse(ask(settings.DEVSERVER_SOCKET, settings.DEVSERVER_KEY, target=wanted.target, on=wanted.on))
     except msgspec.DecodeError as error:
         return problem_page(400, f"The switch cannot be read: {error}.")
     except ControlUnavailable as error:

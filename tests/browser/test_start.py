@@ -130,7 +130,7 @@ def test_the_page_speaks_korean(run: Run, start: Page) -> None:
 @pytest.mark.parametrize("width", [390, 768, 1400])
 def test_the_page_fits_every_screen(start: Page, width: int, scheme: str) -> None:
     start.set_viewport_size({"width": width, "height": 900})
-    start.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    start.emulate_media(color_scheme=scheme)
     place(start, 1)
     expect_all_arrived(start, 1)
     assert start.evaluate("document.documentElement.scrollWidth") == width

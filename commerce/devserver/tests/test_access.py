@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.http import HttpResponse
 from django.test import Client
 from pytest_django import Settings
 from rest_framework.test import APIClient
@@ -22,12 +21,11 @@ def _any_host(settings: Settings) -> None:
     settings.ALLOWED_HOSTS = ["*"]
 
 
-def post(path: str, body: Any = None, **headers: str) -> HttpResponse:
+def post(path: str, body: Any = None, **headers: str) -> Any:
     """As the page sends it, but for `headers`."""
     client = Client(REMOTE_ADDR=headers.pop("address", "127.0.0.1"))
     sent = {"host": "127.0.0.1:8080", "origin": "http://127.0.0.1:8080", "sec-fetch-site": "same-origin"} | headers
-    response: HttpResponse = client.post(path, json.dumps(body), content_type="application/json", headers=sent)
-    return response
+    return client.post(path, json.dumps(body), content_type="application/json", headers=sent)
 
 
 @pytest.mark.parametrize("path", PATHS)

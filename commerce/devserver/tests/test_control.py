@@ -75,7 +75,9 @@ def test_a_wrong_key_switches_nothing(channel: tuple[str, str]) -> None:
     assert ask(*channel)["consumer"] == "on"
 
 
-@pytest.mark.parametrize("request_line", [b"", b"\n", b"[]\n", b"{}\n", b"\xff\n", b'{"key": "\\u00e9"}\n', b"x" * 10_000])
+@pytest.mark.parametrize(
+    "request_line", [b"", b"\n", b"[]\n", b"{}\n", b"\xff\n", b'{"key": "\\u00e9"}\n', b"x" * 10_000]
+)
 def test_a_request_that_is_none_leaves_the_channel_working(channel: tuple[str, str], request_line: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(channel[0])
