@@ -49,15 +49,15 @@ class KafkaWatch:
         self._thread: threading.Thread | None = None
         self._word: Word | None = None
 
-    def look(self) -> Word:
-        """Its word, or that there is none."""
+    def look(self, *, patience: float = PATIENCE) -> Word:
+        """Its word, or that there is none. Waits at most `patience` seconds for a fresh one."""
         if self._age() > FRESH:
             with self._starting:
                 if self._thread is None or not self._thread.is_alive():
                     self._thread = threading.Thread(target=self._ask, name="kafka-watch", daemon=True)
                     self._thread.start()
                 asking = self._thread
-            asking.join(PATIENCE)
+            asking.join(patience)
         word = self._word
         if word is None or self._age() > STALE:
             return Word(time.monotonic(), [], None, is_away=True)

@@ -32,6 +32,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 from commerce import lifeline
+from commerce.devserver.control import Control
 from commerce.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresFailed, data_home
 from commerce.supervisor import Supervisor
 from events.embedded_kafka import SETTINGS as EMBEDDED_KAFKA_SETTINGS
@@ -118,6 +119,7 @@ def _run(cleanup: ExitStack) -> int:
         raise KeyboardInterrupt
 
     supervisor = Supervisor()
+    os.environ.update(_control_channel(cleanup, supervisor))
     python = shlex.quote(sys.executable)
     for name, command in {
         "web": f"{python} -m commerce.web_server --bind {HOST}:{port}",
@@ -185,8 +187,23 @@ def _environment(cleanup: ExitStack, port: int, servers: dict[str, str]) -> dict
         servers[KAFKA] = f"{kafka.bootstrap_servers}, within pid {os.getpid()}"
         made |= {name: value for name, value in EMBEDDED_KAFKA_SETTINGS.items() if name not in given}
         made["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
+        if "DATABASE_URL" in made:
+            _own_kafka.append(kafka)
         _create_topics_of(kafka, int(given.get("KAFKA_TOPIC_PARTITIONS") or 3))
     return made
+
+
+_own_kafka: list[EmbeddedKafka] = []
+"""The embedded broker, where the database is embedded as well: nobody's own data are for playing."""
+
+
+def _control_channel(cleanup: ExitStack, supervisor: Supervisor) -> dict[str, str]:
+    """How the web processes reach this one; nothing where the page that uses it is not shown."""
+    if not (settings.DEBUG and _own_kafka):
+        return {}
+    control = Control(processes=supervisor, broker=_own_kafka[0])
+    cleanup.callback(control.close)
+    return control.environment
 
 
 def _empty_metrics() -> Path:

@@ -165,6 +165,11 @@ INSTALLED_APPS = [
     "notifications",
     "commerce",
 ]
+# The channel on which `make run` takes orders from its start page; set by the run itself, never by hand.
+DEVSERVER_SOCKET = env.str("DEVSERVER_SOCKET", default="") if DEBUG else ""
+DEVSERVER_KEY = env.str("DEVSERVER_KEY", default="") if DEBUG else ""
+if DEVSERVER_SOCKET:
+    INSTALLED_APPS.append("commerce.devserver")
 MIDDLEWARE = [
     "commerce.tracing.RequestIdMiddleware",
     "commerce.security_headers.SecurityHeadersMiddleware",

@@ -1,3 +1,4 @@
+from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
@@ -8,20 +9,22 @@ from commerce import health, pipeline
 from commerce.api import problems
 from commerce.documents import AsyncAPIView, DocsView, OpenAPIView
 from commerce.metrics import metrics
+from commerce.start import start
 from commerce.timeline import OrderEventsView
 
 urlpatterns = [
+    path("", start),
     path("api/auth/", include("commerce.accounts.urls")),
     path("api/orders/<int:pk>/events", OrderEventsView.as_view()),
     path("api/", include("orders.urls")),
     path("api/", include("notifications.urls")),
     path("api/schema", OpenAPIView.as_view(), name="schema"),
-    path("api/docs", DocsView.as_view()),
-    path("api/asyncapi", AsyncAPIView.as_view()),
+    path("api/docs", DocsView.as_view(), name="docs"),
+    path("api/asyncapi", AsyncAPIView.as_view(), name="asyncapi"),
     # Said here, because otherwise Django's debug page would answer instead of handler404, and a POST get its CSRF page.
     re_path(r"^api/", csrf_exempt(problems.not_found)),
-    path("health/live", health.live),
-    path("health/ready", health.ready),
+    path("health/live", health.live, name="live"),
+    path("health/ready", health.ready, name="ready"),
     path("metrics", metrics),
     path(settings.ADMIN_PATH.rstrip("/"), RedirectView.as_view(pattern_name="admin:index")),
     path(f"{settings.ADMIN_PATH}pipeline/", admin.site.admin_view(pipeline.page), name="pipeline"),
@@ -29,6 +32,8 @@ urlpatterns = [
     path(f"{settings.ADMIN_PATH}i18n/", include("django.conf.urls.i18n")),
     path(settings.ADMIN_PATH, admin.site.urls),
 ]
+if apps.is_installed("commerce.devserver"):
+    urlpatterns.append(path("devserver/", include("commerce.devserver.urls")))
 
 handler400 = problems.bad_request
 handler403 = problems.permission_denied

@@ -407,6 +407,40 @@ METRICS = {
 }
 """Of `GET /metrics`, which speaks Prometheus's text and is no view of the REST framework."""
 
+_LINKS = ("admin", "apiDocumentation", "openapi", "asyncapi", "healthLive", "healthReady")
+START: dict[str, Any] = {
+    "operationId": "getLinks",
+    "tags": ["Operation"],
+    "summary": "Where to go from here",
+    "responses": {
+        "200": {
+            "description": "Paths on this site. A client whose `Accept` ranks HTML above JSON gets a page.",
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {
+                            **{name: {"type": "string"} for name in _LINKS},
+                            "demoAccounts": {
+                                "type": "array",
+                                "description": "In development only.",
+                                "items": {
+                                    "type": "object",
+                                    "properties": {"username": {"type": "string"}, "password": {"type": "string"}},
+                                    "required": ["username", "password"],
+                                },
+                            },
+                        },
+                        "required": list(_LINKS),
+                    }
+                },
+                "text/html": {"schema": {"type": "string"}},
+            },
+        }
+    },
+}
+"""Of `GET /`, which answers people and programs and is no view of the REST framework."""
+
 
 class AutoSchema(SpectacularSchema):
     """Describes an operation from its entry in `OPERATIONS`; one without is a warning, on which `make lint` fails."""
@@ -505,7 +539,7 @@ class ExactAmount(OpenApiSerializerFieldExtension):
 def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
     """Hook of the generator: add what it has no other place for."""
     result["info"]["description"] = DESCRIPTION
-    result["paths"] |= {"/metrics": {"get": METRICS}}
+    result["paths"] = {"/": {"get": START}} | result["paths"] | {"/metrics": {"get": METRICS}}
     schemas = result["components"]["schemas"]
     schemas["NewOrderRequest"]["properties"]["items"] |= {"minItems": 1, "maxItems": MAX_ITEMS}
     for schema in schemas.values():

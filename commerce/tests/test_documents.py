@@ -7,6 +7,7 @@ from django.contrib.staticfiles import finders
 from rest_framework.test import APIClient
 
 CONTRACT = {
+    "/": {"get"},
     "/api/auth/register": {"post"},
     "/api/auth/token": {"post"},
     "/api/auth/token/refresh": {"post"},

@@ -20,6 +20,7 @@ from tests.processes import WebServer
 pytestmark = pytest.mark.django_db
 
 OPEN = {
+    "/": {"GET", "HEAD"},
     "/api/auth/register": {"POST"},
     "/api/auth/token": {"POST"},
     "/api/auth/token/refresh": {"POST"},

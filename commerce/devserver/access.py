@@ -1,0 +1,52 @@
+"""Who may use the controls of `make run`: a page of this site, in a browser on this machine."""
+
+from collections.abc import Callable
+from functools import wraps
+from ipaddress import ip_address
+
+from django.http import HttpRequest, HttpResponse
+from django.http.request import split_domain_port
+from django.views.decorators.http import require_POST
+
+from commerce.api.problems import problem_page
+
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]"}
+View = Callable[[HttpRequest], HttpResponse]
+
+
+def from_this_machine(view: View) -> View:
+    """Refuse with 403 what a page of this site, opened on this machine, did not send.
+
+    The connection comes from a loopback address, and no proxy names a client behind it. The Host is local: the name of
+    a foreign site can be made to point here (DNS rebinding). Neither Origin nor Sec-Fetch-Site names another site.
+    Django's CSRF middleware also wants the token that only a page of this site has.
+    """
+    only_post = require_POST(view)
+
+    @wraps(view)
+    def answer(request: HttpRequest) -> HttpResponse:
+        if reason := _refusal(request):
+            return problem_page(403, reason)
+        return only_post(request)
+
+    return answer
+
+
+def _refusal(request: HttpRequest) -> str | None:
+    headers = request.headers
+    if not _is_loopback(request.META.get("REMOTE_ADDR", "")) or "X-Forwarded-For" in headers or "Forwarded" in headers:
+        return "The controls of make run are for a browser on this machine."
+    host = request.get_host()
+    if split_domain_port(host)[0] not in LOCAL_HOSTS:
+        return "The controls of make run answer at localhost, 127.0.0.1 and [::1] only."
+    own_origin = f"{request.scheme}://{host}"
+    if headers.get("Origin", own_origin) != own_origin or headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+        return "The controls of make run take requests of their own page only."
+    return None
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False

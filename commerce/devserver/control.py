@@ -1,0 +1,118 @@
+"""The channel on which the web processes of `make run` ask it to stop and start the consumer and the broker.
+
+A connection carries one request, `{"key", "target", "on"}`, and one answer, the state of everything; both are a line of
+JSON. A request without a target only asks. The socket lies in a folder that other users cannot enter.
+"""
+
+import json
+import secrets
+import shutil
+import socket
+import socketserver
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+TIMEOUT_S = 0.5
+"""How long either side waits for the other, each time it waits."""
+LINE_LIMIT = 4_096
+"""Bytes."""
+CONSUMER, BROKER = "consumer", "broker"
+
+
+class Broker(Protocol):
+    """The embedded broker."""
+
+    def go_down(self) -> None: ...
+
+    def come_back(self) -> None: ...
+
+
+class Processes(Protocol):
+    """The supervisor."""
+
+    def switch(self, name: str, *, on: bool) -> None: ...
+
+    def state(self, name: str) -> str: ...
+
+
+class ControlUnavailable(Exception):
+    """`make run` does not answer on its control channel: it is ending, or it hangs."""
+
+
+class Control:
+    """The end of the channel that `make run` holds."""
+
+    def __init__(self, *, processes: Processes, broker: Broker) -> None:
+        self._processes = processes
+        self._broker = broker
+        self._broker_is_on = True
+        self._key = secrets.token_urlsafe(32)
+        self._folder = Path(tempfile.mkdtemp(prefix="commerce-"))
+        # One request at a time: neither the supervisor nor the broker is to be switched by two threads at once.
+        self._server = socketserver.UnixStreamServer(str(self._folder / "control"), self._handler())
+        threading.Thread(target=self._server.serve_forever, name="control", daemon=True).start()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the web processes need to know."""
+        return {"DEVSERVER_SOCKET": str(self._folder / "control"), "DEVSERVER_KEY": self._key}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _handler(self) -> type[socketserver.StreamRequestHandler]:
+        answer = self._answer
+
+        class Handler(socketserver.StreamRequestHandler):
+            timeout = TIMEOUT_S
+
+            def handle(self) -> None:
+                try:
+                    request = json.loads(self.rfile.readline(LINE_LIMIT))
+                    self.wfile.write(json.dumps(answer(request)).encode() + b"\n")
+                except (OSError, ValueError):
+                    # A web process that was killed in the middle of its request; its client asks again.
+                    return
+
+        return Handler
+
+    def _answer(self, request: Any) -> dict[str, str]:
+        """Raises ValueError."""
+        if not isinstance(request, Mapping) or not secrets.compare_digest(
+            str(request.get("key")).encode(), self._key.encode()
+        ):
+            raise ValueError("no request of ours")
+        match request.get("target"), request.get("on"):
+            case "consumer", bool(on):
+                self._processes.switch(CONSUMER, on=on)
+            case "broker", bool(on):
+                self._switch_broker(on=on)
+        return {CONSUMER: self._processes.state(CONSUMER), BROKER: "on" if self._broker_is_on else "off"}
+
+    def _switch_broker(self, *, on: bool) -> None:
+        if on != self._broker_is_on:
+            self._broker_is_on = on
+            (self._broker.come_back if on else self._broker.go_down)()
+
+
+def ask(socket_path: str, key: str, *, target: str | None = None, on: bool | None = None) -> dict[str, str]:
+    """Switch `target`, if one is named, and return the state of each. Raises ControlUnavailable.
+
+    `consumer` is `on`, `off`, `starting` or `stopping`; `broker` is `on` or `off`.
+    """
+    request = json.dumps({"key": key, "target": target, "on": on}).encode() + b"\n"
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(TIMEOUT_S)
+            connection.connect(socket_path)
+            connection.sendall(request)
+            with connection.makefile("rb") as answer:
+                state: dict[str, str] = json.loads(answer.readline(LINE_LIMIT))
+                return state
+    except (OSError, ValueError) as error:
+        raise ControlUnavailable(f"make run does not answer on its control channel: {error}") from error

@@ -1,0 +1,115 @@
+"""The channel between the web processes and `make run`."""
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_django import Settings
+
+from commerce.devserver.control import Control, ControlUnavailable, ask
+from commerce.health import probe_kafka
+from events.embedded_kafka import EmbeddedKafka
+
+
+class Processes:
+    """Does at once what the supervisor does in time."""
+
+    def __init__(self) -> None:
+        self.is_on = True
+
+    def switch(self, name: str, *, on: bool) -> None:
+        assert name == "consumer"
+        self.is_on = on
+
+    def state(self, name: str) -> str:
+        return "on" if self.is_on else "off"
+
+
+@pytest.fixture
+def kafka() -> Iterator[EmbeddedKafka]:
+    kafka = EmbeddedKafka()
+    yield kafka
+    kafka.stop()
+
+
+@pytest.fixture
+def control(kafka: EmbeddedKafka) -> Iterator[Control]:
+    control = Control(processes=Processes(), broker=kafka)
+    yield control
+    control.close()
+
+
+@pytest.fixture
+def channel(control: Control) -> tuple[str, str]:
+    return control.environment["DEVSERVER_SOCKET"], control.environment["DEVSERVER_KEY"]
+
+
+def test_the_broker_goes_down_and_comes_back(
+    channel: tuple[str, str], kafka: EmbeddedKafka, settings: Settings
+) -> None:
+    settings.KAFKA_BOOTSTRAP_SERVERS = [kafka.bootstrap_servers]
+    assert ask(*channel) == {"consumer": "on", "broker": "on"}
+    assert probe_kafka() == "up"
+    for _ in range(2):
+        assert ask(*channel, target="broker", on=False) == {"consumer": "on", "broker": "off"}
+        assert probe_kafka() == "down"
+    assert ask(*channel) == {"consumer": "on", "broker": "off"}
+    assert ask(*channel, target="broker", on=True) == {"consumer": "on", "broker": "on"}
+    assert probe_kafka() == "up"
+
+
+def test_the_consumer_is_switched_by_the_supervisor(channel: tuple[str, str]) -> None:
+    assert ask(*channel, target="consumer", on=False) == {"consumer": "off", "broker": "on"}
+    assert ask(*channel, target="consumer", on=True) == {"consumer": "on", "broker": "on"}
+
+
+def test_nothing_else_is_switched(channel: tuple[str, str]) -> None:
+    assert ask(*channel, target="web", on=False) == {"consumer": "on", "broker": "on"}
+
+
+def test_a_wrong_key_switches_nothing(channel: tuple[str, str]) -> None:
+    with pytest.raises(ControlUnavailable):
+        ask(channel[0], "wrong", target="consumer", on=False)
+    assert ask(*channel)["consumer"] == "on"
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"", b"\n", b"[]\n", b"{}\n", b"\xff\n", b'{"key": "\\u00e9"}\n', b"x" * 10_000]
+)
+def test_a_request_that_is_none_leaves_the_channel_working(channel: tuple[str, str], request_line: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(channel[0])
+        connection.sendall(request_line)
+        connection.shutdown(socket.SHUT_WR)
+    assert ask(*channel)["consumer"] == "on"
+
+
+def test_a_silent_client_does_not_hold_the_channel_for_long(channel: tuple[str, str]) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(channel[0])
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            try:
+                assert ask(*channel)["consumer"] == "on"
+                return
+            except ControlUnavailable:
+                continue
+    pytest.fail("the channel was held for 5 s")
+
+
+def test_a_frozen_run_is_not_waited_for_longer_than_a_second(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as frozen:
+        frozen.bind(str(tmp_path / "frozen"))
+        frozen.listen(1)
+        started = time.monotonic()
+        with pytest.raises(ControlUnavailable):
+            ask(str(tmp_path / "frozen"), "key")
+        assert time.monotonic() - started < 1
+
+
+def test_an_ended_run_is_away_and_leaves_no_socket(control: Control, channel: tuple[str, str]) -> None:
+    control.close()
+    with pytest.raises(ControlUnavailable):
+        ask(*channel)

@@ -1,0 +1,135 @@
+"""How far events have come, and what counts as lost or doubled."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from pytest_django import DjangoAssertNumQueries
+
+from commerce.devserver.journeys import as_json, count, follow
+from events import outbox
+from events.dead_letters import record_dead_letter
+from events.models import OutboxEvent
+from events.timestamps import now, rfc3339
+from events.troubles import Poison
+from orders.services import Change, Line, pay_order, place_order
+from tests.factories import NotificationFactory, UserFactory, kafka_record
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def placed(user: User) -> Callable[[], Change]:
+    return lambda: place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
+
+
+def publish(change: Change, *, partition: int = 1, offset: int = 7) -> None:
+    outbox.mark_published(messages=[change.event], positions=[(partition, offset)], path=OutboxEvent.Path.RELAY)
+
+
+def notify(change: Change) -> None:
+    NotificationFactory.create(event_id=change.event.event_id, order_id=change.order.pk, type="ORDER_CREATED")
+
+
+def figures(user: User, *order_ids: int, committed: dict[int, int] | None = None) -> dict[str, int]:
+    return {
+        name: number
+        for name, number in count(follow(order_ids, user_id=user.pk), order_ids, committed or {}).items()
+        if number
+    }
+
+
+def test_an_event_is_pending_then_published_then_notified(user: User, placed: Callable[[], Change]) -> None:
+    change = placed()
+    order = change.order
+    assert figures(user, order.pk) == {"orders": 1, "pending": 1, "underWay": 1}
+    publish(change)
+    assert figures(user, order.pk) == {"orders": 1, "published": 1, "underWay": 1}
+    notify(change)
+    assert figures(user, order.pk, committed={1: 8}) == {"orders": 1, "published": 1, "notifications": 1}
+
+
+def test_the_page_is_told_each_moment_and_the_position(user: User, placed: Callable[[], Change]) -> None:
+    change = placed()
+    publish(change, partition=2, offset=4711)
+    (told,) = map(as_json, follow([change.order.pk], user_id=user.pk))
+    row = OutboxEvent.objects.get()
+    assert row.published_at
+    assert told == {
+        "orderId": change.order.pk,
+        "sequence": 1,
+        "recordedAt": rfc3339(row.created_at),
+        "publishedAt": rfc3339(row.published_at),
+        "path": "relay",
+        "partition": 2,
+        "offset": 4711,
+        "notifiedAt": None,
+        "isDead": False,
+    }
+
+
+def test_what_the_group_passed_without_a_trace_is_lost(user: User, placed: Callable[[], Change]) -> None:
+    change = placed()
+    publish(change, partition=1, offset=7)
+    for committed, lost in (({}, 0), ({0: 100}, 0), ({1: 7}, 0), ({1: 8}, 1)):
+        assert figures(user, change.order.pk, committed=committed).get("lost", 0) == lost
+    notify(change)
+    assert "lost" not in figures(user, change.order.pk, committed={1: 8})
+
+
+def test_a_change_that_was_never_recorded_is_lost(user: User, placed: Callable[[], Change]) -> None:
+    change = placed()
+    OutboxEvent.objects.all().delete()
+    assert figures(user, change.order.pk) == {"orders": 1, "lost": 1}
+
+
+def test_an_answered_order_that_is_not_there_is_lost(user: User, placed: Callable[[], Change]) -> None:
+    order = placed().order
+    assert figures(user, order.pk, order.pk + 1)["lost"] == 1
+
+
+def test_a_second_notification_of_one_change_is_doubled(user: User, placed: Callable[[], Change]) -> None:
+    change = placed()
+    publish(change)
+    notify(change)
+    NotificationFactory.create(event_id=uuid4(), order_id=change.order.pk, type="ORDER_CREATED")
+    assert figures(user, change.order.pk)["doubled"] == 1
+
+
+def test_a_dead_letter_is_neither_lost_nor_under_way(user: User, placed: Callable[[], Change]) -> None:
+    change = placed()
+    publish(change)
+    record = kafka_record(b"garbage", headers=[("ce_id", str(change.event.event_id).encode())])
+    record_dead_letter(record=record, error=Poison("no event"), group="group")
+    assert figures(user, change.order.pk, committed={1: 8}) == {"orders": 1, "published": 1, "dead": 1}
+
+
+def test_a_second_change_of_an_order_has_a_journey_of_its_own(user: User, placed: Callable[[], Change]) -> None:
+    change = placed()
+    publish(change)
+    notify(change)
+    pay_order(order_id=change.order.pk)
+    assert [one.sequence for one in follow([change.order.pk], user_id=user.pk)] == [1, 2]
+    assert figures(user, change.order.pk)["underWay"] == 1
+
+
+def test_another_users_orders_are_not_followed(user: User, placed: Callable[[], Change]) -> None:
+    assert follow([placed().order.pk], user_id=UserFactory.create().pk) == []
+
+
+def test_more_orders_take_no_more_queries(
+    user: User, placed: Callable[[], Change], django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    for number in (1, 8):
+        orders = [placed().order.pk for _ in range(number)]
+        with django_assert_num_queries(5):
+            count(follow(orders, user_id=user.pk), orders, {})
+
+
+def test_recorded_is_the_orders_own_moment(user: User, placed: Callable[[], Change]) -> None:
+    before = now()
+    (journey,) = follow([placed().order.pk], user_id=user.pk)
+    assert journey.publication
+    assert before <= journey.publication.recorded_at <= now()

@@ -1,0 +1,85 @@
+"""What the start page of `make run` asks for, beside the REST API."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from rest_framework_simplejwt.tokens import AccessToken
+
+from commerce import pipeline
+from commerce.api.problems import problem_page
+from commerce.devserver.access import from_this_machine
+from commerce.devserver.control import ControlUnavailable, ask
+from commerce.devserver.journeys import as_json, count, follow
+
+CUSTOMER = "demo"
+MAX_ORDERS = 1_000
+"""How many orders one page may follow. A state of so many takes some 50 ms."""
+MAX_SHOWN = 10
+"""How many orders, the newest, the page shows one by one."""
+
+OrderId = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+
+
+class Followed(msgspec.Struct, forbid_unknown_fields=True):
+    """The orders that were placed on a page."""
+
+    orders: Annotated[list[OrderId], msgspec.Meta(max_length=MAX_ORDERS)]
+
+
+class Switching(msgspec.Struct, forbid_unknown_fields=True):
+    target: Annotated[str, msgspec.Meta(pattern="^(consumer|broker)$")]
+    on: bool
+
+
+@from_this_machine
+def token(request: HttpRequest) -> HttpResponse:
+    """An access token of the demo account, whatever its password is by now."""
+    customer = User.objects.filter(username=CUSTOMER).first()
+    if customer is None or not customer.is_active:
+        missing = "does not exist" if customer is None else "is not active"
+        return problem_page(409, f"The account {CUSTOMER} {missing}: change that in admin, or run make run again.")
+    return JsonResponse({"access": str(AccessToken.for_user(customer))})
+
+
+@from_this_machine
+def state(request: HttpRequest) -> HttpResponse:
+    """Where the consumer, the broker and the events of the page's orders are."""
+    try:
+        followed = msgspec.json.decode(request.body, type=Followed)
+        switches = ask(settings.DEVSERVER_SOCKET, settings.DEVSERVER_KEY)
+    except msgspec.DecodeError as error:
+        return problem_page(400, f"The page's orders cannot be read: {error}.")
+    except ControlUnavailable as error:
+        return problem_page(503, str(error))
+    return JsonResponse(switches | _progress(followed.orders, broker_is_on=switches["broker"] == "on"))
+
+
+@from_this_machine
+def switch(request: HttpRequest) -> HttpResponse:
+    """Stop or start the consumer or the broker; answers the state of both."""
+    try:
+        wanted = msgspec.json.decode(request.body, type=Switching)
+        return JsonResponse(ask(settings.DEVSERVER_SOCKET, settings.DEVSERVER_KEY, target=wanted.target, on=wanted.on))
+    except msgspec.DecodeError as error:
+        return problem_page(400, f"The switch cannot be read: {error}.")
+    except ControlUnavailable as error:
+        return problem_page(503, str(error))
+
+
+def _progress(order_ids: Sequence[int], *, broker_is_on: bool) -> dict[str, object]:
+    # Kafka first: what lies below a committed offset is in the database by then.
+    partitions = pipeline.kafka.look(patience=0).partitions if broker_is_on else []
+    committed = {one.partition: one.current_offset or 0 for one in partitions}
+    user_id = User.objects.filter(username=CUSTOMER).values_list("pk", flat=True).first()
+    journeys = follow(order_ids, user_id=user_id) if user_id else []
+    shown = set(sorted(order_ids)[-MAX_SHOWN:])
+    return {
+        # A partition without a commit has been read by no consumer yet.
+        "lag": sum(one.end_offset if one.lag is None else one.lag for one in partitions) if partitions else None,
+        "counts": count(journeys, order_ids, committed),
+        "events": [as_json(journey) for journey in journeys if journey.order_id in shown],
+    }

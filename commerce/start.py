@@ -1,0 +1,80 @@
+"""`GET /`: where to go from here, as a page for people and as JSON for programs."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.request import MediaType
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import translation
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.csrf import csrf_exempt
+
+from commerce.api.json import JSONRenderer
+from commerce.api.problems import problem_page
+
+PAGES = ["devserver/start.html", "commerce/start.html"]
+"""Templates, the first that there is: under `make run` the page shows the product as well."""
+DEMO_ACCOUNTS = {account.name: account.password for account in demo_accounts.ACCOUNTS}
+"""The passwords of the accounts that `create_demo_accounts` creates, by name."""
+
+
+@csrf_exempt
+def start(request: HttpRequest) -> HttpResponse:
+    if request.method not in ("GET", "HEAD"):
+        refusal = problem_page(405, f'Method "{request.method}" not allowed.')
+        refusal["Allow"] = "GET, HEAD"
+        return refusal
+    response = _page(request) if prefers_page(request.headers.get("Accept", "*/*")) else _links()
+    patch_vary_headers(response, ["Accept"])
+    return response
+
+
+def prefers_page(accept: str) -> bool:
+    """Whether an `Accept` header (RFC 9110, section 12.5.1) ranks HTML above JSON.
+
+    Of two types with the same quality the client gets the one that it names more exactly, and JSON if that decides
+    nothing: `*/*`, which curl and most HTTP libraries send, gets JSON. JSON also answers a header that takes neither.
+    """
+    try:
+        ranges = [MediaType(part) for part in accept.split(",") if part.strip()]
+    except (ValueError, LookupError):
+        return False
+    return _rank(ranges, "text", "html") > _rank(ranges, "application", "json")
+
+
+def _rank(ranges: list[MediaType], main: str, sub: str) -> tuple[float, int]:
+    """Quality and specificity of the most specific range that includes the type."""
+    matching = [one for one in ranges if one.main_type in (main, "*") and one.sub_type in (sub, "*")]
+    best = max(matching, key=lambda one: one.specificity, default=None)
+    return (best.quality, best.specificity) if best else (0.0, 0)
+
+
+def _page(request: HttpRequest) -> HttpResponse:
+    language = translation.get_language_from_request(request)
+    with translation.override(language):
+        accounts = DEMO_ACCOUNTS if settings.DEBUG else {}
+        response = render(request, PAGES, {"links": links(), "accounts": accounts})
+    response["Content-Language"] = language
+    patch_vary_headers(response, ["Accept-Language", "Cookie"])
+    return response
+
+
+def _links() -> HttpResponse:
+    body: dict[str, Any] = links()
+    if settings.DEBUG:
+        body["demoAccounts"] = [{"username": name, "password": word} for name, word in DEMO_ACCOUNTS.items()]
+    return HttpResponse(JSONRenderer().render(body), content_type=JSONRenderer.media_type)
+
+
+def links() -> dict[str, str]:
+    """Paths on this site by what they lead to."""
+    return {
+        "admin": reverse("admin:index"),
+        "apiDocumentation": reverse("docs"),
+        "openapi": reverse("schema"),
+        "asyncapi": reverse("asyncapi"),
+        "healthLive": reverse("live"),
+        "healthReady": reverse("ready"),
+    }
