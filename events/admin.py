@@ -13,6 +13,7 @@ from unfold.decorators import action
 from events import outbox
 from events.admin_actions import Refused, RowAction, RowActionsAdmin
 from events.dead_letters import NotOpen, dismiss
+from events.foreign_text import LIMIT, cut
 from events.headers import unpack
 from events.identifiers import id_or_none, uuid_or_none
 from events.large_tables import EstimatingPaginator, NewestValuesFilter
@@ -72,7 +73,9 @@ class MessageAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("headers"))
     def headers_text(self, row: OutboxEvent | DeadLetter) -> SafeString:
-        return preformatted("\n".join(f"{name}: {_text(value)}" for name, value in unpack(row.headers)))
+        return preformatted(
+            "\n".join(f"{cut(name)}: {_text(value, limit=LIMIT)}" for name, value in unpack(row.headers))
+        )
 
 
 def badge(text: object, colour: str) -> str:
@@ -94,19 +97,19 @@ def _pretty(stored: bytes | memoryview | None) -> str:
         return _text(stored)
 
 
-def _text(stored: bytes | memoryview | None) -> str:
-    """Text as it is, and anything else as hexadecimal digits."""
+def _text(stored: bytes | memoryview | None, limit: int = SHOWN) -> str:
+    """Text as it is, and anything else as hexadecimal digits; the first `limit` bytes."""
     if stored is None:
         return "(null)"
-    shown = bytes(stored)[:SHOWN]
+    shown = bytes(stored[:limit])
     try:
-        text = shown.decode(errors="strict" if len(stored) <= SHOWN else "ignore")
+        text = shown.decode(errors="strict" if len(stored) <= limit else "ignore")
     except UnicodeDecodeError:
         text = ""
     readable = text and all(letter.isprintable() or letter in "\r\n\t" for letter in text)
     said = text if readable or not shown else f"0x{shown.hex()}"
-    if len(stored) > SHOWN:
-        said += "\n" + gettext("(the first %(shown)d of %(size)d bytes)") % {"shown": SHOWN, "size": len(stored)}
+    if len(stored) > limit:
+        said += "\n" + gettext("(the first %(shown)d of %(size)d bytes)") % {"shown": limit, "size": len(stored)}
     return said
 
 

@@ -8,6 +8,7 @@ from django.db import transaction
 
 from events import metrics, outbox, tracing
 from events.correlation import about
+from events.foreign_text import cut
 from events.headers import unpack
 from events.kafka import Producer, Sent, Unsendable
 from events.messages import Message
@@ -53,7 +54,7 @@ def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEven
     for message, error in parked:
         with about(unpack(message.headers)):
             logger.error("Parked %s for %s, it can never be sent: %s", message, message.topic, error)
-        OutboxEvent.objects.filter(event_id=message.event_id).update(parked_at=now(), parked_reason=str(error))
+        OutboxEvent.objects.filter(event_id=message.event_id).update(parked_at=now(), parked_reason=cut(str(error)))
         metrics.parked_total.labels(message.topic).inc()
     return Delivery(
         published=[message for message, _ in published],
