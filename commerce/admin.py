@@ -23,19 +23,19 @@ class NewNameForm:
     def clean_username(self) -> Any:
         name = self.cleaned_data["username"]
         if "username" in self.changed_data:
-            validate_new_name(name, user_id=self.instance.pk)
+            validate_new_name(name, user_id=self.instance.pk or 0)
         return name
 
 
-class NewUserForm(NewNameForm, AdminUserCreationForm):
+class NewUserForm(NewNameForm, AdminUserCreationForm):  # type: ignore[type-arg]
     pass
 
 
-class ChangedUserForm(NewNameForm, UserChangeForm):
+class ChangedUserForm(NewNameForm, UserChangeForm):  # type: ignore[type-arg]
     pass
 
 
 @admin.register(User)
-class AccountAdmin(UserAdmin):
+class AccountAdmin(UserAdmin):  # type: ignore[type-arg]
     add_form = NewUserForm
     form = ChangedUserForm

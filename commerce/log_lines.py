@@ -16,13 +16,13 @@ HIDDEN = "***"
 _CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # A quoted value may lack its end, where the text was cut.
 _VALUE = r"""("(?:[^"\\]|\\[\s\S])*+(?:"|\\?\Z)|'(?:[^'\\]|\\[\s\S])*+(?:'|\\?\Z)|[^\s"',;&)}\]]++)"""
+CREDENTIALS_IN_URL = re.compile(r"(://[^\s/:@]*+:)[^\s/@]++@")
 # Each is linear in the length of the text: what repeats is possessive, or cannot begin inside of what it has passed.
 _SECRETS = (
     (re.compile(r"\b(Bearer|Basic)\s++[\w.~+/=-]++", re.IGNORECASE), rf"\1 {HIDDEN}"),
     # A JSON Web Token, wherever it stands, also one that the cut has left without its last parts: `eyJ` is `{"`.
     (re.compile(r"\beyJ[\w.-]*+"), HIDDEN),
-    # Credentials within a URL.
-    (re.compile(r"(://[^\s/:@]*+:)[^\s/@]++@"), rf"\1{HIDDEN}@"),
+    (CREDENTIALS_IN_URL, rf"\1{HIDDEN}@"),
     # What is named for what it is, in JSON, in Python's repr or in a query.
     (
         re.compile(

@@ -50,11 +50,11 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Kept:
     A replay that failed leaves its letter open instead, with the new reason. One whose letter was dismissed meanwhile,
     or is another group's, changes nothing.
     """
-    stacktrace = stack_trace(error)
+    stacktrace = stack_trace(error, lambda part: cut(_storable(part)))
     trouble = {
         "error_class": _class_name(error),
-        "error_message": _storable(cut(str(error))),
-        "stacktrace": _storable(stacktrace),
+        "error_message": cut(_storable(str(error))),
+        "stacktrace": stacktrace,
     }
     if (replayed := _replayed(record)).exists():
         failed = replayed.filter(group=group).exclude(state=DeadLetter.State.DISMISSED)

@@ -48,8 +48,8 @@ def fold(name: str) -> str:
     return User.normalize_username(visible.casefold())
 
 
-def validate_new_name(name: str, *, user_id: int | None = None) -> None:
-    """Raise ValidationError where the account `user_id`, or a new one, may not take `name`."""
+def validate_new_name(name: str, *, user_id: int = 0) -> None:
+    """Raise ValidationError where the account `user_id`, 0 for a new one, may not take `name`."""
     if _INVISIBLE.search(name):
         raise ValidationError(_("The name has an invisible character."), code="invisible")
     if not _ONE_SCRIPT.fullmatch(name):

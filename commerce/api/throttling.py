@@ -60,6 +60,10 @@ class TokenThrottle(AddressThrottle):
     scope = "token"
 
 
+class RefreshThrottle(AddressThrottle):
+    scope = "refresh"
+
+
 class UserThrottle(Throttle):
     scope = "user"
 
