@@ -8,9 +8,11 @@ KOREAN := commerce/locale/ko/LC_MESSAGES/django
 # The token that the scrape config names is nowhere but in compose's container.
 PROMTOOL := promtool check config --syntax-only deploy/prometheus/prometheus.yml && \
   promtool check rules deploy/prometheus/alerts.yml && promtool test rules deploy/prometheus/alerts_test.yml
+# Those that pins/ has every file of, with its hash.
+REQUIREMENTS := requirements.txt requirements-dev.txt deploy/requirements-image.txt deploy/requirements-build.txt
 RENEW := { echo "The code does not publish what docs/ has. If that is meant, renew it: make contracts"; exit 1; }
 
-.PHONY: run test lint contracts audit kafka test-kafka test-faults test-browser soak bench
+.PHONY: run test lint contracts pins audit kafka test-kafka test-faults test-browser soak bench
 export PORT
 
 run: $(KOREAN).mo
@@ -58,6 +60,14 @@ contracts: .venv/installed
 	$(OPENAPI) --file docs/openapi.yaml
 	$(ASYNCAPI) --file docs/asyncapi.yaml
 
+# Another tool than pip, which cannot write the hashes of every platform's files.
+pins:
+	@test -x var/uv/bin/uv || { $(PYTHON) -m venv var/uv && var/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9; }
+	@mkdir -p pins
+	@for file in $(REQUIREMENTS); do \
+	  var/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --output-file pins/$$(basename $$file) $$file || exit 1; done
+
 audit: .venv/installed
 	@$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt || { \
 	  echo "== Vulnerabilities are listed above. Anything else: https://pypi.org cannot be asked from here" >&2; exit 1; }
@@ -66,9 +76,9 @@ audit: .venv/installed
 $(KOREAN).mo: $(KOREAN).po .venv/installed
 	@$(BIN)/pybabel --quiet compile --input-file $(KOREAN).po --output-file $@ --locale ko
 
-.venv/installed: requirements.txt requirements-dev.txt constraints.txt
+.venv/installed: pins/requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	@echo "== Creating .venv and installing the requirements (a minute, once)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r pins/requirements-dev.txt
 	@touch $@
