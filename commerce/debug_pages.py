@@ -1,11 +1,12 @@
 """Django's pages about an exception show settings, headers and variables of each frame: here without the secrets."""
 
-from collections.abc import Iterable
+from collections.abc import ItemsView
 from typing import Any
 from urllib.parse import quote
 
 from django.conf import settings
 from django.utils.html import escape
+from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
 from commerce.log_lines import CREDENTIALS_IN_URL, HIDDEN
@@ -45,17 +46,18 @@ class Filter(SafeExceptionReporterFilter):
                 cleansed[name] = self.cleansed_substitute
         return cleansed
 
-    def get_traceback_frame_variables(self, request: Any, tb_frame: Any) -> Iterable[tuple[str, Any]]:
+    def get_traceback_frame_variables(self, request: Any, tb_frame: Any) -> ItemsView[str, Any]:
         """Hide before the page breaks long values into lines and cuts them, in which a secret could not be found."""
-        return [(name, _hidden(value)) for name, value in super().get_traceback_frame_variables(request, tb_frame)]
+        variables = super().get_traceback_frame_variables(request, tb_frame)
+        return {name: _hidden(value) for name, value in variables}.items()
 
 
 class Reporter(ExceptionReporter):
-    def get_traceback_html(self) -> str:
-        return hide_secrets(super().get_traceback_html())
+    def get_traceback_html(self) -> SafeString:
+        return SafeString(hide_secrets(super().get_traceback_html()))
 
-    def get_traceback_text(self) -> str:
-        return hide_secrets(super().get_traceback_text())
+    def get_traceback_text(self) -> SafeString:
+        return SafeString(hide_secrets(super().get_traceback_text()))
 
 
 def _hidden(value: Any) -> Any:

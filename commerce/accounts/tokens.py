@@ -48,6 +48,6 @@ class OneUseRefreshToken(WellFormed, tokens.RefreshToken):  # type: ignore[misc]
 def user_of_refresh_token(raw: str) -> str | int | None:
     """Return the id of the user that a token was signed for, spent or not; None for one that is not ours."""
     try:
-        return msgspec.convert(token_backend.decode(raw.encode(), verify=True), Claims).user_id
+        return msgspec.convert(token_backend.decode(raw, verify=True), Claims).user_id  # type: ignore[arg-type]
     except (TokenBackendError, msgspec.ValidationError):
         return None
