@@ -8,14 +8,16 @@ KOREAN := commerce/locale/ko/LC_MESSAGES/django
 # The token that the scrape config names is nowhere but in compose's container.
 PROMTOOL := promtool check config --syntax-only deploy/prometheus/prometheus.yml && \
   promtool check rules deploy/prometheus/alerts.yml && promtool test rules deploy/prometheus/alerts_test.yml
-# Both keep to constraints.txt, which requirements.txt names. uv needs no pip in .venv, which takes seconds to get there.
+# Both take only files whose hashes stand in pins/. uv needs no pip in .venv, which takes seconds to get there.
 UV := $(shell command -v uv)
 INSTALL := $(if $(UV),{ test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv; } && \
-  $(UV) pip install --python $(BIN)/python,{ $(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv; } && \
-  $(BIN)/python -m pip install --disable-pip-version-check)
+  $(UV) pip install --require-hashes --python $(BIN)/python,{ $(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv; } && \
+  $(BIN)/python -m pip install --disable-pip-version-check --require-hashes)
+# Those that pins/ has every file of, with its hash.
+REQUIREMENTS := requirements.txt requirements-run.txt requirements-dev.txt deploy/requirements-image.txt deploy/requirements-build.txt
 RENEW := { echo "The code does not publish what docs/ has. If that is meant, renew it: make contracts"; exit 1; }
 
-.PHONY: run reset test lint contracts audit kafka test-kafka test-faults test-browser soak bench
+.PHONY: run reset test lint contracts pins audit kafka test-kafka test-faults test-browser soak bench
 export PORT
 
 # What starts servers is called with exec, so that no shell stands between `make` and the program that follows it.
@@ -68,6 +70,14 @@ contracts: .venv/installed
 	$(OPENAPI) --file docs/openapi.yaml
 	$(ASYNCAPI) --file docs/asyncapi.yaml
 
+# Another tool than pip, which cannot write the hashes of every platform's files.
+pins:
+	@test -x var/uv/bin/uv || { $(PYTHON) -m venv var/uv && var/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9; }
+	@mkdir -p pins
+	@for file in $(REQUIREMENTS); do \
+	  var/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --output-file pins/$$(basename $$file) $$file || exit 1; done
+
 audit: .venv/installed
 	@$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt || { \
 	  echo "== Vulnerabilities are listed above. Anything else: https://pypi.org cannot be asked from here" >&2; exit 1; }
@@ -76,14 +86,14 @@ audit: .venv/installed
 $(KOREAN).mo: $(KOREAN).po .venv/run-installed
 	@$(BIN)/pybabel --quiet compile --input-file $(KOREAN).po --output-file $@ --locale ko
 
-.venv/run-installed: requirements.txt requirements-run.txt constraints.txt
+.venv/run-installed: pins/requirements-run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	@echo "== Installing what running needs into .venv (290 MB, once)"
-	@$(INSTALL) -r requirements-run.txt
+	@$(INSTALL) -r pins/requirements-run.txt
 	@touch $@
 
 # The tools of tests and lint come on top, so that `make run` installs none of them and neither target undoes the other.
-.venv/installed: .venv/run-installed requirements-dev.txt
+.venv/installed: .venv/run-installed pins/requirements-dev.txt
 	@echo "== Installing what tests and lint need as well (500 MB, once)"
-	@$(INSTALL) -r requirements-dev.txt
+	@$(INSTALL) -r pins/requirements-dev.txt
 	@touch $@

@@ -7,7 +7,9 @@ class CommerceConfig(AppConfig):
     name = "commerce"
 
     def ready(self) -> None:
+        from commerce.accounts import names
         from commerce.tracing import configure
 
         configure()
+        names.connect()
         translate_names()

@@ -21,8 +21,12 @@ def client_address(request: HttpRequest) -> str | None:
 
 
 def _normalized(text: str) -> str | None:
-    """One spelling of an address, None for what is none."""
+    """One spelling of an address, None for what is none.
+
+    The zone of an IPv6 address, which may be any text, is left out; an IPv4 address stays one within IPv6.
+    """
     try:
-        return str(ip_address(text.strip()))
+        address = ip_address(text.strip().partition("%")[0])
     except ValueError:
         return None
+    return str(getattr(address, "ipv4_mapped", None) or address)

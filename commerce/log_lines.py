@@ -8,22 +8,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 from events.correlation import request_id, trace_id
+from events.foreign_text import LIMIT, cut_note, stack_trace
 from events.timestamps import rfc3339
 
 HIDDEN = "***"
 
 _CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_VALUE = r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s"',;&)}\]]+)"""
+# A quoted value may lack its end, where the text was cut.
+_VALUE = r"""("(?:[^"\\]|\\[\s\S])*+(?:"|\\?\Z)|'(?:[^'\\]|\\[\s\S])*+(?:'|\\?\Z)|[^\s"',;&)}\]]++)"""
+CREDENTIALS_IN_URL = re.compile(r"(://[^\s/:@]*+:)[^\s/@]++@")
+# Each is linear in the length of the text: what repeats is possessive, or cannot begin inside of what it has passed.
 _SECRETS = (
-    (re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]+", re.IGNORECASE), rf"\1 {HIDDEN}"),
-    # A JSON Web Token, wherever it stands.
-    (re.compile(r"\beyJ[\w-]*\.[\w-]+\.[\w-]*"), HIDDEN),
-    # Credentials within a URL.
-    (re.compile(r"(://[^\s/:@]*:)[^\s/@]+@"), rf"\1{HIDDEN}@"),
+    (re.compile(r"\b(Bearer|Basic)\s++[\w.~+/=-]++", re.IGNORECASE), rf"\1 {HIDDEN}"),
+    # A JSON Web Token, wherever it stands, also one that the cut has left without its last parts: `eyJ` is `{"`.
+    (re.compile(r"\beyJ[\w.-]*+"), HIDDEN),
+    (CREDENTIALS_IN_URL, rf"\1{HIDDEN}@"),
     # What is named for what it is, in JSON, in Python's repr or in a query.
     (
         re.compile(
-            rf"""(\b\w*(?:password|passwd|secret|token|authorization|api_?key|refresh|access)["']?\s*[=:]\s*){_VALUE}""",
+            rf"""(\b\w*(?:password|passwd|secret|token|authorization|api_?key|refresh|access)["']?\s*+[=:]\s*+){_VALUE}""",
             re.IGNORECASE,
         ),
         rf"\1{HIDDEN}",
@@ -31,6 +34,31 @@ _SECRETS = (
     # PostgreSQL shows the row that it refused.
     (re.compile(r"(Failing row contains ).*"), rf"\1{HIDDEN}"),
 )
+# At the end of a text that was cut: it may have lost the @.
+_CUT_CREDENTIALS = re.compile(r"(://[^\s/:@]*+:)[^\s/@]++\Z")
+
+
+def without_secrets(text: str, *, secrets: Sequence[str]) -> str:
+    """Return `text`, cut, without `secrets` and without what looks like a secret, also where the cut splits it."""
+    size = len(text)
+    text = text[:LIMIT]
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+        if size > LIMIT:
+            text = _without_beginning(text, secret)
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    if size <= LIMIT:
+        return text
+    return _CUT_CREDENTIALS.sub(rf"\1{HIDDEN}", text) + cut_note(shown=LIMIT, size=size)
+
+
+def _without_beginning(text: str, secret: str) -> str:
+    """Hide the beginning of `secret` where `text` ends with one."""
+    for length in range(len(secret) - 1, 0, -1):
+        if text.endswith(secret[:length]):
+            return text[:-length] + HIDDEN
+    return text
 
 
 class LineFormatter(logging.Formatter):
@@ -42,16 +70,20 @@ class LineFormatter(logging.Formatter):
         self._secrets = [secret for secret in secrets if secret]
 
     def format(self, record: logging.LogRecord) -> str:
-        text = self._without_secrets(super().format(record))
+        # Another formatter may have kept a stack trace here, with the secrets in it.
+        record.exc_text = None if record.exc_info else record.exc_text and self._shown(record.exc_text)
+        text = super().format(record)
         known = [f"{name}={value}" for name, value in _about().items()]
         return _CONTROL_CHARACTERS.sub(_escaped, f"{text} [{' '.join(known)}]" if known else text)
 
-    def _without_secrets(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
-        for pattern, replacement in _SECRETS:
-            text = pattern.sub(replacement, text)
-        return text
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging names it
+        return self._shown(super().formatMessage(record))
+
+    def formatException(self, exc_info: Any) -> str:  # noqa: N802 - logging names it
+        return stack_trace(exc_info[1], self._shown).rstrip("\n")
+
+    def _shown(self, text: str) -> str:
+        return without_secrets(text, secrets=self._secrets)
 
 
 class JSONFormatter(LineFormatter):
@@ -62,11 +94,11 @@ class JSONFormatter(LineFormatter):
             "time": rfc3339(datetime.fromtimestamp(record.created, UTC)),
             "level": record.levelname,
             "logger": record.name,
-            "message": self._without_secrets(record.getMessage()),
+            "message": self._shown(record.getMessage()),
             **_about(),
         }
         if record.exc_info:
-            line["exception"] = self._without_secrets(self.formatException(record.exc_info))
+            line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
 
 

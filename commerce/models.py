@@ -1,4 +1,6 @@
+from django.contrib.auth.models import User
 from django.db import models
+from django.db.models import Q
 
 
 class RequestCount(models.Model):
@@ -13,3 +15,23 @@ class RequestCount(models.Model):
 
     def __str__(self) -> str:
         return self.client
+
+
+class AccountName(models.Model):
+    """The folded name of an account; see commerce.accounts.names."""
+
+    user = models.OneToOneField(User, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    folded = models.TextField()
+    collides = models.BooleanField(
+        default=False, help_text="Whether another account had the same folded name before folded names were unique."
+    )
+
+    class Meta:
+        db_table = "commerce_account_name"
+        constraints = [
+            models.UniqueConstraint(fields=["folded"], condition=Q(collides=False), name="account_name_once")
+        ]
+        indexes = [models.Index(fields=["folded"], name="account_name_folded")]
+
+    def __str__(self) -> str:
+        return self.folded

@@ -44,7 +44,8 @@ SECRET_KEY = _key(
     min_length=50,
 )
 JWT_SIGNING_KEY = _key("JWT_SIGNING_KEY", in_development="development-only-signing-key-of-tokens", min_length=32)
-DATABASE_URL = _required("DATABASE_URL", in_development="postgresql://postgres@127.0.0.1:5432/commerce")
+# Not a setting, because of its password.
+_database_url = _required("DATABASE_URL", in_development="postgresql://postgres@127.0.0.1:5432/commerce")
 KAFKA_BOOTSTRAP_SERVERS = [
     server.strip() for server in _required("KAFKA_BOOTSTRAP_SERVERS", in_development="127.0.0.1:9092").split(",")
 ]
@@ -96,6 +97,7 @@ def _rate(name: str, *, default: str) -> Rate | None:
 THROTTLE_RATES = {
     "register": _rate("THROTTLE_REGISTER", default="60/min"),
     "token": _rate("THROTTLE_TOKEN", default="60/min"),
+    "refresh": _rate("THROTTLE_REFRESH", default="60/min"),
     "user": _rate("THROTTLE_USER", default=""),
 }
 # Web server processes, and the requests that each of them answers at a time.
@@ -183,6 +185,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "commerce.admin_only.AuthenticationMiddleware",
     "commerce.admin_only.MessageMiddleware",
+    "commerce.accounts.admin_login.PasswordThrottleMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
@@ -208,6 +211,7 @@ UNFOLD = {
     "SITE_SYMBOL": "local_shipping",
     "SITE_URL": None,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("commerce/icon.svg")}],
+    "LOGIN": {"form": "commerce.accounts.admin_login.LoginForm"},
     "SHOW_LANGUAGES": True,
     "STYLES": [lambda _: static("commerce/admin.css")],
     "SIDEBAR": {"navigation": "commerce.navigation.sidebar"},
@@ -227,7 +231,7 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_CLIENT_IP_CALLABLE = "commerce.client_address.client_address"
-AXES_LOCKOUT_CALLABLE = "commerce.accounts.lockout.admin_locked_out"
+AXES_LOCKOUT_CALLABLE = "commerce.accounts.admin_login.locked_out"
 AXES_DISABLE_ACCESS_LOG = True
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -259,9 +263,9 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 
 # --- PostgreSQL --------------------------------------------------------------------------------
 
-DATABASES = {"default": env.db_url_config(DATABASE_URL)}
+DATABASES = {"default": env.db_url_config(_database_url)}
 if DATABASES["default"].get("ENGINE") != "django.db.backends.postgresql":
-    raise ImproperlyConfigured(f"DATABASE_URL must be postgresql://..., not {DATABASE_URL.partition(':')[0]}://...")
+    raise ImproperlyConfigured(f"DATABASE_URL must be postgresql://..., not {_database_url.partition(':')[0]}://...")
 DATABASES["default"]["ENGINE"] = "commerce.postgresql"
 DATABASES["default"]["CONN_MAX_AGE"] = 600
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
@@ -380,6 +384,12 @@ _refuse_problems()
 OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
 OTEL_SERVICE_NAME = env.str("OTEL_SERVICE_NAME", default="commerce")
 
+# --- What is shown nowhere ---------------------------------------------------------------------
+
+SECRETS = [SECRET_KEY, JWT_SIGNING_KEY, DATABASES["default"]["PASSWORD"], KAFKA_SASL_PASSWORD, METRICS_TOKEN]
+DEFAULT_EXCEPTION_REPORTER = "commerce.debug_pages.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "commerce.debug_pages.Filter"
+
 # --- Logging -----------------------------------------------------------------------------------
 
 LOGGING = {
@@ -390,13 +400,7 @@ LOGGING = {
             "()": LOG_FORMATTERS[LOG_FORMAT],
             "fmt": "{levelname} {name}: {message}",
             "style": "{",
-            "secrets": [
-                SECRET_KEY,
-                JWT_SIGNING_KEY,
-                DATABASES["default"]["PASSWORD"],
-                KAFKA_SASL_PASSWORD,
-                METRICS_TOKEN,
-            ],
+            "secrets": SECRETS,
         }
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},

@@ -14,6 +14,7 @@ from unfold.decorators import action
 from events import outbox
 from events.admin_actions import Refused, RowAction, RowActionsAdmin
 from events.dead_letters import NotOpen, dismiss
+from events.foreign_text import LIMIT, cut
 from events.headers import unpack
 from events.identifiers import id_or_none, uuid_or_none
 from events.kafka import MAX_MESSAGE_BYTES
@@ -66,7 +67,8 @@ class MessageAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("key"))
     def key_text(self, row: OutboxEvent | DeadLetter) -> SafeString:
-        return preformatted(_text(*_beginning(row, "key")))
+        stored, size = _beginning(row, "key")
+        return preformatted(_text(stored, size=size))
 
     @admin.display(description=gettext_lazy("value"))
     def value_text(self, row: OutboxEvent | DeadLetter) -> SafeString:
@@ -77,7 +79,9 @@ class MessageAdmin(ReadOnlyAdmin):
         (size,) = type(row).objects.values_list(Length("headers")).get(pk=row.pk)
         if size > MAX_MESSAGE_BYTES:
             return preformatted(gettext("(%(size)d bytes, too many to be shown)") % {"size": size})
-        return preformatted("\n".join(f"{name}: {_text(value)}" for name, value in unpack(row.headers)))
+        return preformatted(
+            "\n".join(f"{cut(name)}: {_text(value, limit=LIMIT)}" for name, value in unpack(row.headers))
+        )
 
 
 def badge(text: object, colour: str) -> str:
@@ -99,27 +103,27 @@ def _beginning(row: OutboxEvent | DeadLetter, field: str) -> tuple[bytes | None,
 def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
     """JSON with its own spellings, in lines; anything else as it is."""
     if stored is None or len(stored) != size:
-        return _text(stored, size)
+        return _text(stored, size=size)
     try:
         return _text(msgspec.json.format(bytes(stored).decode().encode(), indent=2))
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         return _text(stored)
 
 
-def _text(stored: bytes | memoryview | None, size: int | None = None) -> str:
-    """Text as it is, and anything else as hexadecimal digits. `size` bytes it had before it was cut."""
+def _text(stored: bytes | memoryview | None, *, size: int | None = None, limit: int = SHOWN) -> str:
+    """Text as it is, and anything else as hexadecimal digits; the first `limit` bytes. `size` is that before a cut."""
     if stored is None:
         return "(null)"
     size = size or len(stored)
-    shown = bytes(stored)[:SHOWN]
+    shown = bytes(stored[:limit])
     try:
-        text = shown.decode(errors="strict" if size <= SHOWN else "ignore")
+        text = shown.decode(errors="strict" if size <= limit else "ignore")
     except UnicodeDecodeError:
         text = ""
     readable = text and all(letter.isprintable() or letter in "\r\n\t" for letter in text)
     said = text if readable or not shown else f"0x{shown.hex()}"
-    if size > SHOWN:
-        said += "\n" + gettext("(the first %(shown)d of %(size)d bytes)") % {"shown": SHOWN, "size": size}
+    if size > limit:
+        said += "\n" + gettext("(the first %(shown)d of %(size)d bytes)") % {"shown": limit, "size": size}
     return said
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import struct
-import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
@@ -12,6 +11,7 @@ import msgspec
 from django.db import models, transaction
 
 from events import outbox
+from events.foreign_text import cut, stack_trace
 from events.headers import Header, pack
 from events.identifiers import id_or_none, uuid_or_none
 from events.kafka import Record, Unreadable
@@ -73,11 +73,11 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Kept:
     A replay that failed leaves its letter open instead, with the new reason. One whose letter was dismissed meanwhile,
     or is another group's, changes nothing.
     """
-    stacktrace = "".join(traceback.format_exception(error))
+    stacktrace = stack_trace(error, lambda part: cut(_storable(part)))
     trouble = {
         "error_class": _class_name(error),
-        "error_message": _storable(str(error)),
-        "stacktrace": _storable(stacktrace),
+        "error_message": cut(_storable(str(error))),
+        "stacktrace": stacktrace,
     }
     if (replayed := _replayed(record)).exists():
         failed = replayed.filter(group=group).exclude(state=DeadLetter.State.DISMISSED)
@@ -224,9 +224,12 @@ def _class_name(error: Exception) -> str:
 
 
 def _bytes(text: str, limit: int) -> bytes:
-    """UTF-8 of at most `limit` bytes, cut between characters."""
-    encoded = text.encode(errors="backslashreplace")[:limit]
-    return encoded.decode(errors="ignore").encode()
+    """UTF-8 of at most `limit` bytes, cut between characters, with a note where it was cut."""
+    encoded = text.encode(errors="backslashreplace")
+    if len(encoded) <= limit:
+        return encoded
+    note = f"... (cut, of {len(encoded)} bytes)".encode()
+    return encoded[: limit - len(note)].decode(errors="ignore").encode() + note
 
 
 def _storable(text: str) -> str:

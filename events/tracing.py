@@ -14,6 +14,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from events.correlation import trace_context
+from events.foreign_text import cut
 from events.headers import unpack
 from events.kafka import Record, Sent
 from events.messages import Message
@@ -58,7 +59,7 @@ def trace_failed(*, record: Record, group: str, error: Exception) -> None:
     """Tell of a record that became a dead letter."""
     span = _process_span(record, group, now())
     span.set_attribute("error.type", type(error).__name__)
-    span.set_status(Status(StatusCode.ERROR, str(error)))
+    span.set_status(Status(StatusCode.ERROR, cut(str(error))))
     span.end()
 
 
@@ -87,7 +88,7 @@ def _destination(
         "messaging.kafka.offset": offset,
     }
     if key is not None:
-        attributes["messaging.kafka.message.key"] = key.decode(errors="backslashreplace")
+        attributes["messaging.kafka.message.key"] = cut(key.decode(errors="backslashreplace"))
     return attributes
 
 

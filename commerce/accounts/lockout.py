@@ -7,10 +7,8 @@ from typing import Any
 from axes.models import AccessAttempt
 from django.conf import settings
 from django.db.models import Max
-from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import Throttled
 
-from commerce.api.problems import problem_page
 from commerce.client_address import client_address
 from events.timestamps import now
 
@@ -34,11 +32,3 @@ def seconds_locked(request: Any, username: str) -> int:
     last = attempts.aggregate(last=Max("attempt_time"))["last"] or now()
     left: timedelta = last + settings.AXES_COOLOFF_TIME - now()
     return max(1, math.ceil(left.total_seconds()))
-
-
-def admin_locked_out(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any] | None) -> HttpResponse:
-    """What axes answers in the place of admin's login page."""
-    wait = seconds_locked(request, (credentials or {}).get("username", ""))
-    locked = problem_page(429, f"{TOO_MANY} Expected available in {wait} seconds.")
-    locked["Retry-After"] = str(wait)
-    return locked

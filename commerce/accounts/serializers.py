@@ -10,16 +10,15 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import IntegrityError, transaction
 from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
-from rest_framework.validators import UniqueValidator
 from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.serializers import TokenObtainPairSerializer, TokenRefreshSerializer
 
 from commerce.accounts.lockout import LockedOut, refused_unheard, seconds_locked
+from commerce.accounts.names import NAME_TAKEN, validate_new_name
 from commerce.accounts.tokens import OneUseRefreshToken
 
 PASSWORD_MAX_LENGTH = 128
 """Characters; hashing a longer one would cost more than it protects."""
-NAME_TAKEN = "A user with that name already exists."
 
 
 class TextsSerializer(serializers.Serializer[Any]):
@@ -50,15 +49,17 @@ class UsernameField(serializers.CharField):
 class RegistrationSerializer(TextsSerializer, serializers.ModelSerializer[User]):
     """`{username, password, email?}`; answers `{id, username}`."""
 
-    username = UsernameField(
-        validators=[User.username_validator, UniqueValidator(User.objects.all(), message=NAME_TAKEN)]
-    )
+    username = UsernameField(validators=[User.username_validator])
     password = serializers.CharField(max_length=PASSWORD_MAX_LENGTH, trim_whitespace=False, write_only=True)
     email = serializers.EmailField(max_length=254, required=False, write_only=True)
 
     class Meta:
         model = User
         fields = ("id", "username", "password", "email")
+
+    def validate_username(self, name: str) -> str:
+        validate_new_name(name)
+        return name
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         unsaved = User(username=attrs["username"], email=attrs.get("email", ""))

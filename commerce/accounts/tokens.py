@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import msgspec
 from rest_framework_simplejwt import tokens
-from rest_framework_simplejwt.exceptions import TokenError
+from rest_framework_simplejwt.exceptions import TokenBackendError, TokenError
+from rest_framework_simplejwt.state import token_backend
 
 
 class Claims(msgspec.Struct):
@@ -42,3 +43,11 @@ class OneUseRefreshToken(WellFormed, tokens.RefreshToken):  # type: ignore[misc]
         if not created:
             raise TokenError("Token is blacklisted")
         return found
+
+
+def user_of_refresh_token(raw: str) -> str | int | None:
+    """Return the id of the user that a token was signed for, spent or not; None for one that is not ours."""
+    try:
+        return msgspec.convert(token_backend.decode(raw, verify=True), Claims).user_id  # type: ignore[arg-type]
+    except (TokenBackendError, msgspec.ValidationError):
+        return None

@@ -1,9 +1,13 @@
+from typing import Any
+
 from django.contrib.auth.models import User
 from rest_framework.generics import CreateAPIView
+from rest_framework.request import Request
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
 from commerce.accounts.serializers import LoginSerializer, RefreshSerializer, RegistrationSerializer
-from commerce.api.throttling import RegisterThrottle, TokenThrottle
+from commerce.accounts.tokens import user_of_refresh_token
+from commerce.api.throttling import RefreshThrottle, RegisterThrottle, Throttle, TokenThrottle
 
 
 class RegisterView(CreateAPIView[User]):
@@ -18,7 +22,20 @@ class LoginView(TokenObtainPairView):
     serializer_class = LoginSerializer
 
 
+class RefreshUserThrottle(Throttle):
+    """Counts by the user of the token, wherever it is sent from."""
+
+    scope = "refresh"
+
+    def client(self, request: Request) -> Any:
+        """None for what is no token of ours, which the view refuses without writing anything."""
+        token = request.data.get("refresh") if isinstance(request.data, dict) else None
+        user_id = user_of_refresh_token(token) if isinstance(token, str) else None
+        return None if user_id is None else f"user {user_id}"
+
+
 class RefreshView(TokenRefreshView):
     """New tokens for a refresh token, which is dead afterwards."""
 
+    throttle_classes = (RefreshThrottle, RefreshUserThrottle)
     serializer_class = RefreshSerializer

@@ -21,12 +21,12 @@ class LinkHeaderPagination(BasePagination):
         limit = self._limit(request.query_params.get("limit"))
         cursor = request.query_params.get("cursor")
         if cursor is not None:
-            queryset = queryset.filter(pk__lt=self._last_id(cursor))
+            queryset = queryset.filter(pk__lt=self._last_id(cursor, request))
         rows = list(queryset[: limit + 1])
         self._next_url = None
         if len(rows) > limit:
             rows.pop()
-            next_cursor = signing.dumps(rows[-1].pk, salt=__name__)
+            next_cursor = signing.dumps(rows[-1].pk, salt=_salt(request))
             self._next_url = replace_query_param(request.build_absolute_uri(), "cursor", next_cursor)
         return rows
 
@@ -57,8 +57,13 @@ class LinkHeaderPagination(BasePagination):
         # Compared by length first: int() refuses thousands of digits.
         return self.largest_limit if len(text.lstrip("0")) > 3 else min(int(text), self.largest_limit)
 
-    def _last_id(self, cursor: str) -> int:
+    def _last_id(self, cursor: str, request: Request) -> int:
         try:
-            return signing.loads(cursor, salt=__name__)
+            return signing.loads(cursor, salt=_salt(request))
         except signing.BadSignature as error:
-            raise ValidationError({"cursor": "Must be one from a Link header."}) from error
+            raise ValidationError({"cursor": "Must be one from a Link header of this list."}) from error
+
+
+def _salt(request: Request) -> str:
+    """A cursor is good for the list that gave it alone."""
+    return f"{__name__} {request.path}"

@@ -247,7 +247,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         description="A weak password and a name that is taken are 400. An address has 60 requests a minute.",
         body=RegistrationSerializer,
         body_example=CREDENTIALS | {"email": "mina@example.com"},
-        wrong={"pointer": "/username", "detail": NAME_TAKEN},
+        wrong={"pointer": "/username", "detail": str(NAME_TAKEN)},
         answer=RegistrationSerializer,
         status=201,
         example={"id": 45, "username": "mina"},
@@ -273,13 +273,17 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         name="refreshTokens",
         tag="Accounts",
         summary="Get new tokens for a refresh token",
-        description="The old refresh token is dead afterwards; of two parallel uses one is 401.",
+        description="The old refresh token is dead afterwards; of two parallel uses one is 401. An address and a user "
+        "have 60 requests a minute each.",
         body=RefreshTokenSerializer,
         body_example={"refresh": TOKENS["refresh"]},
         wrong={"pointer": "/refresh", "detail": "This field is required."},
         answer=TokensSerializer,
         example=TOKENS,
-        problems={401: "The refresh token was used before, has expired, or is none."},
+        problems={
+            401: "The refresh token was used before, has expired, or is none.",
+            429: "Too many requests from this address or by this user.",
+        },
     ),
     ("POST", "/api/orders"): Operation(
         name="placeOrder",

@@ -61,6 +61,10 @@ class TokenThrottle(AddressThrottle):
     scope = "token"
 
 
+class RefreshThrottle(AddressThrottle):
+    scope = "refresh"
+
+
 class UserThrottle(Throttle):
     scope = "user"
 

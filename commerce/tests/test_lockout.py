@@ -135,8 +135,9 @@ def test_admin_locks_as_the_api_does(admin_user: User) -> None:
     assert statuses[:9] == [200] * 9
     locked = Client().post("/admin/login/", body | {"password": "password"})
     assert locked.status_code == 429
-    assert locked["Content-Type"] == "application/problem+json"
+    assert locked["Content-Type"].startswith("text/html")
     assert int(locked["Retry-After"]) > 290
+    assert f"Try again in {locked['Retry-After']} seconds." in locked.content.decode()
     assert log_in(admin_user.username, "password", address="127.0.0.1").status_code == 429
 
 
@@ -160,3 +161,11 @@ def test_guesses_at_the_same_moment_are_counted(user: User) -> None:
     assert set(statuses) <= {401, 429}
     assert statuses.count(401) <= 10
     assert log_in(user.username).status_code == 429
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "wrong"])
+def test_admin_counts_the_right_password_of_an_account_that_may_not_enter(user: User, password: str) -> None:
+    body = {"username": user.username, "password": password}
+    statuses = [Client().post("/admin/login/", body).status_code for _ in range(11)]
+    assert statuses == [200] * 9 + [429] * 2
+    assert AccessAttempt.objects.get().failures_since_start == 10

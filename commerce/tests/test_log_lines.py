@@ -17,6 +17,7 @@ from rest_framework_simplejwt.tokens import RefreshToken
 
 from commerce.log_lines import JSONFormatter, LineFormatter
 from events.correlation import about
+from events.foreign_text import LIMIT
 from tests.processes import WebServer
 
 
@@ -62,12 +63,68 @@ def test_an_exception_is_part_of_its_line() -> None:
         "postgresql://shop:@@127.0.0.1:5432/shop",
         "DETAIL:  Failing row contains (7, mina, @).",
         "eyJhbGciOiJIUzI1NiJ9.@.c2lnbmF0dXJl",
+        'body {"password":"never ended @',
+        "body {'password': 'never ended \\\\@",
     ],
 )
 def test_a_secret_is_hidden_wherever_it_stands(message: str) -> None:
     secret = "the-signing-key" if "signing" in message else "hunter2"
     assert secret not in line("%s", message.replace("@", "hunter2", 1))
     assert "***" in line("%s", message.replace("@", "hunter2", 1))
+
+
+SPLIT = {
+    "a configured key": ("the-signing-key", "the-signing-key"),
+    "a bearer token": ("Authorization: Bearer 0123456789abcdef", "0123456789abcdef"),
+    "a JSON Web Token": ("eyJhbGciOiJI.UzI1NiJ9abcd.c2lnbmF0dXJl", "eyJhbGciOiJI.UzI1NiJ9abcd.c2lnbmF0dXJl"),
+    "a password in a URL": ("postgresql://shop:0123456789abcdef@db/shop", "0123456789abcdef"),
+    "a password in JSON": ('{"password":"0123456789 abcdef"}', "0123456789 abcdef"),
+    "a password in Python": ("{'password': '0123456789 abcdef'}", "0123456789 abcdef"),
+    "a password in a query": ("/?password=0123456789abcdef&a=b", "0123456789abcdef"),
+}
+
+
+@pytest.mark.parametrize(("message", "secret"), SPLIT.values(), ids=SPLIT)
+def test_a_secret_that_the_cut_splits_is_not_shown_in_part(message: str, secret: str) -> None:
+    begins = message.index(secret)
+    for shown in range(4, len(secret)):
+        text = "." * (LIMIT - begins - shown - len("ERROR ")) + message + "." * 100
+        written = line("%s", text)
+        assert secret[:4] not in written, shown
+        assert f"(the first {LIMIT} of {len(text) + len('ERROR ')} characters)" in written
+
+
+@pytest.mark.parametrize("piece", ["x", "eyJ-", "주", "\0", "token=", "\n"])
+def test_a_long_message_is_cut_and_says_so(piece: str) -> None:
+    text = piece * 200_000
+    assert f"(the first {LIMIT} of {len(text) + len('ERROR ')} characters)" in line("%s", text)
+    record = logging.LogRecord("shop", logging.ERROR, __file__, 1, "%s", (text,), None)
+    message = json.loads(JSONFormatter().format(record))["message"]
+    assert message.endswith(f"(the first {LIMIT} of {len(text)} characters)")
+    assert len(message) < LIMIT + 100
+
+
+def test_a_long_text_in_an_exception_crowds_out_no_frame() -> None:
+    try:
+        raise ValueError("password=" + "x" * 200_000) from KeyError("y" * 200_000)
+    except ValueError:
+        written = line("Failed", exc_info=sys.exc_info())
+    assert "test_a_long_text_in_an_exception_crowds_out_no_frame" in written
+    assert "ValueError: password=***" in written
+    assert len(written) < 2 * LIMIT
+
+
+def test_a_stack_trace_that_another_formatter_kept_is_not_believed() -> None:
+    try:
+        raise ValueError("the-signing-key")
+    except ValueError:
+        record = logging.LogRecord("shop", logging.ERROR, __file__, 1, "Failed", (), sys.exc_info())
+    logging.Formatter().format(record)
+    assert "the-signing-key" in str(record.exc_text)
+    assert "the-signing-key" not in LineFormatter(secrets=["the-signing-key"]).format(record)
+    record.exc_info = None
+    record.exc_text = "the-signing-key"
+    assert "the-signing-key" not in LineFormatter(secrets=["the-signing-key"]).format(record)
 
 
 @pytest.mark.django_db

@@ -1,0 +1,73 @@
+"""Passwords that people give in admin are counted as those that programs give to the API are."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_login_failed
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext
+from rest_framework.request import Request
+from unfold.forms import AuthenticationForm
+
+from commerce.accounts.lockout import seconds_locked
+from commerce.api.throttling import TokenThrottle
+
+
+class PasswordThrottleMiddleware:
+    """Counts each form of admin that carries a password, right or wrong, with the logins of the same address."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self._get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
+        """Runs after the check of the CSRF token: no foreign page uses up its reader's attempts."""
+        if request.method in ("GET", "HEAD") or not request.path_info.startswith(f"/{settings.ADMIN_PATH}"):
+            return None
+        if not any("password" in name for name in request.POST):
+            return None
+        throttle = TokenThrottle()
+        if throttle.allow_request(Request(request), view):
+            return None
+        return _too_many_attempts(
+            request, gettext("There were too many attempts from this address."), math.ceil(throttle.wait())
+        )
+
+
+class LoginForm(AuthenticationForm):
+    """Counts the right password of an account that may not enter admin as a wrong one.
+
+    Otherwise the lock would tell such a password from a wrong one.
+    """
+
+    def confirm_login_allowed(self, user: User) -> None:
+        try:
+            super().confirm_login_allowed(user)
+        except ValidationError:
+            user_login_failed.send(__name__, credentials={"username": user.get_username()}, request=self.request)
+            raise
+
+
+def locked_out(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any] | None) -> HttpResponse:
+    """Answer, in the place of admin's login page, a name that axes has locked for an address."""
+    reason = gettext("There were too many wrong passwords for this name from this address.")
+    return _too_many_attempts(request, reason, seconds_locked(request, (credentials or {}).get("username", "")))
+
+
+def _too_many_attempts(request: HttpRequest, reason: str, seconds: int) -> HttpResponse:
+    context = admin.site.each_context(request) | {
+        "title": gettext("Too many attempts"),
+        "reason": reason,
+        "seconds": seconds,
+    }
+    page = render(request, "commerce/too_many_attempts.html", context, status=429)
+    page["Retry-After"] = str(max(1, seconds))
+    return page

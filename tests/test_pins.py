@@ -1,0 +1,46 @@
+"""What is installed is what was tested, file by file."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parent.parent
+REQUIREMENTS = (
+    "requirements.txt",
+    "requirements-run.txt",
+    "requirements-dev.txt",
+    "deploy/requirements-image.txt",
+    "deploy/requirements-build.txt",
+)
+
+
+def named(path: Path) -> Iterator[tuple[str, str]]:
+    """Each `name==version` of a requirements file and of those it includes, the name as PyPI normalizes it."""
+    text = path.read_text()
+    for included in re.findall(r"^-r (\S+)", text, re.MULTILINE):
+        yield from named(path.parent / included)
+    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", text, re.MULTILINE):
+        yield re.sub(r"[-_.]+", "-", name).lower(), version
+
+
+@pytest.mark.parametrize("file", REQUIREMENTS)
+def test_pins_have_what_is_required_and_nothing_else_than_constraints_say(file: str) -> None:
+    pins = dict(named(CHECKOUT / "pins" / Path(file).name))
+    assert set(named(CHECKOUT / file)) <= set(pins.items()), "renew them: make pins"
+    # Those of other platforms are in no list of what is installed here.
+    constraints = dict(named(CHECKOUT / "constraints.txt"))
+    assert {name: version for name, version in pins.items() if constraints.get(name, version) != version} == {}
+
+
+@pytest.mark.parametrize("file", REQUIREMENTS)
+def test_every_pin_has_a_hash(file: str) -> None:
+    for pin in re.split(r"\n(?! )", (CHECKOUT / "pins" / Path(file).name).read_text().strip()):
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", pin), pin
+
+
+def test_actions_are_named_by_commit() -> None:
+    used = re.findall(r"uses: \S+@(\S+)", (CHECKOUT / ".github/workflows/ci.yml").read_text())
+    assert len(used) >= 3
+    assert [name for name in used if not re.fullmatch("[0-9a-f]{40}", name)] == []
