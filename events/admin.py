@@ -164,7 +164,7 @@ class OutboxEventAdmin(MessageAdmin):
         ("state", "dead_letter"),
         ("topic", "partition"),
         ("stream", "sequence"),
-        ("created_at", "published_at"),
+        ("created_at", "recorded_at", "published_at"),
         ("published_path", "published_partition", "published_offset"),
         ("parked_at", "parked_reason"),
         "key_text",

@@ -8,11 +8,11 @@ from django.db import transaction
 
 from events import metrics, outbox, tracing
 from events.correlation import about
+from events.database_clock import DatabaseClock
 from events.headers import unpack
 from events.kafka import Producer, Sent, Unsendable
 from events.messages import Message
 from events.models import OutboxEvent
-from events.timestamps import now
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,9 @@ def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEven
     for message, error in parked:
         with about(unpack(message.headers)):
             logger.error("Parked %s for %s, it can never be sent: %s", message, message.topic, error)
-        OutboxEvent.objects.filter(event_id=message.event_id).update(parked_at=now(), parked_reason=str(error))
+        OutboxEvent.objects.filter(event_id=message.event_id).update(
+            parked_at=DatabaseClock(), parked_reason=str(error)
+        )
         metrics.parked_total.labels(message.topic).inc()
     return Delivery(
         published=[message for message, _ in published],

@@ -53,10 +53,10 @@ def test_outcomes_start_at_zero_so_that_the_first_dead_letter_is_an_increase() -
 @pytest.mark.django_db(transaction=True)
 class TestReadings:
     def test_the_outbox_is_read_when_somebody_asks(self) -> None:
-        OutboxEventFactory.create(created_at=now() - timedelta(seconds=90))
+        OutboxEventFactory.create(recorded_at=now() - timedelta(seconds=90))
         OutboxEventFactory.create()
         OutboxEventFactory.create(published_at=now(), published_partition=0, published_offset=0)
-        OutboxEventFactory.create(parked_at=now(), created_at=now() - timedelta(days=1))
+        OutboxEventFactory.create(parked_at=now(), recorded_at=now() - timedelta(days=1))
         told = scraped(PipelineCollector(group="g"))
         assert told["outbox_pending"] == 2
         assert 90 <= told["outbox_oldest_pending_seconds"] < 150
