@@ -173,7 +173,8 @@ def _messages() -> dict[str, Any]:
                 "Key, value and headers are those of the message, byte for byte. Behind its headers stand those of "
                 "Spring Kafka: the ones below as UTF-8, and in big-endian binary `kafka_dlt-original-partition` "
                 "(int32), `kafka_dlt-original-offset` and `kafka_dlt-original-timestamp` (int64). What the client "
-                "cannot send as null is empty and named in `dead-letter-nulls`."
+                "cannot send as null is empty and named in `dead-letter-nulls`. A message that came with these headers "
+                "keeps the `kafka_dlt-original-*` it brought; those of the exception are the latest one's."
             ),
             "contentType": "application/octet-stream",
             "headers": _strings(

@@ -20,6 +20,7 @@ MODELS_AND_FIELDS = (
     _("total amount"),
     _("status"),
     _("created at"),
+    _("recorded at"),
     _("last sequence"),
     _("event ids"),
     _("product id"),

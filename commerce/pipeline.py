@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, DateTimeField, Min, QuerySet
+from django.db.models import Count, DateTimeField, QuerySet
 from django.db.models.functions import TruncMinute
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
@@ -16,9 +16,10 @@ from django.utils.translation import gettext as _
 
 from commerce.health import probe_kafka
 from events.cluster import Member, group_members
+from events.database_clock import database_now
 from events.kafka import KafkaUnreachable
 from events.lag import PartitionLag, group_lag
-from events.models import DeadLetter, OutboxEvent
+from events.models import AGE_OF_OLDEST, DeadLetter, OutboxEvent
 from events.timestamps import now, rfc3339
 from notifications.models import Notification
 
@@ -121,18 +122,18 @@ def _require_permission(request: HttpRequest) -> None:
 
 def _outbox() -> dict[str, Any]:
     some = OutboxEvent.objects.pending().order_by("topic", "pk")[:COUNTED]
-    found = some.aggregate(pending=Count("pk"), oldest=Min("created_at"))
-    oldest = found["oldest"]
+    found = some.aggregate(pending=Count("pk"), age=AGE_OF_OLDEST)
     return {
         "pending": found["pending"],
-        "oldestSeconds": 0 if oldest is None else round((now() - oldest).total_seconds(), 1),
+        "oldestSeconds": 0 if found["age"] is None else max(0.0, round(found["age"].total_seconds(), 1)),
         "parked": OutboxEvent.objects.filter(parked_at__isnull=False)[:COUNTED].count(),
     }
 
 
 def _minutes() -> list[dict[str, Any]]:
     """Oldest first; the last is the current one."""
-    current = now().replace(second=0, microsecond=0)
+    # Publication is recorded by the database's clock.
+    current = database_now().replace(second=0, microsecond=0)
     minutes = [current - timedelta(minutes=ago) for ago in reversed(range(MINUTES))]
     topic = OutboxEvent.objects.filter(topic=settings.ORDER_EVENTS_TOPIC)
     published = _per_minute(topic, "published_at", since=minutes[0])

@@ -35,6 +35,8 @@ class RowAction(NamedTuple):
     """Said afterwards, with `%d` for the number of rows."""
     do: Callable[[int], tuple[models.Model, str]]
     """Takes a row's id, and answers the row and what the record says. Raises Refused."""
+    for_more: Any = ""
+    """Said where more rows are selected than one request can change: what does it for them."""
 
 
 class RowActionsAdmin(ModelAdmin):
@@ -48,7 +50,7 @@ class RowActionsAdmin(ModelAdmin):
         back = self._back(object_id)
         if len(ids) > MOST_AT_ONCE:
             text = _("These are more than %d, which is what one request can do. Select fewer.")
-            self.message_user(request, text % MOST_AT_ONCE, messages.WARNING)
+            self.message_user(request, f"{text % MOST_AT_ONCE} {action.for_more}".strip(), messages.WARNING)
             return HttpResponseRedirect(back)
         if "confirmed" not in request.POST:
             return self._ask(request, action, rows=rows, ids=ids, back=back)

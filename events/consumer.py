@@ -270,7 +270,8 @@ class EventConsumer(Generic[Event]):
         if not kept.is_news:
             return False
         transaction.on_commit(lambda: self._tell(record, error, kept.copy), robust=True)
-        return streak.dead_letter()
+        # A replay that fails again says nothing new about what the topic brings.
+        return not kept.is_reopened and streak.dead_letter()
 
     def _tell(self, record: Record, error: Exception, copy: Message | None) -> None:
         reason = type(error).__name__

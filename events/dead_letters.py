@@ -17,6 +17,7 @@ from events.identifiers import id_or_none, uuid_or_none
 from events.kafka import Record, Unreadable
 from events.messages import Message
 from events.models import DeadLetter
+from events.redriven import with_spring_headers
 from events.timestamps import now
 
 STACKTRACE_LIMIT = 8 * 1024
@@ -51,6 +52,11 @@ class Kept(NamedTuple):
     """Whether the dead letter is new, or open again; False for one that was merely delivered once more."""
     copy: Message | None
     """The copy for the `-dlt` topic, of a new one."""
+
+    @property
+    def is_reopened(self) -> bool:
+        """Whether the message was a replay that failed again."""
+        return self.is_news and self.copy is None
 
 
 class Named(NamedTuple):
@@ -134,16 +140,17 @@ def _replayed(record: Record) -> models.QuerySet[DeadLetter]:
 
 
 def _record_copy(letter: DeadLetter, record: Record, spring_headers: list[Header]) -> Message:
+    all_headers = with_spring_headers(record.headers, spring_headers)
     # Our client cannot send a null header value, nor a null key with a null value.
-    nulls = [f"header {name}" for name, value in record.headers if value is None]
+    nulls = [f"header {name}" for name, value in all_headers if value is None]
     value = record.value if letter.is_readable else None
     if record.key is None and value is None:
         nulls.append("value")
         value = b""
-    headers: list[Header] = [(name, b"" if content is None else content) for name, content in record.headers]
-    headers += spring_headers
-    if nulls:
-        headers.append(("dead-letter-nulls", ", ".join(nulls).encode()))
+    headers: list[Header] = [(name, b"" if content is None else content) for name, content in all_headers]
+    named: Header = ("dead-letter-nulls", ", ".join(nulls).encode())
+    if nulls and named not in headers:
+        headers.append(named)
     return outbox.record(
         Message(
             event_id=uuid4(),

@@ -8,12 +8,12 @@ from django.db import transaction
 
 from events import metrics, outbox, tracing
 from events.correlation import about
+from events.database_clock import DatabaseClock
 from events.foreign_text import cut
 from events.headers import unpack
 from events.kafka import Producer, Sent, Unsendable
 from events.messages import Message
 from events.models import OutboxEvent
-from events.timestamps import now
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEven
 def park(row: Message | OutboxEvent, *, reason: str) -> None:
     """Put aside what can never be sent."""
     logger.error("Parked %s for %s, it can never be sent: %s", row, row.topic, reason)
-    OutboxEvent.objects.filter(event_id=row.event_id).update(parked_at=now(), parked_reason=cut(reason))
+    OutboxEvent.objects.filter(event_id=row.event_id).update(parked_at=DatabaseClock(), parked_reason=cut(reason))
     metrics.parked_total.labels(row.topic).inc()
 
 

@@ -47,6 +47,16 @@ end_to_end_seconds = BatchHistogram(
     "From an event's timestamp to its notification.",
     buckets=[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600],
 )
+end_to_end_unmeasured_total = Counter(
+    "event_end_to_end_unmeasured_total",
+    "Events that event_end_to_end_seconds leaves out: too old, or of the future.",
+    ["reason"],
+)
+LONGEST_LATENCY_S = 24 * 60 * 60.0
+"""An older event was read from a backlog or sent with a foreign clock: one such timestamp of last year would weigh more
+in the sum than all events of a year."""
+CLOCK_SKEW_S = 5.0
+"""An event may be this far in the future, because clocks of machines differ; its latency counts as 0."""
 
 
 class TimedEvent(Protocol):
@@ -62,6 +72,8 @@ def declare(event_types: Collection[str]) -> None:
     for event_type in (*event_types, OTHER):
         for outcome in OUTCOMES:
             consumed_total.labels(event_type, outcome)
+    for reason in ("old", "future"):
+        end_to_end_unmeasured_total.labels(reason)
 
 
 def count_consumed(*, events: Collection[TimedEvent], new: Collection[TimedEvent], saved_at: float) -> None:
@@ -73,5 +85,12 @@ def count_consumed(*, events: Collection[TimedEvent], new: Collection[TimedEvent
         duplicates = Tally(event.event_type for event in events) - handled
         for event_type, count in duplicates.items():
             consumed_total.labels(event_type, "duplicate").inc(count)
-    # Clocks of other machines may be ahead of ours.
-    end_to_end_seconds.observe_all(max(0.0, saved_at - event.timestamp.timestamp()) for event in new)
+    _observe_latencies([saved_at - event.timestamp.timestamp() for event in new])
+
+
+def _observe_latencies(seconds: Collection[float]) -> None:
+    end_to_end_seconds.observe_all(max(0.0, one) for one in seconds if -CLOCK_SKEW_S <= one <= LONGEST_LATENCY_S)
+    if old := sum(one > LONGEST_LATENCY_S for one in seconds):
+        end_to_end_unmeasured_total.labels("old").inc(old)
+    if future := sum(one < -CLOCK_SKEW_S for one in seconds):
+        end_to_end_unmeasured_total.labels("future").inc(future)

@@ -1,16 +1,21 @@
 """What the plumbing remembers: events on their way to Kafka, and messages that could not be handled."""
 
+from datetime import datetime
 from typing import ClassVar, NamedTuple, Self
 
 from django.conf import settings
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, Min, OuterRef, Q
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce, Length
+from django.db.models.functions import Coalesce, Length, Now
 from django.utils.translation import gettext_lazy
 
+from events.database_clock import DatabaseClock
 from events.messages import Message
+
+AGE_OF_OLDEST = DatabaseClock() - Min("recorded_at")
+"""Aggregate of outbox rows, a timedelta; None where there are no rows."""
 
 
 def stored_bytes() -> Combinable:
@@ -39,6 +44,14 @@ class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
             stream=OuterRef("stream"), sequence=OuterRef("sequence") - 1, published_at=None
         )
         return self.pending().filter(~Exists(unpublished_predecessor))
+
+    @staticmethod
+    def recorded_by(moment: datetime) -> Q:
+        """Return the condition of rows recorded until `moment` of the database's clock.
+
+        A row ahead of that clock counts, too: the clock was set back since, and the row's age is unknown.
+        """
+        return Q(recorded_at__lte=moment) | Q(recorded_at__gt=DatabaseClock())
 
     def oldest(self, *, max_row_bytes: int) -> "OldestRows":
         """Return the oldest rows that fit in a batch: `OUTBOX_BATCH_SIZE` rows, `OUTBOX_BATCH_BYTES` bytes.
@@ -89,7 +102,14 @@ class OutboxEvent(models.Model):
         db_index=False,
         help_text=gettext_lazy("Of which this message is a replay."),
     )
-    created_at = models.DateTimeField()
+    created_at = models.DateTimeField(
+        help_text=gettext_lazy("By the clock of the process that recorded it; events carry this time.")
+    )
+    # The database fills it in, so that no INSERT has to name it. Not `DatabaseClock`, with which adding the column
+    # would have rewritten the table.
+    recorded_at = models.DateTimeField(
+        db_default=Now(), help_text=gettext_lazy("By the database's clock; its age counts from here.")
+    )
 
     published_at = models.DateTimeField(null=True)
     published_path = models.CharField(max_length=5, choices=Path, null=True)

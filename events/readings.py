@@ -8,12 +8,12 @@ from typing import Generic, NamedTuple, TypeVar
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, Min
+from django.db.models import Count
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from events.lag import PartitionLag, group_lag
-from events.models import OutboxEvent
+from events.models import AGE_OF_OLDEST, OutboxEvent
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +76,8 @@ class Outbox(NamedTuple):
 
 
 def read_outbox() -> Outbox:
-    rows = OutboxEvent.objects.pending().aggregate(pending=Count("*"), oldest=Min("created_at"))
-    oldest = rows["oldest"]
-    return Outbox(rows["pending"], max(0.0, time.time() - oldest.timestamp()) if oldest else 0.0)
+    rows = OutboxEvent.objects.pending().aggregate(pending=Count("*"), age=AGE_OF_OLDEST)
+    return Outbox(rows["pending"], max(0.0, rows["age"].total_seconds()) if rows["age"] else 0.0)
 
 
 class PipelineCollector(Collector):

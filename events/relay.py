@@ -8,11 +8,11 @@ from django.conf import settings
 from django.db import Error, connection, reset_queries, transaction
 from django.db.models import Q
 
+from events.database_clock import database_now
 from events.delivery import Delivery, deliver, park
 from events.kafka import MAX_MESSAGE_BYTES, KafkaRefuses, KafkaUnreachable, Producer
 from events.messages import Message
 from events.models import OutboxEvent, OutboxQuerySet
-from events.timestamps import now
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +66,8 @@ class Relay:
         Where another relay is at work it waits for its turn, or leaves the rest to that one.
         """
         sent, outage = 0, None
-        due = now() - older_than
         try:
+            due = database_now() - older_than
             for topic in self._topics(due):
                 followed: list[Message] = []
                 while not self._stopping():
@@ -92,7 +92,7 @@ class Relay:
 
     def _topics(self, due: datetime) -> list[str]:
         """Topics with rows to send. Where there are some, a producer is needed, too. Raises KafkaUnreachable."""
-        pending = OutboxEvent.objects.sendable().filter(created_at__lte=due)
+        pending = OutboxEvent.objects.sendable().filter(OutboxQuerySet.recorded_by(due))
         topics = list(pending.order_by().values_list("topic", flat=True).distinct())
         if topics and self._producer is None:
             self._producer = self._connect()
@@ -114,7 +114,8 @@ class Relay:
             if not cursor.fetchone()[0]:
                 return None
             streams = [message.stream for message in followed if message.stream is not None]
-            rows = OutboxEvent.objects.sendable().filter(Q(created_at__lte=due) | Q(stream__in=streams), topic=topic)
+            is_due = OutboxQuerySet.recorded_by(due) | Q(stream__in=streams)
+            rows = OutboxEvent.objects.sendable().filter(is_due, topic=topic)
             # Behind the last wave: what was sent need not be looked at again, and if a partition is away, its rows
             # must not hold up the topic's others. Then once more from the start: followers may stand before.
             wave = self._choose(rows.filter(pk__gt=self._behind.get(topic, 0))) or self._choose(rows)

@@ -34,7 +34,9 @@ class Outcome:
     """Why it is not replayed, and what to do, for people; empty where it is."""
 
 
-def open_letters(*, ids: Collection[int] | None = None, event_type: str | None = None) -> Iterator[int]:
+def open_letters(
+    *, ids: Collection[int] | None = None, group: str | None = None, event_type: str | None = None
+) -> Iterator[int]:
     """Ids of the letters that are open now, oldest first, of all or of these.
 
     Letters that come up meanwhile are left out, so that what fails again is not replayed in circles.
@@ -42,6 +44,8 @@ def open_letters(*, ids: Collection[int] | None = None, event_type: str | None =
     letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
     if ids is not None:
         letters = letters.filter(pk__in=ids)
+    if group is not None:
+        letters = letters.filter(group=group)
     if event_type is not None:
         letters = letters.filter(event_type=event_type)
     newest = letters.aggregate(newest=Max("pk"))["newest"] or 0
@@ -50,6 +54,13 @@ def open_letters(*, ids: Collection[int] | None = None, event_type: str | None =
     while some := list(oldest_first.filter(pk__gt=last, pk__lte=newest)[:IDS_AT_ONCE]):
         yield from some
         last = some[-1]
+
+
+def describe(letter: DeadLetter) -> str:
+    """Return one line about a letter, for people."""
+    event = f"{letter.event_type or 'no event type'}, {letter.event_id or 'no event id'}"
+    failure = f"{letter.error_class}, replayed {letter.replay_count} times"
+    return f"letter {letter.pk}: {letter}, {event}, {failure}, group {letter.group}"
 
 
 def preview(*, letter_id: int) -> Outcome:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from commerce import lifeline
 from tests.waiting import wait_until
@@ -89,6 +89,10 @@ class ApacheKafka:
     def create_topic(self, name: str, *, partitions: int) -> None:
         admin = self._admin()
         admin.create_topics([NewTopic(name, partitions, 1, config=TOPIC_CONFIG)])[name].result()
+
+    def add_partitions(self, topic: str, *, total: int) -> None:
+        admin = self._admin()
+        admin.create_partitions([NewPartitions(topic, total)])[topic].result()
 
     def delete_topic(self, name: str) -> None:
         """Back when it is gone."""

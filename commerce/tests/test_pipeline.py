@@ -55,7 +55,7 @@ def test_it_tells_the_groups_lag_by_partition(admin_client: Client, topics: Topi
 
 
 def test_it_tells_what_waits_in_the_outbox_and_which_letters_are_open(admin_client: Client) -> None:
-    OutboxEventFactory.create(created_at=now() - timedelta(seconds=90))
+    OutboxEventFactory.create(recorded_at=now() - timedelta(seconds=90))
     OutboxEventFactory.create(parked_at=now())
     record_dead_letter(record=kafka_record(b"garbage"), error=Poison("no event"), group="group")
     told = state(admin_client)

@@ -113,6 +113,7 @@ def connect(client: Callable[..., Client], *, network: type[NetworkClient] = Net
             bootstrap_timeout_ms=CONNECT_TIMEOUT_MS,
             # The default backs off to 30 s, which is how long a healed system would stay idle.
             reconnect_backoff_max_ms=1_000,
+            metadata_max_age_ms=settings.KAFKA_METADATA_MAX_AGE_MS,
             security_protocol=settings.KAFKA_SECURITY_PROTOCOL,
             sasl_mechanism=settings.KAFKA_SASL_MECHANISM,
             sasl_plain_username=settings.KAFKA_SASL_USERNAME,

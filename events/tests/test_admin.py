@@ -13,6 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from events import admin_actions, large_tables
+from events.admin import DeadLetterAdmin
 from events.dead_letters import record_dead_letter
 from events.models import DeadLetter, OutboxEvent
 from events.timestamps import now
@@ -175,6 +176,62 @@ def test_more_than_a_request_can_do_is_refused(
     (said,) = act(admin_client, "replay_selected", letters)
     assert "more than 2" in said
     assert replays() == []
+
+
+# --- Groups -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def audited(letters: list[DeadLetter]) -> list[DeadLetter]:
+    """The letters that another group made of the same messages."""
+    for letter in letters:
+        record = kafka_record(b"garbage", offset=letter.offset)
+        record_dead_letter(record=record, error=Poison("no event"), group="audit")
+    return list(DeadLetter.objects.filter(group="audit"))
+
+
+def test_the_filter_by_group_stands_first_and_offers_all_groups(
+    admin_client: Client, audited: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_tables, "NEWEST", 1)
+    page = admin_client.get(LETTERS).context["cl"]
+    assert page.filter_specs[0].field_path == "group"
+    assert [choice["display"] for choice in page.filter_specs[0].choices(page)] == ["All", "audit", "group"]
+
+
+def test_a_list_of_no_letters_offers_no_group(admin_client: Client) -> None:
+    assert admin_client.get(LETTERS).status_code == 200
+
+
+def test_a_group_is_shown_alone(admin_client: Client, audited: list[DeadLetter]) -> None:
+    page = admin_client.get(LETTERS, {"group": "audit"}).context["cl"]
+    assert set(page.result_list) == set(audited)
+    assert page.list_display.index("group") < page.list_display.index("state_label")
+
+
+def test_all_letters_of_a_filter_are_dismissed_at_once(
+    admin_client: Client, admin_user: User, audited: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than one page shows."""
+    monkeypatch.setattr(DeadLetterAdmin, "list_per_page", 1)
+    posted = {"action": "dismiss_selected", "select_across": "1", "_selected_action": [audited[0].pk]}
+    filtered = f"{LETTERS}?group=audit&state__exact=open"
+    question = admin_client.post(filtered, posted).content.decode()
+    assert question.count("· audit") == 3
+    assert "· group" not in question
+    admin_client.post(filtered, posted | {"confirmed": "yes"})
+    assert set(DeadLetter.objects.filter(state="open").values_list("group", flat=True)) == {"group"}
+    recorded = LogEntry.objects.filter(user=admin_user, change_message="Dismissed.")
+    assert {int(entry.object_id or 0) for entry in recorded} == {letter.pk for letter in audited}
+
+
+@pytest.mark.parametrize("command", ["replay", "dismiss"])
+def test_too_many_for_a_request_lead_to_the_command(
+    admin_client: Client, letters: list[DeadLetter], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(admin_actions, "MOST_AT_ONCE", 2)
+    (said,) = act(admin_client, f"{command}_selected", letters)
+    assert said.endswith(f"manage.py {command}_dead_letters --group NAME")
 
 
 @pytest.mark.parametrize("state", ["published", "parked"])

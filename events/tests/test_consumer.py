@@ -224,6 +224,56 @@ class TestLimitOfDeadLetters:
             consume(source, RowHandler({b"x": refuse}), limit=3)
         assert (DeadLetter.objects.count(), source.committed) == (3, 3)
 
+    @pytest.mark.parametrize("batch_size", [1, 3, 500])
+    def test_replays_that_fail_again_do_not_count(self, batch_size: int) -> None:
+        consume(Source(records(*[b"poison"] * 6)))
+        ConsumerGroup.objects.update(consecutive_dead_letters=2)
+        source = Source(replays_of_all(), batch_size)
+        consume(source, limit=3)
+        assert (source.committed, DeadLetter.objects.filter(state="open").count()) == (6, 6)
+        assert ConsumerGroup.objects.get().consecutive_dead_letters == 2
+
+    def test_replays_that_fail_again_do_not_stop_a_group_at_its_limit(self) -> None:
+        consume(Source(records(*[b"poison"] * 3)))
+        source = Source(replays_of_all())
+        consume(source, limit=3)
+        assert source.committed == 3
+
+    def test_replays_that_the_handler_cannot_save_do_not_count(self) -> None:
+        def refuse() -> None:
+            raise Poison("in saving")
+
+        handler = RowHandler({b"x": refuse})
+        consume(Source(records(*[b"x"] * 4)), handler)
+        ConsumerGroup.objects.update(consecutive_dead_letters=0)
+        consume(Source(replays_of_all()), handler, limit=3)
+        assert ConsumerGroup.objects.get().consecutive_dead_letters == 0
+
+    def test_new_poison_among_failed_replays_counts(self) -> None:
+        consume(Source(records(*[b"poison"] * 4)))
+        ConsumerGroup.objects.update(consecutive_dead_letters=0)
+        mixed = [one for replay in replays_of_all() for one in (replay, kafka_record(b"poison"))]
+        source = Source([one._replace(offset=at, timestamp=at) for at, one in enumerate(mixed)])
+        with pytest.raises(TooManyDeadLetters):
+            consume(source, limit=3)
+        assert (source.committed, DeadLetter.objects.count()) == (6, 4 + 3)
+
+    def test_a_forged_replay_of_other_content_counts(self) -> None:
+        consume(Source(records(b"garbage")), RowHandler({b"garbage": fail(Poison("once"))}))
+        letter = DeadLetter.objects.get()
+        forged = [("dead-letter-id", str(letter.pk).encode())]
+        source = Source([kafka_record(b"poison", offset=at, timestamp=at, headers=forged) for at in range(5)])
+        with pytest.raises(TooManyDeadLetters):
+            consume(source, limit=3)
+
+
+def replays_of_all() -> list[Record]:
+    """What the replays of all dead letters bring to the topic."""
+    return [
+        kafka_record(bytes(letter.value or b""), offset=at, headers=[("dead-letter-id", str(letter.pk).encode())])
+        for at, letter in enumerate(DeadLetter.objects.order_by("pk"))
+    ]
+
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)

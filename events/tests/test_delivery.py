@@ -126,14 +126,14 @@ def test_a_database_that_restarted_since_costs_the_fast_path_nothing(
 
 def test_the_relay_leaves_young_rows_to_the_fast_path(relay: Relay, topics: Topics) -> None:
     young = OutboxEventFactory.create(topic=topics.order_events)
-    OutboxEventFactory.create(topic=topics.order_events, created_at=now() - timedelta(minutes=1))
+    OutboxEventFactory.create(topic=topics.order_events, recorded_at=now() - timedelta(minutes=1))
     assert relay.sweep(older_than=timedelta(seconds=30)) == (1, None)
     assert OutboxEvent.objects.pending().get() == young
 
 
 def test_the_relay_sends_young_followers_of_what_it_sent(relay: Relay, topics: Topics) -> None:
     old = now() - timedelta(minutes=1)
-    OutboxEventFactory.create(topic=topics.order_events, stream="order-1", sequence=1, created_at=old)
+    OutboxEventFactory.create(topic=topics.order_events, stream="order-1", sequence=1, recorded_at=old)
     OutboxEventFactory.create(topic=topics.order_events, stream="order-1", sequence=2)
     assert relay.sweep(older_than=timedelta(seconds=30)) == (2, None)
 
@@ -364,7 +364,8 @@ def test_what_is_too_large_to_be_kept_in_memory_waits_for_the_relay(
 def test_the_fast_path_leaves_old_rows_to_the_relay(
     background: BackgroundPublisher, relay: Relay, topics: Topics, settings: Settings
 ) -> None:
-    old = OutboxEventFactory.create(topic=topics.order_events, created_at=now() - settings.OUTBOX_RELAY_GRACE)
+    long_ago = now() - settings.OUTBOX_RELAY_GRACE
+    old = OutboxEventFactory.create(topic=topics.order_events, created_at=long_ago, recorded_at=long_ago)
     background.publish([old.message, OutboxEventFactory.create(topic=topics.order_events).message])
     wait_until(lambda: OutboxEvent.objects.filter(published_path="fast").exists())
     assert OutboxEvent.objects.pending().get() == old

@@ -1,6 +1,6 @@
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
@@ -9,12 +9,12 @@ from pytest_django import Settings
 from conftest import Topics
 from events import readings
 from events.lag import group_lag
-from events.metrics import BatchHistogram, declare
+from events.metrics import BatchHistogram, count_consumed, declare
 from events.readings import PipelineCollector
 from events.relay import Relay
 from events.tests.test_lag import read_and_commit
 from events.timestamps import now
-from tests.factories import OutboxEventFactory
+from tests.factories import OrderEventFactory, OutboxEventFactory
 from tests.kafka_client import produce
 
 
@@ -43,20 +43,80 @@ def test_a_batch_fills_the_buckets_that_its_values_would_fill_one_by_one() -> No
     assert registry.get_sample_value("at_once_sum") == pytest.approx(registry.get_sample_value("one_by_one_sum"))
 
 
+DAY_S = 24 * 60 * 60.0
+
+
+@pytest.mark.parametrize(
+    ("latency_s", "counted_as"),
+    [
+        (0.0, "measured"),
+        (DAY_S, "measured"),
+        (-5.0, "measured"),
+        (DAY_S + 0.001, "old"),
+        (365 * DAY_S, "old"),
+        (-5.001, "future"),
+        (-2 * 60 * 60.0, "future"),
+    ],
+)
+def test_an_event_beyond_a_day_or_of_the_future_is_counted_apart(latency_s: float, counted_as: str) -> None:
+    def counts() -> dict[str, float]:
+        return {
+            "measured": value("event_end_to_end_seconds_count"),
+            "old": value("event_end_to_end_unmeasured_total", reason="old"),
+            "future": value("event_end_to_end_unmeasured_total", reason="future"),
+        }
+
+    before, sum_before = counts(), value("event_end_to_end_seconds_sum")
+    _count(timestamp=0.0, saved_at=latency_s)
+    assert {name: count - before[name] for name, count in counts().items()} == {
+        "measured": 0,
+        "old": 0,
+        "future": 0,
+        counted_as: 1,
+    }
+    added = value("event_end_to_end_seconds_sum") - sum_before
+    assert added == pytest.approx(max(0.0, latency_s) if counted_as == "measured" else 0, abs=1e-6)
+
+
+@pytest.mark.parametrize("year", [1, 1970, 2025, 9999])
+def test_no_year_moves_the_sum_of_latencies(year: int) -> None:
+    before = value("event_end_to_end_seconds_sum")
+    _count(timestamp=datetime(year, 1, 30, tzinfo=UTC).timestamp(), saved_at=time.time())
+    assert value("event_end_to_end_seconds_sum") == before
+
+
+def test_within_a_batch_only_sane_latencies_are_measured() -> None:
+    before = value("event_end_to_end_seconds_count"), value("event_end_to_end_unmeasured_total", reason="old")
+    events = [
+        OrderEventFactory.build(timestamp=datetime.fromtimestamp(seconds, UTC)) for seconds in (0, DAY_S, 2 * DAY_S)
+    ]
+    count_consumed(events=events, new=events[:2], saved_at=2 * DAY_S - 1)
+    after = value("event_end_to_end_seconds_count"), value("event_end_to_end_unmeasured_total", reason="old")
+    assert (after[0] - before[0], after[1] - before[1]) == (1, 1)
+
+
+def _count(*, timestamp: float, saved_at: float) -> None:
+    """A batch of one event; both in seconds since 1970."""
+    event = OrderEventFactory.build(timestamp=datetime.fromtimestamp(0, UTC) + timedelta(seconds=timestamp))
+    count_consumed(events=[event], new=[event], saved_at=saved_at)
+
+
 def test_outcomes_start_at_zero_so_that_the_first_dead_letter_is_an_increase() -> None:
     declare(["DECLARED"])
     for outcome in ("handled", "duplicate", "dead"):
         labels = {"event_type": "DECLARED", "outcome": outcome}
         assert REGISTRY.get_sample_value("events_consumed_total", labels) == 0
+    for reason in ("old", "future"):
+        assert REGISTRY.get_sample_value("event_end_to_end_unmeasured_total", {"reason": reason}) is not None
 
 
 @pytest.mark.django_db(transaction=True)
 class TestReadings:
     def test_the_outbox_is_read_when_somebody_asks(self) -> None:
-        OutboxEventFactory.create(created_at=now() - timedelta(seconds=90))
+        OutboxEventFactory.create(recorded_at=now() - timedelta(seconds=90))
         OutboxEventFactory.create()
         OutboxEventFactory.create(published_at=now(), published_partition=0, published_offset=0)
-        OutboxEventFactory.create(parked_at=now(), created_at=now() - timedelta(days=1))
+        OutboxEventFactory.create(parked_at=now(), recorded_at=now() - timedelta(days=1))
         told = scraped(PipelineCollector(group="g"))
         assert told["outbox_pending"] == 2
         assert 90 <= told["outbox_oldest_pending_seconds"] < 150

@@ -1,4 +1,5 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -6,8 +7,11 @@ from pytest_django import Settings
 
 from conftest import Topics
 from events.kafka import Consumer, Record, Unreadable
+from events.kafka.receiving import DelayedRangeAssignor
 from events.lag import group_lag
+from tests.apache_kafka import ApacheKafka
 from tests.kafka_client import Outgoing, produce, produce_all
+from tests.servers import PARTITIONS, Broker
 from tests.waiting import wait_until
 
 SHORT = 0.1
@@ -104,3 +108,90 @@ def test_a_member_whose_topic_has_changed_stays_a_member(topics: Topics, group: 
         return group_lag(topic=topics.order_events, group=group)[0].current_offset == 2
 
     wait_until(has_committed_both)
+
+
+class TestNewPartitions:
+    """The embedded broker cannot add any to a topic."""
+
+    @pytest.fixture
+    def kafka(self, broker: Broker) -> ApacheKafka:
+        if not isinstance(broker, ApacheKafka):
+            pytest.skip("the embedded broker cannot add partitions")
+        return broker
+
+    @pytest.fixture(autouse=True)
+    def _young_metadata(self, settings: Settings) -> None:
+        settings.KAFKA_METADATA_MAX_AGE_MS = 500
+
+    def test_a_running_consumer_reads_them(
+        self, topics: Topics, group: str, kafka: ApacheKafka, consumer: Consumer
+    ) -> None:
+        produce(topics.order_events, b"old", partition=0)
+        assert read([consumer], count=1) == {b"old"}
+        kafka.add_partitions(topics.order_events, total=PARTITIONS + 2)
+        fill(topics.order_events, total=PARTITIONS + 2)
+        assert read([consumer], count=PARTITIONS + 2) == {b"%d" % number for number in range(PARTITIONS + 2)}
+        wait_until(lambda: has_no_lag(topics, group, consumer))
+
+    def test_a_consumer_that_joins_meanwhile_reads_them(
+        self, topics: Topics, group: str, kafka: ApacheKafka, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its topic grows after it has asked for the partitions, and before it divides them among the members."""
+        assign = DelayedRangeAssignor.assign
+        grown: list[None] = []
+
+        def grow_and_assign(cls: type[DelayedRangeAssignor], cluster: Any, members: Any) -> Any:
+            if not grown:
+                grown.append(None)
+                kafka.add_partitions(topics.order_events, total=PARTITIONS + 1)
+            return assign(cluster, members)
+
+        monkeypatch.setattr(DelayedRangeAssignor, "assign", classmethod(grow_and_assign))
+        joining = Consumer(topic=topics.order_events, group=group, batch_size=10)
+        try:
+            wait_until(lambda: joining.poll(timeout=SHORT) or grown)
+            fill(topics.order_events, total=PARTITIONS + 1)
+            assert read([joining], count=PARTITIONS + 1) == {b"%d" % number for number in range(PARTITIONS + 1)}
+            wait_until(lambda: has_no_lag(topics, group, joining))
+        finally:
+            joining.close()
+
+    def test_two_members_share_them(self, topics: Topics, group: str, kafka: ApacheKafka, consumer: Consumer) -> None:
+        other = Consumer(topic=topics.order_events, group=group, batch_size=10)
+        try:
+            fill(topics.order_events, total=PARTITIONS)
+            read([consumer, other], count=PARTITIONS)
+            kafka.add_partitions(topics.order_events, total=PARTITIONS * 2)
+            fill(topics.order_events, total=PARTITIONS * 2)
+            assert len(read([consumer, other], count=PARTITIONS * 2)) == PARTITIONS * 2
+            wait_until(lambda: has_no_lag(topics, group, consumer, other))
+            assert all(member._client.assignment() for member in (consumer, other))
+        finally:
+            other.close()
+
+
+def fill(topic: str, *, total: int) -> None:
+    """Write its number to each partition."""
+    for number in range(total):
+        produce(topic, b"%d" % number, partition=number)
+
+
+def read(members: Sequence[Consumer], *, count: int) -> set[bytes | None]:
+    """Read and commit, until the members have read so many different values."""
+    values: set[bytes | None] = set()
+
+    def has_read_all() -> bool:
+        for member in members:
+            records = member.poll(timeout=SHORT)
+            member.commit(records)
+            values.update(record.value for record in records)
+        return len(values) >= count
+
+    wait_until(has_read_all)
+    return values
+
+
+def has_no_lag(topics: Topics, group: str, *members: Consumer) -> bool:
+    for member in members:
+        member.commit(member.poll(timeout=SHORT))
+    return all(partition.lag == 0 for partition in group_lag(topic=topics.order_events, group=group))

@@ -29,10 +29,10 @@ GROUP = "group"
 
 
 @transaction.atomic
-def set_aside(value: bytes | None = b"garbage", **record: Any) -> DeadLetter:
+def set_aside(value: bytes | None = b"garbage", *, group: str = GROUP, **record: Any) -> DeadLetter:
     """A letter of this message."""
     position = {"offset": DeadLetter.objects.count()} | record
-    record_dead_letter(record=kafka_record(value, **position), error=Poison("no event"), group=GROUP)
+    record_dead_letter(record=kafka_record(value, **position), error=Poison("no event"), group=group)
     return DeadLetter.objects.latest("pk")
 
 

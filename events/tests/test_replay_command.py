@@ -103,6 +103,15 @@ class TestCommand:
         assert command("--event-type", "ORDER_PAID") == ["replayed 1"]
         assert self.replayed() == [wanted.pk]
 
+    def test_by_group(self, command: Command) -> None:
+        set_aside()
+        wanted = set_aside(group="audit", headers=[("ce_type", b"ORDER_PAID")])
+        set_aside(group="audit")
+        assert command("--group", "audit", "--event-type", "ORDER_PAID") == ["replayed 1"]
+        assert self.replayed() == [wanted.pk]
+        assert command("--group", "audit") == ["replayed 2"]
+        assert command("--group", "nobody") == ["replayed 0"]
+
     def test_a_limit_counts_what_is_replayed_and_not_what_is_refused(self, command: Command) -> None:
         set_aside(unreadable())
         letters = [set_aside().pk for _ in range(3)]

@@ -39,7 +39,7 @@ def oldest_pending_seconds() -> float:
     """Age of the oldest event that still has to reach Kafka; 0 where there is none."""
     return float(
         value(
-            "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0) FROM events_outboxevent"
+            "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0) FROM events_outboxevent"
             " WHERE published_at IS NULL AND parked_at IS NULL"
         )
     )

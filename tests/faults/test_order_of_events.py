@@ -51,7 +51,7 @@ def test_an_event_waits_until_the_one_before_is_recorded_and_other_orders_flow(
     assert database.published_paths(order_id) == [None, None]
     assert sequences_on_topic(order_id) == first_try
     # While the second is young, the fast path keeps it, and would send it beside the relay once the first is recorded.
-    newest = "SELECT max(created_at) FROM events_outboxevent WHERE stream = %(stream)s"
+    newest = "SELECT max(recorded_at) FROM events_outboxevent WHERE stream = %(stream)s"
     recorded_at = database.value(newest, stream=f"order-{order_id}")
     wait_until(lambda: now() - recorded_at > settings.OUTBOX_RELAY_GRACE)
     site.relay.thaw()

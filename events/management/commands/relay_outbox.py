@@ -7,15 +7,16 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error
 
 from events import observability
 from events.database import require_database
+from events.database_clock import database_now
 from events.garbage import collect_seldom
 from events.kafka import KafkaRefuses
-from events.models import OutboxEvent
+from events.models import OutboxEvent, OutboxQuerySet
 from events.relay import Relay
 from events.shutdown import Shutdown
-from events.timestamps import now
 
 
 class Command(BaseCommand):
@@ -47,17 +48,37 @@ class Command(BaseCommand):
             with closing(Relay(stopping=stopping, wait=shutdown.wait)) as relay:
                 try:
                     if once:
-                        self._send_everything(relay)
+                        self._send_everything(relay, shutdown)
                     else:
                         relay.run()
                 except KafkaRefuses as error:
                     raise CommandError(str(error)) from error
 
-    def _send_everything(self, relay: Relay) -> None:
-        started_at = now()
-        sent, outage = relay.sweep(older_than=timedelta(0), wait_for_turn=True)
-        self.stdout.write(f"sent {sent}")
-        due = OutboxEvent.objects.filter(published_at=None, created_at__lte=started_at)
-        left = due.exclude(parked_at__lt=started_at).count()
-        if left or outage:
-            raise CommandError(f"{left} events could not be sent: {str(outage or 'see the parked ones').strip()}")
+    def _send_everything(self, relay: Relay, shutdown: Shutdown) -> None:
+        try:
+            started_at = database_now()
+            sent, outage = relay.sweep(older_than=timedelta(0), wait_for_turn=True)
+            self.stdout.write(f"sent {sent}")
+            parked = OutboxEvent.objects.filter(parked_at__gte=started_at).count()
+            left = OutboxEvent.objects.pending().filter(OutboxQuerySet.recorded_by(started_at))
+            pending = left.count()
+            why_pending = _why_pending(left, outage, shutdown) if pending else ""
+        except Error as error:
+            raise CommandError(f"The database failed, run it again for the rest: {str(error).strip()}") from error
+        problems = []
+        if parked:
+            problems.append(f"{parked} were parked, because they can never be sent: admin shows the reason of each")
+        if pending:
+            problems.append(f"{pending} are pending: {why_pending}")
+        if problems:
+            raise CommandError(f"{parked + pending} events could not be sent. {'; '.join(problems)}")
+
+
+def _why_pending(left: OutboxQuerySet, outage: Exception | None, shutdown: Shutdown) -> str:
+    if outage:
+        return str(outage).strip()
+    if shutdown.requested():
+        return "the relay was told to stop, run it again"
+    if left.sendable().exists():
+        return "they were committed during the sweep, run it again"
+    return "each waits behind a parked event of its stream"

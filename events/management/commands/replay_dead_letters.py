@@ -11,7 +11,7 @@ from django.db import Error, reset_queries
 from events.arguments import positive, positive_float
 from events.database import require_database
 from events.models import DeadLetter
-from events.replay import Outcome, open_letters, preview, replay
+from events.replay import Outcome, describe, open_letters, preview, replay
 from events.shutdown import Shutdown
 
 LONGEST_PAUSE = 24 * 60 * 60.0
@@ -26,6 +26,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--id", type=positive, action="append", help="this letter; may be given several times")
+        parser.add_argument("--group", help="letters of this consumer group alone")
         parser.add_argument("--event-type", help="letters of this type alone, such as ORDER_CREATED")
         parser.add_argument("--limit", type=positive, help="this many letters at most")
         parser.add_argument("--rate", type=positive_float, help="this many letters a second at most")
@@ -34,6 +35,7 @@ class Command(BaseCommand):
     def handle(
         self,
         *args: Any,
+        group: str | None,
         event_type: str | None,
         limit: int | None,
         rate: float | None,
@@ -48,11 +50,11 @@ class Command(BaseCommand):
         replayed = 0
         try:
             _require_open(ids or [])
-            letters = open_letters(ids=ids, event_type=event_type)
+            letters = open_letters(ids=ids, group=group, event_type=event_type)
             for letter in islice(self._treat_each(letters, treat, pause, shutdown), limit):
                 replayed += 1
                 if dry_run:
-                    self.stdout.write(_line(letter))
+                    self.stdout.write(describe(letter))
         except Error as error:
             raise CommandError(f"The database failed, run it again for the rest: {str(error).strip()}") from error
         finally:
@@ -83,8 +85,3 @@ def _require_open(ids: Iterable[int]) -> None:
     problems += [f"letter {pk} is {state} already" for pk, state in states.items() if state != DeadLetter.State.OPEN]
     if problems:
         raise CommandError(f"Nothing is replayed: {'; '.join(problems)}. Name open ones only; --dry-run lists them.")
-
-
-def _line(letter: DeadLetter) -> str:
-    event = f"{letter.event_type or 'no event type'}, {letter.event_id or 'no event id'}"
-    return f"letter {letter.pk}: {letter}, {event}, {letter.error_class}, replayed {letter.replay_count} times"

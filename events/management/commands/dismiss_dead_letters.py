@@ -1,0 +1,74 @@
+"""`manage.py dismiss_dead_letters`: close a group's dead letters without handling their messages."""
+
+from typing import Any
+
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error, reset_queries, transaction
+
+from events.database import require_database
+from events.dead_letters import NotOpen, dismiss
+from events.replay import describe, open_letters, preview
+from events.shutdown import Shutdown
+
+COMMAND_LINE = "command line"
+"""Account that the record names where no other is given. With its space nobody can register it."""
+
+
+class Command(BaseCommand):
+    help = (
+        "Close the open dead letters of a consumer group without handling their messages, for good. Each dismissal "
+        "is on record in admin, as if it had been made there."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--group", required=True, help="letters of this consumer group alone")
+        parser.add_argument("--event-type", help="letters of this type alone, such as ORDER_CREATED")
+        parser.add_argument("--user", help=f"account that the record names; without it {COMMAND_LINE!r}")
+        parser.add_argument("--dry-run", action="store_true", help="change nothing, and list what would be dismissed")
+
+    def handle(
+        self, *args: Any, group: str, event_type: str | None, user: str | None, dry_run: bool, **options: Any
+    ) -> None:
+        shutdown = Shutdown()
+        require_database()
+        dismissed = 0
+        try:
+            account = None if dry_run else _account(user)
+            for letter_id in open_letters(group=group, event_type=event_type):
+                if shutdown.requested():
+                    break
+                reset_queries()  # With DEBUG on, Django keeps every statement.
+                if account is None:
+                    self.stdout.write(describe(preview(letter_id=letter_id).letter))
+                elif not _dismiss_on_record(letter_id, account):
+                    continue
+                dismissed += 1
+        except Error as error:
+            raise CommandError(f"The database failed, run it again for the rest: {str(error).strip()}") from error
+        finally:
+            self.stdout.write(f"{'would dismiss' if dry_run else 'dismissed'} {dismissed}")
+
+
+def _account(name: str | None) -> User:
+    """Raises CommandError."""
+    if name is None:
+        # It has no password, so that nobody can log in with it.
+        account, _ = User.objects.get_or_create(username=COMMAND_LINE, defaults={"is_active": False, "password": "!"})
+        return account
+    try:
+        return User.objects.get(username=name)
+    except User.DoesNotExist:
+        raise CommandError(f"There is no account {name}: name one of admin's users, or leave out --user.") from None
+
+
+def _dismiss_on_record(letter_id: int, account: User) -> bool:
+    """Dismiss the letter; False where it was closed meanwhile."""
+    try:
+        with transaction.atomic():
+            letter = dismiss(letter_id=letter_id)
+            LogEntry.objects.log_actions(account.pk, [letter], CHANGE, "Dismissed.", single_object=True)
+    except NotOpen:
+        return False
+    return True
