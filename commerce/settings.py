@@ -182,6 +182,8 @@ MIDDLEWARE = [
     "commerce.tracing.TraceContextMiddleware",
     "commerce.admin_only.SessionMiddleware",
     "commerce.admin_only.LocaleMiddleware",
+    "commerce.admin_only.TimeZoneMiddleware",
+    "commerce.admin_only.OddAddressMiddleware",
     "commerce.health.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "commerce.admin_only.AuthenticationMiddleware",
@@ -213,6 +215,7 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("commerce/icon.svg")}],
     "SHOW_LANGUAGES": True,
     "STYLES": [lambda _: static("commerce/admin.css")],
+    "SCRIPTS": [lambda _: static("commerce/timezone.js")],
     "SIDEBAR": {"navigation": "commerce.navigation.sidebar"},
 }
 LANGUAGE_CODE = "en"
