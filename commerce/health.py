@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.cache import cache
 from django.db import Error, connection
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
+from django.http import HttpRequest, HttpResponsePermanentRedirect
 from django.middleware import common
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.request import Request
@@ -28,7 +27,7 @@ Source: https://kafka.apache.org/protocol
 class CommonMiddleware(common.CommonMiddleware):
     """Health is answered whatever the Host header says: an orchestrator's probe names the address of the container."""
 
-    def process_request(self, request: HttpRequest) -> HttpResponseBase | None:
+    def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
         return None if request.path_info.startswith("/health/") else super().process_request(request)
 
 

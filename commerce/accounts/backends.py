@@ -19,7 +19,7 @@ class NormalizingBackend(ModelBackend):
     Both are always tried, so that known, unknown and inactive names take the same time.
     """
 
-    def authenticate(  # type: ignore[override]
+    def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
     ) -> User | None:
         if password is None:
