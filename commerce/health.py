@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.cache import cache
 from django.db import Error, connection
+from django.http import HttpRequest, HttpResponsePermanentRedirect
+from django.middleware import common
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -22,7 +24,14 @@ Source: https://kafka.apache.org/protocol
 """
 
 
-@api_view(["GET"])
+class CommonMiddleware(common.CommonMiddleware):
+    """Health is answered whatever the Host header says: an orchestrator's probe names the address of the container."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
+        return None if request.path_info.startswith("/health/") else super().process_request(request)
+
+
+@api_view(["GET", "HEAD"])
 @authentication_classes([])
 @permission_classes([])
 def live(request: Request) -> Response:
@@ -30,7 +39,7 @@ def live(request: Request) -> Response:
     return Response({"status": "live"})
 
 
-@api_view(["GET"])
+@api_view(["GET", "HEAD"])
 @authentication_classes([])
 @permission_classes([])
 def ready(request: Request) -> Response:

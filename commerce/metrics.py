@@ -23,8 +23,10 @@ _pipeline = PipelineCollector(group=settings.NOTIFICATION_CONSUMER_GROUP)
 def metrics(request: HttpRequest) -> HttpResponse:
     if not settings.METRICS_TOKEN:
         return problem_page(404, "No METRICS_TOKEN is configured.")
-    given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-    if not secrets.compare_digest(given, f"Bearer {settings.METRICS_TOKEN}".encode()):
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    is_right = secrets.compare_digest(given.encode(errors="surrogateescape"), settings.METRICS_TOKEN.encode())
+    # The name of a scheme has no case (RFC 9110, section 11.1).
+    if scheme.lower() != "bearer" or not is_right:
         refusal = problem_page(401, "A wrong token, or none.")
         refusal["WWW-Authenticate"] = "Bearer"
         return refusal

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -148,7 +148,7 @@ def _per_minute(rows: QuerySet[Any], moment: str, *, since: datetime) -> dict[da
     counted = (
         rows.filter(**{f"{moment}__gte": since})
         .order_by()
-        .annotate(minute=TruncMinute(moment, output_field=DateTimeField()))
+        .annotate(minute=TruncMinute(moment, output_field=DateTimeField(), tzinfo=UTC))
         .values("minute")
         .annotate(events=Count("pk"))
     )

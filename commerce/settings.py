@@ -145,6 +145,13 @@ LOG_FORMATTERS = {"text": "commerce.log_lines.LineFormatter", "json": "commerce.
 LOG_FORMAT = env.str("LOG_FORMAT", default="") or ("text" if DEBUG else "json")
 if LOG_FORMAT not in LOG_FORMATTERS:
     _problems.append(f"LOG_FORMAT is {LOG_FORMAT!r}: give json or text")
+# Web pages of these origins may read the API's answers in a browser.
+CORS_ALLOWED_ORIGINS = [origin.strip() for origin in env.list("CORS_ALLOWED_ORIGINS", default=[]) if origin.strip()]
+_problems += [
+    f"CORS_ALLOWED_ORIGINS names {origin!r}: give origins in small letters and without a path, https://shop.example"
+    for origin in CORS_ALLOWED_ORIGINS
+    if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", origin)
+]
 _refuse_problems()
 
 # --- Django ------------------------------------------------------------------------------------
@@ -160,6 +167,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "rest_framework_simplejwt.token_blacklist",
     "axes",
+    "corsheaders",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "events",
@@ -175,13 +183,18 @@ if DEVSERVER_SOCKET:
 MIDDLEWARE = [
     "commerce.tracing.RequestIdMiddleware",
     "commerce.security_headers.SecurityHeadersMiddleware",
+    # Answers preflights itself, so that it is there only where origins are allowed.
+    *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "commerce.api.problems.ProblemsMiddleware",
+    "commerce.api.problems.BodyLimitMiddleware",
     "commerce.tracing.TraceContextMiddleware",
     "commerce.admin_only.SessionMiddleware",
     "commerce.admin_only.LocaleMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "commerce.admin_only.TimeZoneMiddleware",
+    "commerce.admin_only.OddAddressMiddleware",
+    "commerce.health.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "commerce.admin_only.AuthenticationMiddleware",
     "commerce.admin_only.MessageMiddleware",
@@ -214,6 +227,7 @@ UNFOLD = {
     "LOGIN": {"form": "commerce.accounts.admin_login.LoginForm"},
     "SHOW_LANGUAGES": True,
     "STYLES": [lambda _: static("commerce/admin.css")],
+    "SCRIPTS": [lambda _: static("commerce/timezone.js")],
     "SIDEBAR": {"navigation": "commerce.navigation.sidebar"},
 }
 LANGUAGE_CODE = "en"
@@ -223,7 +237,7 @@ LOCALE_PATHS = [BASE_DIR / "commerce" / "locale"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "commerce.accounts.backends.NormalizingBackend"]
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = timedelta(minutes=5)
 # The time runs from the last failure that counted: asking on does not prolong it.
@@ -282,6 +296,10 @@ DATABASES["default"]["OPTIONS"] = {
 
 # --- REST API ----------------------------------------------------------------------------------
 
+CORS_URLS_REGEX = "^/api/"
+CORS_ALLOW_METHODS = ["GET", "HEAD", "POST", "PATCH"]
+CORS_ALLOW_HEADERS = ["authorization", "content-type", "idempotency-key"]
+CORS_EXPOSE_HEADERS = ["Link", "Location", "Idempotent-Replayed", "Retry-After"]
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["commerce.accounts.authentication.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],

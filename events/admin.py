@@ -37,6 +37,11 @@ class ReadOnlyAdmin(RowActionsAdmin):
     # Any other order than the one that has an index reads every row.
     sortable_by = ()
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Refuse lookups of bytes, which an address cannot spell."""
+        field = next((field for field in self.opts.fields if field.name == lookup.partition("__")[0]), None)
+        return not isinstance(field, models.BinaryField) and super().lookup_allowed(lookup, value, request)
+
     def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
         """Those of `rows` that a search for `term` shows, found by an index."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
 """Admin lists of tables that grow without bounds: nothing here reads every row of one."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, cast
 
@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db import models
 from django.http import HttpRequest
+from django.utils import timezone
 
 COUNTED = 1_000
 """Rows up to which a list is counted; beyond it their number is PostgreSQL's estimate."""
@@ -54,7 +55,8 @@ class PeriodsQuerySet(models.QuerySet[Any]):
         ends = self.aggregate(first=models.Min(field_name), last=models.Max(field_name))
         if ends["first"] is None:
             return []
-        first, last = (ends[end].astimezone(UTC) for end in ("first", "last"))
+        zone = tzinfo or timezone.get_current_timezone()
+        first, last = (ends[end].astimezone(zone) for end in ("first", "last"))
         days = (first.date() + timedelta(days=n) for n in range((last.date() - first.date()).days + 1))
         starts = {day.replace(**PERIOD_STARTS[kind]) for day in days}
-        return [datetime(start.year, start.month, start.day, tzinfo=UTC) for start in sorted(starts)]
+        return [datetime(start.year, start.month, start.day, tzinfo=zone) for start in sorted(starts)]

@@ -1,5 +1,6 @@
 """One precision and one spelling for every time the outside world sees: UTC, milliseconds, `Z`."""
 
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any
@@ -9,6 +10,13 @@ from rest_framework import serializers
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """RFC 3339, the offset included, without which nobody knows which moment is meant."""
+
+LEAP_SECOND = re.compile(r"\d[Tt ]\d\d:\d\d:60")
+
+
+def has_leap_second(text: str) -> bool:
+    """Whether RFC 3339 `text` names the second 60, which neither Python's nor PostgreSQL's times have."""
+    return LEAP_SECOND.search(text) is not None
 
 
 def now() -> datetime:
@@ -30,14 +38,17 @@ def rfc3339(moment: datetime) -> str:
 class TimestampField(serializers.DateTimeField):
     """A serializer field that takes RFC 3339 with any offset, and answers it in UTC with milliseconds."""
 
-    default_error_messages = {"invalid": "Must be RFC 3339 with an offset, such as 2025-01-30T10:15:30.123Z."}
+    default_error_messages = {
+        "invalid": "Must be RFC 3339 with an offset, such as 2025-01-30T10:15:30.123Z.",
+        "leap_second": "The second 60 is not taken: write 59.",
+    }
 
     def to_internal_value(self, value: Any) -> datetime:
         try:
             # In UTC, because PostgreSQL refuses offsets above 16 hours, which RFC 3339 has.
             return msgspec.convert(value, Moment).astimezone(UTC)
         except (msgspec.ValidationError, OverflowError):
-            self.fail("invalid")
+            self.fail("leap_second" if has_leap_second(str(value)) else "invalid")
 
     def to_representation(self, value: Any) -> str:
         return rfc3339(value)

@@ -11,7 +11,8 @@ from uuid import UUID
 
 import msgspec
 
-from events.timestamps import rfc3339
+from events.encodings import byte_order_mark, schema_registry_frame
+from events.timestamps import has_leap_second, rfc3339
 from events.troubles import Poison
 
 ORDER_CREATED: Final = "ORDER_CREATED"
@@ -104,10 +105,8 @@ def decode(value: bytes | None) -> OrderEvent:
     try:
         # Decoded as text, because bytes that are not UTF-8 are skipped unread inside unknown fields.
         wire = _wire_decoder.decode(value.decode())
-    except UnicodeDecodeError as error:
-        raise Poison(f"Not UTF-8: {error}") from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Poison(f"Not an order event: {error}") from error
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+        raise Poison(_refusal(value, error)) from error
     return OrderEvent(
         event_id=wire.event_id,
         event_type=wire.event_type,
@@ -116,6 +115,16 @@ def decode(value: bytes | None) -> OrderEvent:
         user_id=wire.user_id,
         total_amount=_amount(bytes(wire.total_amount)),
     )
+
+
+def _refusal(value: bytes, error: Exception) -> str:
+    """What is wrong with a value that could not be decoded; a known prefix explains more than the decoder's error."""
+    if mark := byte_order_mark(value):
+        return f"Not an order event: it begins with {mark}. Write UTF-8 without it"
+    if frame := schema_registry_frame(value):
+        return f"Not an order event: it begins with {frame}. Write plain JSON, without the registry's serializer"
+    kind = "Not UTF-8" if isinstance(error, UnicodeDecodeError) else "Not an order event"
+    return f"{kind}: {error}"
 
 
 def _timestamp(raw: bytes) -> datetime:
@@ -130,6 +139,8 @@ def _timestamp(raw: bytes) -> datetime:
             raise Poison(f"timestamp is beyond the year 9999: {raw[:80].decode()}")
         return EPOCH + timedelta(microseconds=int(seconds * 1_000_000))
     except (msgspec.DecodeError, InvalidOperation, OverflowError) as error:
+        if has_leap_second(raw.decode()):
+            raise Poison(f"timestamp has the second 60, which is not taken, write 59: {raw[:80].decode()}") from error
         raise Poison(f"timestamp is neither RFC 3339 nor epoch seconds: {raw[:80].decode()}") from error
 
 

@@ -12,8 +12,10 @@ class JSONDecimalField(serializers.DecimalField):
 
     def validate_precision(self, value: Decimal) -> Decimal:
         """Judge the value and not its spelling: `1e2` and `1.000` are fine where `100.00` and `1.00` are."""
-        if value.adjusted() < 30 and value == value.quantize(Decimal(1).scaleb(-(self.decimal_places or 0))):
-            value = value.quantize(Decimal(1).scaleb(-(self.decimal_places or 0)))
+        smallest = Decimal(1).scaleb(-(self.decimal_places or 0))
+        # A longer number is refused anyway, and quantize() raises for one of more digits than decimal's precision.
+        if value.adjusted() < (self.max_digits or 0) and value == (exact := value.quantize(smallest)):
+            value = exact
         return super().validate_precision(value)
 
 

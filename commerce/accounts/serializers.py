@@ -13,6 +13,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.serializers import TokenObtainPairSerializer, TokenRefreshSerializer
 
+from commerce.accounts.backends import normalized
 from commerce.accounts.lockout import LockedOut, refused_unheard, seconds_locked
 from commerce.accounts.names import NAME_TAKEN, validate_new_name
 from commerce.accounts.tokens import OneUseRefreshToken
@@ -46,12 +47,24 @@ class UsernameField(serializers.CharField):
         return User.normalize_username(super().to_internal_value(data))
 
 
+class NewPasswordField(serializers.CharField):
+    """A password in the normal form in which it is hashed, whichever way the client's keyboard composes it."""
+
+    def __init__(self) -> None:
+        super().__init__(max_length=PASSWORD_MAX_LENGTH, trim_whitespace=False, write_only=True)
+
+    def to_internal_value(self, data: Any) -> str:
+        return normalized(super().to_internal_value(data))
+
+
 class RegistrationSerializer(TextsSerializer, serializers.ModelSerializer[User]):
     """`{username, password, email?}`; answers `{id, username}`."""
 
     username = UsernameField(validators=[User.username_validator])
-    password = serializers.CharField(max_length=PASSWORD_MAX_LENGTH, trim_whitespace=False, write_only=True)
-    email = serializers.EmailField(max_length=254, required=False, write_only=True)
+    password = NewPasswordField()
+    email = serializers.EmailField(
+        max_length=254, required=False, allow_blank=True, allow_null=True, write_only=True, help_text="May be empty."
+    )
 
     class Meta:
         model = User
@@ -62,7 +75,7 @@ class RegistrationSerializer(TextsSerializer, serializers.ModelSerializer[User])
         return name
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        unsaved = User(username=attrs["username"], email=attrs.get("email", ""))
+        unsaved = User(username=attrs["username"], email=attrs.get("email") or "")
         try:
             validate_password(attrs["password"], unsaved)
         except DjangoValidationError as error:

@@ -1,11 +1,10 @@
 """JSON with exact decimals: numbers come in as int or Decimal and go out with their digits."""
 
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import IO, Any
 
 import msgspec
-from django.conf import settings
 from rest_framework import status
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -13,14 +12,21 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
+from events.encodings import byte_order_mark
+
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
-class BodyTooLarge(APIException):
-    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
-    default_detail = f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes."
-    default_code = "body_too_large"
+class UnsupportedEncoding(APIException):
+    """The body is compressed. The answer names the only encoding that is taken (RFC 9110, section 12.5.3)."""
+
+    status_code = status.HTTP_415_UNSUPPORTED_MEDIA_TYPE
+    default_code = "unsupported_encoding"
+    accept_encoding = "identity"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"Content-Encoding {encoding!r} is not taken: send the body as it is, without that header.")
 
 
 class JSONParser(BaseParser):
@@ -29,15 +35,24 @@ class JSONParser(BaseParser):
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        body = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
-        if len(body) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            raise BodyTooLarge
+        _refuse_encodings((parser_context or {})["request"])
+        body = stream.read()
         try:
             return _decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if mark := byte_order_mark(body):
+                raise ParseError(f"The body begins with {mark}: send JSON as UTF-8 without it.") from error
             raise ParseError(f"The body is not JSON: {error}.") from error
+        except InvalidOperation as error:
+            raise ParseError("The body has a number whose exponent is out of range.") from error
         except RecursionError as error:
             raise ParseError("The body is nested too deeply.") from error
+
+
+def _refuse_encodings(request: Request) -> None:
+    for encoding in request.headers.get("Content-Encoding", "").split(","):
+        if encoding.strip().lower() not in ("", "identity"):
+            raise UnsupportedEncoding(encoding.strip())
 
 
 class JSONRenderer(BaseRenderer):

@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.conf import settings
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework.exceptions import APIException, ErrorDetail, NotFound, ParseError, ValidationError
 from rest_framework.exceptions import PermissionDenied as APIPermissionDenied
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from commerce.api.json import BodyTooLarge, JSONRenderer
+from commerce.api.json import JSONRenderer
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,6 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response:
         error = NotFound()
     elif isinstance(error, PermissionDenied):
         error = APIPermissionDenied()
-    elif isinstance(error, RequestDataTooBig):
-        error = BodyTooLarge()
     elif isinstance(error, SuspiciousOperation):
         error = ParseError()
     if not isinstance(error, APIException):
@@ -38,6 +37,8 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response:
     headers = {}
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
+    if encoding := getattr(error, "accept_encoding", None):
+        headers["Accept-Encoding"] = encoding
     if (wait := getattr(error, "wait", None)) is not None:
         headers["Retry-After"] = str(max(1, math.ceil(wait)))
     if isinstance(error, ValidationError):
@@ -109,6 +110,11 @@ class ProblemsMiddleware:
         response = self._get_response(request)
         if not request.path_info.startswith(JSON_PATHS):
             return response
+        if request.method == "OPTIONS" and response.status_code == 401:
+            # No path has OPTIONS, with or without a token. A browser sends its preflights without one.
+            refused = problem_page(405, 'Method "OPTIONS" not allowed.')
+            refused["Allow"] = response["Allow"]
+            response = refused
         is_page = response.get("Content-Type", "").startswith("text/html")
         if response.status_code >= 400 and is_page:
             allowed = response.get("Allow")
@@ -119,3 +125,23 @@ class ProblemsMiddleware:
             # Views list it, but it is a method that no path has.
             response["Allow"] = ", ".join(name for name in response["Allow"].split(", ") if name != "OPTIONS")
         return response
+
+
+class BodyLimitMiddleware:
+    """Answers 413 to a body above `DATA_UPLOAD_MAX_MEMORY_SIZE`, on every path, those that ignore their body included.
+
+    `commerce.wsgi` gives a body in chunks the Content-Length that it lacks.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        try:
+            length_bytes = int(request.META.get("CONTENT_LENGTH") or 0)
+        except ValueError:
+            # Django reads no body then.
+            length_bytes = 0
+        if length_bytes > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            return problem_page(413, f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.")
+        return self._get_response(request)

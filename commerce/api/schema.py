@@ -503,8 +503,10 @@ class AutoSchema(SpectacularSchema):
     def _usual_problems(self) -> Iterator[int]:
         """What follows from what every operation of this kind does."""
         yield 500
+        if self.method == "POST":
+            yield 413
         if self.operation.body is not None:
-            yield from (400, 413, 415)
+            yield from (400, 415)
         if self._lists:
             yield 400
         if any(self.get_auth()):

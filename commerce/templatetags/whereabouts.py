@@ -1,9 +1,11 @@
 """Where an event is, on the pages of admin: each app shows its own rows, and only here are they known all together."""
 
+from datetime import datetime
 from typing import Any
 
 from django import template
 from django.conf import settings
+from django.utils import timezone
 
 from commerce.handled import STREAM
 from commerce.timeline import dead_letters, traces
@@ -12,6 +14,13 @@ from notifications.models import Notification
 from orders.models import Order
 
 register = template.Library()
+
+
+@register.filter
+def moment(time: datetime) -> str:
+    """For example `2025-01-30 19:15:30.123 KST`, in the reader's zone."""
+    local = timezone.localtime(time)
+    return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03} {local.tzname()}"
 
 
 @register.inclusion_tag("commerce/timeline.html")

@@ -9,6 +9,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
+from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.utils import get_md5_hash_password
@@ -75,6 +76,53 @@ def test_a_name_is_the_same_however_it_was_typed(anonymous: APIClient) -> None:
     assert registered.json()["username"] == composed
     assert tokens(anonymous, in_parts)
     assert tokens(anonymous, composed)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("email", ["", None])
+def test_an_empty_email_is_none(anonymous: APIClient, email: str | None) -> None:
+    body = {"username": "mina", "password": PASSWORD, "email": email}
+    assert anonymous.post("/api/auth/register", body, format="json").status_code == 201
+    assert User.objects.get().email == ""
+
+
+SPELLINGS = ("ＣＲéme brûlée ﬁne", "비밀번호는 한글", "Ångström ① ẛ̣")
+"""Passwords that differ in the forms NFC, NFD, NFKC and NFKD."""
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("password", SPELLINGS)
+@pytest.mark.parametrize("registered_as", ["NFC", "NFD", "NFKC", "NFKD"])
+def test_a_password_is_the_same_however_it_was_typed(anonymous: APIClient, password: str, registered_as: Any) -> None:
+    body = {"username": "mina", "password": unicodedata.normalize(registered_as, password)}
+    assert anonymous.post("/api/auth/register", body, format="json").status_code == 201
+    User.objects.update(is_staff=True)
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        typed = unicodedata.normalize(form, password)
+        assert tokens(anonymous, "mina", typed)
+        to_admin = Client().post("/admin/login/?next=/admin/", {"username": "mina", "password": typed})
+        assert (to_admin.status_code, to_admin["Location"]) == (302, "/admin/")
+    assert log_in_status(anonymous, "mina", password + "x") == 401
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("password", SPELLINGS)
+def test_a_hash_of_an_older_spelling_keeps_working(anonymous: APIClient, password: str) -> None:
+    raw = unicodedata.normalize("NFD", password)
+    UserFactory.create(username="mina", password=raw)
+    assert tokens(anonymous, "mina", raw)
+    assert log_in_status(anonymous, "mina", unicodedata.normalize("NFC", "é" + password)) == 401
+
+
+@pytest.mark.django_db
+def test_a_password_is_measured_in_its_normal_form(anonymous: APIClient) -> None:
+    body = {"username": "mina", "password": "ﷺ" * 9}
+    refused = anonymous.post("/api/auth/register", body, format="json")
+    assert [error["pointer"] for error in refused.json()["errors"]] == ["/password"]
+
+
+def log_in_status(client: APIClient, username: str, password: str) -> int:
+    return client.post("/api/auth/token", {"username": username, "password": password}, format="json").status_code
 
 
 @pytest.mark.django_db

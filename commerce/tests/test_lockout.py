@@ -1,4 +1,5 @@
 import threading
+import unicodedata
 from datetime import timedelta
 from typing import Any
 
@@ -84,16 +85,27 @@ class CountingHasher(MD5PasswordHasher):
         return super().encode(password, salt)
 
 
-def test_known_unknown_and_inactive_names_cost_the_same_hashing(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("right", "wrong", "hashes"),
+    [
+        (PASSWORD, "wrong", 1),
+        ("cr\u00e8me br\u00fbl\u00e9e", "cre\u0300me", 2),
+        ("cre\u0300me bru\u0302le\u0301e", "cre\u0300me", 2),
+    ],
+)
+def test_known_unknown_and_inactive_names_cost_the_same_hashing(
+    settings: Settings, right: str, wrong: str, hashes: int
+) -> None:
     settings.PASSWORD_HASHERS = [f"{__name__}.CountingHasher"]
     known = UserFactory.create()
-    inactive = UserFactory.create(is_active=False)
+    inactive = UserFactory.create(is_active=False, password=right)
+    typed = unicodedata.normalize("NFD", right)
     costs = []
-    for name, password in [(known.username, "wrong"), ("nobody", "wrong"), (inactive.username, PASSWORD)]:
+    for name, password in [(known.username, wrong), ("nobody", wrong), (inactive.username, typed)]:
         before = CountingHasher.hashed
         assert log_in(name, password).status_code == 401
         costs.append(CountingHasher.hashed - before)
-    assert costs == [1, 1, 1]
+    assert costs == [hashes] * 3
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ def test_without_a_configured_token_there_are_no_metrics(client: Client, setting
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("_token")
-@pytest.mark.parametrize("given", [None, "", "Bearer", "Bearer wrong", TOKEN, f"Basic {TOKEN}", "Bearer \xe9"])
+@pytest.mark.parametrize(
+    "given", [None, "", "Bearer", "Bearer wrong", TOKEN, f"Basic {TOKEN}", f"Bearer{TOKEN}", "Bearer \xe9"]
+)
 def test_a_wrong_token_or_none_is_refused(client: Client, given: str | None) -> None:
     response = client.get("/metrics", headers={} if given is None else {"authorization": given})
     assert (response.status_code, response["Content-Type"]) == (401, "application/problem+json")
@@ -35,8 +37,9 @@ def test_a_wrong_token_or_none_is_refused(client: Client, given: str | None) -> 
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("_token")
-def test_the_token_opens_the_metrics(client: Client) -> None:
-    response = client.get("/metrics", headers={"authorization": f"Bearer {TOKEN}"})
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_token_opens_the_metrics(client: Client, scheme: str) -> None:
+    response = client.get("/metrics", headers={"authorization": f"{scheme} {TOKEN}"})
     assert response.status_code == 200
     assert response["Content-Type"].startswith("text/plain")
     text = response.content.decode()

@@ -1,7 +1,9 @@
+import gzip
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -17,6 +19,7 @@ from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from commerce.accounts.tokens import OneUseRefreshToken
 from orders.models import Order
+from orders.services import Line, place_order
 from tests.processes import WebServer
 
 pytestmark = pytest.mark.django_db
@@ -33,6 +36,7 @@ OPEN = {
     "/health/ready": {"GET", "HEAD"},
     "/admin/login/": {"GET", "HEAD", "POST", "PUT", "OPTIONS"},
 }
+ODD_HOSTS = ("evil.example", "10.1.2.3:8080", "a b", "x" * 300, "[", "testserver:99999x")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
@@ -70,7 +74,7 @@ def test_an_open_path_needs_no_token(anonymous: APIClient) -> None:
     [
         ("/api/orders", {"GET", "HEAD", "POST"}),
         ("/api/auth/token", {"POST"}),
-        ("/health/live", {"GET"}),
+        ("/health/live", {"GET", "HEAD"}),
         ("/metrics", {"GET", "HEAD"}),
     ],
 )
@@ -84,19 +88,56 @@ def test_a_method_that_no_path_has_is_refused_and_the_others_are_named(
     assert set(response["Allow"].split(", ")) == allowed
 
 
+@pytest.mark.parametrize("token", [False, True])
+def test_where_get_is_head_is_too_without_a_body(admin_client: Client, api: APIClient, token: bool) -> None:
+    answered = set()
+    for path in every_path():
+        client = api if token and path.startswith("/api/") else admin_client if token else Client()
+        by_get, by_head = client.get(path), client.head(path)
+        if by_get.status_code not in (200, 401):
+            continue
+        assert (path, by_head.status_code) == (path, by_get.status_code)
+        assert by_head.content == b""
+        assert by_head.headers.get("Content-Type") == by_get.headers.get("Content-Type"), path
+        answered.add(path)
+    assert {"/health/live", "/health/ready", "/api/orders", "/api/schema"} <= answered
+
+
+def test_a_preflight_without_a_token_is_not_unauthorized(anonymous: APIClient) -> None:
+    for path in ("/api/orders", "/api/orders/1/pay", "/api/notifications", "/api/auth/token"):
+        answer = anonymous.options(
+            path, headers={"origin": "https://a.example", "access-control-request-method": "GET"}
+        )
+        assert answer.status_code == 405
+        assert "OPTIONS" not in answer["Allow"]
+        assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
+
+
 # --- Errors of Django itself --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("debug", [False, True])
-@pytest.mark.parametrize("path", ["/api/orders", "/api/auth/token", "/api/nothing", "/health/live"])
+@pytest.mark.parametrize("path", ["/api/orders", "/api/auth/token", "/api/nothing", "/metrics"])
 def test_a_host_that_is_not_ours_is_a_problem(client: Client, settings: Settings, path: str, debug: bool) -> None:
     settings.DEBUG = debug
-    for host in ("evil.example", "a b", "x" * 300, "[", "testserver:99999x"):
+    for host in ODD_HOSTS:
         response = client.get(path, headers={"host": host})
         assert response.status_code == 400, host
         assert response["Content-Type"] == "application/problem+json"
         assert response["X-Content-Type-Options"] == "nosniff"
         assert host not in response.content.decode()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("method", ["get", "head"])
+@pytest.mark.parametrize("host", ODD_HOSTS)
+def test_health_answers_whatever_the_host(
+    client: Client, settings: Settings, host: str, method: str, debug: bool
+) -> None:
+    settings.DEBUG = debug
+    for path in ("/health/live", "/health/ready"):
+        assert getattr(client, method)(path, headers={"host": host}).status_code == 200
+    assert client.get("/admin/login/", headers={"host": host}).status_code == 400
 
 
 @pytest.mark.parametrize("debug", [False, True])
@@ -121,12 +162,68 @@ def test_an_odd_query_is_refused(api: APIClient, query: str) -> None:
     assert api.get(f"/api/orders?{query}").status_code == 400
 
 
-def test_a_body_that_is_too_large_is_refused_everywhere(api: APIClient) -> None:
-    body = b" " * (project_settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
-    for path in ("/api/orders", "/api/auth/register", "/api/auth/token", "/api/auth/token/refresh"):
-        response = api.post(path, body, content_type="application/json")
-        assert response.status_code == 413, path
-        assert response["Content-Type"] == "application/problem+json"
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded", ""])
+def test_a_body_that_is_too_large_is_refused_everywhere(api: APIClient, content_type: str) -> None:
+    largest = project_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    for path in every_path():
+        for client in (api, Client()):
+            refused = client.generic("POST", path, b" " * (largest + 1), content_type=content_type)
+            assert (path, refused.status_code) == (path, 413)
+            assert refused["Content-Type"] == "application/problem+json"
+        assert api.generic("POST", path, b" " * largest, content_type=content_type).status_code != 413
+
+
+def test_an_order_is_not_changed_by_a_body_that_is_too_large(api: APIClient, user: User) -> None:
+    order = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
+    body = b"x" * project_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    for change in ("pay", "cancel"):
+        path = f"/api/orders/{order.pk}/{change}"
+        assert api.generic("POST", path, body + b"x").status_code == 413
+        assert api.get(f"/api/orders/{order.pk}").json()["status"] == "PENDING"
+    assert api.generic("POST", f"/api/orders/{order.pk}/pay", body).json()["status"] == "PAID"
+
+
+@pytest.mark.parametrize("length", ["", "x", "-1", "9" * 5_000])
+def test_an_odd_content_length_is_a_body_of_nothing(api: APIClient, length: str) -> None:
+    assert api.post("/api/orders", content_type="application/json", CONTENT_LENGTH=length).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [
+        *((encoding, encoding) for encoding in ("gzip", "GZIP", "br", "x" * 1_000)),
+        ("deflate, gzip", "deflate"),
+        ("identity,zstd", "zstd"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/orders", "/api/auth/register", "/api/auth/token", "/api/auth/token/refresh"])
+def test_a_compressed_body_is_refused_by_its_encoding(api: APIClient, path: str, header: str, named: str) -> None:
+    body = gzip.compress(b'{"items":[]}')
+    answer = api.post(path, body, content_type="application/json", headers={"content-encoding": header})
+    assert answer.status_code == 415
+    assert answer["Accept-Encoding"] == "identity"
+    assert f"Content-Encoding '{named}' is not taken" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", "Identity", "identity, identity"])
+def test_an_identical_encoding_is_none(api: APIClient, encoding: str) -> None:
+    body = {"items": [{"productId": 1, "quantity": 1, "price": 1}]}
+    assert api.post("/api/orders", body, format="json", headers={"content-encoding": encoding}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "mark"),
+    [
+        (b"\xef\xbb\xbf{}", "UTF-8 (ef bb bf)"),
+        ("{}".encode("utf-16"), "UTF-16 (ff fe)"),
+        (b"\xfe\xff\0{\0}", "UTF-16 (fe ff)"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/orders", "/api/auth/register", "/api/auth/token", "/api/auth/token/refresh"])
+def test_a_byte_order_mark_is_named(api: APIClient, path: str, body: bytes, mark: str) -> None:
+    answer = api.post(path, body, content_type="application/json")
+    assert answer.status_code == 400
+    assert f"begins with the byte order mark of {mark}: send JSON as UTF-8 without it." in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -332,6 +332,14 @@ def test_a_bad_filter_is_refused_with_its_name(api: APIClient, name: str, value:
     assert [error["pointer"] for error in response.json()["errors"]] == [f"/{name}"]
 
 
+@pytest.mark.parametrize("value", ["2016-12-31T23:59:60Z", "2017-01-01T08:59:60.5+09:00", "2016-12-31t23:59:60z"])
+@pytest.mark.parametrize("name", ["createdAfter", "createdBefore"])
+def test_a_leap_second_is_refused_as_such(api: APIClient, name: str, value: str) -> None:
+    response = api.get("/api/orders", {name: value})
+    assert response.status_code == 400
+    assert response.json()["errors"] == [{"pointer": f"/{name}", "detail": "The second 60 is not taken: write 59."}]
+
+
 def test_the_next_page_keeps_the_filters_while_orders_come_in(api: APIClient, user: User) -> None:
     orders = [order_of(user) for _ in range(4)]
     pay_order(order_id=orders[2].pk)

@@ -89,7 +89,13 @@ def test_every_spelling_of_an_event_is_understood(value: bytes) -> None:
         (b"", "Not an order event"),
         (b"garbage", "Not an order event"),
         (b"[]", "Not an order event"),
-        (b"\xff\xfe", "Not UTF-8"),
+        (b"\xff", "Not UTF-8"),
+        (b"\xef\xbb\xbf" + body(), r"byte order mark of UTF-8 \(ef bb bf\). Write UTF-8 without it"),
+        (body().decode().encode("utf-16"), r"byte order mark of UTF-16 \(ff fe\)"),
+        (b"\xfe\xff" + body().decode().encode("utf-16-be"), r"byte order mark of UTF-16 \(fe ff\)"),
+        (b"\0\0\0\0\x07" + body(), "5 bytes of a schema registry .* id 7.. Write plain JSON"),
+        (b"\0\xff\xff\xff\xff\x02\x08avro", "schema registry .* id 4294967295"),
+        (b"\0" * 5, "Not an order event: JSON"),
         (body()[:-1] + b',"note":"\xff"}', "Not UTF-8"),
         (b"[" * 100_000, "Not an order event"),
         (b"{" + b'"a":{' * 100_000, "Not an order event"),
@@ -103,6 +109,15 @@ def test_every_spelling_of_an_event_is_understood(value: bytes) -> None:
         (body(userId=None), "userId"),
         (body(timestamp="yesterday"), "timestamp"),
         (body(timestamp="2025-01-30T10:15:30"), "timestamp has no offset"),
+        *(
+            (
+                body(timestamp=f"2016-12-31{t}23:59:60{rest}"),
+                "timestamp has the second 60, which is not taken, write 59",
+            )
+            for t in "Tt "
+            for rest in ("Z", ".5Z", "+00:00", "+09:00")
+        ),
+        (body(timestamp="2016-12-31T23:60:00Z"), "timestamp is neither"),
         (body(timestamp=None), "timestamp"),
         (body(timestamp=True), "timestamp"),
         (raw("timestamp", "1e999999999"), "year 9999"),

@@ -29,7 +29,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 @pytest.fixture
-def page(run: Run) -> Iterator[Page]:
+def timezone_id() -> str | None:
+    """The browser's time zone; None for that of the machine."""
+    return None
+
+
+@pytest.fixture
+def page(run: Run, timezone_id: str | None) -> Iterator[Page]:
     """Logged in to admin. At its end the browser must not have complained of anything."""
     # Playwright's loop runs in this thread, and Django would refuse the database beside it.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
@@ -38,7 +44,9 @@ def page(run: Run) -> Iterator[Page]:
         # As root, which many a container is, Chromium does not start with its sandbox.
         options = [] if os.geteuid() else ["--no-sandbox"]
         browser = playwright.chromium.launch(executable_path=_chromium(), args=options)
-        page = browser.new_page(base_url=run.site, viewport={"width": 1280, "height": 900}, locale="en-US")
+        page = browser.new_page(
+            base_url=run.site, viewport={"width": 1280, "height": 900}, locale="en-US", timezone_id=timezone_id
+        )
         page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("requestfailed", lambda request: complaints.append(f"{request.url}: {request.failure}"))

@@ -1,5 +1,9 @@
 """Where is my event? Asked in a browser, of the running system."""
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import picture
@@ -85,6 +89,22 @@ def test_admin_is_korean_where_it_is_chosen(run: Run, page: Page) -> None:
     page.locator("form[action='/admin/i18n/setlang/'] button:has-text('한국어')").dispatch_event("click")
     expect(page.locator("text=분당 이벤트")).to_be_visible()
     picture(page, "korean")
+
+
+@pytest.mark.parametrize("timezone_id", ["Asia/Seoul"])
+def test_times_are_those_of_the_browsers_zone(run: Run, page: Page) -> None:
+    customer = Customer(run.site)
+    order = customer.place_order()
+    customer.http.close()
+    there = datetime.fromisoformat(order["createdAt"]).astimezone(ZoneInfo("Asia/Seoul"))
+    page.goto("/admin/orders/order/")
+    expect(page.locator(f"#result_list tr:has-text('{there:%Y-%m-%d %H:%M:%S} KST')").first).to_be_visible()
+    picture(page, "orders-seoul")
+    page.goto(f"/admin/orders/order/{order['id']}/change/")
+    expect(page.locator(".timeline time").first).to_have_text(f"{there:%Y-%m-%d %H:%M:%S.%f}"[:-3] + " KST")
+    picture(page, "order-seoul")
+    page.goto("/admin/pipeline/")
+    expect(page.locator("[data-figure=at]")).to_contain_text("GMT+9", timeout=SOON)
 
 
 def _end_offsets(page: Page) -> int:

@@ -1,1 +1,2 @@
-DATETIME_FORMAT = "Y-m-d H:i:s"
+# With the abbreviation of the zone.
+DATETIME_FORMAT = "Y-m-d H:i:s T"

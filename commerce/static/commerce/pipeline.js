@@ -67,7 +67,7 @@ document.addEventListener("DOMContentLoaded", () => {
     say("parked", state.outbox.parked);
     say("deadLetters", state.deadLetters);
     say("group", state.group);
-    say("at", time(state.at));
+    say("at", time(state.at, { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" }));
     const tells = state.members !== null;
     page.querySelector('[data-members="known"]').hidden = !tells;
     page.querySelector('[data-members="unknown"]').hidden = tells || !isUp;

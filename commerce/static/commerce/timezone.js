@@ -1,0 +1,8 @@
+"use strict";
+
+// Tells the server in which zone its times are to be shown (commerce/admin_only.py).
+{
+  const admin = location.pathname.split("/")[1];
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  document.cookie = `timezone=${encodeURIComponent(zone)}; path=/${admin}/; max-age=31536000; samesite=lax`;
+}

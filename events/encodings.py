@@ -1,0 +1,26 @@
+"""What stands in front of JSON that a decoder refuses, so that the refusal can name it."""
+
+import codecs
+
+SCHEMA_REGISTRY_FRAME_BYTES = 5
+"""A zero byte and a schema's id (int32), before the value that a schema registry's serializer writes.
+
+Source: https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
+"""
+BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "UTF-8", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+
+
+def byte_order_mark(text: bytes) -> str | None:
+    """The byte order mark that `text` begins with, in words; None where there is none."""
+    for mark, encoding in BYTE_ORDER_MARKS.items():
+        if text.startswith(mark):
+            return f"the byte order mark of {encoding} ({mark.hex(' ')})"
+    return None
+
+
+def schema_registry_frame(value: bytes) -> str | None:
+    """The frame of a schema registry that `value` begins with, in words; None where there is none."""
+    if len(value) <= SCHEMA_REGISTRY_FRAME_BYTES or value[0] != 0:
+        return None
+    schema_id = int.from_bytes(value[1:SCHEMA_REGISTRY_FRAME_BYTES])
+    return f"the {SCHEMA_REGISTRY_FRAME_BYTES} bytes of a schema registry (a zero byte and the schema id {schema_id})"
