@@ -1,7 +1,9 @@
 """Fixtures of every app's tests: no broker unless a test asks for one, and then a real one."""
 
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, tzinfo
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -11,6 +13,7 @@ from django.core.cache import cache
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
+from events import timestamps
 from events.publisher import RecordingPublisher, current_publisher
 from events.shutdown import SIGNALS
 from tests import servers
@@ -56,6 +59,26 @@ def topics(broker: servers.Broker, settings: Settings) -> Topics:
     for topic in topics:
         broker.create_topic(topic, partitions=servers.PARTITIONS)
     return topics
+
+
+SetClock = Callable[[timedelta], None]
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
+    """Sets this process's clock that much ahead of the database's."""
+    true_time = time.time
+
+    def set_clock(ahead: timedelta) -> None:
+        class Clock:
+            @staticmethod
+            def now(timezone: tzinfo) -> datetime:
+                return datetime.now(timezone) + ahead
+
+        monkeypatch.setattr(timestamps, "datetime", Clock)
+        monkeypatch.setattr(time, "time", lambda: true_time() + ahead.total_seconds())
+
+    return set_clock
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from commerce import pipeline
-from conftest import Topics
+from conftest import SetClock, Topics
+from events.database_clock import database_now
 from events.dead_letters import record_dead_letter
 from events.models import OutboxEvent
 from events.timestamps import now
@@ -62,6 +63,19 @@ def test_it_tells_what_waits_in_the_outbox_and_which_letters_are_open(admin_clie
     assert told["outbox"]["pending"] == 2  # The letter's copy is one.
     assert told["outbox"]["oldestSeconds"] >= 90
     assert (told["outbox"]["parked"], told["deadLetters"]) == (1, 1)
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+def test_the_age_and_the_minutes_are_by_the_databases_clock(
+    admin_client: Client, set_clock: SetClock, hours: int
+) -> None:
+    set_clock(timedelta(hours=-hours))
+    OutboxEventFactory.create(recorded_at=database_now() - timedelta(seconds=90))
+    OutboxEventFactory.create(published_at=database_now(), published_partition=0, published_offset=1)
+    set_clock(timedelta(hours=hours))
+    told = state(admin_client)
+    assert 90 <= told["outbox"]["oldestSeconds"] < 150
+    assert sum(one["published"] for one in told["minutes"]) == 1
 
 
 def test_it_counts_what_was_published_and_handled_in_each_minute(admin_client: Client) -> None:
