@@ -2,6 +2,7 @@ from typing import Any
 
 import msgspec
 from django.contrib import admin
+from django.contrib.postgres.fields import ArrayField
 from django.db import connection, models
 from django.db.models.functions import Length, Substr
 from django.http import HttpRequest, HttpResponse
@@ -38,9 +39,9 @@ class ReadOnlyAdmin(RowActionsAdmin):
     sortable_by = ()
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Refuse lookups of bytes, which an address cannot spell."""
+        """Refuse lookups of bytes and arrays, which an address cannot spell."""
         field = next((field for field in self.opts.fields if field.name == lookup.partition("__")[0]), None)
-        return not isinstance(field, models.BinaryField) and super().lookup_allowed(lookup, value, request)
+        return not isinstance(field, models.BinaryField | ArrayField) and super().lookup_allowed(lookup, value, request)
 
     def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
         """Those of `rows` that a search for `term` shows, found by an index."""

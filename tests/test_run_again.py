@@ -29,7 +29,9 @@ admin.save()
 """
 RENAME_AND_DELETE = """
 from django.contrib.auth.models import User
-User.objects.filter(username="demo").update(username="renamed")
+demo = User.objects.get(username="demo")
+demo.username = "renamed"
+demo.save()
 User.objects.filter(username="admin").delete()
 """
 REACH_THE_LIMIT = """

@@ -48,7 +48,9 @@ class Journey(NamedTuple):
 
 def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
     """Every event of those of the orders that are the user's, by order and sequence."""
-    orders = list(Order.objects.filter(pk__in=order_ids, user=user_id).only("pk", "created_at", "last_sequence"))
+    orders = list(
+        Order.objects.filter(pk__in=order_ids, user=user_id).only("pk", "created_at", "last_sequence", "event_ids")
+    )
     events = {
         order.event_id(number): (order.pk, number) for order in orders for number in range(1, order.last_sequence + 1)
     }

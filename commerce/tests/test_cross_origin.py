@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from commerce.tests.test_site import refusal_to_start
-from tests.processes import WebServer
+from tests.processes import ProductProcess, WebServer
 
 SHOP = "https://shop.example"
 ALLOWED = (SHOP, "http://localhost:5173", "http://[::1]:3000")
@@ -16,8 +16,10 @@ PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-he
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    log = tmp_path_factory.mktemp("logs") / "web.log"
-    server = WebServer(log=log, env={"CORS_ALLOWED_ORIGINS": ", ".join(ALLOWED)})
+    logs = tmp_path_factory.mktemp("logs")
+    migrate = ProductProcess("django", "migrate", log=logs / "migrate.log")
+    assert migrate.process.wait(60) == 0, migrate.log.read_text()
+    server = WebServer(log=logs / "web.log", env={"CORS_ALLOWED_ORIGINS": ", ".join(ALLOWED)})
     with httpx.Client(base_url=server.url, trust_env=False) as client:
         yield client
     server.stop()
