@@ -5,6 +5,7 @@ import psutil
 from tests.faults import database
 from tests.faults.conftest import Site, StartWeb
 from tests.faults.oracle import Oracle
+from tests.processes import WebServer
 from tests.waiting import wait_until
 
 WORKERS = 3
@@ -17,12 +18,17 @@ def test_every_worker_of_the_pre_fork_server_publishes(site: Site, oracle: Oracl
     placed = 0
     # Each shopper keeps a connection, which the kernel gives to one of the workers.
     while not all(has_clients(worker) for worker in workers):
-        order_id = oracle.shopper(web.url).place_order()
+        place_order_that_is_published_at_once(oracle, web)
         placed += 1
-        wait_until(lambda order_id=order_id: database.published_paths(order_id) == ["fast"])
     assert placed >= WORKERS
     site.relay.thaw()
     assert oracle.settle_and_compare().notifications == placed
+
+
+def place_order_that_is_published_at_once(oracle: Oracle, web: WebServer) -> None:
+    order_id = oracle.shopper(web.url).place_order()
+    assert order_id
+    wait_until(lambda: database.published_paths(order_id) == ["fast"])
 
 
 def has_clients(worker: psutil.Process) -> bool:
