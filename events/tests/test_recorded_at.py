@@ -119,7 +119,8 @@ class TestWhatOnceSaysOfTheRest:
     def test_of_an_outage(self, topics: Topics, settings: Any) -> None:
         settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
         record(topics.order_events)
-        with pytest.raises(CommandError, match=r"^1 events could not be sent\. 1 are pending: .*metadata"):
+        said = r"^1 events could not be sent\. 1 are pending: .*(does not answer|metadata)"
+        with pytest.raises(CommandError, match=said):
             call_command("relay_outbox", once=True)
 
     def test_of_followers_of_a_parked_row(self, topics: Topics) -> None:
