@@ -47,7 +47,17 @@ POSTGRESQL, KAFKA = "PostgreSQL", "Kafka broker"
 """Names of the servers that a run starts where the environment names none."""
 OUR_VARIABLES = (
     *("ADMIN_PATH", "DJANGO_", "DATABASE_URL", "HSTS_", "JWT_SIGNING_KEY", "KAFKA_", "METRICS_TOKEN", "PORT"),
-    *("LOG_FORMAT", "OTEL_", "PROMETHEUS_", "THROTTLE_", "TRUSTED_PROXIES", "WEB_"),
+    *(
+        "CONSUMER_",
+        "CORS_ALLOWED_ORIGINS",
+        "LOG_FORMAT",
+        "OTEL_",
+        "OUTBOX_",
+        "PROMETHEUS_",
+        "THROTTLE_",
+        "TRUSTED_PROXIES",
+        "WEB_",
+    ),
 )
 """What the names of all variables in `.env.example` start with."""
 FIRST_ORDER_TIMEOUT = 60

@@ -108,7 +108,13 @@ TRUSTED_PROXIES = _count("TRUSTED_PROXIES", default=0, least=0)
 # Opens GET /metrics, which does not exist without it.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 ADMIN_PATH = env.str("ADMIN_PATH", default="admin/").strip("/") + "/"
-if not re.fullmatch(r"[A-Za-z0-9_-]+/", ADMIN_PATH) or ADMIN_PATH in ("api/", "health/", "metrics/", "static/"):
+if not re.fullmatch(r"[A-Za-z0-9_-]+/", ADMIN_PATH) or ADMIN_PATH in (
+    "api/",
+    "devserver/",
+    "health/",
+    "metrics/",
+    "static/",
+):
     _problems.append(f"ADMIN_PATH is {ADMIN_PATH!r}: give one path segment of letters, digits, - and _")
 KAFKA_SECURITY_PROTOCOL = env.str("KAFKA_SECURITY_PROTOCOL", default="PLAINTEXT")
 KAFKA_SASL_MECHANISM = env.str("KAFKA_SASL_MECHANISM", default="") or None

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,12 @@ def _serve(host: str, port: int) -> None:
     from events.garbage import collect_seldom
 
     collect_seldom()
+    # A signal may reach a worker twice, from its terminal and from the server. granian's handler deadlocks when it
+    # interrupts itself, so a thread of the worker calls it once. Blocked from before the fork on, no signal gets lost.
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS),
+    )
     Granian(
         "commerce.wsgi:application",
         address=host,
@@ -132,7 +138,11 @@ def _connections_per_worker() -> int:
     """As many as the limit of open files allows, which is raised as far as it may be."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return CONNECTIONS_PER_WORKER if most == resource.RLIM_INFINITY else min(CONNECTIONS_PER_WORKER, most - SPARE_FILES)
+    return (
+        CONNECTIONS_PER_WORKER
+        if most == resource.RLIM_INFINITY
+        else min(CONNECTIONS_PER_WORKER, max(1, most - SPARE_FILES))
+    )
 
 
 class ThreadsAreChosen(logging.Filter):
@@ -154,9 +164,6 @@ def _in_each_worker(application: Any) -> Callable[[], Any]:
     """Make what granian calls in a new worker to get the application."""
 
     def begin() -> Any:
-        # A signal may reach a worker twice, from its terminal and from the server. granian's handler deadlocks when it
-        # interrupts itself, so a thread calls it once.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         end_at_once_until_ready()
         threading.Thread(target=_end_when_told, args=(os.getppid(),), name="end-when-told", daemon=True).start()
         # multiprocessing ends a process without its exit handlers, by which the publisher sends what it still holds.
@@ -186,7 +193,9 @@ def _forget_dead_processes() -> None:
     pids = {int(file.stem.rpartition("_")[2]) for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*_*.db")}
     for pid in pids:
         if not Path(f"/proc/{pid}").exists():
-            mark_process_dead(pid)
+            # Another worker that starts may be doing the same.
+            with suppress(FileNotFoundError):
+                mark_process_dead(pid)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from events.timestamps import now
 
 STACKTRACE_LIMIT = 8 * 1024
 """Bytes of stack trace that travel in the copy's header."""
+NULLS_LIMIT = 1024
+"""Bytes of the copy's header that names what was null: names may be as long as a record."""
 LETTER_ID_HEADER = "dead-letter-id"
 """Names, in a message that was sent to its topic again, the dead letter it comes from."""
 EVENT_TYPE_LENGTH = 100
@@ -148,7 +150,7 @@ def _record_copy(letter: DeadLetter, record: Record, spring_headers: list[Header
         nulls.append("value")
         value = b""
     headers: list[Header] = [(name, b"" if content is None else content) for name, content in all_headers]
-    named: Header = ("dead-letter-nulls", ", ".join(nulls).encode())
+    named: Header = ("dead-letter-nulls", _bytes(", ".join(nulls), NULLS_LIMIT))
     if nulls and named not in headers:
         headers.append(named)
     return outbox.record(

@@ -55,7 +55,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def start_nginx(folder: Path, *, web: str, port: int) -> "subprocess.Popen[bytes]":
     text = CONFIGURATION.read_text()
     for as_deployed, here in {
-        "server web:8080;": f"server {web};",
+        "resolver 127.0.0.11 valid=5s;": "",
+        "server web:8080 resolve;": f"server {web};",
         "listen 8080;": f"listen 127.0.0.1:{port};",
         "/tmp/nginx": f"{folder}/nginx",
     }.items():

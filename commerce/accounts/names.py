@@ -8,7 +8,8 @@ from typing import Any
 import regex
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db.models.signals import post_save
+from django.db import IntegrityError
+from django.db.models.signals import post_save, pre_save
 from django.utils.translation import gettext_lazy as _
 
 from commerce.models import AccountName
@@ -59,6 +60,20 @@ def validate_new_name(name: str, *, user_id: int = 0) -> None:
         raise ValidationError(NAME_TAKEN, code="unique")
 
 
+def refuse_taken_name(*, instance: User, raw: bool, update_fields: frozenset[str] | None, **kwargs: Any) -> None:
+    """Refuse a new name that is taken before the account is saved, also outside of a transaction.
+
+    Raises IntegrityError, as the unique index does for a name that another process takes meanwhile.
+    """
+    if raw or (update_fields is not None and "username" not in update_fields):
+        return
+    folded = fold(instance.username)
+    kept = AccountName.objects.filter(user=instance.pk).first()
+    is_new = instance._state.adding or (kept is not None and kept.folded != folded)
+    if is_new and AccountName.objects.filter(folded=folded).exclude(user=instance.pk).exists():
+        raise IntegrityError(f"{NAME_TAKEN} {instance.username}")
+
+
 def keep_name(*, instance: User, created: bool, raw: bool, update_fields: frozenset[str] | None, **kwargs: Any) -> None:
     """Let the database refuse a name that is taken, in the transaction that saves it. Raises IntegrityError."""
     if raw or (update_fields is not None and "username" not in update_fields):
@@ -77,4 +92,5 @@ def keep_name(*, instance: User, created: bool, raw: bool, update_fields: frozen
 
 
 def connect() -> None:
+    pre_save.connect(refuse_taken_name, sender=User, dispatch_uid="commerce.accounts.names.taken")
     post_save.connect(keep_name, sender=User, dispatch_uid="commerce.accounts.names")

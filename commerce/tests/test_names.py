@@ -8,6 +8,7 @@ from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
+from django.db.migrations.executor import MigrationExecutor
 from django.test import Client
 from rest_framework.test import APIClient
 
@@ -121,6 +122,30 @@ def test_of_parallel_registrations_of_one_folded_name_one_wins() -> None:
     assert sorted(statuses) == [201] + [400] * 5
 
 
+@pytest.mark.django_db(transaction=True)
+def test_accounts_that_collide_can_be_migrated() -> None:
+    before, after = ("commerce", "0002_groups"), ("commerce", "0004_existing_account_names")
+    MigrationExecutor(connection).migrate([before])
+    try:
+        User.objects.bulk_create([User(username=name) for name in ("admin", "Admin", "mina")])
+    finally:
+        MigrationExecutor(connection).migrate([after])
+    kept = AccountName.objects.order_by("pk").values_list("folded", "collides")
+    assert list(kept) == [("admin", False), ("admin", True), ("mina", False)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_taken_name_leaves_no_account_outside_of_a_transaction() -> None:
+    User.objects.create_user("admin", password=PASSWORD)
+    other = User.objects.create_user("mina", password=PASSWORD)
+    with pytest.raises(IntegrityError):
+        User.objects.create_superuser("Admin", password=PASSWORD)
+    other.username = "ADMIN"
+    with pytest.raises(IntegrityError):
+        other.save()
+    assert sorted(User.objects.values_list("username", flat=True)) == ["admin", "mina"]
+
+
 def test_the_database_refuses_a_taken_name_on_every_other_way() -> None:
     UserFactory.create(username="admin")
     for make in (User.objects.create_user, User.objects.create_superuser):
@@ -135,7 +160,7 @@ def accounts_from_before(*names: str) -> list[User]:
     """Those that the migration finds, in this order."""
     accounts = User.objects.bulk_create([User(username=name) for name in names])
     AccountName.objects.all().delete()
-    migration = importlib.import_module("commerce.migrations.0003_account_name")
+    migration = importlib.import_module("commerce.migrations.0004_existing_account_names")
     with connection.schema_editor() as editor:
         migration.keep_existing_names(apps, editor)
     for account in accounts:
@@ -145,7 +170,7 @@ def accounts_from_before(*names: str) -> list[User]:
 
 
 def test_accounts_that_collide_already_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("commerce.migrations.0003_account_name.ACCOUNTS_AT_ONCE", 2)
+    monkeypatch.setattr("commerce.migrations.0004_existing_account_names.ACCOUNTS_AT_ONCE", 2)
     accounts_from_before("admin", "mina", "Admin", "admin\u1160", "аdmin")
     assert list(AccountName.objects.order_by("pk").values_list("folded", "collides")) == [
         ("admin", False),
