@@ -10,6 +10,7 @@ from django.db.models import Exists, Max, Q
 from commerce.handled import letters_of_row, notifications_of_row
 from events import outbox
 from events.cluster import Offsets, Viewer
+from events.database_clock import database_now
 from events.models import DeadLetter, OutboxEvent
 from events.replay import REPLAY
 from notifications.models import Notification
@@ -34,9 +35,7 @@ class Missing:
 
 def find_missing(*, group: str) -> Missing:
     """Raises KafkaUnreachable."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        (started_at,) = cursor.fetchone()
+    started_at = database_now()
     viewer = Viewer(group=group)
     try:
         # Before the database is asked: whatever is committed below these offsets has been saved by then.

@@ -141,11 +141,12 @@ def test_a_body_above_the_limit_closes_its_connection_and_says_so(web: WebServer
     assert (answer.status, answer.getheader("Connection")) == (413, "close")
 
 
-def test_an_answer_that_comes_before_its_body_closes_the_connection(web: WebServer) -> None:
+@pytest.mark.parametrize(("length", "status"), [(200_000, 401), (300_000, 413), (2 << 20, 413)])
+def test_an_answer_that_comes_before_its_body_closes_the_connection(web: WebServer, length: int, status: int) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(web.url).port or 80), timeout=10) as client:
-        client.sendall(b"POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 200000\r\n\r\n{")
+        client.sendall(f"POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n{{".encode())
         answer = b"".join(iter(lambda: client.recv(4096), b""))
-    assert answer.startswith(b"HTTP/1.1 401")
+    assert answer.startswith(f"HTTP/1.1 {status}".encode())
     assert b"\r\nconnection: close\r\n" in answer.lower()
 
 
