@@ -22,11 +22,11 @@ export PORT
 
 # What starts servers is called with exec, so that no shell stands between `make` and the program that follows it.
 run: $(KOREAN).mo
-	@exec $(BIN)/python -m commerce.run
+	@exec $(BIN)/python -m commerce.devserver.run
 
 # YES=1 answers its question where there is no terminal.
 reset: .venv/run-installed
-	@exec $(BIN)/python -m commerce.reset
+	@exec $(BIN)/python -m commerce.devserver.reset
 
 test: .venv/installed $(KOREAN).mo
 	exec $(BIN)/python -m pytest
@@ -47,7 +47,7 @@ bench: .venv/installed
 	@exec $(BIN)/python -m benchmarks --only "$(ONLY)"
 
 kafka:
-	@exec $(PYTHON) -I commerce/lifeline.py deploy/kafka/start
+	@exec $(PYTHON) -I commerce/devserver/lifeline.py deploy/kafka/start
 
 lint contracts: export DJANGO_DEBUG = true
 # The published documents name what a fresh installation has.

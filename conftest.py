@@ -14,10 +14,10 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from events import timestamps
-from events.publisher import RecordingPublisher, current_publisher
-from events.shutdown import SIGNALS
-from tests import servers
-from tests.factories import UserFactory
+from events.outbox.publisher import RecordingPublisher, current_publisher
+from events.process.shutdown import SIGNALS
+from testkit import servers
+from testkit.factories import UserFactory
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def publisher(settings: Settings) -> RecordingPublisher:
     """Keeps what is published instead of sending it; tests with the fixture `broker` choose another."""
-    settings.EVENT_PUBLISHER = "events.publisher.RecordingPublisher"
+    settings.EVENT_PUBLISHER = "events.outbox.publisher.RecordingPublisher"
     current = current_publisher()
     assert isinstance(current, RecordingPublisher)
     return current

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from events.shutdown import end_at_once_until_ready
+from events.process.shutdown import end_at_once_until_ready
 
 RUN_ENV = Path(__file__).resolve().parent / "var" / "run.env"
 ENDED_BY_SIGNAL = ("consume_order_events", "relay_outbox")

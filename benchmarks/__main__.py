@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.comparison import Pair, Row, table
 from benchmarks.servers import Servers, servers
-from commerce import lifeline
+from commerce.devserver import lifeline
 
 STARTED_AT = time.perf_counter()
 RESULTS = Path(__file__).parent.parent / "var" / "bench.json"

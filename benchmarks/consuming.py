@@ -15,10 +15,10 @@ from benchmarks.servers import PARTITIONS, Servers, running
 from events.headers import Header, cloud_event_headers
 from events.timestamps import now
 from orders.events import ORDER_CREATED, encode
-from tests.factories import OrderEventFactory
-from tests.kafka_client import Outgoing, produce_all
-from tests.processes import ProductProcess
-from tests.waiting import wait_until
+from testkit.factories import OrderEventFactory
+from testkit.kafka_client import Outgoing, produce_all
+from testkit.processes import ProductProcess
+from testkit.waiting import wait_until
 
 ROUNDS = 5
 SMALL, MIDDLE, LARGE = 10_000, 60_000, 300_000

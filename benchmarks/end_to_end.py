@@ -12,9 +12,9 @@ from django.conf import settings
 from benchmarks.comparison import Pair
 from benchmarks.load import ORDER, Connection, request
 from benchmarks.servers import Servers, running
-from events.lag import CaughtUp
-from tests.customer import Customer
-from tests.waiting import wait_until
+from events.kafka.lag import CaughtUp
+from testkit.customer import Customer
+from testkit.waiting import wait_until
 
 ROUNDS = 3
 SECONDS = 30

@@ -8,7 +8,7 @@ from benchmarks import database
 from benchmarks.comparison import Pair
 from benchmarks.load import Connection, request
 from benchmarks.servers import Servers, running
-from tests.customer import Customer
+from testkit.customer import Customer
 
 ROUNDS = 5
 REQUESTS = 200

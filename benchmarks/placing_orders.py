@@ -6,9 +6,9 @@ from benchmarks import database
 from benchmarks.comparison import Pair
 from benchmarks.load import ORDER, Connection, Load, closed_loop, request
 from benchmarks.servers import Servers, running
-from tests.customer import Customer
-from tests.processes import WebServer
-from tests.waiting import wait_until
+from testkit.customer import Customer
+from testkit.processes import WebServer
+from testkit.waiting import wait_until
 
 CONNECTIONS = 8
 ROUNDS = 7

@@ -9,12 +9,12 @@ from uuid import UUID
 from benchmarks import database
 from benchmarks.comparison import Pair
 from benchmarks.servers import PARTITIONS, Servers, running
-from commerce import lifeline
+from commerce.devserver import lifeline
 from events.headers import cloud_event_headers, pack
 from events.timestamps import now
 from orders.events import ORDER_CREATED, encode
-from tests.factories import OrderEventFactory
-from tests.waiting import wait_until
+from testkit.factories import OrderEventFactory
+from testkit.waiting import wait_until
 
 ROUNDS = 3
 ROWS = 100_000

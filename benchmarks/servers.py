@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks import database
-from commerce.embedded_postgres import EmbeddedPostgres
-from events import embedded_kafka
-from tests.apache_kafka import ApacheKafka
-from tests.processes import ProductProcess, WebServer
-from tests.servers import Broker
+from commerce.devserver import embedded_kafka
+from commerce.devserver.embedded_postgres import EmbeddedPostgres
+from testkit.apache_kafka import ApacheKafka
+from testkit.processes import ProductProcess, WebServer
+from testkit.servers import Broker
 
 Process = TypeVar("Process", bound=ProductProcess)
 

@@ -1,6 +1,6 @@
 from django.apps import AppConfig
 
-from commerce.names import translate_names
+from commerce.admin_site.names import translate_names
 
 
 class CommerceConfig(AppConfig):
@@ -8,7 +8,7 @@ class CommerceConfig(AppConfig):
 
     def ready(self) -> None:
         from commerce.accounts import names
-        from commerce.tracing import configure
+        from commerce.observing.tracing import configure
 
         configure()
         names.connect()

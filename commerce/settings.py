@@ -147,7 +147,10 @@ def _note_problems_of_kafka() -> None:
 
 _note_problems_of_kafka()
 # One line an event either way: for people, or for machines.
-LOG_FORMATTERS = {"text": "commerce.log_lines.LineFormatter", "json": "commerce.log_lines.JSONFormatter"}
+LOG_FORMATTERS = {
+    "text": "commerce.observing.log_lines.LineFormatter",
+    "json": "commerce.observing.log_lines.JSONFormatter",
+}
 LOG_FORMAT = env.str("LOG_FORMAT", default="") or ("text" if DEBUG else "json")
 if LOG_FORMAT not in LOG_FORMATTERS:
     _problems.append(f"LOG_FORMAT is {LOG_FORMAT!r}: give json or text")
@@ -187,7 +190,7 @@ DEVSERVER_KEY = env.str("DEVSERVER_KEY", default="") if DEBUG else ""
 if DEVSERVER_SOCKET:
     INSTALLED_APPS.append("commerce.devserver")
 MIDDLEWARE = [
-    "commerce.tracing.RequestIdMiddleware",
+    "commerce.observing.tracing.RequestIdMiddleware",
     "commerce.security_headers.SecurityHeadersMiddleware",
     # Answers preflights itself, so that it is there only where origins are allowed.
     *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
@@ -195,15 +198,15 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "commerce.api.problems.ProblemsMiddleware",
     "commerce.api.problems.BodyLimitMiddleware",
-    "commerce.tracing.TraceContextMiddleware",
-    "commerce.admin_only.SessionMiddleware",
-    "commerce.admin_only.LocaleMiddleware",
-    "commerce.admin_only.TimeZoneMiddleware",
-    "commerce.admin_only.OddAddressMiddleware",
-    "commerce.health.CommonMiddleware",
+    "commerce.observing.tracing.TraceContextMiddleware",
+    "commerce.admin_site.middleware.SessionMiddleware",
+    "commerce.admin_site.middleware.LocaleMiddleware",
+    "commerce.admin_site.middleware.TimeZoneMiddleware",
+    "commerce.admin_site.middleware.OddAddressMiddleware",
+    "commerce.observing.health.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "commerce.admin_only.AuthenticationMiddleware",
-    "commerce.admin_only.MessageMiddleware",
+    "commerce.admin_site.middleware.AuthenticationMiddleware",
+    "commerce.admin_site.middleware.MessageMiddleware",
     "commerce.accounts.admin_login.PasswordThrottleMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -234,7 +237,7 @@ UNFOLD = {
     "SHOW_LANGUAGES": True,
     "STYLES": [lambda _: static("commerce/admin.css")],
     "SCRIPTS": [lambda _: static("commerce/timezone.js")],
-    "SIDEBAR": {"navigation": "commerce.navigation.sidebar"},
+    "SIDEBAR": {"navigation": "commerce.admin_site.navigation.sidebar"},
 }
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("ko", "한국어")]
@@ -382,7 +385,7 @@ NOTIFICATION_CONSUMER_GROUP = "notification-consumer-group"
 # --- Outbox ------------------------------------------------------------------------------------
 
 # Dotted path of the publisher that on_commit hooks hand committed events to.
-EVENT_PUBLISHER = "events.publisher.BackgroundPublisher"
+EVENT_PUBLISHER = "events.outbox.publisher.BackgroundPublisher"
 OUTBOX_QUEUE_SIZE = _count("OUTBOX_QUEUE_SIZE", default=10_000)
 # Rows, and bytes of their values, that are sent together and recorded as published in one UPDATE.
 OUTBOX_BATCH_SIZE = 1_000
@@ -412,8 +415,8 @@ OTEL_SERVICE_NAME = env.str("OTEL_SERVICE_NAME", default="commerce")
 # --- What is shown nowhere ---------------------------------------------------------------------
 
 SECRETS = [SECRET_KEY, JWT_SIGNING_KEY, DATABASES["default"]["PASSWORD"], KAFKA_SASL_PASSWORD, METRICS_TOKEN]
-DEFAULT_EXCEPTION_REPORTER = "commerce.debug_pages.Reporter"
-DEFAULT_EXCEPTION_REPORTER_FILTER = "commerce.debug_pages.Filter"
+DEFAULT_EXCEPTION_REPORTER = "commerce.admin_site.debug_pages.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "commerce.admin_site.debug_pages.Filter"
 
 # --- Logging -----------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from django.utils import translation
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.csrf import csrf_exempt
 
-from commerce import demo_accounts
+from commerce.accounts import demo_accounts
 from commerce.api.json import JSONRenderer
 from commerce.api.problems import problem_page
 

@@ -5,12 +5,13 @@ from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import RedirectView
 
-from commerce import health, pipeline
 from commerce.api import problems
-from commerce.documents import AsyncAPIView, DocsView, OpenAPIView
-from commerce.metrics import metrics
+from commerce.api.documents import AsyncAPIView, DocsView, OpenAPIView
+from commerce.observing import health
+from commerce.observing.metrics import metrics
+from commerce.operations import pipeline
+from commerce.operations.timeline import OrderEventsView
 from commerce.start import start
-from commerce.timeline import OrderEventsView
 
 urlpatterns = [
     path("", start),

@@ -23,7 +23,7 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
-from events.shutdown import GRACE, SIGNALS, end_at_once_until_ready
+from events.process.shutdown import GRACE, SIGNALS, end_at_once_until_ready
 
 KEEP_ALIVE_MS = 75_000
 """How long a client may take to send a request's headers, and how long a connection may rest between two requests.
@@ -107,7 +107,7 @@ def _serve(host: str, port: int) -> None:
         raise CannotServe(str(error)) from error
     from django.conf import settings
 
-    from events.garbage import collect_seldom
+    from events.process.garbage import collect_seldom
 
     collect_seldom()
     # A signal may reach a worker twice, from its terminal and from the server. granian's handler deadlocks when it

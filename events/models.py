@@ -252,7 +252,7 @@ class ConsumerGroup(models.Model):
 
 class DeathMark(models.Model):
     """The first batch that a consumer has in hand after its start. Where it is found later, that consumer died of it,
-    or was killed with it. See `events.death_marks`.
+    or was killed with it. See `events.consuming.death_marks`.
     """
 
     group = models.CharField(max_length=255)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from django.db import transaction
 
 from events.kafka import Record
-from events.metrics import count_consumed
+from events.observing.metrics import count_consumed
 from events.troubles import Poison
 from notifications.models import Notification
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEvent, OrderEventType, decode
@@ -33,7 +33,7 @@ def to_notification(event: OrderEvent) -> Notification:
 
 
 class NotificationHandler:
-    """Handler of order events for `events.consumer`."""
+    """Handler of order events for `events.consuming.consumer`."""
 
     def decode(self, record: Record) -> OrderEvent:
         return decode(record.value)

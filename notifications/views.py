@@ -8,7 +8,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from events.publisher import publish
+from events.outbox.publisher import publish
 from events.views import FreedAtOnce
 from notifications.models import Notification
 from notifications.serializers import NotificationFilterSerializer, NotificationSerializer

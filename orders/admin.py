@@ -11,10 +11,10 @@ from unfold.admin import TabularInline
 from unfold.decorators import action
 
 from events.admin import ReadOnlyAdmin, badge
-from events.admin_actions import Refused, RowAction
+from events.admin.actions import Refused, RowAction
+from events.admin.large_tables import PeriodsQuerySet
 from events.identifiers import id_or_none
-from events.large_tables import PeriodsQuerySet
-from events.publisher import publish
+from events.outbox.publisher import publish
 from orders.models import InvalidTransition, Order, OrderItem
 from orders.services import Change, cancel_order, pay_order
 

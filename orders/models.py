@@ -11,8 +11,8 @@ from django.db.models import Q
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy
 
-from events import outbox
 from events.messages import Message
+from events.outbox import recording as outbox
 from events.timestamps import now, rfc3339
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEventType
 

@@ -9,7 +9,7 @@ from rest_framework.exceptions import APIException, NotFound, ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from events.publisher import publish
+from events.outbox.publisher import publish
 from events.views import FreedAtOnce
 from orders.idempotency import Answer, InvalidKey, KeyInUse, KeyOfAnotherBody, answer_once, parse_key
 from orders.models import NEXT_ID, InvalidTransition, Order

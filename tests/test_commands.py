@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from commerce import lifeline
-from tests.processes import CHECKOUT, ProductProcess
-from tests.servers import Broker
-from tests.waiting import wait_until
+from commerce.devserver import lifeline
+from testkit.processes import CHECKOUT, ProductProcess
+from testkit.servers import Broker
+from testkit.waiting import wait_until
 
 Start = Callable[..., ProductProcess]
 

@@ -24,15 +24,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from pytest_django import Settings
 
-from events import publisher, timestamps
+from events import timestamps
 from events.models import OutboxEvent
+from events.outbox import publisher
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID
 from orders.models import InvalidTransition
 from orders.services import Change, Line, cancel_order, pay_order, place_order
-from tests.interference import Clock, Crash, OtherProcess, SlowTransaction, crash, failing
-from tests.invariants import Invariants
-from tests.memory_broker import Fate
-from tests.pipeline import (
+from testkit.interference import Clock, Crash, OtherProcess, SlowTransaction, crash, failing
+from testkit.invariants import Invariants
+from testkit.memory_broker import Fate
+from testkit.pipeline import (
     DEADLY,
     ODD,
     PARTITIONS,

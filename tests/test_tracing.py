@@ -21,20 +21,20 @@ from opentelemetry.trace import ProxyTracerProvider, SpanKind, StatusCode
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
-from commerce.tracing import LAST_SPANS
+from commerce.observing.tracing import LAST_SPANS
 from conftest import Topics
-from events import tracing
-from events.consumer import EventConsumer
+from events.consuming.consumer import EventConsumer
 from events.headers import unpack
 from events.kafka import Consumer
 from events.models import OutboxEvent
-from events.publisher import current_publisher
-from events.relay import Relay
+from events.observing import tracing
+from events.outbox.publisher import current_publisher
+from events.outbox.relay import Relay
 from notifications.handlers import NotificationHandler
 from notifications.models import Notification
-from tests.kafka_client import produce
-from tests.processes import CHECKOUT
-from tests.waiting import wait_until
+from testkit.kafka_client import produce
+from testkit.processes import CHECKOUT
+from testkit.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -84,7 +84,7 @@ def test_one_trace_spans_request_publishing_consuming_and_the_notification(
     api: APIClient, topics: Topics, spans: InMemorySpanExporter, settings: Settings, path: str
 ) -> None:
     if path == "fast":
-        settings.EVENT_PUBLISHER = "events.publisher.BackgroundPublisher"
+        settings.EVENT_PUBLISHER = "events.outbox.publisher.BackgroundPublisher"
     caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     assert api.post("/api/orders", {"items": [ITEM]}, format="json", headers={"traceparent": caller}).status_code == 201
     if path == "relay":

@@ -14,12 +14,12 @@ import httpx
 import pytest
 
 from orders.events import encode
-from tests.customer import Customer
-from tests.factories import OrderEventFactory
-from tests.kafka_client import produce, read_topic
-from tests.processes import ProductProcess, WebServer
-from tests.servers import Broker
-from tests.waiting import wait_until
+from testkit.customer import Customer
+from testkit.factories import OrderEventFactory
+from testkit.kafka_client import produce, read_topic
+from testkit.processes import ProductProcess, WebServer
+from testkit.servers import Broker
+from testkit.waiting import wait_until
 
 ON_TIME = 5
 """Seconds within which an order's notification stands, by contract."""

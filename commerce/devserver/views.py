@@ -9,11 +9,11 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from rest_framework_simplejwt.tokens import AccessToken
 
-from commerce import pipeline
 from commerce.api.problems import problem_page
 from commerce.devserver.access import from_this_machine
 from commerce.devserver.control import ControlUnavailable, ask
 from commerce.devserver.journeys import as_json, count, follow
+from commerce.operations import pipeline
 
 CUSTOMER = "demo"
 MAX_ORDERS = 1_000

@@ -7,8 +7,8 @@ from django import template
 from django.conf import settings
 from django.utils import timezone
 
-from commerce.handled import STREAM
-from commerce.timeline import dead_letters, traces
+from commerce.operations.handled import STREAM
+from commerce.operations.timeline import dead_letters, traces
 from events.models import DeadLetter, OutboxEvent
 from notifications.models import Notification
 from orders.models import Order

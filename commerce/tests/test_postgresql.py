@@ -1,7 +1,7 @@
 import pytest
 from django.db import connection
 
-from tests.waiting import wait_until
+from testkit.waiting import wait_until
 
 
 @pytest.mark.django_db(transaction=True)

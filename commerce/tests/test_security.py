@@ -20,7 +20,7 @@ from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 from commerce.accounts.tokens import OneUseRefreshToken
 from orders.models import Order
 from orders.services import Line, place_order
-from tests.processes import WebServer
+from testkit.processes import WebServer
 
 pytestmark = pytest.mark.django_db
 

@@ -17,14 +17,14 @@ from django.test import Client, RequestFactory
 from pytest_django import Settings
 from rest_framework_simplejwt.tokens import AccessToken
 
-from events.dead_letters import record_dead_letter
+from events.consuming.dead_letters import record_dead_letter
 from events.headers import pack
 from events.models import DeadLetter, OutboxEvent
 from events.troubles import Poison
 from notifications.models import Notification
 from orders.services import Line, place_order
-from tests.factories import NotificationFactory, OutboxEventFactory, kafka_record
-from tests.servers import Broker
+from testkit.factories import NotificationFactory, OutboxEventFactory, kafka_record
+from testkit.servers import Broker
 
 pytestmark = pytest.mark.django_db
 

@@ -33,7 +33,7 @@ from kafka.structs import OffsetAndMetadata
 
 from events.kafka.connecting import KafkaUnreachable, connect
 from events.kafka.records import Record, Unreadable
-from events.watchdog import Watchdog
+from events.process.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 

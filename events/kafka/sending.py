@@ -19,7 +19,7 @@ from events.headers import unpack
 from events.kafka.connecting import NetworkClient, connect
 from events.messages import Message
 
-# The relay's turn ends by itself after 8 s (events.relay): a send has to be over before that.
+# The relay's turn ends by itself after 8 s (events.outbox.relay): a send has to be over before that.
 METADATA_TIMEOUT_MS = 2_000
 REQUEST_TIMEOUT_MS = 4_000
 DELIVERY_TIMEOUT_MS = 5_000

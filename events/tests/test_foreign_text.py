@@ -1,12 +1,12 @@
 import pytest
 from django.test import Client
 
-from events.dead_letters import record_dead_letter
+from events.consuming.dead_letters import record_dead_letter
 from events.foreign_text import LIMIT, cut, stack_trace
 from events.headers import pack, unpack
 from events.models import DeadLetter, OutboxEvent
 from events.troubles import Poison
-from tests.factories import kafka_record
+from testkit.factories import kafka_record
 
 
 @pytest.mark.parametrize("size", [0, 1, LIMIT])

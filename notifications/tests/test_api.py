@@ -9,7 +9,7 @@ from events.headers import unpack
 from events.models import OutboxEvent
 from events.timestamps import now, rfc3339
 from notifications.models import Notification
-from tests.factories import NotificationFactory
+from testkit.factories import NotificationFactory
 
 pytestmark = pytest.mark.django_db
 

@@ -11,17 +11,17 @@ import pytest
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from conftest import Topics
-from events.cluster import Viewer
-from events.consumer import EventConsumer
+from events.consuming.consumer import EventConsumer
 from events.kafka import Consumer, Record
+from events.kafka.cluster import Viewer
 from events.models import DeadLetter, OutboxEvent
-from events.relay import Relay
+from events.outbox.relay import Relay
 from notifications.handlers import NotificationHandler
 from notifications.models import Notification
 from orders.events import OrderEvent, encode
-from tests.factories import OrderEventFactory, kafka_record
-from tests.kafka_client import produce, read_topic
-from tests.waiting import wait_until
+from testkit.factories import OrderEventFactory, kafka_record
+from testkit.kafka_client import produce, read_topic
+from testkit.waiting import wait_until
 
 
 class Running:

@@ -14,19 +14,19 @@ from prometheus_client import REGISTRY
 from pytest_django import Settings
 
 from conftest import Topics
-from events.consumer import EventConsumer, Progress
+from events.consuming.consumer import EventConsumer, Progress
+from events.consuming.replay import replay
 from events.kafka import Record
 from events.models import ConsumerGroup, DeadLetter, OutboxEvent
-from events.publisher import current_publisher
-from events.replay import replay
+from events.outbox.publisher import current_publisher
 from events.timestamps import now
 from notifications.handlers import NotificationHandler
 from notifications.models import Notification
 from notifications.tests.test_consumer import Running
 from orders.events import ORDER_CANCELLED, ORDER_PAID, OrderEvent, encode
-from tests.factories import OrderEventFactory, kafka_record
-from tests.kafka_client import produce
-from tests.waiting import wait_until
+from testkit.factories import OrderEventFactory, kafka_record
+from testkit.kafka_client import produce
+from testkit.waiting import wait_until
 
 OTHERS: dict[str, dict[str, Any]] = {
     "user": {"user_id": 99},
@@ -148,7 +148,7 @@ def test_a_conflict_is_a_log_line_and_a_metric(
     assert count() == before
     process(records_of(msgspec.structs.replace(event, **other), first_offset=1))
     assert count() == before + 1
-    (line,) = [one for one in caplog.records if one.name == "events.consumer"]
+    (line,) = [one for one in caplog.records if one.name == "events.consuming.consumer"]
     assert line.levelno >= logging.WARNING
     assert f"order-events[0]@1: EventIdConflict: Event id {event.event_id} came first with" in line.getMessage()
 
@@ -177,7 +177,7 @@ def test_only_events_that_came_before_are_compared(event: OrderEvent) -> None:
 class TestOnTheBroker:
     @pytest.fixture
     def start(self, topics: Topics, settings: Settings) -> Iterator[Callable[[], Running]]:
-        settings.EVENT_PUBLISHER = "events.publisher.BackgroundPublisher"
+        settings.EVENT_PUBLISHER = "events.outbox.publisher.BackgroundPublisher"
         group = f"group-{uuid4().hex[:8]}"
         running: list[Running] = []
 

@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from events.timestamps import now
 from notifications.handlers import NotificationHandler, to_notification
 from notifications.models import Notification
-from tests.factories import OrderEventFactory
+from testkit.factories import OrderEventFactory
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,18 @@ import pytest
 from pytest_django import Settings
 
 from conftest import Topics
+from events.consuming.replay import open_letters, replay
 from events.kafka import Record
 from events.models import DeadLetter, OutboxEvent
-from events.publisher import current_publisher
-from events.replay import open_letters, replay
+from events.outbox.publisher import current_publisher
 from events.troubles import Poison
 from notifications.handlers import NotificationHandler
 from notifications.models import Notification
 from notifications.tests.test_consumer import Running
 from orders.events import OrderEvent, encode
-from tests.factories import OrderEventFactory
-from tests.kafka_client import Message, produce, read_topic
-from tests.waiting import wait_until
+from testkit.factories import OrderEventFactory
+from testkit.kafka_client import Message, produce, read_topic
+from testkit.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,7 +44,7 @@ def handler() -> Mended:
 @pytest.fixture
 def consumer(topics: Topics, handler: Mended, settings: Settings) -> Iterator[Running]:
     """The one running consumer; what is replayed leaves at once."""
-    settings.EVENT_PUBLISHER = "events.publisher.BackgroundPublisher"
+    settings.EVENT_PUBLISHER = "events.outbox.publisher.BackgroundPublisher"
     running = Running(topics.order_events, handler, f"group-{uuid4().hex[:8]}")
     yield running
     running.stop()

@@ -12,10 +12,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from events.models import OutboxEvent
-from events.publisher import RecordingPublisher
+from events.outbox.publisher import RecordingPublisher
 from orders.models import Order
 from orders.services import Line, place_order
-from tests.factories import UserFactory
+from testkit.factories import UserFactory
 
 pytestmark = pytest.mark.django_db
 

@@ -11,11 +11,11 @@ from rest_framework.test import APIClient
 
 from events.headers import unpack
 from events.models import OutboxEvent
-from events.publisher import RecordingPublisher
+from events.outbox.publisher import RecordingPublisher
 from events.timestamps import now
 from orders.models import Order
 from orders.services import Line, pay_order, place_order
-from tests.factories import UserFactory
+from testkit.factories import UserFactory
 
 pytestmark = pytest.mark.django_db
 

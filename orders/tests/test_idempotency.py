@@ -13,10 +13,10 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from events.models import OutboxEvent
-from events.publisher import RecordingPublisher
+from events.outbox.publisher import RecordingPublisher
 from orders.idempotency import KEPT_FOR
 from orders.models import IdempotencyKey, Order
-from tests.factories import UserFactory
+from testkit.factories import UserFactory
 
 pytestmark = pytest.mark.django_db
 

@@ -10,7 +10,7 @@ from events.models import OutboxEvent
 from events.timestamps import rfc3339
 from orders.models import InvalidTransition, Order, OrderItem
 from orders.services import Line, cancel_order, pay_order, place_order, record_lost_event
-from tests.factories import OutboxEventFactory
+from testkit.factories import OutboxEventFactory
 
 pytestmark = pytest.mark.django_db
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from commerce.embedded_postgres import data_home
-from tests.processes import CHECKOUT
-from tests.whole_run import Run, copy_checkout, free_port
+from commerce.devserver.embedded_postgres import data_home
+from testkit.processes import CHECKOUT
+from testkit.whole_run import Run, copy_checkout, free_port
 
 SCREENSHOTS = CHECKOUT / "var" / "screenshots"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")

@@ -6,10 +6,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import Page, expect
 
+from testkit.customer import Customer
+from testkit.waiting import wait_until
+from testkit.whole_run import Run
 from tests.browser.conftest import picture
-from tests.customer import Customer
-from tests.waiting import wait_until
-from tests.whole_run import Run
 
 SOON = 30_000
 """Milliseconds."""

@@ -1,7 +1,7 @@
 from playwright.sync_api import Page, expect
 
-from tests.customer import Customer
-from tests.whole_run import Run
+from testkit.customer import Customer
+from testkit.whole_run import Run
 
 
 def test_an_order_is_placed_from_the_documentation(page: Page, run: Run) -> None:

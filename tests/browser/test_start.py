@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from testkit.whole_run import Run
 from tests.browser.conftest import picture
-from tests.whole_run import Run
 
 SOON_MS = 30_000
 ARRIVED = "Everything has arrived. Orders: {n}, notifications: {n}, doubled: 0, lost: 0."

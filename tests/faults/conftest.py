@@ -8,13 +8,13 @@ from uuid import uuid4
 
 import pytest
 
-from tests import servers
-from tests.apache_kafka import ApacheKafka
-from tests.customer import Customer
+from testkit import servers
+from testkit.apache_kafka import ApacheKafka
+from testkit.customer import Customer
+from testkit.processes import ProductProcess, WebServer
 from tests.faults.oracle import Oracle
 from tests.faults.postgres import CrashingPostgres
 from tests.faults.proxy import Proxy
-from tests.processes import ProductProcess, WebServer
 
 CONSUME = ("django", "consume_order_events")
 RELAY = ("django", "relay_outbox")

@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg2
 
-from events.relay import TURN_LOCK
+from events.outbox.relay import TURN_LOCK
 
 
 def rows(sql: str, **parameters: Any) -> list[tuple[Any, ...]]:

@@ -5,7 +5,7 @@ import os
 from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tests.kafka_client import TIMEOUT
+from testkit.kafka_client import TIMEOUT
 
 GROUP = "notification-consumer-group"
 

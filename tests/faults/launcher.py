@@ -1,9 +1,9 @@
 """Start a program with one of its functions sabotaged.
 
-    python -m tests.faults.launcher --kill-before events.publisher:deliver -- django relay_outbox
+    python -m tests.faults.launcher --kill-before events.outbox.publisher:deliver -- django relay_outbox
 
 What follows `--` is what would follow `python -m`. The function is named where it is looked up: after
-`from events.delivery import deliver` in events.publisher it is `events.publisher:deliver` that is called.
+`from events.outbox.delivery import deliver` in events.outbox.publisher it is `events.outbox.publisher:deliver` that is called.
 """
 
 import argparse

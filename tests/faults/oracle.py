@@ -12,12 +12,12 @@ import httpx
 from django.conf import settings
 
 from events.kafka import KafkaUnreachable
-from events.lag import group_lag
+from events.kafka.lag import group_lag
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID
-from tests.customer import Customer
+from testkit.customer import Customer
+from testkit.waiting import wait_until
 from tests.faults import comparison, database
 from tests.faults.comparison import Figures
-from tests.waiting import wait_until
 
 SETTLE_TIMEOUT = 120
 """Seconds from the end of the last fault until nothing is pending and nothing unread."""

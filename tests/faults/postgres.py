@@ -2,7 +2,7 @@
 
 import signal
 
-from commerce.embedded_postgres import EmbeddedPostgres
+from commerce.devserver.embedded_postgres import EmbeddedPostgres
 
 
 class CrashingPostgres(EmbeddedPostgres):

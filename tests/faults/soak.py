@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 import psutil
 import pytest
 
-from tests.apache_kafka import ApacheKafka
-from tests.customer import Customer
+from testkit.apache_kafka import ApacheKafka
+from testkit.customer import Customer
+from testkit.kafka_client import produce
+from testkit.processes import ProductProcess, WebServer
 from tests.faults import database
 from tests.faults.comparison import Figures
 from tests.faults.conftest import CONSUME, CUSTOMERS, RELAY, Site, Start
 from tests.faults.oracle import Oracle
 from tests.faults.postgres import CrashingPostgres
 from tests.faults.proxy import Proxy
-from tests.kafka_client import produce
-from tests.processes import ProductProcess, WebServer
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "20"))
 SEED = int(os.environ.get("SOAK_SEED", time.time()))

@@ -1,10 +1,10 @@
 """Kafka is restarted, killed and away for long: everybody picks up by himself."""
 
-from tests.apache_kafka import ApacheKafka
+from testkit.apache_kafka import ApacheKafka
+from testkit.waiting import wait_until
 from tests.faults.conftest import Site
 from tests.faults.database import oldest_pending_seconds
 from tests.faults.oracle import Oracle
-from tests.waiting import wait_until
 
 AWAY = 30
 """Seconds."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, SHORT_SESSION, Site, Start
 from tests.faults.foreign_events import all_told_once, foreign_event, foreign_events, last_letter, letters, send, told
 from tests.faults.groups import shares
@@ -22,7 +23,6 @@ from tests.faults.troubled_database import (
     waiting_for,
     waiting_for_the_standby,
 )
-from tests.waiting import wait_until
 
 COMMIT_LOST = "again in"
 """Said of a batch that failed for a reason that is not its own."""

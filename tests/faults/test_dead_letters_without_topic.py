@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.apache_kafka import ApacheKafka
+from testkit.apache_kafka import ApacheKafka
+from testkit.kafka_client import produce, read_topic
+from testkit.servers import PARTITIONS
+from testkit.waiting import wait_until
 from tests.faults.conftest import Site
 from tests.faults.database import oldest_pending_seconds, parked, pending
 from tests.faults.foreign_events import DEAD_LETTERS, TOPIC, all_told_once, foreign_events, last_letter, letters, send
 from tests.faults.oracle import Oracle
-from tests.kafka_client import produce, read_topic
-from tests.servers import PARTITIONS
-from tests.waiting import wait_until
 
 AWAY = 6
 """Seconds; longer than the consumer's own publisher tries, so that the relay finds no topic either."""

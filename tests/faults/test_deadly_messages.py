@@ -7,14 +7,14 @@ from contextlib import nullcontext
 from functools import partial
 
 from orders.events import encode
+from testkit.processes import ProductProcess
+from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, SHORT_SESSION, Site, Start
 from tests.faults.foreign_events import all_told_once, foreign_events, last_letter, letters, send
 from tests.faults.launcher import sabotage
 from tests.faults.oracle import Oracle
 from tests.faults.places import MESSAGE_HANDLED
 from tests.faults.troubled_database import NOTIFICATIONS, locked, waiting_for
-from tests.processes import ProductProcess
-from tests.waiting import wait_until
 
 DEATHS_AT_MOST = 3
 """Of consumers, for one deadly message."""

@@ -13,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from commerce import lifeline
+from commerce.devserver import lifeline
+from testkit.processes import CHECKOUT, STOP_TIMEOUT, ProductProcess
+from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, RELAY, SHORT_SESSION, Site, Start
 from tests.faults.database import oldest_pending_seconds, rows
 from tests.faults.foreign_events import all_told_once, foreign_event, send
@@ -22,8 +24,6 @@ from tests.faults.oracle import Oracle, lag
 from tests.faults.postgres import CrashingPostgres
 from tests.faults.proxy import Proxy
 from tests.faults.troubled_database import NOTIFICATIONS, OUTBOX, locked, waiting_for
-from tests.processes import CHECKOUT, STOP_TIMEOUT, ProductProcess
-from tests.waiting import wait_until
 
 Pair = tuple[ProductProcess, ProductProcess]
 

@@ -3,12 +3,12 @@
 import time
 from itertools import cycle, takewhile
 
+from testkit.kafka_client import Message, Outgoing, produce_all, read_topic
+from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, SHORT_SESSION, Site, Start
 from tests.faults.groups import shares
 from tests.faults.oracle import Oracle, lag
 from tests.faults.troubled_database import NOTIFICATIONS, locked, waiting_for
-from tests.kafka_client import Message, Outgoing, produce_all, read_topic
-from tests.waiting import wait_until
 
 SECONDS_OF_COMING_AND_GOING = 20
 CREW = 3

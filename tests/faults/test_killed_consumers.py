@@ -4,14 +4,14 @@ import signal
 
 import pytest
 
+from testkit.processes import is_frozen
+from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, SHORT_SESSION, Site, Start
 from tests.faults.database import rows, value
 from tests.faults.groups import shares
 from tests.faults.launcher import sabotage
 from tests.faults.oracle import Oracle, lag
 from tests.faults.places import BATCH_READ, BATCH_SAVED, OFFSETS_COMMITTED
-from tests.processes import is_frozen
-from tests.waiting import wait_until
 
 TAKEN_OVER_WITHIN = 30
 """Seconds, those included in which a frozen consumer still counts as a member."""

@@ -4,13 +4,13 @@ from uuid import uuid4
 
 import pytest
 
+from testkit.kafka_client import read_topic
+from testkit.waiting import wait_until
 from tests.faults import database
 from tests.faults.conftest import ONE_WORKER, StartWeb
 from tests.faults.launcher import sabotage
 from tests.faults.oracle import Oracle
 from tests.faults.places import ORDER_RECORDED, PUBLISHER_HAS_IT, SENT_BUT_NOT_RECORDED, VIEW_HAS_COMMITTED
-from tests.kafka_client import read_topic
-from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize(

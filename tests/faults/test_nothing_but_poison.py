@@ -3,12 +3,12 @@
 import re
 from itertools import cycle
 
+from testkit.kafka_client import Outgoing, produce_all
+from testkit.processes import ProductProcess
+from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, OwnTopic, Start
 from tests.faults.foreign_events import all_told_once, foreign_event, letters, send
 from tests.faults.proxy import Proxy
-from tests.kafka_client import Outgoing, produce_all
-from tests.processes import ProductProcess
-from tests.waiting import wait_until
 
 LIMIT, POISON = 25, 40
 EXIT_AT_LIMIT = 3

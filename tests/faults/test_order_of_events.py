@@ -7,14 +7,14 @@ import pytest
 from django.conf import settings
 
 from events.timestamps import now
+from testkit.kafka_client import read_topic
+from testkit.processes import is_frozen
+from testkit.waiting import wait_until
 from tests.faults import database
 from tests.faults.conftest import NO_KAFKA, ONE_WORKER, Site, StartWeb
 from tests.faults.launcher import sabotage
 from tests.faults.oracle import Oracle, Shopper
 from tests.faults.places import ORDER_RECORDED, PUBLISHER_HAS_IT, SENT_BUT_NOT_RECORDED
-from tests.kafka_client import read_topic
-from tests.processes import is_frozen
-from tests.waiting import wait_until
 
 
 def sequences_on_topic(order_id: int) -> list[bytes | None]:

@@ -2,11 +2,11 @@
 
 from psycopg2 import Binary
 
+from testkit.waiting import wait_until
 from tests.faults import database
 from tests.faults.conftest import NO_KAFKA, Site, StartWeb
 from tests.faults.oracle import Oracle
 from tests.faults.proxy import Proxy
-from tests.waiting import wait_until
 
 TOO_LARGE = 2 * 1024 * 1024 + 1
 """Bytes; one more than the dead letters' topic takes."""

@@ -9,6 +9,8 @@ import pytest
 from kafka import KafkaProducer
 
 from orders.events import encode
+from testkit.kafka_client import Message, Outgoing, produce_all, read_topic
+from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, OwnTopic, Site, Start
 from tests.faults.database import pending
 from tests.faults.foreign_events import (
@@ -26,8 +28,6 @@ from tests.faults.groups import GROUP
 from tests.faults.oracle import Oracle
 from tests.faults.proxy import Proxy
 from tests.faults.troubled_database import constraint, on_notification
-from tests.kafka_client import Message, Outgoing, produce_all, read_topic
-from tests.waiting import wait_until
 
 PARTITION, UNREADABLE = 1, 10
 

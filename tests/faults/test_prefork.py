@@ -2,11 +2,11 @@
 
 import psutil
 
+from testkit.processes import WebServer
+from testkit.waiting import wait_until
 from tests.faults import database
 from tests.faults.conftest import Site, StartWeb
 from tests.faults.oracle import Oracle
-from tests.processes import WebServer
-from tests.waiting import wait_until
 
 WORKERS = 3
 

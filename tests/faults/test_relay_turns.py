@@ -2,13 +2,13 @@
 
 import time
 
+from testkit.processes import is_frozen
+from testkit.waiting import wait_until
 from tests.faults import database
 from tests.faults.conftest import NO_KAFKA, RELAY, Site, Start, StartWeb
 from tests.faults.launcher import sabotage
 from tests.faults.oracle import Oracle
 from tests.faults.places import RELAY_HAS_IT, SENT_BUT_NOT_RECORDED
-from tests.processes import is_frozen
-from tests.waiting import wait_until
 
 TAKEN_OVER_WITHIN = 10
 """Seconds, by contract."""

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 import psycopg2
 import pytest
 
+from testkit.processes import ProductProcess
 from tests.faults.conftest import CONSUME, RELAY, SHORT_SESSION, OwnTopic, Site, Start
 from tests.faults.launcher import sabotage
 from tests.faults.oracle import Oracle
 from tests.faults.places import POLLING
-from tests.processes import ProductProcess
 
 FAILED = 1
 """Exit code, by contract."""
@@ -66,7 +66,7 @@ def test_a_run_on_a_taken_port_says_so(start: Start) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        words = last_words(start("commerce.run", PORT=str(port)))
+        words = last_words(start("commerce.devserver.run", PORT=str(port)))
     assert words == f"Cannot run: port {port} is taken. Choose another one: make run PORT=8081\n"
 
 

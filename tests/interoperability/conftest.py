@@ -16,11 +16,11 @@ from django.db import connection
 
 from conftest import Topics
 from events.models import OutboxEvent
-from events.relay import Relay
+from events.outbox.relay import Relay
 from orders.services import Line, place_order
+from testkit.processes import ProductProcess
+from testkit.servers import Broker
 from tests.interoperability.spring import NotPossible, SpringService
-from tests.processes import ProductProcess
-from tests.servers import Broker
 
 Consume = Callable[[], None]
 

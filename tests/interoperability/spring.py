@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from commerce import lifeline
+from commerce.devserver import lifeline
 
 PROJECT = Path(__file__).parent / "java"
 BUILDS = Path(__file__).parent.parent.parent / "var" / "interoperability"

@@ -12,9 +12,9 @@ from django.contrib.auth.models import User
 from conftest import Topics
 from notifications.models import Notification
 from notifications.services import read_notification
-from tests.factories import NotificationFactory
+from testkit.factories import NotificationFactory
+from testkit.kafka_client import Message, produce, read_topic
 from tests.interoperability.conftest import Consume, relay
-from tests.kafka_client import Message, produce, read_topic
 
 EVENT_ID = "5f0c7a3e-0c1e-4d6b-9a43-1f3a8a7f7c55"
 

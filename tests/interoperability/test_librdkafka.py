@@ -6,13 +6,13 @@ import pytest
 from confluent_kafka import Producer
 
 from conftest import Topics
-from events.lag import group_lag
+from events.kafka.lag import group_lag
 from events.models import DeadLetter
 from notifications.models import Notification
 from orders.events import OrderEvent, encode
-from tests.factories import OrderEventFactory
+from testkit.factories import OrderEventFactory
+from testkit.servers import Broker
 from tests.interoperability.conftest import Consume
-from tests.servers import Broker
 
 TIMEOUT = 10
 """Seconds."""

@@ -9,9 +9,9 @@ import pytest
 from conftest import Topics
 from events.models import DeadLetter
 from notifications.models import Notification
+from testkit.kafka_client import produce, read_topic
 from tests.interoperability.conftest import Consume
 from tests.interoperability.spring import SpringService
-from tests.kafka_client import produce, read_topic
 
 
 def in_order(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

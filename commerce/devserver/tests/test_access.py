@@ -9,7 +9,7 @@ from django.test import Client
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
-from tests.factories import UserFactory
+from testkit.factories import UserFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("commerce.devserver.tests.site")]
 

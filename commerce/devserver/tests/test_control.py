@@ -9,8 +9,8 @@ import pytest
 from pytest_django import Settings
 
 from commerce.devserver.control import Control, ControlUnavailable, ask
-from commerce.health import probe_kafka
-from events.embedded_kafka import EmbeddedKafka
+from commerce.devserver.embedded_kafka import EmbeddedKafka
+from commerce.observing.health import probe_kafka
 
 
 class Processes:

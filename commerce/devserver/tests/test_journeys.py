@@ -9,13 +9,13 @@ from django.contrib.auth.models import User
 from pytest_django import DjangoAssertNumQueries
 
 from commerce.devserver.journeys import as_json, count, follow
-from events import outbox
-from events.dead_letters import record_dead_letter
+from events.consuming.dead_letters import record_dead_letter
 from events.models import OutboxEvent
+from events.outbox import recording as outbox
 from events.timestamps import now, rfc3339
 from events.troubles import Poison
 from orders.services import Change, Line, pay_order, place_order
-from tests.factories import NotificationFactory, UserFactory, kafka_record
+from testkit.factories import NotificationFactory, UserFactory, kafka_record
 
 pytestmark = pytest.mark.django_db
 

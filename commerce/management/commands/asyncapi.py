@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from commerce.asyncapi import as_yaml
+from commerce.api.asyncapi import as_yaml
 
 
 class Command(BaseCommand):

@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from commerce import demo_accounts
+from commerce.accounts import demo_accounts
 
 
 class Command(BaseCommand):

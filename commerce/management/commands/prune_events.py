@@ -7,9 +7,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, reset_queries
 
-from commerce.prune import prune
+from commerce.operations.prune import prune
 from events.database import require_database
-from events.shutdown import Shutdown
+from events.process.shutdown import Shutdown
 from events.timestamps import now
 
 UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}

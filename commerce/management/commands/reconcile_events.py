@@ -6,7 +6,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
-from commerce.reconcile import find_missing, repair
+from commerce.operations.reconcile import find_missing, repair
 from events.kafka import KafkaUnreachable
 
 

@@ -7,8 +7,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from events.kafka import KafkaUnreachable
-from events.lag import PartitionLag, group_lag
-from events.shutdown import Shutdown
+from events.kafka.lag import PartitionLag, group_lag
+from events.process.shutdown import Shutdown
 
 COLUMNS = ("topic", "partition", "currentOffset", "endOffset", "lag", "secondsBehind")
 CLEAR_SCREEN = "\x1b[2J\x1b[H"

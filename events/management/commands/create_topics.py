@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from events.kafka import KafkaError, KafkaUnreachable
-from events.topics import TopicUnfit, create_missing_topics
+from events.kafka.topics import TopicUnfit, create_missing_topics
 
 
 class Command(BaseCommand):

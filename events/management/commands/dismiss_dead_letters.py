@@ -7,10 +7,10 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, reset_queries, transaction
 
+from events.consuming.dead_letters import NotOpen, dismiss
+from events.consuming.replay import describe, open_letters, preview
 from events.database import require_database
-from events.dead_letters import NotOpen, dismiss
-from events.replay import describe, open_letters, preview
-from events.shutdown import Shutdown
+from events.process.shutdown import Shutdown
 
 COMMAND_LINE = "command line"
 """Account that the record names where no other is given. With its space nobody can register it."""

@@ -9,14 +9,14 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
-from events import observability
 from events.database import require_database
 from events.database_clock import database_now
-from events.garbage import collect_seldom
 from events.kafka import KafkaRefuses
 from events.models import OutboxEvent, OutboxQuerySet
-from events.relay import Relay
-from events.shutdown import Shutdown
+from events.observing import exposition as observability
+from events.outbox.relay import Relay
+from events.process.garbage import collect_seldom
+from events.process.shutdown import Shutdown
 
 
 class Command(BaseCommand):

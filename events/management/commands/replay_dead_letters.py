@@ -8,11 +8,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, reset_queries
 
-from events.arguments import positive, positive_float
+from events.consuming.replay import Outcome, describe, open_letters, preview, replay
 from events.database import require_database
 from events.models import DeadLetter
-from events.replay import Outcome, describe, open_letters, preview, replay
-from events.shutdown import Shutdown
+from events.process.arguments import positive, positive_float
+from events.process.shutdown import Shutdown
 
 LONGEST_PAUSE = 24 * 60 * 60.0
 """Seconds; a wait has to end somewhere."""

@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from events import observability
-from events.arguments import positive
-from events.consumer import EventConsumer
+from events.consuming.consumer import EventConsumer
+from events.consuming.dead_letter_limit import TooManyDeadLetters, require_below_limit
 from events.database import require_database
-from events.dead_letter_limit import TooManyDeadLetters, require_below_limit
-from events.garbage import collect_seldom
 from events.kafka import Consumer, KafkaError, KafkaRefuses, KafkaUnreachable, ReadingFailed
-from events.lag import CaughtUp
-from events.progress import ProgressLine
-from events.shutdown import Shutdown
-from events.topics import TopicUnfit, require_topic
+from events.kafka.lag import CaughtUp
+from events.kafka.topics import TopicUnfit, require_topic
+from events.observing import exposition as observability
+from events.observing.progress import ProgressLine
+from events.process.arguments import positive
+from events.process.garbage import collect_seldom
+from events.process.shutdown import Shutdown
 from notifications.handlers import NotificationHandler
 from orders.events import ORDER_EVENT_TYPES
 

@@ -1,0 +1,183 @@
+import threading
+import unicodedata
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from axes.models import AccessAttempt
+from django.contrib.auth.hashers import MD5PasswordHasher
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from testkit.factories import UserFactory
+
+pytestmark = pytest.mark.django_db
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def _unthrottled(settings: Settings) -> None:
+    settings.THROTTLE_RATES = dict.fromkeys(settings.THROTTLE_RATES)
+
+
+def log_in(username: str, password: str = PASSWORD, *, address: str = "192.0.2.1", **headers: str) -> Any:
+    body = {"username": username, "password": password}
+    return APIClient().post("/api/auth/token", body, format="json", headers=headers, REMOTE_ADDR=address)
+
+
+def fail(username: str, times: int, **sender: str) -> list[int]:
+    return [log_in(username, "wrong", **sender).status_code for _ in range(times)]
+
+
+def test_after_ten_wrong_passwords_even_the_right_one_is_refused(user: User) -> None:
+    assert fail(user.username, 10) == [401] * 10
+    locked = log_in(user.username)
+    assert locked.status_code == 429
+    assert locked["Content-Type"] == "application/problem+json"
+    assert 290 <= int(locked["Retry-After"]) <= 300
+
+
+def test_nine_wrong_passwords_are_forgiven_by_the_right_one(user: User) -> None:
+    for _ in range(2):
+        assert fail(user.username, 9) == [401] * 9
+        assert log_in(user.username).status_code == 200
+
+
+def test_a_lock_ends_after_five_minutes_and_asking_on_does_not_prolong_it(user: User) -> None:
+    fail(user.username, 10)
+    AccessAttempt.objects.update(attempt_time=AccessAttempt.objects.get().attempt_time - timedelta(minutes=4))
+    locked = log_in(user.username)
+    assert (locked.status_code, int(locked["Retry-After"]) <= 60) == (429, True)
+    AccessAttempt.objects.update(attempt_time=AccessAttempt.objects.get().attempt_time - timedelta(minutes=1))
+    assert log_in(user.username).status_code == 200
+
+
+def test_the_lock_is_that_of_a_name_at_an_address(user: User) -> None:
+    fail(user.username, 10)
+    assert log_in(user.username, address="192.0.2.2").status_code == 200
+    assert log_in(UserFactory.create().username).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-for", "x-real-ip", "forwarded", "user-agent"])
+def test_no_header_is_a_way_round_the_lock(user: User, header: str) -> None:
+    statuses = [log_in(user.username, "wrong", **{header: f"192.0.2.{n}"}).status_code for n in range(11)]
+    assert statuses == [401] * 10 + [429]
+
+
+def test_an_unknown_name_is_answered_as_a_known_one(user: User) -> None:
+    answers = []
+    for name in (user.username, "nobody"):
+        attempts = [log_in(name, "wrong") for _ in range(10)]
+        answers.append([(one.status_code, one.content, one["WWW-Authenticate"]) for one in attempts])
+        assert log_in(name, "wrong").status_code == 429
+    assert answers[0] == answers[1]
+
+
+class CountingHasher(MD5PasswordHasher):
+    hashed = 0
+
+    def encode(self, password: str, salt: str) -> str:
+        CountingHasher.hashed += 1
+        return super().encode(password, salt)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "hashes"),
+    [
+        (PASSWORD, "wrong", 1),
+        ("cr\u00e8me br\u00fbl\u00e9e", "cre\u0300me", 2),
+        ("cre\u0300me bru\u0302le\u0301e", "cre\u0300me", 2),
+    ],
+)
+def test_known_unknown_and_inactive_names_cost_the_same_hashing(
+    settings: Settings, right: str, wrong: str, hashes: int
+) -> None:
+    settings.PASSWORD_HASHERS = [f"{__name__}.CountingHasher"]
+    known = UserFactory.create()
+    inactive = UserFactory.create(is_active=False, password=right)
+    typed = unicodedata.normalize("NFD", right)
+    costs = []
+    for name, password in [(known.username, wrong), ("nobody", wrong), (inactive.username, typed)]:
+        before = CountingHasher.hashed
+        assert log_in(name, password).status_code == 401
+        costs.append(CountingHasher.hashed - before)
+    assert costs == [hashes] * 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"username": "x" * 151, "password": PASSWORD},
+        {"username": "nul\0", "password": PASSWORD},
+        {"username": "mina", "password": "x" * 129},
+        {"username": ["mina"], "password": PASSWORD},
+        {"username": "mina"},
+        [],
+    ],
+)
+def test_what_is_no_pair_is_refused(anonymous: APIClient, body: object) -> None:
+    response = anonymous.post("/api/auth/token", body, format="json")
+    assert response.status_code == 400
+    assert response["Content-Type"] == "application/problem+json"
+
+
+def test_a_password_is_taken_with_its_spaces(user: User) -> None:
+    user.set_password(" with spaces ")
+    user.save()
+    assert log_in(user.username, " with spaces ").status_code == 200
+
+
+def test_odd_headers_and_queries_are_no_failure_of_the_login(anonymous: APIClient, user: User) -> None:
+    response = anonymous.post(
+        "/api/auth/token?a=%00&b=%ff",
+        {"username": user.username, "password": "wrong"},
+        format="json",
+        headers={"user-agent": "x" * 5000, "x-forwarded-for": "not, an, address"},
+    )
+    assert response.status_code == 401
+
+
+def test_admin_locks_as_the_api_does(admin_user: User) -> None:
+    body = {"username": admin_user.username, "password": "wrong"}
+    statuses = [Client().post("/admin/login/", body).status_code for _ in range(10)]
+    assert statuses[:9] == [200] * 9
+    locked = Client().post("/admin/login/", body | {"password": "password"})
+    assert locked.status_code == 429
+    assert locked["Content-Type"].startswith("text/html")
+    assert int(locked["Retry-After"]) > 290
+    assert f"Try again in {locked['Retry-After']} seconds." in locked.content.decode()
+    assert log_in(admin_user.username, "password", address="127.0.0.1").status_code == 429
+
+
+@pytest.mark.django_db(transaction=True)
+def test_guesses_at_the_same_moment_are_counted(user: User) -> None:
+    together = threading.Barrier(20)
+    statuses: list[int] = []
+
+    def guess() -> None:
+        together.wait()
+        try:
+            statuses.append(log_in(user.username, "wrong").status_code)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=guess) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(statuses) <= {401, 429}
+    assert statuses.count(401) <= 10
+    assert log_in(user.username).status_code == 429
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "wrong"])
+def test_admin_counts_the_right_password_of_an_account_that_may_not_enter(user: User, password: str) -> None:
+    body = {"username": user.username, "password": password}
+    statuses = [Client().post("/admin/login/", body).status_code for _ in range(11)]
+    assert statuses == [200] * 9 + [429] * 2
+    assert AccessAttempt.objects.get().failures_since_start == 10

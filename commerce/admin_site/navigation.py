@@ -1,0 +1,49 @@
+"""Admin's sidebar: what one looks for first stands first."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from commerce.operations.pipeline import count_open_letters
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    items = {
+        _("Orders and events"): [
+            (_("Event pipeline"), "timeline", "pipeline", "events.view_outboxevent"),
+            (_("Orders"), "shopping_cart", "admin:orders_order_changelist", "orders.view_order"),
+            (
+                _("Notifications"),
+                "notifications",
+                "admin:notifications_notification_changelist",
+                "notifications.view_notification",
+            ),
+            (_("Outbox"), "outbox", "admin:events_outboxevent_changelist", "events.view_outboxevent"),
+            (_("Dead letters"), "report", "admin:events_deadletter_changelist", "events.view_deadletter"),
+        ],
+        _("Accounts"): [
+            (_("Users"), "person", "admin:auth_user_changelist", "auth.view_user"),
+            (_("Groups"), "group", "admin:auth_group_changelist", "auth.view_group"),
+            (_("Locked logins"), "lock", "admin:axes_accessattempt_changelist", "axes.view_accessattempt"),
+        ],
+    }
+    return [
+        {
+            "title": title,
+            "separator": True,
+            "items": [
+                {"title": name, "icon": icon, "link": reverse(place), "badge": _badge(permission)}
+                for name, icon, place, permission in entries
+                if request.user.has_perm(permission)
+            ],
+        }
+        for title, entries in items.items()
+    ]
+
+
+def _badge(permission: str) -> str | None:
+    """How many dead letters are open."""
+    open_letters = count_open_letters() if permission == "events.view_deadletter" else 0
+    return str(open_letters) if open_letters else None

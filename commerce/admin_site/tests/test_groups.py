@@ -1,0 +1,78 @@
+"""Who may do what in admin: support looks, operators act. Both groups come with the migrations."""
+
+from decimal import Decimal
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+
+from events.consuming.dead_letters import record_dead_letter
+from events.models import DeadLetter, OutboxEvent
+from events.troubles import Poison
+from orders.models import Order
+from orders.services import Line, place_order
+from testkit.factories import NotificationFactory, kafka_record
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def order() -> Order:
+    """With a dead letter and a notification beside it."""
+    record_dead_letter(record=kafka_record(b"garbage"), error=Poison("no event"), group="group")
+    NotificationFactory.create()
+    user = User.objects.create_user("customer")
+    return place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
+
+
+def member(client: Client, group: str) -> Client:
+    user = User.objects.create_user(group, is_staff=True)
+    user.groups.add(Group.objects.get(name=group))
+    client.force_login(user)
+    return client
+
+
+def pages(order: Order) -> dict[str, str]:
+    """The page of each action."""
+    letter, row = DeadLetter.objects.get(), OutboxEvent.objects.get(stream=order.stream)
+    return {
+        "pay": f"/admin/orders/order/{order.pk}/pay/",
+        "cancel": f"/admin/orders/order/{order.pk}/cancel/",
+        "replay": f"/admin/events/deadletter/{letter.pk}/replay/",
+        "dismiss": f"/admin/events/deadletter/{letter.pk}/dismiss/",
+        "send again": f"/admin/events/outboxevent/{row.pk}/send-again/",
+    }
+
+
+@pytest.mark.parametrize("group", ["support", "operator"])
+def test_both_groups_see_everything_of_ours(client: Client, order: Order, group: str) -> None:
+    staff = member(client, group)
+    for model in ("orders/order", "notifications/notification", "events/outboxevent", "events/deadletter"):
+        listed = staff.get(f"/admin/{model}/")
+        assert listed.status_code == 200
+        first = listed.context["cl"].result_list[0]
+        assert staff.get(f"/admin/{model}/{first.pk}/change/").status_code == 200
+
+
+def test_support_may_only_look(client: Client, order: Order) -> None:
+    support = member(client, "support")
+    for page in pages(order).values():
+        assert support.get(page).status_code == 403
+        assert support.post(page, {"confirmed": "yes"}).status_code == 403
+    order.refresh_from_db()
+    assert order.status == "PENDING"
+    assert DeadLetter.objects.get().state == "open"
+
+
+def test_operators_may_act(client: Client, order: Order) -> None:
+    operator = member(client, "operator")
+    for page in pages(order).values():
+        assert operator.get(page).status_code == 200
+        assert operator.post(page, {"confirmed": "yes"}).status_code == 302
+    order.refresh_from_db()
+    assert order.status == "CANCELLED"
+    assert DeadLetter.objects.get().state == "dismissed"
+
+
+def test_neither_sees_the_accounts(client: Client) -> None:
+    assert member(client, "operator").get("/admin/auth/user/").status_code == 403

@@ -1,0 +1,269 @@
+"""The AsyncAPI 3 document of what stands on Kafka, made of the structs that are written and read, and of the settings.
+
+Source: https://www.asyncapi.com/docs/reference/specification/v3.0.0, and its Kafka bindings, version 0.5.0.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Annotated, Any
+
+import msgspec
+import yaml
+from django.conf import settings
+
+from events.consuming.dead_letters import dead_letter_topic
+from events.kafka import MAX_MESSAGE_BYTES
+from events.timestamps import Moment
+from notifications.events import NOTIFICATION_READ, NotificationRead
+from orders.events import ORDER_EVENT_TYPES, OrderEvent, WireEvent
+
+BINDING = "0.5.0"
+"""Version of AsyncAPI's Kafka bindings."""
+DIGITS = "^[0-9]+$"
+UUID = "5f0c7a3e-0c1e-4d6b-9a43-1f3a8a7f7c55"
+TIMESTAMP = "2025-01-30T10:15:30.123Z"
+
+EVENT = {
+    "eventId": UUID,
+    "eventType": "ORDER_CREATED",
+    "timestamp": TIMESTAMP,
+    "orderId": 123,
+    "userId": 45,
+    "totalAmount": Decimal("50000.00"),
+}
+READING = {
+    "eventId": UUID,
+    "eventType": "NOTIFICATION_READ",
+    "timestamp": TIMESTAMP,
+    "notificationId": 678,
+    "userId": 45,
+}
+
+
+class PublishedOrderEvent(OrderEvent, frozen=True, kw_only=True, rename="camel"):
+    """A change of an order that was committed."""
+
+    timestamp: Moment
+    # A Decimal would be described as a string, which msgspec writes where it is not told otherwise.
+    total_amount: Annotated[float, msgspec.Meta(ge=0, description="With exactly two decimals.")]  # type: ignore[assignment]
+
+
+def asyncapi() -> dict[str, Any]:
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Commerce events",
+            "version": "1.0.0",
+            "description": (
+                "Every committed change of an order is an event on Kafka, at least once. Of one order, readers see "
+                "`ce_sequence` 1 before 2 before 3; repeats may follow, with the same `eventId`. Unknown fields and "
+                "headers are to be ignored."
+            ),
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "kafka": {
+                "host": "{bootstrapServers}",
+                "protocol": "kafka",
+                "variables": {
+                    "bootstrapServers": {"description": "The value of `KAFKA_BOOTSTRAP_SERVERS`: host:port, by commas."}
+                },
+            }
+        },
+        "channels": {
+            "orderEvents": _channel(
+                settings.ORDER_EVENTS_TOPIC,
+                "What happened to orders. Other services may write to it, too.",
+                ["orderEvent", "foreignOrderEvent"],
+            ),
+            "deadLetters": _channel(
+                dead_letter_topic(settings.ORDER_EVENTS_TOPIC),
+                "Messages that could not be handled, on the partition of the same number (by key where the topic has "
+                "fewer), with the headers of Spring Kafka.",
+                ["deadLetter"],
+                topicConfiguration={"max.message.bytes": MAX_MESSAGE_BYTES},
+            ),
+            "notificationEvents": _channel(
+                settings.NOTIFICATION_EVENTS_TOPIC, "What happened to notifications.", ["notificationRead"]
+            ),
+        },
+        "operations": {
+            "publishOrderEvents": _operation("send", "orderEvents", "orderEvent"),
+            "consumeOrderEvents": _operation(
+                "receive", "orderEvents", "foreignOrderEvent", groupId=settings.NOTIFICATION_CONSUMER_GROUP
+            ),
+            "publishDeadLetters": _operation("send", "deadLetters", "deadLetter"),
+            "publishNotificationEvents": _operation("send", "notificationEvents", "notificationRead"),
+        },
+        "components": {"messages": _messages(), "schemas": _schemas()},
+    }
+
+
+def as_yaml() -> str:
+    return yaml.dump(asyncapi(), Dumper=_ExactDumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _channel(topic: str, description: str, messages: list[str], **topic_binding: Any) -> dict[str, Any]:
+    binding = {
+        "topic": topic,
+        "partitions": settings.KAFKA_TOPIC_PARTITIONS,
+        "replicas": settings.KAFKA_TOPIC_REPLICATION,
+        **topic_binding,
+        "bindingVersion": BINDING,
+    }
+    return {
+        "address": topic,
+        "description": description,
+        "servers": [{"$ref": "#/servers/kafka"}],
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+        "bindings": {"kafka": binding},
+    }
+
+
+def _operation(action: str, channel: str, message: str, **binding: str) -> dict[str, Any]:
+    operation = {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{message}"}],
+    }
+    if binding:
+        constants = {name: {"type": "string", "enum": [value]} for name, value in binding.items()}
+        operation["bindings"] = {"kafka": constants | {"bindingVersion": BINDING}}
+    return operation
+
+
+def _messages() -> dict[str, Any]:
+    return {
+        "orderEvent": {
+            "title": "An order was created, paid or cancelled",
+            "contentType": "application/json",
+            "headers": _cloud_event("/orders", ORDER_EVENT_TYPES, with_sequence=True),
+            "payload": {"$ref": "#/components/schemas/PublishedOrderEvent"},
+            "bindings": _keyed("The order id in decimal digits."),
+            "examples": [
+                {"name": "created", "headers": _headers_of(EVENT, "/orders", "123", sequence="1"), "payload": EVENT}
+            ],
+        },
+        "foreignOrderEvent": {
+            "title": "What the consumer takes, whoever wrote it",
+            "description": (
+                "Headers and key are free. An `eventId` that came before is a duplicate where user, order and type are "
+                "the same, whatever else it says. What does not fit becomes a dead letter."
+            ),
+            "contentType": "application/json",
+            "payload": {"$ref": "#/components/schemas/WireEvent"},
+            "examples": [
+                {"name": "ours", "payload": EVENT},
+                {
+                    "name": "spring",
+                    "summary": "Of a Spring JsonSerializer as it comes.",
+                    "payload": EVENT | {"timestamp": Decimal("1738232130.123000000")},
+                },
+                {
+                    "name": "lenient",
+                    "summary": "Another offset, an amount as text, a field more.",
+                    "payload": EVENT
+                    | {"timestamp": "2025-01-30T19:15:30.123+09:00", "totalAmount": "50000", "channel": "web"},
+                },
+            ],
+        },
+        "deadLetter": {
+            "title": "A message as it came, and why it could not be handled",
+            "description": (
+                "Key, value and headers are those of the message, byte for byte. Behind its headers stand those of "
+                "Spring Kafka: the ones below as UTF-8, and in big-endian binary `kafka_dlt-original-partition` "
+                "(int32), `kafka_dlt-original-offset` and `kafka_dlt-original-timestamp` (int64). What the client "
+                "cannot send as null is empty and named in `dead-letter-nulls`. A message that came with these headers "
+                "keeps the `kafka_dlt-original-*` it brought; those of the exception are the latest one's."
+            ),
+            "contentType": "application/octet-stream",
+            "headers": _strings(
+                {
+                    "kafka_dlt-original-topic": {},
+                    "kafka_dlt-original-consumer-group": {},
+                    "kafka_dlt-original-timestamp-type": {"enum": ["CreateTime", "LogAppendTime"]},
+                    "kafka_dlt-exception-fqcn": {},
+                    "kafka_dlt-exception-message": {},
+                    "kafka_dlt-exception-stacktrace": {"description": "At most 8 KiB."},
+                }
+            ),
+        },
+        "notificationRead": {
+            "title": "A notification was read",
+            "contentType": "application/json",
+            "headers": _cloud_event("/notifications", [NOTIFICATION_READ]),
+            "payload": {"$ref": "#/components/schemas/NotificationRead"},
+            "bindings": _keyed("The notification id in decimal digits."),
+            "examples": [
+                {"name": "read", "headers": _headers_of(READING, "/notifications", "678"), "payload": READING}
+            ],
+        },
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    _, schemas = msgspec.json.schema_components(
+        (PublishedOrderEvent, WireEvent, NotificationRead), ref_template="#/components/schemas/{name}"
+    )
+    return schemas
+
+
+def _keyed(description: str) -> dict[str, Any]:
+    key = {"type": "string", "pattern": DIGITS, "description": description}
+    return {"kafka": {"key": key, "bindingVersion": BINDING}}
+
+
+def _cloud_event(source: str, event_types: Sequence[str], *, with_sequence: bool = False) -> dict[str, Any]:
+    """Headers of a CloudEvents 1.0 event in the Kafka binding's binary mode, all of them UTF-8."""
+    attributes: dict[str, dict[str, Any]] = {
+        "content-type": {"const": "application/json"},
+        "ce_specversion": {"const": "1.0"},
+        "ce_id": {"format": "uuid", "description": "The `eventId`."},
+        "ce_type": {"enum": list(event_types)},
+        "ce_source": {"const": source},
+        "ce_time": {"format": "date-time", "description": "The `timestamp`."},
+        "ce_subject": {"pattern": DIGITS, "description": "The key."},
+    }
+    if with_sequence:
+        attributes["ce_sequence"] = {"pattern": DIGITS, "description": "1, 2, 3 ... within the order."}
+    attributes["traceparent"] = {
+        "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+        "description": "W3C Trace Context of the request, else a fresh one, unsampled.",
+    }
+    described = _strings(attributes)
+    described["properties"]["x-request-id"] = {
+        "type": "string",
+        "description": "The `X-Request-ID` of the request, where one made this event.",
+    }
+    return described
+
+
+def _strings(properties: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    typed = {name: {"type": "string", **schema} for name, schema in properties.items()}
+    return {"type": "object", "required": list(typed), "properties": typed}
+
+
+def _headers_of(payload: dict[str, Any], source: str, subject: str, *, sequence: str | None = None) -> dict[str, str]:
+    return {
+        "content-type": "application/json",
+        "ce_specversion": "1.0",
+        "ce_id": payload["eventId"],
+        "ce_type": payload["eventType"],
+        "ce_source": source,
+        "ce_time": payload["timestamp"],
+        "ce_subject": subject,
+        **({"ce_sequence": sequence} if sequence else {}),
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
+    }
+
+
+class _ExactDumper(yaml.SafeDumper):
+    """Writes amounts with their digits, and everything in full, because anchors are hard to read."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_ExactDumper.add_representer(
+    Decimal, lambda dumper, amount: dumper.represent_scalar("tag:yaml.org,2002:float", str(amount))
+)

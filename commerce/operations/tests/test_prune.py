@@ -1,0 +1,289 @@
+"""Rows of events that were handled long ago go; what still has to be sent or handled stays, whatever its age."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from commerce.management.commands import prune_events
+from commerce.operations import prune
+from commerce.operations.timeline import timeline
+from events.consuming.dead_letters import record_dead_letter
+from events.consuming.replay import replay
+from events.models import DeadLetter, OutboxEvent
+from events.timestamps import now, rfc3339
+from events.troubles import Poison
+from notifications.handlers import NotificationHandler
+from notifications.models import Notification
+from orders.events import decode
+from orders.models import Order
+from orders.services import Line, cancel_order, pay_order, place_order
+from testkit.factories import NotificationFactory, OrderFactory, OutboxEventFactory, kafka_record, poison_that_names
+
+pytestmark = pytest.mark.django_db
+
+
+class Signalled:
+    """In the place of `Shutdown`: requested from the second look on, where that is wanted."""
+
+    def __init__(self, *, second_look: bool = False) -> None:
+        self.looks = 0
+        self.second_look = second_look
+
+    def requested(self) -> bool:
+        self.looks += 1
+        return self.second_look and self.looks == 2
+
+
+Prune = Callable[..., str]
+
+
+@pytest.fixture
+def pruned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Prune:
+    """What the command prints."""
+    monkeypatch.setattr(prune_events, "Shutdown", Signalled)
+
+    def run(*arguments: str) -> str:
+        call_command("prune_events", *arguments)
+        return capsys.readouterr().out
+
+    return run
+
+
+def published(age: timedelta = timedelta(days=40), **row: Any) -> OutboxEvent:
+    """A row of an order's first event that was published so long ago."""
+    row = {"stream": OrderFactory.create().stream, "sequence": 1} | row
+    position = {"published_path": "fast", "published_partition": 0, "published_offset": 0}
+    return OutboxEventFactory.create(published_at=now() - age, **position, **row)
+
+
+def order_of(row: OutboxEvent) -> Order:
+    return Order.objects.get(pk=(row.stream or "").removeprefix("order-"))
+
+
+def notify_of(row: OutboxEvent, **changes: Any) -> None:
+    order = order_of(row)
+    told = {"event_id": row.event_id, "order_id": order.pk, "user_id": order.user_id, "type": row.event_type}
+    NotificationFactory.create(**told | changes)
+
+
+def publish_all() -> None:
+    """Record every row as published 40 days ago."""
+    OutboxEvent.objects.update(
+        published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=0
+    )
+
+
+def set_aside(row: OutboxEvent, *, state: str = "open", **record: Any) -> DeadLetter:
+    """A letter of this event, and no copy of it."""
+    order_id = int((row.stream or "order-0").removeprefix("order-"))
+    body = poison_that_names(event_id=row.event_id, order_id=order_id, event_type=row.event_type)
+    message = kafka_record(body, **record)
+    kept = record_dead_letter(record=message, error=Poison("no event"), group="group")
+    if kept.copy:
+        OutboxEvent.objects.get(event_id=kept.copy.event_id).delete()
+    letter = DeadLetter.objects.latest("pk")
+    DeadLetter.objects.filter(pk=letter.pk).update(state=state)
+    return letter
+
+
+def test_the_row_of_an_event_that_was_notified_of_goes(pruned: Prune) -> None:
+    notify_of(published())
+    assert pruned() == "pruned 1\n"
+    assert not OutboxEvent.objects.exists()
+
+
+@pytest.mark.parametrize("state", ["replayed", "dismissed"])
+def test_the_row_of_an_event_whose_dead_letter_is_closed_goes(pruned: Prune, state: str) -> None:
+    set_aside(published(), state=state)
+    assert pruned() == "pruned 1\n"
+
+
+def test_the_row_of_an_event_with_an_open_dead_letter_stays(pruned: Prune) -> None:
+    row = published()
+    set_aside(row)
+    set_aside(row, state="dismissed", offset=1)
+    assert pruned() == "pruned 0\n"
+
+
+def test_the_row_of_an_event_nobody_has_handled_yet_stays(pruned: Prune) -> None:
+    published()
+    NotificationFactory.create()
+    assert pruned() == "pruned 0\n"
+
+
+def test_a_pending_row_stays_whatever_its_age(pruned: Prune) -> None:
+    for topic in ("order-events", "order-events-dlt", "notification-events"):
+        stream = OrderFactory.create().stream
+        created_at = now() - timedelta(days=4000)
+        notify_of(OutboxEventFactory.create(created_at=created_at, topic=topic, stream=stream, sequence=1))
+    assert pruned() == "pruned 0\n"
+
+
+def test_a_parked_row_stays(pruned: Prune) -> None:
+    for topic in ("order-events", "order-events-dlt"):
+        parked = {"parked_at": now() - timedelta(days=40), "parked_reason": "too large", "topic": topic}
+        OutboxEventFactory.create(stream=OrderFactory.create().stream, sequence=1, **parked)
+        # Two processes may have sent it, with two answers.
+        published(**parked)
+    for row in OutboxEvent.objects.all():
+        notify_of(row)
+    assert pruned() == "pruned 0\n"
+
+
+@pytest.mark.parametrize("topic", ["order-events-dlt", "notification-events"])
+def test_a_row_of_a_topic_nobody_here_reads_goes_once_it_is_published(pruned: Prune, topic: str) -> None:
+    published(topic=topic)
+    assert pruned() == "pruned 1\n"
+
+
+@pytest.mark.parametrize(("state", "printed"), [("open", "pruned 0\n"), ("replayed", "pruned 1\n")])
+def test_the_row_of_a_replay_goes_when_its_letter_is_closed(
+    pruned: Prune, state: str, printed: str, settings: Settings
+) -> None:
+    for topic in (settings.ORDER_EVENTS_TOPIC, "another-topic"):
+        letter = set_aside(OutboxEventFactory.create(), topic=topic)
+        OutboxEvent.objects.all().delete()
+        replay(letter_id=letter.pk)
+        publish_all()
+        DeadLetter.objects.update(state=state)
+        assert pruned() == printed
+        OutboxEvent.objects.all().delete()
+
+
+def test_a_replay_whose_letter_is_gone_goes_too(pruned: Prune) -> None:
+    letter = set_aside(OutboxEventFactory.create())
+    OutboxEvent.objects.all().delete()
+    replay(letter_id=letter.pk)
+    publish_all()
+    letter.delete()
+    assert pruned() == "pruned 1\n"
+
+
+@pytest.mark.parametrize(
+    ("older_than", "stay"),
+    [(None, [29]), ("30d", [29]), ("42d", [29, 30.01, 41]), ("720h", [29]), ("43200m", [29]), ("2592000s", [29])],
+)
+def test_the_age_is_that_since_publication(pruned: Prune, older_than: str | None, stay: list[float]) -> None:
+    rows = {days: published(timedelta(days=days), created_at=now() - timedelta(days=99)) for days in (29, 30.01, 41)}
+    for row in rows.values():
+        notify_of(row)
+    pruned(*(["--older-than", older_than] if older_than else []))
+    assert set(OutboxEvent.objects.values_list("pk", flat=True)) == {rows[days].pk for days in stay}
+
+
+@pytest.mark.parametrize(
+    "age", ["", "30", "d", "-1d", "0d", "00s", "1.5d", "30 d", "30D", "30w", "1d2h", "٣d", "30d\n", "9" * 5000 + "d"]
+)
+def test_another_spelling_of_an_age_is_an_error_that_says_what_to_give(pruned: Prune, age: str) -> None:
+    notify_of(published())
+    with pytest.raises(CommandError, match="give a positive whole number with d, h, m or s, such as 30d"):
+        pruned(f"--older-than={age}")
+    assert OutboxEvent.objects.exists()
+
+
+@pytest.mark.parametrize("age", ["1000000d", "999999999999999s"])
+def test_an_age_from_before_all_time_is_an_error(pruned: Prune, age: str) -> None:
+    with pytest.raises(CommandError, match="before the year 1: give a smaller number"):
+        pruned("--older-than", age)
+
+
+def test_it_works_through_any_number_of_rows_some_at_a_time(pruned: Prune, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "ROWS_AT_ONCE", 2)
+    kept = []
+    for _ in range(3):
+        for _ in range(2):
+            notify_of(published())
+        kept += [published().pk for _ in range(2)]
+    assert [*prune.prune(published_before=now() - timedelta(days=41))] == [0] * 6
+    assert [*prune.prune(published_before=now())] == [2, 0, 2, 0, 2, 0]
+    assert list(OutboxEvent.objects.order_by("pk").values_list("pk", flat=True)) == kept
+
+
+def test_rows_that_come_meanwhile_do_not_keep_it_going(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "ROWS_AT_ONCE", 1)
+    OutboxEventFactory.create()
+    for step, _ in enumerate(prune.prune(published_before=now())):
+        assert step == 0
+        OutboxEventFactory.create()
+
+
+def test_a_signal_ends_it_between_two_transactions(pruned: Prune, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(prune_events, "Shutdown", lambda: Signalled(second_look=True))
+    for _ in range(6):
+        notify_of(published())
+    assert pruned() == "pruned 4\n"
+    assert OutboxEvent.objects.count() == 2
+
+
+@pytest.fixture
+def order(user: User) -> Order:
+    """Placed, paid and cancelled: three events."""
+    order = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
+    pay_order(order_id=order.pk)
+    return cancel_order(order_id=order.pk).order
+
+
+def handle(*sequences: int) -> None:
+    """Record these events of the order as published 40 days ago, and notify of them."""
+    rows = OutboxEvent.objects.filter(sequence__in=sequences)
+    rows.update(
+        published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=0
+    )
+    NotificationHandler().save([decode(bytes(row.value or b"")) for row in rows])
+
+
+def test_a_gap_in_a_stream_holds_up_nothing(pruned: Prune, order: Order) -> None:
+    handle(1)
+    assert pruned() == "pruned 1\n"
+    assert [row.sequence for row in OutboxEvent.objects.sendable()] == [2]
+    handle(2)
+    assert [row.sequence for row in OutboxEvent.objects.sendable()] == [3]
+    assert pruned() == "pruned 1\n"
+    assert [row.sequence for row in OutboxEvent.objects.sendable()] == [3]
+
+
+def test_the_timeline_tells_of_pruned_events_what_is_still_known(pruned: Prune, order: Order, api: APIClient) -> None:
+    before = timeline(order)
+    handle(1, 2)
+    assert pruned() == "pruned 2\n"
+    placed, paid, cancelled = api.get(f"/api/orders/{order.pk}/events").json()
+    ids = list(Notification.objects.order_by("pk").values_list("pk", flat=True))
+    unknown = dict.fromkeys(("publishedAt", "partition", "offset"))
+    assert placed == before[0] | unknown | {"state": "NOTIFIED", "notificationId": ids[0]}
+    assert placed["timestamp"] == rfc3339(order.created_at)
+    assert paid == before[1] | unknown | {"state": "NOTIFIED", "notificationId": ids[1], "timestamp": None}
+    assert cancelled == before[2]
+
+
+def test_the_timeline_tells_of_a_pruned_event_that_was_dismissed(pruned: Prune, order: Order) -> None:
+    row = OutboxEvent.objects.get(sequence=2)
+    publish_all()
+    record = kafka_record(bytes(row.value or b""))
+    record_dead_letter(record=record, error=Poison("no event"), group="group")
+    DeadLetter.objects.update(state="dismissed")
+    assert pruned() == "pruned 1\n"
+    assert [(entry["eventType"], entry["state"]) for entry in timeline(order)] == [
+        ("ORDER_CREATED", "PUBLISHED"),
+        ("ORDER_PAID", "PUBLISHED"),
+        ("ORDER_CANCELLED", "PUBLISHED"),
+    ]
+
+
+def test_the_timeline_shows_a_replay_as_dead_until_it_is_notified_of(order: Order) -> None:
+    publish_all()
+    row = OutboxEvent.objects.get(sequence=1)
+    letter = set_aside(row)
+    for _ in range(2):
+        replay(letter_id=letter.pk)
+        assert [entry["state"] for entry in timeline(order)] == ["DEAD", "PUBLISHED", "PUBLISHED"]
+    NotificationHandler().save([decode(bytes(row.value or b""))])
+    DeadLetter.objects.update(state="replayed")
+    assert [entry["state"] for entry in timeline(order)] == ["NOTIFIED", "PUBLISHED", "PUBLISHED"]

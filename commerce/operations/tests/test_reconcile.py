@@ -1,0 +1,204 @@
+"""What got lost is found and sent again; what is only late is left alone."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from commerce.operations.prune import prune
+from conftest import Topics
+from events.consuming.dead_letters import record_dead_letter
+from events.consuming.replay import replay
+from events.headers import unpack
+from events.kafka import Consumer
+from events.messages import Message
+from events.models import DeadLetter, OutboxEvent
+from events.timestamps import now
+from events.troubles import Poison
+from notifications.handlers import NotificationHandler
+from orders.events import decode
+from orders.models import Order
+from orders.services import Line, pay_order, place_order
+from testkit.factories import kafka_record
+from testkit.kafka_client import produce
+from testkit.waiting import wait_until
+
+pytestmark = pytest.mark.django_db
+
+Reconcile = Callable[..., str]
+
+
+@pytest.fixture
+def reconcile(topics: Topics, capsys: pytest.CaptureFixture[str]) -> Reconcile:
+    """What the command prints; with ` and 1` where it ends so."""
+    group = f"group-{uuid4().hex[:8]}"
+
+    def run(*, repair: bool = False, read: int = 0) -> str:
+        if read:
+            consumer = Consumer(topic=topics.order_events, group=group, batch_size=1)
+            for _ in range(read):
+                consumer.commit(wait_until(lambda: consumer.poll(timeout=1)))
+            consumer.close()
+        try:
+            call_command("reconcile_events", group=group, repair=repair)
+        except CommandError:
+            return capsys.readouterr().out.strip() + " and 1"
+        return capsys.readouterr().out.strip()
+
+    return run
+
+
+@pytest.fixture
+def event(user: User, topics: Topics) -> Message:
+    return place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).event
+
+
+def publish(event: Message, *, offset: int = 0) -> None:
+    """Record the row as published at this place of partition 0."""
+    OutboxEvent.objects.filter(event_id=event.event_id).update(
+        published_at=now(), published_path="fast", published_partition=0, published_offset=offset
+    )
+
+
+def test_a_change_whose_outbox_row_got_lost_is_recorded_again(reconcile: Reconcile, event: Message) -> None:
+    OutboxEvent.objects.all().delete()
+    assert reconcile() == "missing 1, repaired 0 and 1"
+    assert reconcile(repair=True) == "missing 1, repaired 1"
+    again = OutboxEvent.objects.get()
+    assert (again.event_id, again.stream, again.sequence) == (event.event_id, event.stream, event.sequence)
+    assert reconcile() == "missing 0, repaired 0"
+
+
+def test_a_change_that_was_told_of_needs_no_row(reconcile: Reconcile, event: Message) -> None:
+    NotificationHandler().save([decode(bytes(event.value))])
+    OutboxEvent.objects.all().delete()
+    assert reconcile() == "missing 0, repaired 0"
+
+
+def test_an_event_that_is_not_read_yet_is_not_missing(reconcile: Reconcile, event: Message, topics: Topics) -> None:
+    produce(topics.order_events, bytes(event.value), partition=0)
+    publish(event)
+    assert reconcile() == "missing 0, repaired 0"
+
+
+def test_an_event_that_was_read_and_not_handled_is_sent_again(
+    reconcile: Reconcile, event: Message, topics: Topics
+) -> None:
+    produce(topics.order_events, bytes(event.value), partition=0)
+    publish(event)
+    assert reconcile(read=1) == "missing 1, repaired 0 and 1"
+    assert reconcile(repair=True) == "missing 1, repaired 1"
+    assert OutboxEvent.objects.pending().get().event_id == event.event_id
+
+
+def test_an_event_on_a_topic_that_was_made_anew_is_sent_again(reconcile: Reconcile, event: Message) -> None:
+    publish(event, offset=7)
+    assert reconcile(repair=True) == "missing 1, repaired 1"
+
+
+@pytest.mark.parametrize("handled", ["notified", "dead"])
+def test_an_event_that_was_handled_is_not_missing(reconcile: Reconcile, event: Message, handled: str) -> None:
+    publish(event, offset=7)
+    if handled == "notified":
+        NotificationHandler().save([decode(bytes(event.value))])
+    else:
+        set_aside(event, state="open")
+    assert reconcile() == "missing 0, repaired 0"
+
+
+def test_a_dead_letter_of_another_message_at_the_same_position_hides_nothing(
+    reconcile: Reconcile, event: Message, settings: Settings
+) -> None:
+    """Offsets start again when a topic is made anew."""
+    garbage = kafka_record(b"garbage", topic=settings.ORDER_EVENTS_TOPIC, offset=7)
+    record_dead_letter(record=garbage, error=Poison("no event"), group="g")
+    publish(event, offset=7)
+    assert reconcile() == "missing 1, repaired 0 and 1"
+
+
+def set_aside(event: Message, *, state: str) -> DeadLetter:
+    record = kafka_record(bytes(event.value), topic=event.topic, headers=unpack(event.headers))
+    record_dead_letter(record=record, error=Poison("no event"), group="g")
+    DeadLetter.objects.update(state=state)
+    return DeadLetter.objects.get()
+
+
+@pytest.mark.parametrize("handled", ["notified", "replayed", "dismissed"])
+def test_a_change_whose_row_was_pruned_is_not_missing(reconcile: Reconcile, event: Message, handled: str) -> None:
+    publish(event, offset=7)
+    if handled == "notified":
+        NotificationHandler().save([decode(bytes(event.value))])
+    else:
+        set_aside(event, state=handled)
+    assert list(prune(published_before=now() + timedelta(days=1))) == [1]
+    assert not OutboxEvent.objects.filter(event_id=event.event_id).exists()
+    assert reconcile(repair=True) == "missing 0, repaired 0"
+    assert not OutboxEvent.objects.filter(event_id=event.event_id).exists()
+
+
+def test_a_lost_row_is_found_among_any_number_of_pruned_ones(
+    reconcile: Reconcile, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("commerce.operations.reconcile.ORDERS_AT_ONCE", 2)
+    events = []
+    for _ in range(5):
+        placed = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
+        events += [placed.event, pay_order(order_id=placed.order.pk).event]
+    NotificationHandler().save([decode(bytes(event.value)) for event in events if event not in (events[0], events[7])])
+    OutboxEvent.objects.all().delete()
+    assert reconcile(repair=True) == "missing 2, repaired 2"
+    assert set(OutboxEvent.objects.values_list("event_id", flat=True)) == {events[0].event_id, events[7].event_id}
+
+
+def test_orders_that_are_placed_meanwhile_do_not_keep_it_going(
+    reconcile: Reconcile, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("commerce.operations.reconcile.ORDERS_AT_ONCE", 1)
+    looks: list[int] = []
+
+    def look(first: int, last: int) -> list[tuple[int, int]]:
+        assert not looks
+        looks.append(first)
+        place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
+        return []
+
+    monkeypatch.setattr("commerce.operations.reconcile._without_row", look)
+    place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
+    reconcile()
+    assert looks
+
+
+@pytest.mark.parametrize("outcome", ["handled", "failed again", "lost"])
+def test_a_replay_is_never_missing(reconcile: Reconcile, event: Message, topics: Topics, outcome: str) -> None:
+    """Its event id is its own, so that nothing ever tells of it; while it is not handled, its letter is open."""
+    publish(event)
+    produce(topics.order_events, bytes(event.value), partition=0)
+    letter = set_aside(event, state="open")
+    replay(letter_id=letter.pk)
+    row = letter.replays.get()
+    publish(row, offset=1)
+    produce(topics.order_events, bytes(row.value), headers=unpack(row.headers), partition=0)
+    if outcome == "handled":
+        NotificationHandler().save([decode(bytes(event.value))])
+        DeadLetter.objects.update(state="replayed")
+    elif outcome == "lost":
+        publish(row, offset=77)
+    assert reconcile(read=2) == "missing 0, repaired 0"
+    assert reconcile(repair=True) == "missing 0, repaired 0"
+    assert not OutboxEvent.objects.pending().filter(topic=topics.order_events).exists()
+
+
+@pytest.mark.parametrize(("state", "expected"), [("open", "DEAD"), ("dismissed", "PUBLISHED")])
+def test_the_timeline_shows_an_open_dead_letter(api: APIClient, event: Message, state: str, expected: str) -> None:
+    publish(event)
+    set_aside(event, state=state)
+    path = f"/api/orders/{Order.objects.get().pk}/events"
+    assert [one["state"] for one in api.get(path).json()] == [expected]
+    NotificationHandler().save([decode(bytes(event.value))])
+    assert [one["state"] for one in api.get(path).json()] == ["NOTIFIED"]

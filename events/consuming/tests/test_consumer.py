@@ -1,0 +1,371 @@
+"""The consumer's loop without a broker: which trouble leads where."""
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Sequence
+
+import pytest
+from django.db import OperationalError
+from prometheus_client import REGISTRY
+from pytest_django import Settings
+
+from events.consuming import death_marks
+from events.consuming.consumer import EventConsumer
+from events.consuming.dead_letter_limit import TooManyDeadLetters
+from events.kafka import Record, Unreadable
+from events.kafka.records import DamagedRecord, UnreadableRecord
+from events.models import ConsumerGroup, DeadLetter, DeathMark, OutboxEvent
+from events.troubles import Outage, Poison
+from testkit.factories import OutboxEventFactory, kafka_record
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+GROUP = "group"
+
+
+class Source:
+    """Gives batches of one partition, again from what is held on, and keeps what is committed."""
+
+    def __init__(self, records: Sequence[Record], batch_size: int = 500) -> None:
+        self._records = records
+        self._batch_size = batch_size
+        self._position = 0
+        self._held = False
+        self.committed = 0
+        self.holds = 0
+
+    def poll(self, *, timeout: float) -> list[Record]:
+        if self._held:
+            return []
+        batch = list(self._records[self._position : self._position + self._batch_size])
+        self._position += len(batch)
+        return batch
+
+    def commit(self, records: Iterable[Record]) -> None:
+        self.committed = max([self.committed, *(record.offset + 1 for record in records)])
+
+    def hold(self, records: Sequence[Record]) -> None:
+        self._position = records[0].offset
+        self._held = True
+        self.holds += 1
+
+    def release(self) -> None:
+        self._held = False
+
+    def read_to_the_end(self) -> bool:
+        return self.committed == len(self._records)
+
+
+class RowHandler:
+    """Saves a row for every message; "poison" is poison, and other values do what `tricks` says."""
+
+    def __init__(self, tricks: dict[bytes, Callable[[], None]] | None = None) -> None:
+        self.tricks = tricks or {}
+
+    def decode(self, record: Record) -> bytes:
+        if record.value == b"poison":
+            raise Poison("as it says")
+        return record.value
+
+    def save(self, events: Sequence[bytes]) -> None:
+        for event in events:
+            self.tricks.get(event, lambda: None)()
+            OutboxEventFactory.create(topic="saved", value=event)
+
+
+def fail(*errors: Exception) -> Callable[[], None]:
+    """Raises one error a call; afterwards nothing."""
+    left = list(errors)
+
+    def trick() -> None:
+        if left:
+            raise left.pop(0)
+
+    return trick
+
+
+def records(*values: bytes) -> list[Record]:
+    return [kafka_record(value, offset=offset) for offset, value in enumerate(values)]
+
+
+def consume(
+    source: Source, handler: RowHandler | None = None, *, limit: int = 1000, event_types: Sequence[str] = ()
+) -> None:
+    EventConsumer(
+        source=source,
+        handler=handler or RowHandler(),
+        group=GROUP,
+        stopping=source.read_to_the_end,
+        max_consecutive_dead_letters=limit,
+        event_types=event_types,
+    ).run()
+
+
+def saved() -> list[bytes]:
+    rows = OutboxEvent.objects.filter(topic="saved").order_by("pk")
+    return [bytes(row.value or b"") for row in rows]
+
+
+@pytest.fixture(autouse=True)
+def _hasty(settings: Settings) -> None:
+    settings.CONSUMER_RETRY_FIRST = 0.001
+    settings.CONSUMER_RETRY_LAST = 0.01
+
+
+class TestTroubles:
+    @pytest.mark.parametrize("trouble", [Outage("away"), OperationalError("away")])
+    def test_an_outage_is_retried_for_as_long_as_it_lasts(self, trouble: Exception) -> None:
+        source = Source(records(b"a", b"b", b"c"))
+        consume(source, RowHandler({b"b": fail(*[trouble] * 20)}))
+        assert saved() == [b"a", b"b", b"c"]
+        assert source.holds == 20
+        assert not DeadLetter.objects.exists()
+
+    def test_a_suspect_that_succeeds_with_its_last_attempt_is_saved(self) -> None:
+        consume(Source(records(b"a")), RowHandler({b"a": fail(KeyError("x"), KeyError("x"))}))
+        assert saved() == [b"a"]
+        assert not DeadLetter.objects.exists()
+
+    def test_a_suspect_becomes_a_dead_letter_after_its_attempts_and_its_neighbours_are_saved(self) -> None:
+        attempts: list[None] = []
+
+        def always() -> None:
+            attempts.append(None)
+            raise KeyError("colour")
+
+        source = Source(records(b"a", b"b"))
+        consume(source, RowHandler({b"b": always}))
+        assert set(saved()) == {b"a"}
+        letter = DeadLetter.objects.get()
+        assert (letter.offset, letter.error_class, letter.error_message) == (1, "builtins.KeyError", "'colour'")
+        assert source.holds == 2  # Three attempts have two pauses between them.
+
+    @pytest.mark.parametrize(("error", "holds"), [(UnreadableRecord("not UTF-8"), 0), (DamagedRecord("not UTF-8"), 2)])
+    def test_an_unreadable_record_becomes_a_dead_letter_with_its_position_alone(
+        self, error: Exception, holds: int
+    ) -> None:
+        """One with its checksum at once: the same bytes would come again."""
+        value = Unreadable()
+        value.error = error
+        unreadable = kafka_record(value, offset=1, key=None, timestamp=-1)
+        source = Source([kafka_record(b"a"), unreadable, kafka_record(b"c", offset=2)])
+        consume(source)
+        letter = DeadLetter.objects.get()
+        assert (letter.offset, letter.value, letter.is_readable, letter.error_message) == (1, None, False, "not UTF-8")
+        assert {b"a", b"c"} <= set(saved())
+        assert source.holds == holds
+
+
+class TestMetrics:
+    def test_a_dead_letter_is_counted_by_its_type_if_that_is_known_and_by_its_reason(self) -> None:
+        def counts() -> tuple[float, ...]:
+            of_topic = {"topic": "order-events", "reason": "Poison"}
+            return (
+                REGISTRY.get_sample_value("events_consumed_total", {"event_type": "KNOWN", "outcome": "dead"}) or 0,
+                REGISTRY.get_sample_value("events_consumed_total", {"event_type": "OTHER", "outcome": "dead"}) or 0,
+                REGISTRY.get_sample_value("events_dead_letters_total", of_topic) or 0,
+                REGISTRY.get_sample_value("consumer_batch_size_sum") or 0,
+                REGISTRY.get_sample_value("consumer_batch_seconds_count") or 0,
+            )
+
+        before = counts()
+        types = (b"KNOWN", b"INVENTED", b"")
+        poison = [kafka_record(b"poison", offset=at, headers=[("ce_type", one)]) for at, one in enumerate(types)]
+        consume(Source(poison), event_types=["KNOWN"])
+        consume(Source(poison), event_types=["KNOWN"])
+        assert [after - known for after, known in zip(counts(), before, strict=True)] == [1, 2, 3, 6, 2]
+
+
+class TestLimitOfDeadLetters:
+    def test_it_stops_at_exactly_the_limit_with_everything_up_to_it_committed(self) -> None:
+        source = Source(records(*[b"poison"] * 20))
+        with pytest.raises(TooManyDeadLetters, match="after 7 dead letters in a row of group group"):
+            consume(source, limit=7)
+        assert (DeadLetter.objects.count(), source.committed) == (7, 7)
+
+    def test_with_a_higher_limit_it_goes_on_where_it_was(self) -> None:
+        everything = records(*[b"poison"] * 9, b"good")
+        first = Source(everything)
+        with pytest.raises(TooManyDeadLetters):
+            consume(first, limit=7)
+        second = Source(everything)
+        second.hold([everything[first.committed]])
+        second.release()
+        consume(second, limit=20)
+        assert (DeadLetter.objects.count(), saved()) == (9, [b"good"])
+        assert ConsumerGroup.objects.get().consecutive_dead_letters == 0
+
+    @pytest.mark.parametrize("batch_size", [1, 2, 5, 500])
+    def test_a_message_that_can_be_handled_ends_the_row(self, batch_size: int) -> None:
+        values = [b"poison", b"poison", b"good"] * 3 + [b"poison", b"poison"]
+        consume(Source(records(*values), batch_size), limit=3)
+        assert DeadLetter.objects.count() == 8
+        assert ConsumerGroup.objects.get().consecutive_dead_letters == 2
+
+    def test_a_dead_letter_that_is_delivered_again_counts_once(self) -> None:
+        for _ in range(3):
+            consume(Source(records(b"poison", b"poison")), limit=3)
+        assert ConsumerGroup.objects.get().consecutive_dead_letters == 2
+
+    def test_the_limit_holds_for_all_consumers_of_the_group_together(self) -> None:
+        ConsumerGroup.objects.create(name=GROUP, consecutive_dead_letters=5)
+        ConsumerGroup.objects.create(name="another", consecutive_dead_letters=5)
+        source = Source(records(b"poison"))
+        with pytest.raises(TooManyDeadLetters):
+            consume(source, limit=5)
+        assert (DeadLetter.objects.count(), source.committed) == (0, 0)
+
+    def test_what_the_handler_cannot_save_counts_too(self) -> None:
+        def refuse() -> None:
+            raise Poison("in saving")
+
+        source = Source(records(*[b"x"] * 5))
+        with pytest.raises(TooManyDeadLetters):
+            consume(source, RowHandler({b"x": refuse}), limit=3)
+        assert (DeadLetter.objects.count(), source.committed) == (3, 3)
+
+    @pytest.mark.parametrize("batch_size", [1, 3, 500])
+    def test_replays_that_fail_again_do_not_count(self, batch_size: int) -> None:
+        consume(Source(records(*[b"poison"] * 6)))
+        ConsumerGroup.objects.update(consecutive_dead_letters=2)
+        source = Source(replays_of_all(), batch_size)
+        consume(source, limit=3)
+        assert (source.committed, DeadLetter.objects.filter(state="open").count()) == (6, 6)
+        assert ConsumerGroup.objects.get().consecutive_dead_letters == 2
+
+    def test_replays_that_fail_again_do_not_stop_a_group_at_its_limit(self) -> None:
+        consume(Source(records(*[b"poison"] * 3)))
+        source = Source(replays_of_all())
+        consume(source, limit=3)
+        assert source.committed == 3
+
+    def test_replays_that_the_handler_cannot_save_do_not_count(self) -> None:
+        def refuse() -> None:
+            raise Poison("in saving")
+
+        handler = RowHandler({b"x": refuse})
+        consume(Source(records(*[b"x"] * 4)), handler)
+        ConsumerGroup.objects.update(consecutive_dead_letters=0)
+        consume(Source(replays_of_all()), handler, limit=3)
+        assert ConsumerGroup.objects.get().consecutive_dead_letters == 0
+
+    def test_new_poison_among_failed_replays_counts(self) -> None:
+        consume(Source(records(*[b"poison"] * 4)))
+        ConsumerGroup.objects.update(consecutive_dead_letters=0)
+        mixed = [one for replay in replays_of_all() for one in (replay, kafka_record(b"poison"))]
+        source = Source([one._replace(offset=at, timestamp=at) for at, one in enumerate(mixed)])
+        with pytest.raises(TooManyDeadLetters):
+            consume(source, limit=3)
+        assert (source.committed, DeadLetter.objects.count()) == (6, 4 + 3)
+
+    def test_a_forged_replay_of_other_content_counts(self) -> None:
+        consume(Source(records(b"garbage")), RowHandler({b"garbage": fail(Poison("once"))}))
+        letter = DeadLetter.objects.get()
+        forged = [("dead-letter-id", str(letter.pk).encode())]
+        source = Source([kafka_record(b"poison", offset=at, timestamp=at, headers=forged) for at in range(5)])
+        with pytest.raises(TooManyDeadLetters):
+            consume(source, limit=3)
+
+
+def replays_of_all() -> list[Record]:
+    """What the replays of all dead letters bring to the topic."""
+    return [
+        kafka_record(bytes(letter.value or b""), offset=at, headers=[("dead-letter-id", str(letter.pk).encode())])
+        for at, letter in enumerate(DeadLetter.objects.order_by("pk"))
+    ]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_while_handling(*values: bytes) -> None:
+    """What a consumer leaves behind that died with the first batch in hand."""
+    death_marks.place(group=GROUP, topic="order-events", records=records(*values))
+
+
+class TestDeathMarks:
+    def test_a_batch_that_is_survived_leaves_no_mark(self) -> None:
+        marks: list[int] = []
+        consume(Source(records(b"a")), RowHandler({b"a": lambda: marks.append(DeathMark.objects.count())}))
+        assert marks == [1]
+        assert not DeathMark.objects.exists()
+
+    def test_only_the_first_batch_of_a_start_is_marked(self) -> None:
+        marks: list[int] = []
+        count = {value: lambda: marks.append(DeathMark.objects.count()) for value in (b"a", b"b", b"c")}
+        consume(Source(records(b"a", b"b", b"c"), batch_size=1), RowHandler(count))
+        assert marks == [1, 0, 0]
+
+    def test_a_message_that_kills_its_process_is_a_dead_letter_in_the_end_and_the_rest_flows(self) -> None:
+        killed_while_handling(b"a", b"deadly", b"c")
+        source = Source(records(b"a", b"deadly", b"c", b"d"))
+        consume(source, RowHandler({b"deadly": die}))
+        assert saved() == [b"a", b"c", b"d"]
+        letter = DeadLetter.objects.get()
+        assert (letter.offset, letter.error_message) == (1, "Handling it ended 3 processes, with signal 9")
+        assert not DeathMark.objects.exists()
+
+    def test_whoever_is_killed_again_and_again_with_a_batch_in_hand_blames_no_message(self) -> None:
+        for _ in range(20):
+            killed_while_handling(b"a", b"b")
+        consume(Source(records(b"a", b"b")))
+        assert saved() == [b"a", b"b"]
+        assert not DeadLetter.objects.exists()
+
+    def test_deaths_are_remembered_across_starts(self) -> None:
+        killed_while_handling(b"deadly")
+        DeathMark.objects.update(deadly_offset=0, deaths=2)
+        consume(Source(records(b"deadly")), RowHandler({b"deadly": die}))
+        assert DeadLetter.objects.get().error_message == "Handling it ended 3 processes, with signal 9"
+
+    def test_a_message_that_never_comes_to_an_end_counts_as_deadly(self, settings: Settings) -> None:
+        settings.CONSUMER_TRIAL_TIMEOUT = 0.05
+        killed_while_handling(b"endless")
+        consume(Source(records(b"endless")), RowHandler({b"endless": signal.pause}))
+        assert DeadLetter.objects.get().error_message == "Handling it ended 3 processes, with signal 9"
+
+    def test_an_outage_during_a_trial_blames_nobody(self) -> None:
+        killed_while_handling(b"a")
+
+        class OnlyHere(RowHandler):
+            def save(self, events: Sequence[bytes]) -> None:
+                if os.getpid() != parent:
+                    raise Outage("away")
+                super().save(events)
+
+        parent = os.getpid()
+        source = Source(records(b"a"))
+        EventConsumer(
+            source=source,
+            handler=OnlyHere(),
+            group=GROUP,
+            stopping=lambda: source.holds == 3 or source.read_to_the_end(),
+        ).run()
+        assert source.holds == 3
+        assert not DeadLetter.objects.exists()
+        assert DeathMark.objects.get().deaths == 0
+
+    def test_told_to_stop_it_leaves_the_other_marked_messages_to_the_next_start(self) -> None:
+        killed_while_handling(b"a", b"b", b"c")
+        source = Source(records(b"a", b"b", b"c"))
+        EventConsumer(source=source, handler=RowHandler(), group=GROUP, stopping=lambda: source.committed > 0).run()
+        assert (saved(), source.committed) == ([b"a"], 1)
+        assert DeathMark.objects.exists()
+
+    def test_poison_among_marked_messages_stops_at_the_limit(self) -> None:
+        killed_while_handling(*[b"poison"] * 5)
+        source = Source(records(*[b"poison"] * 5))
+        with pytest.raises(TooManyDeadLetters):
+            consume(source, limit=3)
+        assert (DeadLetter.objects.count(), source.committed) == (3, 3)
+
+    def test_a_suspect_among_marked_messages_has_its_attempts(self) -> None:
+        def always() -> None:
+            raise KeyError("colour")
+
+        killed_while_handling(b"a", b"b")
+        source = Source(records(b"a", b"b"))
+        consume(source, RowHandler({b"b": always}))
+        assert source.holds == 2
+        assert DeadLetter.objects.get().error_message == "'colour'"

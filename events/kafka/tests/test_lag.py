@@ -1,0 +1,97 @@
+import json
+import os
+import re
+import socket
+import subprocess
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from conftest import Topics
+from events.kafka import Consumer
+from events.kafka.cluster import Member, group_members
+from events.kafka.lag import CaughtUp, group_lag
+from testkit.kafka_client import produce
+from testkit.processes import CHECKOUT
+from testkit.servers import Broker
+from testkit.waiting import wait_until
+
+
+def read_and_commit(topic: str, group: str, count: int) -> None:
+    """Join the group and commit its first `count` records."""
+    consumer = Consumer(topic=topic, group=group, batch_size=count)
+    try:
+        records = wait_until(lambda: consumer.poll(timeout=1))
+        consumer.commit(records)
+    finally:
+        consumer.close()
+
+
+def test_lag_is_what_is_written_and_not_committed(topics: Topics, capsys: pytest.CaptureFixture[str]) -> None:
+    group = f"group-{uuid4().hex[:8]}"
+    produce(topics.order_events, b"1", partition=0)
+    caught_up = CaughtUp(topic=topics.order_events, group=group)
+    assert not caught_up()
+    read_and_commit(topics.order_events, group, 1)
+    wait_until(caught_up)
+    produce(topics.order_events, b"2", partition=0)
+    behind, *others = group_lag(topic=topics.order_events, group=group)
+    assert (behind.partition, behind.current_offset, behind.end_offset, behind.lag) == (0, 1, 2, 1)
+    assert behind.seconds_behind is not None
+    assert 0 <= behind.seconds_behind < 60
+    assert [(one.current_offset, one.end_offset, one.lag, one.seconds_behind) for one in others] == [
+        (None, 0, None, None)
+    ] * 2
+
+    call_command("consumer_lag", group=group, json=True)
+    listed = json.loads(capsys.readouterr().out)
+    assert listed[0] | {"secondsBehind": 0} == {
+        "topic": topics.order_events,
+        "partition": 0,
+        "currentOffset": 1,
+        "endOffset": 2,
+        "lag": 1,
+        "secondsBehind": 0,
+    }
+    call_command("consumer_lag", group=group)
+    header, first, *_ = capsys.readouterr().out.splitlines()
+    assert header.split() == ["topic", "partition", "currentOffset", "endOffset", "lag", "secondsBehind"]
+    assert first.split()[:5] == [topics.order_events, "0", "1", "2", "1"]
+
+
+def test_members_of_a_group_are_told_apart(topics: Topics, broker: Broker) -> None:
+    group = f"group-{uuid4().hex[:8]}"
+    consumer = Consumer(topic=topics.order_events, group=group, batch_size=1)
+    try:
+        produce(topics.order_events, b"1")
+        wait_until(lambda: consumer.poll(timeout=1))
+        members = group_members(group=group, topic=topics.order_events)
+    finally:
+        consumer.close()
+    if broker.creates_topics:
+        assert members == [Member(f"{socket.gethostname()}-{os.getpid()}", "127.0.0.1", [0, 1, 2])]
+    else:
+        assert members is None, "The embedded broker can tell now: show it"
+
+
+def test_without_kafka_a_command_says_so_in_one_line(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
+    monkeypatch.setattr("events.kafka.connecting.CONNECT_TIMEOUT_MS", 500)
+    for command in ("consumer_lag", "create_topics"):
+        with pytest.raises(CommandError, match="does not answer"):
+            call_command(command)
+
+
+def test_the_command_of_the_runbook_resets_the_offsets_of_a_group(topics: Topics, broker: Broker) -> None:
+    if not broker.creates_topics:
+        pytest.skip("The embedded broker does not tell of groups: make test-kafka")
+    group = f"group-{uuid4().hex[:8]}"
+    produce(topics.order_events, b"1", partition=0)
+    read_and_commit(topics.order_events, group, 1)
+    runbook = (CHECKOUT / "docs" / "operations.md").read_text()
+    (command,) = re.findall(r"^\$ (\S+kafka-python (?:.*\\\n)*.*)", runbook, re.MULTILINE)
+    command = command.replace("notification-consumer-group", group).replace("order-events", topics.order_events)
+    subprocess.run(command, shell=True, cwd=CHECKOUT, check=True)
+    assert [one.current_offset for one in group_lag(topic=topics.order_events, group=group)] == [0, 0, 0]

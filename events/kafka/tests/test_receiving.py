@@ -1,0 +1,197 @@
+from collections.abc import Iterator, Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pytest_django import Settings
+
+from conftest import Topics
+from events.kafka import Consumer, Record, Unreadable
+from events.kafka.lag import group_lag
+from events.kafka.receiving import DelayedRangeAssignor
+from testkit.apache_kafka import ApacheKafka
+from testkit.kafka_client import Outgoing, produce, produce_all
+from testkit.servers import PARTITIONS, Broker
+from testkit.waiting import wait_until
+
+SHORT = 0.1
+"""Seconds of a poll: the embedded broker's group takes longer to tell a member what it may read."""
+
+
+@pytest.fixture
+def group() -> str:
+    return f"group-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def consumer(topics: Topics, group: str, settings: Settings) -> Iterator[Consumer]:
+    settings.KAFKA_SESSION_TIMEOUT_MS = 2_000
+    consumer = Consumer(topic=topics.order_events, group=group, batch_size=1)
+    yield consumer
+    consumer.close()
+
+
+def read_and_commit(consumer: Consumer) -> None:
+    consumer.commit(wait_until(lambda: consumer.poll(timeout=SHORT)))
+
+
+def test_what_a_group_answers_between_two_polls_is_not_missed(topics: Topics, consumer: Consumer) -> None:
+    produce(topics.order_events, b"1")
+    read_and_commit(consumer)
+
+
+def test_a_poll_ends_where_its_records_have_enough_bytes(
+    topics: Topics, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("events.kafka.receiving.POLL_BYTES", 2_000_000)
+    sent = [bytes([number]) * 900_000 for number in range(12)]
+    produce_all(topics.order_events, [Outgoing(value, partition=number % 3) for number, value in enumerate(sent)])
+    consumer = Consumer(topic=topics.order_events, group=group, batch_size=500)
+    polls: list[list[bytes]] = []
+
+    def has_read_all() -> bool:
+        records = consumer.poll(timeout=SHORT)
+        consumer.commit(records)
+        polls.append([record.value for record in records])
+        return sum(len(values) for values in polls) == len(sent)
+
+    try:
+        wait_until(has_read_all)
+    finally:
+        consumer.close()
+    assert sorted(value for values in polls for value in values) == sent
+    assert max(len(values) for values in polls) == 3
+
+
+def test_a_batch_that_is_damaged_is_fetched_again_from_its_beginning(topics: Topics, consumer: Consumer) -> None:
+    produce_all(topics.order_events, [Outgoing(b"%d" % number, partition=0) for number in range(3)])
+    records: list[Record] = []
+
+    def has_read_all() -> bool:
+        records.extend(consumer.poll(timeout=SHORT))
+        return len(records) == 3
+
+    wait_until(has_read_all)
+    damaged = Unreadable()
+    damaged.first_offset = 0
+    consumer.hold([records[2]._replace(value=damaged)])
+    consumer.release()
+    assert wait_until(lambda: consumer.poll(timeout=SHORT))[0].offset == 0
+
+
+def test_no_batch_is_kept_while_partitions_are_held(topics: Topics, consumer: Consumer) -> None:
+    sent = [Outgoing(b"%d" % number, partition=number % 3) for number in range(30)]
+    produce_all(topics.order_events, sent)
+    read: set[tuple[int, int]] = set()
+
+    def has_read_all() -> bool:
+        records = consumer.poll(timeout=SHORT)
+        consumer.hold(records)
+        consumer.poll(timeout=0)
+        consumer.poll(timeout=0)
+        assert not consumer._client._fetcher._paused_partition_records
+        consumer.release()
+        read.update((record.partition, record.offset) for record in consumer.poll(timeout=SHORT))
+        return len(read) == len(sent)
+
+    wait_until(has_read_all)
+
+
+def test_a_member_whose_topic_has_changed_stays_a_member(topics: Topics, group: str, consumer: Consumer) -> None:
+    produce(topics.order_events, b"1", partition=0)
+    read_and_commit(consumer)
+    consumer._client._coordinator._assignment_snapshot = {topics.order_events: {0}}
+    produce(topics.order_events, b"2", partition=0)
+
+    def has_committed_both() -> bool:
+        consumer.commit(consumer.poll(timeout=SHORT))
+        return group_lag(topic=topics.order_events, group=group)[0].current_offset == 2
+
+    wait_until(has_committed_both)
+
+
+class TestNewPartitions:
+    """The embedded broker cannot add any to a topic."""
+
+    @pytest.fixture
+    def kafka(self, broker: Broker) -> ApacheKafka:
+        if not isinstance(broker, ApacheKafka):
+            pytest.skip("the embedded broker cannot add partitions")
+        return broker
+
+    @pytest.fixture(autouse=True)
+    def _young_metadata(self, settings: Settings) -> None:
+        settings.KAFKA_METADATA_MAX_AGE_MS = 500
+
+    def test_a_running_consumer_reads_them(
+        self, topics: Topics, group: str, kafka: ApacheKafka, consumer: Consumer
+    ) -> None:
+        produce(topics.order_events, b"old", partition=0)
+        assert read([consumer], count=1) == {b"old"}
+        kafka.add_partitions(topics.order_events, total=PARTITIONS + 2)
+        fill(topics.order_events, total=PARTITIONS + 2)
+        assert read([consumer], count=PARTITIONS + 2) == {b"%d" % number for number in range(PARTITIONS + 2)}
+        wait_until(lambda: has_no_lag(topics, group, consumer))
+
+    def test_a_consumer_that_joins_meanwhile_reads_them(
+        self, topics: Topics, group: str, kafka: ApacheKafka, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its topic grows after it has asked for the partitions, and before it divides them among the members."""
+        assign = DelayedRangeAssignor.assign
+        grown: list[None] = []
+
+        def grow_and_assign(cls: type[DelayedRangeAssignor], cluster: Any, members: Any) -> Any:
+            if not grown:
+                grown.append(None)
+                kafka.add_partitions(topics.order_events, total=PARTITIONS + 1)
+            return assign(cluster, members)
+
+        monkeypatch.setattr(DelayedRangeAssignor, "assign", classmethod(grow_and_assign))
+        joining = Consumer(topic=topics.order_events, group=group, batch_size=10)
+        try:
+            wait_until(lambda: joining.poll(timeout=SHORT) or grown)
+            fill(topics.order_events, total=PARTITIONS + 1)
+            assert read([joining], count=PARTITIONS + 1) == {b"%d" % number for number in range(PARTITIONS + 1)}
+            wait_until(lambda: has_no_lag(topics, group, joining))
+        finally:
+            joining.close()
+
+    def test_two_members_share_them(self, topics: Topics, group: str, kafka: ApacheKafka, consumer: Consumer) -> None:
+        other = Consumer(topic=topics.order_events, group=group, batch_size=10)
+        try:
+            fill(topics.order_events, total=PARTITIONS)
+            read([consumer, other], count=PARTITIONS)
+            kafka.add_partitions(topics.order_events, total=PARTITIONS * 2)
+            fill(topics.order_events, total=PARTITIONS * 2)
+            assert len(read([consumer, other], count=PARTITIONS * 2)) == PARTITIONS * 2
+            wait_until(lambda: has_no_lag(topics, group, consumer, other))
+            assert all(member._client.assignment() for member in (consumer, other))
+        finally:
+            other.close()
+
+
+def fill(topic: str, *, total: int) -> None:
+    """Write its number to each partition."""
+    for number in range(total):
+        produce(topic, b"%d" % number, partition=number)
+
+
+def read(members: Sequence[Consumer], *, count: int) -> set[bytes | None]:
+    """Read and commit, until the members have read so many different values."""
+    values: set[bytes | None] = set()
+
+    def has_read_all() -> bool:
+        for member in members:
+            records = member.poll(timeout=SHORT)
+            member.commit(records)
+            values.update(record.value for record in records)
+        return len(values) >= count
+
+    wait_until(has_read_all)
+    return values
+
+
+def has_no_lag(topics: Topics, group: str, *members: Consumer) -> bool:
+    for member in members:
+        member.commit(member.poll(timeout=SHORT))
+    return all(partition.lag == 0 for partition in group_lag(topic=topics.order_events, group=group))

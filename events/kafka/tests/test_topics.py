@@ -1,0 +1,37 @@
+"""`create_topics` on a real broker."""
+
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from conftest import Topics
+from testkit.kafka_client import max_message_bytes
+from testkit.servers import Broker
+
+
+def test_missing_topics_are_created_and_the_one_of_dead_letters_takes_large_messages(
+    broker: Broker, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not broker.creates_topics:
+        pytest.skip("the embedded broker does not know the request")
+    settings.ORDER_EVENTS_TOPIC = f"order-events-{uuid4().hex[:8]}"
+    settings.NOTIFICATION_EVENTS_TOPIC = f"notification-events-{uuid4().hex[:8]}"
+    call_command("create_topics")
+    assert capsys.readouterr().out.count("created") == 3
+    call_command("create_topics")
+    assert capsys.readouterr().out.count("exists") == 3
+    assert max_message_bytes(f"{settings.ORDER_EVENTS_TOPIC}-dlt") == 2 * 1024 * 1024
+
+
+def test_topics_that_exist_are_left_alone_and_a_small_one_is_an_error(
+    topics: Topics, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("create_topics")
+    assert capsys.readouterr().out.count("exists") == 3
+    settings.KAFKA_TOPIC_PARTITIONS = 4
+    with pytest.raises(CommandError, match="has 3 partitions, KAFKA_TOPIC_PARTITIONS asks for 4"):
+        call_command("create_topics")
+    settings.KAFKA_TOPIC_PARTITIONS = 2
+    call_command("create_topics")

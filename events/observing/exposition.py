@@ -1,0 +1,66 @@
+"""What every long-running command offers to those who watch over it: a port with metrics, and a file it touches."""
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from django.core.management import CommandError, CommandParser
+from prometheus_client import REGISTRY, start_http_server
+
+from events.observing.readings import PipelineCollector
+from events.process.arguments import port
+
+
+def add_arguments(parser: CommandParser) -> None:
+    parser.add_argument("--metrics-port", type=port, help="answer Prometheus on this port, on every address")
+    parser.add_argument(
+        "--liveness-file",
+        type=Path,
+        help="touch this file in every round of the loop: about every second, and at least every two minutes",
+    )
+
+
+@contextmanager
+def observed(*, metrics_port: int | None, liveness_file: Path | None, group: str) -> Iterator[Callable[[], None]]:
+    """Gives what the loop is to call in every round. Metrics tell of `group`'s lag.
+
+    Raises CommandError where the port or the file cannot be had.
+    """
+    with ExitStack() as cleanup:
+        if metrics_port is not None:
+            cleanup.enter_context(_metrics(metrics_port, group))
+        yield _toucher(liveness_file) if liveness_file is not None else lambda: None
+
+
+@contextmanager
+def _metrics(port: int, group: str) -> Iterator[None]:
+    """Without a token: the port is for a network that Prometheus and nobody else reaches."""
+    try:
+        server, thread = start_http_server(port)
+    except OSError as error:
+        reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+        raise CommandError(f"Port {port} {reason}: choose another one, --metrics-port 9102.") from error
+    collector = PipelineCollector(group=group)
+    REGISTRY.register(collector)
+    try:
+        yield
+    finally:
+        REGISTRY.unregister(collector)
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _toucher(file: Path) -> Callable[[], None]:
+    try:
+        file.touch()
+    except OSError as error:
+        raise CommandError(f"--liveness-file {file} cannot be written: {error.strerror}") from error
+
+    def touch() -> None:
+        # A disk that fails later must not end the loop: the file grows old, and tells.
+        with suppress(OSError):
+            file.touch()
+
+    return touch

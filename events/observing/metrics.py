@@ -1,0 +1,96 @@
+"""What the plumbing counts, in Prometheus's terms. What is read at the moment of a scrape is in `events.observing.readings`."""
+
+from bisect import bisect_right
+from collections import Counter as Tally
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Protocol
+
+from prometheus_client import Counter, Histogram
+
+OTHER = "OTHER"
+"""Stands for every event type that nobody has declared: labels must not grow with what producers send."""
+OUTCOMES = ("handled", "duplicate", "dead")
+
+published_total = Counter("events_published_total", "Messages recorded as published.", ["topic", "path"])
+parked_total = Counter("events_parked_total", "Messages that turned out never to be sendable.", ["topic"])
+consumed_total = Counter("events_consumed_total", "Events worked off.", ["event_type", "outcome"])
+dead_letters_total = Counter("events_dead_letters_total", "Messages set aside.", ["topic", "reason"])
+batch_seconds = Histogram(
+    "consumer_batch_seconds",
+    "From a batch's arrival to its committed offsets.",
+    buckets=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+)
+batch_size = Histogram("consumer_batch_size", "Records in a batch.", buckets=[1, 5, 10, 25, 50, 100, 250, 500, 1000])
+
+
+class BatchHistogram(Histogram):
+    """A histogram that takes a batch at once.
+
+    Of 500 events, `observe` takes 1 ms where processes share their values, which is 7 % of the batch. This takes 0.2,
+    the other counters included.
+    """
+
+    def observe_all(self, values: Iterable[float]) -> None:
+        ascending = sorted(values)
+        self._sum.inc(sum(ascending))
+        below = 0
+        for bucket, bound in zip(self._buckets, self._upper_bounds, strict=True):
+            up_to_bound = bisect_right(ascending, bound)
+            if up_to_bound > below:
+                bucket.inc(up_to_bound - below)
+                below = up_to_bound
+
+
+end_to_end_seconds = BatchHistogram(
+    "event_end_to_end_seconds",
+    "From an event's timestamp to its notification.",
+    buckets=[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600],
+)
+end_to_end_unmeasured_total = Counter(
+    "event_end_to_end_unmeasured_total",
+    "Events that event_end_to_end_seconds leaves out: too old, or of the future.",
+    ["reason"],
+)
+LONGEST_LATENCY_S = 24 * 60 * 60.0
+"""An older event was read from a backlog or sent with a foreign clock: one such timestamp of last year would weigh more
+in the sum than all events of a year."""
+CLOCK_SKEW_S = 5.0
+"""An event may be this far in the future, because clocks of machines differ; its latency counts as 0."""
+
+
+class TimedEvent(Protocol):
+    @property
+    def event_type(self) -> str: ...
+
+    @property
+    def timestamp(self) -> datetime: ...
+
+
+def declare(event_types: Collection[str]) -> None:
+    """Show zeros before the first event: what appears with its first increment has never increased for Prometheus."""
+    for event_type in (*event_types, OTHER):
+        for outcome in OUTCOMES:
+            consumed_total.labels(event_type, outcome)
+    for reason in ("old", "future"):
+        end_to_end_unmeasured_total.labels(reason)
+
+
+def count_consumed(*, events: Collection[TimedEvent], new: Collection[TimedEvent], saved_at: float) -> None:
+    """Count a batch that was saved at `saved_at` (seconds since 1970): `new` of `events` had not been saved before."""
+    handled = Tally(event.event_type for event in new)
+    for event_type, count in handled.items():
+        consumed_total.labels(event_type, "handled").inc(count)
+    if len(new) < len(events):
+        duplicates = Tally(event.event_type for event in events) - handled
+        for event_type, count in duplicates.items():
+            consumed_total.labels(event_type, "duplicate").inc(count)
+    _observe_latencies([saved_at - event.timestamp.timestamp() for event in new])
+
+
+def _observe_latencies(seconds: Collection[float]) -> None:
+    end_to_end_seconds.observe_all(max(0.0, one) for one in seconds if -CLOCK_SKEW_S <= one <= LONGEST_LATENCY_S)
+    if old := sum(one > LONGEST_LATENCY_S for one in seconds):
+        end_to_end_unmeasured_total.labels("old").inc(old)
+    if future := sum(one < -CLOCK_SKEW_S for one in seconds):
+        end_to_end_unmeasured_total.labels("future").inc(future)

@@ -1,0 +1,177 @@
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from pytest_django import Settings
+
+from conftest import Topics
+from events.kafka.lag import group_lag
+from events.kafka.tests.test_lag import read_and_commit
+from events.observing import readings
+from events.observing.metrics import BatchHistogram, count_consumed, declare
+from events.observing.readings import PipelineCollector
+from events.outbox.relay import Relay
+from events.timestamps import now
+from testkit.factories import OrderEventFactory, OutboxEventFactory
+from testkit.kafka_client import produce
+
+
+def value(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0
+
+
+def scraped(collector: PipelineCollector) -> dict[str, float]:
+    lines = generate_latest(collector).decode().splitlines()
+    return {name: float(number) for name, number in (one.rsplit(" ", 1) for one in lines if one[0] != "#")}
+
+
+def test_a_batch_fills_the_buckets_that_its_values_would_fill_one_by_one() -> None:
+    values = [0.0, 0.1, 0.100001, 0.5, 0.5, 3.0]
+    registry = CollectorRegistry()
+    at_once = BatchHistogram("at_once", "", buckets=[0.1, 0.5, 1], registry=registry)
+    at_once.observe_all(values)
+    one_by_one = BatchHistogram("one_by_one", "", buckets=[0.1, 0.5, 1], registry=registry)
+    for one in values:
+        one_by_one.observe(one)
+    buckets = [
+        {sample.labels["le"]: sample.value for sample in metric.samples if sample.name.endswith("_bucket")}
+        for metric in registry.collect()
+    ]
+    assert buckets == [{"0.1": 2, "0.5": 5, "1.0": 5, "+Inf": 6}] * 2
+    assert registry.get_sample_value("at_once_sum") == pytest.approx(registry.get_sample_value("one_by_one_sum"))
+
+
+DAY_S = 24 * 60 * 60.0
+
+
+@pytest.mark.parametrize(
+    ("latency_s", "counted_as"),
+    [
+        (0.0, "measured"),
+        (DAY_S, "measured"),
+        (-5.0, "measured"),
+        (DAY_S + 0.001, "old"),
+        (365 * DAY_S, "old"),
+        (-5.001, "future"),
+        (-2 * 60 * 60.0, "future"),
+    ],
+)
+def test_an_event_beyond_a_day_or_of_the_future_is_counted_apart(latency_s: float, counted_as: str) -> None:
+    def counts() -> dict[str, float]:
+        return {
+            "measured": value("event_end_to_end_seconds_count"),
+            "old": value("event_end_to_end_unmeasured_total", reason="old"),
+            "future": value("event_end_to_end_unmeasured_total", reason="future"),
+        }
+
+    before, sum_before = counts(), value("event_end_to_end_seconds_sum")
+    _count(timestamp=0.0, saved_at=latency_s)
+    assert {name: count - before[name] for name, count in counts().items()} == {
+        "measured": 0,
+        "old": 0,
+        "future": 0,
+        counted_as: 1,
+    }
+    added = value("event_end_to_end_seconds_sum") - sum_before
+    assert added == pytest.approx(max(0.0, latency_s) if counted_as == "measured" else 0, abs=1e-6)
+
+
+@pytest.mark.parametrize("year", [1, 1970, 2025, 9999])
+def test_no_year_moves_the_sum_of_latencies(year: int) -> None:
+    before = value("event_end_to_end_seconds_sum")
+    _count(timestamp=datetime(year, 1, 30, tzinfo=UTC).timestamp(), saved_at=time.time())
+    assert value("event_end_to_end_seconds_sum") == before
+
+
+def test_within_a_batch_only_sane_latencies_are_measured() -> None:
+    before = value("event_end_to_end_seconds_count"), value("event_end_to_end_unmeasured_total", reason="old")
+    events = [
+        OrderEventFactory.build(timestamp=datetime.fromtimestamp(seconds, UTC)) for seconds in (0, DAY_S, 2 * DAY_S)
+    ]
+    count_consumed(events=events, new=events[:2], saved_at=2 * DAY_S - 1)
+    after = value("event_end_to_end_seconds_count"), value("event_end_to_end_unmeasured_total", reason="old")
+    assert (after[0] - before[0], after[1] - before[1]) == (1, 1)
+
+
+def _count(*, timestamp: float, saved_at: float) -> None:
+    """A batch of one event; both in seconds since 1970."""
+    event = OrderEventFactory.build(timestamp=datetime.fromtimestamp(0, UTC) + timedelta(seconds=timestamp))
+    count_consumed(events=[event], new=[event], saved_at=saved_at)
+
+
+def test_outcomes_start_at_zero_so_that_the_first_dead_letter_is_an_increase() -> None:
+    declare(["DECLARED"])
+    for outcome in ("handled", "duplicate", "dead"):
+        labels = {"event_type": "DECLARED", "outcome": outcome}
+        assert REGISTRY.get_sample_value("events_consumed_total", labels) == 0
+    for reason in ("old", "future"):
+        assert REGISTRY.get_sample_value("event_end_to_end_unmeasured_total", {"reason": reason}) is not None
+
+
+@pytest.mark.django_db(transaction=True)
+class TestReadings:
+    def test_the_outbox_is_read_when_somebody_asks(self) -> None:
+        OutboxEventFactory.create(recorded_at=now() - timedelta(seconds=90))
+        OutboxEventFactory.create()
+        OutboxEventFactory.create(published_at=now(), published_partition=0, published_offset=0)
+        OutboxEventFactory.create(parked_at=now(), recorded_at=now() - timedelta(days=1))
+        told = scraped(PipelineCollector(group="g"))
+        assert told["outbox_pending"] == 2
+        assert 90 <= told["outbox_oldest_pending_seconds"] < 150
+
+    def test_an_empty_outbox_is_zero(self) -> None:
+        told = scraped(PipelineCollector(group="g"))
+        assert (told["outbox_pending"], told["outbox_oldest_pending_seconds"]) == (0, 0)
+
+    def test_lag_is_what_the_command_says(self, topics: Topics) -> None:
+        produce(topics.order_events, b"1", partition=0)
+        read_and_commit(topics.order_events, "measured", 1)
+        produce(topics.order_events, b"2", partition=0)
+        told = scraped(PipelineCollector(group="measured"))
+        first = group_lag(topic=topics.order_events, group="measured")[0]
+        topic_labels = f'partition="0",topic="{topics.order_events}"'
+        group_labels = f'consumergroup="measured",{topic_labels}'
+        assert told[f"kafka_consumergroup_lag{{{group_labels}}}"] == first.lag == 1
+        assert told[f"kafka_consumergroup_current_offset{{{group_labels}}}"] == first.current_offset == 1
+        assert told[f"kafka_topic_partition_current_offset{{{topic_labels}}}"] == first.end_offset == 2
+        assert 0 < told[f"kafka_consumergroup_lag_seconds{{{group_labels}}}"] <= (first.seconds_behind or 0)
+        # Nothing was ever committed there.
+        assert not [name for name in told if name.startswith("kafka_consumergroup") and 'partition="1"' in name]
+
+    def test_without_kafka_a_scrape_comes_in_time_and_tells_the_rest(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
+        monkeypatch.setattr(readings, "PATIENCE", 0.2)
+        asked = time.monotonic()
+        told = scraped(PipelineCollector(group="g"))
+        assert time.monotonic() - asked < 2
+        assert told == {"outbox_pending": 0, "outbox_oldest_pending_seconds": 0}
+
+    def test_what_hangs_is_asked_once_and_kept_briefly(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(readings, "PATIENCE", 0.05)
+        answer, asked = threading.Event(), []
+
+        def read() -> int:
+            asked.append(1)
+            answer.wait(10)
+            return len(asked)
+
+        source = readings.Source(read)
+        assert [source.attempt().wait() for _ in range(3)] == [None, None, None]
+        answer.set()
+        monkeypatch.setattr(readings, "PATIENCE", 10)
+        assert [source.attempt().wait() for _ in range(3)] == [1, 1, 1]
+        monkeypatch.setattr(readings, "KEPT", 0)
+        assert source.attempt().wait() == 2
+
+    def test_published_messages_are_counted_once_by_topic_and_path(self, topics: Topics) -> None:
+        relay = Relay(stopping=lambda: False, wait=time.sleep)
+        try:
+            OutboxEventFactory.create_batch(3, topic=topics.order_events)
+            relay.sweep(older_than=timedelta(0))
+        finally:
+            relay.close()
+        assert value("events_published_total", topic=topics.order_events, path="relay") == 3

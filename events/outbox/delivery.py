@@ -1,0 +1,75 @@
+"""Deliver recorded messages: send a wave to Kafka, record what was acknowledged. Publisher and relay share it."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from events.correlation import about
+from events.database_clock import DatabaseClock
+from events.foreign_text import cut
+from events.headers import unpack
+from events.kafka import Producer, Sent, Unsendable
+from events.messages import Message
+from events.models import OutboxEvent
+from events.observing import metrics, tracing
+from events.outbox import recording as outbox
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """What became of one wave."""
+
+    published: list[Message]
+    parked: list[Message]
+    failed: list[Message]
+    """Those an outage kept; they stay pending."""
+    error: Exception | None
+    """The outage, if there was one."""
+
+
+def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEvent.Path) -> Delivery:
+    """Send recorded `messages` and record the acknowledged ones.
+
+    Each must be sendable. An outage leaves it pending; only an error of the message itself parks it.
+    """
+    begun = tracing.now()
+    outcomes = list(zip(messages, producer.send_all(messages), strict=True))
+    published = [(message, outcome) for message, outcome in outcomes if isinstance(outcome, Sent)]
+    parked = [(message, outcome) for message, outcome in outcomes if isinstance(outcome, Unsendable)]
+    failed = [(message, outcome) for message, outcome in outcomes if not isinstance(outcome, Sent | Unsendable)]
+    if published:
+        marked = outbox.mark_published(
+            messages=[message for message, _ in published],
+            positions=[(sent.partition, sent.offset) for _, sent in published],
+            path=path,
+        )
+        transaction.on_commit(lambda: _count_published(marked, path), robust=True)
+        if tracing.is_on():
+            transaction.on_commit(
+                lambda: tracing.trace_sent(messages=published, path=path.value, begun=begun), robust=True
+            )
+    for message, error in parked:
+        with about(unpack(message.headers)):
+            park(message, reason=str(error))
+    return Delivery(
+        published=[message for message, _ in published],
+        parked=[message for message, _ in parked],
+        failed=[message for message, _ in failed],
+        error=failed[0][1] if failed else None,
+    )
+
+
+def park(row: Message | OutboxEvent, *, reason: str) -> None:
+    """Put aside what can never be sent."""
+    logger.error("Parked %s for %s, it can never be sent: %s", row, row.topic, reason)
+    OutboxEvent.objects.filter(event_id=row.event_id).update(parked_at=DatabaseClock(), parked_reason=cut(reason))
+    metrics.parked_total.labels(row.topic).inc()
+
+
+def _count_published(by_topic: Mapping[str, int], path: OutboxEvent.Path) -> None:
+    for topic, count in by_topic.items():
+        metrics.published_total.labels(topic, path.value).inc(count)

@@ -1,0 +1,179 @@
+"""The age of an outbox row is measured by the database's clock, whatever the clocks of the processes say."""
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.db.migrations.executor import MigrationExecutor
+
+from conftest import SetClock, Topics
+from events import timestamps
+from events.database_clock import database_now
+from events.messages import Message
+from events.models import OutboxEvent
+from events.observing.readings import read_outbox
+from events.outbox import recording as outbox
+from events.outbox.relay import Relay
+from testkit.factories import OutboxEventFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+GRACE = timedelta(seconds=30)
+HOURS = [timedelta(hours=2), timedelta(hours=-2)]
+CLOCKS = pytest.mark.parametrize(
+    ("recorder", "reader"),
+    [(ahead, timedelta(0)) for ahead in HOURS] + [(timedelta(0), ahead) for ahead in HOURS] + [HOURS, HOURS[::-1]],
+    ids=lambda ahead: f"{ahead.total_seconds() / 3600:+.0f}h",
+)
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    relay = Relay(stopping=lambda: False, wait=time.sleep)
+    yield relay
+    relay.close()
+
+
+def record(topic: str = "order-events", **changes: Any) -> OutboxEvent:
+    """As the product records an event."""
+    fields = {"key": b"1", "value": b"{}", "headers": b"\x90", "created_at": timestamps.now()} | changes
+    with transaction.atomic():
+        message = outbox.record(Message(event_id=uuid4(), event_type="ORDER_CREATED", topic=topic, **fields))
+    return OutboxEvent.objects.get(event_id=message.event_id)
+
+
+def recorded_before(row: OutboxEvent, age: timedelta) -> None:
+    """Let the database have recorded it so long ago."""
+    OutboxEvent.objects.filter(pk=row.pk).update(recorded_at=database_now() - age)
+
+
+@CLOCKS
+class TestTwoClocks:
+    def test_the_relay_leaves_only_young_rows(
+        self, set_clock: SetClock, relay: Relay, topics: Topics, recorder: timedelta, reader: timedelta
+    ) -> None:
+        set_clock(recorder)
+        old, young = record(topics.order_events), record(topics.order_events)
+        recorded_before(old, GRACE * 2)
+        set_clock(reader)
+        assert relay.sweep(older_than=GRACE) == (1, None)
+        assert OutboxEvent.objects.pending().get() == young
+
+    def test_once_sends_everything_and_complains_of_nothing(
+        self,
+        set_clock: SetClock,
+        topics: Topics,
+        capsys: pytest.CaptureFixture[str],
+        recorder: timedelta,
+        reader: timedelta,
+    ) -> None:
+        set_clock(recorder)
+        for _ in range(3):
+            record(topics.order_events)
+        set_clock(reader)
+        call_command("relay_outbox", once=True)
+        assert capsys.readouterr().out == "sent 3\n"
+
+    def test_the_age_counts_from_the_recording(
+        self, set_clock: SetClock, recorder: timedelta, reader: timedelta
+    ) -> None:
+        set_clock(recorder)
+        recorded_before(record(), timedelta(seconds=90))
+        record()
+        set_clock(reader)
+        assert 90 <= read_outbox().oldest_pending_seconds < 150
+
+    def test_a_fresh_row_is_fresh(self, set_clock: SetClock, recorder: timedelta, reader: timedelta) -> None:
+        set_clock(recorder)
+        record()
+        set_clock(reader)
+        assert 0 <= read_outbox().oldest_pending_seconds < 30
+
+    def test_once_tells_of_parked_rows_it_parked_and_no_others(
+        self, set_clock: SetClock, topics: Topics, recorder: timedelta, reader: timedelta
+    ) -> None:
+        OutboxEventFactory.create(topic=topics.order_events, parked_at=database_now() - timedelta(minutes=1))
+        set_clock(recorder)
+        record(topics.order_events, value=b"x" * (2 * 1024 * 1024 + 1))
+        set_clock(reader)
+        with pytest.raises(CommandError, match=r"^1 events could not be sent\. 1 were parked"):
+            call_command("relay_outbox", once=True)
+        call_command("relay_outbox", once=True)
+
+
+def test_rows_of_a_database_whose_clock_was_set_back_are_sent(relay: Relay, topics: Topics) -> None:
+    ahead = record(topics.order_events)
+    recorded_before(ahead, timedelta(hours=-2))
+    record(topics.order_events)
+    assert relay.sweep(older_than=GRACE) == (1, None)
+    assert read_outbox().oldest_pending_seconds < 30
+    call_command("relay_outbox", once=True)
+    assert not OutboxEvent.objects.pending().exists()
+
+
+class TestWhatOnceSaysOfTheRest:
+    def test_of_an_outage(self, topics: Topics, settings: Any) -> None:
+        settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
+        record(topics.order_events)
+        said = r"^1 events could not be sent\. 1 are pending: .*(does not answer|metadata)"
+        with pytest.raises(CommandError, match=said):
+            call_command("relay_outbox", once=True)
+
+    def test_of_followers_of_a_parked_row(self, topics: Topics) -> None:
+        for sequence in (1, 2, 3):
+            parked = {"parked_at": database_now() - timedelta(minutes=1)} if sequence == 1 else {}
+            OutboxEventFactory.create(topic=topics.order_events, stream="order-1", sequence=sequence, **parked)
+        with pytest.raises(CommandError, match=r"2 are pending: each waits behind a parked event of its stream$"):
+            call_command("relay_outbox", once=True)
+
+
+class TestMigration:
+    @pytest.fixture(autouse=True)
+    def _back_to_before(self) -> Iterator[None]:
+        MigrationExecutor(connection).migrate([("events", "0005_published_index_without_pending")])
+        yield
+        migrate()
+
+    def test_it_writes_no_row_and_knows_the_age_of_what_is_pending(self) -> None:
+        insert_as_before(created="now() - interval '1 hour'")
+        insert_as_before(created="now() + interval '1 hour'")
+        insert_as_before(created="now() - interval '9 days'", published="now() - interval '9 days'")
+        before = file_of_the_table()
+        migrate()
+        assert file_of_the_table() == before
+        assert 3600 <= read_outbox().oldest_pending_seconds < 3700
+        pending = OutboxEvent.objects.pending()
+        assert pending.filter(OutboxEvent.objects.recorded_by(database_now())).count() == 2
+
+    def test_a_process_of_the_release_before_goes_on_recording(self) -> None:
+        migrate()
+        insert_as_before(created="now() - interval '2 hours'")
+        assert 0 <= read_outbox().oldest_pending_seconds < 30
+
+
+def migrate() -> None:
+    executor = MigrationExecutor(connection)
+    executor.migrate(executor.loader.graph.leaf_nodes("events"))
+
+
+def insert_as_before(*, created: str, published: str = "NULL") -> None:
+    """With the columns that the release before knows."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO events_outboxevent (event_id, event_type, topic, value, headers, parked_reason, created_at,"
+            " published_at, published_partition, published_offset)"
+            f" VALUES (gen_random_uuid(), 'ORDER_CREATED', 'order-events', '', '', '', {created}, {published}, 0, 0)"
+        )
+
+
+def file_of_the_table() -> int:
+    """PostgreSQL's number of it, a new one when the table is rewritten."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_relation_filenode('events_outboxevent')")
+        (number,) = cursor.fetchone()
+    return int(number)

@@ -1,0 +1,122 @@
+"""How a process ends: by signals, in time, and by its watchdog. Each in a process of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from testkit.processes import lifeline
+
+READY = "print('ready', flush=True)"
+INSTALL = "from events import shutdown; shutdown.GRACE = 0.3; stop = shutdown.Shutdown()"
+WAIT_IN_A_LIBRARY = (
+    "import os, psycopg2; cursor = psycopg2.connect(os.environ['DATABASE_URL']).cursor();"
+    f"{READY}; cursor.execute('SELECT pg_sleep(60)')"
+)
+WAIT = f"{READY}; stop.wait(60); print('finished')"
+NEVER_END = f"{READY}\nwhile True: stop.wait(60)"
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def run(processes: list[subprocess.Popen[str]], *program: str) -> subprocess.Popen[str]:
+    """A Python process that has come to `READY`."""
+    process = lifeline.start(
+        [sys.executable, "-c", "\n".join(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    processes.append(process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_loop_that_looks(processes: list[subprocess.Popen[str]], number: signal.Signals) -> None:
+    process = run(processes, INSTALL, WAIT)
+    process.send_signal(number)
+    assert process.communicate(timeout=10)[0] == "finished\n"
+    assert process.returncode == 0
+
+
+def test_a_process_that_waits_inside_a_library_is_ended_in_time(processes: list[subprocess.Popen[str]]) -> None:
+    process = run(processes, INSTALL, WAIT_IN_A_LIBRARY)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "what was not committed will be done again" in errors
+
+
+def test_a_second_signal_ends_at_once(processes: list[subprocess.Popen[str]]) -> None:
+    process = run(processes, INSTALL, "shutdown.GRACE = 60", NEVER_END)
+    process.send_signal(signal.SIGTERM)
+    # Two signals at the same moment are one.
+    time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 128 + signal.SIGTERM
+
+
+def test_a_command_that_has_begun_nothing_ends_at_once(processes: list[subprocess.Popen[str]]) -> None:
+    process = run(
+        processes, "from events.process.shutdown import *", "end_at_once_until_ready()", READY, "signal.pause()"
+    )
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+
+
+def test_the_watchdog_ends_what_is_stuck_and_shows_where(processes: list[subprocess.Popen[str]]) -> None:
+    process = run(
+        processes,
+        "from events.process.watchdog import Watchdog",
+        "def spin():",
+        f"    {READY}",
+        "    while True: pass",
+        "with Watchdog(what='Reading', limit=0.3).guard(): spin()",
+    )
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert "Reading has not returned for 0.3 s" in errors
+    assert re.search(r"in spin\n", errors)
+
+
+def test_the_watchdog_lets_live_what_returns(processes: list[subprocess.Popen[str]]) -> None:
+    process = run(
+        processes,
+        "import time",
+        "from events.process.watchdog import Watchdog",
+        "watchdog = Watchdog(what='Reading', limit=0.3)",
+        READY,
+        "for _ in range(100):",
+        "    with watchdog.guard(): time.sleep(0.01)",
+    )
+    assert process.wait(10) == 0
+
+
+def test_the_watchdog_does_not_count_the_time_a_process_is_frozen(processes: list[subprocess.Popen[str]]) -> None:
+    process = run(
+        processes,
+        "import sys",
+        "from events.process.watchdog import Watchdog",
+        f"with Watchdog(what='Reading', limit=0.8).guard(): {READY}; sys.stdin.read(1)",
+    )
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    time.sleep(1)
+    process.send_signal(signal.SIGCONT)
+    time.sleep(0.2)
+    assert process.poll() is None

@@ -1,0 +1,130 @@
+"""A real Apache Kafka for tests: the same script that `make kafka` runs, on free ports and with data of its own."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+
+from commerce.devserver import lifeline
+from testkit.waiting import wait_until
+
+START_SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "start"
+TOPIC_CONFIG = {"max.message.bytes": str(2 * 1024 * 1024)}
+"""As large as the embedded broker takes."""
+START_TIMEOUT = 240
+"""Seconds; at the first start Maven fetches Kafka."""
+
+
+class ApacheKafka:
+    creates_topics = True
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self.port = free_port()
+        self.advertised_port: int | None = None
+        """Where clients are sent after their first connection; by default `port`."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._version = ""
+
+    def __str__(self) -> str:
+        return self._version
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Raises RuntimeError with the broker's last words where it does not come up."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        log = self._home / "start.log"
+        with log.open("ab") as output:
+            self._process = lifeline.start(
+                [START_SCRIPT],
+                env=os.environ | self._settings(),
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            wait_until(self._answers_or_ended, timeout=START_TIMEOUT)
+        except TimeoutError as error:
+            self.stop()
+            raise RuntimeError(f"Apache Kafka did not start: {log.read_text()[-2000:]}") from error
+        if self._process.poll() is not None:
+            raise RuntimeError(f"Apache Kafka did not start: {log.read_text()[-2000:]}")
+        announced = wait_until(lambda: re.search(r"(Apache Kafka \S+) on ", log.read_text()))
+        self._version = announced.group(1)
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            os.killpg(self._process.pid, signal.SIGCONT)
+            self._process.wait()
+
+    def kill(self) -> None:
+        """kill -9; `start` starts it again with what it had."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def freeze(self) -> None:
+        """SIGSTOP: its connections stand, and nothing answers."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
+
+    def go_down(self) -> None:
+        self.stop()
+
+    def come_back(self) -> None:
+        self.start()
+
+    def create_topic(self, name: str, *, partitions: int) -> None:
+        admin = self._admin()
+        admin.create_topics([NewTopic(name, partitions, 1, config=TOPIC_CONFIG)])[name].result()
+
+    def add_partitions(self, topic: str, *, total: int) -> None:
+        admin = self._admin()
+        admin.create_partitions([NewPartitions(topic, total)])[topic].result()
+
+    def delete_topic(self, name: str) -> None:
+        """Back when it is gone."""
+        admin = self._admin()
+        admin.delete_topics([name])[name].result()
+        wait_until(lambda: name not in admin.list_topics(timeout=10).topics)
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _settings(self) -> dict[str, str]:
+        settings = {"KAFKA_PORT": str(self.port), "KAFKA_DATA": str(self._home / "data")}
+        if self.advertised_port is not None:
+            settings["KAFKA_ADVERTISED_PORT"] = str(self.advertised_port)
+        return settings
+
+    def _admin(self) -> AdminClient:
+        # Its log would report every refused connection while we wait.
+        return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+
+    def _answers_or_ended(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            return True
+        try:
+            return bool(self._admin().list_topics(timeout=2).brokers)
+        except KafkaException:
+            return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,200 @@
+"""A Kafka in memory: what our client offers, and whatever Kafka may do to it.
+
+One thread, no time, no network: the same steps always have the same outcome.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from itertools import cycle
+from zlib import crc32
+
+from events.headers import Header, unpack
+from events.kafka import KafkaError, Record, Sent
+from events.messages import Message
+from testkit.factories import kafka_record
+from testkit.interference import Moment
+
+
+class Fate(Enum):
+    """What becomes of a message that is sent."""
+
+    ACKNOWLEDGED = "appended, and the sender is told"
+    UNACKNOWLEDGED = "appended, and the acknowledgement is lost"
+    REFUSED = "lost"
+
+
+HEALTHY = (Fate.ACKNOWLEDGED,)
+
+
+class MemoryBroker:
+    """The topics, each of them a list of records in the order in which they were appended."""
+
+    def __init__(self, *, partitions: int) -> None:
+        self.partitions = range(partitions)
+        self.topics: dict[str, list[Record]] = defaultdict(list)
+        self.amid_send = Moment()
+        self._fates: Sequence[Fate] = HEALTHY
+
+    def partition(self, topic: str, partition: int) -> list[Record]:
+        """Its records by offset."""
+        return [record for record in self.topics[topic] if record.partition == partition]
+
+    def append(
+        self, topic: str, *, key: bytes, value: bytes | None, headers: list[Header], partition: int | None = None
+    ) -> Record:
+        if partition is None:
+            partition = crc32(key) % len(self.partitions)
+        offset = len(self.partition(topic, partition))
+        record = kafka_record(value, topic=topic, partition=partition, offset=offset, key=key, headers=headers)
+        self.topics[topic].append(record)
+        return record
+
+    @contextmanager
+    def behaving(self, fates: Sequence[Fate]) -> Iterator[None]:
+        """For now, the messages of every wave have these fates in turn."""
+        self._fates = fates
+        try:
+            yield
+        finally:
+            self._fates = HEALTHY
+
+    def fates(self) -> Iterator[Fate]:
+        return cycle(self._fates)
+
+
+class MemoryProducer:
+    """Offers what `events.kafka.Producer` does. `witness` is told of every wave before it is sent."""
+
+    def __init__(self, broker: MemoryBroker, *, witness: Callable[[Sequence[Message]], None]) -> None:
+        self._broker = broker
+        self._witness = witness
+
+    def send_all(self, messages: Sequence[Message]) -> list[Sent | Exception]:
+        self._witness(messages)
+        outcomes: list[Sent | Exception] = []
+        for message, fate in zip(messages, self._broker.fates(), strict=False):
+            outcomes.append(self._send(message, fate))
+            self._broker.amid_send.come()
+        return outcomes
+
+    def _send(self, message: Message, fate: Fate) -> Sent | Exception:
+        if fate is Fate.REFUSED:
+            return KafkaError(fate.value)
+        record = self._broker.append(
+            message.topic,
+            key=message.key or b"",
+            value=message.value,
+            headers=unpack(message.headers),
+            partition=message.partition,
+        )
+        if fate is Fate.UNACKNOWLEDGED:
+            return KafkaError(fate.value)
+        return Sent(record.partition, record.offset)
+
+    def close(self) -> None:
+        """Nothing is in flight."""
+
+
+class MemoryGroup:
+    """A consumer group: which member owns which partition, and how far each partition is committed.
+
+    At first every partition has a member of its own.
+    """
+
+    def __init__(self, broker: MemoryBroker, topic: str) -> None:
+        self.broker = broker
+        self.topic = topic
+        self.generation = 0
+        self.owners: Sequence[int] = list(broker.partitions)
+        self.committed = [0 for _ in broker.partitions]
+
+    def rebalance(self, owners: Sequence[int] | None = None) -> None:
+        """Give the partitions to these members; without `owners`, to those that have them."""
+        self.owners = owners or self.owners
+        self.generation += 1
+
+    def forget(self, partition: int, *, records: int) -> None:
+        """Lose the last commits: what was consumed is delivered again."""
+        self.committed[partition] = max(0, self.committed[partition] - records)
+        self.rebalance()
+
+    def consumed(self) -> list[Record]:
+        return [record for record in self.broker.topics[self.topic] if record.offset < self.committed[record.partition]]
+
+    def lag(self) -> int:
+        return len(self.broker.topics[self.topic]) - sum(self.committed)
+
+
+class MemoryConsumer:
+    """Member `number` of a group: offers what `events.kafka.Consumer` does, and is idle after so many batches."""
+
+    def __init__(self, group: MemoryGroup, number: int) -> None:
+        self.amid_poll = Moment()
+        self.amid_commit = Moment()
+        self.is_idle = False
+        self._group = group
+        self._number = number
+        self._generation = -1
+        self._positions: dict[int, int] = {}
+        self._held: set[int] = set()
+        self._batches = self._size = 0
+
+    def allow(self, *, batches: int, size: int) -> None:
+        self._batches, self._size = batches, size
+        self.is_idle = False
+
+    def poll(self, *, timeout: float) -> list[Record]:
+        if self._generation != self._group.generation:
+            self._rejoin()
+        records = self._fetch() if self._batches > 0 else []
+        self._batches -= 1
+        self.is_idle = not records
+        if records:
+            self.amid_poll.come()
+        return records
+
+    def _rejoin(self) -> None:
+        """Whatever was read is read again by the partition's owner, from the committed offset on."""
+        self._generation = self._group.generation
+        self._held = set()
+        self._positions = {
+            partition: self._group.committed[partition]
+            for partition, owner in enumerate(self._group.owners)
+            if owner == self._number
+        }
+
+    def _fetch(self) -> list[Record]:
+        records: list[Record] = []
+        for partition in [partition for partition in self._positions if partition not in self._held]:
+            unread = self._group.broker.partition(self._group.topic, partition)[self._positions[partition] :]
+            records += unread[: self._size - len(records)]
+        for record in records:
+            self._move(record, to=record.offset + 1)
+        return records
+
+    def _move(self, record: Record, *, to: int) -> None:
+        # Last in the dictionary, and so in the next batch: every partition has its turn.
+        self._positions.pop(record.partition)
+        self._positions[record.partition] = to
+
+    def commit(self, records: Iterable[Record]) -> None:
+        """Without effect where the partitions have been given away since the last poll."""
+        self.amid_commit.come()
+        if self._generation == self._group.generation:
+            for record in records:
+                self._group.committed[record.partition] = record.offset + 1
+
+    def hold(self, records: Sequence[Record]) -> None:
+        for record in reversed(records):
+            if record.partition in self._positions:
+                self._move(record, to=record.offset)
+        self._held = set(self._positions)
+
+    def release(self) -> None:
+        self._held = set()
+
+    def close(self) -> None:
+        """Leave; whoever comes for it has its number."""
+        self._group.rebalance()

@@ -1,0 +1,180 @@
+"""The product from the outbox to the notifications, put together on a Kafka in memory."""
+
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from django.conf import settings
+from django.core.management.color import no_style
+from django.db import DataError, OperationalError, connection
+
+from events.consuming.consumer import EventConsumer
+from events.kafka import Record
+from events.messages import Message
+from events.models import ConsumerGroup, DeadLetter, DeathMark, OutboxEvent
+from events.outbox.publisher import BackgroundPublisher
+from events.outbox.relay import Relay
+from notifications.handlers import NotificationHandler
+from notifications.models import Notification
+from orders.events import OrderEvent, encode
+from orders.models import Order, OrderItem
+from testkit.factories import OrderEventFactory
+from testkit.interference import Crash, Moment, OtherProcess
+from testkit.memory_broker import MemoryBroker, MemoryConsumer, MemoryGroup, MemoryProducer
+
+TOPIC = "order-events"
+GROUP = "notification-consumer-group"
+PARTITIONS = 2
+TABLES = (OrderItem, Order, OutboxEvent, DeadLetter, ConsumerGroup, DeathMark, Notification)
+
+UNKNOWN, DEADLY, REFUSED, ODD = -1, -2, -3, -4
+"""Orders of other systems: the first is an order like any other, handling the others fails."""
+POISON = (None, b"garbage")
+UNHANDLED = "unhandled"
+"""A header of the messages that must become dead letters."""
+
+
+def empty_tables() -> None:
+    """And count ids from 1 again, so that the same steps have the same outcome."""
+    tables = [model._meta.db_table for model in TABLES]
+    connection.ops.execute_sql_flush(
+        connection.ops.sql_flush(no_style(), tables, reset_sequences=True, allow_cascade=True)
+    )
+
+
+def lose_the_connection() -> None:
+    raise OperationalError("The connection is gone")
+
+
+def is_unhandled(record: Record) -> bool:
+    return UNHANDLED in dict(record.headers)
+
+
+def event_id(record: Record) -> UUID:
+    return UUID(dict(record.headers)["ce_id"].decode())
+
+
+class Handler(NotificationHandler):
+    """The product's, with messages that it cannot handle, and with a moment before its transaction ends."""
+
+    def __init__(self) -> None:
+        self.amid_save = Moment()
+
+    def save(self, events: Sequence[OrderEvent]) -> None:
+        super().save(events)
+        self.amid_save.come()
+        orders = {event.order_id for event in events}
+        if DEADLY in orders:
+            raise Crash
+        if REFUSED in orders:
+            raise DataError("out of range")
+        if ODD in orders:
+            raise ValueError("Nobody foresaw this")
+
+
+class Member:
+    """A consumer process."""
+
+    def __init__(self, group: MemoryGroup, number: int) -> None:
+        self.handler = Handler()
+        self.source = MemoryConsumer(group, number)
+        self._consumer = EventConsumer(
+            source=self.source, handler=self.handler, group=GROUP, stopping=lambda: self.source.is_idle
+        )
+
+    def consume(self, *, size: int, batches: int) -> None:
+        self.source.allow(size=size, batches=batches)
+        self._consumer.run()
+
+
+class Pipeline:
+    """Fast path, relay, and two consumers. Each does something when it is told to; if that is its death, another one
+    takes its place.
+    """
+
+    def __init__(self) -> None:
+        self.broker = MemoryBroker(partitions=PARTITIONS)
+        self.group = MemoryGroup(self.broker, TOPIC)
+        self.members = [Member(self.group, number) for number in (0, 1)]
+        self._witness = OtherProcess()
+        self._start_fast_path()
+        self._start_relay()
+
+    def close(self) -> None:
+        self._witness.end()
+
+    def take_fast_path(self, rows: Sequence[int], *, restarted: bool = True) -> None:
+        """With pending rows, counted from the newest. A process that has not just started may remember an outage."""
+        if restarted:
+            self._start_fast_path()
+        newest_first = list(OutboxEvent.objects.pending().order_by("-pk"))
+        try:
+            self._fast_path._deliver([newest_first[row % len(newest_first)].message for row in rows if newest_first])
+        except Crash:
+            self._start_fast_path()
+
+    def _start_fast_path(self) -> None:
+        self._fast_path = BackgroundPublisher(connect=self._connect)
+
+    def sweep(self) -> None:
+        try:
+            self._relay.sweep(older_than=settings.OUTBOX_RELAY_GRACE)
+        except Crash:
+            self._start_relay()
+
+    def _start_relay(self) -> None:
+        self._relay = Relay(stopping=lambda: False, wait=self._never_wait, connect=self._connect)
+
+    def _connect(self) -> MemoryProducer:
+        return MemoryProducer(self.broker, witness=self._require_recorded_predecessors)
+
+    def _never_wait(self, seconds: float) -> None:
+        raise AssertionError("Nobody else has the turn")
+
+    def _require_recorded_predecessors(self, messages: Sequence[Message]) -> None:
+        # Asked by somebody else, so that what the sender has not committed does not count.
+        with self._witness.at_work():
+            for message in messages:
+                before = OutboxEvent.objects.filter(stream=message.stream, sequence=(message.sequence or 0) - 1)
+                assert not before.filter(published_at=None).exists(), (
+                    f"{message.stream}: {message.sequence} is sent too early"
+                )
+
+    def consume(self, who: int, *, size: int, batches: int = 1) -> None:
+        """Let a member work off batches."""
+        try:
+            self.members[who].consume(size=size, batches=batches)
+        except Crash:
+            self.members[who].source.close()
+            self.members[who] = Member(self.group, who)
+
+    def append_foreign(self, message: int | bytes | None) -> None:
+        """An event of another system's order, or poison."""
+        new_id = UUID(int=len(self.broker.topics[TOPIC]))
+        value = message
+        if isinstance(message, int):
+            value = encode(OrderEventFactory.build(event_id=new_id, order_id=message))
+        headers = [("ce_id", str(new_id).encode())] + [(UNHANDLED, b"")] * (message != UNKNOWN)
+        self.broker.append(TOPIC, key=b"foreign", value=value, headers=headers)
+
+    def append_again(self, record: int) -> None:
+        """Counted from the newest."""
+        records = self.broker.topics[TOPIC]
+        if records:
+            known = records[-1 - record % len(records)]
+            self.broker.append(TOPIC, key=known.key, value=known.value, headers=known.headers)
+
+    def drain(self, wait: Callable[[], None]) -> None:
+        """Let everybody work, with a wait before every round, until nothing is left or nothing changes any more."""
+        idle = 0
+        while left := self._left():
+            wait()
+            self.sweep()
+            for who in (0, 1):
+                self.consume(who, size=4, batches=25)
+            idle = 0 if self._left() < left else idle + 1
+            # A message that kills needs some rounds.
+            assert idle < 6, f"{OutboxEvent.objects.pending().count()} rows wait, the lag is {self.group.lag()}"
+
+    def _left(self) -> int:
+        """A record that is worked off may leave a row behind, the copy of its dead letter."""
+        return OutboxEvent.objects.pending().count() + 2 * self.group.lag()

@@ -1,0 +1,102 @@
+"""The product's own processes, started as an operator would start them."""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import httpx
+import psutil
+
+from commerce.devserver import lifeline
+from testkit.waiting import wait_until
+
+CHECKOUT = Path(__file__).parent.parent
+STOP_TIMEOUT = 10
+"""Seconds a process has after SIGTERM, by contract."""
+
+
+class ProductProcess:
+    """One process of the product; its output goes to `log`. With `launcher` another module starts it."""
+
+    def __init__(
+        self, *command: str, log: Path, env: Mapping[str, str] | None = None, launcher: Sequence[str] = ()
+    ) -> None:
+        self._command = [sys.executable, "-m", *launcher, *command]
+        # `python -m django` and not manage.py, which would read the settings of a running `make run`.
+        self._env = {**os.environ, "DJANGO_SETTINGS_MODULE": "commerce.settings", **(env or {})}
+        self.log = log
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as output:
+            self.process = lifeline.start(self._command, cwd=CHECKOUT, env=self._env, stdout=output, stderr=output)
+
+    def stop(self) -> int:
+        """End it as a supervisor does; its exit code. Raises subprocess.TimeoutExpired after `STOP_TIMEOUT`."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_TIMEOUT)
+
+    def kill(self) -> None:
+        """kill -9, its children included."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def freeze(self) -> None:
+        """SIGSTOP, to its children as well; back when all of them stand still."""
+        family = self.family()
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        wait_until(lambda: all(is_frozen(process) for process in family))
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+    def family(self) -> list[psutil.Process]:
+        """Itself and its children."""
+        itself = psutil.Process(self.process.pid)
+        return [itself, *itself.children(recursive=True)]
+
+    def says(self, text: str) -> bool:
+        return text in self.log.read_text()
+
+
+def is_frozen(process: psutil.Process) -> bool:
+    return bool(process.status() == psutil.STATUS_STOPPED)
+
+
+class WebServer(ProductProcess):
+    """The web server on a free port."""
+
+    def __init__(self, *, log: Path, env: Mapping[str, str] | None = None, launcher: Sequence[str] = ()) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        super().__init__(
+            "commerce.web_server", "--bind", self.url.removeprefix("http://"), log=log, env=env, launcher=launcher
+        )
+
+    def start(self) -> None:
+        super().start()
+        try:
+            wait_until(self._answers, timeout=30)
+        except TimeoutError as error:
+            self.kill()
+            raise RuntimeError(f"The web server did not start: {self.log.read_text()[-2000:]}") from error
+
+    def workers(self) -> list[psutil.Process]:
+        return self.family()[1:]
+
+    def has_connections_to_close(self) -> bool:
+        """Whether clients have left without the workers having seen it."""
+        connections = (connection for worker in self.workers() for connection in worker.net_connections())
+        return any(connection.status == psutil.CONN_CLOSE_WAIT for connection in connections)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health/ready", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False

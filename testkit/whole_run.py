@@ -1,0 +1,71 @@
+"""A running `make run`, in a copy of the checkout, so that nobody's own run is disturbed."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from commerce.devserver import lifeline
+from commerce.devserver.run import OUR_VARIABLES
+from testkit.processes import CHECKOUT
+from testkit.waiting import wait_until
+
+PARTS = ("manage.py", "commerce", "orders", "notifications", "events", "deploy")
+
+
+class Run:
+    """A running `make run`; its output goes to `log`."""
+
+    def __init__(self, checkout: Path, port: int, **env: str) -> None:
+        self.site = f"http://127.0.0.1:{port}"
+        self.log = checkout / "run.log"
+        with self.log.open("wb") as output:
+            self.process = lifeline.start(
+                [sys.executable, "-m", "commerce.devserver.run"],
+                cwd=checkout,
+                env=environment() | {"PORT": str(port)} | env,
+                stdout=output,
+                stderr=output,
+            )
+        wait_until(lambda: self.says("READY") or self.process.poll() is not None, timeout=120)
+        running = self.process.poll() is None
+        self.children = psutil.Process(self.process.pid).children(recursive=True) if running else []
+
+    def says(self, text: str) -> bool:
+        return text in self.log.read_text()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+    def manage(self, *command: str) -> None:
+        """A command of manage.py, typed in another terminal. Raises subprocess.CalledProcessError."""
+        subprocess.run(
+            [sys.executable, "manage.py", *command], cwd=self.log.parent, env=environment(), check=True, timeout=60
+        )
+
+    def child(self, command: str) -> psutil.Process:
+        return next(one for one in self.children if command in one.cmdline())
+
+
+def copy_checkout(to: Path) -> None:
+    for part in PARTS:
+        copy = shutil.copytree if (CHECKOUT / part).is_dir() else shutil.copy
+        copy(CHECKOUT / part, to / part)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment() -> dict[str, str]:
+    """Ours without the settings of these tests: `make run` makes its own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}

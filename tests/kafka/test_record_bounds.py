@@ -1,0 +1,230 @@
+"""What records and batches claim of themselves is judged before anything of that size is made."""
+
+import time
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+from kafka import TopicPartition
+from kafka.consumer.fetcher import Fetcher
+from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
+
+from events.kafka import Record, Unreadable
+from events.kafka.decompression import MAX_BATCH_BYTES
+from events.kafka.records import (
+    MAX_HEADERS,
+    MAX_RECORD_BYTES,
+    DamagedRecord,
+    ForgivingRecordBatch,
+    UnreadableRecord,
+)
+from testkit.record_batches import CODECS, XERIAL, batch, compressed_batch, field, framed, record, varint
+
+MIB = 1024 * 1024
+BEHIND = 2**40
+"""Offset of the batch behind the one that lies."""
+HUGE = 2**31 - 1
+PLAIN = varint(1) + field(b"key") + field(b"value")
+"""The beginning of a batch's second record; the number of its headers follows."""
+
+
+def read(*batches: bytes) -> list[Record]:
+    """Everything the client makes of them."""
+    fetched = MemoryRecords(b"".join(batches))
+    return list(Fetcher.PartitionRecords(0, TopicPartition("order-events", 0), fetched).take())
+
+
+def told(*batches: bytes) -> list[tuple[int, str]]:
+    """Offset and reason of each record that cannot be read; a sound batch is read behind them."""
+    *records, behind = read(*batches, batch(record(b"behind"), offset=BEHIND))
+    assert (behind.offset, behind.value) == (BEHIND, b"behind")
+    unreadable = [one for one in records if isinstance(one.value, Unreadable)]
+    assert all(isinstance(one.value.error, UnreadableRecord) for one in unreadable)
+    return [(one.offset, str(one.value.error)) for one in unreadable]
+
+
+def peak_mib(work: Callable[[], object]) -> float:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1] / MIB
+    finally:
+        tracemalloc.stop()
+
+
+class TestBatches:
+    @pytest.mark.parametrize("codec", CODECS)
+    def test_a_batch_of_just_the_bound_is_read(self, codec: str) -> None:
+        values = [bytes(MIB)] * 31
+        filler = record(b"", delta=31, key=b"x" * (MAX_BATCH_BYTES - 32 * MIB + 900_000))
+        records = [*(record(value, delta=delta) for delta, value in enumerate(values)), filler]
+        assert [one.value for one in read(batch(*records, codec=codec))] == [*values, b""]
+
+    @pytest.mark.parametrize("codec", CODECS)
+    def test_a_batch_above_the_bound_is_told_once(self, codec: str) -> None:
+        records = [record(bytes(MIB), delta=delta) for delta in range(33)]
+        sent = batch(*records, codec=codec)
+        name = codec.replace("xerial", "snappy")
+        reason = (
+            f"The record batch at offsets 0 to 32, {len(sent) - 61} bytes of {name}, cannot be decompressed: "
+            f"more than {MAX_BATCH_BYTES} bytes come out of it"
+        )
+        assert told(sent) == [(32, reason)]
+
+    @pytest.mark.parametrize("codec", CODECS)
+    def test_a_bomb_is_not_made(self, codec: str) -> None:
+        bomb = batch(record(bytes(150 * MIB)), codec=codec)
+        assert peak_mib(lambda: read(bomb)) < 2 * MAX_BATCH_BYTES / MIB + 2 * len(bomb) / MIB + 1
+
+    @pytest.mark.parametrize(
+        ("codec", "bytes_that_lie"),
+        [
+            ("snappy", b"\xff\xff\xff\xff\x0f" + bytes(50)),  # 4 GiB
+            ("snappy", b"\xff\xff\xff\x0f" + bytes(50)),  # 31 MiB
+            ("snappy", b"\xff" * 50),
+            ("snappy", b""),
+            ("xerial", XERIAL + b"\x00\x00\x00\x0a" + b"\xff\xff\xff\xff\x0f" + bytes(5)),
+            ("xerial", XERIAL + b"\xff\xff\xff\xfc" + bytes(50)),  # A block of -4 bytes.
+            ("zstd", b"\x28\xb5\x2f\xfd\xe0" + (2**40).to_bytes(8, "little") + b"\x03\x00\x00"),
+            ("zstd", b"\x28\xb5\x2f\xfd\x00\xa8\x03\x00\x00"),  # A window of 2 GiB.
+            ("lz4", b"\x04\x22\x4d\x18\x68\x40" + (2**40).to_bytes(8, "little") + b"\x00" * 10),
+        ],
+    )
+    def test_a_length_that_lies_is_not_believed(self, codec: str, bytes_that_lie: bytes) -> None:
+        lying = compressed_batch(bytes_that_lie, codec=codec)
+        assert peak_mib(lambda: told(lying)) < 1
+        ((offset, reason),) = told(lying)
+        assert offset == 0
+        assert "cannot be decompressed" in reason
+
+    @pytest.mark.parametrize(
+        ("count", "last_delta", "offset", "reason"),
+        [
+            (HUGE, HUGE - 1, HUGE - 1, "cannot be read from offset 2 on"),
+            (3, 2, 2, "cannot be read from offset 2 on"),
+            (1, 1, 1, "has 9 bytes behind its last record"),
+            (0, 1, 1, "has 18 bytes behind its last record"),
+            (HUGE, 1, 1, f"claims to have {HUGE} records"),
+            (-1, 1, 1, "claims to have -1 records"),
+            (2, -5, 0, "claims to have 2 records"),
+        ],
+    )
+    def test_a_record_count_that_lies_is_told_once(self, count: int, last_delta: int, offset: int, reason: str) -> None:
+        lying = batch(record(b"0"), record(b"1", delta=1), count=count, last_delta=last_delta)
+        ((told_offset, told_reason),) = told(lying)
+        assert told_offset == offset
+        assert reason in told_reason
+
+    def test_a_compacted_batch_is_sound(self) -> None:
+        assert [one.offset for one in read(batch(record(b"", delta=3), record(b"", delta=7), last_delta=9))] == [3, 7]
+        assert read(batch(last_delta=9)) == []
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda count: compressed_batch(XERIAL + b"\x00\x00\x00\x01\x00" * count, codec="xerial"),
+            lambda count: batch(*(record(b"", delta=delta, headers=varint(HUGE)) for delta in range(count))),
+            lambda count: batch(*(framed(varint(delta) + varint(HUGE) + bytes(20)) for delta in range(count))),
+        ],
+        ids=["blocks", "headers", "keys"],
+    )
+    def test_work_grows_no_faster_than_the_bytes(self, make: Callable[[int], bytes]) -> None:
+        def seconds(count: int) -> float:
+            made = make(count)
+            began = time.process_time()
+            read(made)
+            return time.process_time() - began
+
+        assert seconds(80_000) < 24 * seconds(10_000)
+
+
+class TestRecords:
+    def test_a_record_of_just_the_bound_is_read(self) -> None:
+        value = bytes(MAX_RECORD_BYTES - 12)
+        assert [one.value for one in read(batch(record(value)))] == [value]
+
+    @pytest.mark.parametrize(
+        "large",
+        [
+            record(bytes(MAX_RECORD_BYTES)),
+            record(b"", key=bytes(MAX_RECORD_BYTES)),
+            record(b"", headers=varint(1) + field(b"name") + field(bytes(MAX_RECORD_BYTES))),
+            record(b"", headers=varint(1) + field(b"n" * MAX_RECORD_BYTES) + field(b"")),
+        ],
+        ids=["value", "key", "header", "header name"],
+    )
+    def test_a_record_above_the_bound_is_told_with_its_size(self, large: bytes) -> None:
+        ((offset, reason),) = told(batch(large, record(b"", delta=1)))
+        assert offset == 0
+        assert f"bytes, more than {MAX_RECORD_BYTES}" in reason
+
+    @pytest.mark.parametrize(
+        "lying",
+        [
+            varint(1) + varint(HUGE) + b"key",
+            varint(1) + field(b"key") + varint(HUGE) + b"value",
+            varint(1) + field(b"key") + field(b"value"),
+            PLAIN + varint(HUGE),
+            PLAIN + varint(HUGE) + bytes(1_500_000),
+            PLAIN + varint(MAX_HEADERS + 1) + bytes(2 * MAX_HEADERS + 2),
+            PLAIN + varint(-1),
+            PLAIN + varint(1) + varint(HUGE) + b"name",
+            PLAIN + varint(1) + varint(-1) + field(b""),
+            PLAIN + varint(1) + field(b"name") + varint(HUGE),
+            PLAIN + varint(0) + b"behind",
+            PLAIN + b"\xff" * 20,
+            varint(HUGE) + field(b"key") + field(b"value") + varint(0),
+            varint(-5) + field(b"key") + field(b"value") + varint(0),
+        ],
+    )
+    def test_a_record_that_lies_is_told_and_its_neighbours_are_read(self, lying: bytes) -> None:
+        records = batch(record(b"0"), framed(lying), record(b"2", delta=2))
+        ((offset, reason),) = told(records)
+        assert offset == 1
+        assert reason.startswith("The record cannot be read: ")
+        assert [one.offset for one in read(records)] == [0, 1, 2]
+        assert peak_mib(lambda: read(records)) < 6
+
+    @pytest.mark.parametrize("before", [b"", field(b"key")], ids=["key", "value"])
+    def test_no_part_of_a_record_takes_the_bytes_behind_it(self, before: bytes) -> None:
+        greedy = framed(varint(0) + before + varint(HUGE))
+        records = iter(ForgivingRecordBatch(memoryview(batch(greedy, *[record(bytes(MIB), delta=1)] * 8))))
+        assert peak_mib(lambda: next(records)) < 1
+
+    def test_headers_count_as_the_memory_they_take(self) -> None:
+        """Because what a poll hands over is measured in bytes."""
+        some = batch(record(b"", headers=varint(MAX_HEADERS) + bytes(2 * MAX_HEADERS)))
+        records = Fetcher.PartitionRecords(0, TopicPartition("order-events", 0), MemoryRecords(some))
+        assert len(records.take()[0].headers) == MAX_HEADERS
+        assert records.bytes_read > 100 * MAX_HEADERS
+
+
+class TestLegacyMessageSets:
+    def message_set(self, magic: int, value: bytes, *, compression: int = 0) -> bytearray:
+        builder = MemoryRecordsBuilder(magic, compression, 10**9)
+        builder.append(timestamp=1, key=b"k", value=value)
+        builder.close()
+        return bytearray(builder.buffer())
+
+    @pytest.mark.parametrize("magic", [0, 1])
+    def test_a_plain_one_is_read(self, magic: int) -> None:
+        (one,) = read(self.message_set(magic, b"value"))
+        assert (one.offset, one.key, one.value) == (0, b"k", b"value")
+
+    @pytest.mark.parametrize("magic", [0, 1])
+    def test_a_compressed_one_is_refused(self, magic: int) -> None:
+        bomb = self.message_set(magic, bytes(100 * MIB), compression=1)
+        assert peak_mib(lambda: read(bomb)) < 2
+        assert told(bomb) == [
+            (0, f"The message set of format {magic} at offset 0 is compressed, which is read from format 2 on only")
+        ]
+
+    def test_a_large_one_is_refused(self) -> None:
+        ((_, reason),) = told(self.message_set(1, bytes(MAX_RECORD_BYTES)))
+        assert f"more than {MAX_RECORD_BYTES}" in reason
+
+    def test_a_damaged_one_is_told(self) -> None:
+        damaged = self.message_set(1, b"value")
+        damaged[-1] ^= 0xFF
+        (one,) = read(damaged)
+        assert isinstance(one.value.error, DamagedRecord)

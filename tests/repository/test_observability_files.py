@@ -1,0 +1,97 @@
+"""What Prometheus and Grafana are given fits together, and asks for nothing that the product does not tell."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from prometheus_client import REGISTRY
+
+from events.kafka.lag import PartitionLag
+from events.observing.readings import Outbox, _lag_gauges, _outbox_gauges
+from testkit.processes import CHECKOUT
+
+PROMETHEUS = CHECKOUT / "deploy" / "prometheus"
+GRAFANA = CHECKOUT / "deploy" / "grafana"
+COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
+NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer)_[a-z_]+)\b")
+LABEL_LISTS = re.compile(r"\{[^}]*\}|\b(?:by|on) \([^)]*\)")
+
+
+def told() -> set[str]:
+    """Names as they stand in what Prometheus reads."""
+    gauges = [*_outbox_gauges(Outbox(0, 0.0)), *_lag_gauges([PartitionLag("t", 0, 1, 1, 0, 0.0)], "g")]
+    counted = {sample.name for metric in REGISTRY.collect() for sample in metric.samples}
+    families = {
+        f"{metric.name}{suffix}"
+        for metric in REGISTRY.collect()
+        for suffix in ({"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(metric.type, []))
+    }
+    return counted | families | {gauge.name for gauge in gauges}
+
+
+def rules() -> list[dict[str, Any]]:
+    (group,) = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
+    return group["rules"]
+
+
+def panels() -> list[dict[str, Any]]:
+    return json.loads((GRAFANA / "dashboards" / "events.json").read_text())["panels"]
+
+
+def expressions() -> Iterator[str]:
+    yield from (rule["expr"] for rule in rules())
+    yield from (target["expr"] for panel in panels() for target in panel["targets"])
+
+
+def test_every_metric_that_is_asked_for_exists() -> None:
+    asked = {name for one in expressions() for name in NAMES.findall(LABEL_LISTS.sub("", one))}
+    assert {"kafka_consumergroup_lag_seconds", "outbox_oldest_pending_seconds", "events_consumed_total"} <= asked
+    assert asked <= told()
+
+
+def test_every_alert_leads_to_its_section_of_the_runbook() -> None:
+    runbook = (CHECKOUT / "docs" / "operations.md").read_text()
+    sections = {
+        "docs/operations.md#" + re.sub("[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall("^## (.+)$", runbook, re.MULTILINE)
+    }
+    assert {"LagGrows", "OldestPendingTooOld", "DeadLetters", "ConsumerGone"} <= {rule["alert"] for rule in rules()}
+    for rule in rules():
+        assert rule["annotations"]["runbook"] in sections, rule["alert"]
+        assert f"`{rule['alert']}`" in runbook
+
+
+def test_the_scraped_services_are_those_of_compose() -> None:
+    jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    assert {job["job_name"] for job in jobs} == {"web", "consumer", "relay"}
+    for job in jobs:
+        for lookup in job.get("dns_sd_configs", []):
+            (service,) = lookup["names"]
+            assert f"--metrics-port={lookup['port']}" in COMPOSE["services"][service]["command"]
+
+
+def test_every_setting_of_watching_reaches_the_processes_of_compose() -> None:
+    section = (CHECKOUT / ".env.example").read_text().split("# --- Watching -")[1].split("# --- ")[0]
+    settings = set(re.findall("^([A-Z_]+)=", section, re.MULTILINE))
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in settings
+    assert settings <= COMPOSE["x-app"]["environment"].keys()
+
+
+def test_prometheus_and_grafana_start_with_their_profile_alone() -> None:
+    with_profile = {name for name, service in COMPOSE["services"].items() if "profiles" in service}
+    assert with_profile == {"prometheus", "grafana"}
+    for name in with_profile:
+        service = COMPOSE["services"][name]
+        assert service["profiles"] == ["observability"]
+        assert {"restart", "mem_limit", "healthcheck"} <= service.keys()
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            assert source in COMPOSE["volumes"] or (CHECKOUT / source).exists(), source
+
+
+def test_the_dashboard_reads_the_provisioned_source() -> None:
+    provisioned = yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "prometheus.yml").read_text())
+    (source,) = provisioned["datasources"]
+    assert {panel["datasource"]["uid"] for panel in panels()} == {source["uid"]}

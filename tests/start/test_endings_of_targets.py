@@ -1,0 +1,180 @@
+"""No target of the Makefile leaves a process behind, whichever signal ends it or the `make` that started it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from commerce.devserver import lifeline
+from commerce.devserver.embedded_postgres import data_home
+from testkit.processes import CHECKOUT
+from testkit.waiting import wait_until
+from testkit.whole_run import copy_checkout, environment, free_port
+
+LIBRARIES = CHECKOUT / "var" / "kafka" / "libs"
+"""Apache Kafka, where it has been fetched."""
+NO_JAVA = {} if LIBRARIES.is_dir() else {"JAVA_HOME": "/nowhere"}
+"""Environment of a target that is not to fetch Apache Kafka."""
+MARK = "COMMERCE_TEST_MARK"
+"""A variable that every process of a target inherits, whatever becomes of its parents."""
+GONE_WITHIN_S = 40
+"""Ten seconds for each layer that ends another one, and some for a busy machine."""
+NESTED = "nested"
+"""Where a killed test has its checkouts."""
+A_RUN_WITHIN_A_TEST = f"tests/start/test_run.py -k restarts_what_dies -p no:cacheprovider --basetemp={NESTED}"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Path]:
+    copy_checkout(tmp_path)
+    for part in ("Makefile", "benchmarks", "tests", "conftest.py", "pytest.ini"):
+        copy = shutil.copytree if (CHECKOUT / part).is_dir() else shutil.copy
+        copy(CHECKOUT / part, tmp_path / part)
+    if LIBRARIES.is_dir():
+        (tmp_path / "var" / "kafka").mkdir(parents=True)
+        (tmp_path / "var" / "kafka" / "libs").symlink_to(LIBRARIES)
+    yield tmp_path
+    for used in (tmp_path, *(tmp_path / NESTED).glob("*")):
+        shutil.rmtree(data_home(used), ignore_errors=True)
+
+
+class Target:
+    """`make` with a target, in a copy of the checkout."""
+
+    def __init__(self, checkout: Path, target: str, **env: str) -> None:
+        self._mark = uuid4().hex
+        self._log = checkout / "target.log"
+        installed = ["--old-file=.venv/run-installed", "--old-file=.venv/installed"]
+        catalogue = "--old-file=commerce/locale/ko/LC_MESSAGES/django.mo"
+        words = ["make", target, f"BIN={Path(sys.executable).parent}", f"PYTHON={sys.executable}"]
+        with self._log.open("wb") as output:
+            self.make = subprocess.Popen(
+                [*words, *installed, catalogue],
+                cwd=checkout,
+                env=environment() | {MARK: self._mark} | env,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._seen: set[psutil.Process] = set()
+
+    def processes(self) -> set[psutil.Process]:
+        """All that were ever seen and still run, zombies aside."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(MARK) == self._mark:
+                    self._seen |= {process, *process.children(recursive=True)}
+        return {process for process in self._seen if _runs(process)}
+
+    def runs(self, *programs: str) -> bool:
+        """Whether there is a process for each. Raises RuntimeError with its last words where the target has ended."""
+        if self.make.poll() is not None:
+            raise RuntimeError(self._log.read_text()[-3000:])
+        lines = [" ".join(_words(process)) for process in self.processes()]
+        return all(any(program in line for line in lines) for program in programs)
+
+    @property
+    def program(self) -> psutil.Process:
+        """What `make` has started."""
+        (program,) = psutil.Process(self.make.pid).children()
+        return program
+
+
+def _runs(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def _words(process: psutil.Process) -> list[str]:
+    with suppress(psutil.NoSuchProcess):
+        return list(process.cmdline())
+    return []
+
+
+POSTGRES, WEB, CONSUMER, KEEPER = "/bin/postgres -D", "--bind 127.0.0.1:", "consume_order_events", "lifeline.py"
+TARGETS = {
+    "run": ({}, (POSTGRES, WEB, CONSUMER)),
+    "bench": ({"ONLY": "orders-list", **NO_JAVA}, (POSTGRES, WEB)),
+    "test": ({"PYTEST_ADDOPTS": A_RUN_WITHIN_A_TEST}, (POSTGRES, WEB, CONSUMER)),
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "number", "whom"),
+    [
+        ("run", signal.SIGKILL, "make"),
+        ("run", signal.SIGKILL, "its program"),
+        ("bench", signal.SIGTERM, "make"),
+        ("bench", signal.SIGKILL, "make"),
+        ("bench", signal.SIGHUP, "its program"),
+        ("test", signal.SIGTERM, "make"),
+        ("test", signal.SIGKILL, "its program"),
+    ],
+)
+def test_an_ended_target_leaves_no_process(target: str, number: signal.Signals, whom: str, checkout: Path) -> None:
+    env, programs = TARGETS[target]
+    running = Target(checkout, target, PORT=str(free_port()), **env)
+    try:
+        wait_until(lambda: running.runs(KEEPER, *programs), timeout=120)
+        os.kill(running.make.pid if whom == "make" else running.program.pid, number)
+        running.make.wait(GONE_WITHIN_S)
+        wait_until(lambda: not running.processes(), timeout=GONE_WITHIN_S)
+    finally:
+        _kill(running)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_apache_kafka_ends_with_its_make(number: signal.Signals, checkout: Path) -> None:
+    if not LIBRARIES.is_dir():
+        pytest.skip("Apache Kafka has not been fetched: make test-kafka does that")
+    running = Target(checkout, "kafka", KAFKA_PORT="0")
+    try:
+        wait_until(lambda: running.runs(KEEPER, "kafka.Kafka"), timeout=60)
+        os.kill(running.make.pid, number)
+        wait_until(lambda: not running.processes(), timeout=GONE_WITHIN_S)
+    finally:
+        _kill(running)
+
+
+def _kill(running: Target) -> None:
+    for process in running.processes():
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    running.make.wait()
+
+
+CHILD = "import time; print('up', flush=True); time.sleep(600)"
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {CHILD}"
+PARENT = """
+import subprocess, sys
+from commerce import lifeline
+children = [lifeline.start([sys.executable, "-c", code], stdout=subprocess.PIPE) for code in sys.argv[1:]]
+assert all(child.stdout.readline() == b"up\\n" for child in children)
+print(*(child.pid for child in children), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("code", [CHILD, STUBBORN])
+def test_what_a_killed_program_has_started_ends(code: str, frozen: bool) -> None:
+    parent = lifeline.start(
+        [sys.executable, "-c", PARENT, code, code], cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+    assert len(children) == 2
+    if frozen:
+        for child in children:
+            child.suspend()
+    parent.kill()
+    parent.communicate()
+    wait_until(lambda: not any(map(_runs, children)), timeout=lifeline.STOP_TIMEOUT_S + 10)

@@ -1,0 +1,95 @@
+"""`make run`, in a copy of the checkout, so that nobody's own run is disturbed."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+import commerce.devserver.run
+from commerce.devserver.embedded_postgres import data_home
+from testkit.customer import Customer
+from testkit.waiting import wait_until
+from testkit.whole_run import Run, copy_checkout, environment, free_port
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Path]:
+    copy_checkout(tmp_path)
+    yield tmp_path
+    if data_home(tmp_path) != tmp_path / "var":
+        shutil.rmtree(data_home(tmp_path))
+
+
+def test_a_run_shows_an_order_restarts_what_dies_and_leaves_nothing_behind(checkout: Path) -> None:
+    run = Run(checkout, free_port())
+    try:
+        assert run.says(f"READY {run.site}\n"), run.log.read_text()
+        assert '"totalAmount":200.00,"status":"PENDING"' in run.log.read_text()
+        assert "주문이 생성되었습니다. 주문번호: 1, 금액: 200.00원" in run.log.read_text()
+        assert not re.search(r"WARNING|ERROR|Traceback", run.log.read_text())
+        run_env = checkout / "var" / "run.env"
+        assert run_env.stat().st_mode & 0o077 == 0
+        lag = subprocess.run(
+            [sys.executable, "manage.py", "consumer_lag"],
+            cwd=checkout,
+            env=environment(),
+            capture_output=True,
+            check=False,
+        )
+        assert lag.returncode == 0, lag.stderr
+
+        metrics = _metrics(checkout, run.site)
+        for of_every_process in (
+            'events_published_total{path="fast",topic="order-events"} 1.0',
+            'events_consumed_total{event_type="ORDER_CREATED",outcome="handled"} 1.0',
+            "event_end_to_end_seconds_count 1.0",
+            "outbox_pending 0.0",
+        ):
+            assert f"{of_every_process}\n" in metrics
+        assert len(re.findall("^kafka_consumergroup_lag_seconds{", metrics, re.MULTILINE)) >= 1
+
+        run.child("consume_order_events").send_signal(signal.SIGKILL)
+        customer = Customer(run.site)
+        order = customer.place_order()
+        wait_until(lambda: customer.notifications(order["id"]))
+        assert run.says("died (-9), starting it again")
+        customer.http.close()
+    finally:
+        assert run.stop() == 0, run.log.read_text()
+    assert not run_env.exists()
+    wait_until(lambda: not any(one.is_running() for one in run.children))
+
+
+def test_a_signal_that_python_swallowed_while_it_prepares_still_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare() -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(commerce.devserver.run, "VAR", tmp_path)
+    monkeypatch.setattr(commerce.devserver.run, "_environment", lambda *_: {})
+    monkeypatch.setattr(commerce.devserver.run, "_run_env", nullcontext)
+    monkeypatch.setattr(commerce.devserver.run, "_prepare_database_and_topics", lambda _: prepare())
+    monkeypatch.setattr(commerce.devserver.run, "Supervisor", None)
+    monkeypatch.setattr(commerce.devserver.run, "_asked_to_stop", threading.Event())
+    before = signal.signal(signal.SIGTERM, commerce.devserver.run._exit_in_order)
+    try:
+        with pytest.raises(KeyboardInterrupt), ExitStack() as cleanup:
+            commerce.devserver.run._run(cleanup)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _metrics(checkout: Path, site: str) -> str:
+    run_env = (checkout / "var" / "run.env").read_text()
+    (token,) = re.findall("^METRICS_TOKEN=(.+)$", run_env, re.MULTILINE)
+    return httpx.get(f"{site}/metrics", headers={"authorization": f"Bearer {token}"}, trust_env=False).text

@@ -1,0 +1,349 @@
+"""What the web server does with slow, large and unfinished requests, and when it or its workers end."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+
+from testkit.customer import Customer
+from testkit.processes import CHECKOUT, ProductProcess, WebServer
+from testkit.waiting import wait_until
+
+AT_ONCE_S = 0.5
+"""An answer within this time was not held up by another client."""
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> None:
+    migrate = ProductProcess("django", "migrate", log=tmp_path_factory.mktemp("logs") / "migrate.log")
+    assert migrate.process.wait(60) == 0, migrate.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory, migrated: None) -> Iterator[WebServer]:
+    web = WebServer(log=tmp_path_factory.mktemp("logs") / "web.log", env={"METRICS_TOKEN": "token"})
+    yield web
+    web.kill()
+    print(web.log.read_text())
+
+
+@pytest.fixture
+def start_web(tmp_path: Path, migrated: None) -> Iterator[Callable[..., WebServer]]:
+    started: list[WebServer] = []
+
+    def start(**env: str) -> WebServer:
+        started.append(WebServer(log=tmp_path / "web.log", env=env))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+
+
+class Clients:
+    """Connections that have sent something and wait."""
+
+    def __init__(self, web: WebServer, count: int, sent: bytes) -> None:
+        address = urlsplit(web.url)
+        self.sockets = [
+            socket.create_connection((address.hostname, address.port or 80), timeout=10) for _ in range(count)
+        ]
+        self.send(sent)
+
+    def send(self, sent: bytes) -> None:
+        for one in self.sockets:
+            one.sendall(sent)
+
+    def close(self) -> None:
+        for one in self.sockets:
+            one.close()
+
+
+def slowest_answer(web: WebServer, requests: int = 20) -> float:
+    """Seconds, of requests that each come on a connection of their own, so that both workers get some."""
+    durations = []
+    for _ in range(requests):
+        started_at = time.monotonic()
+        assert httpx.get(f"{web.url}/health/live", trust_env=False).status_code == 200
+        durations.append(time.monotonic() - started_at)
+    return max(durations)
+
+
+def answers(web: WebServer) -> bool:
+    """Whether both workers do. A killed one takes with it what waits on its socket."""
+    try:
+        return slowest_answer(web) > 0
+    except httpx.TransportError:
+        return False
+
+
+def test_200_clients_that_send_headers_byte_by_byte_delay_no_other(web: WebServer) -> None:
+    clients = Clients(web, 200, b"POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
+    for _ in range(3):
+        clients.send(b"a")
+        assert slowest_answer(web) < AT_ONCE_S
+    clients.send(b"\r\nContent-Length: 0\r\n\r\n")
+    assert all(one.recv(12) == b"HTTP/1.1 401" for one in clients.sockets)
+    clients.close()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"G", b"GET /health/live HTTP/1.1\r\nHo", b"GET /health/live HTTP/1.1\r\nHost: a\r\n"]
+)
+def test_1500_clients_that_never_finish_headers_delay_no_other(web: WebServer, sent: bytes) -> None:
+    clients = Clients(web, 1500, sent)
+    assert slowest_answer(web) < AT_ONCE_S
+    clients.close()
+
+
+def test_30_clients_that_never_finish_bodies_delay_no_other(web: WebServer) -> None:
+    customer = Customer(web.url)
+    half = (
+        "POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f'Authorization: Bearer {customer.token}\r\nContent-Length: 1000\r\n\r\n{{"items":'
+    )
+    clients = Clients(web, 30, half.encode())
+    assert slowest_answer(web) < AT_ONCE_S
+    clients.close()
+
+
+def test_a_large_body_is_refused_before_it_is_read(web: WebServer) -> None:
+    sent, answer = upload(web, length=600 << 20, headers="")
+    assert sent < 16 << 20
+    assert answer.startswith(b"HTTP/1.1 413"), answer
+
+
+@pytest.mark.parametrize("path", ["/api/orders", "/api/orders/1/pay", "/api/auth/token"])
+@pytest.mark.parametrize("length", [300_000, 2 << 20])
+def test_a_body_above_the_limit_closes_its_connection_and_says_so(web: WebServer, path: str, length: int) -> None:
+    customer = Customer(web.url)
+    connection = http.client.HTTPConnection(urlsplit(web.url).netloc, timeout=10)
+    headers = {"Authorization": f"Bearer {customer.token}", "Content-Type": "application/json"}
+    try:
+        connection.request("POST", path, b" " * length, headers)
+        answer = connection.getresponse()
+        answer.read()
+    except ConnectionError:
+        # A client that is still sending when the connection is closed may lose the answer.
+        return
+    assert (answer.status, answer.getheader("Connection")) == (413, "close")
+
+
+@pytest.mark.parametrize(("length", "status"), [(200_000, 401), (300_000, 413), (2 << 20, 413)])
+def test_an_answer_that_comes_before_its_body_closes_the_connection(web: WebServer, length: int, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", urlsplit(web.url).port or 80), timeout=10) as client:
+        client.sendall(f"POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n{{".encode())
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(f"HTTP/1.1 {status}".encode())
+    assert b"\r\nconnection: close\r\n" in answer.lower()
+
+
+def upload(web: WebServer, *, length: int, headers: str) -> tuple[int, bytes]:
+    """How many bytes of a body the server let its client send, and what it answered."""
+    address = urlsplit(web.url)
+    with socket.create_connection((address.hostname, address.port or 80), timeout=10) as client:
+        client.sendall(
+            f"POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n{headers}\r\n".encode()
+        )
+        sent = 0
+        try:
+            while sent < length:
+                sent += client.send(b"a" * 65536)
+        except (ConnectionError, TimeoutError):
+            pass
+        try:
+            return sent, client.recv(4096)
+        except ConnectionError:
+            # A client that still sends may lose the answer with the connection.
+            return sent, b"HTTP/1.1 413"
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_request_without_a_host_is_refused(web: WebServer, version: str) -> None:
+    address = urlsplit(web.url)
+    with socket.create_connection((address.hostname, address.port or 80), timeout=10) as client:
+        client.sendall(f"GET /api/orders HTTP/{version}\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(f"HTTP/{version} 400".encode())
+    assert b"application/problem+json" in answer
+
+
+def test_a_kept_alive_connection_is_answered_again_and_again(web: WebServer) -> None:
+    connection = http.client.HTTPConnection(urlsplit(web.url).netloc, timeout=5)
+    for path, status in [("/health/live", 200), ("/nowhere", 404)] * 10:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert answer.read()
+        assert answer.status == status
+
+
+def test_metrics_are_those_of_all_workers(web: WebServer) -> None:
+    def published() -> int:
+        text = httpx.get(f"{web.url}/metrics", headers={"Authorization": "Bearer token"}, trust_env=False).text
+        counted = re.search(r'events_published_total{path="fast",topic="order-events"} (\d+)', text)
+        return int(counted[1]) if counted else 0
+
+    before = published()
+    customers = [Customer(web.url) for _ in range(4)]
+    for customer in customers:
+        for _ in range(3):
+            customer.place_order()
+    wait_until(lambda: published() == before + 12)
+    # Whichever worker answers, with what those that have ended since had counted.
+    killed = web.workers()
+    for worker in killed:
+        worker.kill()
+    wait_until(lambda: len([worker for worker in web.workers() if worker not in killed]) == 2)
+    wait_until(lambda: answers(web))
+    assert {published() for _ in range(8)} == {before + 12}
+
+
+def test_the_others_answer_while_a_worker_is_killed(web: WebServer) -> None:
+    """On the connections that they have; the kernel gave the killed one's connections to it alone."""
+    connections = [http.client.HTTPConnection(urlsplit(web.url).netloc, timeout=5) for _ in range(20)]
+
+    def statuses() -> list[int]:
+        found = []
+        for connection in connections:
+            try:
+                connection.request("GET", "/health/live")
+                answer = connection.getresponse()
+                answer.read()
+                found.append(answer.status)
+            except OSError:
+                found.append(0)
+        return found
+
+    assert statuses() == [200] * 20
+    web.workers()[0].kill()
+    started_at = time.monotonic()
+    assert statuses().count(200) >= 1
+    assert time.monotonic() - started_at < AT_ONCE_S
+    wait_until(lambda: answers(web))
+
+
+def test_a_killed_worker_is_replaced_at_once(web: WebServer) -> None:
+    before = web.workers()
+    before[0].kill()
+    started_at = time.monotonic()
+    wait_until(lambda: len([worker for worker in web.workers() if worker not in before]) == 1 and answers(web))
+    assert time.monotonic() - started_at < 3
+    assert slowest_answer(web) < AT_ONCE_S
+
+
+def test_sigterm_lets_requests_in_hand_be_answered(start_web: Callable[..., WebServer]) -> None:
+    web = start_web()
+    customer = Customer(web.url)
+    body = b'{"items":[{"productId":1,"quantity":2,"price":100.00}]}'
+    head = (
+        "POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {customer.token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    clients = Clients(web, 6, head.encode() + body[:10])
+    wait_until(lambda: sum(in_hand(worker) for worker in web.workers()) >= 6)
+    web.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: web.says("Shutting down"))
+    clients.send(body[10:])
+    assert [one.recv(12) for one in clients.sockets] == [b"HTTP/1.1 201"] * 6
+    assert web.process.wait(10) == 0
+
+
+def in_hand(worker: psutil.Process) -> int:
+    """Requests whose headers a worker has read."""
+    return len([one for one in worker.net_connections() if one.status == psutil.CONN_ESTABLISHED])
+
+
+def test_sigterm_sends_what_the_fast_path_still_holds(start_web: Callable[..., WebServer]) -> None:
+    web = start_web()
+    customer = Customer(web.url)
+    customer.place_order()
+    orders = [customer.place_order()["id"] for _ in range(20)]
+    assert web.stop() == 0
+    again = start_web()
+    customer.http.base_url = again.url
+    assert {event["state"] for order in orders for event in customer.events(order)} <= {"PUBLISHED"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_ends_them_in_order(
+    start_web: Callable[..., WebServer], number: signal.Signals
+) -> None:
+    web = start_web()
+    slowest_answer(web)
+    os.killpg(web.process.pid, number)
+    assert web.process.wait(10) == 0, web.log.read_text()
+
+
+def test_slow_clients_cannot_keep_a_server_from_ending(start_web: Callable[..., WebServer]) -> None:
+    web = start_web()
+    clients = Clients(web, 50, b"GET /health/live HTTP/1.1\r\nHo")
+    assert slowest_answer(web) < AT_ONCE_S
+    assert web.stop() == 0
+    clients.close()
+
+
+def test_workers_end_when_their_server_was_killed(start_web: Callable[..., WebServer]) -> None:
+    web = start_web()
+    workers = web.workers()
+    assert len(workers) == 2
+    web.process.kill()
+    web.process.wait()
+    wait_until(lambda: not any(worker.is_running() for worker in workers), timeout=10)
+
+
+@pytest.mark.parametrize("taken_by", ["this server", "another program"])
+def test_a_taken_port_is_one_clear_line(web: WebServer, taken_by: str) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = urlsplit(web.url).netloc if taken_by == "this server" else f"127.0.0.1:{other.getsockname()[1]}"
+        second = subprocess.run(
+            [sys.executable, "-m", "commerce.web_server", "--bind", address],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    assert second.returncode == 1
+    assert (
+        second.stderr
+        == f"Cannot serve: {address} cannot be listened on (Address already in use). Give another --bind\n"
+    )
+
+
+def test_missing_settings_are_one_clear_line() -> None:
+    refused = subprocess.run(
+        [sys.executable, "-m", "commerce.web_server", "--bind", "127.0.0.1:1025"],
+        cwd=CHECKOUT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Cannot serve: Cannot start: DJANGO_SECRET_KEY is not set; JWT_SIGNING_KEY is not")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_the_server_speaks_in_lines_of_json(start_web: Callable[..., WebServer]) -> None:
+    web = start_web(LOG_FORMAT="json", PYTHONWARNINGS="ignore:No directory at")
+    web.workers()[0].kill()
+    wait_until(lambda: web.says("Respawning"))
+    web.stop()
+    lines = [json.loads(line) for line in web.log.read_text().splitlines()]
+    assert {"Started worker-1", "Respawning worker-1"} <= {line["message"] for line in lines}
+    assert [line["message"] for line in lines if line["level"] not in ("INFO",)] == ["Unexpected exit from worker-1"]
