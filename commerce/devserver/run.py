@@ -38,7 +38,7 @@ from commerce.devserver.embedded_kafka import EmbeddedKafka
 from commerce.devserver.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresFailed, data_home
 from commerce.devserver.supervisor import Supervisor
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
 VAR = CHECKOUT / "var"
 RUN_ENV = VAR / "run.env"
 METRICS = VAR / "metrics"

@@ -22,7 +22,7 @@ from commerce.observing import log_lines
 from events.correlation import trace_context
 
 PACKAGES = ("events", "orders", "notifications", "commerce")
-CHECKOUT = Path(__file__).parent.parent
+CHECKOUT = Path(__file__).parent.parent.parent
 PIECES = (
     *("a", "0", " ", "\t", "-", ".", ",", ":", "/", "@", "=", '"', "'", "\\", "\n", "[", "é"),
     *("://", "eyJ", "eyJ-", "token", "token=", 'token="', "Bearer ", "access"),
