@@ -13,7 +13,7 @@ import pytest
 from testkit.processes import lifeline
 
 READY = "print('ready', flush=True)"
-INSTALL = "from events import shutdown; shutdown.GRACE = 0.3; stop = shutdown.Shutdown()"
+INSTALL = "from events.process import shutdown; shutdown.GRACE = 0.3; stop = shutdown.Shutdown()"
 WAIT_IN_A_LIBRARY = (
     "import os, psycopg2; cursor = psycopg2.connect(os.environ['DATABASE_URL']).cursor();"
     f"{READY}; cursor.execute('SELECT pg_sleep(60)')"
