@@ -238,6 +238,25 @@ class DeadLetter(models.Model):
         return f"{self.topic}[{self.partition}]@{self.offset}"
 
 
+class InboxEntry(models.Model):
+    """An event that a group has handled; see `events.inbox`."""
+
+    pk = models.CompositePrimaryKey("group", "event_id")
+    group = models.CharField(max_length=255)
+    event_id = models.UUIDField()
+    event_type = models.CharField(max_length=100)
+    stream = models.CharField(max_length=100, help_text="What the event is about.")
+    owner = models.BigIntegerField(null=True, help_text="The user whom the event concerns.")
+    handled_at = models.DateTimeField(help_text="By the database's clock.")
+
+    class Meta:
+        verbose_name_plural = "inbox entries"
+        indexes = [BrinIndex(fields=["handled_at"], name="inbox_handled_at", autosummarize=True)]
+
+    def __str__(self) -> str:
+        return f"{self.group}: {self.event_type} {self.event_id}"
+
+
 class ConsumerGroup(models.Model):
     """What the consumers of a group have to know of each other."""
 
@@ -252,7 +271,7 @@ class ConsumerGroup(models.Model):
 
 class DeathMark(models.Model):
     """The first batch that a consumer has in hand after its start. Where it is found later, that consumer died of it,
-    or was killed with it. See `events.consuming.death_marks`.
+    or was killed with it. See `events.consuming.quarantine`.
     """
 
     group = models.CharField(max_length=255)

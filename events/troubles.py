@@ -8,6 +8,7 @@
 """
 
 from typing import Literal
+from uuid import UUID
 
 from django.db import DataError, Error, IntegrityError
 
@@ -16,6 +17,17 @@ Kind = Literal["poison", "suspect", "outage"]
 
 class Poison(Exception):
     """A message that no retry can make fit."""
+
+
+class EventIdConflict(Poison):
+    """An event has the id of another one: one of the two is forged, or a producer gave one id to two events."""
+
+    def __init__(self, event_id: UUID, *, before: str, now: str) -> None:
+        """`before` and `now` describe the two events."""
+        super().__init__(
+            f"Event id {event_id} came first with {before}, and now with {now}. Find out who sent which: one of them "
+            "is forged, or its producer gave one id to two events"
+        )
 
 
 class Outage(Exception):

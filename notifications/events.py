@@ -5,7 +5,10 @@ from uuid import UUID
 
 import msgspec
 
+from events.subscriptions import Topic, register_topic
+
 NOTIFICATION_READ: Final = "NOTIFICATION_READ"
+NOTIFICATION_EVENTS = register_topic(Topic(setting="NOTIFICATION_EVENTS_TOPIC", event_types=(NOTIFICATION_READ,)))
 
 
 class NotificationRead(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

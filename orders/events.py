@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from events.encodings import byte_order_mark, schema_registry_frame
+from events.subscriptions import Topic, register_topic
 from events.timestamps import has_leap_second, rfc3339
 from events.troubles import Poison
 
@@ -20,6 +21,17 @@ ORDER_PAID: Final = "ORDER_PAID"
 ORDER_CANCELLED: Final = "ORDER_CANCELLED"
 OrderEventType = Literal["ORDER_CREATED", "ORDER_PAID", "ORDER_CANCELLED"]
 ORDER_EVENT_TYPES: tuple[OrderEventType, ...] = get_args(OrderEventType)
+
+STREAM_PREFIX = "order-"
+
+ORDER_EVENTS = register_topic(
+    Topic(
+        setting="ORDER_EVENTS_TOPIC",
+        event_types=ORDER_EVENT_TYPES,
+        subject="orderId",
+        stream_prefix=STREAM_PREFIX,
+    )
+)
 
 BigInt = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """An id as the database can hold it."""
@@ -58,6 +70,19 @@ class OrderEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     order_id: BigInt
     user_id: BigInt
     total_amount: Decimal
+
+    @property
+    def stream(self) -> str:
+        return stream_of(self.order_id)
+
+    @property
+    def owner(self) -> int:
+        return self.user_id
+
+
+def stream_of(order_id: int) -> str:
+    """Return the name of the outbox stream in which an order's events keep their order."""
+    return f"{STREAM_PREFIX}{order_id}"
 
 
 class WireEvent(msgspec.Struct, rename="camel"):

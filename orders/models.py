@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 from events.messages import Message
 from events.outbox import recording as outbox
 from events.timestamps import now, rfc3339
-from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEventType
+from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEventType, stream_of
 
 
 class InvalidTransition(Exception):
@@ -104,7 +104,7 @@ class Order(models.Model):
     @property
     def stream(self) -> str:
         """Name of the outbox stream in which this order's events keep their order."""
-        return f"order-{self.pk}"
+        return stream_of(self.pk)
 
     @property
     def event_types(self) -> list[OrderEventType]:

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from events.consuming.dead_letters import dead_letter_topic
 from events.models import DeadLetter, OutboxEvent
+from events.subscriptions import dead_letter_topic
 from notifications.models import Notification
 from orders.models import Order
 from testkit.pipeline import TOPIC, Pipeline, event_id, is_unhandled

@@ -1,6 +1,7 @@
 """The product from the outbox to the notifications, put together on a Kafka in memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.conf import settings
@@ -13,13 +14,14 @@ from events.messages import Message
 from events.models import ConsumerGroup, DeadLetter, DeathMark, OutboxEvent
 from events.outbox.publisher import BackgroundPublisher
 from events.outbox.relay import Relay
-from notifications.handlers import NotificationHandler
 from notifications.models import Notification
+from notifications.subscriptions import NotificationSubscription
 from orders.events import OrderEvent, encode
 from orders.models import Order, OrderItem
 from testkit.factories import OrderEventFactory
 from testkit.interference import Crash, Moment, OtherProcess
 from testkit.memory_broker import MemoryBroker, MemoryConsumer, MemoryGroup, MemoryProducer
+from testkit.subscriptions import notifying
 
 TOPIC = "order-events"
 GROUP = "notification-consumer-group"
@@ -53,14 +55,14 @@ def event_id(record: Record) -> UUID:
     return UUID(dict(record.headers)["ce_id"].decode())
 
 
-class Handler(NotificationHandler):
+@dataclass(frozen=True, kw_only=True)
+class Notifying(NotificationSubscription):
     """The product's, with messages that it cannot handle, and with a moment before its transaction ends."""
 
-    def __init__(self) -> None:
-        self.amid_save = Moment()
+    amid_save: Moment = field(default_factory=Moment)
 
-    def save(self, events: Sequence[OrderEvent]) -> None:
-        super().save(events)
+    def save(self, events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
+        new = super().save(events)
         self.amid_save.come()
         orders = {event.order_id for event in events}
         if DEADLY in orders:
@@ -69,16 +71,17 @@ class Handler(NotificationHandler):
             raise DataError("out of range")
         if ODD in orders:
             raise ValueError("Nobody foresaw this")
+        return new
 
 
 class Member:
     """A consumer process."""
 
     def __init__(self, group: MemoryGroup, number: int) -> None:
-        self.handler = Handler()
+        self.subscription = notifying(Notifying, group=GROUP)
         self.source = MemoryConsumer(group, number)
         self._consumer = EventConsumer(
-            source=self.source, handler=self.handler, group=GROUP, stopping=lambda: self.source.is_idle
+            source=self.source, subscription=self.subscription, stopping=lambda: self.source.is_idle
         )
 
     def consume(self, *, size: int, batches: int) -> None:

@@ -209,14 +209,14 @@ class Model(Invariants):
 
     @rule(who=MEMBER, size=SIZE)
     def deliver_through_an_outage(self, who: int, size: int) -> None:
-        with self.pipeline.members[who].handler.amid_save.used_for(lose_the_connection, times=3):
+        with self.pipeline.members[who].subscription.amid_save.used_for(lose_the_connection, times=3):
             self.pipeline.consume(who, size=size, batches=4)
 
     @rule(who=MEMBER, size=SIZE, saved=st.booleans())
     def crash_of_a_consumer(self, who: int, size: int, saved: bool) -> None:
         """Before its batch is saved, or between that and the commit of the offsets."""
         member = self.pipeline.members[who]
-        with (member.source.amid_commit if saved else member.handler.amid_save).used_for(crash):
+        with (member.source.amid_commit if saved else member.subscription.amid_save).used_for(crash):
             self.pipeline.consume(who, size=size)
 
     @rule(owners=OWNERS)

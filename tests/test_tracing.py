@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -30,8 +31,8 @@ from events.models import OutboxEvent
 from events.observing import tracing
 from events.outbox.publisher import current_publisher
 from events.outbox.relay import Relay
-from notifications.handlers import NotificationHandler
 from notifications.models import Notification
+from notifications.subscriptions import NOTIFICATIONS
 from testkit.kafka_client import produce
 from testkit.processes import CHECKOUT
 from testkit.waiting import wait_until
@@ -57,7 +58,9 @@ def consume_until(topic: str, condition: Callable[[], object]) -> None:
     def run() -> None:
         source = Consumer(topic=topic, group="traced", batch_size=500)
         try:
-            EventConsumer(source=source, handler=NotificationHandler(), group="traced", stopping=stop.is_set).run()
+            EventConsumer(
+                source=source, subscription=replace(NOTIFICATIONS, group="traced"), stopping=stop.is_set
+            ).run()
         finally:
             source.close()
             connection.close()
@@ -91,14 +94,14 @@ def test_one_trace_spans_request_publishing_consuming_and_the_notification(
         relay = Relay(stopping=lambda: False, wait=time.sleep)
         assert relay.sweep(older_than=timedelta(0)) == (1, None)
         relay.close()
-    consume_until(topics.order_events, lambda: "NotificationHandler.save" in by_name(spans))
+    consume_until(topics.order_events, lambda: "save traced" in by_name(spans))
     if path == "fast":
         current_publisher().close()
 
     row = OutboxEvent.objects.get()
     told = by_name(spans)
     request, sent = told["POST /api/orders"], told[f"send {topics.order_events}"]
-    processed, saved = told[f"process {topics.order_events}"], told["NotificationHandler.save"]
+    processed, saved = told[f"process {topics.order_events}"], told["save traced"]
     assert {span.context.trace_id for span in told.values()} == {0x0AF7651916CD43DD8448EB211C80319C}
     assert request.parent.span_id == 0xB7AD6B7169203331
     assert sent.parent.span_id == processed.parent.span_id == request.context.span_id

@@ -11,8 +11,8 @@ import msgspec
 import yaml
 from django.conf import settings
 
-from events.consuming.dead_letters import dead_letter_topic
 from events.kafka import MAX_MESSAGE_BYTES
+from events.subscriptions import dead_letter_topic
 from events.timestamps import Moment
 from notifications.events import NOTIFICATION_READ, NotificationRead
 from orders.events import ORDER_EVENT_TYPES, OrderEvent, WireEvent

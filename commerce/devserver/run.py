@@ -279,10 +279,10 @@ def _refuse_newer_database() -> None:
 def _forget_the_broker_before() -> None:
     """The embedded broker starts empty, so that what the database says of records at its offsets holds no longer."""
     # Models can be imported once Django is set up.
-    from events.consuming import dead_letter_limit, death_marks
+    from events.consuming import dead_letter_limit, quarantine
 
     dead_letter_limit.forget()
-    death_marks.forget()
+    quarantine.forget()
 
 
 def _repair_lost_events() -> None:

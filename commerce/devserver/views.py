@@ -14,6 +14,7 @@ from commerce.devserver.access import from_this_machine
 from commerce.devserver.control import ControlUnavailable, ask
 from commerce.devserver.journeys import as_json, count, follow
 from commerce.operations import pipeline
+from notifications.subscriptions import NOTIFICATIONS
 
 CUSTOMER = "demo"
 MAX_ORDERS = 1_000
@@ -72,7 +73,8 @@ def switch(request: HttpRequest) -> HttpResponse:
 
 def _progress(order_ids: Sequence[int], *, broker_is_on: bool) -> dict[str, object]:
     # Kafka first: what lies below a committed offset is in the database by then.
-    partitions = pipeline.kafka.look(patience=0).partitions if broker_is_on else []
+    groups = (pipeline.kafka.latest(fresh_s=pipeline.FRESH_S, patience_s=0) or []) if broker_is_on else []
+    partitions = [one for group in groups if group.group == NOTIFICATIONS.group for one in group.partitions]
     committed = {one.partition: one.current_offset or 0 for one in partitions}
     user_id = User.objects.filter(username=CUSTOMER).values_list("pk", flat=True).first()
     journeys = follow(order_ids, user_id=user_id) if user_id else []

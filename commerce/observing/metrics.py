@@ -14,8 +14,9 @@ from prometheus_client.registry import Collector
 
 from commerce.api.problems import problem_page
 from events.observing.readings import PipelineCollector
+from events.subscriptions import subscriptions
 
-_pipeline = PipelineCollector(group=settings.NOTIFICATION_CONSUMER_GROUP)
+_pipeline = PipelineCollector(subscriptions)
 
 
 @csrf_exempt

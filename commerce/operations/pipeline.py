@@ -1,11 +1,8 @@
-"""The event pipeline at a glance, for admin: the group on the topic, the outbox, dead letters, events per minute."""
+"""The event pipeline at a glance, for admin: every group on its topic, the outbox, dead letters, events per minute."""
 
-import threading
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, DateTimeField, QuerySet
@@ -19,70 +16,56 @@ from events.database_clock import database_now
 from events.kafka import KafkaUnreachable
 from events.kafka.cluster import Member, group_members
 from events.kafka.lag import PartitionLag, group_lag
-from events.models import AGE_OF_OLDEST, DeadLetter, OutboxEvent
+from events.models import DeadLetter, OutboxEvent
+from events.observing.readings import Reading, read_outbox
+from events.subscriptions import subscriptions
 from events.timestamps import now, rfc3339
-from notifications.models import Notification
 
-MINUTES = 15
-"""Of which events per minute are shown."""
-COUNTED = 10_000
+MINUTES_SHOWN = 15
+COUNT_LIMIT = 10_000
 """Rows up to which pending messages and dead letters are counted."""
-PATIENCE = 2.0
-"""Seconds that an answer waits for Kafka."""
-FRESH, STALE = 1.0, 10.0
-"""Seconds: what is younger is not asked for again; what is older counts for nothing."""
+FRESH_S = 1.0
+"""A younger answer of Kafka is shown again."""
 
 
-class Word(NamedTuple):
-    """What Kafka said when it was asked last."""
+class GroupOnTopic(NamedTuple):
+    """A registered group as Kafka knows it."""
 
-    at: float
+    group: str
+    topic: str
     partitions: list[PartitionLag]
     members: list[Member] | None
-    is_away: bool = False
+    """None where the broker does not tell."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "group": self.group,
+            "topic": self.topic,
+            "partitions": [partition._asdict() for partition in self.partitions],
+            "members": None if self.members is None else [member._asdict() for member in self.members],
+        }
 
 
-class KafkaWatch:
-    """Asks Kafka in the background, one question at a time, so that nobody waits longer than `PATIENCE`."""
-
-    def __init__(self) -> None:
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._word: Word | None = None
-
-    def look(self, *, patience: float = PATIENCE) -> Word:
-        """Its word, or that there is none. Waits at most `patience` seconds for a fresh one."""
-        if self._age() > FRESH:
-            with self._starting:
-                if self._thread is None or not self._thread.is_alive():
-                    self._thread = threading.Thread(target=self._ask, name="kafka-watch", daemon=True)
-                    self._thread.start()
-                asking = self._thread
-            asking.join(patience)
-        word = self._word
-        if word is None or self._age() > STALE:
-            return Word(time.monotonic(), [], None, is_away=True)
-        return word
-
-    def _age(self) -> float:
-        return float("inf") if self._word is None else time.monotonic() - self._word.at
-
-    def _ask(self) -> None:
-        topic, group = settings.ORDER_EVENTS_TOPIC, settings.NOTIFICATION_CONSUMER_GROUP
-        # A refused connection is known at once; the client would go on trying for seconds.
-        if probe_kafka() == "down":
-            self._word = Word(time.monotonic(), [], None, is_away=True)
-            return
-        try:
-            lag = group_lag(topic=topic, group=group)
-            members = group_members(topic=topic, group=group)
-        except KafkaUnreachable:
-            self._word = Word(time.monotonic(), [], None, is_away=True)
-        else:
-            self._word = Word(time.monotonic(), lag, members)
+def _read_groups() -> list[GroupOnTopic] | None:
+    """Read what Kafka knows of every registered group; None while Kafka is away."""
+    # A refused connection is known at once; the client would go on trying for seconds.
+    if probe_kafka() == "down":
+        return None
+    try:
+        return [
+            GroupOnTopic(
+                group=one.group,
+                topic=one.topic.name,
+                partitions=group_lag(topic=one.topic.name, group=one.group),
+                members=group_members(topic=one.topic.name, group=one.group),
+            )
+            for one in subscriptions()
+        ]
+    except KafkaUnreachable:
+        return None
 
 
-kafka = KafkaWatch()
+kafka = Reading("the groups", _read_groups)
 
 
 def page(request: HttpRequest) -> HttpResponse:
@@ -92,17 +75,14 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def state(request: HttpRequest) -> JsonResponse:
-    """What the page shows, as its script asks for it."""
+    """Answer with what the page shows, as its script asks for it."""
     _require_permission(request)
-    word = kafka.look()
+    groups = kafka.latest(fresh_s=FRESH_S)
     return JsonResponse(
         {
             "at": rfc3339(now()),
-            "kafka": "down" if word.is_away else "up",
-            "topic": settings.ORDER_EVENTS_TOPIC,
-            "group": settings.NOTIFICATION_CONSUMER_GROUP,
-            "partitions": [partition._asdict() for partition in word.partitions],
-            "members": None if word.members is None else [member._asdict() for member in word.members],
+            "kafka": "down" if groups is None else "up",
+            "groups": [group.as_json() for group in groups or []],
             "outbox": _outbox(),
             "deadLetters": count_open_letters(),
             "minutes": _minutes(),
@@ -111,8 +91,8 @@ def state(request: HttpRequest) -> JsonResponse:
 
 
 def count_open_letters() -> int:
-    """Up to `COUNTED`."""
-    return DeadLetter.objects.filter(state=DeadLetter.State.OPEN)[:COUNTED].count()
+    """Count up to `COUNT_LIMIT`."""
+    return DeadLetter.objects.filter(state=DeadLetter.State.OPEN)[:COUNT_LIMIT].count()
 
 
 def _require_permission(request: HttpRequest) -> None:
@@ -121,25 +101,32 @@ def _require_permission(request: HttpRequest) -> None:
 
 
 def _outbox() -> dict[str, Any]:
-    some = OutboxEvent.objects.pending().order_by("topic", "pk")[:COUNTED]
-    found = some.aggregate(pending=Count("pk"), age=AGE_OF_OLDEST)
+    outbox = read_outbox(count_up_to=COUNT_LIMIT)
     return {
-        "pending": found["pending"],
-        "oldestSeconds": 0 if found["age"] is None else max(0.0, round(found["age"].total_seconds(), 1)),
-        "parked": OutboxEvent.objects.filter(parked_at__isnull=False)[:COUNTED].count(),
+        "pending": outbox.pending,
+        "oldestSeconds": round(outbox.oldest_pending_seconds, 1),
+        "parked": OutboxEvent.objects.filter(parked_at__isnull=False)[:COUNT_LIMIT].count(),
     }
 
 
 def _minutes() -> list[dict[str, Any]]:
-    """Oldest first; the last is the current one."""
+    """Return one entry a minute, oldest first; the last is the current minute.
+
+    `published` counts events of the topics that groups read, `handled` what the groups have handled of them.
+    """
     # Publication is recorded by the database's clock.
     current = database_now().replace(second=0, microsecond=0)
-    minutes = [current - timedelta(minutes=ago) for ago in reversed(range(MINUTES))]
-    topic = OutboxEvent.objects.filter(topic=settings.ORDER_EVENTS_TOPIC)
-    published = _per_minute(topic, "published_at", since=minutes[0])
-    handled = _per_minute(Notification.objects.all(), "created_at", since=minutes[0])
+    minutes = [current - timedelta(minutes=ago) for ago in reversed(range(MINUTES_SHOWN))]
+    groups = subscriptions()
+    read = OutboxEvent.objects.filter(topic__in={one.topic.name for one in groups})
+    published = _per_minute(read, "published_at", since=minutes[0])
+    handled = {one.group: _per_minute(*one.receipts(), since=minutes[0]) for one in groups}
     return [
-        {"minute": rfc3339(minute), "published": published.get(minute, 0), "handled": handled.get(minute, 0)}
+        {
+            "minute": rfc3339(minute),
+            "published": published.get(minute, 0),
+            "handled": {group: counts.get(minute, 0) for group, counts in handled.items()},
+        }
         for minute in minutes
     ]
 

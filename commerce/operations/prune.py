@@ -1,14 +1,12 @@
-"""Remove old outbox rows. An event goes once it was handled, and never before: until then its row is all there is."""
+"""Remove old outbox rows. A row goes once every group has handled its event: until then it is all there is."""
 
 from collections.abc import Iterator
 from datetime import datetime
 
-from django.conf import settings
-from django.db.models import Exists, Max, OuterRef, Q
+from django.db.models import Max
 
-from commerce.operations.handled import letters_of_row, notifications_of_row
-from events.consuming.replay import REPLAY
-from events.models import DeadLetter, OutboxEvent
+from events.consuming.handled import is_settled
+from events.models import OutboxEvent
 
 ROWS_AT_ONCE = 5_000
 
@@ -23,17 +21,6 @@ def prune(*, published_before: datetime) -> Iterator[int]:
     last = 0
     while ids := list(all_ids.filter(pk__gt=last)[:ROWS_AT_ONCE]):
         old = OutboxEvent.objects.filter(pk__range=(ids[0], ids[-1]), published_at__lt=published_before)
-        removed, _ = old.filter(_is_handled(), parked_at=None).delete()
+        removed, _ = old.filter(is_settled(), parked_at=None).delete()
         yield removed
         last = ids[-1]
-
-
-def _is_handled() -> Q:
-    """Of other topics than order-events nobody here is to handle anything."""
-    open_letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
-    return (
-        Q(event_type=REPLAY) & ~Exists(open_letters.filter(pk=OuterRef("dead_letter")))
-        | ~Q(event_type=REPLAY) & ~Q(topic=settings.ORDER_EVENTS_TOPIC)
-        | Exists(notifications_of_row())
-        | Exists(letters_of_row()) & ~Exists(letters_of_row().filter(state=DeadLetter.State.OPEN))
-    )

@@ -1,19 +1,22 @@
 """Find order changes and events that got lost between two systems, and send them again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Exists, Max, Q
+from django.db.models import Max, Q
 
-from commerce.operations.handled import letters_of_row, notifications_of_row
+from events.consuming.handled import is_known_to
 from events.consuming.replay import REPLAY
 from events.database_clock import database_now
+from events.inbox import Identity
 from events.kafka.cluster import Offsets, Viewer
 from events.models import DeadLetter, OutboxEvent
-from events.outbox import recording as outbox
-from notifications.models import Notification
+from events.outbox import recording
+from events.subscriptions import Subscription
 from orders.models import Order
 from orders.services import record_lost_event
 
@@ -22,51 +25,55 @@ ORDERS_AT_ONCE = 5_000
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """What got lost. What is merely not read yet is lag, and not here."""
+    """What got lost. What a group has merely not read yet is lag, and not here."""
 
-    changes: list[tuple[int, int]]
+    changes: set[tuple[int, int]]
     """(order id, sequence) of changes without an outbox row."""
-    events: list[UUID]
-    """Ids of published events that the group will never read, with neither notification nor dead letter."""
+    events: set[UUID]
+    """Ids of published events that a group will never read, and has neither handled nor set aside."""
 
     def __len__(self) -> int:
         return len(self.changes) + len(self.events)
 
 
-def find_missing(*, group: str) -> Missing:
-    """Raises KafkaUnreachable."""
-    started_at = database_now()
-    viewer = Viewer(group=group)
-    try:
-        # Before the database is asked: whatever is committed below these offsets has been saved by then.
-        offsets = viewer.offsets(settings.ORDER_EVENTS_TOPIC)
-    finally:
-        viewer.close()
-    return Missing(changes=_changes_without_row(), events=_events_never_handled(offsets, started_at))
+def find_missing(groups: Sequence[Subscription[Any]]) -> Missing:
+    """Return what got lost for one of `groups`. Raises KafkaUnreachable."""
+    missing = Missing(changes=set(), events=set())
+    for subscription in groups:
+        started_at = database_now()
+        viewer = Viewer(group=subscription.group)
+        try:
+            # Before the database is asked: whatever is committed below these offsets has been saved by then.
+            offsets = viewer.offsets(subscription.topic.name)
+        finally:
+            viewer.close()
+        missing.events.update(_events_never_handled(subscription, offsets, started_at))
+    missing.changes.update(_changes_without_row(groups))
+    return missing
 
 
 def repair(missing: Missing) -> int:
-    """Make everything missing pending again under its own event id, for the relay to send; how much that was."""
+    """Make everything missing pending again under its own event id, for the relay to send; return how much it was."""
     with transaction.atomic():
-        for order_id, sequence in missing.changes:
+        for order_id, sequence in sorted(missing.changes):
             record_lost_event(order_id=order_id, sequence=sequence)
-        return len(missing.changes) + outbox.send_again(missing.events)
+        return len(missing.changes) + recording.send_again(missing.events)
 
 
-def _changes_without_row() -> list[tuple[int, int]]:
-    """Some thousand orders at a time, because where old rows were pruned most changes have none."""
+def _changes_without_row(groups: Sequence[Subscription[Any]]) -> list[tuple[int, int]]:
+    """Look at some thousand orders at a time, because where old rows were pruned most changes have none."""
     newest = Order.objects.aggregate(newest=Max("pk"))["newest"] or 0
     orders = Order.objects.filter(pk__lte=newest).order_by("pk").values_list("pk", flat=True)
     changes = []
     last = 0
     while ids := list(orders.filter(pk__gt=last)[:ORDERS_AT_ONCE]):
-        changes += _unhandled(_without_row(ids[0], ids[-1]))
+        changes += _unknown_to_all(_without_row(ids[0], ids[-1]), groups)
         last = ids[-1]
     return changes
 
 
 def _without_row(first: int, last: int) -> list[tuple[int, int]]:
-    """Changes of the orders from `first` to `last` that have no outbox row."""
+    """Return the changes of the orders from `first` to `last` that have no outbox row."""
     # With OFFSET each change is looked up in the index. Else the whole outbox would be read, and that for every call,
     # because PostgreSQL takes generate_series for a thousand rows.
     with connection.cursor() as cursor:
@@ -86,38 +93,44 @@ def _without_row(first: int, last: int) -> list[tuple[int, int]]:
         return cursor.fetchall()
 
 
-def _unhandled(changes: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Those of which neither a notification nor a dead letter, open or closed, tells."""
+def _unknown_to_all(changes: list[tuple[int, int]], groups: Sequence[Subscription[Any]]) -> list[tuple[int, int]]:
+    """Return those of `changes` of which no receipt and no dead letter, open or closed, tells.
+
+    A row is pruned when every group has handled its event. So what one group knows of was not lost.
+    """
     orders = Order.objects.in_bulk({order_id for order_id, _ in changes})
     events = {}
     for order_id, sequence in changes:
         order = orders[order_id]
-        events[order.event_id(sequence), order_id, order.event_types[sequence - 1]] = (order_id, sequence)
-    event_ids = [event_id for event_id, _, _ in events]
-    letters = DeadLetter.objects.filter(event_id__in=event_ids)
-    told = set(letters.values_list("event_id", "subject_id", "event_type"))
-    notifications = Notification.objects.filter(event_id__in=event_ids)
-    for event_id, order_id, event_type, user_id in notifications.values_list("event_id", "order_id", "type", "user_id"):
-        if order_id in orders and orders[order_id].user_id == user_id:
-            told.add((event_id, order_id, event_type))
-    return sorted(change for event, change in events.items() if event not in told)
+        event_type = order.event_types[sequence - 1]
+        identity = Identity(order.event_id(sequence), event_type, order.stream, order.user_id)
+        events[identity] = (order_id, sequence)
+    letters = DeadLetter.objects.filter(event_id__in=[event.event_id for event in events])
+    set_aside = set(letters.values_list("event_id", "subject_id", "event_type"))
+    handled = {event_id for group in groups for event_id in group.handled(events)}
+    return sorted(
+        (order_id, sequence)
+        for event, (order_id, sequence) in events.items()
+        if event.event_id not in handled and (event.event_id, order_id, event.event_type) not in set_aside
+    )
 
 
-def _events_never_handled(offsets: dict[int, Offsets], started_at: object) -> list[UUID]:
+def _events_never_handled(
+    subscription: Subscription[Any], offsets: dict[int, Offsets], started_at: datetime
+) -> list[UUID]:
     # By what the events say, and never by position: offsets start again when a topic is made anew. A replay has an id
     # that nothing names; should it get lost, its letter is still open.
     return list(
-        OutboxEvent.objects.filter(topic=settings.ORDER_EVENTS_TOPIC, published_at__lt=started_at)
+        OutboxEvent.objects.filter(topic=subscription.topic.name, published_at__lt=started_at)
         .exclude(event_type=REPLAY)
         .exclude(_still_to_be_read(offsets))
-        .exclude(Exists(notifications_of_row()))
-        .exclude(Exists(letters_of_row()))
+        .exclude(is_known_to(subscription))
         .values_list("event_id", flat=True)
     )
 
 
 def _still_to_be_read(offsets: dict[int, Offsets]) -> Q:
-    """Positions between the group's offset and the topic's end.
+    """Return the condition of positions between the group's offset and the topic's end.
 
     A position beyond the end was acknowledged by a topic that has been made anew since.
     """

@@ -1,35 +1,51 @@
-"""Where each event of an order is now: committed, on Kafka, a notification, or a dead letter."""
+"""Where each event of an order is now: committed, on Kafka, handled by each group, or a dead letter."""
 
 from collections import defaultdict
 from datetime import datetime
-from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.conf import settings
 from django.db.models import QuerySet
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from events.inbox import Identity
 from events.models import DeadLetter, OutboxEvent
+from events.subscriptions import subscriptions
 from events.timestamps import rfc3339
 from events.views import FreedAtOnce
 from notifications.models import Notification
+from notifications.subscriptions import NOTIFICATIONS
+from orders.events import ORDER_EVENTS
 from orders.models import Order
 
 
-class Traces(NamedTuple):
-    """What is left of one event of an order."""
+class GroupProgress(NamedTuple):
+    """What one consumer group has done with an event."""
+
+    group: str
+    wants: bool
+    """Whether the group handles events of this type."""
+    handled_at: datetime | None
+    letters: list[DeadLetter]
+
+    @property
+    def is_dead(self) -> bool:
+        return self.handled_at is None and any(letter.state == DeadLetter.State.OPEN for letter in self.letters)
+
+
+class EventTrace(NamedTuple):
+    """What the database knows of one event of an order."""
 
     order: Order
-    event_id: UUID
+    identity: Identity
     sequence: int
-    event_type: str
     row: OutboxEvent | None
-    """None where it was pruned."""
+    """None where the row was pruned."""
     notification: Notification | None
-    letters: list[DeadLetter]
+    groups: list[GroupProgress]
+    """The progress of every registered group, and of other groups that have letters of the event."""
 
     @property
     def timestamp(self) -> datetime | None:
@@ -39,12 +55,26 @@ class Traces(NamedTuple):
         return self.order.created_at if self.sequence == 1 else None
 
     @property
+    def letters(self) -> list[DeadLetter]:
+        return [letter for progress in self.groups for letter in progress.letters]
+
+    @property
+    def other_groups(self) -> list[GroupProgress]:
+        """Return the progress of all groups but that of notifications, which has entries of its own in admin."""
+        return [progress for progress in self.groups if progress.group != NOTIFICATIONS.group]
+
+    @property
     def state(self) -> str:
+        """Return the state that the API shows: how far the notifications' group has come."""
         if self.notification:
             return "NOTIFIED"
-        if any(letter.state == DeadLetter.State.OPEN for letter in self.letters):
+        if any(progress.is_dead for progress in self.groups if progress.group == NOTIFICATIONS.group):
             return "DEAD"
         return "PENDING" if self.row and not self.row.published_at else "PUBLISHED"
+
+    @property
+    def is_known(self) -> bool:
+        return bool(self.row or self.letters or any(progress.handled_at for progress in self.groups))
 
 
 class OrderEventsView(FreedAtOnce):
@@ -58,55 +88,79 @@ class OrderEventsView(FreedAtOnce):
 
 
 def timeline(order: Order) -> list[dict[str, Any]]:
-    """One entry per event, by sequence; what is not known, yet or any more, is None."""
-    return [_entry(event) for event in traces(order)]
+    """Return one entry per event, by sequence; what is not known, yet or any more, is None."""
+    return [_entry(event) for event in trace_events(order)]
 
 
-def traces(order: Order) -> list[Traces]:
-    """What is left of each event, by sequence.
+def trace_events(order: Order) -> list[EventTrace]:
+    """Return what is known of each event of `order`, by sequence.
 
-    An event whose outbox row was pruned is told of by its notification or dead letter. One that got lost, so that
-    nothing tells of it, is left out until `reconcile_events` has recorded it again.
+    Receipts and dead letters tell of an event whose outbox row was pruned. An event that got lost, so that nothing
+    tells of it, is left out until `reconcile_events` has recorded it again.
     """
     rows = {row.event_id: row for row in OutboxEvent.objects.filter(stream=order.stream)}
-    events: dict[UUID, tuple[int, str]] = {}
-    events |= {order.event_id(n): (n, event_type) for n, event_type in enumerate(order.event_types, start=1)}
-    events |= {event_id: (row.sequence or 0, row.event_type) for event_id, row in rows.items()}
-    told = Notification.objects.filter(event_id__in=events, order_id=order.pk, user_id=order.user_id)
+    types: dict[UUID, tuple[int, str]] = {
+        order.event_id(n): (n, event_type) for n, event_type in enumerate(order.event_types, start=1)
+    }
+    types |= {event_id: (row.sequence or 0, row.event_type) for event_id, row in rows.items()}
+    identities = {
+        Identity(event_id, event_type, order.stream, order.user_id): sequence
+        for event_id, (sequence, event_type) in types.items()
+    }
+    progress = _progress_of_groups(order, identities)
+    told = Notification.objects.filter(event_id__in=types, order_id=order.pk, user_id=order.user_id)
     notifications = {(one.event_id, one.type): one for one in told}
-    letters = defaultdict(list)
-    for letter in dead_letters().filter(event_id__in=events, subject_id=order.pk):
-        letters[letter.event_id, letter.event_type].append(letter)
-    found = [
-        Traces(
+    traces = [
+        EventTrace(
             order=order,
-            event_id=event_id,
+            identity=identity,
             sequence=sequence,
-            event_type=event_type,
-            row=rows.get(event_id),
-            notification=notifications.get((event_id, event_type)),
-            letters=letters[event_id, event_type],
+            row=rows.get(identity.event_id),
+            notification=notifications.get((identity.event_id, identity.event_type)),
+            groups=progress[identity],
         )
-        for event_id, (sequence, event_type) in sorted(events.items(), key=itemgetter(1))
+        for identity, sequence in sorted(identities.items(), key=lambda item: item[1])
     ]
-    return [one for one in found if one.row or one.notification or one.letters]
+    return [trace for trace in traces if trace.is_known]
+
+
+def _progress_of_groups(order: Order, identities: dict[Identity, int]) -> dict[Identity, list[GroupProgress]]:
+    letters = defaultdict(list)
+    for letter in dead_letters().filter(event_id__in=[one.event_id for one in identities], subject_id=order.pk):
+        letters[letter.event_id, letter.event_type, letter.group].append(letter)
+    groups = subscriptions(ORDER_EVENTS.name)
+    handled = {one.group: one.handled(identities) for one in groups}
+    wanted = {one.group: one.wanted for one in groups}
+    others = sorted({group for _, _, group in letters} - set(wanted))
+    return {
+        one: [
+            GroupProgress(
+                group=group,
+                wants=group not in wanted or one.event_type in wanted[group],
+                handled_at=handled.get(group, {}).get(one.event_id),
+                letters=letters[one.event_id, one.event_type, group],
+            )
+            for group in [*wanted, *others]
+        ]
+        for one in identities
+    }
 
 
 def dead_letters() -> QuerySet[DeadLetter]:
-    """Without their messages, which may be a mebibyte each."""
+    """Return all letters without their messages, which may be a mebibyte each."""
     return DeadLetter.objects.defer("key", "value", "headers", "error_message", "stacktrace").order_by("pk")
 
 
-def _entry(event: Traces) -> dict[str, Any]:
+def _entry(event: EventTrace) -> dict[str, Any]:
     row, notification, timestamp = event.row, event.notification, event.timestamp
     return {
-        "eventId": str(event.event_id),
-        "eventType": event.event_type,
+        "eventId": str(event.identity.event_id),
+        "eventType": event.identity.event_type,
         "sequence": event.sequence,
         "timestamp": timestamp and rfc3339(timestamp),
         "state": event.state,
         "publishedAt": row and row.published_at and rfc3339(row.published_at),
-        "topic": row.topic if row else settings.ORDER_EVENTS_TOPIC,
+        "topic": row.topic if row else ORDER_EVENTS.name,
         "partition": row and row.published_partition,
         "offset": row and row.published_offset,
         "notificationId": notification and notification.pk,

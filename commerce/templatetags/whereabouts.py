@@ -4,13 +4,12 @@ from datetime import datetime
 from typing import Any
 
 from django import template
-from django.conf import settings
 from django.utils import timezone
 
-from commerce.operations.handled import STREAM
-from commerce.operations.timeline import dead_letters, traces
+from commerce.operations.timeline import dead_letters, trace_events
 from events.models import DeadLetter, OutboxEvent
 from notifications.models import Notification
+from orders.events import ORDER_EVENTS, STREAM_PREFIX
 from orders.models import Order
 
 register = template.Library()
@@ -25,7 +24,7 @@ def moment(time: datetime) -> str:
 
 @register.inclusion_tag("commerce/timeline.html")
 def order_timeline(order: Order) -> dict[str, Any]:
-    return {"events": traces(order), "topic": settings.ORDER_EVENTS_TOPIC}
+    return {"events": trace_events(order), "topic": ORDER_EVENTS.name}
 
 
 @register.inclusion_tag("commerce/related.html")
@@ -49,6 +48,6 @@ def related(shown: OutboxEvent | DeadLetter | Notification) -> dict[str, Any]:
 
 def _order(row: OutboxEvent | None, notification: Notification | None) -> Order | None:
     """The order of the event, where this database has it."""
-    if row and row.stream and row.stream.startswith(STREAM):
-        return Order.objects.filter(pk=row.stream.removeprefix(STREAM)).first()
+    if row and row.stream and row.stream.startswith(STREAM_PREFIX):
+        return Order.objects.filter(pk=row.stream.removeprefix(STREAM_PREFIX)).first()
     return Order.objects.filter(pk=notification.order_id).first() if notification else None

@@ -4,7 +4,8 @@ import hashlib
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -18,6 +19,7 @@ from events.kafka import Record, Unreadable
 from events.messages import Message
 from events.models import DeadLetter
 from events.outbox import recording as outbox
+from events.subscriptions import dead_letter_topic, topic_named
 from events.timestamps import now
 
 STACKTRACE_LIMIT = 8 * 1024
@@ -34,13 +36,16 @@ SUBJECT_IDS = range(-(2**63), 2**63)
 Value = TypeVar("Value")
 
 
-class NamedInBody(msgspec.Struct):
-    """What a message's body may say of its event. All else is skipped: 2 MiB of JSON become 50 MiB of objects."""
+@cache
+def _named_in_body(subject: str) -> type[msgspec.Struct]:
+    """Return a struct of what a message's body may say of its event; `subject` is the topic's member for that.
 
-    event_id: msgspec.Raw = msgspec.field(name="eventId", default=msgspec.Raw())
-    event_type: msgspec.Raw = msgspec.field(name="eventType", default=msgspec.Raw())
-    subject_id: msgspec.Raw = msgspec.field(name="orderId", default=msgspec.Raw())
-    """What the event is about."""
+    All other members are skipped, because 2 MiB of JSON become 50 MiB of objects.
+    """
+    members = {"event_id": "eventId", "event_type": "eventType", "subject_id": subject or "subjectId"}
+    raw = {name: msgspec.field(name=member, default=msgspec.Raw()) for name, member in members.items()}
+    fields = [(name, msgspec.Raw, field) for name, field in raw.items()]
+    return msgspec.defstruct("NamedInBody", fields)
 
 
 class NotOpen(Exception):
@@ -69,10 +74,6 @@ class Named(NamedTuple):
     """Empty where it names none."""
     subject_id: int | None
     """What the event is about, such as its order. None unless the body itself names all three."""
-
-
-def dead_letter_topic(topic: str) -> str:
-    return f"{topic}-dlt"
 
 
 def record_dead_letter(*, record: Record, error: Exception, group: str) -> Kept:
@@ -192,10 +193,12 @@ def named_event_type(record: Record) -> str:
 
 def _identify(record: Record) -> Named:
     """Return what the body names, and only what is missing there from the headers, which are for display alone."""
-    body = NamedInBody()
+    topic = topic_named(record.topic)
+    in_body = _named_in_body(topic.subject if topic else "")
+    body: Any = in_body()
     # Not being readable may be what made it a dead letter.
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        body = msgspec.json.decode(record.value or b"", type=NamedInBody)
+        body = msgspec.json.decode(record.value or b"", type=in_body)
     headers = {name: _text(value) for name, value in record.headers}
     event_id = uuid_or_none(_json_value(body.event_id, str) or "")
     event_type = _event_type(_json_value(body.event_type, str) or "")

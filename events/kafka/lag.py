@@ -41,7 +41,8 @@ def group_lag(*, topic: str, group: str) -> list[PartitionLag]:
             partition=partition,
             current_offset=known.committed,
             end_offset=known.end,
-            lag=None if known.committed is None else max(0, known.end - known.committed),
+            # What Kafka deleted before the group read it cannot be read any more.
+            lag=None if known.committed is None else max(0, known.end - max(known.committed, known.beginning)),
             seconds_behind=_seconds_behind(known.committed, timestamps.get(partition), is_behind=partition in unread),
         )
         for partition, known in sorted(offsets.items())

@@ -30,12 +30,19 @@ from kafka.errors import (
     UnsupportedVersionError,
 )
 from kafka.structs import OffsetAndMetadata
+from prometheus_client import Counter
 
 from events.kafka.connecting import KafkaUnreachable, connect
 from events.kafka.records import Record, Unreadable
 from events.process.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
+
+lost_total = Counter(
+    "events_lost_to_retention_total",
+    "Records that Kafka deleted before the group read them.",
+    ["group", "topic", "partition"],
+)
 
 # Committing and leaving have to fit into the 10 s that a stopping consumer has.
 GROUP_TIMEOUT_MS = 3_000
@@ -170,6 +177,8 @@ class Consumer(ConsumerRebalanceListener):
         self._is_lost = False
         self._uncommitted: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
+        self._expected: dict[TopicPartition, int] = {}
+        """The offset that each partition is read at next, while nothing is deleted."""
 
     def _join(self) -> GroupMember:
         client = connect(
@@ -199,6 +208,7 @@ class Consumer(ConsumerRebalanceListener):
         """Whoever owns them next may be further by the time we get them back."""
         self._uncommitted = {}
         self._committed = {}
+        self._expected = {}
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Nothing to do: reading starts at the committed offsets."""
@@ -218,6 +228,9 @@ class Consumer(ConsumerRebalanceListener):
         try:
             with self._watchdog.guard():
                 by_partition = self._client.poll(timeout_ms=int(timeout * 1000))
+                for partition, records in by_partition.items():
+                    self._look_for_lost(partition, found=_first_offset(records[0]))
+                    self._expected[partition] = records[-1].offset + 1
             if not by_partition and not self._uncommitted:
                 self._commit_positions()
         except Exception as error:
@@ -228,6 +241,7 @@ class Consumer(ConsumerRebalanceListener):
             self._is_lost = True
             self._uncommitted = {}
             self._committed = {}
+            self._expected = {}
             return []
         return [record for records in by_partition.values() for record in records]
 
@@ -256,9 +270,29 @@ class Consumer(ConsumerRebalanceListener):
             with suppress(IllegalStateError, KafkaTimeoutError):  # It has just been revoked, or is not known yet.
                 position = self._client.position(partition, timeout_ms=0)
                 if position is not None and position > self._committed.get(partition, 0):
+                    self._look_for_lost(partition, found=position)
+                    self._expected[partition] = position
                     self._uncommitted = self._uncommitted | {partition: position}
         if self._uncommitted:
             self._commit()
+
+    def _look_for_lost(self, partition: TopicPartition, *, found: int) -> None:
+        """Report the records that Kafka deleted before the group read them, where reading goes on at `found`.
+
+        Raises KafkaError.
+        """
+        if partition not in self._expected:
+            committed = self._client.committed(partition, timeout_ms=GROUP_TIMEOUT_MS)
+            # A group that has committed nothing yet begins with what is there.
+            self._expected[partition] = found if committed is None else committed
+        expected = self._expected[partition]
+        if found <= expected:
+            return
+        # The end of a transaction has an offset and is no record, so that a gap alone is no loss.
+        beginning = self._client.beginning_offsets([partition], timeout_ms=GROUP_TIMEOUT_MS)[partition]
+        last_lost = min(beginning, found) - 1
+        if last_lost >= expected:
+            report_lost(group=self._group, partition=partition, first=expected, last=last_lost)
 
     def _commit(self) -> None:
         owned = self._client.assignment()
@@ -285,12 +319,11 @@ class Consumer(ConsumerRebalanceListener):
         owned = self._client.assignment()
         first: dict[TopicPartition, int] = {}
         for record in records:
-            # A damaged batch may turn out to be sound, and then all of its records count.
-            offset = record.value.first_offset if isinstance(record.value, Unreadable) else record.offset
-            first.setdefault(TopicPartition(record.topic, record.partition), offset)
+            first.setdefault(TopicPartition(record.topic, record.partition), _first_offset(record))
         for partition, offset in first.items():
             if partition in owned:
                 self._client.seek(partition, offset)
+                self._expected[partition] = offset
         self._client.pause(*owned)
 
     def release(self) -> None:
@@ -301,3 +334,22 @@ class Consumer(ConsumerRebalanceListener):
         if not self._is_lost:
             with self._watchdog.guard():
                 self._client.close(autocommit=False, timeout_ms=GROUP_TIMEOUT_MS)
+
+
+def _first_offset(record: Record) -> int:
+    """Return the offset of `record`. A damaged batch may turn out to be sound, and then all of its records count."""
+    return record.value.first_offset if isinstance(record.value, Unreadable) else record.offset
+
+
+def report_lost(*, group: str, partition: TopicPartition, first: int, last: int) -> None:
+    """Log and count the offsets `first` to `last` of `partition`, which the group can never read."""
+    lost_total.labels(group, partition.topic, str(partition.partition)).inc(last - first + 1)
+    logger.warning(
+        "Kafka deleted %s[%d] from offset %d to %d before group %s read it, by its retention or on request. "
+        "`manage.py reconcile_events --repair` sends our own events again",
+        partition.topic,
+        partition.partition,
+        first,
+        last,
+        group,
+    )

@@ -1,10 +1,10 @@
-"""The topics this system needs, as settings describe them."""
+"""The topics that the registry names, made as settings describe them."""
 
 from django.conf import settings
 
-from events.consuming.dead_letters import dead_letter_topic
 from events.kafka import MAX_MESSAGE_BYTES
 from events.kafka.cluster import count_partitions, create_topic
+from events.subscriptions import dead_letter_topic, subscriptions, topics
 
 
 class TopicUnfit(Exception):
@@ -12,21 +12,27 @@ class TopicUnfit(Exception):
 
 
 def create_missing_topics() -> dict[str, bool]:
-    """Create what is missing; by name, whether it was.
+    """Create the registered topics that are missing; return, by name, whether each was.
+
+    A topic that a group reads gets a topic for its dead letters as well.
 
     Raises:
         KafkaUnreachable: as for every client.
         TopicUnfit: a topic exists with fewer partitions than configured; more is fine.
         KafkaError: the broker refused.
     """
-    dead_letters = dead_letter_topic(settings.ORDER_EVENTS_TOPIC)
+    max_message_bytes: dict[str, int | None] = {}
+    for topic in topics():
+        max_message_bytes[topic.name] = None
+        if subscriptions(topic.name):
+            max_message_bytes[dead_letter_topic(topic.name)] = MAX_MESSAGE_BYTES
     created = {}
-    for name in (settings.ORDER_EVENTS_TOPIC, dead_letters, settings.NOTIFICATION_EVENTS_TOPIC):
+    for name, limit in max_message_bytes.items():
         created[name] = create_topic(
             name,
             partitions=settings.KAFKA_TOPIC_PARTITIONS,
             replication=settings.KAFKA_TOPIC_REPLICATION,
-            max_message_bytes=MAX_MESSAGE_BYTES if name == dead_letters else None,
+            max_message_bytes=limit,
         )
         require_topic(name)
     return created

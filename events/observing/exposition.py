@@ -1,15 +1,17 @@
 """What every long-running command offers to those who watch over it: a port with metrics, and a file it touches."""
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from django.core.management import CommandError, CommandParser
 from prometheus_client import REGISTRY, start_http_server
 
 from events.observing.readings import PipelineCollector
 from events.process.arguments import port
+from events.subscriptions import Subscription
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -22,26 +24,28 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 @contextmanager
-def observed(*, metrics_port: int | None, liveness_file: Path | None, group: str) -> Iterator[Callable[[], None]]:
-    """Gives what the loop is to call in every round. Metrics tell of `group`'s lag.
+def observed(
+    *, metrics_port: int | None, liveness_file: Path | None, subscriptions: Sequence[Subscription[Any]]
+) -> Iterator[Callable[[], None]]:
+    """Give the function that the loop calls in every round. The metrics have the lag of the groups of `subscriptions`.
 
     Raises CommandError where the port or the file cannot be had.
     """
     with ExitStack() as cleanup:
         if metrics_port is not None:
-            cleanup.enter_context(_metrics(metrics_port, group))
+            cleanup.enter_context(_metrics(metrics_port, subscriptions))
         yield _toucher(liveness_file) if liveness_file is not None else lambda: None
 
 
 @contextmanager
-def _metrics(port: int, group: str) -> Iterator[None]:
+def _metrics(port: int, subscriptions: Sequence[Subscription[Any]]) -> Iterator[None]:
     """Without a token: the port is for a network that Prometheus and nobody else reaches."""
     try:
         server, thread = start_http_server(port)
     except OSError as error:
         reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
         raise CommandError(f"Port {port} {reason}: choose another one, --metrics-port 9102.") from error
-    collector = PipelineCollector(group=group)
+    collector = PipelineCollector(lambda: subscriptions)
     REGISTRY.register(collector)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What the plumbing counts, in Prometheus's terms. What is read at the moment of a scrape is in `events.observing.readings`."""
+"""What the plumbing counts. What is read at the moment of a scrape stands in `events.observing.readings`."""
 
 from bisect import bisect_right
 from collections import Counter as Tally
@@ -10,7 +10,7 @@ from prometheus_client import Counter, Histogram
 
 OTHER = "OTHER"
 """Stands for every event type that nobody has declared: labels must not grow with what producers send."""
-OUTCOMES = ("handled", "duplicate", "dead")
+OUTCOMES = ("handled", "duplicate", "ignored", "dead")
 
 published_total = Counter("events_published_total", "Messages recorded as published.", ["topic", "path"])
 parked_total = Counter("events_parked_total", "Messages that turned out never to be sendable.", ["topic"])
@@ -76,16 +76,30 @@ def declare(event_types: Collection[str]) -> None:
         end_to_end_unmeasured_total.labels(reason)
 
 
-def count_consumed(*, events: Collection[TimedEvent], new: Collection[TimedEvent], saved_at: float) -> None:
-    """Count a batch that was saved at `saved_at` (seconds since 1970): `new` of `events` had not been saved before."""
-    handled = Tally(event.event_type for event in new)
-    for event_type, count in handled.items():
-        consumed_total.labels(event_type, "handled").inc(count)
-    if len(new) < len(events):
-        duplicates = Tally(event.event_type for event in events) - handled
-        for event_type, count in duplicates.items():
-            consumed_total.labels(event_type, "duplicate").inc(count)
+def count_consumed(
+    *,
+    events: Collection[TimedEvent],
+    wanted: Collection[TimedEvent],
+    new: Collection[TimedEvent],
+    saved_at: float,
+) -> None:
+    """Count a batch that was saved at `saved_at` (seconds since 1970).
+
+    Of its `events` the group wanted `wanted`, and of these it had not handled `new` before.
+    """
+    handled = _count_types(new, "handled", less=Tally())
+    if len(new) < len(wanted):
+        _count_types(wanted, "duplicate", less=handled)
+    if len(wanted) < len(events):
+        _count_types(events, "ignored", less=Tally(event.event_type for event in wanted))
     _observe_latencies([saved_at - event.timestamp.timestamp() for event in new])
+
+
+def _count_types(events: Iterable[TimedEvent], outcome: str, *, less: Tally[str]) -> Tally[str]:
+    counts = Tally(event.event_type for event in events) - less
+    for event_type, count in counts.items():
+        consumed_total.labels(event_type, outcome).inc(count)
+    return counts
 
 
 def _observe_latencies(seconds: Collection[float]) -> None:

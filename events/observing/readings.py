@@ -1,12 +1,14 @@
-"""What is read when Prometheus asks: the group's lag and the outbox. Whoever is away, the answer comes in time."""
+"""Figures that are read when they are asked for: the lag of the groups, and the outbox.
+
+A thread reads them, so that the answer comes in time when Kafka or the database does not.
+"""
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from django.conf import settings
 from django.db import connection
 from django.db.models import Count
 from prometheus_client.core import GaugeMetricFamily
@@ -14,59 +16,57 @@ from prometheus_client.registry import Collector
 
 from events.kafka.lag import PartitionLag, group_lag
 from events.models import AGE_OF_OLDEST, OutboxEvent
+from events.subscriptions import Subscription
 
 logger = logging.getLogger(__name__)
 
-KEPT = 2.0
-"""Seconds for which a reading is answered again."""
-PATIENCE = 2.0
-"""Seconds that a scrape waits for a reading; Prometheus itself gives up after ten."""
+FRESH_S = 2.0
+"""A reading is answered again for this time."""
+STALE_S = 10.0
+"""A reading that is older than this counts for nothing."""
+PATIENCE_S = 2.0
+"""The longest wait for a reading, where the caller does not say. Prometheus itself gives up after ten seconds."""
 
-Reading = TypeVar("Reading")
+Value = TypeVar("Value")
 
 
-class Attempt(Generic[Reading]):
-    """One reading, made by a thread of its own."""
+class Reading(Generic[Value]):
+    """Reads a value in the background, one attempt at a time: what hangs does not hang twice."""
 
-    def __init__(self, read: Callable[[], Reading]) -> None:
-        self.begun = time.monotonic()
-        self.result: Reading | None = None
-        """None until it is there, and where it failed."""
-        self._ended = threading.Event()
-        threading.Thread(target=self._run, args=(read,), name="reading", daemon=True).start()
+    def __init__(self, name: str, read: Callable[[], Value]) -> None:
+        """`name` is what log lines call it."""
+        self._name = name
+        self._read = read
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._latest: tuple[float, Value] | None = None
+        """When it was read, by the monotonic clock, and what."""
 
-    def _run(self, read: Callable[[], Reading]) -> None:
+    def latest(self, *, fresh_s: float = FRESH_S, patience_s: float = PATIENCE_S) -> Value | None:
+        """Return a value that is at most `fresh_s` old, or else the newest one that is not stale; None without one.
+
+        Waits at most `patience_s`.
+        """
+        if self._age() > fresh_s:
+            with self._starting:
+                if self._thread is None or not self._thread.is_alive():
+                    self._thread = threading.Thread(target=self._attempt, name=f"reading {self._name}", daemon=True)
+                    self._thread.start()
+                attempt = self._thread
+            attempt.join(patience_s)
+        return self._latest[1] if self._latest is not None and self._age() <= STALE_S else None
+
+    def _age(self) -> float:
+        return float("inf") if self._latest is None else time.monotonic() - self._latest[0]
+
+    def _attempt(self) -> None:
         try:
-            self.result = read()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the scrape goes without
-            logger.warning("Metrics go without a reading: %s", str(error).strip())
+            self._latest = (time.monotonic(), self._read())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the answer goes without
+            self._latest = None
+            logger.warning("Reading %s failed: %s", self._name, str(error).strip())
         finally:
             connection.close()
-            self._ended.set()
-
-    @property
-    def is_over(self) -> bool:
-        return self._ended.is_set() and time.monotonic() > self.begun + KEPT
-
-    def wait(self) -> Reading | None:
-        """None where it failed, or is not there `PATIENCE` seconds after it began."""
-        self._ended.wait(max(0.0, self.begun + PATIENCE - time.monotonic()))
-        return self.result
-
-
-class Source(Generic[Reading]):
-    """Readings that are made when they are asked for, one at a time: what hangs does not hang twice."""
-
-    def __init__(self, read: Callable[[], Reading]) -> None:
-        self._read = read
-        self._latest: Attempt[Reading] | None = None
-        self._lock = threading.Lock()
-
-    def attempt(self) -> Attempt[Reading]:
-        with self._lock:
-            if self._latest is None or self._latest.is_over:
-                self._latest = Attempt(self._read)
-            return self._latest
 
 
 class Outbox(NamedTuple):
@@ -75,30 +75,36 @@ class Outbox(NamedTuple):
     """0 where nothing is pending."""
 
 
-def read_outbox() -> Outbox:
-    rows = OutboxEvent.objects.pending().aggregate(pending=Count("*"), age=AGE_OF_OLDEST)
-    return Outbox(rows["pending"], max(0.0, rows["age"].total_seconds()) if rows["age"] else 0.0)
+def read_outbox(*, count_up_to: int | None = None) -> Outbox:
+    """Read how much is pending, counted up to `count_up_to` rows."""
+    rows = OutboxEvent.objects.pending().order_by("topic", "pk")[:count_up_to]
+    found = rows.aggregate(pending=Count("pk"), age=AGE_OF_OLDEST)
+    return Outbox(found["pending"], max(0.0, found["age"].total_seconds()) if found["age"] else 0.0)
+
+
+def lag_by_group(subscriptions: Sequence[Subscription[Any]]) -> dict[str, list[PartitionLag]]:
+    """Read the lag of each group on each partition. Raises KafkaUnreachable."""
+    return {one.group: group_lag(topic=one.topic.name, group=one.group) for one in subscriptions}
 
 
 class PipelineCollector(Collector):
-    """Gauges of the group's lag, named as kafka_exporter names them, and of the outbox.
+    """Gauges of the groups' lag, named as kafka_exporter names them, and of the outbox.
 
-    What cannot be read is left out: a gap says that nobody knows, an old number would say that all is as it was.
+    What cannot be read is left out: a gap says that nothing is known, an old number would say that all is as it was.
     """
 
-    def __init__(self, *, group: str) -> None:
-        self._group = group
-        self._lag = Source(lambda: group_lag(topic=settings.ORDER_EVENTS_TOPIC, group=group))
-        self._outbox = Source(read_outbox)
+    def __init__(self, subscriptions: Callable[[], Sequence[Subscription[Any]]]) -> None:
+        """`subscriptions` returns those whose groups are looked at."""
+        self._lag = Reading("the lag", lambda: lag_by_group(subscriptions()))
+        self._outbox = Reading("the outbox", read_outbox)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Nothing is read when this is registered."""
         yield from ()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        lag, outbox = self._lag.attempt(), self._outbox.attempt()
-        yield from _outbox_gauges(outbox.wait())
-        yield from _lag_gauges(lag.wait() or [], self._group)
+        yield from _outbox_gauges(self._outbox.latest())
+        yield from _lag_gauges(self._lag.latest() or {})
 
 
 def _outbox_gauges(outbox: Outbox | None) -> Iterator[GaugeMetricFamily]:
@@ -109,7 +115,7 @@ def _outbox_gauges(outbox: Outbox | None) -> Iterator[GaugeMetricFamily]:
         )
 
 
-def _lag_gauges(lags: list[PartitionLag], group: str) -> Iterator[GaugeMetricFamily]:
+def _lag_gauges(groups: dict[str, list[PartitionLag]]) -> Iterator[GaugeMetricFamily]:
     end = GaugeMetricFamily(
         "kafka_topic_partition_current_offset", "The partition's next offset.", labels=["topic", "partition"]
     )
@@ -119,10 +125,14 @@ def _lag_gauges(lags: list[PartitionLag], group: str) -> Iterator[GaugeMetricFam
     seconds = GaugeMetricFamily(
         "kafka_consumergroup_lag_seconds", "Age of the group's first unread record; 0 for none.", labels=of_group
     )
-    for one in lags:
-        partition = [one.topic, str(one.partition)]
-        end.add_metric(partition, one.end_offset)
-        for gauge, value in ((current, one.current_offset), (lag, one.lag), (seconds, one.seconds_behind)):
-            if value is not None:
-                gauge.add_metric([group, *partition], value)
+    ends: dict[tuple[str, str], int] = {}
+    for group, partitions in groups.items():
+        for one in partitions:
+            partition = (one.topic, str(one.partition))
+            ends[partition] = one.end_offset
+            for gauge, value in ((current, one.current_offset), (lag, one.lag), (seconds, one.seconds_behind)):
+                if value is not None:
+                    gauge.add_metric([group, *partition], value)
+    for partition, offset in ends.items():
+        end.add_metric(partition, offset)
     yield from (current, lag, seconds, end)

@@ -46,11 +46,11 @@ def trace_sent(*, messages: Iterable[tuple[Message, Sent]], path: str, begun: in
         span.end()
 
 
-def trace_processed(*, records: Sequence[Record], group: str, handler: str, begun: int, saving: int) -> None:
-    """Tell of records whose consequences were saved just now; `saving` is when the handler began to."""
+def trace_processed(*, records: Sequence[Record], group: str, begun: int, saving: int) -> None:
+    """Record the spans of `records`, which `group` has handled just now; `saving` is when it began to save."""
     for record in records:
         span = _process_span(record, group, begun)
-        child = _tracer().start_span(f"{handler}.save", context=trace.set_span_in_context(span), start_time=saving)
+        child = _tracer().start_span(f"save {group}", context=trace.set_span_in_context(span), start_time=saving)
         child.end()
         span.end()
 

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import timedelta
 from uuid import uuid4
 
@@ -16,21 +16,22 @@ from events.kafka import Consumer, Record
 from events.kafka.cluster import Viewer
 from events.models import DeadLetter, OutboxEvent
 from events.outbox.relay import Relay
-from notifications.handlers import NotificationHandler
 from notifications.models import Notification
+from notifications.subscriptions import NotificationSubscription
 from orders.events import OrderEvent, encode
 from testkit.factories import OrderEventFactory, kafka_record
 from testkit.kafka_client import produce, read_topic
+from testkit.subscriptions import notifying, process
 from testkit.waiting import wait_until
 
 
 class Running:
     """A consumer in a thread of its own."""
 
-    def __init__(self, topic: str, handler: NotificationHandler, group: str) -> None:
-        self.group = group
-        self.topic = topic
-        self.handler = handler
+    def __init__(self, subscription: NotificationSubscription) -> None:
+        self.group = subscription.group
+        self.topic = subscription.topic.name
+        self.subscription = subscription
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -38,7 +39,7 @@ class Running:
     def _run(self) -> None:
         source = Consumer(topic=self.topic, group=self.group, batch_size=500)
         try:
-            EventConsumer(source=source, handler=self.handler, group=self.group, stopping=self._stop.is_set).run()
+            EventConsumer(source=source, subscription=self.subscription, stopping=self._stop.is_set).run()
         finally:
             source.close()
             connection.close()
@@ -63,9 +64,8 @@ class Running:
 def consume(topics: Topics) -> Iterator[Callable[..., Running]]:
     running: list[Running] = []
 
-    def start(handler: NotificationHandler | None = None, group: str = "") -> Running:
-        group = group or f"group-{uuid4().hex[:8]}"
-        running.append(Running(topics.order_events, handler or NotificationHandler(), group))
+    def start(kind: type[NotificationSubscription] = NotificationSubscription, group: str = "") -> Running:
+        running.append(Running(notifying(kind, group=group or f"group-{uuid4().hex[:8]}")))
         return running[-1]
 
     yield start
@@ -146,30 +146,31 @@ class TestOnTheBroker:
     def test_an_outage_of_the_database_is_retried_until_it_is_over(
         self, consume: Consume, topics: Topics, trouble: Exception
     ) -> None:
-        class OutThreeTimes(NotificationHandler):
-            attempts = 0
+        attempts: list[int] = []
 
-            def save(self, events: Sequence[OrderEvent]) -> None:
-                self.attempts += 1
-                super().save(events)
-                if self.attempts <= 2:
+        class OutTwice(NotificationSubscription):
+            def save(self, events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
+                attempts.append(len(events))
+                new = super().save(events)
+                if len(attempts) <= 2:
                     raise trouble
+                return new
 
-        handler = OutThreeTimes()
         event = OrderEventFactory.build()
         produce(topics.order_events, encode(event))
-        running = consume(handler)
+        running = consume(OutTwice)
         wait_until(running.caught_up)
-        assert handler.attempts == 3
+        assert attempts == [1, 1, 1]
         assert Notification.objects.get().event_id == event.event_id
         assert not DeadLetter.objects.exists()
 
     def test_the_next_owner_goes_on_behind_what_was_committed(self, consume: Consume, topics: Topics) -> None:
         seen: list[OrderEvent] = []
 
-        class Recording(NotificationHandler):
-            def save(self, events: Sequence[OrderEvent]) -> None:
+        class Recording(NotificationSubscription):
+            def save(self, events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
                 seen.extend(events)
+                return events
 
         first, second = OrderEventFactory.build_batch(2)
         produce(topics.order_events, encode(first), partition=0)
@@ -178,28 +179,23 @@ class TestOnTheBroker:
         earlier.stop()
         produce(topics.order_events, encode(second), partition=0)
         assert earlier.lag() == 1
-        later = consume(Recording(), group=earlier.group)
+        later = consume(Recording, group=earlier.group)
         wait_until(later.caught_up)
         assert [event.event_id for event in seen] == [second.event_id]
 
 
-class RefusedByTheDatabase(NotificationHandler):
+class RefusedByTheDatabase(NotificationSubscription):
     """Makes the database refuse order 13, by a division by zero."""
 
-    def save(self, events: Sequence[OrderEvent]) -> None:
+    def save(self, events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 / (id - 13) FROM unnest(%s) AS id", [[event.order_id for event in events]])
-        super().save(events)
+        return super().save(events)
 
 
 @pytest.mark.django_db
 class TestBatches:
     """Without a broker."""
-
-    def process(self, records: list[Record], handler: NotificationHandler | None = None) -> None:
-        EventConsumer(
-            source=None, handler=handler or NotificationHandler(), group="group", stopping=lambda: True
-        ).process(records)
 
     def test_a_batch_that_comes_again_changes_nothing(self) -> None:
         records: list[Record] = [
@@ -208,21 +204,21 @@ class TestBatches:
             kafka_record(encode(OrderEventFactory.build()), offset=2),
         ]
         for _ in range(2):
-            self.process(records)
+            process(records)
         assert Notification.objects.count() == 2
         assert DeadLetter.objects.count() == 1
         assert OutboxEvent.objects.count() == 1
 
     def test_another_message_at_the_same_position_is_another_dead_letter(self) -> None:
-        self.process([kafka_record(b"garbage", offset=1)])
-        self.process([kafka_record(b"other garbage", offset=1)])
-        self.process([kafka_record(b"garbage", offset=1, timestamp=99)])
+        process([kafka_record(b"garbage", offset=1)])
+        process([kafka_record(b"other garbage", offset=1)])
+        process([kafka_record(b"garbage", offset=1, timestamp=99)])
         assert DeadLetter.objects.count() == 3
 
     def test_what_the_database_refuses_is_dead_lettered_alone(self) -> None:
         events = [OrderEventFactory.build(order_id=order_id) for order_id in (11, 12, 13, 14, 15)]
         records = [kafka_record(encode(event), offset=offset) for offset, event in enumerate(events)]
-        self.process(records, RefusedByTheDatabase())
+        process(records, notifying(RefusedByTheDatabase))
         assert set(Notification.objects.values_list("order_id", flat=True)) == {11, 12, 14, 15}
         letter = DeadLetter.objects.get()
         assert (letter.offset, letter.event_id) == (2, events[2].event_id)

@@ -14,18 +14,19 @@ from prometheus_client import REGISTRY
 from pytest_django import Settings
 
 from conftest import Topics
-from events.consuming.consumer import EventConsumer, Progress
+from events.consuming.processing import Progress
 from events.consuming.replay import replay
 from events.kafka import Record
 from events.models import ConsumerGroup, DeadLetter, OutboxEvent
 from events.outbox.publisher import current_publisher
 from events.timestamps import now
-from notifications.handlers import NotificationHandler
 from notifications.models import Notification
+from notifications.subscriptions import NotificationSubscription, notify
 from notifications.tests.test_consumer import Running
 from orders.events import ORDER_CANCELLED, ORDER_PAID, OrderEvent, encode
 from testkit.factories import OrderEventFactory, kafka_record
 from testkit.kafka_client import produce
+from testkit.subscriptions import notifying, process
 from testkit.waiting import wait_until
 
 OTHERS: dict[str, dict[str, Any]] = {
@@ -49,17 +50,6 @@ def event() -> OrderEvent:
 
 def records_of(*events: OrderEvent, first_offset: int = 0) -> list[Record]:
     return [kafka_record(encode(event), offset=offset) for offset, event in enumerate(events, start=first_offset)]
-
-
-def process(records: list[Record], *, limit: int = 1000) -> Progress:
-    return EventConsumer(
-        source=None,
-        handler=NotificationHandler(),
-        group="group",
-        stopping=lambda: True,
-        max_consecutive_dead_letters=limit,
-        event_types=(ORDER_PAID,),
-    ).process(records)
 
 
 def told() -> list[tuple[Any, ...]]:
@@ -165,7 +155,7 @@ def test_only_events_that_came_before_are_compared(event: OrderEvent) -> None:
             return execute(sql, *rest)
 
         with connection.execute_wrapper(note):
-            NotificationHandler().save(events)
+            notify(events)
         return seen
 
     others = OrderEventFactory.build_batch(20)
@@ -182,7 +172,7 @@ class TestOnTheBroker:
         running: list[Running] = []
 
         def start() -> Running:
-            running.append(Running(topics.order_events, NotificationHandler(), group))
+            running.append(Running(notifying(NotificationSubscription, group=group)))
             return running[-1]
 
         yield start

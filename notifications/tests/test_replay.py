@@ -1,6 +1,7 @@
 """Dead letters replayed on a real broker: what became readable is notified of, and nothing comes twice."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -8,12 +9,11 @@ from pytest_django import Settings
 
 from conftest import Topics
 from events.consuming.replay import open_letters, replay
-from events.kafka import Record
 from events.models import DeadLetter, OutboxEvent
 from events.outbox.publisher import current_publisher
 from events.troubles import Poison
-from notifications.handlers import NotificationHandler
 from notifications.models import Notification
+from notifications.subscriptions import NOTIFICATIONS, NotificationSubscription
 from notifications.tests.test_consumer import Running
 from orders.events import OrderEvent, encode
 from testkit.factories import OrderEventFactory
@@ -25,15 +25,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 HARD = ("hard", b"\xff")
 
 
-class Mended(NotificationHandler):
-    """Cannot read messages with the header `HARD` until it is mended."""
+class Mended:
+    """Decodes nothing until it is mended."""
 
     is_mended = False
 
-    def decode(self, record: Record) -> OrderEvent:
-        if HARD in record.headers and not self.is_mended:
+    def decode(self, value: bytes | None) -> OrderEvent:
+        if not self.is_mended:
             raise Poison("too hard")
-        return super().decode(record)
+        return NOTIFICATIONS.decode(value)
 
 
 @pytest.fixture
@@ -41,11 +41,15 @@ def handler() -> Mended:
     return Mended()
 
 
+def subscribed(handler: Mended, group: str) -> NotificationSubscription:
+    return replace(NOTIFICATIONS, group=group, decode=handler.decode)
+
+
 @pytest.fixture
 def consumer(topics: Topics, handler: Mended, settings: Settings) -> Iterator[Running]:
     """The one running consumer; what is replayed leaves at once."""
     settings.EVENT_PUBLISHER = "events.outbox.publisher.BackgroundPublisher"
-    running = Running(topics.order_events, handler, f"group-{uuid4().hex[:8]}")
+    running = Running(subscribed(handler, f"group-{uuid4().hex[:8]}"))
     yield running
     running.stop()
     current_publisher().close()
@@ -123,7 +127,7 @@ def test_a_letter_replayed_twice_before_anybody_read_it_is_one_notification(
     for _ in range(2):
         assert not replay(letter_id=letter_id).refusal
     wait_until(lambda: not OutboxEvent.objects.pending().exists())
-    later = Running(topics.order_events, handler, consumer.group)
+    later = Running(subscribed(handler, consumer.group))
     try:
         wait_until(later.caught_up)
     finally:

@@ -13,17 +13,17 @@ from rest_framework.test import APIClient
 
 from commerce.operations.prune import prune
 from commerce.operations.reconcile import Missing, _changes_without_row, _events_never_handled, repair
-from events.consuming.consumer import EventConsumer
 from events.consuming.dead_letters import dismiss
 from events.headers import unpack
 from events.models import DeadLetter, OutboxEvent
 from events.timestamps import now, rfc3339
-from notifications.handlers import NotificationHandler
 from notifications.models import Notification
+from notifications.subscriptions import NOTIFICATIONS, notify
 from orders.events import ORDER_CANCELLED, OrderEvent, decode, encode
 from orders.models import Order
 from orders.services import Line, pay_order, place_order
 from testkit.factories import NotificationFactory, kafka_record, poison_that_names
+from testkit.subscriptions import process
 
 pytestmark = pytest.mark.django_db
 
@@ -41,7 +41,7 @@ def order(user: User) -> Order:
     """Paid. Its first event was told of, its second one got lost on the way."""
     placed = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
     paid = pay_order(order_id=placed.order.pk)
-    NotificationHandler().save([decode(placed.event.value)])
+    notify([decode(placed.event.value)])
     publish_all()
     return paid.order
 
@@ -71,13 +71,13 @@ def set_aside(value: bytes, **record: Any) -> DeadLetter:
 
 def consume(value: bytes, **record: Any) -> None:
     offset = 100 + DeadLetter.objects.count() + Notification.objects.count()
-    EventConsumer(source=None, handler=NotificationHandler(), group="g", stopping=lambda: True).process(
-        [kafka_record(value, offset=offset, **record)]
-    )
+    process([kafka_record(value, offset=offset, **record)], NOTIFICATIONS)
 
 
 def missing() -> Missing:
-    return Missing(changes=_changes_without_row(), events=_events_never_handled({}, now()))
+    groups = [NOTIFICATIONS]
+    lost = _events_never_handled(NOTIFICATIONS, {}, now())
+    return Missing(changes=set(_changes_without_row(groups)), events=set(lost))
 
 
 def states(api: APIClient, order: Order) -> list[tuple[str, str]]:

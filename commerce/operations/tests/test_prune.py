@@ -19,8 +19,8 @@ from events.consuming.replay import replay
 from events.models import DeadLetter, OutboxEvent
 from events.timestamps import now, rfc3339
 from events.troubles import Poison
-from notifications.handlers import NotificationHandler
 from notifications.models import Notification
+from notifications.subscriptions import notify
 from orders.events import decode
 from orders.models import Order
 from orders.services import Line, cancel_order, pay_order, place_order
@@ -237,7 +237,7 @@ def handle(*sequences: int) -> None:
     rows.update(
         published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=0
     )
-    NotificationHandler().save([decode(bytes(row.value or b"")) for row in rows])
+    notify([decode(bytes(row.value or b"")) for row in rows])
 
 
 def test_a_gap_in_a_stream_holds_up_nothing(pruned: Prune, order: Order) -> None:
@@ -284,6 +284,6 @@ def test_the_timeline_shows_a_replay_as_dead_until_it_is_notified_of(order: Orde
     for _ in range(2):
         replay(letter_id=letter.pk)
         assert [entry["state"] for entry in timeline(order)] == ["DEAD", "PUBLISHED", "PUBLISHED"]
-    NotificationHandler().save([decode(bytes(row.value or b""))])
+    notify([decode(bytes(row.value or b""))])
     DeadLetter.objects.update(state="replayed")
     assert [entry["state"] for entry in timeline(order)] == ["NOTIFIED", "PUBLISHED", "PUBLISHED"]

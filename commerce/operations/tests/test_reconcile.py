@@ -21,7 +21,7 @@ from events.messages import Message
 from events.models import DeadLetter, OutboxEvent
 from events.timestamps import now
 from events.troubles import Poison
-from notifications.handlers import NotificationHandler
+from notifications.subscriptions import notify
 from orders.events import decode
 from orders.models import Order
 from orders.services import Line, pay_order, place_order
@@ -76,7 +76,7 @@ def test_a_change_whose_outbox_row_got_lost_is_recorded_again(reconcile: Reconci
 
 
 def test_a_change_that_was_told_of_needs_no_row(reconcile: Reconcile, event: Message) -> None:
-    NotificationHandler().save([decode(bytes(event.value))])
+    notify([decode(bytes(event.value))])
     OutboxEvent.objects.all().delete()
     assert reconcile() == "missing 0, repaired 0"
 
@@ -106,7 +106,7 @@ def test_an_event_on_a_topic_that_was_made_anew_is_sent_again(reconcile: Reconci
 def test_an_event_that_was_handled_is_not_missing(reconcile: Reconcile, event: Message, handled: str) -> None:
     publish(event, offset=7)
     if handled == "notified":
-        NotificationHandler().save([decode(bytes(event.value))])
+        notify([decode(bytes(event.value))])
     else:
         set_aside(event, state="open")
     assert reconcile() == "missing 0, repaired 0"
@@ -133,7 +133,7 @@ def set_aside(event: Message, *, state: str) -> DeadLetter:
 def test_a_change_whose_row_was_pruned_is_not_missing(reconcile: Reconcile, event: Message, handled: str) -> None:
     publish(event, offset=7)
     if handled == "notified":
-        NotificationHandler().save([decode(bytes(event.value))])
+        notify([decode(bytes(event.value))])
     else:
         set_aside(event, state=handled)
     assert list(prune(published_before=now() + timedelta(days=1))) == [1]
@@ -150,7 +150,7 @@ def test_a_lost_row_is_found_among_any_number_of_pruned_ones(
     for _ in range(5):
         placed = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
         events += [placed.event, pay_order(order_id=placed.order.pk).event]
-    NotificationHandler().save([decode(bytes(event.value)) for event in events if event not in (events[0], events[7])])
+    notify([decode(bytes(event.value)) for event in events if event not in (events[0], events[7])])
     OutboxEvent.objects.all().delete()
     assert reconcile(repair=True) == "missing 2, repaired 2"
     assert set(OutboxEvent.objects.values_list("event_id", flat=True)) == {events[0].event_id, events[7].event_id}
@@ -185,7 +185,7 @@ def test_a_replay_is_never_missing(reconcile: Reconcile, event: Message, topics:
     publish(row, offset=1)
     produce(topics.order_events, bytes(row.value), headers=unpack(row.headers), partition=0)
     if outcome == "handled":
-        NotificationHandler().save([decode(bytes(event.value))])
+        notify([decode(bytes(event.value))])
         DeadLetter.objects.update(state="replayed")
     elif outcome == "lost":
         publish(row, offset=77)
@@ -200,5 +200,5 @@ def test_the_timeline_shows_an_open_dead_letter(api: APIClient, event: Message, 
     set_aside(event, state=state)
     path = f"/api/orders/{Order.objects.get().pk}/events"
     assert [one["state"] for one in api.get(path).json()] == [expected]
-    NotificationHandler().save([decode(bytes(event.value))])
+    notify([decode(bytes(event.value))])
     assert [one["state"] for one in api.get(path).json()] == ["NOTIFIED"]

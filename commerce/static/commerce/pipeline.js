@@ -6,22 +6,25 @@ document.addEventListener("DOMContentLoaded", () => {
   const PATIENCE_MS = 8000;
   const LAG_POINTS = 150;
   const page = document.getElementById("pipeline");
-  const colours = { published: "#a855f7", handled: "#10b981", lag: "#f59e0b" };
-  const minutes = chart("pipeline-minutes", "bar", ["published", "handled"]);
-  const lag = chart("pipeline-lag", "line", ["lag"]);
+  const COLOURS = ["#a855f7", "#10b981", "#f59e0b", "#3b82f6", "#ec4899", "#14b8a6"];
+  const minutes = chart("pipeline-minutes", "bar");
+  const lag = chart("pipeline-lag", "line");
 
-  function chart(id, type, names) {
-    const datasets = names.map((name) => ({
-      label: page.dataset[name],
-      data: [],
-      borderColor: colours[name],
-      backgroundColor: colours[name],
-      borderWidth: type === "line" ? 2 : 0,
-      pointRadius: 0,
-    }));
+  function series(chart, label) {
+    let found = chart.data.datasets.find((one) => one.label === label);
+    if (!found) {
+      const colour = COLOURS[chart.data.datasets.length % COLOURS.length];
+      const width = chart.config.type === "line" ? 2 : 0;
+      found = { label, data: [], borderColor: colour, backgroundColor: colour, borderWidth: width, pointRadius: 0 };
+      chart.data.datasets.push(found);
+    }
+    return found;
+  }
+
+  function chart(id, type) {
     return new Chart(document.getElementById(id), {
       type,
-      data: { labels: [], datasets },
+      data: { labels: [], datasets: [] },
       options: {
         animation: false,
         maintainAspectRatio: false,
@@ -48,38 +51,51 @@ document.addEventListener("DOMContentLoaded", () => {
     return found ? `${found.client_id} (${found.host})` : "–";
   }
 
-  function row(state, one) {
+  function row(group, one) {
     const line = document.createElement("tr");
-    const cells = [one.topic, one.partition, one.current_offset, one.end_offset, one.lag, one.seconds_behind];
-    for (const value of [...cells, reader(state.members, one.partition)]) {
+    const cells = [group.group, one.topic, one.partition, one.current_offset, one.end_offset, one.lag, one.seconds_behind];
+    for (const value of [...cells, reader(group.members, one.partition)]) {
       line.insertCell().textContent = value ?? "–";
     }
     return line;
   }
 
+  function lagOf(group) {
+    return group.partitions.reduce((sum, one) => sum + (one.lag ?? 0), 0);
+  }
+
   function show(state) {
     const isUp = state.kafka === "up";
-    const total = isUp ? state.partitions.reduce((sum, one) => sum + (one.lag ?? 0), 0) : null;
+    const total = isUp ? state.groups.reduce((sum, group) => sum + lagOf(group), 0) : null;
     trouble("kafka", !isUp);
     say("lag", total);
     say("pending", state.outbox.pending);
     say("oldest", state.outbox.oldestSeconds);
     say("parked", state.outbox.parked);
     say("deadLetters", state.deadLetters);
-    say("group", state.group);
     say("at", time(state.at, { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" }));
-    const tells = state.members !== null;
-    page.querySelector('[data-members="known"]').hidden = !tells;
-    page.querySelector('[data-members="unknown"]').hidden = tells || !isUp;
-    say("members", (state.members || []).length);
-    document.getElementById("pipeline-partitions").replaceChildren(...state.partitions.map((one) => row(state, one)));
+    const known = state.groups.filter((group) => group.members !== null);
+    page.querySelector('[data-members="known"]').hidden = !known.length;
+    page.querySelector('[data-members="unknown"]').hidden = known.length > 0 || !isUp;
+    say("members", known.reduce((sum, group) => sum + group.members.length, 0));
+    const rows = state.groups.flatMap((group) => group.partitions.map((one) => row(group, one)));
+    document.getElementById("pipeline-partitions").replaceChildren(...rows);
 
     minutes.data.labels = state.minutes.map((one) => time(one.minute, { hour: "2-digit", minute: "2-digit" }));
-    minutes.data.datasets[0].data = state.minutes.map((one) => one.published);
-    minutes.data.datasets[1].data = state.minutes.map((one) => one.handled);
+    series(minutes, page.dataset.published).data = state.minutes.map((one) => one.published);
+    for (const group of Object.keys(state.minutes[0].handled)) {
+      series(minutes, group).data = state.minutes.map((one) => one.handled[group]);
+    }
     minutes.update();
     lag.data.labels = [...lag.data.labels, time(state.at)].slice(-LAG_POINTS);
-    lag.data.datasets[0].data = [...lag.data.datasets[0].data, total].slice(-LAG_POINTS);
+    for (const group of state.groups) {
+      series(lag, group.group);
+    }
+    for (const one of lag.data.datasets) {
+      const group = state.groups.find((found) => found.group === one.label);
+      const missing = Array(Math.max(0, lag.data.labels.length - 1 - one.data.length)).fill(null);
+      one.data = [...missing, ...one.data, group ? lagOf(group) : null].slice(-LAG_POINTS);
+    }
     lag.update();
   }
 

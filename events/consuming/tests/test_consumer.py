@@ -9,7 +9,7 @@ from django.db import OperationalError
 from prometheus_client import REGISTRY
 from pytest_django import Settings
 
-from events.consuming import death_marks
+from events.consuming import quarantine
 from events.consuming.consumer import EventConsumer
 from events.consuming.dead_letter_limit import TooManyDeadLetters
 from events.kafka import Record, Unreadable
@@ -17,6 +17,7 @@ from events.kafka.records import DamagedRecord, UnreadableRecord
 from events.models import ConsumerGroup, DeadLetter, DeathMark, OutboxEvent
 from events.troubles import Outage, Poison
 from testkit.factories import OutboxEventFactory, kafka_record
+from testkit.subscriptions import rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -62,10 +63,10 @@ class RowHandler:
     def __init__(self, tricks: dict[bytes, Callable[[], None]] | None = None) -> None:
         self.tricks = tricks or {}
 
-    def decode(self, record: Record) -> bytes:
-        if record.value == b"poison":
+    def decode(self, value: bytes | None) -> bytes | None:
+        if value == b"poison":
             raise Poison("as it says")
-        return record.value
+        return value
 
     def save(self, events: Sequence[bytes]) -> None:
         for event in events:
@@ -93,11 +94,9 @@ def consume(
 ) -> None:
     EventConsumer(
         source=source,
-        handler=handler or RowHandler(),
-        group=GROUP,
+        subscription=rows(handler or RowHandler(), group=GROUP, event_types=event_types),
         stopping=source.read_to_the_end,
         max_consecutive_dead_letters=limit,
-        event_types=event_types,
     ).run()
 
 
@@ -281,7 +280,7 @@ def die() -> None:
 
 def killed_while_handling(*values: bytes) -> None:
     """What a consumer leaves behind that died with the first batch in hand."""
-    death_marks.place(group=GROUP, topic="order-events", records=records(*values))
+    quarantine.place(group=GROUP, topic="order-events", records=records(*values))
 
 
 class TestDeathMarks:
@@ -338,8 +337,7 @@ class TestDeathMarks:
         source = Source(records(b"a"))
         EventConsumer(
             source=source,
-            handler=OnlyHere(),
-            group=GROUP,
+            subscription=rows(OnlyHere(), group=GROUP),
             stopping=lambda: source.holds == 3 or source.read_to_the_end(),
         ).run()
         assert source.holds == 3
@@ -349,7 +347,9 @@ class TestDeathMarks:
     def test_told_to_stop_it_leaves_the_other_marked_messages_to_the_next_start(self) -> None:
         killed_while_handling(b"a", b"b", b"c")
         source = Source(records(b"a", b"b", b"c"))
-        EventConsumer(source=source, handler=RowHandler(), group=GROUP, stopping=lambda: source.committed > 0).run()
+        EventConsumer(
+            source=source, subscription=rows(RowHandler(), group=GROUP), stopping=lambda: source.committed > 0
+        ).run()
         assert (saved(), source.committed) == ([b"a"], 1)
         assert DeathMark.objects.exists()
 

@@ -12,11 +12,10 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from conftest import Topics
-from events.consuming.consumer import EventConsumer
 from events.consuming.dead_letters import record_dead_letter
 from events.consuming.replay import open_letters, preview, replay
 from events.headers import Header, unpack
-from events.kafka import Record, Unreadable
+from events.kafka import Unreadable
 from events.kafka.records import UnreadableRecord
 from events.models import DeadLetter, OutboxEvent
 from events.outbox.publisher import RecordingPublisher
@@ -24,6 +23,7 @@ from events.outbox.relay import Relay
 from events.troubles import Poison
 from testkit.factories import kafka_record
 from testkit.kafka_client import Message, read_topic
+from testkit.subscriptions import process, rows
 
 GROUP = "group"
 
@@ -56,10 +56,10 @@ class Mended:
     def __init__(self, *, is_mended: bool) -> None:
         self.is_mended = is_mended
 
-    def decode(self, record: Record) -> bytes | None:
+    def decode(self, value: bytes | None) -> bytes | None:
         if not self.is_mended:
             raise Poison("still no event")
-        return record.value
+        return value
 
     def save(self, events: Sequence[bytes | None]) -> None:
         pass
@@ -69,9 +69,7 @@ def arrive(row: OutboxEvent, *, is_mended: bool) -> None:
     """The replay comes to a consumer."""
     value = None if row.value is None else bytes(row.value)
     record = kafka_record(value, topic=row.topic, partition=row.partition, offset=1000 + row.pk, headers=headers(row))
-    EventConsumer(source=None, handler=Mended(is_mended=is_mended), group=GROUP, stopping=lambda: True).process(
-        [record]
-    )
+    process([record], rows(Mended(is_mended=is_mended), group=GROUP))
 
 
 @pytest.mark.django_db(transaction=True)

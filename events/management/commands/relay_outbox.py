@@ -5,7 +5,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
@@ -13,10 +12,11 @@ from events.database import require_database
 from events.database_clock import database_now
 from events.kafka import KafkaRefuses
 from events.models import OutboxEvent, OutboxQuerySet
-from events.observing import exposition as observability
+from events.observing import exposition
 from events.outbox.relay import Relay
 from events.process.garbage import collect_seldom
 from events.process.shutdown import Shutdown
+from events.subscriptions import subscriptions
 
 
 class Command(BaseCommand):
@@ -29,7 +29,7 @@ class Command(BaseCommand):
             help="wait for the turn, send everything pending whatever its age, print `sent N`, and end: "
             "with 1 if something could not be sent",
         )
-        observability.add_arguments(parser)
+        exposition.add_arguments(parser)
 
     def handle(
         self, *args: Any, once: bool, metrics_port: int | None, liveness_file: Path | None, **options: Any
@@ -37,8 +37,8 @@ class Command(BaseCommand):
         shutdown = Shutdown()
         require_database()
         collect_seldom()
-        with observability.observed(
-            metrics_port=metrics_port, liveness_file=liveness_file, group=settings.NOTIFICATION_CONSUMER_GROUP
+        with exposition.observed(
+            metrics_port=metrics_port, liveness_file=liveness_file, subscriptions=subscriptions()
         ) as alive:
 
             def stopping() -> bool:

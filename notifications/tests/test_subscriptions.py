@@ -6,10 +6,13 @@ import pytest
 from django.db import transaction
 from prometheus_client import REGISTRY
 
+from events.kafka import Record
 from events.timestamps import now
-from notifications.handlers import NotificationHandler, to_notification
 from notifications.models import Notification
-from testkit.factories import OrderEventFactory
+from notifications.subscriptions import notify, to_notification
+from orders.events import OrderEvent, encode
+from testkit.factories import OrderEventFactory, kafka_record
+from testkit.subscriptions import process
 
 
 @pytest.mark.parametrize(
@@ -38,10 +41,14 @@ def test_an_event_that_comes_again_changes_nothing() -> None:
     event = OrderEventFactory.build()
     other = OrderEventFactory.build()
     again = msgspec.structs.replace(event, timestamp=now(), total_amount=Decimal("1.00"))
-    NotificationHandler().save([event, again])
-    NotificationHandler().save([again, other])
+    notify([event, again])
+    notify([again, other])
     assert Notification.objects.count() == 2
     assert Notification.objects.get(event_id=event.event_id).message == to_notification(event).message
+
+
+def records(*events: OrderEvent) -> list[Record]:
+    return [kafka_record(encode(event), offset=offset) for offset, event in enumerate(events)]
 
 
 def counted(name: str, **labels: str) -> float:
@@ -62,7 +69,7 @@ def test_new_events_and_duplicates_are_counted_once_they_are_saved() -> None:
     before = counts()
     paid, other = OrderEventFactory.build_batch(2, event_type="ORDER_PAID", timestamp=now() - timedelta(seconds=45))
     with transaction.atomic():
-        NotificationHandler().save([paid, paid])
+        process(records(paid, paid))
         assert counts() == before
-    NotificationHandler().save([other, paid])
+    process(records(other, paid))
     assert [after - known for after, known in zip(counts(), before, strict=True)] == [2, 2, 2, 2]

@@ -1,0 +1,126 @@
+"""A consumer process: its options, its start, and how it ends."""
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+from django.core.management.base import CommandError, CommandParser
+
+from events.consuming.consumer import DEAD_LETTERS_IN_A_ROW, EventConsumer
+from events.consuming.dead_letter_limit import TooManyDeadLetters, require_below_limit
+from events.database import require_database
+from events.kafka import Consumer, KafkaError, KafkaRefuses, KafkaUnreachable, ReadingFailed
+from events.kafka.lag import CaughtUp
+from events.kafka.topics import TopicUnfit, require_topic
+from events.observing import exposition
+from events.process.arguments import positive
+from events.process.garbage import collect_seldom
+from events.process.shutdown import Shutdown
+from events.subscriptions import Subscription
+
+logger = logging.getLogger(__name__)
+
+EXIT_AT_LIMIT = 3
+"""Exit code at the limit of dead letters in a row, by contract."""
+
+OPTIONS = ("batch_size", "until_caught_up", "max_consecutive_dead_letters", "metrics_port", "liveness_file")
+"""Names of what `add_arguments` adds, which `run` takes."""
+
+Client = TypeVar("Client")
+
+
+def add_arguments(parser: CommandParser) -> None:
+    parser.add_argument("--batch-size", type=positive, default=500, help="events saved in one transaction, at most")
+    parser.add_argument(
+        "--until-caught-up",
+        action="store_true",
+        help="end once the group has worked off what stands on the topic now",
+    )
+    parser.add_argument(
+        "--max-consecutive-dead-letters",
+        type=positive,
+        default=DEAD_LETTERS_IN_A_ROW,
+        help="end with 3 when the group has made so many in a row: nothing seems to fit any more",
+    )
+    exposition.add_arguments(parser)
+
+
+def run(
+    subscription: Subscription[Any],
+    *,
+    batch_size: int,
+    until_caught_up: bool,
+    max_consecutive_dead_letters: int,
+    metrics_port: int | None,
+    liveness_file: Path | None,
+) -> None:
+    """Consume for `subscription` until SIGTERM or SIGINT, or until the group has caught up.
+
+    Raises CommandError where the process cannot start or go on.
+    """
+    shutdown = Shutdown()
+    topic, group = subscription.topic.name, subscription.group
+    require_database()
+    collect_seldom()
+    with ExitStack() as cleanup:
+        try:
+            alive = cleanup.enter_context(
+                exposition.observed(
+                    metrics_port=metrics_port, liveness_file=liveness_file, subscriptions=[subscription]
+                )
+            )
+            require_below_limit(group=group, limit=max_consecutive_dead_letters)
+
+            def stop_requested() -> bool:
+                alive()
+                return shutdown.requested()
+
+            consumer = _wait_for_kafka(lambda: _join(topic, group, batch_size), stop_requested, shutdown)
+            if consumer is None:
+                return
+            cleanup.callback(consumer.close)
+            conditions: list[Callable[[], bool]] = [stop_requested]
+            if until_caught_up:
+                caught_up = _wait_for_kafka(lambda: CaughtUp(topic=topic, group=group), stop_requested, shutdown)
+                if caught_up is None:
+                    return
+                cleanup.callback(caught_up.close)
+                conditions.append(caught_up)
+            EventConsumer(
+                source=consumer,
+                subscription=subscription,
+                stopping=lambda: any(condition() for condition in conditions),
+                max_consecutive_dead_letters=max_consecutive_dead_letters,
+            ).run()
+        except TopicUnfit as error:
+            raise CommandError(str(error)) from error
+        except TooManyDeadLetters as error:
+            raise CommandError(str(error), returncode=EXIT_AT_LIMIT) from error
+        except (KafkaError, ReadingFailed) as error:
+            raise CommandError(f"Consuming {topic} failed, start again: {error}") from error
+    logger.info("Stopped cleanly")
+
+
+def _join(topic: str, group: str, batch_size: int) -> Consumer:
+    require_topic(topic)
+    consumer = Consumer(topic=topic, group=group, batch_size=batch_size)
+    logger.info("Consuming %s as %s", topic, group)
+    return consumer
+
+
+def _wait_for_kafka(connect: Callable[[], Client], stopping: Callable[[], bool], shutdown: Shutdown) -> Client | None:
+    """Return what `connect` makes, as soon as Kafka answers; None when told to stop meanwhile."""
+    waiting = False
+    while not stopping():
+        try:
+            return connect()
+        except KafkaRefuses as error:
+            raise CommandError(str(error)) from error
+        except KafkaUnreachable as error:
+            if not waiting:
+                logger.warning("Waiting for Kafka: %s", error)
+            waiting = True
+            shutdown.wait(1)
+    return None

@@ -1,0 +1,133 @@
+"""The notifications' group: each order event becomes one notification for the order's user."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import (
+    BigIntegerField,
+    Case,
+    CharField,
+    F,
+    Func,
+    JSONField,
+    OuterRef,
+    QuerySet,
+    TextField,
+    Value,
+    When,
+)
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast, Concat
+
+from events.inbox import Identified
+from events.subscriptions import Receipts, Subscription, register
+from events.troubles import EventIdConflict
+from notifications.models import Notification
+from orders.events import (
+    ORDER_CANCELLED,
+    ORDER_CREATED,
+    ORDER_EVENT_TYPES,
+    ORDER_EVENTS,
+    ORDER_PAID,
+    STREAM_PREFIX,
+    OrderEvent,
+    OrderEventType,
+    decode,
+    stream_of,
+)
+
+TEXTS: dict[OrderEventType, str] = {
+    ORDER_CREATED: "주문이 생성되었습니다. 주문번호: {order_id}, 금액: {total_amount:.2f}원",
+    ORDER_PAID: "결제가 완료되었습니다. 주문번호: {order_id}, 금액: {total_amount:.2f}원",
+    ORDER_CANCELLED: "주문이 취소되었습니다. 주문번호: {order_id}, 금액: {total_amount:.2f}원",
+}
+
+
+def to_notification(event: OrderEvent) -> Notification:
+    return Notification(
+        user_id=event.user_id,
+        order_id=event.order_id,
+        event_id=event.event_id,
+        type=event.event_type,
+        message=TEXTS[event.event_type].format(order_id=event.order_id, total_amount=event.total_amount),
+    )
+
+
+def notify(events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
+    """Save a notification of each event that has none yet, and return these events.
+
+    One INSERT, and a SELECT where events came again.
+
+    Raises:
+        EventIdConflict: an event has the id of one for another user, about another order, or of another type.
+    """
+    inserted = Notification.objects.insert_new([to_notification(event) for event in events])
+    if len(inserted) == len(events):
+        return events
+    first = {event.event_id: event for event in reversed(events)}
+    new = [first[event_id] for event_id in inserted]
+    _refuse_conflicts(set(events).difference(new))
+    return new
+
+
+def _refuse_conflicts(repeats: Collection[OrderEvent]) -> None:
+    """Raise EventIdConflict where one of `repeats` is not the event whose notification stands under its id."""
+    known = Notification.objects.filter(event_id__in=[event.event_id for event in repeats])
+    saved = {row[0]: row[1:] for row in known.values_list("event_id", "type", "order_id", "user_id")}
+    for event in repeats:
+        before, now = saved[event.event_id], (event.event_type, event.order_id, event.user_id)
+        if now != before:
+            raise EventIdConflict(event.event_id, before=_describe(*before), now=_describe(*now))
+
+
+def _describe(event_type: str, order_id: int, user_id: int) -> str:
+    return f"{event_type} of order {order_id} for user {user_id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotificationSubscription(Subscription[OrderEvent]):
+    """Needs no inbox, because a notification has the id of its event, and only once."""
+
+    def save(self, events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
+        return notify(events)
+
+    def handled(self, events: Iterable[Identified]) -> dict[UUID, datetime]:
+        wanted = {event.event_id: (event.event_type, event.stream, event.owner) for event in events}
+        return {
+            row.event_id: row.created_at
+            for row in Notification.objects.filter(event_id__in=wanted)
+            if (row.type, stream_of(row.order_id), row.user_id) == wanted[row.event_id]
+        }
+
+    def receipts(self) -> Receipts:
+        return Receipts(Notification.objects.all(), "created_at")
+
+    def receipts_of_row(self) -> QuerySet[Notification]:
+        """Believe a notification only where type, order and user are those of the row's event.
+
+        Any program that writes to the topic may put any id into its messages.
+        """
+        of_row = Notification.objects.alias(stream=Concat(Value(STREAM_PREFIX), Cast(F("order_id"), CharField())))
+        return of_row.filter(
+            event_id=OuterRef("event_id"),
+            type=OuterRef("event_type"),
+            stream=OuterRef("stream"),
+            user_id=_user_of_row(),
+        )
+
+
+def _user_of_row() -> Case:
+    """Return the `userId` that the value of the outer query's outbox row has, as SQL."""
+    text = Func(OuterRef("value"), Value("UTF8"), function="convert_from", output_field=TextField())
+    user = KeyTextTransform("userId", Cast(text, JSONField()))
+    is_order_event = When(type__in=ORDER_EVENT_TYPES, then=Cast(user, BigIntegerField()))
+    return Case(is_order_event, output_field=BigIntegerField())
+
+
+NOTIFICATIONS = NotificationSubscription(
+    group=settings.NOTIFICATION_CONSUMER_GROUP, topic=ORDER_EVENTS, decode=decode, handle=notify
+)
+register(NOTIFICATIONS)

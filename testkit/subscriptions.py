@@ -1,0 +1,66 @@
+"""Subscriptions for tests of the plumbing."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol, TypeVar
+from uuid import UUID
+
+from events.consuming.consumer import DEAD_LETTERS_IN_A_ROW
+from events.consuming.processing import Processor, Progress
+from events.kafka import Record
+from events.subscriptions import Subscription, Topic
+from notifications.subscriptions import NOTIFICATIONS, NotificationSubscription
+
+Notifying = TypeVar("Notifying", bound=NotificationSubscription)
+
+
+def notifying(kind: type[Notifying], *, group: str = "group") -> Notifying:
+    """Return the notifications' subscription as a subclass `kind`, for another group."""
+    return kind(group=group, topic=NOTIFICATIONS.topic, decode=NOTIFICATIONS.decode, handle=NOTIFICATIONS.handle)
+
+
+def process(
+    records: Sequence[Record],
+    subscription: Subscription[Any] | None = None,
+    *,
+    limit: int = DEAD_LETTERS_IN_A_ROW,
+) -> Progress:
+    """Process `records` as a consumer does; without a subscription, as the notifications' one in the group `group`."""
+    wanted = subscription or replace(NOTIFICATIONS, group="group")
+    return Processor(wanted, max_consecutive_dead_letters=limit).process(records)
+
+
+class Row(NamedTuple):
+    """An event that is nothing but the record's value."""
+
+    value: bytes | None
+    event_id: UUID = UUID(int=0)
+    event_type: str = "ROW"
+    timestamp: datetime = datetime(2025, 1, 30, tzinfo=UTC)
+    stream: str = ""
+    owner: int | None = None
+
+
+class RowSubscription(Subscription[Row]):
+    """Saves every value that comes, also when it comes again."""
+
+    def save(self, events: Sequence[Row]) -> Sequence[Row]:
+        self.handle(events)
+        return events
+
+
+class RowHandler(Protocol):
+    def decode(self, value: bytes | None) -> bytes | None: ...
+
+    def save(self, values: Sequence[bytes | None]) -> None: ...
+
+
+def rows(handler: RowHandler, *, group: str = "group", event_types: Sequence[str] = ()) -> RowSubscription:
+    """Return a subscription whose events are the values that `handler` decodes and saves."""
+    return RowSubscription(
+        group=group,
+        topic=Topic(setting="ORDER_EVENTS_TOPIC", event_types=("ROW", *event_types)),
+        decode=lambda value: Row(handler.decode(value)),
+        handle=lambda events: handler.save([event.value for event in events]),
+    )
