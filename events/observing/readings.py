@@ -42,10 +42,10 @@ class Reading(Generic[Value]):
         self._latest: tuple[float, Value] | None = None
         """When it was read, by the monotonic clock, and what."""
 
-    def latest(self, *, fresh_s: float = FRESH_S, patience_s: float = PATIENCE_S) -> Value | None:
+    def latest(self, *, fresh_s: float = FRESH_S, patience_s: float | None = None) -> Value | None:
         """Return a value that is at most `fresh_s` old, or else the newest one that is not stale; None without one.
 
-        Waits at most `patience_s`.
+        Waits at most `patience_s`, by default `PATIENCE_S`.
         """
         if self._age() > fresh_s:
             with self._starting:
@@ -53,7 +53,7 @@ class Reading(Generic[Value]):
                     self._thread = threading.Thread(target=self._attempt, name=f"reading {self._name}", daemon=True)
                     self._thread.start()
                 attempt = self._thread
-            attempt.join(patience_s)
+            attempt.join(PATIENCE_S if patience_s is None else patience_s)
         return self._latest[1] if self._latest is not None and self._age() <= STALE_S else None
 
     def _age(self) -> float:

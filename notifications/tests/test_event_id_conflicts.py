@@ -81,7 +81,7 @@ def test_a_conflict_is_one_dead_letter_and_its_neighbours_are_saved(
     assert (letter.offset, letter.state) == (3, "open")
     named = (letter.event_id, letter.event_type, letter.subject_id)
     assert named == (event.event_id, pair[1].event_type, pair[1].order_id)
-    assert letter.error_class == "notifications.handlers.EventIdConflict"
+    assert letter.error_class == "events.troubles.EventIdConflict"
     for one in pair:
         assert f"{one.event_type} of order {one.order_id} for user {one.user_id}" in letter.error_message
 
@@ -138,7 +138,7 @@ def test_a_conflict_is_a_log_line_and_a_metric(
     assert count() == before
     process(records_of(msgspec.structs.replace(event, **other), first_offset=1))
     assert count() == before + 1
-    (line,) = [one for one in caplog.records if one.name == "events.consuming.consumer"]
+    (line,) = [one for one in caplog.records if one.name == "events.consuming.processing"]
     assert line.levelno >= logging.WARNING
     assert f"order-events[0]@1: EventIdConflict: Event id {event.event_id} came first with" in line.getMessage()
 

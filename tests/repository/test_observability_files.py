@@ -21,7 +21,7 @@ LABEL_LISTS = re.compile(r"\{[^}]*\}|\b(?:by|on) \([^)]*\)")
 
 def told() -> set[str]:
     """Names as they stand in what Prometheus reads."""
-    gauges = [*_outbox_gauges(Outbox(0, 0.0)), *_lag_gauges([PartitionLag("t", 0, 1, 1, 0, 0.0)], "g")]
+    gauges = [*_outbox_gauges(Outbox(0, 0.0)), *_lag_gauges({"g": [PartitionLag("t", 0, 1, 1, 0, 0.0)]})]
     counted = {sample.name for metric in REGISTRY.collect() for sample in metric.samples}
     families = {
         f"{metric.name}{suffix}"

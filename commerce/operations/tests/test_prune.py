@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -20,11 +21,18 @@ from events.models import DeadLetter, OutboxEvent
 from events.timestamps import now, rfc3339
 from events.troubles import Poison
 from notifications.models import Notification
-from notifications.subscriptions import notify
-from orders.events import decode
+from notifications.subscriptions import NOTIFICATIONS, notify
+from orders.events import decode, encode
 from orders.models import Order
 from orders.services import Line, cancel_order, pay_order, place_order
-from testkit.factories import NotificationFactory, OrderFactory, OutboxEventFactory, kafka_record, poison_that_names
+from testkit.factories import (
+    NotificationFactory,
+    OrderEventFactory,
+    OrderFactory,
+    OutboxEventFactory,
+    kafka_record,
+    poison_that_names,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -58,7 +66,9 @@ def pruned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 def published(age: timedelta = timedelta(days=40), **row: Any) -> OutboxEvent:
     """A row of an order's first event that was published so long ago."""
-    row = {"stream": OrderFactory.create().stream, "sequence": 1} | row
+    order, event_id = OrderFactory.create(), uuid4()
+    event = OrderEventFactory.build(event_id=event_id, order_id=order.pk, user_id=order.user_id)
+    row = {"stream": order.stream, "sequence": 1, "event_id": event_id, "value": encode(event)} | row
     position = {"published_path": "fast", "published_partition": 0, "published_offset": 0}
     return OutboxEventFactory.create(published_at=now() - age, **position, **row)
 
@@ -85,7 +95,7 @@ def set_aside(row: OutboxEvent, *, state: str = "open", **record: Any) -> DeadLe
     order_id = int((row.stream or "order-0").removeprefix("order-"))
     body = poison_that_names(event_id=row.event_id, order_id=order_id, event_type=row.event_type)
     message = kafka_record(body, **record)
-    kept = record_dead_letter(record=message, error=Poison("no event"), group="group")
+    kept = record_dead_letter(record=message, error=Poison("no event"), group=NOTIFICATIONS.group)
     if kept.copy:
         OutboxEvent.objects.get(event_id=kept.copy.event_id).delete()
     letter = DeadLetter.objects.latest("pk")
@@ -267,7 +277,7 @@ def test_the_timeline_tells_of_a_pruned_event_that_was_dismissed(pruned: Prune, 
     row = OutboxEvent.objects.get(sequence=2)
     publish_all()
     record = kafka_record(bytes(row.value or b""))
-    record_dead_letter(record=record, error=Poison("no event"), group="group")
+    record_dead_letter(record=record, error=Poison("no event"), group=NOTIFICATIONS.group)
     DeadLetter.objects.update(state="dismissed")
     assert pruned() == "pruned 1\n"
     assert [(entry["eventType"], entry["state"]) for entry in timeline(order)] == [

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
-from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -21,7 +20,7 @@ from events.messages import Message
 from events.models import DeadLetter, OutboxEvent
 from events.timestamps import now
 from events.troubles import Poison
-from notifications.subscriptions import notify
+from notifications.subscriptions import NOTIFICATIONS, notify
 from orders.events import decode
 from orders.models import Order
 from orders.services import Line, pay_order, place_order
@@ -37,7 +36,7 @@ Reconcile = Callable[..., str]
 @pytest.fixture
 def reconcile(topics: Topics, capsys: pytest.CaptureFixture[str]) -> Reconcile:
     """What the command prints; with ` and 1` where it ends so."""
-    group = f"group-{uuid4().hex[:8]}"
+    group = NOTIFICATIONS.group
 
     def run(*, repair: bool = False, read: int = 0) -> str:
         if read:
@@ -117,14 +116,14 @@ def test_a_dead_letter_of_another_message_at_the_same_position_hides_nothing(
 ) -> None:
     """Offsets start again when a topic is made anew."""
     garbage = kafka_record(b"garbage", topic=settings.ORDER_EVENTS_TOPIC, offset=7)
-    record_dead_letter(record=garbage, error=Poison("no event"), group="g")
+    record_dead_letter(record=garbage, error=Poison("no event"), group=NOTIFICATIONS.group)
     publish(event, offset=7)
     assert reconcile() == "missing 1, repaired 0 and 1"
 
 
 def set_aside(event: Message, *, state: str) -> DeadLetter:
     record = kafka_record(bytes(event.value), topic=event.topic, headers=unpack(event.headers))
-    record_dead_letter(record=record, error=Poison("no event"), group="g")
+    record_dead_letter(record=record, error=Poison("no event"), group=NOTIFICATIONS.group)
     DeadLetter.objects.update(state=state)
     return DeadLetter.objects.get()
 

@@ -11,8 +11,8 @@ from events.kafka.lag import group_lag
 from events.process.shutdown import Shutdown
 from events.subscriptions import UnknownGroup, subscription, subscriptions
 
-COLUMNS = ("group", "topic", "partition", "currentOffset", "endOffset", "lag", "secondsBehind")
-Rows = Sequence[tuple[str | int | float | None, ...]]
+COLUMNS = ("topic", "partition", "currentOffset", "endOffset", "lag", "secondsBehind")
+Row = dict[str, str | int | float | None]
 CLEAR_SCREEN = "\x1b[2J\x1b[H"
 
 
@@ -42,10 +42,17 @@ class Command(BaseCommand):
 
     def _report(self, group: str | None, *, as_json: bool) -> str:
         try:
-            rows = [(name, *one) for name, topic in _groups(group) for one in group_lag(topic=topic, group=name)]
+            rows: list[Row] = [
+                {"group": name, **dict(zip(COLUMNS, one, strict=True))}
+                for name, topic in _groups(group)
+                for one in group_lag(topic=topic, group=name)
+            ]
         except KafkaUnreachable as error:
             raise CommandError(str(error)) from error
-        return _json(rows) if as_json else _table(rows)
+        if group is not None:
+            # The caller knows which group it asked for.
+            rows = [{column: row[column] for column in COLUMNS} for row in rows]
+        return json.dumps(rows) if as_json else _table(rows, columns=COLUMNS if group else ("group", *COLUMNS))
 
 
 def _groups(group: str | None) -> list[tuple[str, str]]:
@@ -58,13 +65,9 @@ def _groups(group: str | None) -> list[tuple[str, str]]:
         return [(group, topic) for topic in sorted({one.topic.name for one in subscriptions()})]
 
 
-def _json(rows: Rows) -> str:
-    return json.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows])
-
-
-def _table(rows: Rows) -> str:
-    cells = [COLUMNS] + [tuple("-" if value is None else str(value) for value in row) for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
+def _table(rows: list[Row], *, columns: Sequence[str]) -> str:
+    cells = [list(columns)] + [["-" if row[name] is None else str(row[name]) for name in columns] for row in rows]
+    widths = [max(len(line[number]) for line in cells) for number in range(len(columns))]
     return "\n".join(
-        "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip() for row in cells
+        "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip() for line in cells
     )

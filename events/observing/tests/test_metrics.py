@@ -98,7 +98,7 @@ def test_within_a_batch_only_sane_latencies_are_measured() -> None:
     events = [
         OrderEventFactory.build(timestamp=datetime.fromtimestamp(seconds, UTC)) for seconds in (0, DAY_S, 2 * DAY_S)
     ]
-    count_consumed(events=events, new=events[:2], saved_at=2 * DAY_S - 1)
+    count_consumed(events=events, wanted=events, new=events[:2], saved_at=2 * DAY_S - 1)
     after = value("event_end_to_end_seconds_count"), value("event_end_to_end_unmeasured_total", reason="old")
     assert (after[0] - before[0], after[1] - before[1]) == (1, 1)
 
@@ -106,12 +106,12 @@ def test_within_a_batch_only_sane_latencies_are_measured() -> None:
 def _count(*, timestamp: float, saved_at: float) -> None:
     """A batch of one event; both in seconds since 1970."""
     event = OrderEventFactory.build(timestamp=datetime.fromtimestamp(0, UTC) + timedelta(seconds=timestamp))
-    count_consumed(events=[event], new=[event], saved_at=saved_at)
+    count_consumed(events=[event], wanted=[event], new=[event], saved_at=saved_at)
 
 
 def test_outcomes_start_at_zero_so_that_the_first_dead_letter_is_an_increase() -> None:
     declare(["DECLARED"])
-    for outcome in ("handled", "duplicate", "dead"):
+    for outcome in ("handled", "duplicate", "ignored", "dead"):
         labels = {"event_type": "DECLARED", "outcome": outcome}
         assert REGISTRY.get_sample_value("events_consumed_total", labels) == 0
     for reason in ("old", "future"):
@@ -152,14 +152,13 @@ class TestReadings:
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
-        monkeypatch.setattr(readings, "PATIENCE", 0.2)
+        monkeypatch.setattr(readings, "PATIENCE_S", 0.2)
         asked = time.monotonic()
         told = scraped(PipelineCollector(lambda: [group("g")]))
         assert time.monotonic() - asked < 2
         assert told == {"outbox_pending": 0, "outbox_oldest_pending_seconds": 0}
 
-    def test_what_hangs_is_asked_once_and_kept_briefly(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(readings, "PATIENCE", 0.05)
+    def test_what_hangs_is_asked_once_and_kept_briefly(self) -> None:
         answer, asked = threading.Event(), []
 
         def read() -> int:
@@ -167,13 +166,11 @@ class TestReadings:
             answer.wait(10)
             return len(asked)
 
-        source = readings.Source(read)
-        assert [source.attempt().wait() for _ in range(3)] == [None, None, None]
+        reading = readings.Reading("a number", read)
+        assert [reading.latest(patience_s=0.05) for _ in range(3)] == [None, None, None]
         answer.set()
-        monkeypatch.setattr(readings, "PATIENCE", 10)
-        assert [source.attempt().wait() for _ in range(3)] == [1, 1, 1]
-        monkeypatch.setattr(readings, "KEPT", 0)
-        assert source.attempt().wait() == 2
+        assert [reading.latest(patience_s=10) for _ in range(3)] == [1, 1, 1]
+        assert reading.latest(fresh_s=0, patience_s=10) == 2
 
     def test_published_messages_are_counted_once_by_topic_and_path(self, topics: Topics) -> None:
         relay = Relay(stopping=lambda: False, wait=time.sleep)
