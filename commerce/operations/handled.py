@@ -1,9 +1,13 @@
 """Which notifications and dead letters tell of an order's event: those of its id, its order and its type.
 
-The id alone proves nothing: any program that writes to the topic may put any id into its messages.
+The id alone proves nothing: any program that writes to the topic may put any id into its messages. Dead letters count
+for the consumer group that made them, because each group handles every event itself.
 """
 
-from typing import Any, TypeVar
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
 
 from django.db.models import CharField, Exists, F, Model, OuterRef, QuerySet, Value
 from django.db.models.functions import Cast, Concat
@@ -18,6 +22,50 @@ STREAM = Order(pk=0).stream.removesuffix("0")
 Told = TypeVar("Told", bound=Model)
 
 
+class OrderEventName(NamedTuple):
+    """What a notification or a dead letter has to name in order to tell of an event."""
+
+    event_id: UUID
+    order_id: int
+    event_type: str
+
+
+def events_of(order: Order) -> dict[OrderEventName, int]:
+    """Return the order's events, each with its sequence."""
+    numbered = enumerate(order.event_types, start=1)
+    return {OrderEventName(order.event_id(number), order.pk, event_type): number for number, event_type in numbered}
+
+
+def notifications_of(
+    events: Collection[OrderEventName], *, user_ids: Mapping[int, int]
+) -> dict[OrderEventName, Notification]:
+    """Return the notification of each event that has one for the user of its order; `user_ids` is by order id."""
+    told = {}
+    for one in Notification.objects.filter(event_id__in={event.event_id for event in events}):
+        named = OrderEventName(one.event_id, one.order_id, one.type)
+        if named in events and user_ids[one.order_id] == one.user_id:
+            told[named] = one
+    return told
+
+
+def letters_of(
+    events: Collection[OrderEventName], *, group: str | None = None
+) -> dict[OrderEventName, list[DeadLetter]]:
+    """Return the letters, open or closed, of each event that has some: those of `group`, or of every group."""
+    known: dict[tuple[Any, ...], OrderEventName] = {tuple(event): event for event in events}
+    of_group = {} if group is None else {"group": group}
+    told = defaultdict(list)
+    for letter in dead_letters().filter(event_id__in={event.event_id for event in events}, **of_group):
+        if event := known.get((letter.event_id, letter.subject_id, letter.event_type)):
+            told[event].append(letter)
+    return dict(told)
+
+
+def dead_letters() -> QuerySet[DeadLetter]:
+    """Return all letters, oldest first, without their messages, which may be a mebibyte each."""
+    return DeadLetter.objects.defer("key", "value", "headers", "error_message", "stacktrace").order_by("pk")
+
+
 def notifications_of_row() -> QuerySet[Notification]:
     """Those of the event in the outbox row that the outer query looks at, for the user of its order."""
     of_its_user = Order.objects.filter(pk=OuterRef("order_id"), user=OuterRef("user_id"))
@@ -25,9 +73,10 @@ def notifications_of_row() -> QuerySet[Notification]:
     return _about_row(told, order_id=F("order_id"))
 
 
-def letters_of_row() -> QuerySet[DeadLetter]:
-    """Those, open or closed, of the event in the outbox row that the outer query looks at."""
-    return _about_row(DeadLetter.objects.filter(event_type=OuterRef("event_type")), order_id=F("subject_id"))
+def letters_of_row(*, group: str) -> QuerySet[DeadLetter]:
+    """The group's letters, open or closed, of the event in the outbox row that the outer query looks at."""
+    letters = DeadLetter.objects.filter(group=group, event_type=OuterRef("event_type"))
+    return _about_row(letters, order_id=F("subject_id"))
 
 
 def _about_row(told: QuerySet[Told], *, order_id: F) -> QuerySet[Any]:

@@ -111,8 +111,9 @@ def state(request: HttpRequest) -> JsonResponse:
 
 
 def count_open_letters() -> int:
-    """Up to `COUNTED`."""
-    return DeadLetter.objects.filter(state=DeadLetter.State.OPEN)[:COUNTED].count()
+    """Return how many letters of the notifications' group are open, up to `COUNTED`."""
+    letters = DeadLetter.objects.filter(group=settings.NOTIFICATION_CONSUMER_GROUP, state=DeadLetter.State.OPEN)
+    return letters[:COUNTED].count()
 
 
 def _require_permission(request: HttpRequest) -> None:

@@ -9,6 +9,7 @@ from django.db.models import Exists, Max, OuterRef, Q
 from commerce.operations.handled import letters_of_row, notifications_of_row
 from events.consuming.replay import REPLAY
 from events.models import DeadLetter, OutboxEvent
+from events.subjects import complete_subjects
 
 ROWS_AT_ONCE = 5_000
 
@@ -18,6 +19,7 @@ def prune(*, published_before: datetime) -> Iterator[int]:
 
     Of a stream any row may go: where n is missing, n+1 counts it as published.
     """
+    complete_subjects()
     newest = OutboxEvent.objects.aggregate(newest=Max("pk"))["newest"] or 0
     all_ids = OutboxEvent.objects.filter(pk__lte=newest).order_by("pk").values_list("pk", flat=True)
     last = 0
@@ -29,11 +31,15 @@ def prune(*, published_before: datetime) -> Iterator[int]:
 
 
 def _is_handled() -> Q:
-    """Of other topics than order-events nobody here is to handle anything."""
+    """Return the condition of rows whose event the notifications' group has handled.
+
+    Events of other topics than order-events have no handler here.
+    """
     open_letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
+    letters = letters_of_row(group=settings.NOTIFICATION_CONSUMER_GROUP)
     return (
         Q(event_type=REPLAY) & ~Exists(open_letters.filter(pk=OuterRef("dead_letter")))
         | ~Q(event_type=REPLAY) & ~Q(topic=settings.ORDER_EVENTS_TOPIC)
         | Exists(notifications_of_row())
-        | Exists(letters_of_row()) & ~Exists(letters_of_row().filter(state=DeadLetter.State.OPEN))
+        | Exists(letters) & ~Exists(letters.filter(state=DeadLetter.State.OPEN))
     )

@@ -7,13 +7,13 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Exists, Max, Q
 
-from commerce.operations.handled import letters_of_row, notifications_of_row
+from commerce.operations.handled import events_of, letters_of, letters_of_row, notifications_of, notifications_of_row
 from events.consuming.replay import REPLAY
 from events.database_clock import database_now
 from events.kafka.cluster import Offsets, Viewer
-from events.models import DeadLetter, OutboxEvent
+from events.models import OutboxEvent
 from events.outbox import recording as outbox
-from notifications.models import Notification
+from events.subjects import complete_subjects
 from orders.models import Order
 from orders.services import record_lost_event
 
@@ -27,7 +27,7 @@ class Missing:
     changes: list[tuple[int, int]]
     """(order id, sequence) of changes without an outbox row."""
     events: list[UUID]
-    """Ids of published events that the group will never read, with neither notification nor dead letter."""
+    """Ids of published events that the group will never read, with neither notification nor dead letter of its own."""
 
     def __len__(self) -> int:
         return len(self.changes) + len(self.events)
@@ -42,7 +42,10 @@ def find_missing(*, group: str) -> Missing:
         offsets = viewer.offsets(settings.ORDER_EVENTS_TOPIC)
     finally:
         viewer.close()
-    return Missing(changes=_changes_without_row(), events=_events_never_handled(offsets, started_at))
+    complete_subjects()
+    return Missing(
+        changes=_changes_without_row(group=group), events=_events_never_handled(offsets, started_at, group=group)
+    )
 
 
 def repair(missing: Missing) -> int:
@@ -53,14 +56,14 @@ def repair(missing: Missing) -> int:
         return len(missing.changes) + outbox.send_again(missing.events)
 
 
-def _changes_without_row() -> list[tuple[int, int]]:
+def _changes_without_row(*, group: str) -> list[tuple[int, int]]:
     """Some thousand orders at a time, because where old rows were pruned most changes have none."""
     newest = Order.objects.aggregate(newest=Max("pk"))["newest"] or 0
     orders = Order.objects.filter(pk__lte=newest).order_by("pk").values_list("pk", flat=True)
     changes = []
     last = 0
     while ids := list(orders.filter(pk__gt=last)[:ORDERS_AT_ONCE]):
-        changes += _unhandled(_without_row(ids[0], ids[-1]))
+        changes += _unhandled(_without_row(ids[0], ids[-1]), group=group)
         last = ids[-1]
     return changes
 
@@ -86,24 +89,19 @@ def _without_row(first: int, last: int) -> list[tuple[int, int]]:
         return cursor.fetchall()
 
 
-def _unhandled(changes: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Those of which neither a notification nor a dead letter, open or closed, tells."""
+def _unhandled(changes: list[tuple[int, int]], *, group: str) -> list[tuple[int, int]]:
+    """Those of which neither a notification nor a dead letter of the group, open or closed, tells."""
     orders = Order.objects.in_bulk({order_id for order_id, _ in changes})
-    events = {}
-    for order_id, sequence in changes:
-        order = orders[order_id]
-        events[order.event_id(sequence), order_id, order.event_types[sequence - 1]] = (order_id, sequence)
-    event_ids = [event_id for event_id, _, _ in events]
-    letters = DeadLetter.objects.filter(event_id__in=event_ids)
-    told = set(letters.values_list("event_id", "subject_id", "event_type"))
-    notifications = Notification.objects.filter(event_id__in=event_ids)
-    for event_id, order_id, event_type, user_id in notifications.values_list("event_id", "order_id", "type", "user_id"):
-        if order_id in orders and orders[order_id].user_id == user_id:
-            told.add((event_id, order_id, event_type))
+    of_orders = {(order.pk, number): event for order in orders.values() for event, number in events_of(order).items()}
+    events = {of_orders[change]: change for change in changes}
+    told = {
+        *notifications_of(events, user_ids={order.pk: order.user_id for order in orders.values()}),
+        *letters_of(events, group=group),
+    }
     return sorted(change for event, change in events.items() if event not in told)
 
 
-def _events_never_handled(offsets: dict[int, Offsets], started_at: object) -> list[UUID]:
+def _events_never_handled(offsets: dict[int, Offsets], started_at: object, *, group: str) -> list[UUID]:
     # By what the events say, and never by position: offsets start again when a topic is made anew. A replay has an id
     # that nothing names; should it get lost, its letter is still open.
     return list(
@@ -111,7 +109,7 @@ def _events_never_handled(offsets: dict[int, Offsets], started_at: object) -> li
         .exclude(event_type=REPLAY)
         .exclude(_still_to_be_read(offsets))
         .exclude(Exists(notifications_of_row()))
-        .exclude(Exists(letters_of_row()))
+        .exclude(Exists(letters_of_row(group=group)))
         .values_list("event_id", flat=True)
     )
 

@@ -1,17 +1,16 @@
 """Where each event of an order is now: committed, on Kafka, a notification, or a dead letter."""
 
-from collections import defaultdict
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import QuerySet
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from commerce.operations.handled import OrderEventName, events_of, letters_of, notifications_of
 from events.models import DeadLetter, OutboxEvent
 from events.timestamps import rfc3339
 from events.views import FreedAtOnce
@@ -30,6 +29,7 @@ class Traces(NamedTuple):
     """None where it was pruned."""
     notification: Notification | None
     letters: list[DeadLetter]
+    """Of every consumer group."""
 
     @property
     def timestamp(self) -> datetime | None:
@@ -42,7 +42,9 @@ class Traces(NamedTuple):
     def state(self) -> str:
         if self.notification:
             return "NOTIFIED"
-        if any(letter.state == DeadLetter.State.OPEN for letter in self.letters):
+        # Another group's letter says nothing about whether the customer was told.
+        ours = (letter for letter in self.letters if letter.group == settings.NOTIFICATION_CONSUMER_GROUP)
+        if any(letter.state == DeadLetter.State.OPEN for letter in ours):
             return "DEAD"
         return "PENDING" if self.row and not self.row.published_at else "PUBLISHED"
 
@@ -69,32 +71,23 @@ def traces(order: Order) -> list[Traces]:
     nothing tells of it, is left out until `reconcile_events` has recorded it again.
     """
     rows = {row.event_id: row for row in OutboxEvent.objects.filter(stream=order.stream)}
-    events: dict[UUID, tuple[int, str]] = {}
-    events |= {order.event_id(n): (n, event_type) for n, event_type in enumerate(order.event_types, start=1)}
-    events |= {event_id: (row.sequence or 0, row.event_type) for event_id, row in rows.items()}
-    told = Notification.objects.filter(event_id__in=events, order_id=order.pk, user_id=order.user_id)
-    notifications = {(one.event_id, one.type): one for one in told}
-    letters = defaultdict(list)
-    for letter in dead_letters().filter(event_id__in=events, subject_id=order.pk):
-        letters[letter.event_id, letter.event_type].append(letter)
+    events = events_of(order)
+    events |= {OrderEventName(row.event_id, order.pk, row.event_type): row.sequence or 0 for row in rows.values()}
+    notifications = notifications_of(events, user_ids={order.pk: order.user_id})
+    letters = letters_of(events)
     found = [
         Traces(
             order=order,
-            event_id=event_id,
+            event_id=event.event_id,
             sequence=sequence,
-            event_type=event_type,
-            row=rows.get(event_id),
-            notification=notifications.get((event_id, event_type)),
-            letters=letters[event_id, event_type],
+            event_type=event.event_type,
+            row=rows.get(event.event_id),
+            notification=notifications.get(event),
+            letters=letters.get(event, []),
         )
-        for event_id, (sequence, event_type) in sorted(events.items(), key=itemgetter(1))
+        for event, sequence in sorted(events.items(), key=itemgetter(1))
     ]
     return [one for one in found if one.row or one.notification or one.letters]
-
-
-def dead_letters() -> QuerySet[DeadLetter]:
-    """Without their messages, which may be a mebibyte each."""
-    return DeadLetter.objects.defer("key", "value", "headers", "error_message", "stacktrace").order_by("pk")
 
 
 def _entry(event: Traces) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from django import template
 from django.conf import settings
 from django.utils import timezone
 
-from commerce.operations.handled import STREAM
-from commerce.operations.timeline import dead_letters, traces
+from commerce.operations.handled import STREAM, dead_letters
+from commerce.operations.timeline import traces
 from events.models import DeadLetter, OutboxEvent
 from notifications.models import Notification
 from orders.models import Order
@@ -25,7 +25,7 @@ def moment(time: datetime) -> str:
 
 @register.inclusion_tag("commerce/timeline.html")
 def order_timeline(order: Order) -> dict[str, Any]:
-    return {"events": traces(order), "topic": settings.ORDER_EVENTS_TOPIC}
+    return {"events": traces(order), "group": settings.NOTIFICATION_CONSUMER_GROUP}
 
 
 @register.inclusion_tag("commerce/related.html")
@@ -34,7 +34,8 @@ def related(shown: OutboxEvent | DeadLetter | Notification) -> dict[str, Any]:
     letter = shown.dead_letter if isinstance(shown, OutboxEvent) else None
     event_id = letter.event_id if letter else shown.event_id
     replays = shown.replays.all() if isinstance(shown, DeadLetter) else OutboxEvent.objects.none()
-    about: dict[str, Any] = {"shown": shown, "replays": replays.defer("key", "value", "headers").order_by("pk")}
+    about: dict[str, Any] = {"shown": shown, "group": settings.NOTIFICATION_CONSUMER_GROUP}
+    about["replays"] = replays.defer("key", "value", "headers").order_by("pk")
     if event_id is None:
         return about | {"letters": [letter] if letter else []}
     row = OutboxEvent.objects.filter(event_id=event_id).defer("key", "value", "headers").first()

@@ -11,6 +11,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from django.conf import settings
 from django.db import Error, connection, reset_queries, transaction
+from django.template.defaultfilters import pluralize
 
 from events.consuming import death_marks
 from events.consuming.dead_letter_limit import Streak, TooManyDeadLetters
@@ -169,9 +170,11 @@ class EventConsumer(Generic[Event]):
             deaths = death_marks.count_death(mark, record)
             how = f"signal {-ended}" if ended < 0 else f"exit code {ended}"
             with about(record.headers):
-                logger.error("Handling %s ended its process with %s, %d times so far", _position(record), how, deaths)
+                so_far = f"{deaths} time{pluralize(deaths)} so far"
+                logger.error("Handling %s ended its process with %s, %s", _position(record), how, so_far)
             if deaths >= settings.CONSUMER_DEATHS:
-                return self._set_aside(record, Poison(f"Handling it ended {deaths} processes, with {how}")).at_limit
+                processes = f"{deaths} process{pluralize(deaths, 'es')}"
+                return self._set_aside(record, Poison(f"Handling it ended {processes}, with {how}")).at_limit
 
     def _trial(self, record: Record) -> Trial:
         try:
@@ -291,7 +294,8 @@ class EventConsumer(Generic[Event]):
         """Hold all partitions for a while, longer with every failure, and go on before `records`."""
         longest = min(settings.CONSUMER_RETRY_FIRST * 2 ** min(failures - 1, 30), settings.CONSUMER_RETRY_LAST)
         pause = longest * random.uniform(0.5, 1)  # noqa: S311
-        logger.warning("%d records again in %.1f s: %s", len(records), pause, str(trouble).strip())
+        said = f"{len(records)} record{pluralize(len(records))} again in {pause:.1f} s"
+        logger.warning("%s: %s", said, str(trouble).strip())
         connection.close()
         self.source.hold(records)
         deadline = time.monotonic() + pause

@@ -4,6 +4,7 @@ import time
 from typing import TextIO
 
 from django.conf import settings
+from django.template.defaultfilters import pluralize
 from prometheus_client import REGISTRY
 
 from events.kafka.lag import group_lag
@@ -32,9 +33,10 @@ class ProgressLine:
         events = _consumed()
         rate = (events - self._events) / since
         self._events, self._written = events, time.monotonic()
+        total = events - self._begun_with
         self._terminal.write(
             # Back at its beginning, so that a line of the log takes its place.
-            f"{CLEAR_LINE}{events - self._begun_with:,.0f} events, {rate:,.0f}/s, lag {self._known_lag()}\r"
+            f"{CLEAR_LINE}{total:,.0f} event{pluralize(total)}, {rate:,.0f}/s, lag {self._known_lag()}\r"
         )
         self._terminal.flush()
 

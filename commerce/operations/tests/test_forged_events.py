@@ -8,6 +8,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
@@ -26,6 +27,8 @@ from orders.services import Line, pay_order, place_order
 from testkit.factories import NotificationFactory, kafka_record, poison_that_names
 
 pytestmark = pytest.mark.django_db
+
+GROUP = settings.NOTIFICATION_CONSUMER_GROUP
 
 OTHERS: dict[str, dict[str, Any]] = {
     "user": {"user_id": 10**9},
@@ -71,13 +74,13 @@ def set_aside(value: bytes, **record: Any) -> DeadLetter:
 
 def consume(value: bytes, **record: Any) -> None:
     offset = 100 + DeadLetter.objects.count() + Notification.objects.count()
-    EventConsumer(source=None, handler=NotificationHandler(), group="g", stopping=lambda: True).process(
+    EventConsumer(source=None, handler=NotificationHandler(), group=GROUP, stopping=lambda: True).process(
         [kafka_record(value, offset=offset, **record)]
     )
 
 
 def missing() -> Missing:
-    return Missing(changes=_changes_without_row(), events=_events_never_handled({}, now()))
+    return Missing(changes=_changes_without_row(group=GROUP), events=_events_never_handled({}, now(), group=GROUP))
 
 
 def states(api: APIClient, order: Order) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
@@ -27,6 +28,8 @@ from orders.services import Line, cancel_order, pay_order, place_order
 from testkit.factories import NotificationFactory, OrderFactory, OutboxEventFactory, kafka_record, poison_that_names
 
 pytestmark = pytest.mark.django_db
+
+GROUP = settings.NOTIFICATION_CONSUMER_GROUP
 
 
 class Signalled:
@@ -85,7 +88,7 @@ def set_aside(row: OutboxEvent, *, state: str = "open", **record: Any) -> DeadLe
     order_id = int((row.stream or "order-0").removeprefix("order-"))
     body = poison_that_names(event_id=row.event_id, order_id=order_id, event_type=row.event_type)
     message = kafka_record(body, **record)
-    kept = record_dead_letter(record=message, error=Poison("no event"), group="group")
+    kept = record_dead_letter(record=message, error=Poison("no event"), group=GROUP)
     if kept.copy:
         OutboxEvent.objects.get(event_id=kept.copy.event_id).delete()
     letter = DeadLetter.objects.latest("pk")
@@ -103,6 +106,14 @@ def test_the_row_of_an_event_that_was_notified_of_goes(pruned: Prune) -> None:
 def test_the_row_of_an_event_whose_dead_letter_is_closed_goes(pruned: Prune, state: str) -> None:
     set_aside(published(), state=state)
     assert pruned() == "pruned 1\n"
+
+
+@pytest.mark.parametrize(("state", "printed"), [("open", 0), ("replayed", 1), ("dismissed", 1)])
+def test_a_letter_of_an_earlier_release_decides_as_any_other(pruned: Prune, state: str, printed: int) -> None:
+    """Its consumers run beside this release during a rollout, and name no subject."""
+    set_aside(published(), state=state)
+    DeadLetter.objects.update(subject_id=None)
+    assert pruned() == f"pruned {printed}\n"
 
 
 def test_the_row_of_an_event_with_an_open_dead_letter_stays(pruned: Prune) -> None:
@@ -267,7 +278,7 @@ def test_the_timeline_tells_of_a_pruned_event_that_was_dismissed(pruned: Prune, 
     row = OutboxEvent.objects.get(sequence=2)
     publish_all()
     record = kafka_record(bytes(row.value or b""))
-    record_dead_letter(record=record, error=Poison("no event"), group="group")
+    record_dead_letter(record=record, error=Poison("no event"), group=GROUP)
     DeadLetter.objects.update(state="dismissed")
     assert pruned() == "pruned 1\n"
     assert [(entry["eventType"], entry["state"]) for entry in timeline(order)] == [
