@@ -13,6 +13,7 @@ from django.core.cache import cache
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
+from commerce.accounts.hashers import NormalizingHasher
 from events import timestamps
 from events.outbox.publisher import RecordingPublisher, current_publisher
 from events.process.shutdown import SIGNALS
@@ -100,8 +101,8 @@ def anonymous() -> APIClient:
 
 
 @pytest.fixture(autouse=True)
-def _fast_passwords(settings: Settings) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+def _fast_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NormalizingHasher, "iterations", 1)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import environ
+from django.conf import global_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
@@ -256,6 +257,8 @@ AXES_RESET_ON_SUCCESS = True
 AXES_CLIENT_IP_CALLABLE = "commerce.client_address.client_address"
 AXES_LOCKOUT_CALLABLE = "commerce.accounts.admin_login.locked_out"
 AXES_DISABLE_ACCESS_LOG = True
+# Checks the hashes of Django's own default as well, which has the same name.
+PASSWORD_HASHERS = ["commerce.accounts.hashers.NormalizingHasher", *global_settings.PASSWORD_HASHERS[1:]]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (

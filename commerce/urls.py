@@ -5,6 +5,7 @@ from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import RedirectView
 
+from commerce.accounts.admin_login import change_own_password
 from commerce.api import problems
 from commerce.api.documents import AsyncAPIView, DocsView, OpenAPIView
 from commerce.observing import health
@@ -28,6 +29,7 @@ urlpatterns = [
     path("health/ready", health.ready, name="ready"),
     path("metrics", metrics),
     path(settings.ADMIN_PATH.rstrip("/"), RedirectView.as_view(pattern_name="admin:index")),
+    path(f"{settings.ADMIN_PATH}password_change/", admin.site.admin_view(change_own_password, cacheable=True)),
     path(f"{settings.ADMIN_PATH}pipeline/", admin.site.admin_view(pipeline.page), name="pipeline"),
     path(f"{settings.ADMIN_PATH}pipeline/state", admin.site.admin_view(pipeline.state), name="pipeline-state"),
     path(f"{settings.ADMIN_PATH}i18n/", include("django.conf.urls.i18n")),

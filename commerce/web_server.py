@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.util import Finalize
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import granian.wsgi
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -116,6 +118,9 @@ def _serve(host: str, port: int) -> None:
         before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS),
         after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS),
     )
+    # granian copies the environment variables into the environ of every request. Django takes those that are named
+    # HTTP_... for headers, and its debug pages show them all.
+    vars(granian.wsgi)["os"] = SimpleNamespace(environ={})
     Granian(
         "commerce.wsgi:application",
         address=host,

@@ -3,6 +3,9 @@
 from django.core.management import CommandError
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
+from django.template.defaultfilters import pluralize
+
+NAMED_MIGRATIONS = 3
 
 
 def require_database() -> None:
@@ -16,5 +19,7 @@ def require_database() -> None:
     except Error as error:
         raise CommandError(f"The database does not answer, check DATABASE_URL: {str(error).strip()}") from error
     if missing:
-        names = ", ".join(str(migration) for migration, _ in missing[:3])
-        raise CommandError(f"The database lacks {len(missing)} migrations ({names} ...): run `manage.py migrate`.")
+        names = ", ".join(str(migration) for migration, _ in missing[:NAMED_MIGRATIONS])
+        more = " ..." if len(missing) > NAMED_MIGRATIONS else ""
+        lacks = f"{len(missing)} migration{pluralize(len(missing))} ({names}{more})"
+        raise CommandError(f"The database lacks {lacks}: run `manage.py migrate`.")

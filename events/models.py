@@ -225,6 +225,8 @@ class DeadLetter(models.Model):
         indexes = [
             # What is open is asked for on every page of admin, and is little among what was.
             models.Index(fields=["state", "id"], name="dead_letter_state"),
+            # A group's open letters are counted on every page of admin, however many another group has.
+            models.Index(fields=["group"], name="dead_letter_open_of_group", condition=Q(state="open")),
         ]
         constraints = [
             # Offsets repeat when a topic is made anew, so that the position alone does not name a message.

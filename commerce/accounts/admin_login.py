@@ -8,13 +8,17 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_login_failed
+from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.translation import gettext
 from rest_framework.request import Request
-from unfold.forms import AuthenticationForm
+from unfold.forms import AdminOwnPasswordChangeForm, AuthenticationForm
 
+from commerce.accounts.backends import normalized
 from commerce.accounts.lockout import seconds_locked
 from commerce.api.throttling import TokenThrottle
 
@@ -54,6 +58,26 @@ class LoginForm(AuthenticationForm):
         except ValidationError:
             user_login_failed.send(__name__, credentials={"username": user.get_username()}, request=self.request)
             raise
+
+
+class OwnPasswordForm(AdminOwnPasswordChangeForm):
+    """Takes the old password in every spelling in which the login takes it."""
+
+    def clean_old_password(self) -> Any:
+        given = self.cleaned_data["old_password"]
+        if self.user.check_password(normalized(given)):
+            return given
+        return super().clean_old_password()
+
+
+def change_own_password(request: HttpRequest) -> HttpResponseBase:
+    """Unfold's page, which lets no site choose its form."""
+    page = PasswordChangeView.as_view(
+        form_class=OwnPasswordForm,
+        success_url=reverse("admin:password_change_done"),
+        extra_context=admin.site.each_context(request),
+    )
+    return page(request)
 
 
 def locked_out(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any] | None) -> HttpResponse:

@@ -9,11 +9,13 @@ import regex
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError
+from django.db.models import Exists, OuterRef
 from django.db.models.signals import post_save, pre_save
 from django.utils.translation import gettext_lazy as _
 
 from commerce.models import AccountName
 
+ACCOUNTS_AT_ONCE = 1_000
 NAME_TAKEN = _("A user with that name already exists.")
 
 RECOMMENDED_SCRIPTS = (
@@ -89,6 +91,18 @@ def keep_name(*, instance: User, created: bool, raw: bool, update_fields: frozen
     else:
         # One that collides goes on as long as it stays what it is.
         names.exclude(folded=folded).update(folded=folded, collides=False)
+
+
+def keep_missing_names() -> None:
+    """Keep the names of accounts that an older release, which keeps none, has made beside this one.
+
+    Of accounts with one folded name the oldest has it; the others go on, and are marked.
+    """
+    missing = User.objects.filter(~Exists(AccountName.objects.filter(user=OuterRef("pk")))).order_by("pk")
+    while batch := list(missing.values_list("pk", "username")[:ACCOUNTS_AT_ONCE]):
+        for collides in (False, True):
+            names = [AccountName(user_id=pk, folded=fold(name), collides=collides) for pk, name in batch]
+            AccountName.objects.bulk_create(names, ignore_conflicts=True)
 
 
 def connect() -> None:

@@ -4,12 +4,14 @@ Beneath every path it would cost the API 2 to 4 % of its orders/s.
 """
 
 import logging
+import traceback
 from functools import cache
 from itertools import chain
 from typing import Any
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo, available_timezones
 
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
@@ -26,6 +28,10 @@ from commerce.api.problems import not_found
 logger = logging.getLogger(__name__)
 
 BAD_ADDRESS = "commerce/bad_address.html"
+ADMIN_APPS = ("django.contrib.admin", "unfold")
+"""The apps that read the query of an address: which rows, in which order, and the first values of a form."""
+LISTS = "django.contrib.admin.views.main"
+"""The module of the code that asks for the rows of a list."""
 
 
 def _is_admin(request: HttpRequest) -> bool:
@@ -88,7 +94,8 @@ class OddAddressMiddleware(_AdminOnly):
     """Answers 400 to an address of admin that asks for values which neither Python nor PostgreSQL can hold.
 
     Django's lists refuse some of them, and pass on the others: NUL, years after 9999, numbers of thirty digits. They
-    fail only when a list is read or shown, in the lists of our apps and of every package.
+    fail only when a list is read or shown, in the lists of our apps and of every package. Whatever else fails is a
+    fault of the code, and stays a failure of the server.
     """
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:
@@ -99,7 +106,7 @@ class OddAddressMiddleware(_AdminOnly):
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         asks = _is_admin(request) and request.method in ("GET", "HEAD") and request.GET
-        if not asks or not isinstance(exception, ValueError | OverflowError | DataError):
+        if not (asks and isinstance(exception, ValueError | OverflowError | DataError) and _is_of_the_query(exception)):
             return None
         logger.warning("An address of admin asks for what cannot be: %s", exception, exc_info=exception)
         return _bad_address(request)
@@ -109,6 +116,20 @@ class OddAddressMiddleware(_AdminOnly):
         if response.template_name == "admin/invalid_setup.html":
             response.template_name, response.status_code = BAD_ADDRESS, 400
         return response
+
+
+def _is_of_the_query(error: Exception) -> bool:
+    """Whether `error` arose where admin itself reads the query of an address, or from the rows that a list asked for.
+
+    An app's own code may be what asks for these rows, a paginator for instance.
+    """
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for module in reversed(modules):
+        if module.startswith("django.db."):
+            return LISTS in modules
+        if app := apps.get_containing_app_config(module):
+            return app.name in ADMIN_APPS
+    return False
 
 
 def _bad_address(request: HttpRequest) -> HttpResponse:

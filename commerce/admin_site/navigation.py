@@ -44,6 +44,6 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def _badge(permission: str) -> str | None:
-    """How many dead letters are open."""
+    """How many dead letters of the notifications' group are open."""
     open_letters = count_open_letters() if permission == "events.view_deadletter" else 0
     return str(open_letters) if open_letters else None

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from commerce.api.json import JSONRenderer
+from commerce.request_bodies import ChunkedBody
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ class ProblemsMiddleware:
 class BodyLimitMiddleware:
     """Answers 413 to a body above `DATA_UPLOAD_MAX_MEMORY_SIZE`, on every path, those that ignore their body included.
 
-    `commerce.wsgi` gives a body in chunks the Content-Length that it lacks.
+    How large a body in chunks is, is known once a view has read it.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -143,5 +144,11 @@ class BodyLimitMiddleware:
             # Django reads no body then.
             length_bytes = 0
         if length_bytes > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            return problem_page(413, f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.")
-        return self._get_response(request)
+            return _too_large()
+        response = self._get_response(request)
+        body = request.META.get("wsgi.input")
+        return _too_large() if isinstance(body, ChunkedBody) and body.is_too_large else response
+
+
+def _too_large() -> HttpResponse:
+    return problem_page(413, f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.")

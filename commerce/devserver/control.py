@@ -1,7 +1,8 @@
 """The channel on which the web processes of `make run` ask it to stop and start the consumer and the broker.
 
-A connection carries one request, `{"key", "target", "on"}`, and one answer, the state of everything; both are a line of
-JSON. A request without a target only asks. The socket lies in a folder that other users cannot enter.
+A connection carries one request, `{"key", "target", "on"}`, and one answer: the state of everything, or `{"error"}`.
+Both are a line of JSON. A request without a target only asks. The socket lies in a folder that other users cannot
+enter.
 """
 
 import json
@@ -40,6 +41,10 @@ class Processes(Protocol):
 
 class ControlUnavailable(Exception):
     """`make run` does not answer on its control channel: it is ending, or it hangs."""
+
+
+class SwitchFailed(Exception):
+    """The consumer or the broker could not be switched; its state is the one before."""
 
 
 class Control:
@@ -87,21 +92,24 @@ class Control:
             str(request.get("key")).encode(), self._key.encode()
         ):
             raise ValueError("no request of ours")
-        match request.get("target"), request.get("on"):
-            case "consumer", bool(on):
-                self._processes.switch(CONSUMER, on=on)
-            case "broker", bool(on):
-                self._switch_broker(on=on)
+        try:
+            match request.get("target"), request.get("on"):
+                case "consumer", bool(on):
+                    self._processes.switch(CONSUMER, on=on)
+                case "broker", bool(on):
+                    self._switch_broker(on=on)
+        except (OSError, RuntimeError) as error:
+            return {"error": f"The {request['target']} was not switched: {error}"}
         return {CONSUMER: self._processes.state(CONSUMER), BROKER: "on" if self._broker_is_on else "off"}
 
     def _switch_broker(self, *, on: bool) -> None:
         if on != self._broker_is_on:
-            self._broker_is_on = on
             (self._broker.come_back if on else self._broker.go_down)()
+            self._broker_is_on = on
 
 
 def ask(socket_path: str, key: str, *, target: str | None = None, on: bool | None = None) -> dict[str, str]:
-    """Switch `target`, if one is named, and return the state of each. Raises ControlUnavailable.
+    """Switch `target`, if one is named, and return the state of each. Raises ControlUnavailable, SwitchFailed.
 
     `consumer` is `on`, `off`, `starting` or `stopping`; `broker` is `on` or `off`.
     """
@@ -113,6 +121,8 @@ def ask(socket_path: str, key: str, *, target: str | None = None, on: bool | Non
             connection.sendall(request)
             with connection.makefile("rb") as answer:
                 state: dict[str, str] = json.loads(answer.readline(LINE_LIMIT))
-                return state
     except (OSError, ValueError) as error:
         raise ControlUnavailable(f"make run does not answer on its control channel: {error}") from error
+    if "error" in state:
+        raise SwitchFailed(state["error"])
+    return state

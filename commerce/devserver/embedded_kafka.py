@@ -6,7 +6,7 @@ it out. Source: https://github.com/confluentinc/librdkafka/blob/master/src/rdkaf
 """
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ctypes import c_char_p, c_int, c_int32, c_size_t, c_void_p
 from typing import Any
 
@@ -81,11 +81,17 @@ class EmbeddedKafka:
             raise RuntimeError(f"Topic {name} was not created: librdkafka error {error}")
 
     def go_down(self) -> None:
-        """Drop all connections and refuse new ones; records and offsets stay."""
-        self._library.rd_kafka_mock_broker_set_down(self._cluster, _BROKER_ID)
+        """Drop all connections and refuse new ones; records and offsets stay. Raises RuntimeError."""
+        self._switch(self._library.rd_kafka_mock_broker_set_down, "go down")
 
     def come_back(self) -> None:
-        self._library.rd_kafka_mock_broker_set_up(self._cluster, _BROKER_ID)
+        """Raises RuntimeError."""
+        self._switch(self._library.rd_kafka_mock_broker_set_up, "come back")
+
+    def _switch(self, function: Callable[[int, int], int], what: str) -> None:
+        error = function(self._cluster, _BROKER_ID)
+        if error:
+            raise RuntimeError(f"the embedded broker did not {what}: librdkafka error {error}")
 
     def stop(self) -> None:
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)

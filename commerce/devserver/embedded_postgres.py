@@ -112,7 +112,7 @@ class EmbeddedPostgres:
                 stderr=log,
                 # Stops at once and in order.
                 ended_by=signal.SIGINT,
-                **self._run_as,
+                run_as=self._run_as.get("user", ""),
             )
         self._wait_until_it_answers()
         try:

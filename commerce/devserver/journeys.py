@@ -6,6 +6,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.conf import settings
+
+from commerce.operations.handled import events_of, letters_of, notifications_of
 from events.models import DeadLetter, OutboxEvent
 from events.timestamps import rfc3339
 from notifications.models import Notification
@@ -16,6 +19,7 @@ class Publication(NamedTuple):
     """What the outbox says of one event."""
 
     recorded_at: datetime
+    """By the database's clock, as `published_at` is."""
     published_at: datetime | None
     path: str | None
     partition: int | None
@@ -48,33 +52,39 @@ class Journey(NamedTuple):
 
 def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
     """Every event of those of the orders that are the user's, by order and sequence."""
-    orders = list(
-        Order.objects.filter(pk__in=order_ids, user=user_id).only("pk", "created_at", "last_sequence", "event_ids")
-    )
-    events = {
-        order.event_id(number): (order.pk, number) for order in orders for number in range(1, order.last_sequence + 1)
-    }
+    orders = list(Order.objects.filter(pk__in=order_ids, user=user_id))
+    events = {event: number for order in orders for event, number in events_of(order).items()}
     publications = _publications([order.stream for order in orders])
-    notified = dict(Notification.objects.filter(event_id__in=events).values_list("event_id", "created_at"))
-    dead = set(
-        DeadLetter.objects.filter(event_id__in=events, state=DeadLetter.State.OPEN).values_list("event_id", flat=True)
-    )
+    notified = notifications_of(events, user_ids={order.pk: user_id for order in orders})
+    letters = letters_of(events, group=settings.NOTIFICATION_CONSUMER_GROUP)
     return sorted(
-        Journey(order_id, number, publications.get(event_id), notified.get(event_id), event_id in dead)
-        for event_id, (order_id, number) in events.items()
+        Journey(
+            order_id=event.order_id,
+            sequence=number,
+            publication=publications.get(event.event_id),
+            notified_at=notified[event].created_at if event in notified else None,
+            is_dead=any(letter.state == DeadLetter.State.OPEN for letter in letters.get(event, [])),
+        )
+        for event, number in events.items()
     )
 
 
 def _publications(streams: Sequence[str]) -> dict[UUID, Publication]:
-    columns = ("event_id", "created_at", "published_at", "published_path", "published_partition", "published_offset")
+    columns = ("event_id", "recorded_at", "published_at", "published_path", "published_partition", "published_offset")
     rows = OutboxEvent.objects.filter(stream__in=streams).values_list(*columns)
     return {event_id: Publication(*rest) for event_id, *rest in rows}
 
 
-def count(journeys: Sequence[Journey], order_ids: Sequence[int], committed: Mapping[int, int]) -> dict[str, int]:
-    """The figures of these orders. An order that was answered with 201 and is not in the database is lost as well."""
+def count(
+    journeys: Sequence[Journey], order_ids: Sequence[int], committed: Mapping[int, int], *, user_id: int
+) -> dict[str, int]:
+    """Return the figures of the user's orders `order_ids`.
+
+    An order that was answered with 201 and is not in the database is lost as well.
+    """
     found = {journey.order_id for journey in journeys}
-    told = Counter(Notification.objects.filter(order_id__in=found).values_list("order_id", "type"))
+    notifications = Notification.objects.filter(order_id__in=found, user_id=user_id)
+    told = Counter(notifications.values_list("order_id", "type"))
     lost = sum(one.is_lost(committed) for one in journeys)
     at_their_end = sum(1 for one in journeys if one.notified_at or one.is_dead) + lost
     published = sum(1 for one in journeys if one.publication and one.publication.published_at)

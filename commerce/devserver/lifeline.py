@@ -1,13 +1,14 @@
 """No server outlives the program that started it, whichever way that program ends; kill -9 included.
 
-The program holds one end of a pipe, and a small keeper process reads the other. When the program is gone, the pipe
-ends, and the keeper ends every process group that the program has named. A program that `make` has started also
-follows `make`: it ends in order when `make` is gone.
+The program holds one end of a pipe, and a small keeper process reads the other. Each server names itself to the keeper
+before it begins. When the program is gone, the pipe ends, and the keeper ends every process group that it knows of. A
+program that `make` has started also follows `make`: it ends in order when `make` is gone.
 
 The keeper needs the standard library alone, because `make kafka` runs without `.venv`.
 """
 
 import os
+import pwd
 import select
 import signal
 import subprocess
@@ -19,28 +20,34 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 STOP_TIMEOUT_S = 10
 """What every process has to finish, before it is killed."""
 LOOK_EVERY_S = 0.5
 FORCE_AFTER_S = 15
 """After its `make` is gone, a program has so long to end in order."""
+INTRODUCE = "--introduce"
+"""First argument of a process that names itself to the keeper and then becomes a server."""
 
 
 def start(
-    command: Sequence[str | Path], *, ended_by: signal.Signals = signal.SIGTERM, **options: Any
+    command: Sequence[str | Path],
+    *,
+    ended_by: signal.Signals = signal.SIGTERM,
+    run_as: str = "",
+    **options: Any,
 ) -> subprocess.Popen[Any]:
     """Start `command` as the leader of a session of its own, which ends when this program is gone.
 
     Args:
         ended_by: the signal that ends it in order.
+        run_as: name of the system user that it runs as, in that user's group alone. Only root may name one.
         options: those of subprocess.Popen.
     """
     keeper = _keeper()
-    process = subprocess.Popen(command, start_new_session=True, **options)
-    os.write(keeper, f"{process.pid} {ended_by.value}\n".encode())
-    return process
+    introduction = [sys.executable, "-I", "-S", __file__, INTRODUCE, str(keeper), str(ended_by.value), run_as]
+    return subprocess.Popen([*introduction, *command], start_new_session=True, pass_fds=[keeper], **options)
 
 
 def follow_make() -> None:
@@ -70,7 +77,7 @@ def _follow(make: int) -> None:
 
 @cache
 def _keeper() -> int:
-    """The keeper's input. No other process may hold it open: programs do not inherit it, and forks close it."""
+    """The keeper's input. No other process may hold it open: servers close it, and forks do."""
     told, tells = os.pipe()
     subprocess.Popen(
         # Without its own folder on the path, whose modules have names of the standard library.
@@ -84,6 +91,28 @@ def _keeper() -> int:
     os.close(told)
     os.register_at_fork(after_in_child=lambda: os.close(tells))
     return tells
+
+
+def _introduce(keeper: int, ended_by: str, run_as: str, *command: str) -> NoReturn:
+    """Name this process to the keeper, and become `command`.
+
+    The program that starts it may be killed at any moment. Until this process is named, it holds the keeper's input
+    open.
+    """
+    os.write(keeper, f"{os.getpid()} {ended_by}\n".encode())
+    os.close(keeper)
+    if run_as:
+        user = pwd.getpwnam(run_as)
+        os.setgroups([])
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
+    # Python ignores these, and `command` would inherit that.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        sys.exit(f"Cannot start {command[0]}: {error.strerror}")
 
 
 def _keep() -> None:
@@ -145,6 +174,8 @@ def _run(command: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == [INTRODUCE]:
+        _introduce(int(sys.argv[2]), *sys.argv[3:])
     if sys.argv[1:]:
         sys.exit(_run(sys.argv[1:]))
     _keep()

@@ -47,11 +47,14 @@ class Supervisor(honcho.manager.Manager):
         return RestartedProcess(self._stopping, wanted, command, name=name, **options)
 
     def switch(self, name: str, *, on: bool) -> None:
-        """Have the process `name` run or pause; returns at once. Not for two threads at a time."""
+        """Have the process `name` run or pause; returns at once. Not for two threads at a time.
+
+        Raises OSError where its helper is gone.
+        """
         switch = self._switches[name]
         if switch.on != on:
-            switch.on = on
             switch.connection.send(on)
+            switch.on = on
 
     def state(self, name: str) -> str:
         """`on`, `off`, `starting` or `stopping`: whether the process `name` is wanted, and whether it is there."""

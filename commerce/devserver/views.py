@@ -11,7 +11,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from commerce.api.problems import problem_page
 from commerce.devserver.access import from_this_machine
-from commerce.devserver.control import ControlUnavailable, ask
+from commerce.devserver.control import ControlUnavailable, SwitchFailed, ask
 from commerce.devserver.journeys import as_json, count, follow
 from commerce.operations import pipeline
 from notifications.subscriptions import NOTIFICATIONS
@@ -67,7 +67,7 @@ def switch(request: HttpRequest) -> HttpResponse:
         return JsonResponse(ask(settings.DEVSERVER_SOCKET, settings.DEVSERVER_KEY, target=wanted.target, on=wanted.on))
     except msgspec.DecodeError as error:
         return problem_page(400, f"The switch cannot be read: {error}.")
-    except ControlUnavailable as error:
+    except (ControlUnavailable, SwitchFailed) as error:
         return problem_page(503, str(error))
 
 
@@ -76,12 +76,13 @@ def _progress(order_ids: Sequence[int], *, broker_is_on: bool) -> dict[str, obje
     groups = (pipeline.kafka.latest(fresh_s=pipeline.FRESH_S, patience_s=0) or []) if broker_is_on else []
     partitions = [one for group in groups if group.group == NOTIFICATIONS.group for one in group.partitions]
     committed = {one.partition: one.current_offset or 0 for one in partitions}
-    user_id = User.objects.filter(username=CUSTOMER).values_list("pk", flat=True).first()
-    journeys = follow(order_ids, user_id=user_id) if user_id else []
+    # No account has the id 0.
+    user_id = User.objects.filter(username=CUSTOMER).values_list("pk", flat=True).first() or 0
+    journeys = follow(order_ids, user_id=user_id)
     shown = set(sorted(order_ids)[-MAX_SHOWN:])
     return {
         # A partition without a commit has been read by no consumer yet.
         "lag": sum(one.end_offset if one.lag is None else one.lag for one in partitions) if partitions else None,
-        "counts": count(journeys, order_ids, committed),
+        "counts": count(journeys, order_ids, committed, user_id=user_id),
         "events": [as_json(journey) for journey in journeys if journey.order_id in shown],
     }

@@ -91,8 +91,9 @@ def state(request: HttpRequest) -> JsonResponse:
 
 
 def count_open_letters() -> int:
-    """Count up to `COUNT_LIMIT`."""
-    return DeadLetter.objects.filter(state=DeadLetter.State.OPEN)[:COUNT_LIMIT].count()
+    """Return how many letters of the registered groups are open, up to `COUNT_LIMIT`."""
+    groups = [one.group for one in subscriptions()]
+    return DeadLetter.objects.filter(group__in=groups, state=DeadLetter.State.OPEN)[:COUNT_LIMIT].count()
 
 
 def _require_permission(request: HttpRequest) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from django.db.models import Max
 
 from events.consuming.handled import is_settled
+from events.consuming.subjects import complete_subjects
 from events.models import OutboxEvent
 
 ROWS_AT_ONCE = 5_000
@@ -16,6 +17,7 @@ def prune(*, published_before: datetime) -> Iterator[int]:
 
     Of a stream any row may go: where n is missing, n+1 counts it as published.
     """
+    complete_subjects()
     newest = OutboxEvent.objects.aggregate(newest=Max("pk"))["newest"] or 0
     all_ids = OutboxEvent.objects.filter(pk__lte=newest).order_by("pk").values_list("pk", flat=True)
     last = 0

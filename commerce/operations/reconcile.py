@@ -11,6 +11,7 @@ from django.db.models import Max, Q
 
 from events.consuming.handled import is_known_to
 from events.consuming.replay import REPLAY
+from events.consuming.subjects import complete_subjects
 from events.database_clock import database_now
 from events.inbox import Identity
 from events.kafka.cluster import Offsets, Viewer
@@ -38,6 +39,7 @@ class Missing:
 
 def find_missing(groups: Sequence[Subscription[Any]]) -> Missing:
     """Return what got lost for one of `groups`. Raises KafkaUnreachable."""
+    complete_subjects()
     missing = Missing(changes=set(), events=set())
     for subscription in groups:
         started_at = database_now()
@@ -105,7 +107,9 @@ def _unknown_to_all(changes: list[tuple[int, int]], groups: Sequence[Subscriptio
         event_type = order.event_types[sequence - 1]
         identity = Identity(order.event_id(sequence), event_type, order.stream, order.user_id)
         events[identity] = (order_id, sequence)
-    letters = DeadLetter.objects.filter(event_id__in=[event.event_id for event in events])
+    letters = DeadLetter.objects.filter(
+        group__in=[one.group for one in groups], event_id__in=[event.event_id for event in events]
+    )
     set_aside = set(letters.values_list("event_id", "subject_id", "event_type"))
     handled = {event_id for group in groups for event_id in group.handled(events)}
     return sorted(

@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import QuerySet
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from commerce.operations.handled import dead_letters
 from events.inbox import Identity
 from events.models import DeadLetter, OutboxEvent
 from events.subscriptions import subscriptions
@@ -144,11 +144,6 @@ def _progress_of_groups(order: Order, identities: dict[Identity, int]) -> dict[I
         ]
         for one in identities
     }
-
-
-def dead_letters() -> QuerySet[DeadLetter]:
-    """Return all letters without their messages, which may be a mebibyte each."""
-    return DeadLetter.objects.defer("key", "value", "headers", "error_message", "stacktrace").order_by("pk")
 
 
 def _entry(event: EventTrace) -> dict[str, Any]:

@@ -6,10 +6,12 @@ from typing import Any
 from django import template
 from django.utils import timezone
 
-from commerce.operations.timeline import dead_letters, trace_events
+from commerce.operations.handled import dead_letters
+from commerce.operations.timeline import trace_events
 from events.models import DeadLetter, OutboxEvent
 from notifications.models import Notification
-from orders.events import ORDER_EVENTS, STREAM_PREFIX
+from notifications.subscriptions import NOTIFICATIONS
+from orders.events import STREAM_PREFIX
 from orders.models import Order
 
 register = template.Library()
@@ -24,7 +26,7 @@ def moment(time: datetime) -> str:
 
 @register.inclusion_tag("commerce/timeline.html")
 def order_timeline(order: Order) -> dict[str, Any]:
-    return {"events": trace_events(order), "topic": ORDER_EVENTS.name}
+    return {"events": trace_events(order), "group": NOTIFICATIONS.group}
 
 
 @register.inclusion_tag("commerce/related.html")
@@ -33,7 +35,8 @@ def related(shown: OutboxEvent | DeadLetter | Notification) -> dict[str, Any]:
     letter = shown.dead_letter if isinstance(shown, OutboxEvent) else None
     event_id = letter.event_id if letter else shown.event_id
     replays = shown.replays.all() if isinstance(shown, DeadLetter) else OutboxEvent.objects.none()
-    about: dict[str, Any] = {"shown": shown, "replays": replays.defer("key", "value", "headers").order_by("pk")}
+    about: dict[str, Any] = {"shown": shown, "group": NOTIFICATIONS.group}
+    about["replays"] = replays.defer("key", "value", "headers").order_by("pk")
     if event_id is None:
         return about | {"letters": [letter] if letter else []}
     row = OutboxEvent.objects.filter(event_id=event_id).defer("key", "value", "headers").first()

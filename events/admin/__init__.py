@@ -195,6 +195,10 @@ class OutboxEventAdmin(MessageAdmin):
         "headers_text",
     )
 
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        shown_of_letter = DeadLetter.objects.only("topic", "partition", "offset", "event_id")
+        return super().get_queryset(request).prefetch_related(models.Prefetch("dead_letter", shown_of_letter))
+
     def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
         if event_id := uuid_or_none(term):
             return rows.filter(event_id=event_id)

@@ -8,6 +8,7 @@ from typing import Generic
 
 from django.conf import settings
 from django.db import Error, connection, reset_queries
+from django.template.defaultfilters import pluralize
 
 from events.consuming.dead_letter_limit import TooManyDeadLetters
 from events.consuming.processing import Processor
@@ -96,7 +97,8 @@ class EventConsumer(Generic[EventT]):
         """Hold all partitions for a pause that grows with `failures`, and go on before `records`."""
         longest = min(settings.CONSUMER_RETRY_FIRST * 2 ** min(failures - 1, 30), settings.CONSUMER_RETRY_LAST)
         pause = longest * random.uniform(0.5, 1)  # noqa: S311
-        logger.warning("%d records again in %.1f s: %s", len(records), pause, str(trouble).strip())
+        said = f"{len(records)} record{pluralize(len(records))} again in {pause:.1f} s"
+        logger.warning("%s: %s", said, str(trouble).strip())
         connection.close()
         self._source.hold(records)
         deadline = time.monotonic() + pause

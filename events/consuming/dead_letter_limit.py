@@ -3,6 +3,8 @@
 Counted in the database, so that neither a supervisor's restarts nor the number of consumers begins to count anew.
 """
 
+from django.template.defaultfilters import pluralize
+
 from events.models import ConsumerGroup
 
 
@@ -11,9 +13,9 @@ class TooManyDeadLetters(Exception):
 
     def __init__(self, *, group: str, count: int) -> None:
         super().__init__(
-            f"Stopped after {count} dead letters in a row of group {group}: nothing it reads can be handled. Look at "
-            "the last ones in the admin. To go on behind them, raise --max-consecutive-dead-letters; the count starts "
-            "again with the first message that can be handled."
+            f"Stopped after {count} dead letter{pluralize(count)} in a row of group {group}: nothing it reads can be "
+            "handled. Look at the last ones in the admin. To go on behind them, raise --max-consecutive-dead-letters; "
+            "the count starts again with the first message that can be handled."
         )
 
 

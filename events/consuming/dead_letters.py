@@ -193,21 +193,37 @@ def named_event_type(record: Record) -> str:
 
 def _identify(record: Record) -> Named:
     """Return what the body names, and only what is missing there from the headers, which are for display alone."""
-    topic = topic_named(record.topic)
-    in_body = _named_in_body(topic.subject if topic else "")
-    body: Any = in_body()
+    in_body = _in_body(record.topic, record.value)
+    headers = {name: _text(value) for name, value in record.headers}
+    return Named(
+        in_body.event_id or uuid_or_none(headers.get("ce_id", "")),
+        in_body.event_type or _event_type(headers.get("ce_type", "")),
+        in_body.subject_id if _is_whole(in_body) else None,
+    )
+
+
+def named_by_body(topic: str, value: bytes | None) -> Named | None:
+    """Return the event that a message's body names by itself; None where it lacks the id, the type or the subject."""
+    named = _in_body(topic, value)
+    return named if _is_whole(named) else None
+
+
+def _is_whole(named: Named) -> bool:
+    return named.event_id is not None and named.event_type != "" and named.subject_id is not None
+
+
+def _in_body(topic: str, value: bytes | None) -> Named:
+    registered = topic_named(topic)
+    kind = _named_in_body(registered.subject if registered else "")
+    body: Any = kind()
     # Not being readable may be what made it a dead letter.
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        body = msgspec.json.decode(record.value or b"", type=in_body)
-    headers = {name: _text(value) for name, value in record.headers}
-    event_id = uuid_or_none(_json_value(body.event_id, str) or "")
-    event_type = _event_type(_json_value(body.event_type, str) or "")
+        body = msgspec.json.decode(value or b"", type=kind)
     subject_id = _json_value(body.subject_id, int)
-    is_named_by_body = event_id is not None and event_type and subject_id is not None and subject_id in SUBJECT_IDS
     return Named(
-        event_id or uuid_or_none(headers.get("ce_id", "")),
-        event_type or _event_type(headers.get("ce_type", "")),
-        subject_id if is_named_by_body else None,
+        uuid_or_none(_json_value(body.event_id, str) or ""),
+        _event_type(_json_value(body.event_type, str) or ""),
+        subject_id if subject_id is not None and subject_id in SUBJECT_IDS else None,
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import Error, connections
+from django.template.defaultfilters import pluralize
 
 from events.consuming.dead_letter_limit import TooManyDeadLetters
 from events.consuming.processing import Processor, position
@@ -99,9 +100,11 @@ class Quarantine:
             deaths = count_death(mark, record)
             how = f"signal {-ended}" if ended < 0 else f"exit code {ended}"
             with about(record.headers):
-                logger.error("Handling %s ended its process with %s, %d times so far", position(record), how, deaths)
+                so_far = f"{deaths} time{pluralize(deaths)} so far"
+                logger.error("Handling %s ended its process with %s, %s", position(record), how, so_far)
             if deaths >= settings.CONSUMER_DEATHS:
-                poison = Poison(f"Handling it ended {deaths} processes, with {how}")
+                processes = f"{deaths} process{pluralize(deaths, 'es')}"
+                poison = Poison(f"Handling it ended {processes}, with {how}")
                 return self._processor.set_aside(record, poison).at_limit
 
     def _trial(self, record: Record) -> Trial:

@@ -7,6 +7,7 @@ from uuid import uuid4
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Max
+from django.template.defaultfilters import pluralize
 
 from events.consuming.dead_letters import LETTER_ID_HEADER
 from events.headers import Header, pack, unpack
@@ -59,8 +60,12 @@ def open_letters(
 def describe(letter: DeadLetter) -> str:
     """Return one line about a letter, for people."""
     event = f"{letter.event_type or 'no event type'}, {letter.event_id or 'no event id'}"
-    failure = f"{letter.error_class}, replayed {letter.replay_count} times"
+    failure = f"{letter.error_class}, replayed {_times(letter.replay_count)}"
     return f"letter {letter.pk}: {letter}, {event}, {failure}, group {letter.group}"
+
+
+def _times(count: int) -> str:
+    return f"{count} time{pluralize(count)}"
 
 
 def preview(*, letter_id: int) -> Outcome:
@@ -108,7 +113,7 @@ def _why_not(letter: DeadLetter) -> str:
         )
     if letter.replay_count >= settings.DEAD_LETTER_REPLAY_LIMIT:
         return (
-            f"it was replayed {letter.replay_count} times, which is the limit. See in the admin what it fails of, "
+            f"it was replayed {_times(letter.replay_count)}, which is the limit. See in the admin what it fails of, "
             "then let its producer send the event again, or dismiss the letter"
         )
     return ""

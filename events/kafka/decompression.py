@@ -12,6 +12,10 @@ from lz4.frame import LZ4FrameFile
 MAX_BATCH_BYTES = 32 * 1024 * 1024
 """Decompressed bytes of one record batch. A topic takes 1 MiB of compressed bytes by default, and JSON shrinks to a
 tenth or a twentieth."""
+ZSTD_WINDOW_BYTES = 128 * 1024 * 1024
+"""The window that a zstd frame may declare, for which memory is reserved before anything comes out of it. Producers
+declare this much at the highest level, however little they send, and Java's clients take no more. Only what comes out
+of the frame is written there."""
 CHUNK_BYTES = 256 * 1024
 XERIAL_HEADER = b"\x82SNAPPY\x00"
 """Begins a stream of snappy blocks as Java writes them. Its two version numbers, of 4 bytes each, follow."""
@@ -91,5 +95,7 @@ _NAMES = {GZIP: "gzip", SNAPPY: "snappy", LZ4: "lz4", ZSTD: "zstd"}
 _READERS: dict[int, Callable[[IO[bytes]], Reader]] = {
     GZIP: lambda compressed: gzip.GzipFile(fileobj=compressed, mode="rb"),
     LZ4: LZ4FrameFile,
-    ZSTD: lambda compressed: zstandard.ZstdDecompressor().stream_reader(compressed, read_across_frames=True),
+    ZSTD: lambda compressed: zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).stream_reader(
+        compressed, read_across_frames=True
+    ),
 }

@@ -1,6 +1,7 @@
 """The topics that the registry names, made as settings describe them."""
 
 from django.conf import settings
+from django.template.defaultfilters import pluralize
 
 from events.kafka import MAX_MESSAGE_BYTES
 from events.kafka.cluster import count_partitions, create_topic
@@ -45,7 +46,7 @@ def require_topic(name: str) -> None:
         raise TopicUnfit(f"Topic {name} does not exist: run `manage.py create_topics`.")
     if partitions < settings.KAFKA_TOPIC_PARTITIONS:
         raise TopicUnfit(
-            f"Topic {name} has {partitions} partitions, KAFKA_TOPIC_PARTITIONS asks for "
+            f"Topic {name} has {partitions} partition{pluralize(partitions)}, KAFKA_TOPIC_PARTITIONS asks for "
             f"{settings.KAFKA_TOPIC_PARTITIONS}. Lower the setting, or add partitions with Kafka's own tools once "
             "its events are worked off."
         )

@@ -19,6 +19,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.db import Error, connection, reset_queries
+from django.template.defaultfilters import pluralize
 from django.utils.module_loading import import_string
 
 from events.kafka import KafkaUnreachable, Producer
@@ -150,7 +151,8 @@ class BackgroundPublisher:
             self._note_outage(wave, error)
         except Error as error:
             connection.close()
-            logger.warning("%d events wait for the relay: %s", len(wave), str(error).strip())
+            wait = f"{len(wave)} event{pluralize(len(wave))} wait{pluralize(len(wave), 's,')} for the relay"
+            logger.warning("%s: %s", wait, str(error).strip())
 
     def _sendable(self, messages: Sequence[Message]) -> list[Message]:
         """Those of `messages` that may be sent now; those that may soon are kept waiting.
@@ -177,7 +179,9 @@ class BackgroundPublisher:
         return self._producer
 
     def _note_outage(self, kept: Sequence[Message], error: Exception) -> None:
-        logger.warning("%d events, and those that follow, wait for the relay: %s", len(kept), error)
+        logger.warning(
+            "%d event%s, and those that follow, wait for the relay: %s", len(kept), pluralize(len(kept)), error
+        )
         self._kept = [message.event_id for message in kept]
         self._look_at = time.monotonic() + LOOK_AFTER
         self._try_at = time.monotonic() + TRY_AFTER

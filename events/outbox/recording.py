@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import Q
 
+from events.database_clock import DatabaseClock
 from events.messages import Message
 from events.models import OutboxEvent
 
@@ -74,9 +75,14 @@ def mark_published(
 
 
 def send_again(event_ids: Iterable[UUID]) -> int:
-    """Make published and parked rows pending once more; their number. They leave under the same event id."""
+    """Make published and parked rows pending once more; their number. They leave under the same event id.
+
+    Their age as pending rows counts from now: the time since they were first recorded says nothing about the relay. The
+    event keeps its own time, `created_at`.
+    """
     rows = OutboxEvent.objects.filter(event_id__in=list(event_ids))
     return rows.filter(Q(published_at__isnull=False) | Q(parked_at__isnull=False)).update(
+        recorded_at=DatabaseClock(),
         published_at=None,
         published_path=None,
         published_partition=None,

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import Error, connection, reset_queries, transaction
 from django.db.models import Q
+from django.template.defaultfilters import pluralize
 
 from events.database_clock import database_now
 from events.kafka import MAX_MESSAGE_BYTES, KafkaRefuses, KafkaUnreachable, Producer
@@ -50,7 +51,7 @@ class Relay:
             reset_queries()  # With DEBUG on, Django keeps every statement.
             sent, outage = self.sweep(older_than=settings.OUTBOX_RELAY_GRACE)
             if sent:
-                logger.info("Sent %d events", sent)
+                logger.info("Sent %d event%s", sent, pluralize(sent))
             if isinstance(outage, KafkaRefuses):
                 raise outage
             if outage and not in_outage:

@@ -1,16 +1,19 @@
 """What records and batches claim of themselves is judged before anything of that size is made."""
 
+import resource
 import time
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import zstandard
 from kafka import TopicPartition
 from kafka.consumer.fetcher import Fetcher
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from events.kafka import Record, Unreadable
-from events.kafka.decompression import MAX_BATCH_BYTES
+from events.kafka.decompression import MAX_BATCH_BYTES, ZSTD_WINDOW_BYTES
 from events.kafka.records import (
     MAX_HEADERS,
     MAX_RECORD_BYTES,
@@ -50,6 +53,22 @@ def peak_mib(work: Callable[[], object]) -> float:
         return tracemalloc.get_traced_memory()[1] / MIB
     finally:
         tracemalloc.stop()
+
+
+def zstd_frame_of_window(log: int, eighths: int) -> bytes:
+    """A frame of one record whose window is that power of two, and so many eighths of it more (RFC 8878, 3.1.1.1.2)."""
+    content = record(b"value")
+    return (
+        b"\x28\xb5\x2f\xfd\x00"
+        + bytes([log - 10 << 3 | eighths])
+        + (len(content) << 3 | 1).to_bytes(3, "little")
+        + content
+    )
+
+
+def reserved_bytes() -> int:
+    """The address space of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 class TestBatches:
@@ -96,6 +115,27 @@ class TestBatches:
         ((offset, reason),) = told(lying)
         assert offset == 0
         assert "cannot be decompressed" in reason
+
+    @pytest.mark.parametrize("window_log", [28, 29, 30, 31])
+    @pytest.mark.parametrize("eighths", [0, 7])
+    def test_a_larger_zstd_window_is_not_reserved(self, window_log: int, eighths: int) -> None:
+        lying = compressed_batch(zstd_frame_of_window(window_log, eighths), codec="zstd")
+        allowed = reserved_bytes() + ZSTD_WINDOW_BYTES
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))
+        try:
+            ((_, reason),) = told(lying)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+        assert "Frame requires too much memory" in reason
+
+    @pytest.mark.parametrize("level", [1, 3, 19, 20, 21, 22])
+    def test_the_window_of_every_zstd_level_is_taken(self, level: int) -> None:
+        compressor = zstandard.ZstdCompressor(level=level).compressobj()
+        content = record(b"value")
+        # In two parts, as a producer's stream: the compressor does not know how little will come.
+        compressed = compressor.compress(content[:1]) + compressor.compress(content[1:]) + compressor.flush()
+        assert [one.value for one in read(compressed_batch(compressed, codec="zstd"))] == [b"value"]
 
     @pytest.mark.parametrize(
         ("count", "last_delta", "offset", "reason"),

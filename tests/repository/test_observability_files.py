@@ -72,13 +72,6 @@ def test_the_scraped_services_are_those_of_compose() -> None:
             assert f"--metrics-port={lookup['port']}" in COMPOSE["services"][service]["command"]
 
 
-def test_every_setting_of_watching_reaches_the_processes_of_compose() -> None:
-    section = (CHECKOUT / ".env.example").read_text().split("# --- Watching -")[1].split("# --- ")[0]
-    settings = set(re.findall("^([A-Z_]+)=", section, re.MULTILINE))
-    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in settings
-    assert settings <= COMPOSE["x-app"]["environment"].keys()
-
-
 def test_prometheus_and_grafana_start_with_their_profile_alone() -> None:
     with_profile = {name for name, service in COMPOSE["services"].items() if "profiles" in service}
     assert with_profile == {"prometheus", "grafana"}

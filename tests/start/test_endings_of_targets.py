@@ -178,3 +178,49 @@ def test_what_a_killed_program_has_started_ends(code: str, frozen: bool) -> None
     parent.kill()
     parent.communicate()
     wait_until(lambda: not any(map(_runs, children)), timeout=lifeline.STOP_TIMEOUT_S + 10)
+
+
+KILLED_AFTER_THE_FORK = """
+import os, signal, subprocess, sys
+from commerce import lifeline
+
+class Forked(subprocess.Popen):
+    def _execute_child(self, *arguments):
+        super()._execute_child(*arguments)
+        os.write(1, str(self.pid).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+lifeline._keeper()
+subprocess.Popen = Forked
+lifeline.start([sys.executable, "-c", sys.argv[1]], stdout=subprocess.DEVNULL)
+"""
+
+
+@pytest.mark.parametrize("code", [CHILD, STUBBORN])
+def test_a_program_killed_while_it_starts_a_server_leaves_none(code: str) -> None:
+    parent = subprocess.run(
+        [sys.executable, "-c", KILLED_AFTER_THE_FORK, code], cwd=CHECKOUT, stdout=subprocess.PIPE, check=False
+    )
+    assert parent.returncode == -signal.SIGKILL
+    pid = int(parent.stdout)
+    wait_until(lambda: not _lives(pid), timeout=lifeline.STOP_TIMEOUT_S + 10)
+
+
+def _lives(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return _runs(psutil.Process(pid))
+    return False
+
+
+def test_a_server_inherits_no_pipe_and_no_ignored_signal() -> None:
+    # Shown by a program that, unlike Python, leaves the signals as it found them.
+    shown = ["sh", "-c", "grep SigIgn /proc/$$/status; ls /proc/$$/fd"]
+    bare = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+    started = lifeline.start(shown, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+    assert started.communicate()[0] == bare
+
+
+def test_a_server_that_does_not_exist_is_one_clear_line() -> None:
+    started = lifeline.start(["/nowhere/server"], stderr=subprocess.PIPE, text=True)
+    assert started.communicate()[1] == "Cannot start /nowhere/server: No such file or directory\n"
+    assert started.returncode == 1

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +22,8 @@ from testkit.customer import Customer
 from testkit.processes import CHECKOUT, ProductProcess, WebServer
 from testkit.waiting import wait_until
 
+LIMIT_BYTES = 256 * 1024
+"""What a body has at most."""
 AT_ONCE_S = 0.5
 """An answer within this time was not held up by another client."""
 
@@ -148,6 +151,101 @@ def test_an_answer_that_comes_before_its_body_closes_the_connection(web: WebServ
         answer = b"".join(iter(lambda: client.recv(4096), b""))
     assert answer.startswith(f"HTTP/1.1 {status}".encode())
     assert b"\r\nconnection: close\r\n" in answer.lower()
+
+
+CHUNKED = (
+    "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    "{headers}Transfer-Encoding: chunked\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("begun", [b"", b"5\r\n{", b"5\r\nabcde\r\n"])
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        *(("/api/orders", 401), ("/api/orders/1/pay", 401), ("/api/notifications/1/read", 401)),
+        *(("/api/nowhere", 404), ("/nowhere", 404), ("/health/live", 405)),
+    ],
+)
+def test_chunks_of_a_stranger_are_not_waited_for(web: WebServer, path: str, status: int, begun: bytes) -> None:
+    sent = CHUNKED.format(path=path, headers="").encode() + begun
+    # More than there are threads: each answer closes its connection.
+    clients = Clients(web, 100, sent)
+    for one in clients.sockets:
+        answer = b"".join(iter(partial(one.recv, 4096), b""))
+        assert answer.startswith(f"HTTP/1.1 {status}".encode())
+        assert b"\r\nconnection: close\r\n" in answer.lower()
+    assert slowest_answer(web) < AT_ONCE_S
+    clients.close()
+
+
+@pytest.mark.parametrize("token", ["", "Authorization: Bearer nonsense\r\n", "Authorization: Basic bWluYTptaW5h\r\n"])
+def test_chunks_with_no_good_token_are_not_waited_for(web: WebServer, token: str) -> None:
+    clients = Clients(web, 100, CHUNKED.format(path="/api/orders", headers=token).encode())
+    assert all(one.recv(12) == b"HTTP/1.1 401" for one in clients.sockets)
+    clients.close()
+
+
+def chunks(*lengths: int) -> bytes:
+    return b"".join(f"{length:x}\r\n".encode() + b" " * length + b"\r\n" for length in lengths)
+
+
+@pytest.mark.parametrize("path", ["/api/orders", "/api/auth/token", "/api/auth/register", "/api/auth/token/refresh"])
+@pytest.mark.parametrize("lengths", [[LIMIT_BYTES + 1], [65_536] * 5, [1] * 10 + [LIMIT_BYTES]])
+def test_chunks_above_the_limit_are_413(web: WebServer, path: str, lengths: list[int]) -> None:
+    token = f"Authorization: Bearer {Customer(web.url).token}\r\n"
+    with socket.create_connection(("127.0.0.1", urlsplit(web.url).port or 80), timeout=10) as client:
+        # Without an end.
+        client.sendall(CHUNKED.format(path=path, headers=token).encode() + chunks(*lengths))
+        try:
+            answer = b"".join(iter(lambda: client.recv(4096), b""))
+        except ConnectionError:
+            # A client whose last bytes were not read may lose the answer with the connection.
+            return
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"\r\nconnection: close\r\n" in answer.lower()
+    assert b"application/problem+json" in answer
+
+
+def test_chunks_of_the_limit_are_read(web: WebServer) -> None:
+    customer = Customer(web.url)
+    connection = http.client.HTTPConnection(urlsplit(web.url).netloc, timeout=10)
+    headers = {"Authorization": f"Bearer {customer.token}", "Content-Type": "application/json"}
+    order = b'{"items":[{"productId":1,"quantity":2,"price":100.00}]}'
+    for body in ([order[:9], order[9:]], [order, b" " * (LIMIT_BYTES - len(order))]):
+        # On one connection, which a body that was read leaves open.
+        connection.request("POST", "/api/orders", iter(body), headers, encode_chunked=True)
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("Connection")) == (201, None)
+        assert json.loads(answer.read())["totalAmount"] == 200.0
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/orders/{order}/pay", "/api/orders/{order}/cancel", "/api/orders/{order}/events"]
+)
+def test_chunks_that_are_ignored_are_not_waited_for(web: WebServer, path: str) -> None:
+    customer = Customer(web.url)
+    asked = CHUNKED.format(
+        path=path.format(order=customer.place_order()["id"]), headers=f"Authorization: Bearer {customer.token}\r\n"
+    )
+    asked = asked.replace("POST", "GET") if path.endswith("events") else asked
+    with socket.create_connection(("127.0.0.1", urlsplit(web.url).port or 80), timeout=10) as client:
+        client.sendall(asked.encode() + b"5\r\n{")
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"\r\nconnection: close\r\n" in answer.lower()
+
+
+def test_no_environment_variable_is_among_a_requests_headers(start_web: Callable[..., WebServer]) -> None:
+    names = ["OTEL_EXPORTER_OTLP_HEADERS", "CLOUD_TOKEN", "HTTP_X_FORWARDED_FOR", "REDIRECT_URL"]
+    variables = {name: f"authorization=Basic-{number}" for number, name in enumerate(names)}
+    web = start_web(DJANGO_DEBUG="true", **variables)
+    # Django's page about an exception shows them all.
+    page = httpx.get(web.url, headers={"host": "evil.example", "accept": "text/html"}, trust_env=False)
+    assert page.status_code == 400
+    assert "<td>wsgi.url_scheme</td>" in page.text
+    assert [name for name in names if f"<td>{name}</td>" in page.text] == []
+    assert "authorization=Basic" not in page.text
 
 
 def upload(web: WebServer, *, length: int, headers: str) -> tuple[int, bytes]:

@@ -7,6 +7,7 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
+from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.test import Client
@@ -204,6 +205,28 @@ def test_an_account_without_a_kept_name_gets_one_when_it_is_saved() -> None:
     account.set_password(PASSWORD)
     account.save()
     assert AccountName.objects.get(user=account).collides is True
+
+
+def test_names_that_an_older_release_did_not_keep_are_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("commerce.accounts.names.ACCOUNTS_AT_ONCE", 2)
+    UserFactory.create(username="admin")
+    User.objects.bulk_create([User(username=name) for name in ("Mina", "mina", "ADMIN", "straße", "STRASSE", "yuna")])
+    call_command("prune_logins")
+    assert list(AccountName.objects.order_by("pk").values_list("folded", "collides")) == [
+        ("admin", False),
+        ("mina", False),
+        ("mina", True),
+        ("admin", True),
+        ("strasse", False),
+        ("strasse", True),
+        ("yuna", False),
+    ]
+    for name in ("MINA", "Strasse", "YUNA", "Admin"):
+        assert register(name).status_code == 400
+        with pytest.raises(IntegrityError), transaction.atomic():
+            User.objects.create_user(name)
+    call_command("prune_logins")
+    assert AccountName.objects.count() == 7
 
 
 # --- Admin -------------------------------------------------------------------------------------------

@@ -1,16 +1,19 @@
 """Addresses of admin that no link leads to: none is a failure of the server."""
 
-from collections.abc import Iterator
+import json
+import logging
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.contrib import admin
-from django.db import models, transaction
+from django.db import DataError, models, transaction
 from django.test import Client
 from django.urls import reverse
 
 from events.consuming.dead_letters import record_dead_letter
+from events.models import DeadLetter
 from events.troubles import Poison
 from orders.services import Line, place_order
 from testkit.factories import NotificationFactory, UserFactory, kafka_record
@@ -107,10 +110,59 @@ def test_an_odd_query_is_told_so_in_a_page(admin_client: Client, query: str) -> 
     assert "주소" in answer.content.decode()
 
 
-def test_a_failure_that_is_no_addresss_stays_one(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def fail_with(error: Exception) -> Callable[..., Any]:
     def fail(*_: object) -> None:
-        raise ValueError("a fault of the code")
+        raise error
 
-    monkeypatch.setattr("commerce.admin_site.navigation.count_open_letters", fail)
+    return fail
+
+
+def ask_for_nothing(*_: object) -> None:
+    DeadLetter.objects.get(pk="nothing")
+
+
+PLACES = {
+    "commerce.admin_site.navigation.count_open_letters": "?q=1",
+    "commerce.operations.pipeline.count_open_letters": "pipeline/state?q=1",
+    "orders.admin.OrderAdmin.status_label": "orders/order/?status__exact=PENDING",
+    "orders.admin.OrderAdmin.find": "orders/order/?q=1",
+    "events.admin.OutboxStateFilter.queryset": "events/outboxevent/?state=pending",
+    "events.admin.large_tables.EstimatingPaginator.count": "notifications/notification/?q=1",
+}
+"""Code of ours, and an address that calls it."""
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        fail_with(ValueError("a fault of the code")),
+        fail_with(OverflowError("a fault of the code")),
+        fail_with(DataError("a fault of the code")),
+        lambda *_: json.loads("a fault of the code"),
+    ],
+)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_fault_of_our_code_is_a_logged_failure(
+    admin_client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    place: str,
+    fail: Callable[..., Any],
+) -> None:
+    monkeypatch.setattr(place, property(fail) if place.endswith("count") else fail)
     admin_client.raise_request_exception = False
-    assert admin_client.get("/admin/").status_code == 500
+    assert admin_client.get(f"/admin/{PLACES[place]}").status_code == 500
+    (line,) = [line for line in caplog.records if line.levelno >= logging.WARNING]
+    assert (line.name, line.levelname) == ("django.request", "ERROR")
+    assert line.exc_info is not None
+
+
+@pytest.mark.parametrize(
+    "place", ["commerce.operations.pipeline.count_open_letters", "orders.admin.OrderAdmin.status_label"]
+)
+def test_a_query_of_our_code_that_cannot_be_is_a_failure(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(place, ask_for_nothing)
+    admin_client.raise_request_exception = False
+    assert admin_client.get(f"/admin/{PLACES[place]}").status_code == 500

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
-from commerce.devserver.control import Control, ControlUnavailable, ask
+from commerce.devserver.control import Control, ControlUnavailable, SwitchFailed, ask
 from commerce.devserver.embedded_kafka import EmbeddedKafka
+from commerce.devserver.supervisor import Supervisor
 from commerce.observing.health import probe_kafka
 
 
@@ -63,6 +64,81 @@ def test_the_broker_goes_down_and_comes_back(
 def test_the_consumer_is_switched_by_the_supervisor(channel: tuple[str, str]) -> None:
     assert ask(*channel, target="consumer", on=False) == {"consumer": "off", "broker": "on"}
     assert ask(*channel, target="consumer", on=True) == {"consumer": "on", "broker": "on"}
+
+
+class Stubborn:
+    """A consumer and a broker that fail to do what they are told while `refuses` says so."""
+
+    def __init__(self) -> None:
+        self.refuses: Exception | None = None
+        self.done: list[str] = []
+
+    def _do(self, what: str) -> None:
+        if self.refuses:
+            raise self.refuses
+        self.done.append(what)
+
+    def go_down(self) -> None:
+        self._do("down")
+
+    def come_back(self) -> None:
+        self._do("up")
+
+    def switch(self, name: str, *, on: bool) -> None:
+        self._do(f"{name} {on}")
+
+    def state(self, name: str) -> str:
+        return "on"
+
+
+@pytest.mark.parametrize("target", ["broker", "consumer"])
+@pytest.mark.parametrize("failure", [RuntimeError("librdkafka error -185"), BrokenPipeError(32, "Broken pipe")])
+@pytest.mark.parametrize("on", [False, True])
+def test_what_fails_is_said_changes_nothing_and_may_be_tried_again(target: str, failure: Exception, on: bool) -> None:
+    stubborn = Stubborn()
+    control = Control(processes=stubborn, broker=stubborn)
+    try:
+        channel = control.environment["DEVSERVER_SOCKET"], control.environment["DEVSERVER_KEY"]
+        if on:
+            ask(*channel, target=target, on=False)
+        before = ask(*channel)
+        stubborn.refuses = failure
+        for _ in range(2):
+            with pytest.raises(SwitchFailed, match=f"The {target} was not switched: .*{failure.args[-1]}"):
+                ask(*channel, target=target, on=on)
+            assert ask(*channel) == before
+        stubborn.refuses, stubborn.done = None, []
+        assert ask(*channel, target=target, on=on)["broker"] == ("off" if (target, on) == ("broker", False) else "on")
+        assert len(stubborn.done) == 1
+    finally:
+        control.close()
+
+
+def test_an_embedded_broker_that_does_not_obey_says_so(
+    channel: tuple[str, str], kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("commerce.devserver.embedded_kafka._BROKER_ID", 4711)
+    with pytest.raises(SwitchFailed, match="The broker was not switched: the embedded broker did not go down"):
+        ask(*channel, target="broker", on=False)
+    assert ask(*channel)["broker"] == "on"
+    monkeypatch.undo()
+    assert ask(*channel, target="broker", on=False)["broker"] == "off"
+    monkeypatch.setattr("commerce.devserver.embedded_kafka._BROKER_ID", 4711)
+    with pytest.raises(SwitchFailed, match="The broker was not switched: the embedded broker did not come back"):
+        ask(*channel, target="broker", on=True)
+    assert ask(*channel)["broker"] == "off"
+
+
+def test_the_supervisor_keeps_the_state_of_a_process_it_cannot_tell() -> None:
+    supervisor = Supervisor()
+    supervisor.add_process("consumer", "true")
+    supervisor.switch("consumer", on=False)
+    supervisor._switches["consumer"].connection.close()
+    for _ in range(2):
+        with pytest.raises(OSError, match="closed"):
+            supervisor.switch("consumer", on=True)
+        assert supervisor.state("consumer") == "off"
+    supervisor.switch("consumer", on=False)
 
 
 def test_nothing_else_is_switched(channel: tuple[str, str]) -> None:

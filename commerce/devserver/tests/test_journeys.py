@@ -1,23 +1,30 @@
 """How far events have come, and what counts as lost or doubled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from pytest_django import DjangoAssertNumQueries
 
 from commerce.devserver.journeys import as_json, count, follow
+from conftest import SetClock
 from events.consuming.dead_letters import record_dead_letter
+from events.headers import Header, unpack
 from events.models import OutboxEvent
 from events.outbox import recording as outbox
-from events.timestamps import now, rfc3339
+from events.timestamps import rfc3339
 from events.troubles import Poison
 from orders.services import Change, Line, pay_order, place_order
-from testkit.factories import NotificationFactory, UserFactory, kafka_record
+from testkit.factories import NotificationFactory, UserFactory, kafka_record, poison_that_names
 
 pytestmark = pytest.mark.django_db
+
+GROUP = settings.NOTIFICATION_CONSUMER_GROUP
 
 
 @pytest.fixture
@@ -29,14 +36,23 @@ def publish(change: Change, *, partition: int = 1, offset: int = 7) -> None:
     outbox.mark_published(messages=[change.event], positions=[(partition, offset)], path=OutboxEvent.Path.RELAY)
 
 
-def notify(change: Change) -> None:
-    NotificationFactory.create(event_id=change.event.event_id, order_id=change.order.pk, type="ORDER_CREATED")
+def notify(change: Change, **forged: Any) -> None:
+    told = {"event_id": change.event.event_id, "order_id": change.order.pk, "user_id": change.order.user_id}
+    NotificationFactory.create(**{**told, "type": "ORDER_CREATED", **forged})
+
+
+def set_aside(change: Change, *, group: str = GROUP, headers: Sequence[Header] = (), **forged: Any) -> None:
+    named = {"event_id": change.event.event_id, "order_id": change.order.pk, "event_type": "ORDER_CREATED"}
+    record = kafka_record(poison_that_names(**{**named, **forged}), headers=list(headers))
+    record_dead_letter(record=record, error=Poison("no event"), group=group)
 
 
 def figures(user: User, *order_ids: int, committed: dict[int, int] | None = None) -> dict[str, int]:
     return {
         name: number
-        for name, number in count(follow(order_ids, user_id=user.pk), order_ids, committed or {}).items()
+        for name, number in count(
+            follow(order_ids, user_id=user.pk), order_ids, committed or {}, user_id=user.pk
+        ).items()
         if number
     }
 
@@ -60,7 +76,7 @@ def test_the_page_is_told_each_moment_and_the_position(user: User, placed: Calla
     assert told == {
         "orderId": change.order.pk,
         "sequence": 1,
-        "recordedAt": rfc3339(row.created_at),
+        "recordedAt": rfc3339(row.recorded_at),
         "publishedAt": rfc3339(row.published_at),
         "path": "relay",
         "partition": 2,
@@ -94,16 +110,58 @@ def test_a_second_notification_of_one_change_is_doubled(user: User, placed: Call
     change = placed()
     publish(change)
     notify(change)
-    NotificationFactory.create(event_id=uuid4(), order_id=change.order.pk, type="ORDER_CREATED")
+    notify(change, event_id=uuid4())
     assert figures(user, change.order.pk)["doubled"] == 1
 
 
 def test_a_dead_letter_is_neither_lost_nor_under_way(user: User, placed: Callable[[], Change]) -> None:
     change = placed()
     publish(change)
-    record = kafka_record(b"garbage", headers=[("ce_id", str(change.event.event_id).encode())])
-    record_dead_letter(record=record, error=Poison("no event"), group="group")
+    set_aside(change)
     assert figures(user, change.order.pk, committed={1: 8}) == {"orders": 1, "published": 1, "dead": 1}
+
+
+@pytest.mark.parametrize(
+    "other", [{"user_id": 10**9}, {"order_id": 10**9}, {"type": "ORDER_PAID"}, {"event_id": uuid4(), "user_id": 10**9}]
+)
+def test_a_forged_notification_hides_no_loss(user: User, placed: Callable[[], Change], other: dict[str, Any]) -> None:
+    change = placed()
+    publish(change)
+    notify(change, **other)
+    assert figures(user, change.order.pk, committed={1: 8})["lost"] == 1
+    (journey,) = follow([change.order.pk], user_id=user.pk)
+    assert journey.notified_at is None
+
+
+@pytest.mark.parametrize("other", [{"user_id": 10**9}, {"order_id": 10**9}, {"user_id": 10**9, "type": "ORDER_PAID"}])
+def test_a_notification_of_another_user_or_order_doubles_nothing(
+    user: User, placed: Callable[[], Change], other: dict[str, Any]
+) -> None:
+    change = placed()
+    publish(change)
+    notify(change)
+    notify(change, event_id=uuid4(), **other)
+    assert figures(user, change.order.pk) == {"orders": 1, "published": 1, "notifications": 1}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"order_id": 10**9},
+        {"event_type": "ORDER_PAID"},
+        {"event_id": uuid4()},
+        {"event_id": uuid4(), "headers": "its own"},
+        {"group": "audit"},
+    ],
+)
+def test_a_letter_of_another_event_or_group_hides_no_loss(
+    user: User, placed: Callable[[], Change], other: dict[str, Any]
+) -> None:
+    change = placed()
+    publish(change)
+    headers = unpack(change.event.headers) if "headers" in other else []
+    set_aside(change, **{**other, "headers": headers})
+    assert figures(user, change.order.pk, committed={1: 8}) == {"orders": 1, "published": 1, "lost": 1}
 
 
 def test_a_second_change_of_an_order_has_a_journey_of_its_own(user: User, placed: Callable[[], Change]) -> None:
@@ -125,11 +183,18 @@ def test_more_orders_take_no_more_queries(
     for number in (1, 8):
         orders = [placed().order.pk for _ in range(number)]
         with django_assert_num_queries(5):
-            count(follow(orders, user_id=user.pk), orders, {})
+            count(follow(orders, user_id=user.pk), orders, {}, user_id=user.pk)
 
 
-def test_recorded_is_the_orders_own_moment(user: User, placed: Callable[[], Change]) -> None:
-    before = now()
-    (journey,) = follow([placed().order.pk], user_id=user.pk)
-    assert journey.publication
-    assert before <= journey.publication.recorded_at <= now()
+@pytest.mark.parametrize("hours", [0, 2, -2])
+def test_recorded_is_the_databases_moment(
+    user: User, placed: Callable[[], Change], set_clock: SetClock, hours: int
+) -> None:
+    set_clock(timedelta(hours=hours))
+    change = placed()
+    publish(change)
+    (told,) = map(as_json, follow([change.order.pk], user_id=user.pk))
+    row = OutboxEvent.objects.get()
+    assert told["recordedAt"] == rfc3339(row.recorded_at)
+    # By one clock, so that no event is published before it was recorded.
+    assert told["recordedAt"] <= told["publishedAt"]

@@ -8,6 +8,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
@@ -26,6 +27,8 @@ from testkit.factories import NotificationFactory, kafka_record, poison_that_nam
 from testkit.subscriptions import process
 
 pytestmark = pytest.mark.django_db
+
+GROUP = settings.NOTIFICATION_CONSUMER_GROUP
 
 OTHERS: dict[str, dict[str, Any]] = {
     "user": {"user_id": 10**9},

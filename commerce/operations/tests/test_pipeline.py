@@ -59,12 +59,13 @@ def test_it_tells_the_groups_lag_by_partition(admin_client: Client, topics: Topi
     assert [(one["partition"], one["end_offset"]) for one in partitions] == [(0, 0), (1, 2), (2, 0)]
 
 
-def test_it_tells_what_waits_in_the_outbox_and_which_letters_are_open(admin_client: Client) -> None:
+def test_it_tells_what_waits_in_the_outbox_and_which_letters_are_open(admin_client: Client, settings: Settings) -> None:
     OutboxEventFactory.create(recorded_at=now() - timedelta(seconds=90))
     OutboxEventFactory.create(parked_at=now())
-    record_dead_letter(record=kafka_record(b"garbage"), error=Poison("no event"), group=NOTIFICATIONS.group)
+    for group in (settings.NOTIFICATION_CONSUMER_GROUP, "audit"):
+        record_dead_letter(record=kafka_record(b"garbage"), error=Poison("no event"), group=group)
     told = state(admin_client)
-    assert told["outbox"]["pending"] == 2  # The letter's copy is one.
+    assert told["outbox"]["pending"] == 3  # The letters' copies are two.
     assert told["outbox"]["oldestSeconds"] >= 90
     assert (told["outbox"]["parked"], told["deadLetters"]) == (1, 1)
 

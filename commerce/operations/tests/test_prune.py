@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
@@ -35,6 +36,8 @@ from testkit.factories import (
 )
 
 pytestmark = pytest.mark.django_db
+
+GROUP = settings.NOTIFICATION_CONSUMER_GROUP
 
 
 class Signalled:
@@ -113,6 +116,14 @@ def test_the_row_of_an_event_that_was_notified_of_goes(pruned: Prune) -> None:
 def test_the_row_of_an_event_whose_dead_letter_is_closed_goes(pruned: Prune, state: str) -> None:
     set_aside(published(), state=state)
     assert pruned() == "pruned 1\n"
+
+
+@pytest.mark.parametrize(("state", "printed"), [("open", 0), ("replayed", 1), ("dismissed", 1)])
+def test_a_letter_of_an_earlier_release_decides_as_any_other(pruned: Prune, state: str, printed: int) -> None:
+    """Its consumers run beside this release during a rollout, and name no subject."""
+    set_aside(published(), state=state)
+    DeadLetter.objects.update(subject_id=None)
+    assert pruned() == f"pruned {printed}\n"
 
 
 def test_the_row_of_an_event_with_an_open_dead_letter_stays(pruned: Prune) -> None:

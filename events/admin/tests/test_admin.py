@@ -120,6 +120,25 @@ def test_lists_read_no_values(admin_client: Client, letters: list[DeadLetter], p
     assert not any('"value"' in query["sql"] for query in queries)
 
 
+@pytest.mark.parametrize("size", [10, 100_000, 1_000_000])
+def test_the_page_of_a_replay_loads_nothing_of_its_letters_message(
+    admin_client: Client, letters: list[DeadLetter], size: int
+) -> None:
+    letter = letters[1]
+    replay(admin_client, [letter])
+    DeadLetter.objects.filter(pk=letter.pk).update(
+        value=b"x" * size, key=b"k" * size, event_id=uuid4(), error_message="m" * size, stacktrace="s" * size
+    )
+    row = OutboxEvent.objects.get(event_type="REPLAY")
+    for page in (f"{OUTBOX}{row.pk}/change/", f"{OUTBOX}{row.pk}/send-again/", OUTBOX):
+        with CaptureQueriesContext(connection) as queries:
+            assert admin_client.get(page, follow=True).status_code == 200
+        of_letters = [query["sql"] for query in queries if '"events_deadletter"."id"' in query["sql"]]
+        assert of_letters
+        large = ("value", "key", "headers", "error_message", "stacktrace")
+        assert not any(f'"events_deadletter"."{field}"' in sql for sql in of_letters for field in large)
+
+
 def test_a_replay_leads_to_its_letter(admin_client: Client, letters: list[DeadLetter]) -> None:
     replay(admin_client, letters[1:2])
     row = OutboxEvent.objects.get(event_type="REPLAY")

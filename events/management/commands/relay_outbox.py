@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
+from django.template.defaultfilters import pluralize
 
 from events.database import require_database
 from events.database_clock import database_now
@@ -67,11 +68,13 @@ class Command(BaseCommand):
             raise CommandError(f"The database failed, run it again for the rest: {str(error).strip()}") from error
         problems = []
         if parked:
-            problems.append(f"{parked} were parked, because they can never be sent: admin shows the reason of each")
+            were, they = pluralize(parked, "was,were"), pluralize(parked, "it,they")
+            problems.append(f"{parked} {were} parked, because {they} can never be sent: admin shows the reason")
         if pending:
-            problems.append(f"{pending} are pending: {why_pending}")
+            problems.append(f"{pending} {pluralize(pending, 'is,are')} pending: {why_pending}")
         if problems:
-            raise CommandError(f"{parked + pending} events could not be sent. {'; '.join(problems)}")
+            unsent = parked + pending
+            raise CommandError(f"{unsent} event{pluralize(unsent)} could not be sent. {'; '.join(problems)}")
 
 
 def _why_pending(left: OutboxQuerySet, outage: Exception | None, shutdown: Shutdown) -> str:

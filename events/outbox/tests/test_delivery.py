@@ -295,7 +295,7 @@ def test_in_an_outage_the_fast_path_waits_until_the_relay_gets_through(
     broker.go_down()
     try:
         background.publish([OutboxEventFactory.create(topic=topics.order_events).message])
-        wait_until(lambda: "1 events, and those that follow, wait for the relay" in caplog.text)
+        wait_until(lambda: "1 event, and those that follow, wait for the relay" in caplog.text)
         background.publish([OutboxEventFactory.create(topic=topics.order_events).message])
     finally:
         broker.come_back()
@@ -375,7 +375,7 @@ def test_the_fast_path_leaves_old_rows_to_the_relay(
 def test_once_tells_of_what_it_could_not_send(topics: Topics, capsys: pytest.CaptureFixture[str]) -> None:
     OutboxEventFactory.create(topic=topics.order_events, value=b"x" * (2 * 1024 * 1024 + 1))
     OutboxEventFactory.create(topic=topics.order_events)
-    with pytest.raises(CommandError, match="1 events could not be sent"):
+    with pytest.raises(CommandError, match="1 event could not be sent"):
         call_command("relay_outbox", once=True)
     assert capsys.readouterr().out == "sent 1\n"
     call_command("relay_outbox", once=True)

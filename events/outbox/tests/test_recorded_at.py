@@ -101,7 +101,7 @@ class TestTwoClocks:
         set_clock(recorder)
         record(topics.order_events, value=b"x" * (2 * 1024 * 1024 + 1))
         set_clock(reader)
-        with pytest.raises(CommandError, match=r"^1 events could not be sent\. 1 were parked"):
+        with pytest.raises(CommandError, match=r"^1 event could not be sent\. 1 was parked, because it can"):
             call_command("relay_outbox", once=True)
         call_command("relay_outbox", once=True)
 
@@ -120,7 +120,7 @@ class TestWhatOnceSaysOfTheRest:
     def test_of_an_outage(self, topics: Topics, settings: Any) -> None:
         settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
         record(topics.order_events)
-        said = r"^1 events could not be sent\. 1 are pending: .*(does not answer|metadata)"
+        said = r"^1 event could not be sent\. 1 is pending: .*(does not answer|metadata)"
         with pytest.raises(CommandError, match=said):
             call_command("relay_outbox", once=True)
 

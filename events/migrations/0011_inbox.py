@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('events', '0009_recorded_at_of_pending'),
+        ('events', '0010_open_letters_of_group'),
     ]
 
     operations = [

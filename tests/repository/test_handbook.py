@@ -1,0 +1,61 @@
+"""What README and docs/ tell people to do is there, and does what they say."""
+
+import gettext
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.management import get_commands
+
+from testkit.processes import CHECKOUT
+
+README = (CHECKOUT / "README.md").read_text()
+LOCALE = Path("commerce/locale")
+
+
+def section(document: str, title: str) -> str:
+    """The text below a heading, up to the next one."""
+    return (CHECKOUT / document).read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def korean(folder: Path) -> str:
+    """What admin calls dead letters with the catalogue in this folder."""
+    return gettext.translation("django", folder, ["ko"], fallback=True).gettext("dead letters")
+
+
+def test_the_way_without_docker_compiles_the_catalogue(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^\$ pybabel (compile .+)$", section("README.md", "In production"), re.MULTILINE)
+    shutil.copytree(CHECKOUT / LOCALE, tmp_path / LOCALE, ignore=shutil.ignore_patterns("*.mo"))
+    assert korean(tmp_path / LOCALE) == "dead letters"
+    pybabel = Path(sys.executable).parent / "pybabel"
+    subprocess.run([pybabel, *command.split()], cwd=tmp_path, capture_output=True, check=True)
+    assert korean(tmp_path / LOCALE) == "데드 레터"
+
+
+def test_the_way_without_docker_installs_what_it_calls() -> None:
+    installed = re.findall(r"^\$ pip install --require-hashes -r (\S+)$", README, re.MULTILINE)
+    assert installed == ["pins/requirements.txt", "pins/requirements-build.txt"]
+    pins = "".join((CHECKOUT / file).read_text().lower() for file in installed)
+    for package in ("babel", "django", "granian"):
+        assert re.search(rf"^{package}==", pins, re.MULTILINE)
+
+
+def test_the_readme_names_every_file_of_requirements() -> None:
+    there = {str(file.relative_to(CHECKOUT)) for file in CHECKOUT.glob("requirements*.txt")}
+    there |= {str(file.relative_to(CHECKOUT)) for file in CHECKOUT.glob("deploy/requirements*.txt")}
+    number, told = README.split("Requirements stand in ")[1].split(" files: ")
+    assert set(re.findall(r"`((?:deploy/)?requirements[a-z-]*\.txt)`", told)) == there
+    assert number == {3: "three", 4: "four", 5: "five", 6: "six"}[len(there)]
+
+
+@pytest.mark.parametrize(
+    ("document", "title"), [("docs/operations.md", "Tables grow"), ("docs/security.md", "In operation")]
+)
+def test_every_command_that_prunes_is_run_daily(document: str, title: str) -> None:
+    commands = {name for name in get_commands() if name.startswith("prune_")}
+    assert commands == {"prune_events", "prune_idempotency_keys", "prune_logins"}
+    assert set(re.findall(r"manage\.py (prune_[a-z_]+)", section(document, title))) == commands
+    assert "once a day" in section(document, title).lower()
