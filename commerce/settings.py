@@ -332,15 +332,18 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "OrderStatus": "orders.models.Order.Status",
         "OrderEventType": "orders.events.ORDER_EVENT_TYPES",
-        "OrderEventProgress": ["PENDING", "PUBLISHED", "DEAD", "NOTIFIED"],
+        "OrderEventProgress": "commerce.operations.schema.STATES",
         "Liveness": ["live"],
-        "Readiness": ["ready", "unavailable"],
-        "Reachability": ["up", "down"],
+        "Readiness": "commerce.observing.schema.READINESS",
+        "Reachability": "commerce.observing.schema.REACHABILITY",
     },
     "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
+        "commerce.start.add_start",
+        "commerce.observing.schema.add_metrics",
+        # After those that add paths.
         "commerce.api.schema.complete",
     ],
     "SWAGGER_UI_DIST": "SIDECAR",
