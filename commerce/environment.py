@@ -121,7 +121,7 @@ class Environment:
     def postgresql(self, name: str, *, in_development: str) -> dict[str, Any]:
         """Return Django's description of the database that a URL names."""
         url = self.required(name, in_development=in_development)
-        # A password with a bare # or / cuts the URL short; the library refuses only what it leaves in place of the port.
+        # A password with a bare # or / cuts the URL short. The library refuses only what that leaves as the port.
         if environ.Env.DB_SCHEMES.get(url.partition("://")[0]) == POSTGRESQL and "#" not in url:
             with suppress(ValueError):
                 return environ.Env.db_url_config(url)
