@@ -19,6 +19,15 @@ PAGES = ["devserver/start.html", "commerce/start.html"]
 """Templates, the first that there is: under `make run` the page shows the product as well."""
 DEMO_ACCOUNTS = {account.name: account.password for account in demo_accounts.ACCOUNTS}
 """The passwords of the accounts that `create_demo_accounts` creates, by name."""
+LINKS = {
+    "admin": "admin:index",
+    "apiDocumentation": "docs",
+    "openapi": "schema",
+    "asyncapi": "asyncapi",
+    "healthLive": "live",
+    "healthReady": "ready",
+}
+"""Names of the paths that this page leads to, by what they are called in its JSON."""
 
 
 @csrf_exempt
@@ -71,11 +80,35 @@ def _links() -> HttpResponse:
 
 def links() -> dict[str, str]:
     """Paths on this site by what they lead to."""
-    return {
-        "admin": reverse("admin:index"),
-        "apiDocumentation": reverse("docs"),
-        "openapi": reverse("schema"),
-        "asyncapi": reverse("asyncapi"),
-        "healthLive": reverse("live"),
-        "healthReady": reverse("ready"),
+    return {name: reverse(path) for name, path in LINKS.items()}
+
+
+def add_start(result: dict[str, Any], **context: Any) -> dict[str, Any]:
+    """Hook of the OpenAPI generator: add `GET /`, which is no view of the REST framework."""
+    accounts = {
+        "type": "array",
+        "description": "In development only.",
+        "items": {
+            "type": "object",
+            "properties": {"username": {"type": "string"}, "password": {"type": "string"}},
+            "required": ["username", "password"],
+        },
     }
+    body = {
+        "type": "object",
+        "properties": {name: {"type": "string"} for name in LINKS} | {"demoAccounts": accounts},
+        "required": list(LINKS),
+    }
+    operation = {
+        "operationId": "getLinks",
+        "tags": ["Operation"],
+        "summary": "Where to go from here",
+        "responses": {
+            "200": {
+                "description": "Paths on this site. A client whose `Accept` ranks HTML above JSON gets a page.",
+                "content": {"application/json": {"schema": body}, "text/html": {"schema": {"type": "string"}}},
+            }
+        },
+    }
+    result["paths"] = {"/": {"get": operation}} | result["paths"]
+    return result

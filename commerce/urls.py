@@ -11,13 +11,14 @@ from commerce.api.documents import AsyncAPIView, DocsView, OpenAPIView
 from commerce.observing import health
 from commerce.observing.metrics import metrics
 from commerce.operations import pipeline
+from commerce.operations.schema import describe_order_events
 from commerce.operations.timeline import OrderEventsView
 from commerce.start import start
 
 urlpatterns = [
     path("", start),
     path("api/auth/", include("commerce.accounts.urls")),
-    path("api/orders/<int:pk>/events", OrderEventsView.as_view()),
+    path("api/orders/<int:pk>/events", describe_order_events(OrderEventsView).as_view()),
     path("api/", include("orders.urls")),
     path("api/", include("notifications.urls")),
     path("api/schema", OpenAPIView.as_view(), name="schema"),

@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy
 
-from events.admin import ReadOnlyAdmin, badge
+from events.admin.read_only import ReadOnlyAdmin, badge
 from events.identifiers import id_or_none, uuid_or_none
 from notifications.models import Notification
 

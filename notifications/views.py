@@ -11,10 +11,12 @@ from rest_framework.response import Response
 from events.outbox.publisher import publish
 from events.views import FreedAtOnce
 from notifications.models import Notification
+from notifications.schema import describe_notifications
 from notifications.serializers import NotificationFilterSerializer, NotificationSerializer
 from notifications.services import read_notification
 
 
+@describe_notifications
 class NotificationViewSet(FreedAtOnce, mixins.ListModelMixin, viewsets.GenericViewSet[Notification]):
     """The caller's own notifications."""
 

@@ -10,9 +10,9 @@ from django.utils.translation import gettext_lazy
 from unfold.admin import TabularInline
 from unfold.decorators import action
 
-from events.admin import ReadOnlyAdmin, badge
 from events.admin.actions import Refused, RowAction
 from events.admin.large_tables import PeriodsQuerySet
+from events.admin.read_only import ReadOnlyAdmin, badge
 from events.identifiers import id_or_none
 from events.outbox.publisher import publish
 from orders.models import InvalidTransition, Order, OrderItem

@@ -13,6 +13,7 @@ from events.outbox.publisher import publish
 from events.views import FreedAtOnce
 from orders.idempotency import Answer, InvalidKey, KeyInUse, KeyOfAnotherBody, answer_once, parse_key
 from orders.models import NEXT_ID, InvalidTransition, Order
+from orders.schema import describe_orders
 from orders.serializers import NewOrderSerializer, OrderFilterSerializer, OrderSerializer
 from orders.services import Change, cancel_order, pay_order, place_order
 
@@ -35,6 +36,7 @@ class Unprocessable(APIException):
     default_code = "unprocessable"
 
 
+@describe_orders
 class OrderViewSet(FreedAtOnce, mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Order]):
     """The caller's own orders."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from commerce.devserver import lifeline
-from commerce.devserver.run import OUR_VARIABLES
+from commerce.devserver.run.surroundings import OUR_VARIABLES
 from testkit.processes import CHECKOUT
 from testkit.waiting import wait_until
 

@@ -5,11 +5,13 @@ from rest_framework.generics import CreateAPIView
 from rest_framework.request import Request
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
+from commerce.accounts.schema import describe_login, describe_refresh, describe_register
 from commerce.accounts.serializers import LoginSerializer, RefreshSerializer, RegistrationSerializer
 from commerce.accounts.tokens import user_of_refresh_token
 from commerce.api.throttling import RefreshThrottle, RegisterThrottle, Throttle, TokenThrottle
 
 
+@describe_register
 class RegisterView(CreateAPIView[User]):
     authentication_classes = ()
     permission_classes = ()
@@ -17,6 +19,7 @@ class RegisterView(CreateAPIView[User]):
     serializer_class = RegistrationSerializer
 
 
+@describe_login
 class LoginView(TokenObtainPairView):
     throttle_classes = (TokenThrottle,)
     serializer_class = LoginSerializer
@@ -34,6 +37,7 @@ class RefreshUserThrottle(Throttle):
         return None if user_id is None else f"user {user_id}"
 
 
+@describe_refresh
 class RefreshView(TokenRefreshView):
     """New tokens for a refresh token, which is dead afterwards."""
 

@@ -1,11 +1,13 @@
 """The contracts this site publishes: OpenAPI of its REST API, with a page to try it, and AsyncAPI of its events."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from django.http import HttpResponse
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularSwaggerView
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
@@ -15,24 +17,35 @@ from rest_framework.views import APIView
 from commerce.api.asyncapi import asyncapi
 from commerce.api.json import JSONRenderer
 
-OPENAPI = "application/vnd.oai.openapi+json"
-ASYNCAPI = "application/vnd.aai.asyncapi+json;version=3.0.0"
+OPENAPI_JSON = "application/vnd.oai.openapi+json"
+ASYNCAPI_JSON = "application/vnd.aai.asyncapi+json;version=3.0.0"
+
+_operation = partial(extend_schema, tags=["Documents"])
 
 
 class OpenAPIView(APIView):
     authentication_classes = ()
     permission_classes = ()
 
+    @_operation(
+        operation_id="getOpenAPI", summary="This document", responses={(200, OPENAPI_JSON): OpenApiTypes.OBJECT}
+    )
     def get(self, request: Request) -> HttpResponse:
-        return HttpResponse(_openapi(), content_type=OPENAPI)
+        return HttpResponse(_openapi(), content_type=OPENAPI_JSON)
 
 
 class AsyncAPIView(APIView):
     authentication_classes = ()
     permission_classes = ()
 
+    @_operation(
+        operation_id="getAsyncAPI",
+        summary="The events on Kafka, as an AsyncAPI 3 document",
+        # The document names media types without their parameters.
+        responses={(200, ASYNCAPI_JSON.partition(";")[0]): OpenApiTypes.OBJECT},
+    )
     def get(self, request: Request) -> Response:
-        return Response(asyncapi(), content_type=ASYNCAPI)
+        return Response(asyncapi(), content_type=ASYNCAPI_JSON)
 
 
 class DocsView(SpectacularSwaggerView):
@@ -46,6 +59,11 @@ class DocsView(SpectacularSwaggerView):
         shows_page = self.request.method in ("GET", "HEAD")
         return super().get_renderers() if shows_page else [JSONRenderer()]
 
+    @_operation(
+        operation_id="getDocs",
+        summary="This document as a page to try things on",
+        responses={(200, "text/html"): OpenApiTypes.STR},
+    )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Defined anew, because the library's leaves itself out of the document."""
         return super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]

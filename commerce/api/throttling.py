@@ -11,8 +11,8 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from commerce.client_address import client_address
+from commerce.environment import Rate
 from commerce.models import RequestCount
-from commerce.rates import Rate
 
 COUNT = """
     INSERT INTO commerce_request_count AS counted (client, requests, ends_at)

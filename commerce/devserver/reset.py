@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from commerce.devserver.embedded_postgres import EmbeddedPostgres, data_home
-from commerce.devserver.run import CHECKOUT, VAR, CannotRun, locked
+from commerce.devserver.run.messages import CannotRun
+from commerce.devserver.run.surroundings import CHECKOUT, VAR, locked
 
 KAFKA = VAR / "kafka" / "data"
 """Of `make kafka`."""

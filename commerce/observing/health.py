@@ -13,6 +13,8 @@ from rest_framework.decorators import api_view, authentication_classes, permissi
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from commerce.observing.schema import describe_live, describe_ready
+
 KAFKA_STATE_CACHED = 5
 """Seconds."""
 KAFKA_ANSWERS_WITHIN = 0.5
@@ -31,6 +33,7 @@ class CommonMiddleware(common.CommonMiddleware):
         return None if request.path_info.startswith("/health/") else super().process_request(request)
 
 
+@describe_live
 @api_view(["GET", "HEAD"])
 @authentication_classes([])
 @permission_classes([])
@@ -39,6 +42,7 @@ def live(request: Request) -> Response:
     return Response({"status": "live"})
 
 
+@describe_ready
 @api_view(["GET", "HEAD"])
 @authentication_classes([])
 @permission_classes([])

@@ -110,3 +110,40 @@ def _about() -> dict[str, str]:
 
 def _escaped(character: re.Match[str]) -> str:
     return character[0].encode("unicode_escape").decode()
+
+
+FORMATTERS = {
+    "text": f"{__name__}.{LineFormatter.__name__}",
+    "json": f"{__name__}.{JSONFormatter.__name__}",
+}
+"""One line an event either way: for people, or for machines."""
+
+
+def logging_configuration(log_format: str, *, secrets: Sequence[str | None]) -> dict[str, Any]:
+    """Return what `logging.config.dictConfig` takes. No line has one of `secrets` in it."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {
+                "()": FORMATTERS[log_format],
+                "fmt": "{levelname} {name}: {message}",
+                "style": "{",
+                "secrets": secrets,
+            }
+        },
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"handlers": ["console"], "level": "INFO"},
+        "loggers": {
+            # Django's own handler of development would write everything a second time, over many lines.
+            "django": {"handlers": []},
+            # The client logs every refused connection several times a second. Our own code logs whatever the client
+            # raises, and every outage, once.
+            "kafka": {"level": "CRITICAL"},
+            "django.request": {"level": "ERROR"},
+            "axes": {"level": "WARNING"},
+            # The exporter reports a collector that is away once a batch, when its spans are lost, and not at every
+            # attempt.
+            "opentelemetry.exporter": {"level": "ERROR"},
+        },
+    }

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-import commerce.devserver.run
+import commerce.devserver.run.__main__ as run_module
 from commerce.devserver.embedded_postgres import data_home
 from testkit.customer import Customer
 from testkit.waiting import wait_until
@@ -75,16 +75,16 @@ def test_a_signal_that_python_swallowed_while_it_prepares_still_ends_the_run(
         with suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(commerce.devserver.run, "VAR", tmp_path)
-    monkeypatch.setattr(commerce.devserver.run, "_environment", lambda *_: {})
-    monkeypatch.setattr(commerce.devserver.run, "_run_env", nullcontext)
-    monkeypatch.setattr(commerce.devserver.run, "_prepare_database_and_topics", lambda _: prepare())
-    monkeypatch.setattr(commerce.devserver.run, "Supervisor", None)
-    monkeypatch.setattr(commerce.devserver.run, "_asked_to_stop", threading.Event())
-    before = signal.signal(signal.SIGTERM, commerce.devserver.run._exit_in_order)
+    monkeypatch.setattr(run_module, "VAR", tmp_path)
+    monkeypatch.setattr(run_module, "environment", lambda *_: {})
+    monkeypatch.setattr(run_module, "run_env", nullcontext)
+    monkeypatch.setattr(run_module, "prepare_database_and_topics", lambda _: prepare())
+    monkeypatch.setattr(run_module, "Supervisor", None)
+    monkeypatch.setattr(run_module, "_asked_to_stop", threading.Event())
+    before = signal.signal(signal.SIGTERM, run_module._exit_in_order)
     try:
         with pytest.raises(KeyboardInterrupt), ExitStack() as cleanup:
-            commerce.devserver.run._run(cleanup)
+            run_module._run(cleanup)
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -12,8 +12,8 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from commerce.client_address import client_address
+from commerce.environment import Rate
 from commerce.models import RequestCount
-from commerce.rates import Rate, parse_rate
 from testkit.factories import UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -85,26 +85,6 @@ def test_nothing_is_counted_where_no_rate_is_set(api: APIClient, anonymous: APIC
         settings.THROTTLE_RATES = settings.THROTTLE_RATES | {"user": Rate(2, 60)}
         anonymous.get("/health/live")
     assert not [one for one in queries if "request_count" in one["sql"]]
-
-
-@pytest.mark.parametrize(
-    ("text", "rate"),
-    [
-        ("60/min", Rate(60, 60)),
-        ("1/s", Rate(1, 1)),
-        ("600/h", Rate(600, 3600)),
-        (" 5/d ", Rate(5, 86400)),
-        ("", None),
-    ],
-)
-def test_a_rate_is_read(text: str, rate: Rate | None) -> None:
-    assert parse_rate(text) == rate
-
-
-@pytest.mark.parametrize("text", ["60", "0/min", "-1/min", "1.5/min", "60/fortnight", "many/min", "60/", "/min"])
-def test_what_is_no_rate_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match="no rate"):
-        parse_rate(text)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, Ou
 from rest_framework_simplejwt.utils import aware_utcnow
 
 from commerce.accounts.tokens import OneUseRefreshToken
+from commerce.environment import Rate
 from commerce.models import RequestCount
-from commerce.rates import Rate
 from testkit.factories import UserFactory
 
 pytestmark = pytest.mark.django_db

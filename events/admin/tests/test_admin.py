@@ -12,8 +12,9 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from events.admin import DeadLetterAdmin, large_tables
 from events.admin import actions as admin_actions
+from events.admin import large_tables
+from events.admin.dead_letters import DeadLetterAdmin
 from events.consuming.dead_letters import record_dead_letter
 from events.models import DeadLetter, OutboxEvent
 from events.timestamps import now

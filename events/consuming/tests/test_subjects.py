@@ -7,9 +7,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from events.consuming.dead_letters import record_dead_letter
+from events.consuming.subjects import complete_subjects
 from events.kafka import MAX_MESSAGE_BYTES
 from events.models import DeadLetter
-from events.consuming.subjects import complete_subjects
 from events.troubles import Poison
 from testkit.factories import kafka_record
 

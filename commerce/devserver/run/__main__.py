@@ -1,0 +1,86 @@
+"""`make run`: the whole system on this machine, with servers of its own where the environment names none."""
+
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from types import FrameType
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from commerce.devserver import lifeline
+from commerce.devserver.control import Control
+from commerce.devserver.embedded_postgres import EmbeddedPostgresFailed
+from commerce.devserver.run.first_order import watch
+from commerce.devserver.run.messages import CannotRun, troubles_end_the_run
+from commerce.devserver.run.preparing import prepare_database_and_topics
+from commerce.devserver.run.surroundings import CHECKOUT, HOST, VAR, Servers, environment, free_port, locked, run_env
+from commerce.devserver.supervisor import Supervisor
+
+
+def main() -> int:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _exit_in_order)
+    lifeline.follow_make()
+    # Not forked: librdkafka's threads and sockets must not leak into honcho's helpers.
+    multiprocessing.set_start_method("spawn")
+    try:
+        with ExitStack() as cleanup:
+            return _run(cleanup)
+    except (CannotRun, EmbeddedPostgresFailed, ImproperlyConfigured) as error:
+        print(f"Cannot run: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+_asked_to_stop = threading.Event()
+
+
+def _exit_in_order(number: int, frame: FrameType | None) -> None:
+    _asked_to_stop.set()
+    raise KeyboardInterrupt
+
+
+def _run(cleanup: ExitStack) -> int:
+    port = free_port()
+    servers = Servers()
+    with troubles_end_the_run():
+        VAR.mkdir(exist_ok=True)
+        cleanup.enter_context(locked(VAR / "run.lock", "it is running already in this folder. Stop it first."))
+        os.environ.update(environment(cleanup, port, servers))
+        cleanup.enter_context(run_env())
+    prepare_database_and_topics(servers.lines)
+    if _asked_to_stop.is_set():
+        # Python ignores what is raised while it cleans up after an object, which is where the signal may have come.
+        raise KeyboardInterrupt
+
+    supervisor = Supervisor()
+    os.environ.update(_control_channel(cleanup, supervisor, servers))
+    python = shlex.quote(sys.executable)
+    for name, command in {
+        "web": f"{python} -m commerce.web_server --bind {HOST}:{port}",
+        "consumer": f"{python} manage.py consume_order_events",
+        "relay": f"{python} manage.py relay_outbox",
+    }.items():
+        supervisor.add_process(name, command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, cwd=str(CHECKOUT))
+    threading.Thread(target=watch, args=(supervisor, f"http://{HOST}:{port}", servers.lines), daemon=True).start()
+    supervisor.loop()
+    return 0 if supervisor.stopped_by_signal else 1
+
+
+def _control_channel(cleanup: ExitStack, supervisor: Supervisor, servers: Servers) -> dict[str, str]:
+    """How the web processes reach this one; nothing where the page that uses it is not shown."""
+    if not settings.DEBUG or servers.broker is None:
+        return {}
+    control = Control(processes=supervisor, broker=servers.broker)
+    cleanup.callback(control.close)
+    return control.environment
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""What the processes of a run share: a folder, a port, servers, and an environment that names them."""
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from commerce.devserver.embedded_kafka import SETTINGS as EMBEDDED_KAFKA_SETTINGS
+from commerce.devserver.embedded_kafka import EmbeddedKafka
+from commerce.devserver.embedded_postgres import EmbeddedPostgres, data_home
+from commerce.devserver.run.messages import CannotRun, say
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+VAR = CHECKOUT / "var"
+RUN_ENV = VAR / "run.env"
+METRICS = VAR / "metrics"
+HOST = "127.0.0.1"
+POSTGRESQL, KAFKA = "PostgreSQL", "Kafka broker"
+"""Names of the servers that a run starts where the environment names none."""
+OUR_VARIABLES = (
+    *("ADMIN_PATH", "CONSUMER_", "CORS_ALLOWED_ORIGINS", "DATABASE_URL", "DJANGO_", "HSTS_", "JWT_SIGNING_KEY"),
+    *("KAFKA_", "LOG_FORMAT", "METRICS_TOKEN", "OTEL_", "OUTBOX_", "PORT", "PROMETHEUS_", "THROTTLE_"),
+    *("TRUSTED_PROXIES", "WEB_"),
+)
+"""Beginnings of the names of all variables in `.env.example`."""
+
+
+@dataclass
+class Servers:
+    """The servers that a run has started, where the environment names none."""
+
+    lines: dict[str, str] = field(default_factory=dict)
+    """What to say of each, by `POSTGRESQL` and `KAFKA`."""
+    broker: EmbeddedKafka | None = None
+    """The embedded broker, if the database is embedded as well: the start page must not play with the user's data."""
+
+
+def free_port() -> int:
+    port = os.environ.get("PORT") or "8080"
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, int(port)))
+        except (OSError, OverflowError, ValueError) as error:
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            reason = "is taken" if taken else f"cannot be used ({error})"
+            raise CannotRun(f"port {port} {reason}. Choose another one: make run PORT=8081") from error
+    return int(port)
+
+
+@contextmanager
+def locked(path: Path, otherwise: str) -> Iterator[None]:
+    """Hold the lock. Raises CannotRun with `otherwise` where another process holds it."""
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CannotRun(otherwise) from error
+        yield
+
+
+def environment(cleanup: ExitStack, port: int, servers: Servers) -> dict[str, str]:
+    """Return what the processes need beyond the environment that was given, and start the servers that it lacks."""
+    given = os.environ
+    made = {"DJANGO_SETTINGS_MODULE": "commerce.settings", "PORT": str(port)}
+    if "DJANGO_DEBUG" not in given:
+        made["DJANGO_DEBUG"] = "true"
+    for key in ("DJANGO_SECRET_KEY", "JWT_SIGNING_KEY", "METRICS_TOKEN"):
+        if key not in given:
+            made[key] = secrets.token_urlsafe(48)
+    if "PROMETHEUS_MULTIPROC_DIR" not in given:
+        made["PROMETHEUS_MULTIPROC_DIR"] = str(_empty_metrics())
+    if "DATABASE_URL" not in given:
+        say("Starting the embedded PostgreSQL")
+        postgres = EmbeddedPostgres(data_home(CHECKOUT))
+        cleanup.callback(postgres.stop)
+        postgres.start()
+        servers.lines[POSTGRESQL] = f"pid {postgres.pid}, its log is {postgres.log}"
+        made["DATABASE_URL"] = postgres.url
+    if "KAFKA_BOOTSTRAP_SERVERS" not in given:
+        say("Starting the embedded Kafka broker")
+        kafka = EmbeddedKafka()
+        cleanup.callback(kafka.stop)
+        servers.lines[KAFKA] = f"{kafka.bootstrap_servers}, within pid {os.getpid()}"
+        made |= {name: value for name, value in EMBEDDED_KAFKA_SETTINGS.items() if name not in given}
+        made["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
+        if "DATABASE_URL" in made:
+            servers.broker = kafka
+        _create_topics_of(kafka, int(given.get("KAFKA_TOPIC_PARTITIONS") or 3))
+    return made
+
+
+def _empty_metrics() -> Path:
+    """A folder of metrics that all processes of this run share, and none of an earlier one."""
+    shutil.rmtree(METRICS, ignore_errors=True)
+    METRICS.mkdir()
+    return METRICS
+
+
+def _create_topics_of(kafka: EmbeddedKafka, partitions: int) -> None:
+    for topic in ("order-events", "order-events-dlt", "notification-events"):
+        kafka.create_topic(topic, partitions=partitions)
+
+
+@contextmanager
+def run_env() -> Iterator[None]:
+    """Tell manage.py in other terminals of this run, as long as it lasts."""
+    settings_of_run = {name: value for name, value in os.environ.items() if name.startswith(OUR_VARIABLES)}
+    part = RUN_ENV.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    part.touch(mode=0o600)
+    part.write_text("".join(f"{name}={value}\n" for name, value in settings_of_run.items()))
+    part.rename(RUN_ENV)
+    try:
+        yield
+    finally:
+        RUN_ENV.unlink(missing_ok=True)

@@ -1,0 +1,105 @@
+"""Admin of the outbox: what was recorded, whether it was sent, and sending it again."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db import models
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext, gettext_lazy
+from unfold.decorators import action
+
+from events.admin.actions import Refused, RowAction
+from events.admin.large_tables import NewestValuesFilter
+from events.admin.read_only import badge
+from events.admin.stored_messages import MessageAdmin
+from events.identifiers import uuid_or_none
+from events.models import OutboxEvent
+from events.outbox import recording
+
+
+class OutboxStateFilter(admin.SimpleListFilter):
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(state, OUTBOX_STATES[state][0]) for state in OUTBOX_STATES]
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        if self.value() == "pending":
+            return queryset.filter(published_at=None, parked_at=None)
+        if self.value() == "parked":
+            return queryset.filter(parked_at__isnull=False)
+        if self.value() == "published":
+            return queryset.filter(published_at__isnull=False)
+        return queryset
+
+
+OUTBOX_STATES = {
+    "pending": (gettext_lazy("pending"), "warning"),
+    "parked": (gettext_lazy("parked"), "danger"),
+    "published": (gettext_lazy("published"), "success"),
+}
+
+
+def send_again(row_id: int) -> tuple[OutboxEvent, str]:
+    row = OutboxEvent.objects.select_for_update().defer("key", "value", "headers").get(pk=row_id)
+    if not recording.send_again([row.event_id]):
+        raise Refused(gettext("%s is pending already.") % row)
+    return row, "Send again."
+
+
+SEND_AGAIN = RowAction(
+    question=gettext_lazy("Send these messages again, under their own event ids? Consumers recognise the repeats."),
+    button=gettext_lazy("Send again"),
+    done=gettext_lazy("Messages that the relay sends again: %d."),
+    do=send_again,
+)
+
+
+@admin.register(OutboxEvent)
+class OutboxEventAdmin(MessageAdmin):
+    list_display = ("event_id", "event_type", "stream", "sequence", "state", "created_at", "published_at")
+    list_filter = (OutboxStateFilter, ("event_type", NewestValuesFilter))
+    search_fields = ("event_id", "stream")
+    search_help_text = gettext_lazy("An event id, or a stream such as order-1")
+    ordering = ("-id",)
+    actions = ("send_selected_again",)
+    actions_detail = ("send_this_again",)
+    readonly_fields = (*MessageAdmin.readonly_fields, "state")
+    fields = (
+        ("event_id", "event_type"),
+        ("state", "dead_letter"),
+        ("topic", "partition"),
+        ("stream", "sequence"),
+        ("created_at", "recorded_at", "published_at"),
+        ("published_path", "published_partition", "published_offset"),
+        ("parked_at", "parked_reason"),
+        "key_text",
+        "value_text",
+        "headers_text",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        shown_of_letter = DeadLetter.objects.only("topic", "partition", "offset", "event_id")
+        return super().get_queryset(request).prefetch_related(models.Prefetch("dead_letter", shown_of_letter))
+
+    def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
+        if event_id := uuid_or_none(term):
+            return rows.filter(event_id=event_id)
+        return rows.filter(stream=term)
+
+    @admin.display(description=gettext_lazy("state"))
+    def state(self, row: OutboxEvent) -> str:
+        state = "parked" if row.parked_at else "published" if row.published_at else "pending"
+        return badge(*OUTBOX_STATES[state])
+
+    def has_send_again_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("events.send_again_outboxevent")
+
+    @admin.action(description=gettext_lazy("Send selected messages again"), permissions=["send_again"])
+    def send_selected_again(self, request: HttpRequest, rows: models.QuerySet[OutboxEvent]) -> HttpResponse | None:
+        return self.offer(request, SEND_AGAIN, rows=rows)
+
+    @action(description=gettext_lazy("Send again"), url_path="send-again", permissions=["send_again"])
+    def send_this_again(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
+        return self.offer(request, SEND_AGAIN, rows=self.one(request, object_id), object_id=object_id)

@@ -1,0 +1,58 @@
+"""Admin of rows that the system wrote: lists of any length, which nothing changes but the actions they offer."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from events.admin.actions import RowActionsAdmin
+from events.admin.large_tables import EstimatingPaginator
+
+
+class ReadOnlyAdmin(RowActionsAdmin):
+    """What the system wrote is for looking at, in lists of any length."""
+
+    paginator = EstimatingPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+    # Any other order than the one that has an index reads every row.
+    sortable_by = ()
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Refuse lookups of bytes and arrays, which an address cannot spell."""
+        field = next((field for field in self.opts.fields if field.name == lookup.partition("__")[0]), None)
+        return not isinstance(field, models.BinaryField | ArrayField) and super().lookup_allowed(lookup, value, request)
+
+    def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
+        """Those of `rows` that a search for `term` shows, found by an index."""
+        raise NotImplementedError
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
+    ) -> tuple[models.QuerySet[Any], bool]:
+        term = search_term.strip()
+        return self.find(queryset, term) if term else queryset, False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+
+def badge(text: object, colour: str) -> str:
+    """`colour` is one of Unfold's: success, info, warning, danger, or none."""
+    return render_to_string("unfold/helpers/label.html", {"text": text, "variant": colour})
+
+
+def preformatted(text: str) -> SafeString:
+    return format_html('<pre class="message">{}</pre>', text)

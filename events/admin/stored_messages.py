@@ -1,0 +1,81 @@
+"""Admin of rows that hold a message: its beginning as text, read one row at a time."""
+
+from typing import Any
+
+import msgspec
+from django.contrib import admin
+from django.db import models
+from django.db.models.functions import Length, Substr
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, gettext_lazy
+
+from events.admin.read_only import ReadOnlyAdmin, preformatted
+from events.foreign_text import LIMIT, cut
+from events.headers import unpack
+from events.kafka import MAX_MESSAGE_BYTES
+from events.models import DeadLetter, OutboxEvent
+
+SHOWN_BYTES = 64 * 1024
+"""The beginning of a message that is shown."""
+
+
+class MessageAdmin(ReadOnlyAdmin):
+    """Rows that hold a message. Lists leave out its bytes, which may be a mebibyte each."""
+
+    readonly_fields: tuple[str, ...] = ("key_text", "value_text", "headers_text")
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        return super().get_queryset(request).defer("key", "value", "headers")
+
+    @admin.display(description=gettext_lazy("key"))
+    def key_text(self, row: OutboxEvent | DeadLetter) -> SafeString:
+        stored, size = _beginning(row, "key")
+        return preformatted(_text(stored, size=size))
+
+    @admin.display(description=gettext_lazy("value"))
+    def value_text(self, row: OutboxEvent | DeadLetter) -> SafeString:
+        return preformatted(_pretty(*_beginning(row, "value")))
+
+    @admin.display(description=gettext_lazy("headers"))
+    def headers_text(self, row: OutboxEvent | DeadLetter) -> SafeString:
+        (size,) = type(row).objects.values_list(Length("headers")).get(pk=row.pk)
+        if size > MAX_MESSAGE_BYTES:
+            return preformatted(gettext("(%(size)d bytes, too many to be shown)") % {"size": size})
+        return preformatted(
+            "\n".join(f"{cut(name)}: {_text(value, limit=LIMIT)}" for name, value in unpack(row.headers))
+        )
+
+
+def _beginning(row: OutboxEvent | DeadLetter, field: str) -> tuple[bytes | None, int | None]:
+    """Return the first bytes of what is stored there, which the database cuts off, and how many there are."""
+    first = Substr(field, 1, SHOWN_BYTES, output_field=models.BinaryField())
+    stored, size = type(row).objects.values_list(first, Length(field)).get(pk=row.pk)
+    return stored, size
+
+
+def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
+    """JSON with its own spellings, in lines; anything else as it is."""
+    if stored is None or len(stored) != size:
+        return _text(stored, size=size)
+    try:
+        return _text(msgspec.json.format(bytes(stored).decode().encode(), indent=2))
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        return _text(stored)
+
+
+def _text(stored: bytes | memoryview | None, *, size: int | None = None, limit: int = SHOWN_BYTES) -> str:
+    """Text as it is, and anything else as hexadecimal digits; the first `limit` bytes. `size` is that before a cut."""
+    if stored is None:
+        return "(null)"
+    size = size or len(stored)
+    shown = bytes(stored[:limit])
+    try:
+        text = shown.decode(errors="strict" if size <= limit else "ignore")
+    except UnicodeDecodeError:
+        text = ""
+    readable = text and all(letter.isprintable() or letter in "\r\n\t" for letter in text)
+    said = text if readable or not shown else f"0x{shown.hex()}"
+    if size > limit:
+        said += "\n" + gettext("(the first %(shown)d of %(size)d bytes)") % {"shown": limit, "size": size}
+    return said

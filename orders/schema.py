@@ -1,0 +1,108 @@
+"""What the OpenAPI document says of each operation on orders, beyond what serializers and filters tell.
+
+A status from 400 on without a body is a problem, whose body the schema class of the site adds.
+"""
+
+from functools import partial
+
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiRequest,
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_view,
+)
+
+from orders.serializers import NewOrderSerializer, OrderSerializer
+
+EXAMPLE = {
+    "id": 123,
+    "userId": 45,
+    "totalAmount": 200.00,
+    "status": "PENDING",
+    "createdAt": "2025-01-30T10:15:30.123Z",
+    "items": [{"id": 1001, "productId": 1, "quantity": 2, "price": 100.00}],
+}
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    # In double quotes; or bare, and then without spaces around it and without quotes on both sides.
+    {
+        "type": "string",
+        "pattern": '^("[ -~]{1,255}"|"|"[ -~]{0,253}[!#-~]|[!#-~]([ -~]{0,253}[!-~])?)$',
+    },
+    OpenApiParameter.HEADER,
+    description="1 to 255 printable ASCII characters, bare or in double quotes. After a 201, the same key of the same "
+    "user answers that 201 again for 24 hours, byte for byte. The same key with another body (compared as JSON) is "
+    "422; while the first request is still being handled it is 409. An attempt that did not end in 201 leaves the key "
+    "free.",
+    examples=[OpenApiExample("A UUID", "5f0c7a3e-0c1e-4d6b-9a43-1f3a8a7f7c55")],
+)
+IDEMPOTENT_REPLAYED = OpenApiParameter(
+    "Idempotent-Replayed",
+    {"type": "string", "enum": ["true"]},
+    OpenApiParameter.HEADER,
+    response=[201],
+    description="The answer of an earlier request with this `Idempotency-Key`.",
+)
+LOCATION = OpenApiParameter(
+    "Location",
+    {"type": "string", "pattern": "^/api/orders/[0-9]+$"},
+    OpenApiParameter.HEADER,
+    response=[201],
+    description="Path of the order.",
+    required=True,
+)
+
+_operation = partial(extend_schema, tags=["Orders"])
+_FORBIDDEN_BY_STATUS = OpenApiResponse(description="The status of the order forbids it.")
+
+
+def _order(*, many: bool = False, **changes: str) -> OpenApiResponse:
+    return OpenApiResponse(OrderSerializer(many=many), examples=[OpenApiExample("Example", EXAMPLE | changes)])
+
+
+describe_orders = extend_schema_view(
+    create=_operation(
+        operation_id="placeOrder",
+        summary="Place an order",
+        description="Answered as soon as the order and its event are committed; it never waits for Kafka.",
+        parameters=[IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, LOCATION],
+        request=OpenApiRequest(
+            NewOrderSerializer,
+            examples=[OpenApiExample("Example", {"items": [{"productId": 1, "quantity": 2, "price": 100.00}]})],
+        ),
+        responses={
+            201: _order(),
+            409: OpenApiResponse(description="A request with this `Idempotency-Key` is still being handled."),
+            422: OpenApiResponse(description="This `Idempotency-Key` was used for another body."),
+        },
+        examples=[
+            OpenApiExample(
+                "Example",
+                {"pointer": "/items/0/quantity", "detail": "Ensure this value is greater than or equal to 1."},
+                response_only=True,
+                status_codes=["400"],
+            )
+        ],
+    ),
+    list=_operation(
+        operation_id="listOrders",
+        summary="The caller's own orders, newest first",
+        responses={200: _order(many=True)},
+    ),
+    retrieve=_operation(operation_id="getOrder", summary="One of the caller's orders", responses={200: _order()}),
+    pay=_operation(
+        operation_id="payOrder",
+        summary="Pay an order",
+        description="From PENDING only. Body and content type are ignored.",
+        responses={200: _order(status="PAID"), 409: _FORBIDDEN_BY_STATUS},
+    ),
+    cancel=_operation(
+        operation_id="cancelOrder",
+        summary="Cancel an order",
+        description="From PENDING or PAID. Body and content type are ignored.",
+        responses={200: _order(status="CANCELLED"), 409: _FORBIDDEN_BY_STATUS},
+    ),
+)
