@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from django.conf import settings
-from django.db.models import Exists, Max, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q
 
 from commerce.operations.handled import letters_of_row, notifications_of_row
 from events.consuming.replay import REPLAY
+from events.database import in_steps
 from events.models import DeadLetter, OutboxEvent
 
 ROWS_AT_ONCE = 5_000
@@ -18,14 +19,10 @@ def prune(*, published_before: datetime) -> Iterator[int]:
 
     Of a stream any row may go: where n is missing, n+1 counts it as published.
     """
-    newest = OutboxEvent.objects.aggregate(newest=Max("pk"))["newest"] or 0
-    all_ids = OutboxEvent.objects.filter(pk__lte=newest).order_by("pk").values_list("pk", flat=True)
-    last = 0
-    while ids := list(all_ids.filter(pk__gt=last)[:ROWS_AT_ONCE]):
+    for ids in in_steps(OutboxEvent.objects.all(), size=ROWS_AT_ONCE):
         old = OutboxEvent.objects.filter(pk__range=(ids[0], ids[-1]), published_at__lt=published_before)
         removed, _ = old.filter(_is_handled(), parked_at=None).delete()
         yield removed
-        last = ids[-1]
 
 
 def _is_handled() -> Q:
