@@ -1,20 +1,22 @@
 """Find order changes and events that got lost between two systems, and send them again."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Exists, Max, Q
+from django.db.models import Exists, Q
 
 from commerce.operations.handled import letters_of_row, notifications_of_row
 from events.consuming.replay import REPLAY
+from events.database import in_steps
 from events.database_clock import database_now
 from events.kafka.cluster import Offsets, Viewer
 from events.models import DeadLetter, OutboxEvent
 from events.outbox import recording as outbox
 from notifications.models import Notification
-from orders.models import Order
+from orders.models import Order, UnknownHistory
 from orders.services import record_lost_event
 
 ORDERS_AT_ONCE = 5_000
@@ -26,11 +28,13 @@ class Missing:
 
     changes: list[tuple[int, int]]
     """(order id, sequence) of changes without an outbox row."""
+    unknown: list[str]
+    """One sentence about each order that lacks rows and whose changes nothing tells: its events cannot be repaired."""
     events: list[UUID]
     """Ids of published events that the group will never read, with neither notification nor dead letter."""
 
     def __len__(self) -> int:
-        return len(self.changes) + len(self.events)
+        return len(self.changes) + len(self.unknown) + len(self.events)
 
 
 def find_missing(*, group: str) -> Missing:
@@ -42,27 +46,45 @@ def find_missing(*, group: str) -> Missing:
         offsets = viewer.offsets(settings.ORDER_EVENTS_TOPIC)
     finally:
         viewer.close()
-    return Missing(changes=_changes_without_row(), events=_events_never_handled(offsets, started_at))
+    changes, unknown = _changes_without_row()
+    return Missing(changes=changes, unknown=unknown, events=_events_never_handled(offsets, started_at))
 
 
 def repair(missing: Missing) -> int:
-    """Make everything missing pending again under its own event id, for the relay to send; how much that was."""
+    """Make what is missing pending again under its own event id, for the relay to send, and return how much that was.
+
+    Raises UnknownHistory, where a program has changed an order since `find_missing`. Then nothing is repaired.
+    """
     with transaction.atomic():
         for order_id, sequence in missing.changes:
             record_lost_event(order_id=order_id, sequence=sequence)
         return len(missing.changes) + outbox.send_again(missing.events)
 
 
-def _changes_without_row() -> list[tuple[int, int]]:
-    """Some thousand orders at a time, because where old rows were pruned most changes have none."""
-    newest = Order.objects.aggregate(newest=Max("pk"))["newest"] or 0
-    orders = Order.objects.filter(pk__lte=newest).order_by("pk").values_list("pk", flat=True)
-    changes = []
-    last = 0
-    while ids := list(orders.filter(pk__gt=last)[:ORDERS_AT_ONCE]):
-        changes += _unhandled(_without_row(ids[0], ids[-1]))
-        last = ids[-1]
-    return changes
+def _changes_without_row() -> tuple[list[tuple[int, int]], list[str]]:
+    """Return the changes that nothing tells of, and what is said of orders whose changes are unknown.
+
+    It looks at some thousand orders at a time, because where old rows were pruned most changes have none.
+    """
+    found: list[tuple[int, int]] = []
+    unknown: dict[int, str] = {}
+    for ids in in_steps(Order.objects.all(), size=ORDERS_AT_ONCE):
+        changes = _without_row(ids[0], ids[-1])
+        orders = Order.objects.in_bulk({order_id for order_id, _ in changes})
+        unknown |= _unknown_histories(orders.values())
+        found += _unhandled([change for change in changes if change[0] not in unknown], orders)
+    return found, list(unknown.values())
+
+
+def _unknown_histories(orders: Iterable[Order]) -> dict[int, str]:
+    """Return what is wrong with those of `orders` whose changes are unknown, by their ids."""
+    unknown = {}
+    for order in orders:
+        try:
+            order.event_types  # noqa: B018 - it raises
+        except UnknownHistory as error:
+            unknown[order.pk] = f"{error}. Some of its events lack their rows and are not repaired."
+    return unknown
 
 
 def _without_row(first: int, last: int) -> list[tuple[int, int]]:
@@ -86,9 +108,8 @@ def _without_row(first: int, last: int) -> list[tuple[int, int]]:
         return cursor.fetchall()
 
 
-def _unhandled(changes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _unhandled(changes: list[tuple[int, int]], orders: Mapping[int, Order]) -> list[tuple[int, int]]:
     """Those of which neither a notification nor a dead letter, open or closed, tells."""
-    orders = Order.objects.in_bulk({order_id for order_id, _ in changes})
     events = {}
     for order_id, sequence in changes:
         order = orders[order_id]

@@ -1,6 +1,7 @@
 """Where each event of an order is now: committed, on Kafka, a notification, or a dead letter."""
 
 from collections import defaultdict
+from contextlib import suppress
 from datetime import datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from events.models import DeadLetter, OutboxEvent
 from events.timestamps import rfc3339
 from events.views import FreedAtOnce
 from notifications.models import Notification
-from orders.models import Order
+from orders.models import Order, UnknownHistory
 
 
 class Traces(NamedTuple):
@@ -70,7 +71,8 @@ def traces(order: Order) -> list[Traces]:
     """
     rows = {row.event_id: row for row in OutboxEvent.objects.filter(stream=order.stream)}
     events: dict[UUID, tuple[int, str]] = {}
-    events |= {order.event_id(n): (n, event_type) for n, event_type in enumerate(order.event_types, start=1)}
+    with suppress(UnknownHistory):  # Then only its rows tell of an order's events.
+        events |= {order.event_id(n): (n, event_type) for n, event_type in enumerate(order.event_types, start=1)}
     events |= {event_id: (row.sequence or 0, row.event_type) for event_id, row in rows.items()}
     told = Notification.objects.filter(event_id__in=events, order_id=order.pk, user_id=order.user_id)
     notifications = {(one.event_id, one.type): one for one in told}

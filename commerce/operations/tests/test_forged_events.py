@@ -77,7 +77,8 @@ def consume(value: bytes, **record: Any) -> None:
 
 
 def missing() -> Missing:
-    return Missing(changes=_changes_without_row(), events=_events_never_handled({}, now()))
+    changes, unknown = _changes_without_row()
+    return Missing(changes=changes, unknown=unknown, events=_events_never_handled({}, now()))
 
 
 def states(api: APIClient, order: Order) -> list[tuple[str, str]]:
