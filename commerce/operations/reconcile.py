@@ -1,7 +1,7 @@
 """Find order changes and events that got lost between two systems, and send them again."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.conf import settings
@@ -28,10 +28,10 @@ class Missing:
 
     changes: list[tuple[int, int]]
     """(order id, sequence) of changes without an outbox row."""
-    unknown: list[str]
-    """One sentence about each order that lacks rows and whose changes nothing tells: its events cannot be repaired."""
     events: list[UUID]
     """Ids of published events that the group will never read, with neither notification nor dead letter."""
+    unknown: list[str] = field(default_factory=list)
+    """One sentence about each order that lacks rows and whose changes nothing tells: its events cannot be repaired."""
 
     def __len__(self) -> int:
         return len(self.changes) + len(self.unknown) + len(self.events)
