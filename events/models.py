@@ -164,7 +164,7 @@ class OutboxEvent(models.Model):
         """The message that was recorded in this row, byte for byte."""
         columns = [getattr(self, field) for field in Message._fields]
         # Binary fields come as memoryview.
-        return Message(*(bytes(column) if isinstance(column, memoryview) else column for column in columns))
+        return Message._make(bytes(column) if isinstance(column, memoryview) else column for column in columns)
 
 
 class DeadLetter(models.Model):

@@ -80,7 +80,10 @@ class Order(models.Model):
         (Status.CANCELLED, 2): (ORDER_CREATED, ORDER_CANCELLED),
         (Status.CANCELLED, 3): (ORDER_CREATED, ORDER_PAID, ORDER_CANCELLED),
     }
-    """By status and number of events, the types of an order's events, from the first on. A new transition adds to it."""
+    """By status and number of events, the types of an order's events, from the first on.
+
+    A new transition adds to it.
+    """
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="orders", db_index=False)
     total_amount = models.DecimalField(max_digits=20, decimal_places=2)

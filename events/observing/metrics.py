@@ -1,4 +1,7 @@
-"""What the plumbing counts, in Prometheus's terms. What is read at the moment of a scrape is in `events.observing.readings`."""
+"""What the plumbing counts, in Prometheus's terms.
+
+What is read at the moment of a scrape is in `events.observing.readings`.
+"""
 
 from bisect import bisect_right
 from collections import Counter as Tally
