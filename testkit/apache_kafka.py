@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from commerce.devserver import lifeline
-from testkit.ports import free_port
+from testkit.processes import free_port
 from testkit.waiting import wait_until
 
 START_SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "start"

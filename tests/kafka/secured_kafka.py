@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509 import load_pem_x509_certificate
 
 from testkit.apache_kafka import ApacheKafka
-from testkit.ports import free_port
+from testkit.processes import free_port
 
 USERNAME, PASSWORD = "order-service", "correct horse, battery"
 KEYSTORE_PASSWORD = "keystore"

@@ -15,8 +15,7 @@ import pytest
 
 from commerce.devserver import lifeline
 from commerce.devserver.embedded_postgres import data_home
-from testkit.ports import free_port
-from testkit.processes import CHECKOUT
+from testkit.processes import CHECKOUT, free_port
 from testkit.waiting import wait_until
 from testkit.whole_run import copy_checkout, environment
 

@@ -16,7 +16,7 @@ import pytest
 import commerce.devserver.run
 from commerce.devserver.embedded_postgres import data_home
 from testkit.customer import Customer
-from testkit.ports import free_port
+from testkit.processes import free_port
 from testkit.waiting import wait_until
 from testkit.whole_run import Run, copy_checkout, environment
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from commerce.devserver.embedded_postgres import data_home
-from testkit.ports import free_port
+from testkit.processes import free_port
 from testkit.waiting import wait_until
 from testkit.whole_run import Run, copy_checkout
 

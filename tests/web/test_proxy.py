@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from testkit.ports import free_port
-from testkit.processes import CHECKOUT, ProductProcess, WebServer
+from testkit.processes import CHECKOUT, ProductProcess, WebServer, free_port
 from testkit.waiting import wait_until
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")

@@ -13,20 +13,11 @@ from conftest import Topics
 from events.kafka import Consumer
 from events.kafka.cluster import Member, group_members
 from events.kafka.lag import CaughtUp, group_lag
+from testkit.groups import read_and_commit
 from testkit.kafka_client import produce
 from testkit.processes import CHECKOUT
 from testkit.servers import Broker
 from testkit.waiting import wait_until
-
-
-def read_and_commit(topic: str, group: str, count: int) -> None:
-    """Join the group and commit its first `count` records."""
-    consumer = Consumer(topic=topic, group=group, batch_size=count)
-    try:
-        records = wait_until(lambda: consumer.poll(timeout=1))
-        consumer.commit(records)
-    finally:
-        consumer.close()
 
 
 def test_lag_is_what_is_written_and_not_committed(topics: Topics, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,13 +8,13 @@ from pytest_django import Settings
 
 from conftest import Topics
 from events.kafka.lag import group_lag
-from events.kafka.tests.test_lag import read_and_commit
 from events.observing import readings
 from events.observing.metrics import BatchHistogram, count_consumed, declare
 from events.observing.readings import PipelineCollector
 from events.outbox.relay import Relay
 from events.timestamps import now
 from testkit.factories import OrderEventFactory, OutboxEventFactory
+from testkit.groups import read_and_commit
 from testkit.kafka_client import produce
 
 
