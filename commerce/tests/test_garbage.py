@@ -27,9 +27,7 @@ pytestmark = pytest.mark.django_db
         ("POST", "/api/notifications/0/read", None),
     ],
 )
-def test_an_answered_request_leaves_nothing_to_the_garbage_collector(
-    method: str, path: str, body: Any, user: User
-) -> None:
+def test_an_answered_request_leaves_no_garbage(method: str, path: str, body: Any, user: User) -> None:
     server, requests = WSGIHandler(), RequestFactory(SERVER_NAME="127.0.0.1")
     token = str(AccessToken.for_user(user))
 

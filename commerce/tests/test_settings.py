@@ -48,7 +48,7 @@ def test_a_database_that_is_no_postgresql_is_refused() -> None:
         assert "DATABASE_URL must be postgresql://" in refusal_to_start(os.environ | {"DATABASE_URL": url})
 
 
-def test_a_way_to_kafka_that_cannot_work_is_named_before_it_looks_like_an_outage(tmp_path: Path) -> None:
+def test_an_impossible_way_to_kafka_is_named_at_the_start(tmp_path: Path) -> None:
     words = refusal_to_start(os.environ | {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SSL_CAFILE": "/nowhere.pem"})
     for problem in (
         "KAFKA_SASL_MECHANISM is '': give one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512",

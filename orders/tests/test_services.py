@@ -27,7 +27,7 @@ def test_the_total_is_exact(user: User) -> None:
     assert place_order(user_id=user.pk, lines=LINES).order.total_amount == Decimal("50000.00")
 
 
-def test_an_order_and_its_event_are_committed_together_or_not_at_all(user: User) -> None:
+def test_an_order_and_its_event_are_committed_together(user: User) -> None:
     with pytest.raises(RuntimeError), transaction.atomic():
         place_order(user_id=user.pk, lines=LINES)
         raise RuntimeError

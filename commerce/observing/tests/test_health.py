@@ -25,9 +25,7 @@ def test_ready_names_kafka_without_failing_on_it(client: Client, settings: Setti
     assert (ready.status_code, ready.json()["kafka"]) == (200, "down")
 
 
-def test_ready_tells_a_kafka_that_answers_from_one_that_is_frozen(
-    client: Client, settings: Settings, broker: Broker
-) -> None:
+def test_ready_shows_whether_kafka_answers_or_is_frozen(client: Client, settings: Settings, broker: Broker) -> None:
     assert client.get("/health/ready").json()["kafka"] == "up"
     cache.clear()
     with socket.create_server(("127.0.0.1", 0)) as frozen:

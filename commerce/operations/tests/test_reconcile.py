@@ -141,7 +141,7 @@ def test_an_event_that_was_handled_is_not_missing(reconcile: Reconcile, event: M
     assert reconcile() == "missing 0, repaired 0"
 
 
-def test_a_dead_letter_of_another_message_at_the_same_position_hides_nothing(
+def test_another_messages_letter_at_its_position_hides_nothing(
     reconcile: Reconcile, event: Message, settings: Settings
 ) -> None:
     """Offsets start again when a topic is made anew."""

@@ -75,7 +75,7 @@ def test_without_kafka_a_command_says_so_in_one_line(settings: Settings, monkeyp
             call_command(command)
 
 
-def test_the_command_of_the_runbook_resets_the_offsets_of_a_group(topics: Topics, broker: Broker) -> None:
+def test_the_runbooks_command_resets_a_groups_offsets(topics: Topics, broker: Broker) -> None:
     if not broker.creates_topics:
         pytest.skip("The embedded broker does not tell of groups: make test-kafka")
     group = f"group-{uuid4().hex[:8]}"
