@@ -108,7 +108,7 @@ class Backlog:
             return self._servers.start_peer(peer, self._topic, group)
         return self._servers.start(
             *("django", "consume_order_events", "--group", group),
-            DJANGO_SETTINGS_MODULE="tests.faults.own_topic_settings",
+            DJANGO_SETTINGS_MODULE="testkit.own_topic_settings",
             OWN_TOPIC=self._topic,
         )
 

@@ -1,7 +1,8 @@
 """What this is about: the request's id and its trace, on every line of the log and in the headers of its events."""
 
 import re
-from collections.abc import Iterable, Iterator
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -17,6 +18,8 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 """Empty where nothing is known."""
 
 _propagator = TraceContextTextMapPropagator()
+TRACE_HEADERS = ("traceparent", "tracestate")
+"""Source: https://www.w3.org/TR/trace-context/"""
 
 
 def trace_id() -> str:
@@ -25,14 +28,27 @@ def trace_id() -> str:
     return f"{known.trace_id:032x}" if known.is_valid else ""
 
 
+def current_traceparent() -> str:
+    """The `traceparent` of the request being served; outside one, a fresh unsampled trace."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier)
+    return carrier.get("traceparent") or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+
+
+def received_context(headers: Mapping[str, str]) -> Context:
+    """Return the W3C trace context that `headers` carry, by their names in lower case; an empty one for none."""
+    return _propagator.extract(headers, Context())
+
+
 def trace_context(headers: Iterable[tuple[str, bytes | None]]) -> Context:
     """The W3C trace context of a message; an empty one where it has none."""
-    carrier = {
-        name: value.decode("ascii", "replace")
-        for name, value in headers
-        if name in ("traceparent", "tracestate") and value is not None
-    }
-    return _propagator.extract(carrier, Context())
+    return received_context(
+        {
+            name: value.decode("ascii", "replace")
+            for name, value in headers
+            if name in TRACE_HEADERS and value is not None
+        }
+    )
 
 
 @contextmanager

@@ -1,14 +1,12 @@
 """Kafka record headers: how they are stored, and the ones every event of ours carries."""
 
-import secrets
 from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from events.correlation import REQUEST_ID_HEADER, request_id
+from events.correlation import REQUEST_ID_HEADER, current_traceparent, request_id
 from events.timestamps import rfc3339
 
 Header = tuple[str, bytes | None]
@@ -16,7 +14,6 @@ Header = tuple[str, bytes | None]
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Header])
-_propagator = TraceContextTextMapPropagator()
 
 
 def pack(headers: Iterable[Header]) -> bytes:
@@ -55,10 +52,3 @@ def cloud_event_headers(
         REQUEST_ID_HEADER: request_id.get() or None,
     }
     return [(name, value.encode()) for name, value in attributes.items() if value is not None]
-
-
-def current_traceparent() -> str:
-    """The `traceparent` of the request being served; outside one, a fresh unsampled trace."""
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier)
-    return carrier.get("traceparent") or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"

@@ -8,6 +8,8 @@ from uuid import UUID
 class Message(NamedTuple):
     """What is recorded in the outbox, and sent from there byte for byte.
 
+    Each field has the name of a column of `OutboxEvent`, which the statement that records a message relies on.
+
     No model, because every change of an order makes one: a model's instance takes 0.03 ms of CPU more.
     """
 

@@ -161,21 +161,10 @@ class OutboxEvent(models.Model):
 
     @property
     def message(self) -> Message:
-        """What is sent."""
-        return Message(
-            event_id=self.event_id,
-            event_type=self.event_type,
-            topic=self.topic,
-            # Binary fields come as memoryview.
-            key=None if self.key is None else bytes(self.key),
-            value=None if self.value is None else bytes(self.value),
-            headers=bytes(self.headers),
-            created_at=self.created_at,
-            partition=self.partition,
-            stream=self.stream,
-            sequence=self.sequence,
-            dead_letter_id=self.dead_letter_id,
-        )
+        """The message that was recorded in this row, byte for byte."""
+        columns = [getattr(self, field) for field in Message._fields]
+        # Binary fields come as memoryview.
+        return Message._make(bytes(column) if isinstance(column, memoryview) else column for column in columns)
 
 
 class DeadLetter(models.Model):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 from django.db import connection, transaction
 
+from events.database import in_steps
 from events.timestamps import now
 from orders.models import IdempotencyKey
 
@@ -80,7 +81,7 @@ def answer_once(*, user_id: int, key: str, body: Any, create: Callable[[], Answe
 def prune_keys() -> Iterator[int]:
     """Remove the keys that have expired, some thousand rows a transaction; yields how many of them were removed."""
     expired = IdempotencyKey.objects.filter(created_at__lte=now() - KEPT_FOR)
-    while ids := list(expired.values_list("pk", flat=True)[:PRUNED_AT_ONCE]):
+    for ids in in_steps(expired, size=PRUNED_AT_ONCE):
         # Once more only what has expired: a row may have been overwritten meanwhile.
         removed, _ = expired.filter(pk__in=ids).delete()
         yield removed

@@ -21,6 +21,10 @@ class InvalidTransition(Exception):
     """An order cannot go from its status to the wanted one."""
 
 
+class UnknownHistory(Exception):
+    """No known changes lead to an order's status with its number of events."""
+
+
 NEXT_ID = "nextval('orders_order_id_seq')"
 """SQL for the id of an order that is inserted at once: the newest order has to have the highest."""
 
@@ -70,6 +74,17 @@ class Order(models.Model):
         PAID = "PAID", gettext_lazy("Paid")
         CANCELLED = "CANCELLED", gettext_lazy("Cancelled")
 
+    EVENT_TYPES: ClassVar[dict[tuple[str, int], tuple[OrderEventType, ...]]] = {
+        (Status.PENDING, 1): (ORDER_CREATED,),
+        (Status.PAID, 2): (ORDER_CREATED, ORDER_PAID),
+        (Status.CANCELLED, 2): (ORDER_CREATED, ORDER_CANCELLED),
+        (Status.CANCELLED, 3): (ORDER_CREATED, ORDER_PAID, ORDER_CANCELLED),
+    }
+    """By status and number of events, the types of an order's events, from the first on.
+
+    A new transition adds to it.
+    """
+
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="orders", db_index=False)
     total_amount = models.DecimalField(max_digits=20, decimal_places=2)
     status = models.CharField(max_length=9, choices=Status, default=Status.PENDING)
@@ -107,12 +122,15 @@ class Order(models.Model):
         return stream_of(self.pk)
 
     @property
-    def event_types(self) -> list[OrderEventType]:
-        """The types of its events, from the first on, which its status and their number tell."""
-        if self.status == self.Status.CANCELLED and self.last_sequence == 2:
-            return [ORDER_CREATED, ORDER_CANCELLED]
-        types: list[OrderEventType] = [ORDER_CREATED, ORDER_PAID, ORDER_CANCELLED]
-        return types[: self.last_sequence]
+    def event_types(self) -> tuple[OrderEventType, ...]:
+        """The types of its events, from the first on. Raises UnknownHistory."""
+        try:
+            return self.EVENT_TYPES[self.status, self.last_sequence]
+        except KeyError:
+            raise UnknownHistory(
+                f"{self} is {self.status} with {self.last_sequence} events, and no known changes lead there: find out "
+                "which program changed it"
+            ) from None
 
     def number_event(self) -> None:
         """Give the next event its sequence and its id.

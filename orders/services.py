@@ -1,6 +1,7 @@
 """What can be done with orders. Each change and its event are one transaction, or neither."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from django.db import transaction
 
 from events.headers import cloud_event_headers, pack
 from events.messages import Message
+from events.models import OutboxEvent
 from events.outbox import recording as outbox
 from events.timestamps import now
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEvent, OrderEventType, encode
@@ -40,7 +42,7 @@ def place_order(*, user_id: int, lines: Sequence[Line], order_id: int | None = N
     order.number_event()
     # Not `order=order`: order and items would hold each other, and wait for the garbage collector.
     order.lines = [OrderItem(order_id=order.pk, **line._asdict()) for line in lines]
-    event = _event(order, ORDER_CREATED, order.last_sequence)
+    event = _event(order, ORDER_CREATED, order.last_sequence, order.created_at)
     Order.objects.insert(order, event)
     return Change(order, event)
 
@@ -63,18 +65,31 @@ def _change_order(
     order = Order.objects.select_for_update().get(pk=order_id, **mine)
     transition(order)
     order.save(update_fields=["status", "last_sequence", "event_ids"])
-    return Change(order, outbox.record(_event(order, event_type, order.last_sequence)))
+    return Change(order, outbox.record(_event(order, event_type, order.last_sequence, now())))
 
 
 @transaction.atomic
 def record_lost_event(*, order_id: int, sequence: int) -> Message:
-    """Record the event of an earlier change once more, under its own id, after its outbox row got lost."""
+    """Record the event of an earlier change once more, under its own id, after its outbox row got lost.
+
+    Raises UnknownHistory.
+    """
     order = Order.objects.select_for_update().get(pk=order_id)
-    return outbox.record(_event(order, order.event_types[sequence - 1], sequence))
+    event_type = order.event_types[sequence - 1]
+    return outbox.record(_event(order, event_type, sequence, _time_of_lost_event(order, sequence)))
 
 
-def _event(order: Order, event_type: OrderEventType, sequence: int) -> Message:
-    timestamp = order.created_at if event_type == ORDER_CREATED else now()
+def _time_of_lost_event(order: Order, sequence: int) -> datetime:
+    """Return the order's own time for its first event. Of a later one only an upper bound is known: the time of the
+    next event that still has its row, or else now.
+    """
+    if sequence == 1:
+        return order.created_at
+    later = OutboxEvent.objects.filter(stream=order.stream, sequence__gt=sequence)
+    return later.order_by("sequence").values_list("created_at", flat=True).first() or now()
+
+
+def _event(order: Order, event_type: OrderEventType, sequence: int, timestamp: datetime) -> Message:
     event = OrderEvent(
         event_id=order.event_id(sequence),
         event_type=event_type,

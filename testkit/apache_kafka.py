@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from commerce.devserver import lifeline
+from testkit.processes import free_port
 from testkit.waiting import wait_until
 
 START_SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "start"
@@ -121,10 +121,3 @@ class ApacheKafka:
             return bool(self._admin().list_topics(timeout=2).brokers)
         except KafkaException:
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

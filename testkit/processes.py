@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,9 +73,7 @@ class WebServer(ProductProcess):
     """The web server on a free port."""
 
     def __init__(self, *, log: Path, env: Mapping[str, str] | None = None, launcher: Sequence[str] = ()) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         super().__init__(
             "commerce.web_server", "--bind", self.url.removeprefix("http://"), log=log, env=env, launcher=launcher
         )
@@ -100,3 +99,19 @@ class WebServer(ProductProcess):
             return httpx.get(f"{self.url}/health/ready", trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
+
+
+def refusal_to_start(environment: dict[str, str]) -> str:
+    """What the settings say of an environment with which they start nothing."""
+    started = subprocess.run(
+        [sys.executable, "-c", "import commerce.settings"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert started.returncode != 0
+    return started.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

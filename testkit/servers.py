@@ -13,8 +13,8 @@ import pytest
 
 from commerce.devserver import embedded_kafka, lifeline
 from testkit.apache_kafka import ApacheKafka
-from tests.faults.postgres import CrashingPostgres
-from tests.faults.proxy import Proxy
+from testkit.postgres import CrashingPostgres
+from testkit.proxy import Proxy
 
 TOPICS = ("order-events", "order-events-dlt", "notification-events")
 PARTITIONS = 3

@@ -10,11 +10,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from opentelemetry import context, trace
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from events.correlation import REQUEST_ID, request_id
-
-_propagator = TraceContextTextMapPropagator()
+from events.correlation import REQUEST_ID, TRACE_HEADERS, received_context, request_id
 
 LAST_SPANS = 2.0
 """Seconds in which a process that ends sends what is left, of the ten it has. By itself the SDK takes 30."""
@@ -81,9 +78,9 @@ class TraceContextMiddleware:
 
 @contextmanager
 def _traced(request: HttpRequest) -> Iterator[Span]:
-    carrier = {name: request.META.get(f"HTTP_{name.upper()}", "") for name in ("traceparent", "tracestate")}
+    headers = {name: request.META.get(f"HTTP_{name.upper()}", "") for name in TRACE_HEADERS}
     span = trace.get_tracer("commerce").start_span(
-        str(request.method), context=_propagator.extract(carrier), kind=SpanKind.SERVER
+        str(request.method), context=received_context(headers), kind=SpanKind.SERVER
     )
     if not span.get_span_context().is_valid:
         # Nobody records it, but what comes of the request belongs together all the same.

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from django.db.models import Max
-
 from events.consuming.handled import is_settled
 from events.consuming.subjects import complete_subjects
+from events.database import in_steps
 from events.models import OutboxEvent
 
 ROWS_AT_ONCE = 5_000
@@ -18,11 +17,7 @@ def prune(*, published_before: datetime) -> Iterator[int]:
     Of a stream any row may go: where n is missing, n+1 counts it as published.
     """
     complete_subjects()
-    newest = OutboxEvent.objects.aggregate(newest=Max("pk"))["newest"] or 0
-    all_ids = OutboxEvent.objects.filter(pk__lte=newest).order_by("pk").values_list("pk", flat=True)
-    last = 0
-    while ids := list(all_ids.filter(pk__gt=last)[:ROWS_AT_ONCE]):
+    for ids in in_steps(OutboxEvent.objects.all(), size=ROWS_AT_ONCE):
         old = OutboxEvent.objects.filter(pk__range=(ids[0], ids[-1]), published_at__lt=published_before)
         removed, _ = old.filter(is_settled(), parked_at=None).delete()
         yield removed
-        last = ids[-1]

@@ -1,24 +1,25 @@
 """Find order changes and events that got lost between two systems, and send them again."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Max, Q
+from django.db.models import Q
 
 from events.consuming.handled import is_known_to
 from events.consuming.replay import REPLAY
 from events.consuming.subjects import complete_subjects
+from events.database import in_steps
 from events.database_clock import database_now
 from events.inbox import Identity
 from events.kafka.cluster import Offsets, Viewer
 from events.models import DeadLetter, OutboxEvent
 from events.outbox import recording
 from events.subscriptions import Subscription
-from orders.models import Order
+from orders.models import Order, UnknownHistory
 from orders.services import record_lost_event
 
 ORDERS_AT_ONCE = 5_000
@@ -32,15 +33,17 @@ class Missing:
     """(order id, sequence) of changes without an outbox row."""
     events: set[UUID]
     """Ids of published events that a group will never read, and has neither handled nor set aside."""
+    unknown: list[str] = field(default_factory=list)
+    """One sentence about each order that lacks rows and whose changes nothing tells: its events cannot be repaired."""
 
     def __len__(self) -> int:
-        return len(self.changes) + len(self.events)
+        return len(self.changes) + len(self.unknown) + len(self.events)
 
 
 def find_missing(groups: Sequence[Subscription[Any]]) -> Missing:
     """Return what got lost for one of `groups`. Raises KafkaUnreachable."""
     complete_subjects()
-    missing = Missing(changes=set(), events=set())
+    events: set[UUID] = set()
     for subscription in groups:
         started_at = database_now()
         viewer = Viewer(group=subscription.group)
@@ -49,29 +52,46 @@ def find_missing(groups: Sequence[Subscription[Any]]) -> Missing:
             offsets = viewer.offsets(subscription.topic.name)
         finally:
             viewer.close()
-        missing.events.update(_events_never_handled(subscription, offsets, started_at))
-    missing.changes.update(_changes_without_row(groups))
-    return missing
+        events.update(_events_never_handled(subscription, offsets, started_at))
+    changes, unknown = _changes_without_row(groups)
+    return Missing(changes=changes, events=events, unknown=unknown)
 
 
 def repair(missing: Missing) -> int:
-    """Make everything missing pending again under its own event id, for the relay to send; return how much it was."""
+    """Make what is missing pending again under its own event id, for the relay to send, and return how much that was.
+
+    Raises UnknownHistory, where a program has changed an order since `find_missing`. Then nothing is repaired.
+    """
     with transaction.atomic():
         for order_id, sequence in sorted(missing.changes):
             record_lost_event(order_id=order_id, sequence=sequence)
         return len(missing.changes) + recording.send_again(missing.events)
 
 
-def _changes_without_row(groups: Sequence[Subscription[Any]]) -> list[tuple[int, int]]:
-    """Look at some thousand orders at a time, because where old rows were pruned most changes have none."""
-    newest = Order.objects.aggregate(newest=Max("pk"))["newest"] or 0
-    orders = Order.objects.filter(pk__lte=newest).order_by("pk").values_list("pk", flat=True)
-    changes = []
-    last = 0
-    while ids := list(orders.filter(pk__gt=last)[:ORDERS_AT_ONCE]):
-        changes += _unknown_to_all(_without_row(ids[0], ids[-1]), groups)
-        last = ids[-1]
-    return changes
+def _changes_without_row(groups: Sequence[Subscription[Any]]) -> tuple[set[tuple[int, int]], list[str]]:
+    """Return the changes that nothing tells of, and what is said of orders whose changes are unknown.
+
+    It looks at some thousand orders at a time, because where old rows were pruned most changes have none.
+    """
+    found: set[tuple[int, int]] = set()
+    unknown: dict[int, str] = {}
+    for ids in in_steps(Order.objects.all(), size=ORDERS_AT_ONCE):
+        changes = _without_row(ids[0], ids[-1])
+        orders = Order.objects.in_bulk({order_id for order_id, _ in changes})
+        unknown |= _unknown_histories(orders.values())
+        found |= _unknown_to_all([change for change in changes if change[0] not in unknown], orders, groups)
+    return found, list(unknown.values())
+
+
+def _unknown_histories(orders: Iterable[Order]) -> dict[int, str]:
+    """Return what is wrong with those of `orders` whose changes are unknown, by their ids."""
+    unknown = {}
+    for order in orders:
+        try:
+            order.event_types  # noqa: B018 - it raises
+        except UnknownHistory as error:
+            unknown[order.pk] = f"{error}. Some of its events lack their rows and are not repaired."
+    return unknown
 
 
 def _without_row(first: int, last: int) -> list[tuple[int, int]]:
@@ -95,12 +115,13 @@ def _without_row(first: int, last: int) -> list[tuple[int, int]]:
         return cursor.fetchall()
 
 
-def _unknown_to_all(changes: list[tuple[int, int]], groups: Sequence[Subscription[Any]]) -> list[tuple[int, int]]:
+def _unknown_to_all(
+    changes: list[tuple[int, int]], orders: Mapping[int, Order], groups: Sequence[Subscription[Any]]
+) -> set[tuple[int, int]]:
     """Return those of `changes` of which no receipt and no dead letter, open or closed, tells.
 
     A row is pruned when every group has handled its event. So what one group knows of was not lost.
     """
-    orders = Order.objects.in_bulk({order_id for order_id, _ in changes})
     events = {}
     for order_id, sequence in changes:
         order = orders[order_id]
@@ -112,11 +133,11 @@ def _unknown_to_all(changes: list[tuple[int, int]], groups: Sequence[Subscriptio
     )
     set_aside = set(letters.values_list("event_id", "subject_id", "event_type"))
     handled = {event_id for group in groups for event_id in group.handled(events)}
-    return sorted(
+    return {
         (order_id, sequence)
         for event, (order_id, sequence) in events.items()
         if event.event_id not in handled and (event.event_id, order_id, event.event_type) not in set_aside
-    )
+    }
 
 
 def _events_never_handled(

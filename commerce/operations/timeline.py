@@ -1,6 +1,7 @@
 """Where each event of an order is now: committed, on Kafka, handled by each group, or a dead letter."""
 
 from collections import defaultdict
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -18,7 +19,7 @@ from events.views import FreedAtOnce
 from notifications.models import Notification
 from notifications.subscriptions import NOTIFICATIONS
 from orders.events import ORDER_EVENTS
-from orders.models import Order
+from orders.models import Order, UnknownHistory
 
 
 class GroupProgress(NamedTuple):
@@ -99,9 +100,9 @@ def trace_events(order: Order) -> list[EventTrace]:
     tells of it, is left out until `reconcile_events` has recorded it again.
     """
     rows = {row.event_id: row for row in OutboxEvent.objects.filter(stream=order.stream)}
-    types: dict[UUID, tuple[int, str]] = {
-        order.event_id(n): (n, event_type) for n, event_type in enumerate(order.event_types, start=1)
-    }
+    types: dict[UUID, tuple[int, str]] = {}
+    with suppress(UnknownHistory):  # Then only its rows tell of an order's events.
+        types |= {order.event_id(n): (n, event_type) for n, event_type in enumerate(order.event_types, start=1)}
     types |= {event_id: (row.sequence or 0, row.event_type) for event_id, row in rows.items()}
     identities = {
         Identity(event_id, event_type, order.stream, order.user_id): sequence

@@ -51,7 +51,7 @@ def every_path(resolver: Any = None, prefix: str = "/") -> Iterator[str]:
             yield path
 
 
-def test_without_a_token_only_what_the_contract_opens_is_answered() -> None:
+def test_only_the_contracts_open_paths_answer_without_a_token() -> None:
     paths = list(every_path())
     assert {"/api/orders/1/pay", "/api/notifications/1/read", "/admin/orders/order/1/change/"} <= set(paths)
     answered = set()
@@ -79,9 +79,7 @@ def test_an_open_path_needs_no_token(anonymous: APIClient) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PATCH", "BREW"])
-def test_a_method_that_no_path_has_is_refused_and_the_others_are_named(
-    api: APIClient, path: str, allowed: set[str], method: str
-) -> None:
+def test_a_refused_method_names_the_allowed_ones(api: APIClient, path: str, allowed: set[str], method: str) -> None:
     response = api.generic(method, path)
     assert response.status_code == 405
     assert response["Content-Type"] == "application/problem+json"
@@ -314,7 +312,7 @@ def test_djangos_own_check_of_a_deployment_finds_nothing() -> None:
 
 
 @pytest.mark.parametrize("model", ["axes/accessattempt", "auth/user"])
-def test_admin_shows_what_is_needed_to_lift_a_lock_or_to_end_an_account(admin_client: Client, model: str) -> None:
+def test_admin_shows_what_lifts_a_lock_or_ends_an_account(admin_client: Client, model: str) -> None:
     assert admin_client.get(f"/admin/{model}/").status_code == 200
 
 

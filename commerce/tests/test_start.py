@@ -145,7 +145,7 @@ def test_the_next_request_speaks_english_again(client: Client) -> None:
     assert translation.get_language() == "en"
 
 
-def test_the_page_fetches_nothing_from_elsewhere_and_has_no_inline_script(client: Client) -> None:
+def test_the_page_has_no_foreign_resource_and_no_inline_script(client: Client) -> None:
     page = get(client, CHROMIUM)
     assert not re.search(r'(?:src|href|action)="(?:https?:)?//', page.content.decode())
     assert "<script" not in page.content.decode()
@@ -161,7 +161,7 @@ def test_every_text_of_the_page_is_korean(name: str) -> None:
         assert [text for text in texts if translation.gettext(text) == text] == []
 
 
-def test_production_neither_imports_nor_needs_the_development_server() -> None:
+def test_production_does_not_import_the_development_server() -> None:
     """As in the image, which lacks the folder: whatever imports it fails."""
     code = f"""
 import sys
@@ -184,7 +184,7 @@ def test_without_make_run_there_are_no_controls(client: Client) -> None:
         assert client.post(path).status_code == 404
 
 
-def test_production_has_no_controls_whatever_its_environment_says() -> None:
+def test_production_has_no_controls_in_any_environment() -> None:
     code = "from django.conf import settings; print('commerce.devserver' in settings.INSTALLED_APPS)"
     for debug, there in (("false", "False\n"), ("true", "True\n")):
         environment = _environment() | {"DJANGO_DEBUG": debug, "DEVSERVER_SOCKET": "/nowhere", "DEVSERVER_KEY": "key"}

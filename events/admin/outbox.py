@@ -13,7 +13,7 @@ from events.admin.large_tables import NewestValuesFilter
 from events.admin.read_only import badge
 from events.admin.stored_messages import MessageAdmin
 from events.identifiers import uuid_or_none
-from events.models import OutboxEvent
+from events.models import DeadLetter, OutboxEvent
 from events.outbox import recording
 
 

@@ -6,10 +6,10 @@ from uuid import uuid4
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Max
 from django.template.defaultfilters import pluralize
 
 from events.consuming.dead_letters import LETTER_ID_HEADER
+from events.database import in_steps
 from events.headers import Header, pack, unpack
 from events.kafka import MAX_MESSAGE_BYTES
 from events.messages import Message
@@ -49,12 +49,8 @@ def open_letters(
         letters = letters.filter(group=group)
     if event_type is not None:
         letters = letters.filter(event_type=event_type)
-    newest = letters.aggregate(newest=Max("pk"))["newest"] or 0
-    last = 0
-    oldest_first = letters.order_by("pk").values_list("pk", flat=True)
-    while some := list(oldest_first.filter(pk__gt=last, pk__lte=newest)[:IDS_AT_ONCE]):
-        yield from some
-        last = some[-1]
+    for ids_of_step in in_steps(letters, size=IDS_AT_ONCE):
+        yield from ids_of_step
 
 
 def describe(letter: DeadLetter) -> str:

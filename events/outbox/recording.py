@@ -11,15 +11,16 @@ from events.database_clock import DatabaseClock
 from events.messages import Message
 from events.models import OutboxEvent
 
-INSERT = """
-    INSERT INTO events_outboxevent
-        (event_id, event_type, topic, key, value, headers, created_at, partition, stream, sequence, dead_letter_id,
-        parked_reason)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, '')
-    """
-"""Takes a `Message`, or its fields among others: a change that is one statement itself has this one in its WITH.
+INSERT = f"""
+    INSERT INTO events_outboxevent ({", ".join(Message._fields)}, parked_reason)
+    VALUES ({", ".join(["%s"] * len(Message._fields))}, '')
+    """  # noqa: S608 - it consists of names of fields
+"""SQL whose parameters are a `Message`. A change that is one statement itself has this one in its WITH.
 
-In SQL, because every change of an order waits for it: the ORM's INSERT takes 0.23 ms of CPU, this 0.07.
+A field of a message is a column of the outbox. No other column is named here but `parked_reason`, which has no default
+in the database.
+
+It is SQL, because every change of an order waits for it: the ORM's INSERT takes 0.23 ms of CPU, this 0.07.
 """
 
 

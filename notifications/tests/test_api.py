@@ -93,7 +93,7 @@ def test_a_bad_filter_is_refused_with_its_name(api: APIClient, name: str, value:
     assert [error["pointer"] for error in response.json()["errors"]] == [f"/{name}"]
 
 
-def test_the_next_page_keeps_the_filters_while_notifications_come_in(api: APIClient, user: User) -> None:
+def test_the_next_page_of_notifications_keeps_the_filters(api: APIClient, user: User) -> None:
     older, middle, newer = NotificationFactory.create_batch(3, user_id=user.pk)
     NotificationFactory.create(user_id=user.pk, read_at=now())
     first = api.get("/api/notifications", {"unread": "true", "limit": "2"})

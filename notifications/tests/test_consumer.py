@@ -209,7 +209,7 @@ class TestBatches:
         assert DeadLetter.objects.count() == 1
         assert OutboxEvent.objects.count() == 1
 
-    def test_another_message_at_the_same_position_is_another_dead_letter(self) -> None:
+    def test_another_message_at_its_position_is_another_letter(self) -> None:
         process([kafka_record(b"garbage", offset=1)])
         process([kafka_record(b"other garbage", offset=1)])
         process([kafka_record(b"garbage", offset=1, timestamp=99)])

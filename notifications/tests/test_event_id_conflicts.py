@@ -64,7 +64,7 @@ def as_told(*events: OrderEvent) -> list[tuple[Any, ...]]:
 @OTHER
 @pytest.mark.parametrize("batches", ["one batch", "two batches"])
 @pytest.mark.parametrize("forged_first", [False, True])
-def test_a_conflict_is_one_dead_letter_and_its_neighbours_are_saved(
+def test_a_conflict_is_one_dead_letter_and_neighbours_are_saved(
     event: OrderEvent, other: dict[str, Any], batches: str, forged_first: bool
 ) -> None:
     forged = msgspec.structs.replace(event, **other)
@@ -116,7 +116,7 @@ def test_a_conflict_that_is_delivered_again_is_the_same_letter(event: OrderEvent
 
 
 @pytest.mark.django_db
-def test_conflicts_count_toward_the_limit_of_dead_letters_in_a_row(event: OrderEvent) -> None:
+def test_conflicts_count_toward_the_dead_letter_limit(event: OrderEvent) -> None:
     forged = [msgspec.structs.replace(event, user_id=user_id) for user_id in range(90, 95)]
     assert process(records_of(event, *forged[:2]), limit=3) == (3, False)
     assert ConsumerGroup.objects.get().consecutive_dead_letters == 2
@@ -212,7 +212,7 @@ class TestOnTheBroker:
 
 @pytest.mark.django_db(transaction=True)
 @OTHER
-def test_a_consumer_waits_for_another_ones_transaction_to_compare(event: OrderEvent, other: dict[str, Any]) -> None:
+def test_a_consumer_waits_for_anothers_transaction_to_compare(event: OrderEvent, other: dict[str, Any]) -> None:
     """Both have the id in hand at the same moment."""
     forged = msgspec.structs.replace(event, **other)
     rival = connection.copy()

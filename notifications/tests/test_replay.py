@@ -80,7 +80,7 @@ def replays(topics: Topics) -> list[Message]:
     return [message for message in read_topic(topics.order_events) if "dead-letter-id" in message.header]
 
 
-def test_what_became_readable_is_one_notification_and_closes_its_letter(
+def test_a_replay_that_works_notifies_once_and_closes_its_letter(
     consumer: Running, handler: Mended, topics: Topics, event: OrderEvent
 ) -> None:
     produce_hard(topics, event)
@@ -121,7 +121,7 @@ def test_what_was_notified_of_already_is_not_notified_of_again(
     assert DeadLetter.objects.get().state == "replayed"
 
 
-def test_a_letter_replayed_twice_before_anybody_read_it_is_one_notification(
+def test_a_letter_replayed_twice_is_one_notification(
     consumer: Running, handler: Mended, topics: Topics, event: OrderEvent
 ) -> None:
     produce_hard(topics, event)

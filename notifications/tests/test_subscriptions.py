@@ -56,7 +56,7 @@ def counted(name: str, **labels: str) -> float:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_new_events_and_duplicates_are_counted_once_they_are_saved() -> None:
+def test_new_events_and_duplicates_are_counted_when_saved() -> None:
     def counts() -> tuple[float, ...]:
         return (
             counted("events_consumed_total", event_type="ORDER_PAID", outcome="handled"),

@@ -32,7 +32,7 @@ def order(user: User) -> Order:
 
 
 @pytest.mark.parametrize(("action", "status"), [("pay", "PAID"), ("cancel", "CANCELLED")])
-def test_an_action_changes_the_order_with_its_event_and_publishes_it(
+def test_an_action_changes_the_order_and_publishes_its_event(
     admin_client: Client,
     order: Order,
     publisher: RecordingPublisher,
@@ -49,7 +49,7 @@ def test_an_action_changes_the_order_with_its_event_and_publishes_it(
     assert str(event.event_id) in LogEntry.objects.get().change_message
 
 
-def test_what_the_status_forbids_is_refused_and_the_others_are_done(admin_client: Client, user: User) -> None:
+def test_an_action_refuses_forbidden_orders_and_does_the_others(admin_client: Client, user: User) -> None:
     cancelled, pending = order_of(user), order_of(user)
     admin_client.post(f"{ORDERS}{cancelled.pk}/cancel/", {"confirmed": "yes"})
     selected = {"action": "pay_selected", "_selected_action": [cancelled.pk, pending.pk], "confirmed": "yes"}

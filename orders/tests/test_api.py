@@ -303,7 +303,7 @@ def test_orders_are_filtered_by_status(api: APIClient, user: User) -> None:
     assert listed(api, status="CANCELLED") == []
 
 
-def test_orders_are_filtered_by_time_the_beginning_included_and_the_end_not(api: APIClient, user: User) -> None:
+def test_orders_are_filtered_by_a_half_open_time_range(api: APIClient, user: User) -> None:
     first, second, third = orders = [order_of(user) for _ in range(3)]
     for order, second_of_minute in zip(orders, (29, 30, 31), strict=True):
         moment = datetime(2025, 1, 30, 10, 15, second_of_minute, 123000, tzinfo=UTC)
@@ -351,7 +351,7 @@ def test_the_next_page_keeps_the_filters_while_orders_come_in(api: APIClient, us
     assert [order["id"] for order in second.json()] == [orders[0].pk]
 
 
-def test_a_filtered_list_reads_the_callers_orders_in_the_order_of_their_index(user: User) -> None:
+def test_a_filtered_list_reads_the_callers_orders_by_index(user: User) -> None:
     wanted = Order.objects.filter(user=user, status="PAID", created_at__gte=now()).order_by("-id")
     with connection.cursor() as cursor:
         # Of a table of few rows PostgreSQL would read all.

@@ -38,7 +38,7 @@ def raw(name: str, literal: str) -> bytes:
     return body(**{name: "@"}).replace(b'"@"', literal.encode())
 
 
-def test_an_event_is_encoded_byte_for_byte_as_the_contract_writes_it() -> None:
+def test_an_event_is_encoded_exactly_as_in_the_contract() -> None:
     assert encode(EXPECTED) == (
         b'{"eventId":"5f0c7a3e-0c1e-4d6b-9a43-1f3a8a7f7c55","eventType":"ORDER_CREATED",'
         b'"timestamp":"2025-01-30T10:15:30.123Z","orderId":123,"userId":45,"totalAmount":50000.00}'

@@ -40,7 +40,7 @@ def logged_in(user: User) -> APIClient:
     return client
 
 
-def test_the_same_request_again_gets_the_same_answer_and_places_nothing(api: APIClient) -> None:
+def test_a_repeated_request_gets_its_answer_and_places_nothing(api: APIClient) -> None:
     first = place(api, "key")
     again = place(api, "key")
     assert (first.status_code, again.status_code) == (201, 201)
@@ -107,7 +107,7 @@ def test_another_body_under_the_same_key_is_refused(api: APIClient, body: str) -
         ("null", "false"),
     ],
 )
-def test_values_that_differ_are_told_apart_however_large_they_are(api: APIClient, one: str, other: str) -> None:
+def test_different_values_are_told_apart_at_any_size(api: APIClient, one: str, other: str) -> None:
     bodies = [BODY.replace('{"items"', f'{{"note":{value},"items"') for value in (one, other)]
     assert [place(api, "key", body).status_code for body in bodies] == [201, 422]
 
@@ -175,7 +175,7 @@ def test_a_deeply_nested_body_is_refused_and_no_failure(api: APIClient) -> None:
     assert place(api, "key", f'{{"items":{nested}}}').status_code == 400
 
 
-def test_without_a_key_an_order_is_one_statement_behind_that_of_its_id(api: APIClient) -> None:
+def test_an_order_without_key_takes_one_statement_after_its_id(api: APIClient) -> None:
     with CaptureQueriesContext(connection) as queries:
         place(api, None)
     assert [one["sql"].split()[0] for one in queries] == ["SELECT", "WITH"]

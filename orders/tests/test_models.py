@@ -1,10 +1,13 @@
+from collections.abc import Callable
 from decimal import Decimal
+from itertools import product
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
-from orders.models import InvalidTransition, Order, OrderItem
+from orders.events import ORDER_EVENT_TYPES
+from orders.models import InvalidTransition, Order, OrderItem, UnknownHistory
 from orders.services import Change, Line, cancel_order, pay_order, place_order
 
 pytestmark = pytest.mark.django_db
@@ -53,3 +56,25 @@ def test_the_database_refuses_an_impossible_item(placed: Change, field: str, val
 def test_the_database_refuses_an_impossible_order(placed: Change, field: str, value: object, constraint: str) -> None:
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         Order.objects.filter(pk=placed.order.pk).update(**{field: value})
+
+
+@pytest.mark.parametrize("way", [[], [pay_order], [cancel_order], [pay_order, cancel_order]])
+def test_status_and_number_tell_the_types_of_events(placed: Change, way: list[Callable[..., Change]]) -> None:
+    recorded = [placed.event.event_type, *(change(order_id=placed.order.pk).event.event_type for change in way)]
+    assert list(Order.objects.get().event_types) == recorded
+
+
+def test_every_type_and_status_is_in_the_table_of_histories() -> None:
+    assert {status for status, _ in Order.EVENT_TYPES} == set(Order.Status)
+    assert {event_type for types in Order.EVENT_TYPES.values() for event_type in types} == set(ORDER_EVENT_TYPES)
+    assert all(len(types) == number for (_, number), types in Order.EVENT_TYPES.items())
+
+
+UNKNOWN = sorted(set(product(Order.Status.values, range(5))) - set(Order.EVENT_TYPES))
+
+
+@pytest.mark.parametrize(("status", "number"), UNKNOWN)
+def test_an_unknown_history_is_an_error(status: str, number: int) -> None:
+    order = Order(pk=7, status=status, last_sequence=number)
+    with pytest.raises(UnknownHistory, match=f"Order 7 is {status} with {number} events"):
+        order.event_types  # noqa: B018 - it raises

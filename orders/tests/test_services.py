@@ -1,13 +1,16 @@
 import re
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
+from conftest import SetClock
 from events.headers import unpack
 from events.models import OutboxEvent
 from events.timestamps import rfc3339
+from orders.events import decode
 from orders.models import InvalidTransition, Order, OrderItem
 from orders.services import Line, cancel_order, pay_order, place_order, record_lost_event
 from testkit.factories import OutboxEventFactory
@@ -24,7 +27,7 @@ def test_the_total_is_exact(user: User) -> None:
     assert place_order(user_id=user.pk, lines=LINES).order.total_amount == Decimal("50000.00")
 
 
-def test_an_order_and_its_event_are_committed_together_or_not_at_all(user: User) -> None:
+def test_an_order_and_its_event_are_committed_together(user: User) -> None:
     with pytest.raises(RuntimeError), transaction.atomic():
         place_order(user_id=user.pk, lines=LINES)
         raise RuntimeError
@@ -115,6 +118,34 @@ def test_a_lost_event_is_recorded_again_as_it_was(user: User, changes: list[obje
         record_lost_event(order_id=order.pk, sequence=sequence)
     after = list(recorded.values_list("sequence", "event_id", "event_type", "key"))
     assert [tuple(map(_comparable, row)) for row in after] == [tuple(map(_comparable, row)) for row in before]
+
+
+def times(order: Order) -> list[datetime]:
+    rows = OutboxEvent.objects.filter(stream=order.stream).order_by("sequence")
+    assert [decode(bytes(row.value)).timestamp for row in rows] == [row.created_at for row in rows]
+    return [row.created_at for row in rows]
+
+
+@pytest.mark.parametrize("lost", [[1], [2], [3], [1, 2], [2, 3], [1, 2, 3]])
+def test_a_lost_event_never_comes_after_its_successor(user: User, set_clock: SetClock, lost: list[int]) -> None:
+    order = place_order(user_id=user.pk, lines=LINES).order
+    for hours, change in enumerate([pay_order, cancel_order], start=1):
+        set_clock(timedelta(hours=hours))
+        change(order_id=order.pk)
+    before = times(order)
+    OutboxEvent.objects.filter(stream=order.stream, sequence__in=lost).delete()
+    set_clock(timedelta(days=1))
+    for sequence in lost:
+        record_lost_event(order_id=order.pk, sequence=sequence)
+    after = times(order)
+    assert after == sorted(after)
+    for sequence, (was, now_is) in enumerate(zip(before, after, strict=True), start=1):
+        if sequence == 1 or sequence not in lost:
+            assert now_is == was
+        elif all(later in lost for later in range(sequence, 4)):
+            assert now_is >= was + timedelta(hours=20), "nothing is left that bounds it"
+        else:
+            assert now_is == before[2]
 
 
 def _comparable(value: object) -> object:

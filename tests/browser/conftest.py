@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from commerce.devserver.embedded_postgres import data_home
-from testkit.processes import CHECKOUT
-from testkit.whole_run import Run, copy_checkout, free_port
+from testkit.processes import CHECKOUT, free_port
+from testkit.whole_run import Run, copy_checkout
 
 SCREENSHOTS = CHECKOUT / "var" / "screenshots"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")

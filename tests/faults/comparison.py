@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from testkit.database import rows
 from testkit.kafka_client import read_topic
-from tests.faults.database import rows
 
 
 class Event(NamedTuple):

@@ -11,10 +11,10 @@ import pytest
 from testkit import servers
 from testkit.apache_kafka import ApacheKafka
 from testkit.customer import Customer
+from testkit.postgres import CrashingPostgres
 from testkit.processes import ProductProcess, WebServer
+from testkit.proxy import Proxy
 from tests.faults.oracle import Oracle
-from tests.faults.postgres import CrashingPostgres
-from tests.faults.proxy import Proxy
 
 CONSUME = ("django", "consume_order_events")
 RELAY = ("django", "relay_outbox")
@@ -49,7 +49,7 @@ class OwnTopic(NamedTuple):
     @property
     def env(self) -> dict[str, str]:
         """Environment of a process for which this is the topic of orders."""
-        return {"DJANGO_SETTINGS_MODULE": "tests.faults.own_topic_settings", "OWN_TOPIC": self.name}
+        return {"DJANGO_SETTINGS_MODULE": "testkit.own_topic_settings", "OWN_TOPIC": self.name}
 
 
 class Start(Protocol):

@@ -14,9 +14,10 @@ from django.conf import settings
 from events.kafka import KafkaUnreachable
 from events.kafka.lag import group_lag
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID
+from testkit import database
 from testkit.customer import Customer
 from testkit.waiting import wait_until
-from tests.faults import comparison, database
+from tests.faults import comparison
 from tests.faults.comparison import Figures
 
 SETTLE_TIMEOUT = 120

@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 import psutil
 import pytest
 
+from testkit import database
 from testkit.apache_kafka import ApacheKafka
 from testkit.customer import Customer
 from testkit.kafka_client import produce
+from testkit.postgres import CrashingPostgres
 from testkit.processes import ProductProcess, WebServer
-from tests.faults import database
+from testkit.proxy import Proxy
 from tests.faults.comparison import Figures
 from tests.faults.conftest import CONSUME, CUSTOMERS, RELAY, Site, Start
 from tests.faults.oracle import Oracle
-from tests.faults.postgres import CrashingPostgres
-from tests.faults.proxy import Proxy
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "20"))
 SEED = int(os.environ.get("SOAK_SEED", time.time()))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import psycopg2
 
-from tests.faults.database import rows, value
+from testkit.database import rows, value
 
 NOTIFICATIONS = "notifications_notification"
 OUTBOX = "events_outboxevent"

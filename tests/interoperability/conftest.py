@@ -31,7 +31,7 @@ def consume(topics: Topics, tmp_path: Path, transactional_db: None) -> Consume:
     database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
     env = {
         "DATABASE_URL": database,
-        "DJANGO_SETTINGS_MODULE": "tests.faults.own_topic_settings",
+        "DJANGO_SETTINGS_MODULE": "testkit.own_topic_settings",
         "OWN_TOPIC": topics.order_events,
     }
 

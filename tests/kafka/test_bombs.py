@@ -15,12 +15,12 @@ from events.kafka.cluster import Viewer
 from events.kafka.lag import group_lag
 from orders.events import OrderEvent, encode
 from testkit import servers
+from testkit.database import rows, value
+from testkit.foreign_events import all_told_once, foreign_events, letters
 from testkit.kafka_client import Outgoing, produce_all
 from testkit.processes import ProductProcess
 from testkit.servers import Broker
 from testkit.waiting import wait_until
-from tests.faults.database import rows, value
-from tests.faults.foreign_events import all_told_once, foreign_events, letters
 
 LIMIT_MIB = 256
 """Resident memory that consumer and relay stay below, at any moment of their lives."""
@@ -54,7 +54,7 @@ def pipeline(broker: Broker, tables: None, tmp_path: Path) -> Iterator[Pipeline]
     topic = f"order-events-{uuid4().hex[:8]}"
     for name in (topic, f"{topic}-dlt"):
         broker.create_topic(name, partitions=servers.PARTITIONS)
-    env = {"DJANGO_SETTINGS_MODULE": "tests.faults.own_topic_settings", "OWN_TOPIC": topic}
+    env = {"DJANGO_SETTINGS_MODULE": "testkit.own_topic_settings", "OWN_TOPIC": topic}
     pipeline = Pipeline(
         topic,
         ProductProcess("django", "consume_order_events", "--group", topic, log=tmp_path / "consumer.log", env=env),

@@ -21,7 +21,7 @@ from events.kafka.records import (
     ForgivingRecordBatch,
     UnreadableRecord,
 )
-from testkit.record_batches import CODECS, XERIAL, batch, compressed_batch, field, framed, record, varint
+from tests.kafka.record_batches import CODECS, XERIAL, batch, compressed_batch, field, framed, record, varint
 
 MIB = 1024 * 1024
 BEHIND = 2**40

@@ -9,9 +9,9 @@ import trustme
 
 from testkit.customer import Customer
 from testkit.processes import ProductProcess, WebServer
-from testkit.secured_kafka import SecuredKafka
 from testkit.servers import Broker
 from testkit.waiting import wait_until
+from tests.kafka.secured_kafka import SecuredKafka
 
 CONSUME = ("django", "consume_order_events")
 RELAY_ONCE = ("django", "relay_outbox", "--once")

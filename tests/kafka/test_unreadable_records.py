@@ -9,7 +9,7 @@ from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from events.kafka import Record, Unreadable
 from events.kafka.records import DamagedRecord, UnreadableRecord
-from testkit.record_batches import signed
+from tests.kafka.record_batches import signed
 
 Headers = Sequence[tuple[str, bytes]]
 

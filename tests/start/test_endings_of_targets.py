@@ -15,9 +15,9 @@ import pytest
 
 from commerce.devserver import lifeline
 from commerce.devserver.embedded_postgres import data_home
-from testkit.processes import CHECKOUT
+from testkit.processes import CHECKOUT, free_port
 from testkit.waiting import wait_until
-from testkit.whole_run import copy_checkout, environment, free_port
+from testkit.whole_run import copy_checkout, environment
 
 LIBRARIES = CHECKOUT / "var" / "kafka" / "libs"
 """Apache Kafka, where it has been fetched."""

@@ -16,8 +16,9 @@ import pytest
 import commerce.devserver.run.__main__ as run_module
 from commerce.devserver.embedded_postgres import data_home
 from testkit.customer import Customer
+from testkit.processes import free_port
 from testkit.waiting import wait_until
-from testkit.whole_run import Run, copy_checkout, environment, free_port
+from testkit.whole_run import Run, copy_checkout, environment
 
 
 @pytest.fixture

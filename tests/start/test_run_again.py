@@ -13,9 +13,10 @@ import pytest
 from commerce.devserver import embedded_kafka
 from commerce.devserver.embedded_postgres import EmbeddedPostgres, data_home
 from testkit.kafka_client import Outgoing, produce_all
+from testkit.processes import free_port
 from testkit.servers import Broker
 from testkit.waiting import wait_until
-from testkit.whole_run import Run, copy_checkout, environment, free_port
+from testkit.whole_run import Run, copy_checkout, environment
 
 POISON = 1_100
 """Messages; more than the dead letters in a row that a group may make."""

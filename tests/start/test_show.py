@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from commerce.devserver.embedded_postgres import data_home
+from testkit.processes import free_port
 from testkit.waiting import wait_until
-from testkit.whole_run import Run, copy_checkout, free_port
+from testkit.whole_run import Run, copy_checkout
 
 
 class StartPage:

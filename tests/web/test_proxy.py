@@ -14,9 +14,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from testkit.processes import CHECKOUT, ProductProcess, WebServer
+from testkit.processes import CHECKOUT, ProductProcess, WebServer, free_port
 from testkit.waiting import wait_until
-from testkit.whole_run import free_port
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 CONFIGURATION = CHECKOUT / "deploy" / "nginx" / "nginx.conf"

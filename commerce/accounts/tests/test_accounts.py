@@ -192,9 +192,7 @@ def test_a_deleted_or_deactivated_user_is_refused_at_once(anonymous: APIClient) 
 
 
 @pytest.mark.django_db
-def test_a_token_that_was_good_is_refused_when_its_time_has_run_out(
-    anonymous: APIClient, user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_expired_token_is_refused(anonymous: APIClient, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens(anonymous, user.username)['access']}")
     assert anonymous.get("/api/orders").status_code == 200
     later = datetime.now(UTC) + timedelta(minutes=15, seconds=1)

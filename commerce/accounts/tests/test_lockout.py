@@ -47,7 +47,7 @@ def test_nine_wrong_passwords_are_forgiven_by_the_right_one(user: User) -> None:
         assert log_in(user.username).status_code == 200
 
 
-def test_a_lock_ends_after_five_minutes_and_asking_on_does_not_prolong_it(user: User) -> None:
+def test_further_attempts_do_not_prolong_a_lock_of_five_minutes(user: User) -> None:
     fail(user.username, 10)
     AccessAttempt.objects.update(attempt_time=AccessAttempt.objects.get().attempt_time - timedelta(minutes=4))
     locked = log_in(user.username)
@@ -178,7 +178,7 @@ def test_guesses_at_the_same_moment_are_counted(user: User) -> None:
 
 
 @pytest.mark.parametrize("password", [PASSWORD, "wrong"])
-def test_admin_counts_the_right_password_of_an_account_that_may_not_enter(user: User, password: str) -> None:
+def test_admin_counts_logins_of_accounts_that_may_not_enter(user: User, password: str) -> None:
     body = {"username": user.username, "password": password}
     statuses = [Client().post("/admin/login/", body).status_code for _ in range(11)]
     assert statuses == [200] * 9 + [429] * 2

@@ -76,7 +76,7 @@ def test_a_name_with_an_invisible_character_is_refused(invisible: str, place: in
     assert not User.objects.exists()
 
 
-def test_no_character_that_python_calls_a_format_or_tag_gets_into_a_name() -> None:
+def test_no_format_or_tag_character_gets_into_a_name() -> None:
     for code in range(0x110000):
         letter = chr(code)
         if unicodedata.category(letter) == "Cf" and fold(letter) == "":
@@ -199,7 +199,7 @@ def test_an_account_that_collides_may_take_a_free_name_alone() -> None:
     assert register("mina").status_code == 201
 
 
-def test_an_account_without_a_kept_name_gets_one_when_it_is_saved() -> None:
+def test_an_account_gets_its_missing_kept_name_when_saved() -> None:
     UserFactory.create(username="admin")
     (account,) = User.objects.bulk_create([User(username="Admin")])
     account.set_password(PASSWORD)

@@ -70,7 +70,7 @@ def test_requests_at_the_same_moment_are_counted_each(settings: Settings) -> Non
     assert sorted(statuses) == [400] * 7 + [429] * 13
 
 
-def test_users_are_throttled_each_for_himself_where_a_rate_is_set(api: APIClient, settings: Settings) -> None:
+def test_each_user_has_a_throttle_of_their_own_where_one_is_set(api: APIClient, settings: Settings) -> None:
     settings.THROTTLE_RATES = settings.THROTTLE_RATES | {"user": Rate(2, 60)}
     assert [api.get("/api/orders").status_code for _ in range(3)] == [200, 200, 429]
     assert api.get("/api/notifications").status_code == 429

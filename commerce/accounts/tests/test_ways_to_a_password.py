@@ -98,14 +98,14 @@ def test_people_are_told_in_their_language(boss: Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/auth/token", "/admin/login/"])
-def test_names_that_are_tried_leave_no_more_rows_than_the_throttle_lets_through(boss: Client, path: str) -> None:
+def test_tried_names_leave_no_more_rows_than_the_throttle_allows(boss: Client, path: str) -> None:
     kind = {"content_type": "application/json"} if path.startswith("/api") else {}
     for number in range(20):
         Client().post(path, {"username": f"name-{number}", "password": "wrong"}, **kind)
     assert AccessAttempt.objects.count() == 6
 
 
-def test_what_logins_left_behind_is_pruned_once_nothing_counts_it(settings: Settings, user: User) -> None:
+def test_pruning_removes_what_no_login_limit_counts_any_more(settings: Settings, user: User) -> None:
     for name in ("old", "new"):
         APIClient().post("/api/auth/token", {"username": name, "password": "wrong"}, format="json", REMOTE_ADDR="::1")
     AccessAttempt.objects.filter(username="old").update(attempt_time=timezone.now() - settings.AXES_COOLOFF_TIME)

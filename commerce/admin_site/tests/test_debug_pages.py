@@ -36,7 +36,7 @@ print(answer.content.decode())
 
 
 @pytest.mark.parametrize("meta", ["dict()", "__import__('os').environ"])
-def test_the_debug_page_of_a_database_that_is_away_shows_no_secret(meta: str) -> None:
+def test_the_debug_page_of_a_database_outage_shows_no_secret(meta: str) -> None:
     secrets = given_secrets()
     assert len(secrets) >= 5
     password = secrets["POSTGRES_PASSWORD"]

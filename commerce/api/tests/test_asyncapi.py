@@ -98,7 +98,7 @@ def test_the_consumer_reads_every_example_of_an_order_event(name: str) -> None:
     assert len(read) == 1, "All of them say the same"
 
 
-def test_the_consumer_reads_the_examples_as_they_stand_in_the_file() -> None:
+def test_the_consumer_reads_the_documents_examples() -> None:
     document = yaml.safe_load((settings.BASE_DIR / "docs" / "asyncapi.yaml").read_text())
     for message in document["components"]["messages"].values():
         for example in message.get("examples", []):

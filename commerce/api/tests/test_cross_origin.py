@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from commerce.tests.test_site import refusal_to_start
-from testkit.processes import ProductProcess, WebServer
+from testkit.processes import ProductProcess, WebServer, refusal_to_start
 
 SHOP = "https://shop.example"
 ALLOWED = (SHOP, "http://localhost:5173", "http://[::1]:3000")

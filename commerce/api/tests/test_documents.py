@@ -27,7 +27,7 @@ CONTRACT = {
 }
 
 
-def test_the_openapi_document_has_every_path_of_the_contract_and_needs_no_token(anonymous: APIClient) -> None:
+def test_the_public_openapi_document_has_every_path(anonymous: APIClient) -> None:
     response = anonymous.get("/api/schema")
     assert response.status_code == 200
     assert response["Content-Type"] == "application/vnd.oai.openapi+json"

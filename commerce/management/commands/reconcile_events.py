@@ -10,12 +10,13 @@ from commerce.operations.reconcile import find_missing, repair
 from events.kafka import KafkaUnreachable
 from events.subscriptions import Subscription, UnknownGroup, subscription, subscriptions
 from notifications.subscriptions import NOTIFICATIONS
+from orders.models import UnknownHistory
 
 
 class Command(BaseCommand):
     help = (
         "Look for order changes without an outbox row, and for published events that were neither handled nor will be. "
-        "Ends with 1 while something is missing."
+        "Ends with 1 while something is missing. Orders whose changes are unknown are named, and left as they are."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,11 +27,15 @@ class Command(BaseCommand):
         try:
             missing = find_missing(_groups(group))
             repaired = repair(missing) if options["repair"] else 0
-        except (KafkaUnreachable, Error) as error:
+        except (KafkaUnreachable, UnknownHistory, Error) as error:
             raise CommandError(f"Could not reconcile: {str(error).strip()}") from error
         self.stdout.write(f"missing {len(missing)}, repaired {repaired}")
-        if repaired < len(missing):
+        for problem in missing.unknown:
+            self.stderr.write(problem)
+        if len(missing) > repaired + len(missing.unknown):
             raise CommandError("Events are missing: send them again with --repair.")
+        if missing.unknown:
+            raise CommandError("Events are missing, and the orders named above cannot be repaired.")
 
 
 def _groups(group: str | None) -> list[Subscription[Any]]:

@@ -114,7 +114,7 @@ def test_a_long_text_in_an_exception_crowds_out_no_frame() -> None:
     assert len(written) < 2 * LIMIT
 
 
-def test_a_stack_trace_that_another_formatter_kept_is_not_believed() -> None:
+def test_a_stack_trace_of_another_formatter_is_not_believed() -> None:
     try:
         raise ValueError("the-signing-key")
     except ValueError:
@@ -128,7 +128,7 @@ def test_a_stack_trace_that_another_formatter_kept_is_not_believed() -> None:
 
 
 @pytest.mark.django_db
-def test_a_failing_request_leaves_one_line_without_its_body_or_token(
+def test_a_failing_request_logs_neither_body_nor_token(
     user: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(**order: object) -> None:

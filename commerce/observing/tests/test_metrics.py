@@ -53,7 +53,7 @@ def test_metrics_are_for_reading(client: Client) -> None:
     assert (response.status_code, response["Content-Type"]) == (405, "application/problem+json")
 
 
-def test_each_worker_tells_the_same_and_their_folder_goes_with_the_server(tmp_path: Path) -> None:
+def test_each_worker_shows_the_metrics_of_all_workers(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     server = WebServer(log=tmp_path / "web.log", env={"METRICS_TOKEN": TOKEN, "TMPDIR": str(tmp_path / "tmp")})
     try:

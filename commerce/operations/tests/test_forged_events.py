@@ -78,9 +78,8 @@ def consume(value: bytes, **record: Any) -> None:
 
 
 def missing() -> Missing:
-    groups = [NOTIFICATIONS]
-    lost = _events_never_handled(NOTIFICATIONS, {}, now())
-    return Missing(changes=set(_changes_without_row(groups)), events=set(lost))
+    changes, unknown = _changes_without_row([NOTIFICATIONS])
+    return Missing(changes=changes, unknown=unknown, events=set(_events_never_handled(NOTIFICATIONS, {}, now())))
 
 
 def states(api: APIClient, order: Order) -> list[tuple[str, str]]:

@@ -81,8 +81,8 @@ def test_another_groups_letter_hides_no_loss(order: Order, others: list[str], st
     assert all(_events_never_handled(replace(NOTIFICATIONS, group=group), {}, now()) == [] for group in others)
     assert sum(prune(published_before=now())) == 0
     row.delete()
-    assert _changes_without_row([NOTIFICATIONS]) == [(order.pk, 1)]
-    assert all(_changes_without_row([replace(NOTIFICATIONS, group=group)]) == [] for group in others)
+    assert _changes_without_row([NOTIFICATIONS])[0] == {(order.pk, 1)}
+    assert not any(_changes_without_row([replace(NOTIFICATIONS, group=group)])[0] for group in others)
 
 
 @pytest.mark.parametrize(("state", "pruned"), [("open", 0), ("replayed", 1), ("dismissed", 1)])

@@ -59,7 +59,7 @@ def test_it_tells_the_groups_lag_by_partition(admin_client: Client, topics: Topi
     assert [(one["partition"], one["end_offset"]) for one in partitions] == [(0, 0), (1, 2), (2, 0)]
 
 
-def test_it_tells_what_waits_in_the_outbox_and_which_letters_are_open(admin_client: Client, settings: Settings) -> None:
+def test_it_shows_pending_rows_and_open_letters(admin_client: Client, settings: Settings) -> None:
     OutboxEventFactory.create(recorded_at=now() - timedelta(seconds=90))
     OutboxEventFactory.create(parked_at=now())
     for group in (settings.NOTIFICATION_CONSUMER_GROUP, "audit"):
@@ -123,7 +123,7 @@ def test_only_who_may_see_the_pipelines_rows_sees_it(client: Client) -> None:
 # --- An order's timeline ------------------------------------------------------------------------
 
 
-def test_an_orders_page_tells_where_each_event_is_with_links_both_ways(admin_client: Client, user: User) -> None:
+def test_an_orders_page_links_to_each_event_and_back(admin_client: Client, user: User) -> None:
     change = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
     order, row = change.order, OutboxEvent.objects.get(event_id=change.event.event_id)
     OutboxEvent.objects.filter(pk=row.pk).update(

@@ -159,7 +159,7 @@ def test_a_parked_row_stays(pruned: Prune) -> None:
 
 
 @pytest.mark.parametrize("topic", ["order-events-dlt", "notification-events"])
-def test_a_row_of_a_topic_nobody_here_reads_goes_once_it_is_published(pruned: Prune, topic: str) -> None:
+def test_a_published_row_of_an_unread_topic_is_pruned(pruned: Prune, topic: str) -> None:
     published(topic=topic)
     assert pruned() == "pruned 1\n"
 
@@ -202,7 +202,7 @@ def test_the_age_is_that_since_publication(pruned: Prune, older_than: str | None
 @pytest.mark.parametrize(
     "age", ["", "30", "d", "-1d", "0d", "00s", "1.5d", "30 d", "30D", "30w", "1d2h", "٣d", "30d\n", "9" * 5000 + "d"]
 )
-def test_another_spelling_of_an_age_is_an_error_that_says_what_to_give(pruned: Prune, age: str) -> None:
+def test_a_misspelled_age_is_an_error_that_says_what_to_give(pruned: Prune, age: str) -> None:
     notify_of(published())
     with pytest.raises(CommandError, match="give a positive whole number with d, h, m or s, such as 30d"):
         pruned(f"--older-than={age}")
@@ -298,7 +298,7 @@ def test_the_timeline_tells_of_a_pruned_event_that_was_dismissed(pruned: Prune, 
     ]
 
 
-def test_the_timeline_shows_a_replay_as_dead_until_it_is_notified_of(order: Order) -> None:
+def test_the_timeline_shows_a_replay_as_dead_until_notified(order: Order) -> None:
     publish_all()
     row = OutboxEvent.objects.get(sequence=1)
     letter = set_aside(row)

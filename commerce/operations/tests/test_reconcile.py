@@ -79,6 +79,35 @@ def test_a_change_whose_outbox_row_got_lost_is_recorded_again(reconcile: Reconci
     assert reconcile() == "missing 0, repaired 0"
 
 
+def test_an_unknown_history_is_named_and_others_are_repaired(
+    reconcile: Reconcile, user: User, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders = [place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order for _ in range(3)]
+    OutboxEvent.objects.all().delete()
+    Order.objects.filter(pk=orders[1].pk).update(status="PAID", last_sequence=4)
+    for repair, expected in ((False, "missing 3, repaired 0"), (True, "missing 3, repaired 2")):
+        with pytest.raises(CommandError, match=r"with --repair" if not repair else "cannot be repaired"):
+            call_command("reconcile_events", group="g", repair=repair)
+        said = capsys.readouterr()
+        assert said.out.strip() == expected
+        assert said.err.count("\n") == 1
+        assert f"Order {orders[1].pk} is PAID with 4 events" in said.err
+    assert set(OutboxEvent.objects.values_list("stream", flat=True)) == {orders[0].stream, orders[2].stream}
+    with pytest.raises(CommandError, match="cannot be repaired"):
+        call_command("reconcile_events", group="g")
+
+
+def test_an_unknown_history_with_all_its_rows_is_not_missing(reconcile: Reconcile, event: Message) -> None:
+    Order.objects.update(status="PAID")
+    assert reconcile() == "missing 0, repaired 0"
+
+
+def test_the_timeline_of_an_unknown_history_shows_its_rows(api: APIClient, event: Message) -> None:
+    Order.objects.update(status="PAID")
+    shown = api.get(f"/api/orders/{Order.objects.get().pk}/events").json()
+    assert [one["eventId"] for one in shown] == [str(event.event_id)]
+
+
 def test_a_change_that_was_told_of_needs_no_row(reconcile: Reconcile, event: Message) -> None:
     notify([decode(bytes(event.value))])
     OutboxEvent.objects.all().delete()
@@ -132,7 +161,7 @@ def test_a_letter_of_an_earlier_release_counts(
     assert reconcile() == "missing 0, repaired 0"
 
 
-def test_a_dead_letter_of_another_message_at_the_same_position_hides_nothing(
+def test_another_messages_letter_at_its_position_hides_nothing(
     reconcile: Reconcile, event: Message, settings: Settings
 ) -> None:
     """Offsets start again when a topic is made anew."""

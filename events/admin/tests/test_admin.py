@@ -63,7 +63,7 @@ def replays() -> list[int | None]:
     return list(OutboxEvent.objects.filter(event_type="REPLAY").order_by("pk").values_list("dead_letter", flat=True))
 
 
-def test_a_superuser_replays_the_selected_ones_and_is_told_of_the_others(
+def test_a_superuser_replays_selected_letters_and_sees_refusals(
     admin_client: Client, letters: list[DeadLetter]
 ) -> None:
     first, second = replay(admin_client, letters[:2])

@@ -125,7 +125,7 @@ class TestTroubles:
         assert saved() == [b"a"]
         assert not DeadLetter.objects.exists()
 
-    def test_a_suspect_becomes_a_dead_letter_after_its_attempts_and_its_neighbours_are_saved(self) -> None:
+    def test_a_suspect_becomes_a_dead_letter_after_its_attempts(self) -> None:
         attempts: list[None] = []
 
         def always() -> None:
@@ -140,9 +140,7 @@ class TestTroubles:
         assert source.holds == 2  # Three attempts have two pauses between them.
 
     @pytest.mark.parametrize(("error", "holds"), [(UnreadableRecord("not UTF-8"), 0), (DamagedRecord("not UTF-8"), 2)])
-    def test_an_unreadable_record_becomes_a_dead_letter_with_its_position_alone(
-        self, error: Exception, holds: int
-    ) -> None:
+    def test_an_unreadable_record_is_a_dead_letter_without_content(self, error: Exception, holds: int) -> None:
         """One with its checksum at once: the same bytes would come again."""
         value = Unreadable()
         value.error = error
@@ -156,7 +154,7 @@ class TestTroubles:
 
 
 class TestMetrics:
-    def test_a_dead_letter_is_counted_by_its_type_if_that_is_known_and_by_its_reason(self) -> None:
+    def test_a_dead_letter_is_counted_by_known_type_and_reason(self) -> None:
         def counts() -> tuple[float, ...]:
             of_topic = {"topic": "order-events", "reason": "Poison"}
             return (
@@ -176,7 +174,7 @@ class TestMetrics:
 
 
 class TestLimitOfDeadLetters:
-    def test_it_stops_at_exactly_the_limit_with_everything_up_to_it_committed(self) -> None:
+    def test_it_stops_at_exactly_the_limit_and_has_committed_so_far(self) -> None:
         source = Source(records(*[b"poison"] * 20))
         with pytest.raises(TooManyDeadLetters, match="after 7 dead letters in a row of group group"):
             consume(source, limit=7)
@@ -232,7 +230,7 @@ class TestLimitOfDeadLetters:
         assert (source.committed, DeadLetter.objects.filter(state="open").count()) == (6, 6)
         assert ConsumerGroup.objects.get().consecutive_dead_letters == 2
 
-    def test_replays_that_fail_again_do_not_stop_a_group_at_its_limit(self) -> None:
+    def test_failing_replays_do_not_stop_a_group_at_its_limit(self) -> None:
         consume(Source(records(*[b"poison"] * 3)))
         source = Source(replays_of_all())
         consume(source, limit=3)
@@ -296,7 +294,7 @@ class TestDeathMarks:
         consume(Source(records(b"a", b"b", b"c"), batch_size=1), RowHandler(count))
         assert marks == [1, 0, 0]
 
-    def test_a_message_that_kills_its_process_is_a_dead_letter_in_the_end_and_the_rest_flows(self) -> None:
+    def test_a_message_that_kills_its_process_becomes_a_dead_letter(self) -> None:
         killed_while_handling(b"a", b"deadly", b"c")
         source = Source(records(b"a", b"deadly", b"c", b"d"))
         consume(source, RowHandler({b"deadly": die}))
@@ -305,7 +303,7 @@ class TestDeathMarks:
         assert (letter.offset, letter.error_message) == (1, "Handling it ended 3 processes, with signal 9")
         assert not DeathMark.objects.exists()
 
-    def test_whoever_is_killed_again_and_again_with_a_batch_in_hand_blames_no_message(self) -> None:
+    def test_repeated_kills_with_a_batch_in_hand_blame_no_message(self) -> None:
         for _ in range(20):
             killed_while_handling(b"a", b"b")
         consume(Source(records(b"a", b"b")))
@@ -344,7 +342,7 @@ class TestDeathMarks:
         assert not DeadLetter.objects.exists()
         assert DeathMark.objects.get().deaths == 0
 
-    def test_told_to_stop_it_leaves_the_other_marked_messages_to_the_next_start(self) -> None:
+    def test_a_stop_leaves_marked_messages_to_the_next_start(self) -> None:
         killed_while_handling(b"a", b"b", b"c")
         source = Source(records(b"a", b"b", b"c"))
         EventConsumer(

@@ -34,7 +34,7 @@ def copy_on_topic(topics: Topics, **record: Any) -> Message:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_copy_is_the_message_byte_for_byte_plus_springs_headers(topics: Topics) -> None:
+def test_the_copy_is_the_message_plus_springs_headers(topics: Topics) -> None:
     headers = [("a", b"\xff\x00"), ("a", b"2"), ("traceparent", b"00-x")]
     message = copy_on_topic(
         topics, value=b"\x00garbage\xff", key=b"\xfe", headers=headers, partition=2, offset=7, timestamp=1738232130123
@@ -98,7 +98,7 @@ def test_what_text_cannot_hold_is_kept_readable() -> None:
         (b"[]", [], False),
     ],
 )
-def test_a_dead_letter_knows_its_event_where_the_message_names_one(
+def test_a_dead_letter_knows_the_event_its_message_names(
     value: bytes, headers: list[tuple[str, bytes | None]], named: bool
 ) -> None:
     record_dead_letter(record=kafka_record(value, headers=headers), error=Poison("no event"), group="g")
@@ -107,7 +107,7 @@ def test_a_dead_letter_knows_its_event_where_the_message_names_one(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("state", "group"), [("dismissed", "g"), ("open", "another")])
-def test_a_failed_replay_changes_nothing_for_a_dismissed_letter_and_for_other_groups(state: str, group: str) -> None:
+def test_a_failed_replay_reopens_no_dismissed_or_foreign_letter(state: str, group: str) -> None:
     with transaction.atomic():
         record_dead_letter(record=kafka_record(b"garbage"), error=Poison("first"), group="g")
         letter = DeadLetter.objects.get()

@@ -60,7 +60,7 @@ def test_the_body_names_the_event_whatever_the_headers_say(
 
 
 @pytest.mark.parametrize("value", NOT_NAMED_BY_BODY)
-def test_a_body_that_does_not_name_the_whole_event_names_no_subject(value: bytes | None) -> None:
+def test_a_body_without_the_whole_event_names_no_subject(value: bytes | None) -> None:
     letter = letter_of(value, HEADERS)
     assert letter.subject_id is None
     assert letter.event_id in (UUID(IN_BODY), UUID(IN_HEADERS))

@@ -87,7 +87,7 @@ class TestOnTheBroker:
         (message,) = read_topic(topics.order_events)
         return message
 
-    def test_a_replay_is_the_message_byte_for_byte_in_its_partition_and_two_headers(self, topics: Topics) -> None:
+    def test_a_replay_is_the_message_with_two_headers_more(self, topics: Topics) -> None:
         original = [("a", b"\xff\x00"), ("a", b"2"), ("traceparent", b"00-x")]
         message = self.sent(topics, value=b"\x00garbage\xff", key=b"\xfe", headers=original, partition=2)
         letter = DeadLetter.objects.get()
@@ -98,9 +98,7 @@ class TestOnTheBroker:
         message = self.sent(topics, value=None, key=b"k")
         assert (message.key, message.value) == (b"k", None)
 
-    def test_nulls_that_our_client_cannot_send_are_sent_empty_and_close_their_letter_all_the_same(
-        self, topics: Topics
-    ) -> None:
+    def test_unsendable_nulls_are_sent_empty_and_close_their_letter(self, topics: Topics) -> None:
         message = self.sent(topics, value=None, key=None, headers=[("h", None)])
         assert (message.key, message.value, message.headers[0]) == (None, b"", ("h", b""))
         arrive(replays()[0], is_mended=True)
@@ -120,7 +118,7 @@ class TestReplay:
             ("dead-letter-id", str(letter.pk).encode()),
         ]
 
-    def test_it_leaves_under_an_event_id_of_its_own_once_it_is_committed(
+    def test_a_replay_leaves_after_commit_under_its_own_event_id(
         self, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks, publisher: RecordingPublisher
     ) -> None:
         letter = set_aside(b'{"eventId":"5f0c7a3e-0c1e-4d6b-9a43-1f3a8a7f7c55"}')
@@ -140,7 +138,7 @@ class TestReplay:
         assert letter.state == "replayed"
         assert letter.closed_at
 
-    def test_what_fails_again_is_the_same_open_letter_and_refused_at_the_limit(self) -> None:
+    def test_a_failing_replay_is_one_letter_and_refused_at_the_limit(self) -> None:
         letter = set_aside(headers=[("h", b"1")])
         for count in range(1, 6):
             assert not replay(letter_id=letter.pk).refusal
@@ -184,7 +182,7 @@ class TestReplay:
         assert preview(letter_id=bad.pk).refusal == replay(letter_id=bad.pk).refusal
         assert replays() == []
 
-    def test_letters_that_come_up_meanwhile_are_not_replayed_in_circles(self) -> None:
+    def test_letters_that_arrive_during_a_replay_are_left_out(self) -> None:
         first, second = set_aside(), set_aside()
         ids = open_letters()
         assert next(ids) == first.pk
@@ -209,7 +207,7 @@ class TestReplay:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_replays_of_one_letter_at_the_same_time_are_counted_one_by_one() -> None:
+def test_parallel_replays_of_one_letter_are_all_counted() -> None:
     letter = set_aside()
     together = threading.Barrier(5)
 

@@ -86,9 +86,7 @@ class TestCommand:
         assert self.replayed() == [letters[0], letters[2]]
 
     @pytest.mark.parametrize("unknown", [4_000_000_000, 2**70])
-    def test_an_id_that_is_unknown_or_not_open_is_an_error_and_nothing_is_replayed(
-        self, command: Command, unknown: int
-    ) -> None:
+    def test_nothing_is_replayed_if_one_id_is_unknown_or_not_open(self, command: Command, unknown: int) -> None:
         letters = [set_aside().pk for _ in range(2)]
         DeadLetter.objects.filter(pk=letters[0]).update(state="replayed")
         with pytest.raises(CommandError) as error:
@@ -118,7 +116,7 @@ class TestCommand:
         assert command("--limit", "2") == ["replayed 2"]
         assert self.replayed() == letters[:2]
 
-    def test_what_is_refused_is_one_line_each_on_stderr_and_not_counted(self, command: Command) -> None:
+    def test_each_refusal_is_a_line_on_stderr_and_not_counted(self, command: Command) -> None:
         exhausted, unknown, good = set_aside(), set_aside(unreadable()), set_aside()
         DeadLetter.objects.filter(pk=exhausted.pk).update(replay_count=5)
         first, second = command(errors=True)

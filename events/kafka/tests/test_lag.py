@@ -13,20 +13,11 @@ from conftest import Topics
 from events.kafka import Consumer
 from events.kafka.cluster import Member, group_members
 from events.kafka.lag import CaughtUp, group_lag
+from testkit.groups import read_and_commit
 from testkit.kafka_client import produce
 from testkit.processes import CHECKOUT
 from testkit.servers import Broker
 from testkit.waiting import wait_until
-
-
-def read_and_commit(topic: str, group: str, count: int) -> None:
-    """Join the group and commit its first `count` records."""
-    consumer = Consumer(topic=topic, group=group, batch_size=count)
-    try:
-        records = wait_until(lambda: consumer.poll(timeout=1))
-        consumer.commit(records)
-    finally:
-        consumer.close()
 
 
 def test_lag_is_what_is_written_and_not_committed(topics: Topics, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +75,7 @@ def test_without_kafka_a_command_says_so_in_one_line(settings: Settings, monkeyp
             call_command(command)
 
 
-def test_the_command_of_the_runbook_resets_the_offsets_of_a_group(topics: Topics, broker: Broker) -> None:
+def test_the_runbooks_command_resets_a_groups_offsets(topics: Topics, broker: Broker) -> None:
     if not broker.creates_topics:
         pytest.skip("The embedded broker does not tell of groups: make test-kafka")
     group = f"group-{uuid4().hex[:8]}"

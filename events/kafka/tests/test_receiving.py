@@ -63,7 +63,7 @@ def test_a_poll_ends_where_its_records_have_enough_bytes(
     assert max(len(values) for values in polls) == 3
 
 
-def test_a_batch_that_is_damaged_is_fetched_again_from_its_beginning(topics: Topics, consumer: Consumer) -> None:
+def test_a_damaged_batch_is_fetched_again_from_its_beginning(topics: Topics, consumer: Consumer) -> None:
     produce_all(topics.order_events, [Outgoing(b"%d" % number, partition=0) for number in range(3)])
     records: list[Record] = []
 

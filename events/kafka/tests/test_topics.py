@@ -11,7 +11,7 @@ from testkit.kafka_client import max_message_bytes
 from testkit.servers import Broker
 
 
-def test_missing_topics_are_created_and_the_one_of_dead_letters_takes_large_messages(
+def test_missing_topics_are_created_with_their_message_size(
     broker: Broker, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not broker.creates_topics:
@@ -25,7 +25,7 @@ def test_missing_topics_are_created_and_the_one_of_dead_letters_takes_large_mess
     assert max_message_bytes(f"{settings.ORDER_EVENTS_TOPIC}-dlt") == 2 * 1024 * 1024
 
 
-def test_topics_that_exist_are_left_alone_and_a_small_one_is_an_error(
+def test_existing_topics_are_kept_and_a_small_one_is_an_error(
     topics: Topics, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call_command("create_topics")

@@ -10,7 +10,6 @@ from pytest_django import Settings
 
 from conftest import Topics
 from events.kafka.lag import group_lag
-from events.kafka.tests.test_lag import read_and_commit
 from events.observing import readings
 from events.observing.metrics import BatchHistogram, count_consumed, declare
 from events.observing.readings import PipelineCollector
@@ -19,6 +18,7 @@ from events.subscriptions import Subscription
 from events.timestamps import now
 from notifications.subscriptions import NOTIFICATIONS
 from testkit.factories import OrderEventFactory, OutboxEventFactory
+from testkit.groups import read_and_commit
 from testkit.kafka_client import produce
 
 
@@ -35,7 +35,7 @@ def scraped(collector: PipelineCollector) -> dict[str, float]:
     return {name: float(number) for name, number in (one.rsplit(" ", 1) for one in lines if one[0] != "#")}
 
 
-def test_a_batch_fills_the_buckets_that_its_values_would_fill_one_by_one() -> None:
+def test_a_batch_fills_the_same_buckets_as_single_values() -> None:
     values = [0.0, 0.1, 0.100001, 0.5, 0.5, 3.0]
     registry = CollectorRegistry()
     at_once = BatchHistogram("at_once", "", buckets=[0.1, 0.5, 1], registry=registry)
@@ -109,7 +109,7 @@ def _count(*, timestamp: float, saved_at: float) -> None:
     count_consumed(events=[event], wanted=[event], new=[event], saved_at=saved_at)
 
 
-def test_outcomes_start_at_zero_so_that_the_first_dead_letter_is_an_increase() -> None:
+def test_outcomes_are_zero_before_the_first_event() -> None:
     declare(["DECLARED"])
     for outcome in ("handled", "duplicate", "ignored", "dead"):
         labels = {"event_type": "DECLARED", "outcome": outcome}

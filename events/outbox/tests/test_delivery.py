@@ -66,7 +66,7 @@ def test_what_was_recorded_is_sent_byte_for_byte(relay: Relay, topics: Topics) -
     assert null.published_at is not None
 
 
-def test_a_backlog_is_found_at_once_also_when_statistics_know_of_none(topics: Topics) -> None:
+def test_a_backlog_is_found_at_once_with_stale_statistics(topics: Topics) -> None:
     backlog = 3_000
     with connection.cursor() as cursor:
         # As an outage begins: PostgreSQL has looked at the table when nothing was pending.
@@ -105,9 +105,7 @@ def test_the_fast_path_publishes_at_once(background: BackgroundPublisher, topics
     assert len(read_topic(topics.order_events)) == 3
 
 
-def test_a_database_that_restarted_since_costs_the_fast_path_nothing(
-    background: BackgroundPublisher, topics: Topics
-) -> None:
+def test_a_restarted_database_costs_the_fast_path_nothing(background: BackgroundPublisher, topics: Topics) -> None:
     background.publish([OutboxEventFactory.create(topic=topics.order_events).message])
     wait_until(all_published)
     others = "FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
@@ -139,7 +137,7 @@ def test_the_relay_sends_young_followers_of_what_it_sent(relay: Relay, topics: T
 
 
 @pytest.mark.parametrize("committed", [(1, 2, 3), (3, 2, 1), (2, 3, 1)])
-def test_the_next_event_of_an_order_waits_until_the_one_before_is_recorded(
+def test_an_orders_next_event_waits_for_the_one_before(
     background: BackgroundPublisher, topics: Topics, committed: tuple[int, ...]
 ) -> None:
     """Whichever is published first, they leave in order, and without the relay."""
@@ -155,9 +153,7 @@ def test_the_next_event_of_an_order_waits_until_the_one_before_is_recorded(
     assert [message.value for message in read_topic(topics.order_events)] == [b"1", b"2", b"3"]
 
 
-def test_an_event_whose_predecessor_is_somewhere_else_holds_up_no_other(
-    background: BackgroundPublisher, topics: Topics
-) -> None:
+def test_an_event_with_a_distant_predecessor_delays_no_other(background: BackgroundPublisher, topics: Topics) -> None:
     first = OutboxEventFactory.create(topic=topics.order_events, stream="order-1", sequence=1)
     second = OutboxEventFactory.create(topic=topics.order_events, stream="order-1", sequence=2)
     other = OutboxEventFactory.create(topic=topics.order_events)
@@ -183,7 +179,7 @@ def test_the_relay_keeps_the_order_of_every_stream(relay: Relay, topics: Topics,
         assert [message.value for message in messages if message.key == b"%d" % order] == [b"1", b"2", b"3"]
 
 
-def test_a_row_that_commits_late_is_sent_although_higher_ids_went_before(relay: Relay, topics: Topics) -> None:
+def test_a_row_that_commits_late_is_sent_after_higher_ids(relay: Relay, topics: Topics) -> None:
     low, high = OutboxEventFactory.create_batch(2, topic=topics.order_events)
     OutboxEvent.objects.filter(pk=low.pk).delete()
     assert relay.sweep(older_than=EVERYTHING) == (1, None)
@@ -227,9 +223,7 @@ def test_relays_take_turns(relay: Relay, topics: Topics) -> None:
 
 
 @pytest.mark.parametrize("too_many", [-10, 1], ids=["with its frame", "by itself"])
-def test_a_row_that_can_never_be_sent_is_parked_and_holds_up_nobody(
-    relay: Relay, topics: Topics, too_many: int
-) -> None:
+def test_an_unsendable_row_is_parked_and_delays_no_other(relay: Relay, topics: Topics, too_many: int) -> None:
     too_large = OutboxEventFactory.create(topic=topics.order_events, value=b"x" * (2 * 1024 * 1024 + too_many))
     OutboxEventFactory.create(topic=topics.order_events)
     assert relay.sweep(older_than=EVERYTHING) == (1, None)
@@ -287,7 +281,7 @@ def test_an_outage_leaves_rows_pending_and_parks_none(relay: Relay, topics: Topi
     assert not OutboxEvent.objects.exclude(parked_at=None).exists()
 
 
-def test_in_an_outage_the_fast_path_waits_until_the_relay_gets_through(
+def test_in_an_outage_the_fast_path_waits_for_the_relay(
     background: BackgroundPublisher, relay: Relay, topics: Topics, broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
     background.publish([OutboxEventFactory.create(topic=topics.order_events).message])
@@ -351,7 +345,7 @@ def test_what_does_not_fit_the_queue_waits_for_the_relay(topics: Topics, setting
     assert len(read_topic(topics.order_events)) == 50
 
 
-def test_what_is_too_large_to_be_kept_in_memory_waits_for_the_relay(
+def test_a_message_too_large_for_memory_waits_for_the_relay(
     background: BackgroundPublisher, relay: Relay, topics: Topics
 ) -> None:
     large = OutboxEventFactory.create(topic=topics.order_events, value=b"x" * LARGEST)

@@ -107,7 +107,7 @@ def test_the_watchdog_lets_live_what_returns(processes: list[subprocess.Popen[st
     assert process.wait(10) == 0
 
 
-def test_the_watchdog_does_not_count_the_time_a_process_is_frozen(processes: list[subprocess.Popen[str]]) -> None:
+def test_the_watchdog_does_not_count_frozen_time(processes: list[subprocess.Popen[str]]) -> None:
     process = run(
         processes,
         "import sys",

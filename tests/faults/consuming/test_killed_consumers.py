@@ -4,10 +4,10 @@ import signal
 
 import pytest
 
+from testkit.database import rows, value
 from testkit.processes import is_frozen
 from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, SHORT_SESSION, Site, Start
-from tests.faults.database import rows, value
 from tests.faults.groups import shares
 from tests.faults.launcher import sabotage
 from tests.faults.oracle import Oracle, lag

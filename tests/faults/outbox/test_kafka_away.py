@@ -6,12 +6,12 @@ from statistics import median, quantiles
 import psutil
 import pytest
 
+from testkit import database
 from testkit.apache_kafka import ApacheKafka
+from testkit.proxy import Proxy
 from testkit.waiting import wait_until
-from tests.faults import database
 from tests.faults.conftest import CUSTOMERS, Site, StartWeb
 from tests.faults.oracle import Oracle
-from tests.faults.proxy import Proxy
 
 FAULTS = ("refuse", "swallow")
 SLOWER_AT_MOST = 1.5

@@ -1,9 +1,9 @@
 """Kafka is restarted, killed and away for long: everybody picks up by himself."""
 
 from testkit.apache_kafka import ApacheKafka
+from testkit.database import oldest_pending_seconds
 from testkit.waiting import wait_until
 from tests.faults.conftest import Site
-from tests.faults.database import oldest_pending_seconds
 from tests.faults.oracle import Oracle
 
 AWAY = 30

@@ -4,9 +4,9 @@ from uuid import uuid4
 
 import pytest
 
+from testkit import database
 from testkit.kafka_client import read_topic
 from testkit.waiting import wait_until
-from tests.faults import database
 from tests.faults.conftest import ONE_WORKER, StartWeb
 from tests.faults.launcher import sabotage
 from tests.faults.oracle import Oracle

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from testkit.apache_kafka import ApacheKafka
+from testkit.database import oldest_pending_seconds, parked, pending
+from testkit.foreign_events import DEAD_LETTERS, TOPIC, all_told_once, foreign_events, last_letter, letters, send
 from testkit.kafka_client import produce, read_topic
 from testkit.servers import PARTITIONS
 from testkit.waiting import wait_until
 from tests.faults.conftest import Site
-from tests.faults.database import oldest_pending_seconds, parked, pending
-from tests.faults.foreign_events import DEAD_LETTERS, TOPIC, all_told_once, foreign_events, last_letter, letters, send
 from tests.faults.oracle import Oracle
 
 AWAY = 6

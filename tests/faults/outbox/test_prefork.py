@@ -2,9 +2,9 @@
 
 import psutil
 
+from testkit import database
 from testkit.processes import WebServer
 from testkit.waiting import wait_until
-from tests.faults import database
 from tests.faults.conftest import Site, StartWeb
 from tests.faults.oracle import Oracle
 

@@ -2,9 +2,9 @@
 
 import time
 
+from testkit import database
 from testkit.processes import is_frozen
 from testkit.waiting import wait_until
-from tests.faults import database
 from tests.faults.conftest import NO_KAFKA, RELAY, Site, Start, StartWeb
 from tests.faults.launcher import sabotage
 from tests.faults.oracle import Oracle

@@ -7,10 +7,10 @@ import pytest
 from django.conf import settings
 
 from events.timestamps import now
+from testkit import database
 from testkit.kafka_client import read_topic
 from testkit.processes import is_frozen
 from testkit.waiting import wait_until
-from tests.faults import database
 from tests.faults.conftest import NO_KAFKA, ONE_WORKER, Site, StartWeb
 from tests.faults.launcher import sabotage
 from tests.faults.oracle import Oracle, Shopper

@@ -6,9 +6,9 @@ from itertools import count
 from typing import NamedTuple
 
 from orders.events import OrderEvent, encode
+from testkit.database import rows
 from testkit.factories import OrderEventFactory
 from testkit.kafka_client import Outgoing, produce_all
-from tests.faults.database import rows
 
 TOPIC = "order-events"
 DEAD_LETTERS = "order-events-dlt"

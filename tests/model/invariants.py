@@ -9,7 +9,7 @@ from events.models import DeadLetter, OutboxEvent
 from events.subscriptions import dead_letter_topic
 from notifications.models import Notification
 from orders.models import Order
-from testkit.pipeline import TOPIC, Pipeline, event_id, is_unhandled
+from tests.model.pipeline import TOPIC, Pipeline, event_id, is_unhandled
 
 
 class Invariants(RuleBasedStateMachine):

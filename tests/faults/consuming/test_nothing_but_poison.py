@@ -3,12 +3,12 @@
 import re
 from itertools import cycle
 
+from testkit.foreign_events import all_told_once, foreign_event, letters, send
 from testkit.kafka_client import Outgoing, produce_all
 from testkit.processes import ProductProcess
+from testkit.proxy import Proxy
 from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, OwnTopic, Start
-from tests.faults.foreign_events import all_told_once, foreign_event, letters, send
-from tests.faults.proxy import Proxy
 
 LIMIT, POISON = 25, 40
 EXIT_AT_LIMIT = 3

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import psutil
 
+from testkit.database import value
+from testkit.foreign_events import foreign_events, send
 from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, OwnTopic, Start
-from tests.faults.database import value
-from tests.faults.foreign_events import foreign_events, send
 
 MUCH, LITTLE = 30_000, 10_000
 """Events."""

@@ -7,10 +7,10 @@ from contextlib import nullcontext
 from functools import partial
 
 from orders.events import encode
+from testkit.foreign_events import all_told_once, foreign_events, last_letter, letters, send
 from testkit.processes import ProductProcess
 from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, SHORT_SESSION, Site, Start
-from tests.faults.foreign_events import all_told_once, foreign_events, last_letter, letters, send
 from tests.faults.launcher import sabotage
 from tests.faults.oracle import Oracle
 from tests.faults.places import MESSAGE_HANDLED

@@ -9,11 +9,8 @@ import pytest
 from kafka import KafkaProducer
 
 from orders.events import encode
-from testkit.kafka_client import Message, Outgoing, produce_all, read_topic
-from testkit.waiting import wait_until
-from tests.faults.conftest import CONSUME, OwnTopic, Site, Start
-from tests.faults.database import pending
-from tests.faults.foreign_events import (
+from testkit.database import pending
+from testkit.foreign_events import (
     DEAD_LETTERS,
     TOPIC,
     all_told_once,
@@ -24,9 +21,12 @@ from tests.faults.foreign_events import (
     send,
     told,
 )
+from testkit.kafka_client import Message, Outgoing, produce_all, read_topic
+from testkit.proxy import Proxy
+from testkit.waiting import wait_until
+from tests.faults.conftest import CONSUME, OwnTopic, Site, Start
 from tests.faults.groups import GROUP
 from tests.faults.oracle import Oracle
-from tests.faults.proxy import Proxy
 from tests.faults.troubled_database import constraint, on_notification
 
 PARTITION, UNREADABLE = 1, 10

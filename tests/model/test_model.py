@@ -30,10 +30,10 @@ from events.outbox import publisher
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID
 from orders.models import InvalidTransition
 from orders.services import Change, Line, cancel_order, pay_order, place_order
-from testkit.interference import Clock, Crash, OtherProcess, SlowTransaction, crash, failing
-from testkit.invariants import Invariants
-from testkit.memory_broker import Fate
-from testkit.pipeline import (
+from tests.model.interference import Clock, Crash, OtherProcess, SlowTransaction, crash, failing
+from tests.model.invariants import Invariants
+from tests.model.memory_broker import Fate
+from tests.model.pipeline import (
     DEADLY,
     ODD,
     PARTITIONS,

@@ -19,9 +19,9 @@ from notifications.subscriptions import NotificationSubscription
 from orders.events import OrderEvent, encode
 from orders.models import Order, OrderItem
 from testkit.factories import OrderEventFactory
-from testkit.interference import Crash, Moment, OtherProcess
-from testkit.memory_broker import MemoryBroker, MemoryConsumer, MemoryGroup, MemoryProducer
 from testkit.subscriptions import notifying
+from tests.model.interference import Crash, Moment, OtherProcess
+from tests.model.memory_broker import MemoryBroker, MemoryConsumer, MemoryGroup, MemoryProducer
 
 TOPIC = "order-events"
 GROUP = "notification-consumer-group"

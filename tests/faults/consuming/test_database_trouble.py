@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from testkit.foreign_events import all_told_once, foreign_event, foreign_events, last_letter, letters, send, told
+from testkit.postgres import CrashingPostgres
 from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, SHORT_SESSION, Site, Start
-from tests.faults.foreign_events import all_told_once, foreign_event, foreign_events, last_letter, letters, send, told
 from tests.faults.groups import shares
 from tests.faults.oracle import Oracle, lag
-from tests.faults.postgres import CrashingPostgres
 from tests.faults.troubled_database import (
     NOTIFICATIONS,
     PASS_THE_GATE,

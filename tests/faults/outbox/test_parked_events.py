@@ -2,11 +2,11 @@
 
 from psycopg2 import Binary
 
+from testkit import database
+from testkit.proxy import Proxy
 from testkit.waiting import wait_until
-from tests.faults import database
 from tests.faults.conftest import NO_KAFKA, Site, StartWeb
 from tests.faults.oracle import Oracle
-from tests.faults.proxy import Proxy
 
 TOO_LARGE = 2 * 1024 * 1024 + 1
 """Bytes; one more than the dead letters' topic takes."""

@@ -14,15 +14,15 @@ import psutil
 import pytest
 
 from commerce.devserver import lifeline
+from testkit.database import oldest_pending_seconds, rows
+from testkit.foreign_events import all_told_once, foreign_event, send
+from testkit.postgres import CrashingPostgres
 from testkit.processes import CHECKOUT, STOP_TIMEOUT, ProductProcess
+from testkit.proxy import Proxy
 from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, RELAY, SHORT_SESSION, Site, Start
-from tests.faults.database import oldest_pending_seconds, rows
-from tests.faults.foreign_events import all_told_once, foreign_event, send
 from tests.faults.groups import shares
 from tests.faults.oracle import Oracle, lag
-from tests.faults.postgres import CrashingPostgres
-from tests.faults.proxy import Proxy
 from tests.faults.troubled_database import NOTIFICATIONS, OUTBOX, locked, waiting_for
 
 Pair = tuple[ProductProcess, ProductProcess]

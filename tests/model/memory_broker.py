@@ -14,7 +14,7 @@ from events.headers import Header, unpack
 from events.kafka import KafkaError, Record, Sent
 from events.messages import Message
 from testkit.factories import kafka_record
-from testkit.interference import Moment
+from tests.model.interference import Moment
 
 
 class Fate(Enum):

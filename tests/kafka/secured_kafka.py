@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509 import load_pem_x509_certificate
 
-from testkit.apache_kafka import ApacheKafka, free_port
+from testkit.apache_kafka import ApacheKafka
+from testkit.processes import free_port
 
 USERNAME, PASSWORD = "order-service", "correct horse, battery"
 KEYSTORE_PASSWORD = "keystore"

@@ -1,0 +1,77 @@
+"""Tests stand where a reader looks for them, and what documents say of them is true."""
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testkit.processes import CHECKOUT
+
+ROOMS = ("benchmarks", "commerce", "events", "notifications", "orders", "testkit", "tests")
+APPS = ("commerce", "events", "notifications", "orders")
+SHARED = ("benchmarks", "testkit")
+DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+MODULES_IN_A_ROOM = 14
+TEST_NAME_LENGTH = 60
+MODULE_OF_TESTS = re.compile(r"\b(?:[a-z_]+\.)*tests\.[a-z_.]+")
+
+
+def modules(*rooms: str) -> Iterator[Path]:
+    for room in rooms:
+        yield from (CHECKOUT / room).rglob("*.py")
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(CHECKOUT))
+
+
+def test_functions(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {one.name for one in ast.walk(tree) if isinstance(one, functions) and one.name.startswith("test_")}
+
+
+test_functions.__test__ = False  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("text", ["from tests.faults import proxy", '"orders.tests.settings"', "import tests.model"])
+def test_a_module_of_tests_is_recognised(text: str) -> None:
+    assert MODULE_OF_TESTS.search(text)
+
+
+@pytest.mark.parametrize("room", SHARED)
+def test_what_suites_share_uses_no_module_of_tests(room: str) -> None:
+    """Neither imports one nor names one in a string, as a settings module is named."""
+    used = {named(path): MODULE_OF_TESTS.findall(path.read_text()) for path in modules(room)}
+    assert len(used) > 10
+    assert {path: names for path, names in used.items() if names} == {}
+
+
+def test_no_room_of_tests_is_crowded() -> None:
+    rooms = Counter(named(path.parent) for path in modules(*ROOMS) if path.name != "__init__.py")
+    of_tests = {room: number for room, number in rooms.items() if room == "testkit" or "tests" in room.split("/")}
+    assert len(of_tests) > 10
+    assert {room: number for room, number in of_tests.items() if number > MODULES_IN_A_ROOM} == {}
+
+
+def test_names_of_an_apps_tests_are_short() -> None:
+    names = [name for path in modules(*APPS) for name in test_functions(path)]
+    assert len(names) > 400
+    assert sorted(name for name in names if len(name) > TEST_NAME_LENGTH) == []
+
+
+@pytest.fixture(scope="module")
+def names_of_tests() -> set[str]:
+    """Of functions and modules."""
+    return {name for path in modules(*ROOMS) for name in {path.stem, *test_functions(path)}}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_every_test_that_a_document_names_exists(document: Path, names_of_tests: set[str]) -> None:
+    text = document.read_text()
+    assert sorted(set(re.findall(r"\btest_[a-z0-9_]+", text)) - names_of_tests) == []
+    files = re.findall(r"`([a-z_]+/[a-z_/]+(?:\.py|/))`", text)
+    assert sorted({file for file in files if not (CHECKOUT / file).exists()}) == []
