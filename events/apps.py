@@ -4,3 +4,7 @@ from django.apps import AppConfig
 class EventsConfig(AppConfig):
     name = "events"
     verbose_name = "Event pipeline"
+
+    def ready(self) -> None:
+        # Every process refuses a kafka-python that the patches do not fit when it starts, and not at its first event.
+        import events.kafka.patches  # noqa: F401

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 
-from commerce.observing.health import probe_kafka
+from events.kafka.probe import probe_kafka
 from events.database_clock import database_now
 from events.kafka import KafkaUnreachable
 from events.kafka.cluster import Member, group_members
