@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
 
 from django.conf import settings
 from kafka import ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition

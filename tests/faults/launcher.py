@@ -3,7 +3,8 @@
     python -m tests.faults.launcher --kill-before events.outbox.publisher:deliver -- django relay_outbox
 
 What follows `--` is what would follow `python -m`. The function is named where it is looked up: after
-`from events.outbox.delivery import deliver` in events.outbox.publisher it is `events.outbox.publisher:deliver` that is called.
+`from events.outbox.delivery import deliver` in events.outbox.publisher it is `events.outbox.publisher:deliver` that is
+called.
 """
 
 import argparse

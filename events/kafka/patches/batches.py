@@ -43,7 +43,7 @@ class ForgivingRecordBatch(DefaultRecordBatch):
 
     Reason: the original gives up for good: one header name that is not UTF-8 would hide all that stands behind it. It
     also believes every length, and decompresses whatever there is (docs/decisions/0006 and 0012).
-    Upstream: no issue of kafka-python is known; https://github.com/aio-libs/aiokafka/issues/321 asks its sibling for it.
+    Upstream: no issue of kafka-python is known; https://github.com/aio-libs/aiokafka/issues/321 asks aiokafka for it.
     Guard: tests/kafka/test_unreadable_records.py, test_record_bounds.py and test_bombs.py.
     It can go when the client hands over unreadable records, and takes bounds for what it decompresses and makes.
     """

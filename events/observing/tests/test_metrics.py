@@ -10,7 +10,8 @@ from conftest import Topics
 from events.kafka.lag import group_lag
 from events.kafka.tests.test_lag import read_and_commit
 from events.observing import readings
-from events.observing.metrics import BatchHistogram, count_consumed, declare
+from events.observing.metrics import count_consumed, declare
+from events.observing.patches import BatchHistogram
 from events.observing.readings import PipelineCollector
 from events.outbox.relay import Relay
 from events.timestamps import now
