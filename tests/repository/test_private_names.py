@@ -136,15 +136,12 @@ def _uses_by_name(tree: ast.AST) -> Iterator[Use]:
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Name(id=function), args=[_, ast.Constant(value=str(name)), *_]):
-                is_use = function in BY_NAME and is_private(name)
+                if function in BY_NAME and is_private(name):
+                    yield Use(node.lineno, ast.unparse(node))
             case ast.Attribute(value=ast.Name(id="self" | "cls") | ast.Call(func=ast.Name(id="super"))):
-                is_use = False
-            case ast.Attribute(attr=name):
-                is_use = is_private(name)
-            case _:
-                is_use = False
-        if is_use:
-            yield Use(node.lineno, ast.unparse(node))
+                continue
+            case ast.Attribute(attr=name) if is_private(name):
+                yield Use(node.lineno, ast.unparse(node))
 
 
 def _uses_in_classes(tree: ast.AST, classes: dict[str, OwnClass]) -> Iterator[Use]:
