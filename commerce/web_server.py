@@ -1,7 +1,6 @@
 """`python -m commerce.web_server`: granian with the settings that this site needs."""
 
 import argparse
-import atexit
 import logging
 import multiprocessing
 import os
@@ -15,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing.util import Finalize
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +23,7 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
+from commerce.patches import run_exit_handlers_in_this_worker
 from events.process.shutdown import GRACE, SIGNALS, end_at_once_until_ready
 
 KEEP_ALIVE_MS = 75_000
@@ -171,8 +170,7 @@ def _in_each_worker(application: Any) -> Callable[[], Any]:
     def begin() -> Any:
         end_at_once_until_ready()
         threading.Thread(target=_end_when_told, args=(os.getppid(),), name="end-when-told", daemon=True).start()
-        # multiprocessing ends a process without its exit handlers, by which the publisher sends what it still holds.
-        Finalize(None, atexit._run_exitfuncs, exitpriority=0)
+        run_exit_handlers_in_this_worker()
         _forget_dead_processes()
         return application
 

@@ -20,6 +20,11 @@ def notifying(kind: type[Notifying], *, group: str = "group") -> Notifying:
     return kind(group=group, topic=NOTIFICATIONS.topic, decode=NOTIFICATIONS.decode, handle=NOTIFICATIONS.handle)
 
 
+def member_of(group: str) -> NotificationSubscription:
+    """Return the notifications' subscription for another group."""
+    return replace(NOTIFICATIONS, group=group)
+
+
 def process(
     records: Sequence[Record],
     subscription: Subscription[Any] | None = None,

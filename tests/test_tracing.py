@@ -22,7 +22,7 @@ from opentelemetry.trace import ProxyTracerProvider, SpanKind, StatusCode
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
-from commerce.observing.tracing import LAST_SPANS
+from commerce.observing.patches import LAST_SPANS_TIMEOUT_S
 from conftest import Topics
 from events.consuming.consumer import EventConsumer
 from events.headers import unpack
@@ -189,7 +189,7 @@ def test_what_ends_sends_its_last_spans() -> None:
 def test_a_silent_collector_does_not_keep_a_process_from_ending() -> None:
     with socket.create_server(("127.0.0.1", 0)) as collector:
         # By themselves, the exporter waits 10 s for an answer, and the SDK 30 s for the exporter.
-        assert end_with_a_span(collector.getsockname()[1]) < LAST_SPANS + 6
+        assert end_with_a_span(collector.getsockname()[1]) < LAST_SPANS_TIMEOUT_S + 6
 
 
 def test_the_request_is_named_in_its_event(api: APIClient, user: User) -> None:

@@ -1,218 +1,264 @@
-"""honcho, with restarts: a process that dies is started again; one that keeps dying brings everything down.
+"""The processes of `make run`: one that dies is started again; one that keeps dying brings everything down.
 
-honcho runs each process from a helper process. Here the helper starts its process anew, ends it when all is to end,
-and ends it when the supervisor itself is gone. A process can be paused: its helper ends it, and starts it when told.
+A thread follows each process: it starts it, passes on its lines, and starts it anew. A process can be paused: it is
+ended, and started when it is wanted again. `lifeline` ends all of them when the supervisor itself is killed.
 """
 
-import datetime
-import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from threading import Thread
-from typing import Any
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Condition, Thread
+from types import FrameType
+from typing import IO
 
-import honcho.manager
-from honcho.printer import Message
-from honcho.process import Popen, Process
+from commerce.devserver import lifeline
 
-STOP_TIMEOUT = 10
-"""Seconds every process has to finish."""
-RESTART_PAUSE = 1
-"""Seconds."""
-QUICK_DEATH = 10
-"""Seconds of life below which a death counts as quick."""
+STOP_TIMEOUT_S = 10.0
+"""What every process has to finish, before it is killed."""
+RESTART_PAUSE_S = 1.0
+QUICK_DEATH_S = 10.0
+"""A death within this time of the start counts as quick."""
 MAX_QUICK_DEATHS = 5
-PAUSE_POLL_S = 0.05
-"""Seconds between two looks of a helper whether its process is wanted again."""
+"""In a row."""
+LOOK_EVERY_S = 0.5
+"""The longest time until a signal is noticed."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+OWN_NAME = "system"
+COLOURS = (36, 33, 35, 32, 34)
+"""ANSI's for the names of processes, on a terminal."""
 
 
-class Supervisor(honcho.manager.Manager):
+@dataclass(frozen=True)
+class Line:
+    """What a process or the supervisor says."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that is not started again."""
+
+    name: str
+    returncode: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The order to end everything."""
+
+    reason: str
+    by_signal: bool
+
+
+Event = Line | Ended | Stop
+
+
+class Supervisor:
     """Runs the added processes until a signal, or until one of them ends for good."""
 
     def __init__(self) -> None:
-        super().__init__()
-        # Closing our end tells every helper, and so does our death. An Event would wait for helpers that were killed.
-        self._stopping, self._until_stopping = multiprocessing.Pipe(duplex=False)
-        self._process_ctor = self._restarted_process
-        self._switches: dict[str, Switch] = {}
+        # Signal handlers may interrupt a `put` to it.
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._processes: dict[str, Process] = {}
+        self._is_ending = False
+        self.stopped_by_signal = False
+        """Whether a signal ended everything, and no process or failure before it."""
 
-    def _restarted_process(self, command: str, *, name: str, **options: Any) -> "RestartedProcess":
-        wanted, switch = multiprocessing.Pipe(duplex=False)
-        self._switches[name] = Switch(switch)
-        return RestartedProcess(self._stopping, wanted, command, name=name, **options)
+    def add_process(self, name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> None:
+        self._processes[name] = Process(name, command, env=env, cwd=cwd, tell=self._events.put)
+
+    def loop(self) -> None:
+        """Run the processes; return when all of them have ended."""
+        for number in SIGNALS:
+            signal.signal(number, self._stop_by_signal)
+        threads = [Thread(target=process.run, name=name, daemon=True) for name, process in self._processes.items()]
+        for thread in threads:
+            thread.start()
+        running = set(self._processes)
+        try:
+            while running:
+                match self._next_event():
+                    case Line(name, text):
+                        self._print(name, text)
+                    case Ended(name, returncode):
+                        running.remove(name)
+                        self._print(OWN_NAME, f"{name} stopped (rc={returncode})")
+                        self._end()
+                    case Stop(reason, by_signal):
+                        self._print(OWN_NAME, reason)
+                        self.stopped_by_signal = self.stopped_by_signal or (by_signal and not self._is_ending)
+                        self._end()
+        finally:
+            self._end()
+            for thread in threads:
+                thread.join()
 
     def switch(self, name: str, *, on: bool) -> None:
-        """Have the process `name` run or pause; returns at once. Not for two threads at a time.
-
-        Raises OSError where its helper is gone.
-        """
-        switch = self._switches[name]
-        if switch.on != on:
-            switch.connection.send(on)
-            switch.on = on
+        """Have the process `name` run or pause; returns at once."""
+        self._processes[name].switch(on=on)
 
     def state(self, name: str) -> str:
         """`on`, `off`, `starting` or `stopping`: whether the process `name` is wanted, and whether it is there."""
-        is_wanted, is_there = self._switches[name].on, _is_running(self._processes[name].get("pid"))
-        if is_wanted:
-            return "on" if is_there else "starting"
-        return "stopping" if is_there else "off"
-
-    def terminate(self) -> None:
-        """Every helper ends its own process: some may not even have told us its pid."""
-        self._until_stopping.close()
-
-    def kill(self) -> None:
-        """Every helper does so when `STOP_TIMEOUT` is over."""
+        return self._processes[name].state
 
     def fail(self, reason: str) -> None:
         """Bring everything down, as when a process ended for good."""
-        self._system_print(f"{reason}\n")
-        self.returncode = 1
-        self.terminate()
+        self._events.put(Stop(reason, by_signal=False))
 
     @property
     def pids(self) -> dict[str, int]:
         """Of the processes that run, by their names."""
-        return {name: process["pid"] for name, process in self._processes.items() if "pid" in process}
+        return {name: process.pid for name, process in self._processes.items() if process.pid is not None}
 
-    @property
-    def stopped_by_signal(self) -> bool:
-        return self.returncode in {known["rc"] for known in honcho.manager.SIGNALS.values()}
+    def _next_event(self) -> Event | None:
+        # Not without a timeout: Python runs signal handlers in this thread, and a signal may wake another one.
+        with suppress(Empty):
+            return self._events.get(timeout=LOOK_EVERY_S)
+        return None
 
-    def _start(self) -> None:
-        super()._start()
-        Thread(target=self._notice_dead_helpers, daemon=True).start()
+    def _stop_by_signal(self, number: int, frame: FrameType | None) -> None:
+        self._events.put(Stop(f"{signal.Signals(number).name} received", by_signal=True))
 
-    def _notice_dead_helpers(self) -> None:
-        """A helper that was killed can neither restart its process nor say that it ended."""
-        helpers = {process["process"].sentinel: name for name, process in self._processes.items()}
-        while helpers:
-            for sentinel in wait(list(helpers)):
-                name = helpers.pop(sentinel)
-                process = self._processes[name]
-                process["process"].join()
-                if process["process"].exitcode != 0:
-                    with suppress(KeyError, ProcessLookupError):
-                        os.killpg(process["pid"], signal.SIGKILL)
-                    # honcho waits until it knows of every process that it was started, and that it stopped.
-                    process.setdefault("pid", 0)
-                    now = datetime.datetime.now()  # noqa: DTZ005 - as honcho does
-                    self.events.put(Message("stop", {"returncode": 1}, now, name, None))
+    def _end(self) -> None:
+        if not self._is_ending:
+            self._is_ending = True
+            for process in self._processes.values():
+                process.end()
 
-
-def _is_running(pid: int | None) -> bool:
-    # A helper that was killed is said to have had the process 0.
-    if not pid:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    def _print(self, name: str, text: str) -> None:
+        width = max(map(len, (OWN_NAME, *self._processes)))
+        prefix = f"{time.strftime('%H:%M:%S')} {name.ljust(width)} | "
+        if name in self._processes and sys.stdout.isatty():
+            colour = COLOURS[list(self._processes).index(name) % len(COLOURS)]
+            prefix = f"\033[0m\033[{colour}m{prefix}\033[0m"
+        for line in text.splitlines():
+            print(prefix + line, flush=True)
 
 
-@dataclass
-class Switch:
-    """The supervisor's end of what tells a helper whether its process is to run."""
-
-    connection: Connection
-    on: bool = True
-
-
-class RestartedProcess(Process):
+class Process:
     """Ends for good when it exits with 0, when everything is being stopped, or after quick deaths in a row.
 
     What it does while it is being paused is no end.
     """
 
-    def __init__(self, stopping: Connection, wanted: Connection, command: str, **options: Any) -> None:
-        """`stopping` is readable as soon as everything is to end; `wanted` tells whether the process is to run."""
-        # Without exec, signals would reach a shell and not the program.
-        super().__init__(f"exec {command}", **options)
-        self._stopping = stopping
-        self._wanted = wanted
+    def __init__(
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, tell: Callable[[Event], None]
+    ) -> None:
+        self._name = name
+        self._command = command
+        self._env = env
+        self._cwd = cwd
+        self._tell = tell
+        self._changed = Condition()
+        """Guards what follows; notified when the process becomes wanted or is to end."""
         self._is_wanted = True
-        self._paused_child: Popen | None = None
-        self._quick_deaths = 0
-        self._child_ctor = self._start
+        self._is_ending = False
+        self._child: subprocess.Popen[bytes] | None = None
+        self._paused_child: subprocess.Popen[bytes] | None = None
 
-    def run(self, events: Any = None, ignore_signals: bool = False) -> None:
-        Thread(target=self._follow_switch, daemon=True).start()
-        while True:
-            started = time.monotonic()
-            super().run(events, ignore_signals)
-            if self._child is self._paused_child:
-                if self._is_wanted_again():
-                    continue
-                break
-            if not self._must_restart(lived=time.monotonic() - started):
-                break
-            self._send_message(f"died ({self._child.returncode}), starting it again\n".encode())
-            if self._stopping.poll(RESTART_PAUSE):
-                break
-            if not self._is_wanted and not self._is_wanted_again():
-                break
-        super()._send_message({"returncode": self._child.returncode}, type="stop")
-
-    def _must_restart(self, *, lived: float) -> bool:
-        self._quick_deaths = self._quick_deaths + 1 if lived < QUICK_DEATH else 0
-        return self._child.returncode != 0 and not self._stopping.poll() and self._quick_deaths < MAX_QUICK_DEATHS
-
-    def _follow_switch(self) -> None:
-        with suppress(EOFError):
-            while True:
-                self._is_wanted = self._wanted.recv()
-                if not self._is_wanted and self._child is not None:
-                    self._pause(self._child)
-
-    def _pause(self, child: Popen) -> None:
-        """The child has to be gone before a process can be wanted again, so that there are never two."""
-        self._paused_child = child
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGTERM)
+    def run(self) -> None:
+        """Keep the process running until it ends for good, and tell that."""
+        returncode = 1
+        quick_deaths = 0
         try:
-            child.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
+            while child := self._start_when_wanted():
+                started = time.monotonic()
+                returncode = self._follow(child)
+                if child is self._paused_child:
+                    continue
+                quick_deaths = quick_deaths + 1 if time.monotonic() - started < QUICK_DEATH_S else 0
+                if returncode == 0 or self._is_ending or quick_deaths == MAX_QUICK_DEATHS:
+                    break
+                self._tell(Line(self._name, f"died ({returncode}), starting it again"))
+                with self._changed:
+                    self._changed.wait_for(lambda: self._is_ending, RESTART_PAUSE_S)
+        finally:
+            self._tell(Ended(self._name, returncode))
 
-    def _is_wanted_again(self) -> bool:
-        """Waits for it; False where everything is to end."""
-        while not self._is_wanted:
-            if self._stopping.poll(PAUSE_POLL_S):
-                return False
-        return not self._stopping.poll()
+    def switch(self, *, on: bool) -> None:
+        with self._changed:
+            self._is_wanted = on
+            self._changed.notify_all()
+            if not on and self._child is not None:
+                self._paused_child = self._child
+                self._end_child()
 
-    def _start(self, *arguments: Any, **options: Any) -> Popen:
-        self._child = child = Popen(*arguments, **options)
-        if not self._is_wanted:
-            # It became unwanted before there was a child to end.
-            Thread(target=self._pause, args=(child,), daemon=True).start()
-        Thread(target=self._stop_when_told, args=(child,), daemon=True).start()
-        Thread(target=self._end_children_of, args=(child,), daemon=True).start()
+    def end(self) -> None:
+        """End the process for good; returns at once."""
+        with self._changed:
+            self._is_ending = True
+            self._changed.notify_all()
+            self._end_child()
+
+    @property
+    def pid(self) -> int | None:
+        child = self._child
+        return None if child is None else child.pid
+
+    @property
+    def state(self) -> str:
+        if self._is_wanted:
+            return "starting" if self._child is None else "on"
+        return "off" if self._child is None else "stopping"
+
+    def _start_when_wanted(self) -> "subprocess.Popen[bytes] | None":
+        """Return the started process; None where everything is to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_wanted or self._is_ending)
+            if self._is_ending:
+                return None
+            self._child = child = lifeline.start(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=self._env,
+                cwd=self._cwd,
+            )
+        self._tell(Line(OWN_NAME, f"{self._name} started (pid={child.pid})"))
         return child
 
-    def _stop_when_told(self, child: Popen) -> None:
-        self._stopping.poll(None)
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGTERM)
-        time.sleep(STOP_TIMEOUT)
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+    def _follow(self, child: "subprocess.Popen[bytes]") -> int:
+        """Pass on the lines of `child` until it has ended, with all that it has started; return its exit code."""
+        assert child.stdout is not None
+        reader = Thread(target=self._pass_on, args=(child.stdout,), daemon=True)
+        reader.start()
+        returncode = child.wait()
+        # Workers of a web server that was killed would keep its port.
+        _send(child, signal.SIGKILL)
+        reader.join()
+        with self._changed:
+            self._child = None
+        return returncode
 
-    def _end_children_of(self, child: Popen) -> None:
-        """Workers of a web server that was killed would keep its port."""
-        child.wait()
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+    def _pass_on(self, output: IO[bytes]) -> None:
+        with output:
+            for line in output:
+                self._tell(Line(self._name, line.decode(errors="replace")))
 
-    def _send_message(self, data: Any, type: str = "line") -> None:
-        """honcho brings everything down at the first `stop`, so that only the last end is one."""
-        if type != "stop":
-            super()._send_message(data, type)
+    def _end_child(self) -> None:
+        if self._child is not None:
+            Thread(target=_end, args=(self._child,), daemon=True).start()
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    _send(child, signal.SIGTERM)
+    try:
+        child.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        _send(child, signal.SIGKILL)
+
+
+def _send(child: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    """To its whole process group."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, number)

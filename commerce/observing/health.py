@@ -1,10 +1,5 @@
 """Is this process alive, and can it do its work?"""
 
-import socket
-import ssl
-from urllib.parse import urlsplit
-
-from django.conf import settings
 from django.core.cache import cache
 from django.db import Error, connection
 from django.http import HttpRequest, HttpResponsePermanentRedirect
@@ -14,16 +9,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from commerce.observing.schema import describe_live, describe_ready
+from events.kafka.probe import probe_kafka
 
-KAFKA_STATE_CACHED = 5
-"""Seconds."""
-KAFKA_ANSWERS_WITHIN = 0.5
-"""Seconds."""
-ASK_FOR_VERSIONS = bytes.fromhex("0000000a 0012 0000 00000000 ffff")
-"""Kafka's ApiVersions request, the oldest one: brokers answer it before they know who asks.
-
-Source: https://kafka.apache.org/protocol
-"""
+KAFKA_STATE_CACHED_S = 5
 
 
 class CommonMiddleware(common.CommonMiddleware):
@@ -58,27 +46,4 @@ def ready(request: Request) -> Response:
 
 
 def _kafka() -> str:
-    return str(cache.get_or_set("kafka-state", probe_kafka, KAFKA_STATE_CACHED))
-
-
-def probe_kafka() -> str:
-    """Whether one of the bootstrap servers answers; a connection is taken by the kernel of a frozen one as well."""
-    for server in settings.KAFKA_BOOTSTRAP_SERVERS:
-        address = urlsplit(f"//{server}")
-        try:
-            if _answers(str(address.hostname), address.port or 9092):
-                return "up"
-        except OSError:
-            continue
-    return "down"
-
-
-def _answers(host: str, port: int) -> bool:
-    with socket.create_connection((host, port), KAFKA_ANSWERS_WITHIN) as plain:
-        connection = plain
-        if settings.KAFKA_SECURITY_PROTOCOL.endswith("SSL"):
-            trust = ssl.create_default_context(cafile=settings.KAFKA_SSL_CAFILE)
-            connection = trust.wrap_socket(plain, server_hostname=host)
-        with connection:
-            connection.sendall(ASK_FOR_VERSIONS)
-            return bool(connection.recv(1))
+    return str(cache.get_or_set("kafka-state", probe_kafka, KAFKA_STATE_CACHED_S))

@@ -13,9 +13,6 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 
 from events.correlation import REQUEST_ID, TRACE_HEADERS, received_context, request_id
 
-LAST_SPANS = 2.0
-"""Seconds in which a process that ends sends what is left, of the ten it has. By itself the SDK takes 30."""
-
 
 def configure() -> None:
     """Send spans to `OTEL_EXPORTER_OTLP_ENDPOINT`; without one, none are made.
@@ -28,19 +25,16 @@ def configure() -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        from commerce.observing.patches import PromptSpanProcessor
     except ImportError as error:
         raise ImproperlyConfigured(
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, but tracing is not installed: "
             "pip install -c constraints.txt opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
         ) from error
 
-    class SpanProcessor(BatchSpanProcessor):
-        def shutdown(self) -> None:
-            self._batch_processor.shutdown(timeout_millis=int(LAST_SPANS * 1000))
-
     provider = TracerProvider(resource=Resource.create({"service.name": settings.OTEL_SERVICE_NAME}))
-    provider.add_span_processor(SpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(PromptSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
 
 

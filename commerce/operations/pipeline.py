@@ -11,11 +11,11 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 
-from commerce.observing.health import probe_kafka
 from events.database_clock import database_now
 from events.kafka import KafkaUnreachable
 from events.kafka.cluster import Member, group_members
 from events.kafka.lag import PartitionLag, group_lag
+from events.kafka.probe import probe_kafka
 from events.models import DeadLetter, OutboxEvent
 from events.observing.readings import Reading, read_outbox
 from events.subscriptions import subscriptions

@@ -11,6 +11,7 @@ from events.kafka.connecting import (
     connect,
     unreachable_on_error,
 )
+from events.kafka.patches import batches
 from events.kafka.receiving import GROUP_TIMEOUT_MS, Consumer, ReadingFailed
 from events.kafka.records import Record, Unreadable
 from events.kafka.sending import MAX_MESSAGE_BYTES, Producer, Sent, Unsendable
@@ -35,3 +36,5 @@ __all__ = [
     "connect",
     "unreachable_on_error",
 ]
+
+batches.install()

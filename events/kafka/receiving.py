@@ -6,14 +6,9 @@ import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
 
 from django.conf import settings
-from kafka import KafkaConsumer, TopicPartition
-from kafka.consumer.fetcher import Fetcher
-from kafka.consumer.subscription_state import ConsumerRebalanceListener
-from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.coordinator.consumer import ConsumerCoordinator
+from kafka import ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
 from kafka.errors import (
     AuthorizationError,
     CommitFailedError,
@@ -29,10 +24,10 @@ from kafka.errors import (
     UnknownMemberIdError,
     UnsupportedVersionError,
 )
-from kafka.structs import OffsetAndMetadata
 from prometheus_client import Counter
 
 from events.kafka.connecting import KafkaUnreachable, connect
+from events.kafka.patches.group import DelayedRangeAssignor, GroupMember
 from events.kafka.records import Record, Unreadable
 from events.process.watchdog import Watchdog
 
@@ -46,107 +41,9 @@ lost_total = Counter(
 
 # Committing and leaving have to fit into the 10 s that a stopping consumer has.
 GROUP_TIMEOUT_MS = 3_000
-LOOK_AGAIN = 0.1
-"""Seconds that a poll without records waits at least, if its timeout lets it."""
 FETCH_BYTES = 8 * 1024 * 1024
 """What one broker sends at once, of all partitions together; a single batch may be larger."""
 PARTITION_FETCH_BYTES = 1024 * 1024
-POLL_BYTES = 8 * 1024 * 1024
-"""What a poll hands over, and at most one record more. 500 events have 300 kB."""
-
-
-class DelayedRangeAssignor(RangePartitionAssignor):
-    """Range assignment that gives followers `KAFKA_ASSIGNMENT_DELAY_MS` to arrive.
-
-    The embedded broker declares a group complete when the leader has answered, and then refuses the members that
-    answer later.
-    """
-
-    @classmethod
-    def assign(cls, cluster: Any, members: Any) -> Any:
-        time.sleep(settings.KAFKA_ASSIGNMENT_DELAY_MS / 1000)
-        return super().assign(cluster, members)
-
-
-class AttentiveCoordinator(ConsumerCoordinator):
-    """Misses no answer of its group.
-
-    The original takes answers only while somebody polls. One that comes between two polls it asks for again. One that
-    follows from partitions that its topic has got it never looks at: such a member reads on, or nothing, outside of
-    its group and for ever.
-    """
-
-    _answer: bytes | None = None
-
-    def need_rejoin(self) -> bool:
-        return bool(self.rejoining or super().need_rejoin())
-
-    def time_to_next_poll(self) -> float:
-        """Seconds. A heartbeat that is due is the business of another thread.
-
-        The original says 0 as long as Kafka does not answer one, and polls in a busy loop.
-        """
-        return max(super().time_to_next_poll(), LOOK_AGAIN)
-
-    async def _do_join_and_sync_async(self) -> bytes:
-        if self._answer is None:
-            self._answer = await super()._do_join_and_sync_async()
-        return self._answer
-
-    async def _on_join_complete_async(self, *answered: Any) -> None:
-        self._answer = None
-        await super()._on_join_complete_async(*answered)
-
-
-class MeasuredFetcher(Fetcher):
-    """Hands over records until they have `POLL_BYTES`. The original counts records, of whatever size.
-
-    What is not handed over stays as it came: a batch is decompressed when its first record is wanted, and one at a
-    time. The size of a record that could not be read is that of the work it took, so that a poll ends in time.
-    """
-
-    _room = POLL_BYTES
-
-    class PartitionRecords(Fetcher.PartitionRecords):
-        full_at: int
-        """Value of `bytes_read` at which no further record is taken."""
-
-        def take(self, n: int) -> list[Record]:
-            self._maybe_raise_next_inline_exception()
-            records: list[Record] = []
-            try:
-                for record in self.record_iterator:
-                    records.append(record)
-                    if len(records) == n or self.bytes_read >= self.full_at:
-                        break
-            except Exception as error:
-                if not records:
-                    raise
-                self._next_inline_exception = error
-            return records
-
-    def fetched_records(self, *args: Any, **options: Any) -> Any:
-        self._room = POLL_BYTES
-        # The original keeps a decompressed batch of each partition that is paused. It is fetched again instead.
-        self._paused_partition_records.clear()
-        return super().fetched_records(*args, **options)
-
-    def _append(self, drained: Any, part: Any, max_records: int, update_offsets: Any) -> int:
-        """Return how many of the `max_records` are used up: all of them where there is no room left."""
-        before = part.bytes_read
-        part.full_at = before + self._room
-        taken: int = super()._append(drained, part, max_records, update_offsets)
-        self._room -= part.bytes_read - before
-        return taken if self._room > 0 else max_records
-
-
-class GroupMember(KafkaConsumer):
-    """The client, which cannot be told which coordinator and which fetcher to make."""
-
-    def __init__(self, *topics: str, **configuration: Any) -> None:
-        super().__init__(*topics, **configuration)
-        self._coordinator.__class__ = AttentiveCoordinator
-        self._fetcher.__class__ = MeasuredFetcher
 
 
 FATAL = (

@@ -3,27 +3,24 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
-from kafka import KafkaProducer
 from kafka.errors import (
     InvalidRecordError,
     KafkaError,
-    KafkaTimeoutError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
 )
 
 from events.headers import unpack
-from events.kafka.connecting import NetworkClient, connect
+from events.kafka.connecting import connect
+from events.kafka.patches.network import ClosingProducer, SleepingNetworkClient
 from events.messages import Message
 
 # The relay's turn ends by itself after 8 s (events.outbox.relay): a send has to be over before that.
 METADATA_TIMEOUT_MS = 2_000
 REQUEST_TIMEOUT_MS = 4_000
 DELIVERY_TIMEOUT_MS = 5_000
-LOOK_AGAIN_MS = 100
 # A wave leaves in one request, when `send_all` has handed it over: the client's thread needs 1.2 ms for each request.
 LINGER_MS = 500
 SLICE, NAP = 30, 0.002
@@ -42,25 +39,6 @@ class Sent(NamedTuple):
 
 class Unsendable(Exception):
     """A message that no Kafka would ever take, for a reason of its own."""
-
-
-class SleepingNetworkClient(NetworkClient):
-    """Lets the sender sleep until a broker is connected or has answered, of which it is told.
-
-    The original has it look again at once, which takes a whole core as long as a broker is silent.
-    """
-
-    def connection_delay(self, node_id: Any) -> float:
-        """Milliseconds, as the sender takes them; the original gives seconds, and none in these two cases."""
-        return max(super().connection_delay(node_id) * 1000, LOOK_AGAIN_MS)
-
-
-class ClosingProducer(KafkaProducer):
-    """A producer that closes with messages in flight, too: the original gives up and leaves its thread running."""
-
-    def flush(self, timeout: float | None = None) -> None:
-        with suppress(KafkaTimeoutError):
-            super().flush(timeout)
 
 
 class Producer:

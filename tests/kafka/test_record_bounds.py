@@ -14,13 +14,8 @@ from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from events.kafka import Record, Unreadable
 from events.kafka.decompression import MAX_BATCH_BYTES, ZSTD_WINDOW_BYTES
-from events.kafka.records import (
-    MAX_HEADERS,
-    MAX_RECORD_BYTES,
-    DamagedRecord,
-    ForgivingRecordBatch,
-    UnreadableRecord,
-)
+from events.kafka.patches.batches import ForgivingRecordBatch
+from events.kafka.records import MAX_HEADERS, MAX_RECORD_BYTES, DamagedRecord, UnreadableRecord
 from tests.kafka.record_batches import CODECS, XERIAL, batch, compressed_batch, field, framed, record, varint
 
 MIB = 1024 * 1024

@@ -35,7 +35,7 @@ A_RUN_WITHIN_A_TEST = f"tests/start/test_run.py -k restarts_what_dies -p no:cach
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Path]:
     copy_checkout(tmp_path)
-    for part in ("Makefile", "benchmarks", "tests", "conftest.py", "pytest.ini"):
+    for part in ("Makefile", "benchmarks", "testkit", "tests", "conftest.py", "pytest.ini"):
         copy = shutil.copytree if (CHECKOUT / part).is_dir() else shutil.copy
         copy(CHECKOUT / part, tmp_path / part)
     if LIBRARIES.is_dir():
@@ -156,7 +156,7 @@ CHILD = "import time; print('up', flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {CHILD}"
 PARENT = """
 import subprocess, sys
-from commerce import lifeline
+from commerce.devserver import lifeline
 children = [lifeline.start([sys.executable, "-c", code], stdout=subprocess.PIPE) for code in sys.argv[1:]]
 assert all(child.stdout.readline() == b"up\\n" for child in children)
 print(*(child.pid for child in children), flush=True)

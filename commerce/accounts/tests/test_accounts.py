@@ -180,7 +180,10 @@ def test_of_parallel_uses_of_a_refresh_token_one_wins(anonymous: APIClient, user
 
 @pytest.mark.django_db
 def test_a_deleted_or_deactivated_user_is_refused_at_once(anonymous: APIClient) -> None:
-    for end in (User.delete, lambda user: User.objects.filter(pk=user.pk).update(is_active=False)):
+    for end, reason in (
+        (User.delete, "User not found"),
+        (lambda user: User.objects.filter(pk=user.pk).update(is_active=False), "User is inactive"),
+    ):
         user = UserFactory.create()
         pair = tokens(anonymous, user.username)
         end(user)
@@ -189,6 +192,7 @@ def test_a_deleted_or_deactivated_user_is_refused_at_once(anonymous: APIClient) 
         asked = APIClient(headers={"authorization": f"Bearer {pair['access']}"}).get("/api/orders")
         assert asked.status_code == 401
         assert asked["Content-Type"] == "application/problem+json"
+        assert asked.json()["detail"] == reason
 
 
 @pytest.mark.django_db
@@ -207,7 +211,9 @@ def test_a_new_password_ends_the_tokens_of_the_old_one(anonymous: APIClient, use
     pair = tokens(anonymous, user.username)
     user.set_password("another horse battery")
     user.save()
-    assert APIClient(headers={"authorization": f"Bearer {pair['access']}"}).get("/api/orders").status_code == 401
+    asked = APIClient(headers={"authorization": f"Bearer {pair['access']}"}).get("/api/orders")
+    assert asked.status_code == 401
+    assert asked.json()["detail"] == "The user's password has been changed."
     refreshed = anonymous.post("/api/auth/token/refresh", {"refresh": pair["refresh"]}, format="json")
     assert refreshed.status_code == 401
     assert refreshed["Content-Type"] == "application/problem+json"

@@ -1,8 +1,6 @@
 """`make run`: the whole system on this machine, with servers of its own where the environment names none."""
 
-import multiprocessing
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -26,8 +24,6 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _exit_in_order)
     lifeline.follow_make()
-    # Not forked: librdkafka's threads and sockets must not leak into honcho's helpers.
-    multiprocessing.set_start_method("spawn")
     try:
         with ExitStack() as cleanup:
             return _run(cleanup)
@@ -61,13 +57,13 @@ def _run(cleanup: ExitStack) -> int:
 
     supervisor = Supervisor()
     os.environ.update(_control_channel(cleanup, supervisor, servers))
-    python = shlex.quote(sys.executable)
-    for name, command in {
-        "web": f"{python} -m commerce.web_server --bind {HOST}:{port}",
-        "consumer": f"{python} manage.py consume_order_events",
-        "relay": f"{python} manage.py relay_outbox",
+    for name, words in {
+        "web": ("-m", "commerce.web_server", "--bind", f"{HOST}:{port}"),
+        "consumer": ("manage.py", "consume_order_events"),
+        "relay": ("manage.py", "relay_outbox"),
     }.items():
-        supervisor.add_process(name, command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, cwd=str(CHECKOUT))
+        env = os.environ | {"PYTHONUNBUFFERED": "1"}
+        supervisor.add_process(name, [sys.executable, *words], env=env, cwd=CHECKOUT)
     threading.Thread(target=watch, args=(supervisor, f"http://{HOST}:{port}", servers.lines), daemon=True).start()
     supervisor.loop()
     return 0 if supervisor.stopped_by_signal else 1

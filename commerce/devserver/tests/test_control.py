@@ -11,7 +11,7 @@ from pytest_django import Settings
 from commerce.devserver.control import Control, ControlUnavailable, SwitchFailed, ask
 from commerce.devserver.embedded_kafka import EmbeddedKafka
 from commerce.devserver.supervisor import Supervisor
-from commerce.observing.health import probe_kafka
+from events.kafka.probe import probe_kafka
 
 
 class Processes:

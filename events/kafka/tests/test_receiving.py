@@ -8,7 +8,7 @@ from pytest_django import Settings
 from conftest import Topics
 from events.kafka import Consumer, Record, Unreadable
 from events.kafka.lag import group_lag
-from events.kafka.receiving import DelayedRangeAssignor
+from events.kafka.patches.group import DelayedRangeAssignor
 from testkit.apache_kafka import ApacheKafka
 from testkit.kafka_client import Outgoing, produce, produce_all
 from testkit.servers import PARTITIONS, Broker
@@ -43,7 +43,7 @@ def test_what_a_group_answers_between_two_polls_is_not_missed(topics: Topics, co
 def test_a_poll_ends_where_its_records_have_enough_bytes(
     topics: Topics, group: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("events.kafka.receiving.POLL_BYTES", 2_000_000)
+    monkeypatch.setattr("events.kafka.patches.group.POLL_BYTES", 2_000_000)
     sent = [bytes([number]) * 900_000 for number in range(12)]
     produce_all(topics.order_events, [Outgoing(value, partition=number % 3) for number, value in enumerate(sent)])
     consumer = Consumer(topic=topics.order_events, group=group, batch_size=500)

@@ -1,8 +1,6 @@
 import threading
 import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
@@ -11,23 +9,19 @@ from pytest_django import Settings
 from conftest import Topics
 from events.kafka.lag import group_lag
 from events.observing import readings
-from events.observing.metrics import BatchHistogram, count_consumed, declare
+from events.observing.metrics import count_consumed, declare
+from events.observing.patches import BatchHistogram
 from events.observing.readings import PipelineCollector
 from events.outbox.relay import Relay
-from events.subscriptions import Subscription
 from events.timestamps import now
-from notifications.subscriptions import NOTIFICATIONS
 from testkit.factories import OrderEventFactory, OutboxEventFactory
 from testkit.groups import read_and_commit
 from testkit.kafka_client import produce
+from testkit.subscriptions import member_of
 
 
 def value(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0
-
-
-def group(name: str) -> Subscription[Any]:
-    return replace(NOTIFICATIONS, group=name)
 
 
 def scraped(collector: PipelineCollector) -> dict[str, float]:
@@ -125,19 +119,19 @@ class TestReadings:
         OutboxEventFactory.create()
         OutboxEventFactory.create(published_at=now(), published_partition=0, published_offset=0)
         OutboxEventFactory.create(parked_at=now(), recorded_at=now() - timedelta(days=1))
-        told = scraped(PipelineCollector(lambda: [group("g")]))
+        told = scraped(PipelineCollector(lambda: [member_of("g")]))
         assert told["outbox_pending"] == 2
         assert 90 <= told["outbox_oldest_pending_seconds"] < 150
 
     def test_an_empty_outbox_is_zero(self) -> None:
-        told = scraped(PipelineCollector(lambda: [group("g")]))
+        told = scraped(PipelineCollector(lambda: [member_of("g")]))
         assert (told["outbox_pending"], told["outbox_oldest_pending_seconds"]) == (0, 0)
 
     def test_lag_is_what_the_command_says(self, topics: Topics) -> None:
         produce(topics.order_events, b"1", partition=0)
         read_and_commit(topics.order_events, "measured", 1)
         produce(topics.order_events, b"2", partition=0)
-        told = scraped(PipelineCollector(lambda: [group("measured")]))
+        told = scraped(PipelineCollector(lambda: [member_of("measured")]))
         first = group_lag(topic=topics.order_events, group="measured")[0]
         topic_labels = f'partition="0",topic="{topics.order_events}"'
         group_labels = f'consumergroup="measured",{topic_labels}'
@@ -154,7 +148,7 @@ class TestReadings:
         settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
         monkeypatch.setattr(readings, "PATIENCE_S", 0.2)
         asked = time.monotonic()
-        told = scraped(PipelineCollector(lambda: [group("g")]))
+        told = scraped(PipelineCollector(lambda: [member_of("g")]))
         assert time.monotonic() - asked < 2
         assert told == {"outbox_pending": 0, "outbox_oldest_pending_seconds": 0}
 

@@ -1,0 +1,129 @@
+"""Patches of kafka-python's consumer group: how a member joins, divides partitions, waits, and hands over records."""
+
+import time
+from typing import Any
+
+from django.conf import settings
+from kafka import KafkaConsumer
+from kafka.consumer.fetcher import ConsumerRecord as Record
+from kafka.consumer.fetcher import Fetcher
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.coordinator.consumer import ConsumerCoordinator
+
+__all__ = ["DelayedRangeAssignor", "GroupMember", "Record"]
+
+LOOK_AGAIN_S = 0.1
+"""A poll without records waits so long at least, if its timeout lets it."""
+POLL_BYTES = 8 * 1024 * 1024
+"""What a poll hands over, and at most one record more. 500 events have 300 kB."""
+
+
+class DelayedRangeAssignor(RangePartitionAssignor):
+    """Range assignment that gives followers `KAFKA_ASSIGNMENT_DELAY_MS` to arrive.
+
+    Reason: the embedded broker declares a group complete when the leader has answered, and then refuses the members
+    that answer later.
+    Upstream: no issue of librdkafka's mock cluster is known.
+    Guard: tests/faults/test_groups.py and events/kafka/tests/test_receiving.py, on the embedded broker.
+    It can go, with its setting, when the mock cluster waits for all members.
+    """
+
+    @classmethod
+    def assign(cls, cluster: Any, members: Any) -> Any:
+        time.sleep(settings.KAFKA_ASSIGNMENT_DELAY_MS / 1000)
+        return super().assign(cluster, members)
+
+
+class AttentiveCoordinator(ConsumerCoordinator):
+    """Miss no answer of the group, and do not poll in a busy loop.
+
+    Reason: the original takes answers only during a poll. It asks again for an answer that comes between two polls.
+    It ignores a rebalance that new partitions trigger: such a member keeps reading outside its group, or stops
+    reading. While Kafka does not answer a heartbeat, it says that the next poll is due at once.
+    Upstream: the join became these methods with https://github.com/dpkp/kafka-python/pull/2955; no issue about lost
+    answers is known. https://github.com/dpkp/kafka-python/issues/1383 was the same busy loop in an older release.
+    Guard: events/kafka/tests/test_receiving.py, `TestNewPartitions` of it on Apache Kafka; the busy loop:
+    tests/faults/test_kafka_away.py on Apache Kafka.
+    It can go when these tests pass with `ConsumerCoordinator`.
+    """
+
+    _answer: bytes | None = None
+
+    def need_rejoin(self) -> bool:
+        return bool(self.rejoining or super().need_rejoin())
+
+    def time_to_next_poll(self) -> float:
+        """Return seconds. A heartbeat that is due is the business of another thread."""
+        return max(super().time_to_next_poll(), LOOK_AGAIN_S)
+
+    async def _do_join_and_sync_async(self) -> bytes:
+        if self._answer is None:
+            self._answer = await super()._do_join_and_sync_async()
+        return self._answer
+
+    async def _on_join_complete_async(self, *answered: Any) -> None:
+        self._answer = None
+        await super()._on_join_complete_async(*answered)
+
+
+class MeasuredFetcher(Fetcher):
+    """Hand over records until they have `POLL_BYTES`.
+
+    What is not handed over stays as it came: a batch is decompressed when its first record is wanted, and one at a
+    time. The size of a record that could not be read is that of the work it took, so that a poll ends in time.
+
+    Reason: the original counts records, of whatever size. It also keeps a decompressed batch of each partition that is
+    paused, which is fetched again here.
+    Upstream: batches of paused partitions are kept since https://github.com/dpkp/kafka-python/pull/2981; no issue about
+    a bound in bytes is known.
+    Guard: events/kafka/tests/test_receiving.py and tests/kafka/test_bombs.py.
+    It can go when `poll` takes a bound in bytes that holds for decompressed and paused batches.
+    """
+
+    _room = POLL_BYTES
+
+    class PartitionRecords(Fetcher.PartitionRecords):
+        full_at: int
+        """Value of `bytes_read` at which no further record is taken."""
+
+        def take(self, n: int) -> list[Record]:
+            self._maybe_raise_next_inline_exception()
+            records: list[Record] = []
+            try:
+                for record in self.record_iterator:
+                    records.append(record)
+                    if len(records) == n or self.bytes_read >= self.full_at:
+                        break
+            except Exception as error:
+                if not records:
+                    raise
+                self._next_inline_exception = error
+            return records
+
+    def fetched_records(self, *args: Any, **options: Any) -> Any:
+        self._room = POLL_BYTES
+        self._paused_partition_records.clear()
+        return super().fetched_records(*args, **options)
+
+    def _append(self, drained: Any, part: Any, max_records: int, update_offsets: Any) -> int:
+        """Return how many of the `max_records` are used up: all of them where there is no room left."""
+        before = part.bytes_read
+        part.full_at = before + self._room
+        taken: int = super()._append(drained, part, max_records, update_offsets)
+        self._room -= part.bytes_read - before
+        return taken if self._room > 0 else max_records
+
+
+class GroupMember(KafkaConsumer):
+    """A consumer with the coordinator and the fetcher above.
+
+    Reason: `KafkaConsumer` makes both itself, and takes no class for either.
+    Upstream: no issue is known.
+    Guard: the tests of both.
+    It can go when both can go.
+    """
+
+    def __init__(self, *topics: str, **configuration: Any) -> None:
+        super().__init__(*topics, **configuration)
+        self._coordinator.__class__ = AttentiveCoordinator
+        self._fetcher.__class__ = MeasuredFetcher

@@ -1,0 +1,122 @@
+"""Patches of kafka-python's connections, and of its producer's waiting and closing.
+
+No module of the client that is imported here is documented. `kafka_client`, the parameter of every client that takes
+a network client of ours, is.
+"""
+
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaTimeoutError, SaslAuthenticationFailedError, UnsupportedSaslMechanismError
+from kafka.net.compat import KafkaNetClient
+from kafka.net.connection import KafkaConnection
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
+
+LOOK_AGAIN_MS = 100
+
+Receive = Callable[[], tuple[bytes, Exception | None]]
+
+
+class NetworkClient(KafkaNetClient):
+    """Keep the reason why a broker refused a connection.
+
+    Reason: the constructor of a client writes a refusal to its log, tries again, and raises `KafkaTimeoutError` when
+    the time is up.
+    Upstream: https://github.com/dpkp/kafka-python/pull/2994 raises such errors later on, but not while a client looks
+    for its first broker.
+    Guard: tests/kafka/test_secured_kafka.py on Apache Kafka.
+    It can go when a constructor raises the broker's own refusal.
+    """
+
+    def __init__(self, **config: Any) -> None:
+        selector = NetworkSelector(**config)
+        super().__init__(net=selector, manager=ConnectionManager(selector, **config))
+
+    @property
+    def refusal(self) -> Exception | None:
+        """The last refusal; None where no broker refused a connection."""
+        return self._manager.refusal
+
+
+class ConnectionManager(KafkaConnectionManager):
+    """The part of `NetworkClient` that makes connections."""
+
+    refusal: Exception | None = None
+
+    async def _build_transport(self, node: Any, **options: Any) -> Any:
+        transport = await super()._build_transport(node, **options)
+        transport._sock_recv = last_words_first(transport._sock_recv)
+        return transport
+
+    async def _connect(self, node: Any, conn: KafkaConnection, **options: Any) -> None:
+        conn.init_future.add_errback(self._note)
+        await super()._connect(node, conn, **options)
+
+    def _note(self, failure: Exception) -> None:
+        # The last attempt fails in any case: it is cut short when the time is up.
+        if _is_refusal(failure):
+            self.refusal = failure
+
+
+def last_words_first(receive: Receive) -> Receive:
+    """Return `receive` with the end of a connection kept for the next call when bytes came with it.
+
+    Reason: the transport drops bytes that arrive together with the end of the connection. A broker that refuses a
+    password says so and hangs up at once.
+    Upstream: no issue is known.
+    Guard: events/kafka/tests/test_patches.py, and tests/kafka/test_secured_kafka.py on Apache Kafka.
+    It can go when `kafka.net.transport` hands over those bytes before it closes.
+    """
+    end: Exception | None = None
+
+    def receive_in_order() -> tuple[bytes, Exception | None]:
+        nonlocal end
+        if end:
+            return b"", end
+        received, end = receive()
+        return received, None if received else end
+
+    return receive_in_order
+
+
+def _is_refusal(failure: Exception) -> bool:
+    # The client packs what went wrong between two TLS ends into an error of its own.
+    cause = failure if isinstance(failure, ssl.SSLError) else failure.__context__
+    if isinstance(cause, ssl.SSLError):
+        # A broker that goes down in mid-handshake is one that is away.
+        return not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
+    return isinstance(failure, SaslAuthenticationFailedError | UnsupportedSaslMechanismError)
+
+
+class SleepingNetworkClient(NetworkClient):
+    """Let the sender sleep until a broker is connected or has answered; either wakes it.
+
+    Reason: the sender takes the delay as milliseconds and gets seconds, and 0 while a broker is silent. It then looks
+    again at once, which takes a whole core.
+    Upstream: https://github.com/dpkp/kafka-python/issues/1413 and
+    https://github.com/dpkp/kafka-python/issues/1907 were the same faults of older releases.
+    Guard: events/kafka/tests/test_patches.py, and tests/faults/test_kafka_away.py on Apache Kafka.
+    It can go when the sender sleeps by itself beside a silent broker.
+    """
+
+    def connection_delay(self, node_id: Any) -> float:
+        """Return milliseconds, as the sender takes them."""
+        return max(super().connection_delay(node_id) * 1000, LOOK_AGAIN_MS)
+
+
+class ClosingProducer(KafkaProducer):
+    """Close with messages in flight, too.
+
+    Reason: `close` calls `flush`, whose timeout ends it before the sender's thread is told to end.
+    Upstream: https://github.com/dpkp/kafka-python/pull/2537 made `close` flush.
+    Guard: events/kafka/tests/test_patches.py.
+    It can go when `close` ends the thread after a flush that timed out.
+    """
+
+    def flush(self, timeout: float | None = None) -> None:
+        with suppress(KafkaTimeoutError):
+            super().flush(timeout)

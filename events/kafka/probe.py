@@ -1,0 +1,42 @@
+"""A look whether Kafka answers, within a fraction of a second and without a client."""
+
+import socket
+import ssl
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+ANSWER_TIMEOUT_S = 0.5
+DEFAULT_PORT = 9092
+ASK_FOR_VERSIONS = bytes.fromhex("0000000a 0012 0000 00000000 ffff")
+"""Kafka's ApiVersions request, the oldest one: brokers answer it before they know who asks.
+
+Source: https://kafka.apache.org/protocol
+"""
+
+
+def probe_kafka() -> str:
+    """Return "up" where one of the bootstrap servers answers, else "down".
+
+    A connection alone says nothing: the kernel takes it for a frozen broker, too. The client is no help here, because
+    it needs a thread, and until its timeout for a broker that is away.
+    """
+    for server in settings.KAFKA_BOOTSTRAP_SERVERS:
+        address = urlsplit(f"//{server}")
+        try:
+            if _answers(str(address.hostname), address.port or DEFAULT_PORT):
+                return "up"
+        except OSError:
+            continue
+    return "down"
+
+
+def _answers(host: str, port: int) -> bool:
+    with socket.create_connection((host, port), ANSWER_TIMEOUT_S) as plain:
+        connection = plain
+        if settings.KAFKA_SECURITY_PROTOCOL.endswith("SSL"):
+            trust = ssl.create_default_context(cafile=settings.KAFKA_SSL_CAFILE)
+            connection = trust.wrap_socket(plain, server_hostname=host)
+        with connection:
+            connection.sendall(ASK_FOR_VERSIONS)
+            return bool(connection.recv(1))

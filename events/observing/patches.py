@@ -1,0 +1,29 @@
+"""Patches of prometheus_client's private parts."""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+
+from prometheus_client import Histogram
+
+
+class BatchHistogram(Histogram):
+    """A histogram that takes a batch at once.
+
+    Reason: of 500 events, `observe` takes 1.1 ms where processes share their values, and this 0.06 ms. The batch takes
+    about 40 ms, of which that is 2.7 %.
+    Upstream: https://github.com/prometheus/client_python/issues/279 and
+    https://github.com/prometheus/client_python/issues/733 ask for it, and were closed in favour of custom collectors,
+    which do not share values between processes.
+    Guard: events/observing/tests/test_metrics.py.
+    It can go when `observe` takes several values, or a count.
+    """
+
+    def observe_all(self, values: Iterable[float]) -> None:
+        ascending = sorted(values)
+        self._sum.inc(sum(ascending))
+        below = 0
+        for bucket, bound in zip(self._buckets, self._upper_bounds, strict=True):
+            up_to_bound = bisect_right(ascending, bound)
+            if up_to_bound > below:
+                bucket.inc(up_to_bound - below)
+                below = up_to_bound
