@@ -1,4 +1,4 @@
 """The plumbing between a committed change and its consumers: outbox, publisher, relay, consumer, dead letters.
 
-It knows neither the orders that record events nor the notifications made of them.
+It knows no app of the project that uses it: apps register topics and subscriptions (`events.subscriptions`).
 """

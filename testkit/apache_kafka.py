@@ -6,7 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from commerce.devserver import lifeline
@@ -93,6 +93,11 @@ class ApacheKafka:
     def add_partitions(self, topic: str, *, total: int) -> None:
         admin = self._admin()
         admin.create_partitions([NewPartitions(topic, total)])[topic].result()
+
+    def delete_records(self, topic: str, *, partition: int, before: int) -> None:
+        """Delete the records of a partition below the offset `before`."""
+        for future in self._admin.delete_records([TopicPartition(topic, partition, before)]).values():
+            future.result()
 
     def delete_topic(self, name: str) -> None:
         """Back when it is gone."""

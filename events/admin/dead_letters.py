@@ -1,9 +1,11 @@
 """Admin of dead letters: what could not be handled, and replaying or dismissing it."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db import connection, models
+from django.db.models import Count, Max
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
@@ -74,6 +76,31 @@ class GroupFilter(admin.AllValuesFieldListFilter):
             self.lookup_choices: Any = [name for (name,) in cursor]
 
 
+CAUSES_SHOWN = 20
+
+
+def open_letters_by_cause() -> list[dict[str, Any]]:
+    """Count the open letters of each group, topic and error class, the most frequent first, up to `CAUSES_SHOWN`.
+
+    Each entry has the query of the list's address that shows its letters.
+    """
+    open_letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN).order_by()
+    causes = open_letters.values("group", "topic", "error_class").annotate(count=Count("pk"), newest=Max("created_at"))
+    return [
+        cause
+        | {
+            "reason": cause["error_class"].rpartition(".")[2],
+            "query": urlencode(
+                {
+                    "state__exact": DeadLetter.State.OPEN,
+                    **{name: cause[name] for name in ("group", "topic", "error_class")},
+                }
+            ),
+        }
+        for cause in causes.order_by("-count", "group", "topic", "error_class")[:CAUSES_SHOWN]
+    ]
+
+
 LETTER_COLOURS = {"open": "danger", "replayed": "success", "dismissed": ""}
 
 
@@ -91,6 +118,7 @@ class DeadLetterAdmin(MessageAdmin):
     search_fields = ("event_id",)
     search_help_text = gettext_lazy("An event id, or a letter's number")
     ordering = ("-id",)
+    list_before_template = "events/causes_of_open_letters.html"
     actions = ("replay_selected", "dismiss_selected")
     actions_detail = ("replay_this", "dismiss_this")
     readonly_fields = (*MessageAdmin.readonly_fields, "state_label", "stacktrace_text", "age")
@@ -108,6 +136,9 @@ class DeadLetterAdmin(MessageAdmin):
         "headers_text",
         "stacktrace_text",
     )
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        return super().changelist_view(request, {"causes": open_letters_by_cause(), **(extra_context or {})})
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         return super().get_queryset(request).defer("key", "value", "headers", "stacktrace")

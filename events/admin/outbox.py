@@ -61,7 +61,7 @@ class OutboxEventAdmin(MessageAdmin):
     list_display = ("event_id", "event_type", "stream", "sequence", "state", "created_at", "published_at")
     list_filter = (OutboxStateFilter, ("event_type", NewestValuesFilter))
     search_fields = ("event_id", "stream")
-    search_help_text = gettext_lazy("An event id, or a stream such as order-1")
+    search_help_text = gettext_lazy("An event id, or the whole name of a stream")
     ordering = ("-id",)
     actions = ("send_selected_again",)
     actions_detail = ("send_this_again",)

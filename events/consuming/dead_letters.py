@@ -73,7 +73,7 @@ class Named(NamedTuple):
     event_type: str
     """Empty where it names none."""
     subject_id: int | None
-    """What the event is about, such as its order. None unless the body itself names all three."""
+    """What the event is about. None unless the body itself names all three."""
 
 
 def record_dead_letter(*, record: Record, error: Exception, group: str) -> Kept:

@@ -157,5 +157,5 @@ class Processor(Generic[EventT]):
 
 
 def position(record: Record) -> str:
-    """Return where `record` stands, such as `order-events[0]@17`, for people."""
+    """Return where `record` stands, as `topic[partition]@offset`, for people."""
     return f"{record.topic}[{record.partition}]@{record.offset}"

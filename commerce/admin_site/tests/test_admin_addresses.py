@@ -126,7 +126,7 @@ PLACES = {
     "commerce.operations.pipeline.count_open_letters": "pipeline/state?q=1",
     "orders.admin.OrderAdmin.status_label": "orders/order/?status__exact=PENDING",
     "orders.admin.OrderAdmin.find": "orders/order/?q=1",
-    "events.admin.OutboxStateFilter.queryset": "events/outboxevent/?state=pending",
+    "events.admin.outbox.OutboxStateFilter.queryset": "events/outboxevent/?state=pending",
     "events.admin.large_tables.EstimatingPaginator.count": "notifications/notification/?q=1",
 }
 """Code of ours, and an address that calls it."""

@@ -10,7 +10,6 @@ from pytest_django import Settings
 
 from commerce.devserver.control import Control, ControlUnavailable, SwitchFailed, ask
 from commerce.devserver.embedded_kafka import EmbeddedKafka
-from commerce.devserver.supervisor import Supervisor
 from events.kafka.probe import probe_kafka
 
 
@@ -127,18 +126,6 @@ def test_an_embedded_broker_that_does_not_obey_says_so(
     with pytest.raises(SwitchFailed, match="The broker was not switched: the embedded broker did not come back"):
         ask(*channel, target="broker", on=True)
     assert ask(*channel)["broker"] == "off"
-
-
-def test_the_supervisor_keeps_the_state_of_a_process_it_cannot_tell() -> None:
-    supervisor = Supervisor()
-    supervisor.add_process("consumer", "true")
-    supervisor.switch("consumer", on=False)
-    supervisor._switches["consumer"].connection.close()
-    for _ in range(2):
-        with pytest.raises(OSError, match="closed"):
-            supervisor.switch("consumer", on=True)
-        assert supervisor.state("consumer") == "off"
-    supervisor.switch("consumer", on=False)
 
 
 def test_nothing_else_is_switched(channel: tuple[str, str]) -> None:

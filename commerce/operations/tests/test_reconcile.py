@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
-from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -36,7 +35,7 @@ Reconcile = Callable[..., str]
 
 @pytest.fixture
 def group() -> str:
-    return f"group-{uuid4().hex[:8]}"
+    return NOTIFICATIONS.group
 
 
 @pytest.fixture
@@ -180,9 +179,8 @@ def set_aside(event: Message, *, group: str, state: str) -> DeadLetter:
 
 @pytest.mark.parametrize("handled", ["notified", "replayed", "dismissed"])
 def test_a_change_whose_row_was_pruned_is_not_missing(
-    reconcile: Reconcile, event: Message, group: str, settings: Settings, handled: str
+    reconcile: Reconcile, event: Message, group: str, handled: str
 ) -> None:
-    settings.NOTIFICATION_CONSUMER_GROUP = group
     publish(event, offset=7)
     if handled == "notified":
         notify([decode(bytes(event.value))])

@@ -3,12 +3,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 from pytest_django import Settings
 
 from conftest import Topics
 from events.kafka import Consumer, Record, Unreadable
 from events.kafka.lag import group_lag
 from events.kafka.patches.group import DelayedRangeAssignor
+from testkit import groups
 from testkit.apache_kafka import ApacheKafka
 from testkit.kafka_client import Outgoing, produce, produce_all
 from testkit.servers import PARTITIONS, Broker
@@ -195,3 +197,50 @@ def has_no_lag(topics: Topics, group: str, *members: Consumer) -> bool:
     for member in members:
         member.commit(member.poll(timeout=SHORT))
     return all(partition.lag == 0 for partition in group_lag(topic=topics.order_events, group=group))
+
+
+@pytest.mark.parametrize("read", [0, 2], ids=["nothing committed", "two committed"])
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_deleted_records_are_reported_once(
+    topics: Topics, group: str, broker: Broker, caplog: pytest.LogCaptureFixture, read: int, left: int
+) -> None:
+    if not isinstance(broker, ApacheKafka):
+        pytest.skip("the embedded broker deletes no records")
+    produce_all(topics.order_events, [Outgoing(b"%d" % number, partition=0) for number in range(7)])
+    if read:
+        groups.read_and_commit(topics.order_events, group, read)
+    broker.delete_records(topics.order_events, partition=0, before=7 - left)
+    consumer = Consumer(topic=topics.order_events, group=group, batch_size=500)
+    labels = {"group": group, "topic": topics.order_events, "partition": "0"}
+    found: list[bytes] = []
+
+    def has_read_all() -> bool:
+        records = consumer.poll(timeout=SHORT)
+        consumer.commit(records)
+        found.extend(record.value for record in records)
+        return all(one.lag in (0, None) for one in group_lag(topic=topics.order_events, group=group)) and (
+            len(found) == left
+        )
+
+    try:
+        wait_until(has_read_all)
+        wait_until(lambda: not consumer.poll(timeout=SHORT))
+    finally:
+        consumer.close()
+    lost = 7 - left - read if read else 0
+    assert (REGISTRY.get_sample_value("events_lost_to_retention_total", labels) or 0) == lost
+    warnings = [one.getMessage() for one in caplog.records if "before group" in one.getMessage()]
+    if lost:
+        (warning,) = warnings
+        assert f"{topics.order_events}[0] from offset {read} to {6 - left}" in warning
+    else:
+        assert warnings == []
+
+
+def test_lag_counts_only_records_that_are_left(topics: Topics, group: str, broker: Broker) -> None:
+    if not isinstance(broker, ApacheKafka):
+        pytest.skip("the embedded broker deletes no records")
+    produce_all(topics.order_events, [Outgoing(b"%d" % number, partition=0) for number in range(7)])
+    groups.read_and_commit(topics.order_events, group, 1)
+    broker.delete_records(topics.order_events, partition=0, before=5)
+    assert group_lag(topic=topics.order_events, group=group)[0].lag == 2

@@ -1,0 +1,12 @@
+from django.db import models
+
+
+class Meter(models.Model):
+    number = models.IntegerField(unique=True)
+    total = models.IntegerField(default=0)
+
+    class Meta:
+        app_label = "meters"
+
+    def __str__(self) -> str:
+        return f"Meter {self.number}"
