@@ -77,6 +77,11 @@ class Subscription(Generic[EventT]):
     def wanted(self) -> frozenset[str]:
         return frozenset(self.topic.event_types if self.event_types is None else self.event_types)
 
+    @cached_property
+    def unwanted(self) -> frozenset[str]:
+        """The types of the topic that the group passes over. A type that the topic does not have is not among them."""
+        return frozenset(self.topic.event_types) - self.wanted
+
     def save(self, events: Sequence[EventT]) -> Collection[EventT]:
         """Handle those of `events` that are new, in the caller's transaction, and return these.
 

@@ -1,4 +1,4 @@
-"""Subscriptions for tests of the plumbing."""
+"""Subscriptions and consumer groups for tests of the plumbing."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,9 +8,10 @@ from uuid import UUID
 
 from events.consuming.consumer import DEAD_LETTERS_IN_A_ROW
 from events.consuming.processing import Processor, Progress
-from events.kafka import Record
+from events.kafka import Consumer, Record
 from events.subscriptions import Subscription, Topic
 from notifications.subscriptions import NOTIFICATIONS, NotificationSubscription
+from testkit.waiting import wait_until
 
 Notifying = TypeVar("Notifying", bound=NotificationSubscription)
 
@@ -69,3 +70,13 @@ def rows(handler: RowHandler, *, group: str = "group", event_types: Sequence[str
         decode=lambda value: Row(handler.decode(value)),
         handle=lambda events: handler.save([event.value for event in events]),
     )
+
+
+def read_and_commit(topic: str, group: str, count: int) -> None:
+    """Join the group and commit its first `count` records."""
+    consumer = Consumer(topic=topic, group=group, batch_size=count)
+    try:
+        records = wait_until(lambda: consumer.poll(timeout=1))
+        consumer.commit(records)
+    finally:
+        consumer.close()

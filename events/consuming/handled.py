@@ -27,7 +27,7 @@ def letters_of_row(topic: Topic, *, group: str) -> QuerySet[DeadLetter]:
 def is_known_to(subscription: Subscription[Any]) -> Q:
     """Return the condition of outbox rows whose event the group has handled, set aside, or does not want."""
     return (
-        ~Q(event_type__in=subscription.wanted)
+        Q(event_type__in=subscription.unwanted)
         | Exists(subscription.receipts_of_row())
         | Exists(letters_of_row(subscription.topic, group=subscription.group))
     )
@@ -37,7 +37,7 @@ def is_settled_for(subscription: Subscription[Any]) -> Q:
     """Return the condition of outbox rows that the group needs no longer: handled, unwanted, or all letters closed."""
     letters = letters_of_row(subscription.topic, group=subscription.group)
     return (
-        ~Q(event_type__in=subscription.wanted)
+        Q(event_type__in=subscription.unwanted)
         | Exists(subscription.receipts_of_row())
         | Exists(letters) & ~Exists(letters.filter(state=DeadLetter.State.OPEN))
     )

@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings
 
 from testkit.processes import CHECKOUT
-from testkit.servers import Broker
+from testkit.servers import PARTITIONS, Broker
 
 PROGRAM = """
 import sys
@@ -36,7 +36,6 @@ from tests.subscriptions.foreign.meters.events import METER_READINGS, MeterRead
 from tests.subscriptions.foreign.meters.models import Meter
 
 call_command("migrate", run_syncdb=True, verbosity=0)
-call_command("create_topics")
 event_id = uuid4()
 for event_type, one in (("METER_READ", event_id), ("METER_MOVED", uuid4()), ("METER_BURNT", uuid4())):
     event = MeterRead(one, event_type, datetime.now(UTC), 7, 5)
@@ -74,13 +73,17 @@ def own_database() -> Iterator[str]:
 def test_the_plumbing_runs_in_a_project_without_the_shop(own_database: str, broker: Broker) -> None:
     url = urlsplit(os.environ["DATABASE_URL"])
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "PYTEST_"))}
+    topic = f"meters-{uuid4().hex[:8]}"
+    for name in (topic, f"{topic}-dlt"):
+        broker.create_topic(name, partitions=PARTITIONS)
     environment |= {
         "DJANGO_SETTINGS_MODULE": "tests.subscriptions.foreign.settings",
         "FOREIGN_DATABASE_URL": url._replace(path=f"/{own_database}").geturl(),
         "FOREIGN_DATABASE_HOST": parse_qs(url.query).get("host", [""])[0],
-        "FOREIGN_TOPIC": f"meters-{uuid4().hex[:8]}",
+        "FOREIGN_TOPIC": topic,
         "KAFKA_BOOTSTRAP_SERVERS": ",".join(settings.KAFKA_BOOTSTRAP_SERVERS),
         "KAFKA_ASSIGNMENT_DELAY_MS": str(settings.KAFKA_ASSIGNMENT_DELAY_MS),
+        "FOREIGN_API_VERSION": ".".join(map(str, settings.KAFKA_API_VERSION or ())),
     }
     finished = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=90

@@ -93,7 +93,7 @@ class Stubborn:
 @pytest.mark.parametrize("target", ["broker", "consumer"])
 @pytest.mark.parametrize("failure", [RuntimeError("librdkafka error -185"), BrokenPipeError(32, "Broken pipe")])
 @pytest.mark.parametrize("on", [False, True])
-def test_what_fails_is_said_changes_nothing_and_may_be_tried_again(target: str, failure: Exception, on: bool) -> None:
+def test_a_failed_switch_changes_nothing_and_can_be_repeated(target: str, failure: Exception, on: bool) -> None:
     stubborn = Stubborn()
     control = Control(processes=stubborn, broker=stubborn)
     try:

@@ -127,7 +127,7 @@ def test_a_paused_process_is_away_until_it_is_wanted(run: Callable[..., list[str
     assert supervisor.stopped_by_signal
 
 
-def test_a_process_that_is_wanted_again_before_it_ended_runs_once(run: Callable[..., list[str]]) -> None:
+def test_a_process_wanted_again_before_its_end_runs_once(run: Callable[..., list[str]]) -> None:
     supervisor = Supervisor()
 
     def hesitate() -> None:

@@ -122,7 +122,7 @@ def test_lists_read_no_values(admin_client: Client, letters: list[DeadLetter], p
 
 
 @pytest.mark.parametrize("size", [10, 100_000, 1_000_000])
-def test_the_page_of_a_replay_loads_nothing_of_its_letters_message(
+def test_a_replays_page_does_not_load_its_letters_message(
     admin_client: Client, letters: list[DeadLetter], size: int
 ) -> None:
     letter = letters[1]

@@ -13,10 +13,10 @@ from conftest import Topics
 from events.kafka import Consumer
 from events.kafka.cluster import Member, group_members
 from events.kafka.lag import CaughtUp, group_lag
-from testkit.groups import read_and_commit
 from testkit.kafka_client import produce
 from testkit.processes import CHECKOUT
 from testkit.servers import Broker
+from testkit.subscriptions import read_and_commit
 from testkit.waiting import wait_until
 
 

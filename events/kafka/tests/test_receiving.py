@@ -10,10 +10,10 @@ from conftest import Topics
 from events.kafka import Consumer, Record, Unreadable
 from events.kafka.lag import group_lag
 from events.kafka.patches.group import DelayedRangeAssignor
-from testkit import groups
 from testkit.apache_kafka import ApacheKafka
 from testkit.kafka_client import Outgoing, produce, produce_all
 from testkit.servers import PARTITIONS, Broker
+from testkit.subscriptions import read_and_commit as commit_first
 from testkit.waiting import wait_until
 
 SHORT = 0.1
@@ -208,7 +208,7 @@ def test_deleted_records_are_reported_once(
         pytest.skip("the embedded broker deletes no records")
     produce_all(topics.order_events, [Outgoing(b"%d" % number, partition=0) for number in range(7)])
     if read:
-        groups.read_and_commit(topics.order_events, group, read)
+        commit_first(topics.order_events, group, read)
     broker.delete_records(topics.order_events, partition=0, before=7 - left)
     consumer = Consumer(topic=topics.order_events, group=group, batch_size=500)
     labels = {"group": group, "topic": topics.order_events, "partition": "0"}
@@ -241,6 +241,6 @@ def test_lag_counts_only_records_that_are_left(topics: Topics, group: str, broke
     if not isinstance(broker, ApacheKafka):
         pytest.skip("the embedded broker deletes no records")
     produce_all(topics.order_events, [Outgoing(b"%d" % number, partition=0) for number in range(7)])
-    groups.read_and_commit(topics.order_events, group, 1)
+    commit_first(topics.order_events, group, 1)
     broker.delete_records(topics.order_events, partition=0, before=5)
     assert group_lag(topic=topics.order_events, group=group)[0].lag == 2

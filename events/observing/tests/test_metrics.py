@@ -15,9 +15,8 @@ from events.observing.readings import PipelineCollector
 from events.outbox.relay import Relay
 from events.timestamps import now
 from testkit.factories import OrderEventFactory, OutboxEventFactory
-from testkit.groups import read_and_commit
 from testkit.kafka_client import produce
-from testkit.subscriptions import member_of
+from testkit.subscriptions import member_of, read_and_commit
 
 
 def value(name: str, **labels: str) -> float:

@@ -23,7 +23,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 METER_READINGS_TOPIC = os.environ["FOREIGN_TOPIC"]
 
 KAFKA_BOOTSTRAP_SERVERS = os.environ["KAFKA_BOOTSTRAP_SERVERS"].split(",")
-KAFKA_API_VERSION = None
+_version = os.environ["FOREIGN_API_VERSION"]
+KAFKA_API_VERSION = tuple(map(int, _version.split("."))) if _version else None
 KAFKA_SECURITY_PROTOCOL = "PLAINTEXT"
 KAFKA_SASL_MECHANISM = KAFKA_SASL_USERNAME = KAFKA_SASL_PASSWORD = None
 KAFKA_SSL_CAFILE = None
