@@ -96,7 +96,7 @@ class ApacheKafka:
 
     def delete_records(self, topic: str, *, partition: int, before: int) -> None:
         """Delete the records of a partition below the offset `before`."""
-        for future in self._admin.delete_records([TopicPartition(topic, partition, before)]).values():
+        for future in self._admin().delete_records([TopicPartition(topic, partition, before)]).values():
             future.result()
 
     def delete_topic(self, name: str) -> None:
