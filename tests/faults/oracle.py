@@ -68,6 +68,13 @@ class Shopper:
         assert response.status_code == expected, response.text
         return response.json()
 
+    def finds_a_worker_that_answers(self) -> bool:
+        """Whether the worker that has the connection answers. A connection that is not answered is given up."""
+        try:
+            return self._http.get("/health/live", timeout=0.5).status_code == 200
+        except httpx.TransportError:
+            return False
+
     def leave(self) -> None:
         self._http.close()
 
