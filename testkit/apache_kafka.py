@@ -96,8 +96,9 @@ class ApacheKafka:
 
     def delete_records(self, topic: str, *, partition: int, before: int) -> None:
         """Delete the records of a partition below the offset `before`."""
-        for future in self._admin().delete_records([TopicPartition(topic, partition, before)]).values():
-            future.result()
+        admin = self._admin()  # Its futures never end once it is garbage.
+        for future in admin.delete_records([TopicPartition(topic, partition, before)]).values():
+            future.result(timeout=30)
 
     def delete_topic(self, name: str) -> None:
         """Back when it is gone."""
