@@ -43,6 +43,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
 
         def act_or_end() -> None:
             try:
+                # The loop handles signals before it starts processes. Until then a signal would end the tests.
+                wait_until(lambda: signal.getsignal(signal.SIGTERM) == supervisor._stop_by_signal)
                 act()
             except BaseException as error:  # noqa: BLE001 - told by the main thread
                 failed.append(error)
