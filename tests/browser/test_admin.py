@@ -108,6 +108,6 @@ def test_times_are_those_of_the_browsers_zone(run: Run, page: Page) -> None:
 
 
 def _end_offsets(page: Page) -> int:
-    cells = page.locator("#pipeline-partitions tr td:nth-child(4)").all_inner_texts()
+    cells = page.locator("#pipeline-partitions tr td:nth-child(5)").all_inner_texts()
     page.wait_for_timeout(100)
     return sum(int(cell) for cell in cells)
