@@ -3,13 +3,14 @@
 from functools import partial
 from typing import Any
 
+from django.contrib.auth.models import User
 from drf_spectacular.contrib.rest_framework_simplejwt import SimpleJWTScheme
 from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework_simplejwt.settings import api_settings as jwt_settings
 
 from commerce.accounts.names import NAME_TAKEN
-from commerce.accounts.serializers import RegistrationSerializer
+from commerce.accounts.serializers import PASSWORD_MAX_LENGTH, RegistrationSerializer
 
 TOO_MANY_OF_THIS_ADDRESS = "Too many requests of this address within a minute"
 CREDENTIALS = {"username": "mina", "password": "correct horse battery"}
@@ -21,12 +22,12 @@ class TokenScheme(SimpleJWTScheme):
 
 
 class CredentialsSerializer(serializers.Serializer[Any]):
-    username = serializers.CharField()
-    password = serializers.CharField()
+    username = serializers.RegexField(User.username_validator.regex, max_length=User.username.field.max_length)
+    password = serializers.RegexField(r"^[^\u0000]+$", max_length=PASSWORD_MAX_LENGTH)
 
 
 class RefreshTokenSerializer(serializers.Serializer[Any]):
-    refresh = serializers.CharField()
+    refresh = serializers.RegexField(r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$")
 
 
 class TokensSerializer(serializers.Serializer[Any]):

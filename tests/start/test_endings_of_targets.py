@@ -182,7 +182,7 @@ def test_what_a_killed_program_has_started_ends(code: str, frozen: bool) -> None
 
 KILLED_AFTER_THE_FORK = """
 import os, signal, subprocess, sys
-from commerce import lifeline
+from commerce.devserver import lifeline
 
 class Forked(subprocess.Popen):
     def _execute_child(self, *arguments):

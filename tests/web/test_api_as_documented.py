@@ -14,7 +14,6 @@ from testkit.waiting import wait_until
 
 EXAMPLES = 15
 """Random requests to an operation, beside those at the edges of what its parameters may be."""
-UNTHROTTLED = {"THROTTLE_REGISTER": "100000/min", "THROTTLE_TOKEN": "100000/min"}
 
 
 class Caller(NamedTuple):
@@ -31,7 +30,7 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     logs = tmp_path_factory.mktemp("logs")
     migrate = ProductProcess("django", "migrate", log=logs / "migrate.log")
     assert migrate.process.wait(60) == 0, migrate.log.read_text()
-    web = WebServer(log=logs / "web.log", env=UNTHROTTLED)
+    web = WebServer(log=logs / "web.log")
     try:
         customer = Customer(web.url)
         order = customer.place_order()
