@@ -1,18 +1,14 @@
 """Commands as an operator types them: what they print, and how they end."""
 
-import os
-import pty
 import re
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from commerce.devserver import lifeline
-from testkit.processes import CHECKOUT, ProductProcess
+from testkit.processes import ProductProcess
 from testkit.servers import Broker
 from testkit.waiting import wait_until
 
@@ -111,30 +107,6 @@ def test_a_liveness_file_that_cannot_be_written_is_one_clear_line(start: Start, 
     relay = start("relay_outbox", "--liveness-file", str(tmp_path / "nowhere" / "alive"))
     assert relay.process.wait(10) == 1
     assert "cannot be written: No such file or directory" in relay.log.read_text()
-
-
-def test_a_consumer_shows_its_progress_to_a_person_and_to_no_log_file(start: Start, tmp_path: Path) -> None:
-    seen, terminal = pty.openpty()
-    command = [sys.executable, "-m", "django", "consume_order_events", "--group", "watched"]
-    env = os.environ | {"DJANGO_SETTINGS_MODULE": "commerce.settings"}
-    watched = lifeline.start(command, cwd=CHECKOUT, env=env, stderr=terminal, stdout=terminal)
-    text = ""
-
-    def progress() -> bool:
-        nonlocal text
-        text += os.read(seen, 4096).decode()
-        return bool(re.search(r"\x1b\[K[\d,]+ events?, [\d,]+/s, lag \d+\r", text))
-
-    try:
-        wait_until(progress, timeout=30)
-    finally:
-        watched.terminate()
-        watched.wait(10)
-        os.close(seen)
-        os.close(terminal)
-    unwatched = start("consume_order_events", "--group", "watched", "--until-caught-up")
-    assert unwatched.process.wait(30) == 0
-    assert "events, " not in unwatched.log.read_text()
 
 
 def test_a_watched_lag_is_shown_anew_and_survives_an_outage(start: Start) -> None:

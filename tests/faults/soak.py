@@ -166,6 +166,7 @@ class Chaos:
             end()
 
 
+@pytest.mark.timeout(0)
 def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
     site: Site,
     start: Start,
