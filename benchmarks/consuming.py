@@ -52,6 +52,9 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
         if "consumer-vs-usual" in wanted:
             ours, usual = backlog.work_off(), backlog.work_off(peer="usual_consumer", events=USUAL)
             yield "consumer-vs-usual", Pair(ours.per_second, usual.per_second)
+        if "consumer-with-inbox" in wanted:
+            without, with_inbox = backlog.work_off(), backlog.work_off(inbox=True)
+            yield "consumer-with-inbox", Pair(with_inbox.per_second, without.per_second)
 
 
 def measure_growth(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
@@ -89,8 +92,10 @@ class Backlog:
         for start in range(1, size + 1, AT_ONCE):
             produce_all(topic, map(_message, range(start, min(start + AT_ONCE, size + 1))))
 
-    def work_off(self, *, consumers: int = 1, peer: str | None = None, events: int | None = None) -> Worked:
-        """Let a new group save this many events, by default all of them; how fast it did.
+    def work_off(
+        self, *, consumers: int = 1, peer: str | None = None, inbox: bool = False, events: int | None = None
+    ) -> Worked:
+        """Let a new group save this many events, by default all of them, and return how fast it did.
 
         Measured by the times that stand on the first and the last notification, so that start-up counts for nobody.
         """
@@ -98,14 +103,22 @@ class Backlog:
         database.empty("notifications_notification")
         group = f"bench-{next(_groups)}"
         with ExitStack() as stack:
-            processes = [stack.enter_context(running(self._start(group, peer))) for _ in range(consumers)]
+            started = (self._start(group, peer=peer, inbox=inbox) for _ in range(consumers))
+            processes = [stack.enter_context(running(one)) for one in started]
             wait_until(lambda: _saved(at_least=events), timeout=300)
             megabytes = max(psutil.Process(one.process.pid).memory_info().rss / 2**20 for one in processes)
         return Worked(_rate(batch=1 if peer == "usual_consumer" else BATCH), megabytes)
 
-    def _start(self, group: str, peer: str | None) -> ProductProcess:
+    def _start(self, group: str, *, peer: str | None, inbox: bool) -> ProductProcess:
         if peer is not None:
             return self._servers.start_peer(peer, self._topic, group)
+        if inbox:
+            return self._servers.start(
+                *("django", "consume", group),
+                DJANGO_SETTINGS_MODULE="benchmarks.peers.inbox_settings",
+                OWN_TOPIC=self._topic,
+                GROUP_WITH_INBOX=group,
+            )
         return self._servers.start(
             *("django", "consume_order_events", "--group", group),
             DJANGO_SETTINGS_MODULE="testkit.own_topic_settings",
