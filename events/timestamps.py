@@ -2,7 +2,6 @@
 
 import re
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -25,13 +24,8 @@ def now() -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-@lru_cache(maxsize=256)
 def rfc3339(moment: datetime) -> str:
-    """For example `2025-01-30T10:15:30.123Z` (RFC 3339).
-
-    Kept for a while, because the moment of an order is written four times: in its event's id, value and headers, and in
-    the answer.
-    """
+    """Return `moment` in UTC with milliseconds, for example `2025-01-30T10:15:30.123Z` (RFC 3339)."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

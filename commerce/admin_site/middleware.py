@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from django.apps import apps
 from django.conf import settings
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
@@ -106,7 +107,7 @@ class OddAddressMiddleware(_AdminOnly):
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         asks = _is_admin(request) and request.method in ("GET", "HEAD") and request.GET
-        if not (asks and isinstance(exception, ValueError | OverflowError | DataError) and _is_of_the_query(exception)):
+        if not (asks and _is_of_the_query(exception)):
             return None
         logger.warning("An address of admin asks for what cannot be: %s", exception, exc_info=exception)
         return _bad_address(request)
@@ -123,6 +124,10 @@ def _is_of_the_query(error: Exception) -> bool:
 
     An app's own code may be what asks for these rows, a paginator for instance.
     """
+    if isinstance(error, DisallowedModelAdminLookup):
+        return True
+    if not isinstance(error, ValueError | OverflowError | DataError):
+        return False
     modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     for module in reversed(modules):
         if module.startswith("django.db."):

@@ -6,15 +6,18 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
 
 from commerce.devserver.embedded_kafka import SETTINGS as EMBEDDED_KAFKA_SETTINGS
 from commerce.devserver.embedded_kafka import EmbeddedKafka
 from commerce.devserver.embedded_postgres import EmbeddedPostgres, data_home
 from commerce.devserver.run.messages import CannotRun, say
+from commerce.environment import Environment
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 VAR = CHECKOUT / "var"
@@ -92,7 +95,7 @@ def environment(cleanup: ExitStack, port: int, servers: Servers) -> dict[str, st
         made["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
         if "DATABASE_URL" in made:
             servers.broker = kafka
-        _create_topics_of(kafka, int(given.get("KAFKA_TOPIC_PARTITIONS") or 3))
+        _create_topics_of(kafka, partitions(given))
     return made
 
 
@@ -101,6 +104,16 @@ def _empty_metrics() -> Path:
     shutil.rmtree(METRICS, ignore_errors=True)
     METRICS.mkdir()
     return METRICS
+
+
+def partitions(given: Mapping[str, str]) -> int:
+    variables = Environment(given)
+    partitions = variables.count("KAFKA_TOPIC_PARTITIONS", default=3)
+    try:
+        variables.refuse_problems()
+    except ImproperlyConfigured as error:
+        raise CannotRun(str(error)) from error
+    return partitions
 
 
 def _create_topics_of(kafka: EmbeddedKafka, partitions: int) -> None:
