@@ -12,7 +12,6 @@ from django.utils.safestring import SafeString
 from events.admin.actions import RowActionsAdmin
 from events.admin.large_tables import EstimatingPaginator
 
-
 VALUE_LOOKUPS = ("", "exact", "isempty")
 PERIOD_LOOKUPS = ("year", "month", "day", "gte", "lt")
 
@@ -29,11 +28,10 @@ class ReadOnlyAdmin(RowActionsAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Allow the lookups that the list's own filters make. Any other may read every row of a large table."""
-        filters = {
-            one[0] if isinstance(one, tuple) else getattr(one, "parameter_name", one) for one in self.list_filter
-        }
+        filters = [one[0] if isinstance(one, tuple) else one for one in self.list_filter]
+        names = {getattr(one, "parameter_name", one) for one in filters}
         field, _, kind = lookup.partition("__")
-        allowed = PERIOD_LOOKUPS if field == self.date_hierarchy else VALUE_LOOKUPS if field in filters else ()
+        allowed = PERIOD_LOOKUPS if field == self.date_hierarchy else VALUE_LOOKUPS if field in names else ()
         return kind in allowed and super().lookup_allowed(lookup, value, request)
 
     def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
