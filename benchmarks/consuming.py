@@ -21,41 +21,41 @@ from testkit.processes import ProductProcess
 from testkit.waiting import wait_until
 
 ROUNDS = 5
-SMALL, MIDDLE, LARGE = 10_000, 60_000, 300_000
-SHARED = 180_000
+SMALL_BACKLOG, MIDDLE_BACKLOG, LARGE_BACKLOG = 10_000, 60_000, 300_000
+SHARED_BACKLOG = 180_000
 """For several consumers, which take some seconds to share out the partitions."""
-EMBEDDED = 24_000
+EMBEDDED_BACKLOG = 24_000
 """As many as the embedded broker keeps of ours, with some to spare."""
-USUAL = 2_000
+USUAL_EVENTS = 2_000
 """Events that the usual design is given the time for."""
-AT_ONCE = 50_000
+PRODUCER_QUEUE_MESSAGES = 50_000
 """Messages that the producer's queue has room for."""
-BATCH = 500
+BATCH_EVENTS = 500
 """What product and bare loop save at once."""
 
 _groups = count()
 
 
-class Worked(NamedTuple):
+class Result(NamedTuple):
     per_second: float
     megabytes: float
     """Memory of the largest process at the end."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    size = MIDDLE if servers.is_apache else EMBEDDED
+    size = MIDDLE_BACKLOG if servers.is_apache else EMBEDDED_BACKLOG
     backlog = Backlog(servers, "bench-backlog", size)
     for _ in range(ROUNDS):
         if "consumer-vs-bare-loop" in wanted:
             ours, bare = backlog.work_off(), backlog.work_off(peer="bare_consumer")
             yield "consumer-vs-bare-loop", Pair(ours.per_second, bare.per_second)
         if "consumer-vs-usual" in wanted:
-            ours, usual = backlog.work_off(), backlog.work_off(peer="usual_consumer", events=USUAL)
+            ours, usual = backlog.work_off(), backlog.work_off(peer="usual_consumer", events=USUAL_EVENTS)
             yield "consumer-vs-usual", Pair(ours.per_second, usual.per_second)
 
 
 def measure_growth(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    small, large = Backlog(servers, "bench-small", SMALL), Backlog(servers, "bench-large", LARGE)
+    small, large = Backlog(servers, "bench-small", SMALL_BACKLOG), Backlog(servers, "bench-large", LARGE_BACKLOG)
     for _ in range(3):
         # A small backlog is over in a second: several make one figure. Some come before and some behind the large one,
         # in whose half a minute the machine gets slower or faster.
@@ -69,7 +69,7 @@ def measure_growth(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pa
 
 
 def measure_several(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    backlog = Backlog(servers, "bench-several", SHARED if servers.is_apache else EMBEDDED)
+    backlog = Backlog(servers, "bench-several", SHARED_BACKLOG if servers.is_apache else EMBEDDED_BACKLOG)
     for _ in range(3):
         one = backlog.work_off()
         for consumers in (2, 3):
@@ -86,10 +86,10 @@ class Backlog:
         self._topic = topic
         self._size = size
         servers.broker.create_topic(topic, partitions=PARTITIONS)
-        for start in range(1, size + 1, AT_ONCE):
-            produce_all(topic, map(_message, range(start, min(start + AT_ONCE, size + 1))))
+        for start in range(1, size + 1, PRODUCER_QUEUE_MESSAGES):
+            produce_all(topic, map(_message, range(start, min(start + PRODUCER_QUEUE_MESSAGES, size + 1))))
 
-    def work_off(self, *, consumers: int = 1, peer: str | None = None, events: int | None = None) -> Worked:
+    def work_off(self, *, consumers: int = 1, peer: str | None = None, events: int | None = None) -> Result:
         """Let a new group save this many events, by default all of them; how fast it did.
 
         Measured by the times that stand on the first and the last notification, so that start-up counts for nobody.
@@ -101,7 +101,7 @@ class Backlog:
             processes = [stack.enter_context(running(self._start(group, peer))) for _ in range(consumers)]
             wait_until(lambda: _saved(at_least=events), timeout=300)
             megabytes = max(psutil.Process(one.process.pid).memory_info().rss / 2**20 for one in processes)
-        return Worked(_rate(batch=1 if peer == "usual_consumer" else BATCH), megabytes)
+        return Result(_rate(batch=1 if peer == "usual_consumer" else BATCH_EVENTS), megabytes)
 
     def _start(self, group: str, peer: str | None) -> ProductProcess:
         if peer is not None:

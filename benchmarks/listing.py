@@ -12,7 +12,7 @@ from testkit.customer import Customer
 
 ROUNDS = 5
 REQUESTS = 200
-FEW, MANY = 1_000, 1_000_000
+FEW_ROWS, MANY_ROWS = 1_000, 1_000_000
 USERS = 10
 LISTS = {"orders-list": "/api/orders", "notifications-list": "/api/notifications"}
 
@@ -35,10 +35,10 @@ FILL = """
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    urls = {rows: servers.database(f"bench-{rows}") for rows in (FEW, MANY)}
+    urls = {rows: servers.database(f"bench-{rows}") for rows in (FEW_ROWS, MANY_ROWS)}
     with (
-        running(servers.web(DATABASE_URL=urls[FEW])) as few_web,
-        running(servers.web(DATABASE_URL=urls[MANY])) as many_web,
+        running(servers.web(DATABASE_URL=urls[FEW_ROWS])) as few_web,
+        running(servers.web(DATABASE_URL=urls[MANY_ROWS])) as many_web,
     ):
         few, many = Shop(few_web.url), Shop(many_web.url)
         for rows, url in urls.items():
@@ -49,7 +49,9 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
                 if name in wanted:
                     (ours, queries), (beside, queries_of_few) = many.look_at(path), few.look_at(path)
                     if queries != queries_of_few:
-                        raise RuntimeError(f"{path} takes {queries} queries of {MANY} rows, {queries_of_few} of {FEW}")
+                        raise RuntimeError(
+                            f"{path} takes {queries} queries of {MANY_ROWS} rows, {queries_of_few} of {FEW_ROWS}"
+                        )
                     yield name, Pair(ours, beside)
 
 

@@ -12,16 +12,16 @@ from testkit.waiting import wait_until
 
 CONNECTIONS = 8
 ROUNDS = 7
-SECONDS = 4.0
+LOAD_S = 4.0
 """Of a stretch of load, of which each side has two in a round."""
-WARM_UP, TRIAL = 20.0, 2.0
+WARM_UP_S, PEER_WARM_UP_S = 20.0, 2.0
 """Seconds of load before anything is measured, on the endpoint and on each peer. Kafka's JVM compiles its code while it
 takes its first 10,000 messages, and takes 0.14 ms of CPU for an order instead of 0.05."""
 OUTAGE_ROUNDS = 3
-OUTAGE_SECONDS = 10.0
+OUTAGE_LOAD_S = 10.0
 """Longer than attempts to reach Kafka last."""
 
-REAL = "/api/orders"
+PRODUCT_PATH = "/api/orders"
 PEERS = {
     "orders-vs-no-events": "/peers/without-events",
     "orders-vs-bare-sql": "/peers/bare-sql",
@@ -40,9 +40,9 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
             # Nobody is always the first one, or the one behind a certain other.
             for name, path in list(peers.items())[:: 1 if number % 2 else -1]:
                 site.connect()
-                first, second = (REAL, path) if number % 2 else (path, REAL)
+                first, second = (PRODUCT_PATH, path) if number % 2 else (path, PRODUCT_PATH)
                 loads = _there_and_back(site, first, second)
-                ours, beside = loads[REAL], loads[path]
+                ours, beside = loads[PRODUCT_PATH], loads[path]
                 if "p99" in name:
                     yield name, Pair(ours.p99, beside.p99)
                 else:
@@ -62,10 +62,10 @@ def measure_outage(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pa
         site.warm_up()
         for _ in range(OUTAGE_ROUNDS):
             site.connect()
-            healthy = site.load(REAL, seconds=OUTAGE_SECONDS)
+            healthy = site.load(PRODUCT_PATH, seconds=OUTAGE_LOAD_S)
             servers.broker.go_down()
             try:
-                without_kafka = site.load(REAL, seconds=OUTAGE_SECONDS, settle=False)
+                without_kafka = site.load(PRODUCT_PATH, seconds=OUTAGE_LOAD_S, settle=False)
             finally:
                 servers.broker.come_back()
             wait_until(lambda: database.pending() == 0, timeout=120)
@@ -89,11 +89,11 @@ class Site:
 
     def warm_up(self, peers: Iterable[str] = ()) -> None:
         self.connect()
-        self.load(REAL, seconds=WARM_UP)
+        self.load(PRODUCT_PATH, seconds=WARM_UP_S)
         for path in peers:
-            self.load(path, seconds=TRIAL)
+            self.load(path, seconds=PEER_WARM_UP_S)
 
-    def load(self, path: str, *, seconds: float = SECONDS, settle: bool = True) -> Load:
+    def load(self, path: str, *, seconds: float = LOAD_S, settle: bool = True) -> Load:
         """All customers order as fast as they are answered. With `settle`, back when their events are sent."""
         requests = {
             connection: request("POST", path, token=customer.token, body=ORDER, headers={"X-User": str(customer.id)})

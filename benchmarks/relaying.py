@@ -19,7 +19,7 @@ from testkit.waiting import wait_until
 ROUNDS = 3
 ROWS = 100_000
 TOPIC = "bench-relay"
-BATCH = 1_000
+BATCH_ROWS = 1_000
 """Rows that are marked as published at once."""
 
 
@@ -78,4 +78,4 @@ def _bare_sends() -> float:
 def _rate() -> float:
     """From the first rows' mark to the last ones', which leaves one batch out."""
     sql = "SELECT extract(epoch FROM max(published_at) - min(published_at)) FROM events_outboxevent"
-    return (ROWS - BATCH) / float(database.value(sql))
+    return (ROWS - BATCH_ROWS) / float(database.value(sql))

@@ -16,7 +16,7 @@ from testkit.waiting import wait_until
 START_SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "start"
 TOPIC_CONFIG = {"max.message.bytes": str(2 * 1024 * 1024)}
 """As large as the embedded broker takes."""
-START_TIMEOUT = 240
+START_TIMEOUT_S = 240
 """Seconds; at the first start Maven fetches Kafka."""
 
 
@@ -50,7 +50,7 @@ class ApacheKafka:
                 stderr=output,
             )
         try:
-            wait_until(self._answers_or_ended, timeout=START_TIMEOUT)
+            wait_until(self._answers_or_ended, timeout=START_TIMEOUT_S)
         except TimeoutError as error:
             self.stop()
             raise RuntimeError(f"Apache Kafka did not start: {log.read_text()[-2000:]}") from error

@@ -15,7 +15,7 @@ DEAD_LETTERS = "order-events-dlt"
 _foreign_ids = count(10**15)
 
 
-class Letter(NamedTuple):
+class DeadLetterRow(NamedTuple):
     """A dead letter, as the database has it."""
 
     partition: int
@@ -41,7 +41,7 @@ def send(events: Iterable[OrderEvent], *, topic: str = TOPIC, partition: int = 0
     produce_all(topic, [Outgoing(encode(event), partition=partition) for event in events])
 
 
-def told(events: Sequence[OrderEvent]) -> list[int]:
+def notification_counts(events: Sequence[OrderEvent]) -> list[int]:
     """How many notifications there are of each event."""
     ids = [str(event.event_id) for event in events]
     sql = "SELECT event_id::text FROM notifications_notification WHERE event_id = ANY(%(ids)s::uuid[])"
@@ -49,23 +49,23 @@ def told(events: Sequence[OrderEvent]) -> list[int]:
     return [counted[event_id] for event_id in ids]
 
 
-def all_told_once(events: Sequence[OrderEvent]) -> bool:
-    return told(events) == [1] * len(events)
+def all_notified_once(events: Sequence[OrderEvent]) -> bool:
+    return notification_counts(events) == [1] * len(events)
 
 
-def letters(*, group: str = "notification-consumer-group", after: int = 0) -> list[Letter]:
+def open_dead_letters(*, group: str = "notification-consumer-group", after: int = 0) -> list[DeadLetterRow]:
     """The open dead letters of a group, but for those up to the id `after`, oldest first."""
     sql = """
         SELECT partition, "offset", error_message, key, value, is_readable FROM events_deadletter
         WHERE "group" = %(group)s AND id > %(after)s AND state = 'open' ORDER BY id
         """
     return [
-        Letter(partition, offset, message, key and bytes(key), value and bytes(value), is_readable)
+        DeadLetterRow(partition, offset, message, key and bytes(key), value and bytes(value), is_readable)
         for partition, offset, message, key, value, is_readable in rows(sql, group=group, after=after)
     ]
 
 
-def last_letter() -> int:
+def last_dead_letter_id() -> int:
     """Id of the latest dead letter, 0 where there is none."""
     ((last,),) = rows("SELECT coalesce(max(id), 0) FROM events_deadletter")
     return int(last)

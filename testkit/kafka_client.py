@@ -7,7 +7,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
 
-TIMEOUT = 10
+TIMEOUT_S = 10
 """Seconds."""
 
 
@@ -66,7 +66,7 @@ def produce_all(topic: str, messages: Iterable[Outgoing]) -> None:
             headers=list(message.headers),
             on_delivery=lambda error, _: errors.add(error),
         )
-    assert producer.flush(TIMEOUT) == 0
+    assert producer.flush(TIMEOUT_S) == 0
     assert errors <= {None}
 
 
@@ -74,10 +74,10 @@ def read_topic(topic: str) -> list[Message]:
     """Everything on the topic, each partition's messages in the order of their offsets."""
     consumer = Consumer({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], "group.id": "reader"})
     try:
-        partitions = consumer.list_topics(topic, TIMEOUT).topics[topic].partitions
+        partitions = consumer.list_topics(topic, TIMEOUT_S).topics[topic].partitions
         wanted = {}
         for number in partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), TIMEOUT)
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), TIMEOUT_S)
             if high > low:
                 wanted[number] = high
         consumer.assign([TopicPartition(topic, number, 0) for number in wanted])

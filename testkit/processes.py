@@ -15,7 +15,7 @@ from commerce.devserver import lifeline
 from testkit.waiting import wait_until
 
 CHECKOUT = Path(__file__).parent.parent
-STOP_TIMEOUT = 10
+STOP_TIMEOUT_S = 10
 """Seconds a process has after SIGTERM, by contract."""
 
 
@@ -36,9 +36,9 @@ class ProductProcess:
             self.process = lifeline.start(self._command, cwd=CHECKOUT, env=self._env, stdout=output, stderr=output)
 
     def stop(self) -> int:
-        """End it as a supervisor does; its exit code. Raises subprocess.TimeoutExpired after `STOP_TIMEOUT`."""
+        """End it as a supervisor does; its exit code. Raises subprocess.TimeoutExpired after `STOP_TIMEOUT_S`."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(STOP_TIMEOUT)
+        return self.process.wait(STOP_TIMEOUT_S)
 
     def kill(self) -> None:
         """kill -9, its children included."""

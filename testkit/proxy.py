@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 HOST = "127.0.0.1"
 PRODUCE, FETCH, OFFSET_COMMIT = 0, 1, 8
 """Kinds of requests, `api_key` in https://kafka.apache.org/protocol#protocol_api_keys."""
-CONTROL_TIMEOUT = 10
+CONTROL_TIMEOUT_S = 10
 """Seconds a switch may take."""
 
 Reader: TypeAlias = asyncio.StreamReader
@@ -54,7 +54,7 @@ class Proxy:
     def stop(self) -> None:
         self.refuse()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CONTROL_TIMEOUT)
+        self._thread.join(CONTROL_TIMEOUT_S)
         self._loop.close()
         self._reservation.close()
 
@@ -92,7 +92,7 @@ class Proxy:
         self._to_corrupt = containing
 
     def _do(self, switch: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(switch, self._loop).result(CONTROL_TIMEOUT)
+        asyncio.run_coroutine_threadsafe(switch, self._loop).result(CONTROL_TIMEOUT_S)
 
     async def _heal(self) -> None:
         self._delay = 0.0

@@ -51,7 +51,7 @@ def test_a_consumer_of_a_small_topic_ends_with_one_clear_line(start: Start) -> N
     assert re.fullmatch(r"CommandError: Topic order-events has 3 partitions, .*\n", consumer.log.read_text())
 
 
-def test_consumer_and_relay_wait_for_kafka_and_say_so_and_end_on_time(start: Start) -> None:
+def test_consumer_and_relay_wait_for_kafka_and_end_in_time(start: Start) -> None:
     nowhere = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     consumer = start("consume_order_events", **nowhere)
     relay = start("relay_outbox", **nowhere)
@@ -78,9 +78,7 @@ def test_reconcile_says_what_is_missing(start: Start) -> None:
 
 
 @pytest.mark.parametrize("command", ["consume_order_events", "relay_outbox"])
-def test_a_long_running_command_shows_metrics_and_touches_its_file_as_long_as_it_turns(
-    start: Start, tmp_path: Path, command: str
-) -> None:
+def test_a_command_serves_metrics_and_touches_its_liveness_file(start: Start, tmp_path: Path, command: str) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -107,13 +105,13 @@ def test_a_long_running_command_shows_metrics_and_touches_its_file_as_long_as_it
     assert process.stop() == 0
 
 
-def test_a_liveness_file_that_cannot_be_written_is_one_clear_line(start: Start, tmp_path: Path) -> None:
+def test_an_unwritable_liveness_file_is_one_clear_line(start: Start, tmp_path: Path) -> None:
     relay = start("relay_outbox", "--liveness-file", str(tmp_path / "nowhere" / "alive"))
     assert relay.process.wait(10) == 1
     assert "cannot be written: No such file or directory" in relay.log.read_text()
 
 
-def test_a_consumer_shows_its_progress_to_a_person_and_to_no_log_file(start: Start, tmp_path: Path) -> None:
+def test_a_consumer_shows_its_progress_only_on_a_terminal(start: Start, tmp_path: Path) -> None:
     seen, terminal = pty.openpty()
     command = [sys.executable, "-m", "django", "consume_order_events", "--group", "watched"]
     env = os.environ | {"DJANGO_SETTINGS_MODULE": "commerce.settings"}

@@ -83,7 +83,7 @@ def attributes(span: ReadableSpan) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("path", ["fast", "relay"])
-def test_one_trace_spans_request_publishing_consuming_and_the_notification(
+def test_one_trace_spans_request_event_and_notification(
     api: APIClient, topics: Topics, spans: InMemorySpanExporter, settings: Settings, path: str
 ) -> None:
     if path == "fast":
@@ -175,7 +175,7 @@ def end_with_a_span(collector_port: int) -> float:
     return time.monotonic() - begun
 
 
-def test_what_ends_sends_its_last_spans() -> None:
+def test_an_ending_process_sends_its_last_spans() -> None:
     with socket.create_server(("127.0.0.1", 0)) as collector, ThreadPoolExecutor() as background:
         collector.settimeout(30)
         ending = background.submit(end_with_a_span, collector.getsockname()[1])

@@ -25,7 +25,7 @@ ONE_WORKER = {"WEB_CONCURRENCY": "1"}
 SHORT_SESSION = {"KAFKA_SESSION_TIMEOUT_MS": "2000"}
 """Environment of a consumer that will not leave its group in order."""
 CUSTOMERS = 4
-LOG_LIMIT = 5_000
+LOG_LIMIT_CHARACTERS = 5_000
 """Characters shown of each log."""
 
 
@@ -185,4 +185,4 @@ def _healed(site: Site, proxy: Proxy, kafka: ApacheKafka, postgres: CrashingPost
 def _show(process: ProductProcess, *, skipping: int = 0) -> None:
     """Print its log: pytest shows that with a test that failed."""
     text = process.log.read_bytes()[skipping:].decode(errors="replace")
-    print(f"--- {process.log.name}\n{text[-LOG_LIMIT:]}")
+    print(f"--- {process.log.name}\n{text[-LOG_LIMIT_CHARACTERS:]}")

@@ -5,7 +5,7 @@ import os
 from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from testkit.kafka_client import TIMEOUT
+from testkit.kafka_client import TIMEOUT_S
 
 GROUP = "notification-consumer-group"
 
@@ -14,7 +14,7 @@ def shares(group: str = GROUP) -> list[set[int]]:
     """Which partitions each member has; nothing while the group, or who knows about it, is not settled."""
     admin = AdminClient({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"]})
     try:
-        described = admin.describe_consumer_groups([group])[group].result(TIMEOUT)
+        described = admin.describe_consumer_groups([group])[group].result(TIMEOUT_S)
     except KafkaException:
         return []
     if described.state is not ConsumerGroupState.STABLE:

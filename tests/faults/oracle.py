@@ -20,10 +20,10 @@ from testkit.waiting import wait_until
 from tests.faults import comparison
 from tests.faults.comparison import Figures
 
-SETTLE_TIMEOUT = 120
+SETTLE_TIMEOUT_S = 120
 """Seconds from the end of the last fault until nothing is pending and nothing unread."""
 EVENT_OF_ACTION = {"pay": ORDER_PAID, "cancel": ORDER_CANCELLED}
-CAREERS: tuple[tuple[str, ...], ...] = ((), ("pay",), ("pay", "cancel"), ("cancel",))
+ORDER_ACTIONS: tuple[tuple[str, ...], ...] = ((), ("pay",), ("pay", "cancel"), ("cancel",))
 """What becomes of one order after another."""
 
 
@@ -103,7 +103,7 @@ class Oracle:
         closing = threading.Event()
 
         def shop(shopper: Shopper) -> None:
-            for career in cycle(CAREERS):
+            for actions in cycle(ORDER_ACTIONS):
                 if closing.is_set():
                     return
                 order_id = shopper.place_order()
@@ -111,7 +111,7 @@ class Oracle:
                     closing.wait(0.05)
                     continue
                 # Nobody knows the status of an order whose last change was not answered.
-                all(shopper.change(order_id, action) for action in career)
+                all(shopper.change(order_id, action) for action in actions)
 
         with ThreadPoolExecutor() as threads:
             shops = [threads.submit(shop, self.shopper(site)) for _ in range(self._number_of_customers)]
@@ -145,7 +145,7 @@ class Oracle:
     def settle_and_compare(self) -> Figures:
         """Wait until the site has come to rest, and compare. Fails with everything that is not as promised."""
         try:
-            wait_until(_settled, timeout=SETTLE_TIMEOUT)
+            wait_until(_settled, timeout=SETTLE_TIMEOUT_S)
         except TimeoutError as error:
             raise AssertionError(f"not at rest: {database.pending()} events pending, lag {lag()}") from error
         return comparison.compare(

@@ -28,11 +28,11 @@ from tests.faults.oracle import Oracle
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "20"))
 SEED = int(os.environ.get("SOAK_SEED", time.time()))
-ROUND = 180
+ROUND_S = 180
 """Seconds; less than an access token lasts."""
-PAUSE = (0.5, 3.0)
+PAUSE_RANGE_S = (0.5, 3.0)
 """Seconds between two faults."""
-LENGTH = (0.5, 8.0)
+FAULT_RANGE_S = (0.5, 8.0)
 """Seconds that a fault lasts, where it lasts: shorter and longer than a consumer's session."""
 
 
@@ -48,14 +48,14 @@ class Summary:
     slowest_recovery: float = 0.0
     """Seconds from the end of a round's faults until everything was at rest."""
 
-    def look_at(self, processes: dict[str, ProductProcess]) -> None:
+    def record_sizes(self, processes: dict[str, ProductProcess]) -> None:
         """Remember the largest memory and the most descriptors that a process of each kind has had."""
         for name, process in processes.items():
             # A web worker may just have been replaced.
             with suppress(psutil.NoSuchProcess):
-                self._look_at(name, process)
+                self._record_sizes(name, process)
 
-    def _look_at(self, name: str, process: ProductProcess) -> None:
+    def _record_sizes(self, name: str, process: ProductProcess) -> None:
         for member in process.family():
             self.most_megabytes[name] = max(self.most_megabytes[name], member.memory_info().rss // 2**20)
             self.most_descriptors[name] = max(self.most_descriptors[name], member.num_fds())
@@ -93,16 +93,16 @@ class Chaos:
             "ended": self._end,
             "frozen": self._freeze,
             "poison": self._poison,
-            "kafka stopped": lambda: self._while_it_lasts(kafka.stop, self._start_kafka),
-            "kafka killed": lambda: self._while_it_lasts(kafka.kill, self._start_kafka),
-            "kafka frozen": lambda: self._while_it_lasts(kafka.freeze, kafka.thaw),
-            "refusing": lambda: self._while_it_lasts(proxy.refuse, proxy.heal),
-            "swallowing": lambda: self._while_it_lasts(proxy.swallow, proxy.heal),
-            "slow": lambda: self._while_it_lasts(lambda: proxy.delay(random.uniform(0.01, 0.5)), proxy.heal),
+            "kafka stopped": lambda: self._for_a_while(kafka.stop, self._start_kafka),
+            "kafka killed": lambda: self._for_a_while(kafka.kill, self._start_kafka),
+            "kafka frozen": lambda: self._for_a_while(kafka.freeze, kafka.thaw),
+            "refusing": lambda: self._for_a_while(proxy.refuse, proxy.heal),
+            "swallowing": lambda: self._for_a_while(proxy.swallow, proxy.heal),
+            "slow": lambda: self._for_a_while(lambda: proxy.delay(random.uniform(0.01, 0.5)), proxy.heal),
             "reset": proxy.reset,
             "answers dropped": lambda: proxy.drop_answers(random.randint(1, 20)),
             "postgres crashed": postgres.restart_immediately,
-            "postgres away": lambda: self._while_it_lasts(postgres.crash, postgres.start),
+            "postgres away": lambda: self._for_a_while(postgres.crash, postgres.start),
         }
 
     @property
@@ -145,7 +145,7 @@ class Chaos:
 
     def _freeze(self) -> None:
         process = self._some_process()
-        self._while_it_lasts(process.freeze, process.thaw)
+        self._for_a_while(process.freeze, process.thaw)
 
     def _poison(self) -> None:
         self.poison += 1
@@ -158,15 +158,15 @@ class Chaos:
         except RuntimeError:
             self._kafka.start()
 
-    def _while_it_lasts(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
+    def _for_a_while(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
         begin()
         try:
-            time.sleep(random.uniform(*LENGTH))
+            time.sleep(random.uniform(*FAULT_RANGE_S))
         finally:
             end()
 
 
-def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
+def test_random_faults_lose_and_double_nothing(
     site: Site,
     start: Start,
     kafka: ApacheKafka,
@@ -198,11 +198,11 @@ def _run_round(chaos: Chaos, summary: Summary, ends_at: float) -> None:
     with _customers(site) as customers:
         oracle = Oracle(customers)
         with oracle.shopping(site):
-            round_ends_at = min(time.monotonic() + ROUND, ends_at)
+            round_ends_at = min(time.monotonic() + ROUND_S, ends_at)
             while time.monotonic() < round_ends_at:
-                time.sleep(random.uniform(*PAUSE))
+                time.sleep(random.uniform(*PAUSE_RANGE_S))
                 summary.faults[chaos.strike()] += 1
-                summary.look_at(chaos.processes)
+                summary.record_sizes(chaos.processes)
             chaos.proxy.heal()
         stopped_at = time.monotonic()
         summary.rounds.append(oracle.settle_and_compare())

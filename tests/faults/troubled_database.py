@@ -10,7 +10,7 @@ from testkit.database import rows, value
 
 NOTIFICATIONS = "notifications_notification"
 OUTBOX = "events_outboxevent"
-CLEANUP_TIMEOUT = "SET LOCAL lock_timeout = '30s';"
+SET_CLEANUP_TIMEOUT = "SET LOCAL lock_timeout = '30s';"
 """Longer than a statement of the product may take."""
 
 
@@ -20,7 +20,7 @@ def locked(table: str) -> Iterator[None]:
     connection = psycopg2.connect(os.environ["DATABASE_URL"])
     try:
         with connection.cursor() as cursor:
-            cursor.execute(f"{CLEANUP_TIMEOUT} LOCK TABLE {table}")
+            cursor.execute(f"{SET_CLEANUP_TIMEOUT} LOCK TABLE {table}")
         yield
     finally:
         connection.close()
@@ -43,7 +43,7 @@ def on_notification(body: str, *, at_commit: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        rows(f"{CLEANUP_TIMEOUT} DROP FUNCTION sabotage CASCADE")
+        rows(f"{SET_CLEANUP_TIMEOUT} DROP FUNCTION sabotage CASCADE")
 
 
 @contextmanager
@@ -53,12 +53,12 @@ def constraint(check: str) -> Iterator[None]:
     try:
         yield
     finally:
-        rows(f"{CLEANUP_TIMEOUT} ALTER TABLE {NOTIFICATIONS} DROP CONSTRAINT sabotage")
+        rows(f"{SET_CLEANUP_TIMEOUT} ALTER TABLE {NOTIFICATIONS} DROP CONSTRAINT sabotage")
 
 
-GATE = 0x67617465
+GATE_LOCK_ID = 0x67617465
 """An advisory lock."""
-PASS_THE_GATE = f"PERFORM pg_advisory_xact_lock_shared({GATE});"
+WAIT_AT_THE_GATE = f"PERFORM pg_advisory_xact_lock_shared({GATE_LOCK_ID});"
 """What a trigger does to wait while the gate is closed."""
 
 
@@ -68,7 +68,7 @@ def closed_gate() -> Iterator[None]:
     connection = psycopg2.connect(os.environ["DATABASE_URL"])
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [GATE])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [GATE_LOCK_ID])
         yield
     finally:
         connection.close()
@@ -77,7 +77,7 @@ def closed_gate() -> Iterator[None]:
 def waiting_at_the_gate() -> list[int]:
     """Processes of PostgreSQL whose sessions wait there."""
     sql = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %(gate)s AND NOT granted"
-    return [pid for (pid,) in rows(sql, gate=GATE)]
+    return [pid for (pid,) in rows(sql, gate=GATE_LOCK_ID)]
 
 
 @contextmanager

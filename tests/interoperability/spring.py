@@ -11,7 +11,7 @@ from commerce.devserver import lifeline
 
 PROJECT = Path(__file__).parent / "java"
 BUILDS = Path(__file__).parent.parent.parent / "var" / "interoperability"
-BUILD_TIMEOUT = 240
+BUILD_TIMEOUT_S = 240
 """Seconds; at the first build Maven fetches Spring."""
 
 
@@ -68,7 +68,7 @@ def _build() -> Path:
             [*maven, f"-Dtarget={part}", "-DincludeScope=runtime"],
             capture_output=True,
             text=True,
-            timeout=BUILD_TIMEOUT,
+            timeout=BUILD_TIMEOUT_S,
             check=False,
         )
         if built.returncode != 0:

@@ -34,7 +34,7 @@ def test_spring_reads_our_events_into_a_class_of_its_own(
 
 
 @pytest.mark.parametrize(("jackson", "timestamp"), [("jackson2", b'"timestamp":1'), ("jackson3", b'"timestamp":"2')])
-def test_springs_events_become_notifications_whether_it_writes_times_as_seconds_or_as_text(
+def test_springs_events_become_notifications(
     spring: SpringService, topics: Topics, consume: Consume, jackson: str, timestamp: bytes
 ) -> None:
     amounts = ["1.50", "50000", "1E+3", "9999999999990000.01"]

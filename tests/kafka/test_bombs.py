@@ -16,7 +16,7 @@ from events.kafka.lag import group_lag
 from orders.events import OrderEvent, encode
 from testkit import servers
 from testkit.database import rows, value
-from testkit.foreign_events import all_told_once, foreign_events, letters
+from testkit.foreign_events import all_notified_once, foreign_events, open_dead_letters
 from testkit.kafka_client import Outgoing, produce_all
 from testkit.processes import ProductProcess
 from testkit.servers import Broker
@@ -115,9 +115,9 @@ def test_a_bomb_of_each_codec_is_a_letter_and_reading_goes_on(pipeline: Pipeline
         send_batch(pipeline.topic, [SNAPPY_BOMB if codec == "snappy" else BOMB], codec=codec)
         events = foreign_events(3)
         send(pipeline.topic, events)
-        wait_until(partial(all_told_once, events))
-        letter = letters(group=pipeline.topic)[-1]
-        assert len(letters(group=pipeline.topic)) == number
+        wait_until(partial(all_notified_once, events))
+        letter = open_dead_letters(group=pipeline.topic)[-1]
+        assert len(open_dead_letters(group=pipeline.topic)) == number
         assert (letter.offset, letter.key, letter.value, letter.is_readable) == (4 * number - 4, None, None, False)
         said = "18874" if codec == "snappy" else f"bytes of {codec}, cannot be decompressed: more than 33554432 bytes"
         assert said in letter.error_message
@@ -134,8 +134,8 @@ def test_bombs_in_a_row_in_all_partitions_hold_up_nothing(pipeline: Pipeline) ->
     for partition in range(servers.PARTITIONS):
         send(pipeline.topic, events[partition :: servers.PARTITIONS], partition=partition)
     pipeline.consumer.start()
-    wait_until(lambda: all_told_once(events))
-    assert len(letters(group=pipeline.topic)) == 48
+    wait_until(lambda: all_notified_once(events))
+    assert len(open_dead_letters(group=pipeline.topic)) == 48
     check_end(pipeline)
 
 
@@ -148,7 +148,7 @@ def test_batches_below_the_bound_do_not_add_up(pipeline: Pipeline) -> None:
             send_batch(pipeline.topic, [bytes(size)] * 15, codec=codec, partition=partition)
         send(pipeline.topic, events[partition :: servers.PARTITIONS], partition=partition)
     pipeline.consumer.start()
-    wait_until(lambda: all_told_once(events))
+    wait_until(lambda: all_notified_once(events))
     sizes = 'SELECT count(*), min(length(value)) FROM events_deadletter WHERE "group" = %(topic)s AND is_readable'
     assert rows(sizes, topic=pipeline.topic) == [(15 * len(CODECS) * servers.PARTITIONS, MIB)]
     check_end(pipeline)

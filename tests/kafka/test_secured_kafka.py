@@ -102,7 +102,7 @@ def test_every_process_gets_in(start: Start, start_web: Callable[..., WebServer]
         assert not process.says("WARNING"), process.log.read_text()
 
 
-def test_who_is_not_let_in_says_so_in_one_line_and_ends(start: Start, refused: tuple[dict[str, str], str]) -> None:
+def test_a_refused_command_ends_with_one_clear_line(start: Start, refused: tuple[dict[str, str], str]) -> None:
     env, reason = refused
     for command in (CONSUME, ("django", "create_topics"), ("django", "consumer_lag")):
         process = start(*command, **env)
@@ -110,7 +110,7 @@ def test_who_is_not_let_in_says_so_in_one_line_and_ends(start: Start, refused: t
         assert_refused(process, reason)
 
 
-def test_orders_are_taken_meanwhile_and_sent_by_a_relay_that_is_let_in(
+def test_orders_are_placed_while_kafka_refuses_and_sent_later(
     start: Start, start_web: Callable[..., WebServer], refused: tuple[dict[str, str], str]
 ) -> None:
     env, reason = refused

@@ -42,7 +42,7 @@ def readable(records: list[Record]) -> list[tuple[int, bytes | None]]:
     return [(record.offset, None if isinstance(record.value, Unreadable) else record.value) for record in records]
 
 
-def test_a_header_name_that_is_not_utf8_makes_one_record_unreadable_and_no_other() -> None:
+def test_a_header_name_not_in_utf8_makes_one_record_unreadable() -> None:
     records = read(batch([], [(NotUTF8("x"), b"1")], [("fine", b"1")]), batch([], offset=3))
     assert readable(records) == [(0, b"0"), (1, None), (2, b"2"), (3, b"0")]
     assert records[2].headers == [("fine", b"1")]
@@ -71,7 +71,7 @@ def test_damaged_flags_do_not_hide_records() -> None:
 
 
 @pytest.mark.parametrize("compression", range(1, 8))
-def test_what_cannot_be_decompressed_is_unreadable(compression: int) -> None:
+def test_a_batch_that_cannot_be_decompressed_is_unreadable(compression: int) -> None:
     damaged = signed(batch([], []), compression=compression)
     unreadable, sound = read(damaged, batch([], offset=2))
     assert readable([unreadable, sound]) == [(1, None), (2, b"0")]

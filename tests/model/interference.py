@@ -19,24 +19,24 @@ def crash() -> None:
     raise Crash
 
 
-class Moment:
+class Hook:
     """A moment at which something else may happen: the next times it comes, in this process and not in its children."""
 
     def __init__(self) -> None:
-        self._happenings: list[Callable[[], object]] = []
+        self._actions: list[Callable[[], object]] = []
         self._process = os.getpid()
 
-    def come(self) -> None:
-        if self._happenings and os.getpid() == self._process:
-            self._happenings.pop()()
+    def fire(self) -> None:
+        if self._actions and os.getpid() == self._process:
+            self._actions.pop()()
 
     @contextmanager
-    def used_for(self, happening: Callable[[], object], *, times: int = 1) -> Iterator[None]:
-        self._happenings = [happening] * times
+    def calling(self, action: Callable[[], object], *, times: int = 1) -> Iterator[None]:
+        self._actions = [action] * times
         try:
             yield
         finally:
-            self._happenings = []
+            self._actions = []
 
 
 class Clock:

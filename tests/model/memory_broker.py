@@ -14,10 +14,10 @@ from events.headers import Header, unpack
 from events.kafka import KafkaError, Record, Sent
 from events.messages import Message
 from testkit.factories import kafka_record
-from tests.model.interference import Moment
+from tests.model.interference import Hook
 
 
-class Fate(Enum):
+class SendOutcome(Enum):
     """What becomes of a message that is sent."""
 
     ACKNOWLEDGED = "appended, and the sender is told"
@@ -25,7 +25,7 @@ class Fate(Enum):
     REFUSED = "lost"
 
 
-HEALTHY = (Fate.ACKNOWLEDGED,)
+HEALTHY = (SendOutcome.ACKNOWLEDGED,)
 
 
 class MemoryBroker:
@@ -34,8 +34,8 @@ class MemoryBroker:
     def __init__(self, *, partitions: int) -> None:
         self.partitions = range(partitions)
         self.topics: dict[str, list[Record]] = defaultdict(list)
-        self.amid_send = Moment()
-        self._fates: Sequence[Fate] = HEALTHY
+        self.amid_send = Hook()
+        self._outcomes: Sequence[SendOutcome] = HEALTHY
 
     def partition(self, topic: str, partition: int) -> list[Record]:
         """Its records by offset."""
@@ -52,16 +52,16 @@ class MemoryBroker:
         return record
 
     @contextmanager
-    def behaving(self, fates: Sequence[Fate]) -> Iterator[None]:
-        """For now, the messages of every wave have these fates in turn."""
-        self._fates = fates
+    def answering(self, outcomes: Sequence[SendOutcome]) -> Iterator[None]:
+        """For now, the messages of every wave have these outcomes in turn."""
+        self._outcomes = outcomes
         try:
             yield
         finally:
-            self._fates = HEALTHY
+            self._outcomes = HEALTHY
 
-    def fates(self) -> Iterator[Fate]:
-        return cycle(self._fates)
+    def outcomes(self) -> Iterator[SendOutcome]:
+        return cycle(self._outcomes)
 
 
 class MemoryProducer:
@@ -73,15 +73,15 @@ class MemoryProducer:
 
     def send_all(self, messages: Sequence[Message]) -> list[Sent | Exception]:
         self._witness(messages)
-        outcomes: list[Sent | Exception] = []
-        for message, fate in zip(messages, self._broker.fates(), strict=False):
-            outcomes.append(self._send(message, fate))
-            self._broker.amid_send.come()
-        return outcomes
+        results: list[Sent | Exception] = []
+        for message, outcome in zip(messages, self._broker.outcomes(), strict=False):
+            results.append(self._send(message, outcome))
+            self._broker.amid_send.fire()
+        return results
 
-    def _send(self, message: Message, fate: Fate) -> Sent | Exception:
-        if fate is Fate.REFUSED:
-            return KafkaError(fate.value)
+    def _send(self, message: Message, outcome: SendOutcome) -> Sent | Exception:
+        if outcome is SendOutcome.REFUSED:
+            return KafkaError(outcome.value)
         record = self._broker.append(
             message.topic,
             key=message.key or b"",
@@ -89,8 +89,8 @@ class MemoryProducer:
             headers=unpack(message.headers),
             partition=message.partition,
         )
-        if fate is Fate.UNACKNOWLEDGED:
-            return KafkaError(fate.value)
+        if outcome is SendOutcome.UNACKNOWLEDGED:
+            return KafkaError(outcome.value)
         return Sent(record.partition, record.offset)
 
     def close(self) -> None:
@@ -131,8 +131,8 @@ class MemoryConsumer:
     """Member `number` of a group: offers what `events.kafka.Consumer` does, and is idle after so many batches."""
 
     def __init__(self, group: MemoryGroup, number: int) -> None:
-        self.amid_poll = Moment()
-        self.amid_commit = Moment()
+        self.amid_poll = Hook()
+        self.amid_commit = Hook()
         self.is_idle = False
         self._group = group
         self._number = number
@@ -152,7 +152,7 @@ class MemoryConsumer:
         self._batches -= 1
         self.is_idle = not records
         if records:
-            self.amid_poll.come()
+            self.amid_poll.fire()
         return records
 
     def _rejoin(self) -> None:
@@ -181,7 +181,7 @@ class MemoryConsumer:
 
     def commit(self, records: Iterable[Record]) -> None:
         """Without effect where the partitions have been given away since the last poll."""
-        self.amid_commit.come()
+        self.amid_commit.fire()
         if self._generation == self._group.generation:
             for record in records:
                 self._group.committed[record.partition] = record.offset + 1

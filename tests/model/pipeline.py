@@ -20,7 +20,7 @@ from orders.events import OrderEvent, encode
 from orders.models import Order, OrderItem
 from testkit.factories import OrderEventFactory
 from testkit.subscriptions import notifying
-from tests.model.interference import Crash, Moment, OtherProcess
+from tests.model.interference import Crash, Hook, OtherProcess
 from tests.model.memory_broker import MemoryBroker, MemoryConsumer, MemoryGroup, MemoryProducer
 
 TOPIC = "order-events"
@@ -43,7 +43,7 @@ def empty_tables() -> None:
     )
 
 
-def lose_the_connection() -> None:
+def fail_as_disconnected() -> None:
     raise OperationalError("The connection is gone")
 
 
@@ -59,11 +59,11 @@ def event_id(record: Record) -> UUID:
 class Notifying(NotificationSubscription):
     """The product's, with messages that it cannot handle, and with a moment before its transaction ends."""
 
-    amid_save: Moment = field(default_factory=Moment)
+    amid_save: Hook = field(default_factory=Hook)
 
     def save(self, events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
         new = super().save(events)
-        self.amid_save.come()
+        self.amid_save.fire()
         orders = {event.order_id for event in events}
         if DEADLY in orders:
             raise Crash

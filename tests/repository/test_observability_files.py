@@ -19,7 +19,7 @@ NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer)_[a-z_]+)\b")
 LABEL_LISTS = re.compile(r"\{[^}]*\}|\b(?:by|on) \([^)]*\)")
 
 
-def told() -> set[str]:
+def metric_names() -> set[str]:
     """Names as they stand in what Prometheus reads."""
     gauges = [*_outbox_gauges(Outbox(0, 0.0)), *_lag_gauges({"g": [PartitionLag("t", 0, 1, 1, 0, 0.0)]})]
     counted = {sample.name for metric in REGISTRY.collect() for sample in metric.samples}
@@ -48,7 +48,7 @@ def expressions() -> Iterator[str]:
 def test_every_metric_that_is_asked_for_exists() -> None:
     asked = {name for one in expressions() for name in NAMES.findall(LABEL_LISTS.sub("", one))}
     assert {"kafka_consumergroup_lag_seconds", "outbox_oldest_pending_seconds", "events_consumed_total"} <= asked
-    assert asked <= told()
+    assert asked <= metric_names()
 
 
 def test_every_alert_leads_to_its_section_of_the_runbook() -> None:

@@ -26,7 +26,7 @@ def named(path: Path) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("file", REQUIREMENTS)
-def test_pins_have_what_is_required_and_nothing_else_than_constraints_say(file: str) -> None:
+def test_pins_agree_with_requirements_and_constraints(file: str) -> None:
     pins = dict(named(CHECKOUT / "pins" / Path(file).name))
     assert set(named(CHECKOUT / file)) <= set(pins.items()), "renew them: make pins"
     # Those of other platforms are in no list of what is installed here.

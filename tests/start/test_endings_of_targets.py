@@ -29,7 +29,7 @@ GONE_WITHIN_S = 40
 """Ten seconds for each layer that ends another one, and some for a busy machine."""
 NESTED = "nested"
 """Where a killed test has its checkouts."""
-A_RUN_WITHIN_A_TEST = f"tests/start/test_run.py -k restarts_what_dies -p no:cacheprovider --basetemp={NESTED}"
+A_RUN_WITHIN_A_TEST = f"tests/start/test_run.py -k restarts_dead_processes -p no:cacheprovider --basetemp={NESTED}"
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("code", [CHILD, STUBBORN])
-def test_what_a_killed_program_has_started_ends(code: str, frozen: bool) -> None:
+def test_children_of_a_killed_program_end(code: str, frozen: bool) -> None:
     parent = lifeline.start(
         [sys.executable, "-c", PARENT, code, code], cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

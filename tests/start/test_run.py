@@ -29,7 +29,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
         shutil.rmtree(data_home(tmp_path))
 
 
-def test_a_run_shows_an_order_restarts_what_dies_and_leaves_nothing_behind(checkout: Path) -> None:
+def test_a_run_restarts_dead_processes_and_leaves_none_behind(checkout: Path) -> None:
     run = Run(checkout, free_port())
     try:
         assert run.says(f"READY {run.site}\n"), run.log.read_text()
@@ -69,9 +69,7 @@ def test_a_run_shows_an_order_restarts_what_dies_and_leaves_nothing_behind(check
     wait_until(lambda: not any(one.is_running() for one in run.children))
 
 
-def test_a_signal_that_python_swallowed_while_it_prepares_still_ends_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_that_python_swallowed_still_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare() -> None:
         with suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)

@@ -18,7 +18,7 @@ from testkit.servers import Broker
 from testkit.waiting import wait_until
 from testkit.whole_run import Run, copy_checkout, environment
 
-POISON = 1_100
+POISON_MESSAGES = 1_100
 """Messages; more than the dead letters in a row that a group may make."""
 CHANGE_ACCOUNTS = """
 from django.contrib.auth.models import User
@@ -87,7 +87,7 @@ def log_in(site: str, name: str, password: str) -> int:
     return httpx.post(f"{site}/api/auth/token", json=body, trust_env=False).status_code
 
 
-def test_a_run_starts_again_after_poison_and_whatever_became_of_its_accounts(
+def test_a_run_starts_again_after_poison_and_changed_accounts(
     checkout: Path, run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(THROTTLE_TOKEN="11/h")
@@ -99,7 +99,7 @@ def test_a_run_starts_again_after_poison_and_whatever_became_of_its_accounts(
 
     kafka = next(line for line in (checkout / "var" / "run.env").read_text().split() if "BOOTSTRAP" in line)
     monkeypatch.setenv(*kafka.split("="))
-    produce_all("order-events", [Outgoing(b"poison %d" % number) for number in range(POISON)])
+    produce_all("order-events", [Outgoing(b"poison %d" % number) for number in range(POISON_MESSAGES)])
     assert first.process.wait(120) == 1, "It must not go missing that nothing can be handled"
     assert first.says("Stopped after 1000 dead letters in a row")
 
@@ -129,9 +129,7 @@ def test_a_run_starts_again_after_poison_and_whatever_became_of_its_accounts(
     assert says_how_to_go_on(run(), "does not know events.9999_of_tomorrow")
 
 
-def test_dead_letters_in_a_row_of_a_kafka_of_ones_own_are_not_forgotten(
-    run: Callable[..., Run], broker: Broker
-) -> None:
+def test_a_run_on_an_external_kafka_keeps_its_dead_letter_count(run: Callable[..., Run], broker: Broker) -> None:
     options = {} if broker.creates_topics else embedded_kafka.SETTINGS
     kafka = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers, **options}
     first = run(**kafka)

@@ -71,7 +71,7 @@ def consumers(run: Run) -> list[psutil.Process]:
     return found
 
 
-def test_what_is_stopped_comes_back_and_nothing_is_lost(run: Run) -> None:
+def test_stopped_parts_come_back_and_lose_nothing(run: Run) -> None:
     page = StartPage(run.site)
     page.switch("broker", on=False)
     page.switch("consumer", on=False)
@@ -110,7 +110,7 @@ def test_what_is_stopped_comes_back_and_nothing_is_lost(run: Run) -> None:
     wait_until(lambda: len(consumers(run)) == 1)
 
 
-def test_a_frozen_run_is_said_to_be_away(run: Run) -> None:
+def test_a_frozen_run_is_reported_as_unavailable(run: Run) -> None:
     page = StartPage(run.site)
     run.process.send_signal(signal.SIGSTOP)
     thaw = threading.Timer(30, run.process.send_signal, [signal.SIGCONT])

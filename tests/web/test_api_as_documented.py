@@ -12,7 +12,7 @@ from testkit.customer import Customer
 from testkit.processes import CHECKOUT, ProductProcess, WebServer
 from testkit.waiting import wait_until
 
-EXAMPLES = 15
+EXAMPLES_PER_OPERATION = 15
 """Random requests to an operation, beside those at the edges of what its parameters may be."""
 
 
@@ -48,7 +48,7 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
 
 document = schemathesis.openapi.from_path(CHECKOUT / "docs" / "openapi.yaml")
 document.config.generation.update(
-    max_examples=EXAMPLES,
+    max_examples=EXAMPLES_PER_OPERATION,
     deterministic=True,
     database="none",
     # Unknown parameters are ignored, and the token is always sent.

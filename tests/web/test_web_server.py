@@ -92,7 +92,7 @@ def answers(web: WebServer) -> bool:
         return False
 
 
-def test_200_clients_that_send_headers_byte_by_byte_delay_no_other(web: WebServer) -> None:
+def test_200_clients_with_slow_headers_delay_no_other(web: WebServer) -> None:
     clients = Clients(web, 200, b"POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
     for _ in range(3):
         clients.send(b"a")
@@ -130,7 +130,7 @@ def test_a_large_body_is_refused_before_it_is_read(web: WebServer) -> None:
 
 @pytest.mark.parametrize("path", ["/api/orders", "/api/orders/1/pay", "/api/auth/token"])
 @pytest.mark.parametrize("length", [300_000, 2 << 20])
-def test_a_body_above_the_limit_closes_its_connection_and_says_so(web: WebServer, path: str, length: int) -> None:
+def test_a_body_above_the_limit_closes_its_connection(web: WebServer, path: str, length: int) -> None:
     customer = Customer(web.url)
     connection = http.client.HTTPConnection(urlsplit(web.url).netloc, timeout=10)
     headers = {"Authorization": f"Bearer {customer.token}", "Content-Type": "application/json"}
@@ -145,7 +145,7 @@ def test_a_body_above_the_limit_closes_its_connection_and_says_so(web: WebServer
 
 
 @pytest.mark.parametrize(("length", "status"), [(200_000, 401), (300_000, 413), (2 << 20, 413)])
-def test_an_answer_that_comes_before_its_body_closes_the_connection(web: WebServer, length: int, status: int) -> None:
+def test_an_answer_before_the_body_closes_the_connection(web: WebServer, length: int, status: int) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(web.url).port or 80), timeout=10) as client:
         client.sendall(f"POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n{{".encode())
         answer = b"".join(iter(lambda: client.recv(4096), b""))

@@ -10,8 +10,8 @@ from tests.faults.groups import shares
 from tests.faults.oracle import Oracle, lag
 from tests.faults.troubled_database import NOTIFICATIONS, locked, waiting_for
 
-SECONDS_OF_COMING_AND_GOING = 20
-CREW = 3
+CHURN_S = 20
+EXTRA_CONSUMERS = 3
 """Consumers beside the site's own, at any time."""
 
 
@@ -29,7 +29,7 @@ def repeat(message: Message, *, on: list[int]) -> None:
     produce_all("order-events", copies)
 
 
-def test_an_event_that_comes_again_in_the_same_batch_and_in_the_next_is_told_once(site: Site, oracle: Oracle) -> None:
+def test_a_repeated_event_creates_one_notification(site: Site, oracle: Oracle) -> None:
     site.consumer.stop()
     event = place_order(oracle, site)
     repeat(event, on=[event.partition] * 2)
@@ -40,9 +40,7 @@ def test_an_event_that_comes_again_in_the_same_batch_and_in_the_next_is_told_onc
     assert (figures.notifications, figures.repeats, figures.dead_letters) == (1, 4, 0)
 
 
-def test_an_event_that_two_consumers_read_at_the_same_time_is_told_once(
-    site: Site, oracle: Oracle, start: Start
-) -> None:
+def test_an_event_read_by_two_consumers_creates_one_notification(site: Site, oracle: Oracle, start: Start) -> None:
     other = start(*CONSUME)
     wait_until(lambda: len(shares()) == 2)
     with locked(NOTIFICATIONS):
@@ -54,9 +52,7 @@ def test_an_event_that_two_consumers_read_at_the_same_time_is_told_once(
     assert other.stop() == 0
 
 
-def test_a_consumer_that_loses_its_partitions_over_a_slow_batch_joins_again(
-    site: Site, oracle: Oracle, start: Start
-) -> None:
+def test_a_consumer_that_lost_its_partitions_joins_again(site: Site, oracle: Oracle, start: Start) -> None:
     site.consumer.stop()
     slow = start(*CONSUME, KAFKA_MAX_POLL_INTERVAL_MS="3000", **SHORT_SESSION)
     wait_until(lambda: len(shares()) == 1)
@@ -71,19 +67,17 @@ def test_a_consumer_that_loses_its_partitions_over_a_slow_batch_joins_again(
     assert slow.stop() == 0, slow.log.read_text()
 
 
-def test_consumers_that_come_and_go_every_second_leave_nothing_unread_and_nothing_doubled(
-    site: Site, oracle: Oracle, start: Start
-) -> None:
-    crew = [start(*CONSUME, **SHORT_SESSION) for _ in range(CREW)]
+def test_consumers_that_come_and_go_lose_and_double_nothing(site: Site, oracle: Oracle, start: Start) -> None:
+    extra = [start(*CONSUME, **SHORT_SESSION) for _ in range(EXTRA_CONSUMERS)]
     with oracle.shopping(site.web.url):
-        ends_at = time.monotonic() + SECONDS_OF_COMING_AND_GOING
+        ends_at = time.monotonic() + CHURN_S
         for abruptly in takewhile(lambda _: time.monotonic() < ends_at, cycle((False, True))):
-            leaving = crew.pop(0)
+            leaving = extra.pop(0)
             if abruptly:
                 leaving.kill()
             elif leaving.says("Consuming order-events"):
                 assert leaving.stop() == 0, leaving.log.read_text()
-            crew.append(start(*CONSUME, **SHORT_SESSION))
+            extra.append(start(*CONSUME, **SHORT_SESSION))
             time.sleep(1)
     figures = oracle.settle_and_compare()
     print(figures)

@@ -37,7 +37,7 @@ def flows(shopper: Shopper) -> bool:
 @pytest.mark.parametrize(
     ("failing", "first_try"), [(PUBLISHER_HAS_IT, []), (SENT_BUT_NOT_RECORDED, [b"1"])], ids=["unsent", "unrecorded"]
 )
-def test_an_event_waits_until_the_one_before_is_recorded_and_other_orders_flow(
+def test_an_event_waits_until_its_predecessor_is_recorded(
     failing: str, first_try: list[bytes], site: Site, oracle: Oracle, start_web: StartWeb
 ) -> None:
     site.relay.freeze()
@@ -59,9 +59,7 @@ def test_an_event_waits_until_the_one_before_is_recorded_and_other_orders_flow(
     assert sequences_on_topic(order_id) == [*first_try, b"1", b"2"]
 
 
-def test_an_event_whose_transaction_commits_late_is_sent_although_later_ones_went_before(
-    oracle: Oracle, start_web: StartWeb
-) -> None:
+def test_an_event_whose_transaction_commits_late_is_still_sent(oracle: Oracle, start_web: StartWeb) -> None:
     web = start_web(launcher=sabotage("freeze-after", ORDER_RECORDED), **NO_KAFKA)
     another = oracle.shopper(web.url)
     with ThreadPoolExecutor() as threads:

@@ -10,7 +10,7 @@ from tests.faults.launcher import sabotage
 from tests.faults.oracle import Oracle
 from tests.faults.places import RELAY_HAS_IT, SENT_BUT_NOT_RECORDED
 
-TAKEN_OVER_WITHIN = 10
+TAKEOVER_TIMEOUT_S = 10
 """Seconds, by contract."""
 
 
@@ -23,20 +23,18 @@ def seconds_until_events_flow() -> float:
     return time.monotonic() - started
 
 
-def test_when_the_working_relay_is_killed_the_other_goes_on_within_10_seconds(
-    oracle: Oracle, start: Start, start_web: StartWeb
-) -> None:
+def test_another_relay_takes_over_from_a_killed_one_in_10_s(oracle: Oracle, start: Start, start_web: StartWeb) -> None:
     web = start_web(**NO_KAFKA)
     victim = start(*RELAY, launcher=sabotage("kill-before", SENT_BUT_NOT_RECORDED))
     with oracle.shopping(web.url):
         wait_until(lambda: victim.process.poll() is not None)
         took = seconds_until_events_flow()
     print(f"taken over within {took:.1f} s")
-    assert took < TAKEN_OVER_WITHIN
+    assert took < TAKEOVER_TIMEOUT_S
     assert oracle.settle_and_compare().repeats > 0
 
 
-def test_when_the_working_relay_is_frozen_the_other_goes_on_within_10_seconds(
+def test_another_relay_takes_over_from_a_frozen_one_in_10_s(
     oracle: Oracle, start: Start, start_web: StartWeb, site: Site
 ) -> None:
     web = start_web(**NO_KAFKA)
@@ -48,7 +46,7 @@ def test_when_the_working_relay_is_frozen_the_other_goes_on_within_10_seconds(
         assert database.holder_of_the_turn() == "victim"
         took = seconds_until_events_flow()
     print(f"taken over within {took:.1f} s")
-    assert took < TAKEN_OVER_WITHIN
+    assert took < TAKEOVER_TIMEOUT_S
     oracle.settle_and_compare()
 
     # Woken, it sends once more what it had in hand, and then works like any other.
