@@ -1,4 +1,4 @@
-"""From HTTP to HTTP through real processes: web, consumer, relay, broker and database."""
+"""From POST to GET through real processes: web server, consumer, relay, broker and database."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ from testkit.servers import Broker
 from testkit.waiting import wait_until
 
 NOTIFICATION_TIMEOUT_S = 5
-"""Seconds within which an order's notification stands, by contract."""
+"""The contract's limit of the time from an order to its notification."""
 CONSUME = ("django", "consume_order_events")
 RELAY = ("django", "relay_outbox")
 
@@ -35,7 +35,7 @@ class Site(NamedTuple):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Site]:
-    """All processes, on the session's own database and on the topics every program knows."""
+    """Start all processes on the session's database and the default topics."""
     logs = tmp_path_factory.mktemp("logs")
     migrate = ProductProcess("django", "migrate", log=logs / "migrate.log")
     assert migrate.process.wait(60) == 0, migrate.log.read_text()
@@ -46,7 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     )
     first = Customer(site.web.url)
     order = first.place_order()
-    # The first consumer of a broker's life waits for the group's own topic to be made.
+    # The first consumer on a new broker waits until Kafka has created its topic of offsets.
     wait_until(lambda: first.notifications(order["id"]))
     yield site
     for process in site:
@@ -192,7 +192,7 @@ def test_consumers_take_over_from_each_other(customer: Customer, site: Site, tmp
             orders = [customer.place_order()["id"] for _ in range(15)]
             wait_until(partial(all_notified, customer, orders))
     finally:
-        # In order: a killed member would keep its partitions from the next test for a session's time.
+        # A killed member keeps its partitions until its session times out, so one consumer leaves in order.
         assert others[1].stop() == 0
         others[0].kill()
         site.consumer.start()
@@ -204,7 +204,7 @@ def test_the_healthy_processes_log_no_warning(customer: Customer, tmp_path: Path
     alive = tmp_path / "alive"
     relay = ProductProcess(*RELAY, "--liveness-file", str(alive), log=tmp_path / "relay.log")
     try:
-        # Without manage.py in front, a signal that comes before the loop ends the relay with -15.
+        # `python -m django` has no early signal handler: SIGTERM before the relay's loop would end it with -15.
         wait_until(alive.exists)
         other = Customer(web.url)
         order = other.place_order()

@@ -1,6 +1,6 @@
-"""A Kafka in memory: what our client offers, and whatever Kafka may do to it.
+"""A Kafka in memory with the interface of the product's client, and with Kafka's failures.
 
-One thread, no time, no network: the same steps always have the same outcome.
+It has one thread, no clock and no network, so the same steps always have the same outcome.
 """
 
 from collections import defaultdict
@@ -18,9 +18,9 @@ from tests.model.interference import Hook
 
 
 class SendOutcome(Enum):
-    """What becomes of a message that is sent."""
+    """The outcome of sending a message, for the topic and for the sender."""
 
-    ACKNOWLEDGED = "appended, and the sender is told"
+    ACKNOWLEDGED = "appended, and acknowledged"
     UNACKNOWLEDGED = "appended, and the acknowledgement is lost"
     REFUSED = "lost"
 
@@ -29,7 +29,7 @@ HEALTHY = (SendOutcome.ACKNOWLEDGED,)
 
 
 class MemoryBroker:
-    """The topics, each of them a list of records in the order in which they were appended."""
+    """Holds each topic as a list of records, in the order in which they were appended."""
 
     def __init__(self, *, partitions: int) -> None:
         self.partitions = range(partitions)
@@ -38,7 +38,7 @@ class MemoryBroker:
         self._outcomes: Sequence[SendOutcome] = HEALTHY
 
     def partition(self, topic: str, partition: int) -> list[Record]:
-        """Its records by offset."""
+        """Return the partition's records by offset."""
         return [record for record in self.topics[topic] if record.partition == partition]
 
     def append(
@@ -53,7 +53,7 @@ class MemoryBroker:
 
     @contextmanager
     def answering(self, outcomes: Sequence[SendOutcome]) -> Iterator[None]:
-        """For now, the messages of every wave have these outcomes in turn."""
+        """Give the messages of each wave these outcomes in turn, within the block."""
         self._outcomes = outcomes
         try:
             yield
@@ -65,7 +65,7 @@ class MemoryBroker:
 
 
 class MemoryProducer:
-    """Offers what `events.kafka.Producer` does. `witness` is told of every wave before it is sent."""
+    """Has the interface of `events.kafka.Producer`. It calls `witness` with each wave before it sends it."""
 
     def __init__(self, broker: MemoryBroker, *, witness: Callable[[Sequence[Message]], None]) -> None:
         self._broker = broker
@@ -94,13 +94,13 @@ class MemoryProducer:
         return Sent(record.partition, record.offset)
 
     def close(self) -> None:
-        """Nothing is in flight."""
+        """Do nothing: no message is in flight."""
 
 
 class MemoryGroup:
-    """A consumer group: which member owns which partition, and how far each partition is committed.
+    """A consumer group: the owner and the committed offset of each partition.
 
-    At first every partition has a member of its own.
+    At the beginning, each partition belongs to a different member.
     """
 
     def __init__(self, broker: MemoryBroker, topic: str) -> None:
@@ -111,12 +111,12 @@ class MemoryGroup:
         self.committed = [0 for _ in broker.partitions]
 
     def rebalance(self, owners: Sequence[int] | None = None) -> None:
-        """Give the partitions to these members; without `owners`, to those that have them."""
+        """Assign the partitions to these members, or again to their current owners if `owners` is None."""
         self.owners = owners or self.owners
         self.generation += 1
 
     def forget(self, partition: int, *, records: int) -> None:
-        """Lose the last commits: what was consumed is delivered again."""
+        """Lose the commits of the last `records` records, so that they are delivered again."""
         self.committed[partition] = max(0, self.committed[partition] - records)
         self.rebalance()
 
@@ -128,7 +128,10 @@ class MemoryGroup:
 
 
 class MemoryConsumer:
-    """Member `number` of a group: offers what `events.kafka.Consumer` does, and is idle after so many batches."""
+    """Member `number` of a group, with the interface of `events.kafka.Consumer`.
+
+    It is idle after the number of batches that `allow` has given it.
+    """
 
     def __init__(self, group: MemoryGroup, number: int) -> None:
         self.amid_poll = Hook()
@@ -156,7 +159,7 @@ class MemoryConsumer:
         return records
 
     def _rejoin(self) -> None:
-        """Whatever was read is read again by the partition's owner, from the committed offset on."""
+        """Join the current generation, and read from the committed offsets of the member's partitions on."""
         self._generation = self._group.generation
         self._held = set()
         self._positions = {
@@ -175,12 +178,12 @@ class MemoryConsumer:
         return records
 
     def _move(self, record: Record, *, to: int) -> None:
-        # Last in the dictionary, and so in the next batch: every partition has its turn.
+        # Reinsert the partition at the end of the dictionary, so that partitions take turns in the batches.
         self._positions.pop(record.partition)
         self._positions[record.partition] = to
 
     def commit(self, records: Iterable[Record]) -> None:
-        """Without effect where the partitions have been given away since the last poll."""
+        """Commit the records' offsets, unless a rebalance has happened since the last poll."""
         self.amid_commit.fire()
         if self._generation == self._group.generation:
             for record in records:
@@ -196,5 +199,5 @@ class MemoryConsumer:
         self._held = set()
 
     def close(self) -> None:
-        """Leave; whoever comes for it has its number."""
+        """Leave the group. The replacement of this member has the same number."""
         self._group.rebalance()

@@ -1,4 +1,4 @@
-"""What README and docs/ tell people to do is there, and does what they say."""
+"""The commands and files that README and docs/ name exist and work as described."""
 
 import gettext
 import re
@@ -17,12 +17,12 @@ LOCALE = Path("commerce/locale")
 
 
 def section(document: str, title: str) -> str:
-    """The text below a heading, up to the next one."""
+    """Return the text between a heading of level 2 and the next one."""
     return (CHECKOUT / document).read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def korean(folder: Path) -> str:
-    """What admin calls dead letters with the catalogue in this folder."""
+    """Return the translation of "dead letters" by the catalogue in this folder."""
     return gettext.translation("django", folder, ["ko"], fallback=True).gettext("dead letters")
 
 

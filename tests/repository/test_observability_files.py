@@ -1,4 +1,4 @@
-"""What Prometheus and Grafana are given fits together, and asks for nothing that the product does not tell."""
+"""The files for Prometheus and Grafana agree with each other, and use only metrics that the product exports."""
 
 import json
 import re
@@ -20,7 +20,7 @@ LABEL_LISTS = re.compile(r"\{[^}]*\}|\b(?:by|on) \([^)]*\)")
 
 
 def metric_names() -> set[str]:
-    """Names as they stand in what Prometheus reads."""
+    """Return the names of all metrics that the product exports."""
     gauges = [*_outbox_gauges(Outbox(0, 0.0)), *_lag_gauges({"g": [PartitionLag("t", 0, 1, 1, 0, 0.0)]})]
     counted = {sample.name for metric in REGISTRY.collect() for sample in metric.samples}
     families = {
