@@ -1,4 +1,4 @@
-"""Consumer groups, looked at by another client than the product's."""
+"""The state of consumer groups, read by another client than the product's."""
 
 import os
 
@@ -11,7 +11,7 @@ GROUP = "notification-consumer-group"
 
 
 def shares(group: str = GROUP) -> list[set[int]]:
-    """Which partitions each member has; nothing while the group, or who knows about it, is not settled."""
+    """Return the partitions of each member, or an empty list while the group is not stable or Kafka cannot tell."""
     admin = AdminClient({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"]})
     try:
         described = admin.describe_consumer_groups([group])[group].result(TIMEOUT_S)

@@ -182,13 +182,13 @@ class Model(Invariants):
     def duplicate_by_both_paths(self, rows: list[int], outcomes: list[SendOutcome]) -> None:
         """Let the fast path hold rows for so long that the relay sends them as well."""
 
-        def meanwhile() -> None:
+        def interfere() -> None:
             pass_time(10)
             with self.rival.at_work():
                 self.pipeline.sweep()
                 self.everything_holds()
 
-        with self.pipeline.broker.answering(outcomes), self.pipeline.broker.amid_send.calling(meanwhile):
+        with self.pipeline.broker.answering(outcomes), self.pipeline.broker.amid_send.calling(interfere):
             self.pipeline.take_fast_path(rows)
 
     @rule(rows=INDICES, error=st.sampled_from([Crash, OperationalError]), executed=st.booleans())
@@ -233,13 +233,13 @@ class Model(Invariants):
         If `overtaken`, the new owner consumes the batch before the member goes on.
         """
 
-        def meanwhile() -> None:
+        def interfere() -> None:
             self.pipeline.group.rebalance(owners)
             if overtaken:
                 self.pipeline.consume(1 - member, size=4)
 
         source = self.pipeline.members[member].source
-        with (source.amid_commit if saved else source.amid_poll).calling(meanwhile):
+        with (source.amid_commit if saved else source.amid_poll).calling(interfere):
             self.pipeline.consume(member, size=size)
 
     # On the topic

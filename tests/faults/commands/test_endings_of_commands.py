@@ -1,4 +1,4 @@
-"""SIGTERM ends consumer and relay with 0 within the time a supervisor allows, whatever else is wrong."""
+"""SIGTERM ends consumer and relay with exit code 0 in time, also during faults."""
 
 import os
 import re
@@ -30,16 +30,15 @@ Pair = tuple[ProductProcess, ProductProcess]
 CLEAN_EXIT, FORCED_EXIT = 0, 128 + signal.SIGTERM
 """Exit codes."""
 AT_ONCE_S = 1
-"""Second."""
 SIGNAL_PAUSE_S = 0.2
-"""Seconds; two signals at the same moment are one."""
+"""The kernel merges two signals at the same moment into one."""
 INTERPRETER_START_CPU_S = 0.15
-"""Seconds of processor time in which a command may not listen to signals yet; Django takes several times as long."""
+"""Limit of the CPU time before a command catches signals. Django's own start takes several times as long."""
 _names = (f"command-{number}" for number in count())
 
 
 def end(*processes: ProductProcess | subprocess.Popen[bytes], within: float = STOP_TIMEOUT_S) -> list[int]:
-    """Send all of them SIGTERM; their exit codes. Raises subprocess.TimeoutExpired."""
+    """Send SIGTERM to the processes, and return their exit codes. Raises subprocess.TimeoutExpired."""
     started = [process.process if isinstance(process, ProductProcess) else process for process in processes]
     deadline = time.monotonic() + within
     for process in started:
@@ -48,7 +47,7 @@ def end(*processes: ProductProcess | subprocess.Popen[bytes], within: float = ST
 
 
 def start_pair(start: Start) -> Pair:
-    """A consumer and a relay; back when both have begun their work by asking the database."""
+    """Start a consumer and a relay, and wait until both are connected to the database."""
     names = next(_names), next(_names)
     pair = (
         start(*CONSUME, PGAPPNAME=names[0], **SHORT_SESSION),
@@ -61,7 +60,7 @@ def start_pair(start: Start) -> Pair:
 
 @pytest.fixture
 def pair(site: Site, start: Start) -> Pair:
-    """A relay, and the only consumer of its group."""
+    """Start a relay, and the only consumer of its group."""
     site.consumer.stop()
     pair = start_pair(start)
     wait_until(lambda: len(shares()) == 1)
@@ -70,7 +69,10 @@ def pair(site: Site, start: Start) -> Pair:
 
 @pytest.fixture
 def hanging(site: Site, pair: Pair) -> Iterator[Pair]:
-    """Both wait for a database that does not answer, the consumer with a batch in hand; another one saves it later."""
+    """Let consumer and relay hang on locked tables, the consumer with a polled batch.
+
+    After the test, another consumer saves the batch.
+    """
     event = foreign_event()
     with locked(NOTIFICATIONS), locked(OUTBOX):
         send([event])
@@ -156,7 +158,7 @@ def test_a_second_signal_ends_hanging_commands_at_once(hanging: Pair) -> None:
 
 
 def is_gone(process: psutil.Process) -> bool:
-    """Whether it has ended; nobody may have asked how."""
+    """Return whether the process has ended. It may be a zombie if its parent has not waited for it."""
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
@@ -167,7 +169,7 @@ def test_an_ending_consumer_leaves_no_child_behind(pair: Pair, start: Start) -> 
         wait_until(lambda: waiting_for(NOTIFICATIONS) == 1)
         killed.kill()
         consumer = start(*CONSUME, **SHORT_SESSION)
-        # The killed one's session does not notice before it gets the lock.
+        # The killed consumer's session waits on: it notices the closed connection only after it gets the lock.
         wait_until(lambda: waiting_for(NOTIFICATIONS) == 2)
         _, *children = consumer.family()
         assert len(children) == 1
@@ -176,7 +178,7 @@ def test_an_ending_consumer_leaves_no_child_behind(pair: Pair, start: Start) -> 
 
 
 def catches_sigterm(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has a handler for it, see proc_pid_status(5)."""
+    """Return whether the process has a handler for SIGTERM, see proc_pid_status(5)."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
@@ -184,7 +186,7 @@ def catches_sigterm(process: subprocess.Popen[bytes]) -> bool:
 
 @pytest.fixture
 def typed(tmp_path: Path, site: Site) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
-    """Starts a command as an operator types it; back when the interpreter has come to it."""
+    """Return a function that starts `manage.py COMMAND` and waits until the process catches SIGTERM."""
     started = []
 
     def typed(command: str) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""What a command cannot do without, it names in one line as it starts, and ends with 1."""
+"""A command that lacks a requirement names it in one line at its start, and ends with exit code 1."""
 
 import os
 import re
@@ -16,20 +16,20 @@ from tests.faults.oracle import Oracle
 from tests.faults.places import POLLING
 
 EXIT_CODE_FAILED = 1
-"""Exit code, by contract."""
+"""The contract's exit code."""
 EXIT_TIMEOUT_S = 10
-"""Seconds, by contract."""
+"""The contract's limit."""
 
 
 def failure_output(process: ProductProcess) -> str:
-    """What it said, once it has failed as it should."""
+    """Wait until the process has failed with exit code 1, and return its output."""
     assert process.process.wait(EXIT_TIMEOUT_S) == EXIT_CODE_FAILED
     return process.log.read_text()
 
 
 @pytest.fixture
 def empty_database() -> Iterator[str]:
-    """URL of a database without tables."""
+    """Create a database without tables and return its URL; drop it after the test."""
     url = urlsplit(os.environ["DATABASE_URL"])
     connection = psycopg2.connect(os.environ["DATABASE_URL"])
     try:

@@ -1,4 +1,4 @@
-"""PostgreSQL crashes, hangs up, deadlocks, loses patience: what was in hand is done again, and no message is blamed."""
+"""PostgreSQL crashes, cuts connections, deadlocks or times out: the consumer retries, and blames no message."""
 
 import os
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ from tests.faults.troubled_database import (
 )
 
 RETRY_MESSAGE = "again in"
-"""Said of a batch that failed for a reason that is not its own."""
+"""Part of the consumer's log line about a batch that it retries."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def _no_dead_letter(site: Site) -> Iterator[None]:
 
 
 def session(option: str) -> dict[str, str]:
-    """Environment of a process whose sessions have this option of PostgreSQL, such as `statement_timeout=1s`."""
+    """Return the environment of a process whose sessions have an option of PostgreSQL, like `statement_timeout=1s`."""
     return {"DATABASE_URL": f"{os.environ['DATABASE_URL']}&options=-c%20{option.replace('=', '%3D')}"}
 
 

@@ -1,4 +1,4 @@
-"""The topic of dead letters is away: its letters wait, and nothing else does."""
+"""Without the dead-letter topic, the copies of dead letters wait in the outbox and consuming goes on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from tests.faults.conftest import Site
 from tests.faults.oracle import Oracle
 
 OUTAGE_S = 6
-"""Seconds; longer than the consumer's own publisher tries, so that the relay finds no topic either."""
+"""Longer than the consumer's publisher tries, so that the relay finds no topic either."""
 
 
 @contextmanager

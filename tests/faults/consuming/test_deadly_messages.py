@@ -1,4 +1,4 @@
-"""A message whose handling kills the process, and operators who kill it for reasons of their own."""
+"""Consumers killed by a message, and consumers killed by an operator."""
 
 import random
 import signal
@@ -17,7 +17,7 @@ from tests.faults.places import MESSAGE_HANDLED
 from tests.faults.troubled_database import NOTIFICATIONS, locked, waiting_for
 
 MAX_DEATHS = 3
-"""Of consumers, for one deadly message."""
+"""Limit of the number of consumers that one message kills."""
 NUMBER_OF_KILLS = 15
 
 
@@ -71,7 +71,7 @@ def test_an_operator_killing_consumers_makes_no_dead_letter(site: Site, oracle: 
             else:
                 time.sleep(random.random())
             if number % 3 == 1:
-                consumer.process.kill()  # Itself alone, without a child that may be trying a message.
+                consumer.process.kill()  # Without its child, which may be trying a message.
             else:
                 consumer.kill()
         consumer.process.wait()

@@ -1,4 +1,4 @@
-"""Members of a group come and go, lose their partitions, and read the same event twice."""
+"""Members of a group that come and go, lose their partitions, or read the same event twice."""
 
 import time
 from itertools import cycle, takewhile
@@ -12,11 +12,11 @@ from tests.faults.troubled_database import NOTIFICATIONS, locked, waiting_for
 
 CHURN_S = 20
 EXTRA_CONSUMERS = 3
-"""Consumers beside the site's own, at any time."""
+"""Number of consumers beside the site's own."""
 
 
 def place_order(oracle: Oracle, site: Site) -> Message:
-    """The event of a new order, as it stands on the topic."""
+    """Place an order and return its event's message on the topic."""
     order_id = oracle.shopper(site.web.url).place_order()
     key = str(order_id).encode()
     (event,) = wait_until(lambda: [one for one in read_topic("order-events") if one.key == key])
@@ -24,7 +24,7 @@ def place_order(oracle: Oracle, site: Site) -> Message:
 
 
 def repeat(message: Message, *, on: list[int]) -> None:
-    """Send it once more to each of these partitions."""
+    """Send the message again to each of these partitions."""
     copies = [Outgoing(message.value, message.key, message.headers, partition) for partition in on]
     produce_all("order-events", copies)
 

@@ -1,4 +1,4 @@
-"""A consumer dies or stands still at the worst moments between reading and committing."""
+"""Consumers that are killed or frozen between reading and committing."""
 
 import signal
 
@@ -14,7 +14,7 @@ from tests.faults.oracle import Oracle, lag
 from tests.faults.places import BATCH_READ, BATCH_SAVED, OFFSETS_COMMITTED
 
 TAKEOVER_TIMEOUT_S = 30
-"""Seconds, those included in which a frozen consumer still counts as a member."""
+"""Limit of a takeover, including the time until the group removes the frozen consumer."""
 
 
 def notifications() -> int:

@@ -10,9 +10,7 @@ from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, OwnTopic, Start
 
 MANY_EVENTS, FEW_EVENTS = 30_000, 10_000
-"""Events."""
 MAX_GROWTH_BYTES = 10 * 1024 * 1024
-"""Bytes."""
 
 
 class Size(NamedTuple):

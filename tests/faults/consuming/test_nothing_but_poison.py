@@ -1,4 +1,4 @@
-"""Where nothing can be handled any more, something else is wrong: the consumer stops, and a restart is no answer."""
+"""A consumer that can handle no message stops at a limit, and a restart does not reset the limit."""
 
 import re
 from itertools import cycle
@@ -12,9 +12,8 @@ from tests.faults.conftest import CONSUME, OwnTopic, Start
 
 DEAD_LETTER_LIMIT, POISON_MESSAGES = 25, 40
 EXIT_CODE_AT_LIMIT = 3
-"""By contract."""
+"""The contract's exit code."""
 EXIT_TIMEOUT_S = 10
-"""Seconds."""
 
 
 def clear_line(*, count: int, topic: OwnTopic) -> str:
@@ -55,7 +54,7 @@ def test_nothing_but_poison_stops_the_group_at_the_limit(own_topic: OwnTopic, st
     assert sorted(letter.value or b"" for letter in dead_letters) == sorted(message.value or b"" for message in poison)
     assert raised.stop() == 0, raised.log.read_text()
 
-    # The message that could be handled has ended the row.
+    # The handled event has reset the count of consecutive dead letters.
     once_more = consume(DEAD_LETTER_LIMIT)
     wait_until(lambda: once_more.says("Consuming"))
     assert once_more.stop() == 0, once_more.log.read_text()

@@ -1,4 +1,4 @@
-"""Messages that no consumer can make anything of: each is set aside alone, and everything around it is saved."""
+"""Messages that a consumer cannot handle: each becomes a dead letter, and its neighbours are saved."""
 
 import os
 import struct
@@ -33,14 +33,14 @@ PARTITION, UNREADABLE_OFFSET = 1, 10
 
 
 class Kind(NamedTuple):
-    """A kind of poison, and what its dead letter has to say."""
+    """A kind of poison, and the expected content of its dead letter."""
 
     value: bytes | None
     reason: str
     key: bytes | None = b"7"
     headers: tuple[tuple[str, bytes | None], ...] = ()
     nulls: bytes | None = None
-    """What the copy names as null that cannot be sent as such."""
+    """The expected header `dead-letter-nulls`, which names nulls that the copy replaces by empty bytes."""
 
 
 SOUND = encode(foreign_event())
@@ -67,7 +67,7 @@ POISON = [
 
 
 class NotUTF8(str):
-    """A header name that goes over the wire as other programs may send it."""
+    """A header name that the client sends as bytes that are not UTF-8."""
 
     def encode(self, *args: str) -> bytes:
         return b"\xff\xfe"
@@ -77,7 +77,7 @@ Position = tuple[int, int]
 
 
 def copies(topic: str = DEAD_LETTERS) -> dict[Position, Message]:
-    """The copies of dead letters, by partition and offset of their originals."""
+    """Return the copies of dead letters, by partition and offset of their originals."""
     by_position: dict[Position, Message] = {}
     for message in read_topic(topic):
         (partition,) = struct.unpack(">i", message.header["kafka_dlt-original-partition"] or b"")
@@ -87,7 +87,7 @@ def copies(topic: str = DEAD_LETTERS) -> dict[Position, Message]:
 
 
 def check_copy(copy: Message, original: Message, kind: Kind) -> None:
-    """That it is the original byte for byte with Spring's headers behind it."""
+    """Check that the copy is the original, byte for byte, followed by Spring's headers."""
     assert (copy.partition, copy.key) == (original.partition, original.key)
     assert copy.value == (b"" if kind.value is None and kind.key is None else kind.value)
     own = len(kind.headers)

@@ -1,4 +1,4 @@
-"""Kafka is restarted, killed and away for long: everybody picks up by himself."""
+"""All processes recover by themselves after Kafka was killed or stopped for a long time."""
 
 from testkit.apache_kafka import ApacheKafka
 from testkit.database import oldest_pending_seconds
@@ -7,7 +7,6 @@ from tests.faults.conftest import Site
 from tests.faults.oracle import Oracle
 
 OUTAGE_S = 30
-"""Seconds."""
 
 
 def test_all_processes_reconnect_after_outages_of_kafka(site: Site, kafka: ApacheKafka, oracle: Oracle) -> None:

@@ -1,4 +1,4 @@
-"""Kafka refuses, swallows, dies, freezes: orders are taken all the same, and their events follow."""
+"""Kafka refuses connections, stays silent, dies or freezes: orders are accepted, and their events follow."""
 
 from collections.abc import Callable
 from statistics import median, quantiles
@@ -15,17 +15,17 @@ from tests.faults.oracle import Oracle
 
 FAULTS = ("refuse", "swallow")
 MAX_SLOWDOWN = 1.5
-"""Times the median; the slowest of some hundred orders tell more of the machine than of Kafka."""
+"""Limit of the ratio of medians. The slowest of some hundred orders depend on the machine more than on Kafka."""
 MAX_ANSWER_S = 2.0
-"""Seconds, for the slowest answer: less than any attempt to reach Kafka takes."""
+"""Limit of the slowest answer: less than an attempt to reach Kafka takes."""
 MAX_GROWTH_BYTES = 30 * 1024 * 1024
-"""Bytes a web worker may grow by."""
+"""Limit of a web worker's growth."""
 OUTAGE_S = 8
-"""Seconds; longer than the attempts to send and the consumer's session last."""
+"""Longer than the attempts to send, and than the consumer's session."""
 SILENCE_S = 15
-"""Seconds; until connections have been given up, new ones made, and the group is looked for."""
+"""Long enough for the clients to give up connections, open new ones, and look for their group."""
 MAX_CPU_SHARE = 0.1
-"""Of a core: more than looking at the database now and then takes, less than a loop that does not sleep."""
+"""Limit of the share of a core: above the cost of polling the database, below that of a loop without sleep."""
 
 
 def nothing_pending() -> bool:
@@ -39,7 +39,7 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 def test_without_kafka_orders_are_answered_at_once(site: Site, proxy: Proxy, oracle: Oracle) -> None:
     durations: dict[str, list[float]] = {"healthy": [], **{fault: [] for fault in FAULTS}}
-    # In turns, because nothing else makes one minute of a machine comparable with the next.
+    # Alternate the states, because the machine's speed changes from minute to minute.
     for fault in FAULTS:
         durations["healthy"] += oracle.place_orders(site.web.url, 300)
         wait_until(nothing_pending)
@@ -76,7 +76,7 @@ def test_without_kafka_the_memory_of_web_workers_stays_bounded(
 
 def test_waiting_for_a_silent_kafka_takes_next_to_no_cpu(site: Site, proxy: Proxy, oracle: Oracle) -> None:
     processes = {process.pid: process for part in site for process in part.family()}
-    # The relay connects with the first event that the fast path leaves to it, and the consumer is back in its group.
+    # After this outage the relay is connected, because the fast path left events to it, and the consumer has rejoined.
     proxy.refuse()
     oracle.place_orders(site.web.url, 20)
     wait_until(lambda: database.oldest_pending_seconds() > OUTAGE_S)

@@ -1,4 +1,4 @@
-"""A web worker dies at the worst moments between a change and its event's way to Kafka."""
+"""Web workers that are killed between the change of an order and the sending of its event."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""What can never be sent is put aside, and only that."""
+"""Events that can never be sent are parked, and only those."""
 
 from psycopg2 import Binary
 
@@ -9,13 +9,12 @@ from tests.faults.conftest import NO_KAFKA, Site, StartWeb
 from tests.faults.oracle import Oracle
 
 TOO_LARGE_BYTES = 2 * 1024 * 1024 + 1
-"""Bytes; one more than the dead letters' topic takes."""
+"""One byte above the limit of the dead-letter topic."""
 OUTAGE_S = 20
-"""Seconds."""
 
 
 def record_unsendable_event() -> int:
-    """Id of the outbox row: a dead letter's copy that no Kafka takes."""
+    """Record a dead letter's copy that is too large for Kafka, and return the id of its outbox row."""
     return int(
         database.value(
             """

@@ -1,4 +1,4 @@
-"""Several relays take turns, and no turn is lost with the relay that has it."""
+"""Relays take turns, and another one takes over if the working relay is killed or frozen."""
 
 import time
 
@@ -11,11 +11,11 @@ from tests.faults.oracle import Oracle
 from tests.faults.places import RELAY_HAS_IT, SENT_BUT_NOT_RECORDED
 
 TAKEOVER_TIMEOUT_S = 10
-"""Seconds, by contract."""
+"""The contract's limit."""
 
 
 def seconds_until_events_flow() -> float:
-    """From now until the relay that is left has sent what now waits the longest."""
+    """Wait until the other relay has sent the oldest pending event, and return the seconds that it took."""
     started = time.monotonic()
     oldest = database.value("SELECT min(id) FROM events_outboxevent WHERE published_at IS NULL AND parked_at IS NULL")
     sql = "SELECT published_at IS NOT NULL FROM events_outboxevent WHERE id = %(oldest)s"
@@ -49,7 +49,7 @@ def test_another_relay_takes_over_from_a_frozen_one_in_10_s(
     assert took < TAKEOVER_TIMEOUT_S
     oracle.settle_and_compare()
 
-    # Woken, it sends once more what it had in hand, and then works like any other.
+    # After the freeze, the relay sends its wave once more, and then works normally.
     victim.thaw()
     site.relay.freeze()
     oracle.shopper(web.url).place_order()
