@@ -1,4 +1,4 @@
-"""From the answer to a POST until the API shows the notification, at 50 orders a second."""
+"""The time from the answer to a POST until the API shows the notification, at 50 orders a second."""
 
 import json
 import threading
@@ -20,11 +20,11 @@ ROUNDS = 3
 LOAD_S = 30
 ORDERS_PER_SECOND = 50
 POLL_INTERVAL_S = 0.002
-"""Seconds between two looks."""
+"""Pause between two requests for notifications."""
 SHORT_LIST = 10
-"""Notifications of a look, unless all of them are new: to list a hundred again and again keeps a core of two busy."""
+"""Number of notifications in a request, unless all are new. Listing 100 each time would keep a core busy."""
 TIMEOUT_S = 120
-"""Seconds for what should have happened long before."""
+"""Deadline of conditions that should come true much earlier."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
@@ -34,7 +34,7 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
         running(servers.start("django", "relay_outbox")),
     ):
         customer = Customer(web.url)
-        # Until then the consumer is on its way into its group, and then works off what other rows have left.
+        # First the consumer joins its group, then it consumes the events that other rows have left.
         first = customer.place_order()["id"]
         wait_until(lambda: customer.notifications(first), timeout=TIMEOUT_S)
         with closing(CaughtUp(topic=settings.ORDER_EVENTS_TOPIC, group=settings.NOTIFICATION_CONSUMER_GROUP)) as done:
@@ -46,7 +46,7 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 def _delays(site: str, customer: Customer) -> list[float]:
-    """Milliseconds, of every order."""
+    """Place the orders, and return the delay of each notification in milliseconds."""
     answered: dict[int, float] = {}
     seen: dict[int, float] = {}
     placed_all = threading.Event()
@@ -62,9 +62,9 @@ def _delays(site: str, customer: Customer) -> list[float]:
     placed_all.set()
     watcher.join(TIMEOUT_S)
     if watcher.is_alive():
-        raise TimeoutError(f"{len(answered.keys() - seen.keys())} orders were not seen to have a notification")
+        raise TimeoutError(f"{len(answered.keys() - seen.keys())} orders have no notification in the API")
     connection.close()
-    # It may be seen before the answer is read.
+    # The watcher may see the notification before this thread has read the answer.
     return [max(0.0, seen[order_id] - at) * 1000 for order_id, at in answered.items()]
 
 

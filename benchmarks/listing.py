@@ -1,4 +1,4 @@
-"""The first page of a list, with a million rows in its table and with a thousand."""
+"""The first page of a list, from a table of a million rows and from one of a thousand."""
 
 import time
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
         for _ in range(ROUNDS):
             for name, path in LISTS.items():
                 if name in wanted:
-                    (ours, queries), (beside, queries_of_few) = many.look_at(path), few.look_at(path)
+                    (ours, queries), (beside, queries_of_few) = many.measure(path), few.measure(path)
                     if queries != queries_of_few:
                         raise RuntimeError(
                             f"{path} takes {queries} queries of {MANY_ROWS} rows, {queries_of_few} of {FEW_ROWS}"
@@ -56,20 +56,20 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 class Shop:
-    """A site, and one of its customers, who has every tenth row."""
+    """A site, and one of its ten customers, who owns a tenth of the rows."""
 
     def __init__(self, site: str) -> None:
         self._site = site
         self._customer = Customer(site)
 
-    def look_at(self, path: str) -> tuple[float, int]:
-        """The median time of an answer, milliseconds, and the number of its queries."""
+    def measure(self, path: str) -> tuple[float, int]:
+        """Return the median time of an answer in milliseconds, and its number of queries."""
         connection = Connection(self._site)
-        look = request("GET", path, token=self._customer.token)
+        get = request("GET", path, token=self._customer.token)
         durations = []
         for _ in range(REQUESTS):
             started_at = time.perf_counter()
-            connection.ask(look)
+            connection.ask(get)
             durations.append(time.perf_counter() - started_at)
         queries = int(connection.header("X-Queries"))
         connection.close()

@@ -1,4 +1,4 @@
-"""Where is my event? Asked in a browser, of the running system."""
+"""Admin's pages about events in a browser: timelines, dead letters and the pipeline."""
 
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -12,7 +12,6 @@ from testkit.whole_run import Run
 from tests.browser.conftest import picture
 
 TIMEOUT_MS = 30_000
-"""Milliseconds."""
 
 
 def send_poison(run: Run, value: str) -> None:
@@ -63,7 +62,7 @@ def test_a_dead_letter_is_shown_replayed_and_dismissed(run: Run, page: Page) -> 
     page.click("a:has-text('Replay')")
     page.click("button:has-text('Replay')")
     expect(page.locator("text=Replayed 1.")).to_be_visible()
-    # It fails again, and is open again: the second attempt is told of.
+    # The replay fails again, so the letter is open again and shows the replay.
     expect(page.locator(".related a:has-text('replay 1')")).to_be_visible()
     page.click("a:has-text('Dismiss')")
     page.click("button:has-text('Dismiss')")

@@ -1,4 +1,4 @@
-"""confluent-kafka, and with it every client on librdkafka: what it may do to the records it writes."""
+"""The product reads all records that confluent-kafka writes, and with it every client on librdkafka."""
 
 import os
 
@@ -15,7 +15,6 @@ from testkit.servers import Broker
 from tests.interoperability.conftest import Consume
 
 TIMEOUT_S = 10
-"""Seconds."""
 
 
 def notified_events() -> set[object]:
@@ -57,5 +56,5 @@ def test_only_events_of_committed_transactions_are_notified(topics: Topics, cons
     consume()
     assert notified_events() == ids(committed)
     (lag,) = [row for row in group_lag(topic=topics.order_events, group=topics.order_events) if row.partition == 0]
-    # Each of the two ends has an offset as well.
+    # The markers at the ends of both transactions have offsets as well.
     assert (lag.current_offset, lag.end_offset, lag.lag) == (6, 6, 0)

@@ -1,4 +1,4 @@
-"""What stands on a topic takes neither the memory nor the time of the processes that read and send it."""
+"""Messages on a topic exhaust neither the memory nor the time of the processes that read and send them."""
 
 import os
 import tracemalloc
@@ -23,16 +23,16 @@ from testkit.servers import Broker
 from testkit.waiting import wait_until
 
 LIMIT_MIB = 256
-"""Resident memory that consumer and relay stay below, at any moment of their lives."""
+"""Limit of the resident memory of consumer and relay at any time."""
 MIB = 1024 * 1024
 BOMB = bytes(150 * MIB)
 SNAPPY_BOMB = bytes(18 * MIB)
-"""Snappy makes a twentieth of it, and a topic takes 1 MiB."""
+"""Smaller, because snappy compresses to a twentieth and a topic's limit is 1 MiB."""
 CODECS = ("gzip", "lz4", "zstd", "snappy")
 
 
 class Pipeline(NamedTuple):
-    """A consumer and a relay on a topic that only one test knows."""
+    """A consumer and a relay on a topic for a single test."""
 
     topic: str
     consumer: ProductProcess
@@ -90,7 +90,7 @@ def send(topic: str, events: list[OrderEvent], *, partition: int = 0) -> None:
 
 
 def peak_mib(process: ProductProcess) -> int:
-    """The most resident memory that the process ever had."""
+    """Return the peak of the process's resident memory in MiB."""
     assert process.process.poll() is None, process.log.read_text()
     status = Path(f"/proc/{process.process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024
@@ -155,7 +155,7 @@ def test_batches_below_the_bound_do_not_add_up(pipeline: Pipeline) -> None:
 
 
 def test_a_look_at_the_lag_holds_one_batch_at_a_time(broker: Broker) -> None:
-    """It reads the first unread record of each partition, also within the consumer's own process."""
+    """The lag's age comes from the first unread record of each partition. The consumer's process reads it as well."""
     topic = f"order-events-{uuid4().hex[:8]}"
     broker.create_topic(topic, partitions=servers.PARTITIONS)
     for partition in range(servers.PARTITIONS):

@@ -1,4 +1,4 @@
-"""What records and batches claim of themselves is judged before anything of that size is made."""
+"""The client checks the sizes and counts that records and batches claim before it allocates memory for them."""
 
 import resource
 import time
@@ -20,20 +20,20 @@ from tests.kafka.record_batches import CODECS, XERIAL, batch, compressed_batch, 
 
 MIB = 1024 * 1024
 SENTINEL_OFFSET = 2**40
-"""Offset of the batch behind the one that lies."""
+"""Offset of the sound batch behind the batches of a test."""
 MAX_INT32 = 2**31 - 1
 RECORD_START = varint(1) + field(b"key") + field(b"value")
-"""The beginning of a batch's second record; the number of its headers follows."""
+"""The beginning of a batch's second record, up to the number of its headers."""
 
 
 def read(*batches: bytes) -> list[Record]:
-    """Everything the client makes of them."""
+    """Return all records that the client reads from the batches."""
     fetched = MemoryRecords(b"".join(batches))
     return list(Fetcher.PartitionRecords(0, TopicPartition("order-events", 0), fetched).take())
 
 
 def reported(*batches: bytes) -> list[tuple[int, str]]:
-    """Offset and reason of each record that cannot be read; a sound batch is read behind them."""
+    """Return offset and reason of each unreadable record, and check that a sound batch behind them is read."""
     *records, behind = read(*batches, batch(record(b"behind"), offset=SENTINEL_OFFSET))
     assert (behind.offset, behind.value) == (SENTINEL_OFFSET, b"behind")
     unreadable = [one for one in records if isinstance(one.value, Unreadable)]
@@ -51,7 +51,7 @@ def peak_mib(work: Callable[[], object]) -> float:
 
 
 def zstd_frame_of_window(log: int, eighths: int) -> bytes:
-    """A frame of one record whose window is that power of two, and so many eighths of it more (RFC 8878, 3.1.1.1.2)."""
+    """Return a frame of one record with a window of 2**log * (1 + eighths / 8) bytes (RFC 8878, 3.1.1.1.2)."""
     content = record(b"value")
     return (
         b"\x28\xb5\x2f\xfd\x00"
@@ -62,7 +62,7 @@ def zstd_frame_of_window(log: int, eighths: int) -> bytes:
 
 
 def reserved_bytes() -> int:
-    """The address space of this process."""
+    """Return the size of this process's address space in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
@@ -128,7 +128,7 @@ class TestBatches:
     def test_the_window_of_every_zstd_level_is_taken(self, level: int) -> None:
         compressor = zstandard.ZstdCompressor(level=level).compressobj()
         content = record(b"value")
-        # In two parts, as a producer's stream: the compressor does not know how little will come.
+        # Compress in two parts like a producer's stream, so that the compressor does not know the total size.
         compressed = compressor.compress(content[:1]) + compressor.compress(content[1:]) + compressor.flush()
         assert [one.value for one in read(compressed_batch(compressed, codec="zstd"))] == [b"value"]
 
@@ -229,7 +229,7 @@ class TestRecords:
         assert peak_mib(lambda: next(records)) < 1
 
     def test_headers_count_as_the_memory_they_take(self) -> None:
-        """Because what a poll hands over is measured in bytes."""
+        """The limit of a poll is in bytes, so headers count with the memory of their objects."""
         some = batch(record(b"", headers=varint(MAX_HEADERS) + bytes(2 * MAX_HEADERS)))
         records = Fetcher.PartitionRecords(0, TopicPartition("order-events", 0), MemoryRecords(some))
         assert len(records.take()[0].headers) == MAX_HEADERS
