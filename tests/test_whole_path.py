@@ -176,11 +176,11 @@ def test_kill_9_loses_nothing_and_doubles_nothing(customer: Customer, site: Site
     killed_and_back.set()
     placing.join()
 
-    def told() -> Counter[tuple[int, str]]:
+    def notified() -> Counter[tuple[int, str]]:
         return Counter((one["orderId"], one["type"]) for one in customer.all_notifications())
 
-    wait_until(lambda: set(acknowledged) <= set(told()))
-    assert set(told().values()) == {1}
+    wait_until(lambda: set(acknowledged) <= set(notified()))
+    assert set(notified().values()) == {1}
 
 
 def test_consumers_take_over_from_each_other(customer: Customer, site: Site, tmp_path: Path) -> None:

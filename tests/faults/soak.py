@@ -51,7 +51,7 @@ class Summary:
     def record_sizes(self, processes: dict[str, ProductProcess]) -> None:
         """Record the largest memory and the most descriptors of each kind of process."""
         for name, process in processes.items():
-            # The web server may have replaced a worker meanwhile.
+            # The web server may have replaced a worker.
             with suppress(psutil.NoSuchProcess):
                 self._record_sizes(name, process)
 

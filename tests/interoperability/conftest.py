@@ -94,6 +94,6 @@ def spring_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpringS
 def spring(broker: Broker, request: pytest.FixtureRequest) -> SpringService:
     """Return the service, which the first test that needs it builds and starts."""
     if not broker.creates_topics:
-        pytest.skip("Spring's clients are tried on Apache Kafka: make test-kafka")
+        pytest.skip("The Spring tests need Apache Kafka: run `make test-kafka`")
     service: SpringService = request.getfixturevalue("spring_service")
     return service

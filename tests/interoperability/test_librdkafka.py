@@ -43,7 +43,7 @@ def test_events_may_be_compressed_in_any_way(topics: Topics, consume: Consume) -
 
 def test_only_events_of_committed_transactions_are_notified(topics: Topics, consume: Consume, broker: Broker) -> None:
     if not broker.creates_topics:
-        pytest.skip("The embedded broker writes no ends of transactions: make test-kafka")
+        pytest.skip("The embedded broker writes no transaction markers: run `make test-kafka`")
     committed, aborted = OrderEventFactory.build_batch(2), OrderEventFactory.build_batch(2)
     transactional = producer(**{"transactional.id": topics.order_events})
     transactional.init_transactions(TIMEOUT_S)

@@ -38,7 +38,7 @@ def started_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredK
 @pytest.fixture
 def kafka(broker: Broker, request: pytest.FixtureRequest) -> SecuredKafka:
     if not broker.creates_topics:
-        pytest.skip("The embedded broker has neither TLS nor passwords: make test-kafka")
+        pytest.skip("The embedded broker has neither TLS nor passwords: run `make test-kafka`")
     kafka: SecuredKafka = request.getfixturevalue("started_kafka")
     return kafka
 
@@ -113,6 +113,7 @@ def test_a_refused_command_ends_with_one_clear_line(start: Start, refused: tuple
 def test_orders_are_placed_while_kafka_refuses_and_sent_later(
     start: Start, start_web: Callable[..., WebServer], refused: tuple[dict[str, str], str]
 ) -> None:
+    """A relay with the right settings sends their events."""
     env, reason = refused
     web = start_web(**env)
     customer = Customer(web.url)

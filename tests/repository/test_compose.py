@@ -25,7 +25,7 @@ SECRETS = {
 """Values of the variables that `.env.example` leaves to the operator."""
 NOT_PASSED = {
     "DJANGO_DEBUG": "The image is for production, and lacks what development needs.",
-    "PORT": "The proxy publishes it; the web server behind it has a port of its own.",
+    "PORT": "The proxy publishes it; the web server behind it has another port.",
     "POSTGRES_PASSWORD": "DATABASE_URL contains it.",
     "PROMETHEUS_MULTIPROC_DIR": "Containers share no folder; the web server makes one for its workers.",
 }

@@ -46,8 +46,8 @@ def test_the_way_without_docker_installs_what_it_calls() -> None:
 def test_the_readme_names_every_file_of_requirements() -> None:
     there = {str(file.relative_to(CHECKOUT)) for file in CHECKOUT.glob("requirements*.txt")}
     there |= {str(file.relative_to(CHECKOUT)) for file in CHECKOUT.glob("deploy/requirements*.txt")}
-    number, told = README.split("Requirements stand in ")[1].split(" files: ")
-    assert set(re.findall(r"`((?:deploy/)?requirements[a-z-]*\.txt)`", told)) == there
+    number, listed = README.split("Requirements stand in ")[1].split(" files: ")
+    assert set(re.findall(r"`((?:deploy/)?requirements[a-z-]*\.txt)`", listed)) == there
     assert number == {3: "three", 4: "four", 5: "five", 6: "six"}[len(there)]
 
 

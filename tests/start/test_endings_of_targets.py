@@ -135,7 +135,7 @@ def test_an_ended_target_leaves_no_process(target: str, number: signal.Signals, 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_an_apache_kafka_ends_with_its_make(number: signal.Signals, checkout: Path) -> None:
     if not LIBRARIES.is_dir():
-        pytest.skip("Apache Kafka has not been fetched: make test-kafka does that")
+        pytest.skip("Apache Kafka has not been fetched: run `make test-kafka`")
     running = Target(checkout, "kafka", KAFKA_PORT="0")
     try:
         wait_until(lambda: running.runs(KEEPER, "kafka.Kafka"), timeout=60)

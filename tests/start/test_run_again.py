@@ -130,6 +130,7 @@ def test_a_run_starts_again_after_poison_and_changed_accounts(
 
 
 def test_a_run_on_an_external_kafka_keeps_its_dead_letter_count(run: Callable[..., Run], broker: Broker) -> None:
+    """A run resets the count of consecutive dead letters of its own broker only."""
     options = {} if broker.creates_topics else embedded_kafka.SETTINGS
     kafka = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers, **options}
     first = run(**kafka)

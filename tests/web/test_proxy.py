@@ -20,7 +20,7 @@ from testkit.waiting import wait_until
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 CONFIGURATION = CHECKOUT / "deploy" / "nginx" / "nginx.conf"
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="needs nginx, Debian's package of that name")
+pytestmark = pytest.mark.skipif(NGINX is None, reason="needs nginx: install Debian's package nginx")
 
 
 class Site(NamedTuple):

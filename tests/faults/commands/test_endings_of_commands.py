@@ -163,6 +163,7 @@ def is_gone(process: psutil.Process) -> bool:
 
 
 def test_an_ending_consumer_leaves_no_child_behind(pair: Pair, start: Start) -> None:
+    """The child tries a message that may have killed its consumer."""
     killed, _ = pair
     with locked(NOTIFICATIONS):
         send([foreign_event()])

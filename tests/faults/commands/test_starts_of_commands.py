@@ -71,6 +71,7 @@ def test_a_run_on_a_taken_port_says_so(start: Start) -> None:
 
 
 def test_a_consumer_with_a_stuck_client_ends_and_shows_stacks(site: Site, oracle: Oracle, start: Start) -> None:
+    """Another consumer takes over."""
     site.consumer.stop()
     oracle.place_orders(site.web.url, 8)
     stuck = start(

@@ -61,6 +61,7 @@ def test_database_crashes_amid_batches_lose_nothing(site: Site, oracle: Oracle, 
 
 
 def test_a_batch_whose_commit_failed_is_retried(site: Site, oracle: Oracle) -> None:
+    """The connection is lost before the commit takes effect."""
     events = foreign_events(20)
     at_the_gate = f"IF NEW.order_id = {events[10].order_id} THEN {WAIT_AT_THE_GATE} END IF;"
     with on_notification(at_the_gate, at_commit=True):
@@ -77,6 +78,7 @@ def test_a_batch_whose_commit_failed_is_retried(site: Site, oracle: Oracle) -> N
 
 
 def test_a_batch_whose_commit_went_unanswered_is_not_doubled(site: Site, oracle: Oracle, start: Start) -> None:
+    """The connection is lost after the commit has taken effect."""
     site.consumer.stop()
     consumer = start(*CONSUME, **SHORT_SESSION, **session("synchronous_commit=on"))
     oracle.place_orders(site.web.url, 40)

@@ -26,6 +26,7 @@ def has_started(consumer: ProductProcess, *, times: int) -> bool:
 
 
 def test_a_message_that_kills_consumers_becomes_a_dead_letter(site: Site, oracle: Oracle, start: Start) -> None:
+    """The other messages are handled."""
     last = last_dead_letter_id()
     site.consumer.stop()
     before, deadly, *after = foreign_events(10)

@@ -28,6 +28,7 @@ def notifications() -> int:
 
 
 def test_a_consumer_does_not_grow_with_the_events_it_reads(own_topic: OwnTopic, start: Start) -> None:
+    """Memory stays bounded; the numbers of threads and descriptors stay the same."""
     before = notifications()
     consumer = start(*CONSUME, "--group", own_topic.name, **own_topic.env)
 

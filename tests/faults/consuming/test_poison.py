@@ -109,6 +109,7 @@ def check_copy(copy: Message, original: Message, kind: Kind) -> None:
 
 
 def test_every_kind_of_poison_becomes_one_dead_letter(site: Site, oracle: Oracle) -> None:
+    """Each dead letter names its true reason, and the neighbours of the poison are saved."""
     last_id = last_dead_letter_id()
     site.consumer.stop()
     oracle.place_orders(site.web.url, 8)
@@ -137,6 +138,7 @@ def test_every_kind_of_poison_becomes_one_dead_letter(site: Site, oracle: Oracle
 
 
 def test_an_unreadable_record_becomes_a_dead_letter(own_topic: OwnTopic, start: Start) -> None:
+    """The dead letter has the record's position only, and the consumer reads on."""
     neighbours = foreign_events(20)
     producer = KafkaProducer(bootstrap_servers=os.environ["KAFKA_BOOTSTRAP_SERVERS"], linger_ms=1_000)
     for number, event in enumerate(neighbours):
@@ -178,6 +180,7 @@ def test_records_damaged_in_transit_are_read_again(site: Site, proxy: Proxy, ora
 
 @pytest.mark.parametrize("refusal", ["a check constraint", "an error of data"])
 def test_only_the_event_that_the_database_refuses_is_set_aside(refusal: str, site: Site, oracle: Oracle) -> None:
+    """The other events of its batch are saved."""
     last_id = last_dead_letter_id()
     site.consumer.stop()
     oracle.place_orders(site.web.url, 8)

@@ -10,6 +10,7 @@ OUTAGE_S = 30
 
 
 def test_all_processes_reconnect_after_outages_of_kafka(site: Site, kafka: ApacheKafka, oracle: Oracle) -> None:
+    """Kafka is killed, restarted, and stopped for a long time. No process ends."""
     processes = [process.process.pid for process in site]
     with oracle.shopping(site.web.url):
         oracle.wait_for_more(50)

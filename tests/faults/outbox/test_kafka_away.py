@@ -97,6 +97,7 @@ def test_waiting_for_a_silent_kafka_takes_next_to_no_cpu(site: Site, proxy: Prox
 def test_a_site_started_without_kafka_answers_orders_at_once(
     fault: str, proxy: Proxy, oracle: Oracle, start_web: StartWeb
 ) -> None:
+    """The events follow when Kafka is back."""
     getattr(proxy, fault)()
     web = start_web()
     assert max(oracle.place_orders(web.url, 20)) < 1
@@ -152,6 +153,7 @@ def test_broken_and_slow_connections_lose_and_double_nothing(site: Site, proxy: 
 
 
 def test_an_event_sent_again_creates_one_notification(site: Site, proxy: Proxy, oracle: Oracle) -> None:
+    """The event is sent again, because its acknowledgement was lost."""
     with oracle.shopping(site.web.url):
         oracle.wait_for_more(20)
         proxy.drop_answers(5)

@@ -40,6 +40,7 @@ def flows(shopper: Shopper) -> bool:
 def test_an_event_waits_until_its_predecessor_is_recorded(
     failing: str, first_try: list[bytes], site: Site, oracle: Oracle, start_web: StartWeb
 ) -> None:
+    """Events of other orders do not wait."""
     site.relay.freeze()
     web = start_web(launcher=sabotage("fail-before", failing), **ONE_WORKER)
     shopper = oracle.shopper(web.url)
@@ -60,6 +61,7 @@ def test_an_event_waits_until_its_predecessor_is_recorded(
 
 
 def test_an_event_whose_transaction_commits_late_is_still_sent(oracle: Oracle, start_web: StartWeb) -> None:
+    """Events with higher ids were sent before it."""
     web = start_web(launcher=sabotage("freeze-after", ORDER_RECORDED), **NO_KAFKA)
     another = oracle.shopper(web.url)
     with ThreadPoolExecutor() as threads:
