@@ -1,4 +1,4 @@
-"""`make bench`: the product beside its peers, in turns, on one machine. See docs/performance.md."""
+"""`make bench` compares the product with its peers, in turns, on one machine. See docs/performance.md."""
 
 import argparse
 import json
@@ -121,15 +121,15 @@ def all_rows() -> list[Row]:
 
 
 NEEDS_APACHE = {"consumer-growth", "consumer-memory"}
-"""The embedded broker does not hold their backlog."""
+"""Rows whose backlog is too large for the embedded broker."""
 
 
 def measure(running: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    # Not before the environment says where everything is, which Django reads once.
+    # Django reads the environment once, so import it after the servers have set it.
     import django
 
     django.setup()
-    # It would log every request of every customer.
+    # httpx would log every request of every customer.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     from benchmarks import consuming, end_to_end, listing, placing_orders, relaying
 
@@ -187,7 +187,7 @@ def _header(running: Servers) -> dict[str, str]:
 
 
 def _show_progress(row: Row) -> None:
-    """One line that is overwritten on a terminal, and a line each elsewhere."""
+    """Print the last round in one line. On a terminal, the line replaces the previous one."""
     pair = row.rounds[-1]
     line = (
         f"{time.perf_counter() - STARTED_AT:5.0f} s  {row.name} round {len(row.rounds)}: "

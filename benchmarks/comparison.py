@@ -1,4 +1,4 @@
-"""Rows of the table: what is compared, what was measured in each round, and whether the target is met."""
+"""The rows of the table: the compared subjects, the figures of each round, and the targets."""
 
 from dataclasses import dataclass, field
 from statistics import median
@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 
 class Pair(NamedTuple):
-    """One round: the product's figure and the other's, measured one right after the other."""
+    """One round: the figures of the product and of its peer, measured one after the other."""
 
     ours: float
     beside: float
@@ -24,13 +24,13 @@ class Row:
     what: str
     unit: str
     target: float | None
-    """Bound of the median ratio; None: only reported."""
+    """The bound of the median ratio; None if the row is only reported."""
     better: Literal["higher", "lower"] = "higher"
     rounds: list[Pair] = field(default_factory=list)
 
     @property
     def ratio(self) -> float:
-        """The median of the rounds' ratios: a minute in which the machine is busy spoils one round and no median."""
+        """The median of the rounds' ratios, so that a busy minute of the machine spoils one round only."""
         return median(pair.ratio for pair in self.rounds)
 
     @property
@@ -50,7 +50,7 @@ class Row:
 
 
 def table(rows: list[Row]) -> str:
-    """In Markdown, so that it can be kept in the documentation as it is printed."""
+    """Return the table in Markdown, in the format of docs/performance.md."""
     lines = [
         "| what | unit | ours | beside | ratio | target | met |",
         "|---|---|---:|---:|---:|---:|---|",

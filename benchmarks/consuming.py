@@ -1,4 +1,4 @@
-"""Consumers working off a backlog: the product, the usual design, the bare loop; far behind, and in numbers."""
+"""Consumers on a backlog: the product beside the usual design and the bare loop, and several consumers."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,50 +21,50 @@ from testkit.processes import ProductProcess
 from testkit.waiting import wait_until
 
 ROUNDS = 5
-SMALL, MIDDLE, LARGE = 10_000, 60_000, 300_000
-SHARED = 180_000
-"""For several consumers, which take some seconds to share out the partitions."""
-EMBEDDED = 24_000
-"""As many as the embedded broker keeps of ours, with some to spare."""
-USUAL = 2_000
-"""Events that the usual design is given the time for."""
-AT_ONCE = 50_000
-"""Messages that the producer's queue has room for."""
-BATCH = 500
-"""What product and bare loop save at once."""
+SMALL_BACKLOG, MIDDLE_BACKLOG, LARGE_BACKLOG = 10_000, 60_000, 300_000
+SHARED_BACKLOG = 180_000
+"""Large enough for several consumers, which take some seconds to divide the partitions."""
+EMBEDDED_BACKLOG = 24_000
+"""Below the number of our events that the embedded broker keeps."""
+USUAL_EVENTS = 2_000
+"""Number of events after which the slower usual design is stopped."""
+PRODUCER_QUEUE_MESSAGES = 50_000
+"""Number of messages that fit into the producer's queue."""
+BATCH_EVENTS = 500
+"""Number of events in a batch of the product and of the bare loop."""
 
 _groups = count()
 
 
-class Worked(NamedTuple):
+class Result(NamedTuple):
     per_second: float
     megabytes: float
-    """Memory of the largest process at the end."""
+    """Memory of the largest process at the end, in MiB."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    size = MIDDLE if servers.is_apache else EMBEDDED
+    size = MIDDLE_BACKLOG if servers.is_apache else EMBEDDED_BACKLOG
     backlog = Backlog(servers, "bench-backlog", size)
     for _ in range(ROUNDS):
         if "consumer-vs-bare-loop" in wanted:
-            ours, bare = backlog.work_off(), backlog.work_off(peer="bare_consumer")
+            ours, bare = backlog.consume(), backlog.consume(peer="bare_consumer")
             yield "consumer-vs-bare-loop", Pair(ours.per_second, bare.per_second)
         if "consumer-vs-usual" in wanted:
-            ours, usual = backlog.work_off(), backlog.work_off(peer="usual_consumer", events=USUAL)
+            ours, usual = backlog.consume(), backlog.consume(peer="usual_consumer", events=USUAL_EVENTS)
             yield "consumer-vs-usual", Pair(ours.per_second, usual.per_second)
         if "consumer-with-inbox" in wanted:
-            without, with_inbox = backlog.work_off(), backlog.work_off(inbox=True)
+            without, with_inbox = backlog.consume(), backlog.consume(inbox=True)
             yield "consumer-with-inbox", Pair(with_inbox.per_second, without.per_second)
 
 
 def measure_growth(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    small, large = Backlog(servers, "bench-small", SMALL), Backlog(servers, "bench-large", LARGE)
+    small, large = Backlog(servers, "bench-small", SMALL_BACKLOG), Backlog(servers, "bench-large", LARGE_BACKLOG)
     for _ in range(3):
-        # A small backlog is over in a second: several make one figure. Some come before and some behind the large one,
-        # in whose half a minute the machine gets slower or faster.
-        small_runs = [small.work_off() for _ in range(3)]
-        large_run = large.work_off()
-        small_runs += [small.work_off() for _ in range(3)]
+        # A small backlog takes a second, so several runs make one figure. Half of them run before the large backlog
+        # and half after it, because the machine's speed changes during its half a minute.
+        small_runs = [small.consume() for _ in range(3)]
+        large_run = large.consume()
+        small_runs += [small.consume() for _ in range(3)]
         if "consumer-growth" in wanted:
             yield "consumer-growth", Pair(large_run.per_second, median(run.per_second for run in small_runs))
         if "consumer-memory" in wanted:
@@ -72,32 +72,32 @@ def measure_growth(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pa
 
 
 def measure_several(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    backlog = Backlog(servers, "bench-several", SHARED if servers.is_apache else EMBEDDED)
+    backlog = Backlog(servers, "bench-several", SHARED_BACKLOG if servers.is_apache else EMBEDDED_BACKLOG)
     for _ in range(3):
-        one = backlog.work_off()
+        one = backlog.consume()
         for consumers in (2, 3):
             if f"consumers-{consumers}" in wanted:
-                several = backlog.work_off(consumers=consumers)
+                several = backlog.consume(consumers=consumers)
                 yield f"consumers-{consumers}", Pair(several.per_second, one.per_second)
 
 
 class Backlog:
-    """A topic with so many order events, for group after group to work off."""
+    """A topic with `size` order events, which one new group after another consumes."""
 
     def __init__(self, servers: Servers, topic: str, size: int) -> None:
         self._servers = servers
         self._topic = topic
         self._size = size
         servers.broker.create_topic(topic, partitions=PARTITIONS)
-        for start in range(1, size + 1, AT_ONCE):
-            produce_all(topic, map(_message, range(start, min(start + AT_ONCE, size + 1))))
+        for start in range(1, size + 1, PRODUCER_QUEUE_MESSAGES):
+            produce_all(topic, map(_message, range(start, min(start + PRODUCER_QUEUE_MESSAGES, size + 1))))
 
-    def work_off(
+    def consume(
         self, *, consumers: int = 1, peer: str | None = None, inbox: bool = False, events: int | None = None
-    ) -> Worked:
-        """Let a new group save this many events, by default all of them, and return how fast it did.
+    ) -> Result:
+        """Let a new group save `events` events, by default all, and return its rate. `inbox` lets it claim them.
 
-        Measured by the times that stand on the first and the last notification, so that start-up counts for nobody.
+        The rate follows from the times of the first and the last notification, so start-up does not count.
         """
         events = events or self._size
         database.empty("notifications_notification")
@@ -107,7 +107,7 @@ class Backlog:
             processes = [stack.enter_context(running(one)) for one in started]
             wait_until(lambda: _saved(at_least=events), timeout=300)
             megabytes = max(psutil.Process(one.process.pid).memory_info().rss / 2**20 for one in processes)
-        return Worked(_rate(batch=1 if peer == "usual_consumer" else BATCH), megabytes)
+        return Result(_rate(batch=1 if peer == "usual_consumer" else BATCH_EVENTS), megabytes)
 
     def _start(self, group: str, *, peer: str | None, inbox: bool) -> ProductProcess:
         if peer is not None:
@@ -143,13 +143,13 @@ def _headers(number: int) -> list[Header]:
 
 
 def _saved(*, at_least: int) -> bool:
-    # Counting is what costs; ids are used up by repeats, too.
+    # Counting is slow, so look at the ids first. They are an upper bound only, because repeats use up ids.
     newest = database.value("SELECT max(id) FROM notifications_notification") or 0
     return newest >= at_least and database.value("SELECT count(*) FROM notifications_notification") >= at_least
 
 
 def _rate(*, batch: int) -> float:
-    """From when the first batch was decoded until the last one was, which leaves one batch out."""
+    """Return events per second, from the decoding of the first batch to that of the last, so without one batch."""
     sql = "SELECT count(*), extract(epoch FROM max(created_at) - min(created_at)) FROM notifications_notification"
     ((saved, seconds),) = database.rows(sql)
     return (saved - batch) / float(seconds)

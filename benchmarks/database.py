@@ -1,4 +1,4 @@
-"""What the benchmarks ask of the database and put into it, past Django."""
+"""The benchmarks' own access to the database, which bypasses Django."""
 
 import os
 import select
@@ -12,7 +12,7 @@ from psycopg2 import extensions
 
 
 def _wait(connection: Any) -> None:
-    """Wait in Python, where a signal ends the wait. libpq would first wait for the end of the statement."""
+    """Wait in Python, so that a signal ends the wait. libpq would wait for the end of the statement."""
     while (state := connection.poll()) != extensions.POLL_OK:
         reading = state == extensions.POLL_READ
         select.select([connection] if reading else [], [] if reading else [connection], [])
@@ -55,6 +55,6 @@ def pending() -> int:
 
 
 def empty(*tables: str) -> None:
-    """And give the planner the figures of empty tables, so that no round knows another one's."""
+    """Empty the tables, and analyze them, so that a round does not depend on the statistics of the last one."""
     execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
     execute(f"ANALYZE {', '.join(tables)}")

@@ -1,4 +1,4 @@
-"""From the answer to a POST until the API shows the notification, at 50 orders a second."""
+"""The time from the answer to a POST until the API shows the notification, at 50 orders a second."""
 
 import json
 import threading
@@ -17,14 +17,14 @@ from testkit.customer import Customer
 from testkit.waiting import wait_until
 
 ROUNDS = 3
-SECONDS = 30
-PER_SECOND = 50
-LOOK_EVERY = 0.002
-"""Seconds between two looks."""
-FEW = 10
-"""Notifications of a look, unless all of them are new: to list a hundred again and again keeps a core of two busy."""
-PATIENCE = 120
-"""Seconds for what should have happened long before."""
+LOAD_S = 30
+ORDERS_PER_SECOND = 50
+POLL_INTERVAL_S = 0.002
+"""Pause between two requests for notifications."""
+SHORT_LIST = 10
+"""Number of notifications in a request, unless all are new. Listing 100 each time would keep a core busy."""
+TIMEOUT_S = 120
+"""Deadline of conditions that should come true much earlier."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
@@ -34,11 +34,11 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
         running(servers.start("django", "relay_outbox")),
     ):
         customer = Customer(web.url)
-        # Until then the consumer is on its way into its group, and then works off what other rows have left.
+        # First the consumer joins its group, then it consumes the events that other rows have left.
         first = customer.place_order()["id"]
-        wait_until(lambda: customer.notifications(first), timeout=PATIENCE)
+        wait_until(lambda: customer.notifications(first), timeout=TIMEOUT_S)
         with closing(CaughtUp(topic=settings.ORDER_EVENTS_TOPIC, group=settings.NOTIFICATION_CONSUMER_GROUP)) as done:
-            wait_until(done, timeout=PATIENCE)
+            wait_until(done, timeout=TIMEOUT_S)
         for _ in range(ROUNDS):
             delays = sorted(_delays(web.url, customer))
             yield "end-to-end-p50", Pair(median(delays), 1)
@@ -46,7 +46,7 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 def _delays(site: str, customer: Customer) -> list[float]:
-    """Milliseconds, of every order."""
+    """Place the orders, and return the delay of each notification in milliseconds."""
     answered: dict[int, float] = {}
     seen: dict[int, float] = {}
     placed_all = threading.Event()
@@ -55,16 +55,16 @@ def _delays(site: str, customer: Customer) -> list[float]:
     connection = Connection(site)
     order = request("POST", "/api/orders", token=customer.token, body=ORDER)
     started_at = time.perf_counter()
-    for number in range(SECONDS * PER_SECOND):
-        time.sleep(max(0.0, started_at + number / PER_SECOND - time.perf_counter()))
+    for number in range(LOAD_S * ORDERS_PER_SECOND):
+        time.sleep(max(0.0, started_at + number / ORDERS_PER_SECOND - time.perf_counter()))
         order_id = json.loads(connection.ask(order))["id"]
         answered[order_id] = time.perf_counter()
     placed_all.set()
-    watcher.join(PATIENCE)
+    watcher.join(TIMEOUT_S)
     if watcher.is_alive():
-        raise TimeoutError(f"{len(answered.keys() - seen.keys())} orders were not seen to have a notification")
+        raise TimeoutError(f"{len(answered.keys() - seen.keys())} orders have no notification in the API")
     connection.close()
-    # It may be seen before the answer is read.
+    # The watcher may see the notification before this thread has read the answer.
     return [max(0.0, seen[order_id] - at) * 1000 for order_id, at in answered.items()]
 
 
@@ -72,7 +72,9 @@ def _watch(
     site: str, customer: Customer, answered: dict[int, float], seen: dict[int, float], placed_all: threading.Event
 ) -> None:
     connection = Connection(site)
-    few, many = (request("GET", f"/api/notifications?limit={limit}", token=customer.token) for limit in (FEW, 100))
+    few, many = (
+        request("GET", f"/api/notifications?limit={limit}", token=customer.token) for limit in (SHORT_LIST, 100)
+    )
     look = few
     while not (placed_all.is_set() and seen.keys() >= answered.keys()):
         listed = json.loads(connection.ask(look))
@@ -80,6 +82,6 @@ def _watch(
         known = len(seen)
         for notification in listed:
             seen.setdefault(notification["orderId"], now)
-        look = many if len(seen) - known >= FEW else few
-        time.sleep(LOOK_EVERY)
+        look = many if len(seen) - known >= SHORT_LIST else few
+        time.sleep(POLL_INTERVAL_S)
     connection.close()

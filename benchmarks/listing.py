@@ -1,4 +1,4 @@
-"""The first page of a list, with a million rows in its table and with a thousand."""
+"""The first page of a list, from a table of a million rows and from one of a thousand."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from testkit.customer import Customer
 
 ROUNDS = 5
 REQUESTS = 200
-FEW, MANY = 1_000, 1_000_000
+FEW_ROWS, MANY_ROWS = 1_000, 1_000_000
 USERS = 10
 LISTS = {"orders-list": "/api/orders", "notifications-list": "/api/notifications"}
 
@@ -35,10 +35,10 @@ FILL = """
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    urls = {rows: servers.database(f"bench-{rows}") for rows in (FEW, MANY)}
+    urls = {rows: servers.database(f"bench-{rows}") for rows in (FEW_ROWS, MANY_ROWS)}
     with (
-        running(servers.web(DATABASE_URL=urls[FEW])) as few_web,
-        running(servers.web(DATABASE_URL=urls[MANY])) as many_web,
+        running(servers.web(DATABASE_URL=urls[FEW_ROWS])) as few_web,
+        running(servers.web(DATABASE_URL=urls[MANY_ROWS])) as many_web,
     ):
         few, many = Shop(few_web.url), Shop(many_web.url)
         for rows, url in urls.items():
@@ -47,27 +47,29 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
         for _ in range(ROUNDS):
             for name, path in LISTS.items():
                 if name in wanted:
-                    (ours, queries), (beside, queries_of_few) = many.look_at(path), few.look_at(path)
+                    (ours, queries), (beside, queries_of_few) = many.measure(path), few.measure(path)
                     if queries != queries_of_few:
-                        raise RuntimeError(f"{path} takes {queries} queries of {MANY} rows, {queries_of_few} of {FEW}")
+                        raise RuntimeError(
+                            f"{path} takes {queries} queries of {MANY_ROWS} rows, {queries_of_few} of {FEW_ROWS}"
+                        )
                     yield name, Pair(ours, beside)
 
 
 class Shop:
-    """A site, and one of its customers, who has every tenth row."""
+    """A site, and one of its ten customers, who owns a tenth of the rows."""
 
     def __init__(self, site: str) -> None:
         self._site = site
         self._customer = Customer(site)
 
-    def look_at(self, path: str) -> tuple[float, int]:
-        """The median time of an answer, milliseconds, and the number of its queries."""
+    def measure(self, path: str) -> tuple[float, int]:
+        """Return the median time of an answer in milliseconds, and its number of queries."""
         connection = Connection(self._site)
-        look = request("GET", path, token=self._customer.token)
+        get = request("GET", path, token=self._customer.token)
         durations = []
         for _ in range(REQUESTS):
             started_at = time.perf_counter()
-            connection.ask(look)
+            connection.ask(get)
             durations.append(time.perf_counter() - started_at)
         queries = int(connection.header("X-Queries"))
         connection.close()

@@ -1,4 +1,4 @@
-"""HTTP load from plain sockets: a client that costs next to nothing, because it shares the machine with the server."""
+"""HTTP load from plain sockets. The client must be cheap, because it shares the machine with the server."""
 
 import json
 import selectors
@@ -16,11 +16,11 @@ ORDER = {"items": [{"productId": 1, "quantity": 2, "price": 100.00}]}
 
 @dataclass
 class Load:
-    """What a stretch of load came to."""
+    """The figures of a period of load."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
-    """Seconds, of every request."""
+    """The duration of every request in seconds."""
 
     def __add__(self, other: "Load") -> "Load":
         return Load(self.seconds + other.seconds, self.latencies + other.latencies)
@@ -31,19 +31,19 @@ class Load:
 
     @property
     def p50(self) -> float:
-        """Milliseconds."""
+        """The median latency in milliseconds."""
         return median(self.latencies) * 1000
 
     @property
     def p99(self) -> float:
-        """Milliseconds."""
+        """The 99th percentile of the latencies in milliseconds."""
         return quantiles(self.latencies, n=100)[-1] * 1000
 
 
 def request(
     method: str, path: str, *, token: str, body: Any = None, headers: Mapping[str, str] = MappingProxyType({})
 ) -> bytes:
-    """An HTTP/1.1 request, ready to be sent again and again."""
+    """Return the bytes of an HTTP/1.1 request, to be sent repeatedly."""
     content = b"" if body is None else json.dumps(body).encode()
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(content)}"]
     if content:
@@ -53,7 +53,7 @@ def request(
 
 
 class Connection:
-    """A kept-alive connection to the site with at most one request on its way."""
+    """A kept-alive connection to the site with at most one request in flight."""
 
     def __init__(self, site: str) -> None:
         address = urlsplit(site)
@@ -63,7 +63,7 @@ class Connection:
         self._sent_at = 0.0
 
     def ask(self, request: bytes) -> bytes:
-        """Send, and wait for the answer's body."""
+        """Send the request, and return the answer's body."""
         self.send(request)
         while self.receive() is None:
             pass
@@ -75,9 +75,9 @@ class Connection:
         self.socket.sendall(request)
 
     def receive(self) -> float | None:
-        """Read what is there; when the answer is whole, how many seconds it took.
+        """Read the available bytes, and return the request's duration in seconds once the answer is complete.
 
-        Raises AssertionError where it is not of the 2xx.
+        Raises AssertionError if the status is not 2xx, or the server has closed the connection.
         """
         part = self.socket.recv(1 << 20)
         assert part, "the server closed the connection"
@@ -93,7 +93,7 @@ class Connection:
         return time.perf_counter() - self._sent_at
 
     def header(self, name: str) -> str:
-        """Of the last answer."""
+        """Return a header of the last answer in lower case, or an empty string."""
         return self.head.lower().partition(f"\r\n{name.lower()}: ".encode())[2].partition(b"\r\n")[0].decode()
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class Connection:
 
 
 def closed_loop(requests: Mapping[Connection, bytes], *, seconds: float) -> Load:
-    """Each connection sends its own request again as soon as it is answered."""
+    """Let each connection send its request again after each answer, for `seconds`."""
     load = Load()
     with selectors.DefaultSelector() as selector:
         started_at = time.perf_counter()

@@ -1,4 +1,4 @@
-"""`POST /api/orders` under load: 8 connections, a token, one item."""
+"""`POST /api/orders` under load: 8 connections, orders of one item, with a token."""
 
 from collections.abc import Iterable, Iterator
 
@@ -12,16 +12,17 @@ from testkit.waiting import wait_until
 
 CONNECTIONS = 8
 ROUNDS = 7
-SECONDS = 4.0
-"""Of a stretch of load, of which each side has two in a round."""
-WARM_UP, TRIAL = 20.0, 2.0
-"""Seconds of load before anything is measured, on the endpoint and on each peer. Kafka's JVM compiles its code while it
-takes its first 10,000 messages, and takes 0.14 ms of CPU for an order instead of 0.05."""
-OUTAGE_ROUNDS = 3
-OUTAGE_SECONDS = 10.0
-"""Longer than attempts to reach Kafka last."""
+LOAD_S = 4.0
+"""Length of a period of load. Each side has two in a round."""
+WARM_UP_S, PEER_WARM_UP_S = 20.0, 2.0
+"""Length of the load before the first measurement, on the endpoint and on each peer.
 
-REAL = "/api/orders"
+Kafka's JVM compiles its code during its first 10,000 messages, see docs/performance.md."""
+OUTAGE_ROUNDS = 3
+OUTAGE_LOAD_S = 10.0
+"""Longer than the attempts to reach Kafka."""
+
+PRODUCT_PATH = "/api/orders"
 PEERS = {
     "orders-vs-no-events": "/peers/without-events",
     "orders-vs-bare-sql": "/peers/bare-sql",
@@ -31,18 +32,18 @@ PEERS = {
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """The real endpoint and its peers in turns, on one and the same web server."""
+    """Measure the product's endpoint and its peers in turns, on the same web server."""
     peers = {name: path for name, path in PEERS.items() if name in wanted}
     with running(servers.web()) as web:
         site = Site(web)
         site.warm_up(peers.values())
         for number in range(ROUNDS):
-            # Nobody is always the first one, or the one behind a certain other.
+            # Alternate the order, so that no peer is always first or always behind the same other one.
             for name, path in list(peers.items())[:: 1 if number % 2 else -1]:
                 site.connect()
-                first, second = (REAL, path) if number % 2 else (path, REAL)
+                first, second = (PRODUCT_PATH, path) if number % 2 else (path, PRODUCT_PATH)
                 loads = _there_and_back(site, first, second)
-                ours, beside = loads[REAL], loads[path]
+                ours, beside = loads[PRODUCT_PATH], loads[path]
                 if "p99" in name:
                     yield name, Pair(ours.p99, beside.p99)
                 else:
@@ -50,22 +51,22 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 def _there_and_back(site: "Site", first: str, second: str) -> dict[str, Load]:
-    """A machine that gets slower or faster by and by does so to both alike."""
+    """Measure first, second, second, first, so that a gradual change of the machine's speed affects both alike."""
     loads = [(path, site.load(path)) for path in (first, second, second, first)]
     return {path: sum((load for of, load in loads if of == path), Load()) for path in (first, second)}
 
 
 def measure_outage(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """The real endpoint while Kafka is gone, beside itself while Kafka is there."""
+    """Measure the product's endpoint without Kafka beside itself with Kafka."""
     with running(servers.web()) as web, running(servers.start("django", "relay_outbox")):
         site = Site(web)
         site.warm_up()
         for _ in range(OUTAGE_ROUNDS):
             site.connect()
-            healthy = site.load(REAL, seconds=OUTAGE_SECONDS)
+            healthy = site.load(PRODUCT_PATH, seconds=OUTAGE_LOAD_S)
             servers.broker.go_down()
             try:
-                without_kafka = site.load(REAL, seconds=OUTAGE_SECONDS, settle=False)
+                without_kafka = site.load(PRODUCT_PATH, seconds=OUTAGE_LOAD_S, settle=False)
             finally:
                 servers.broker.come_back()
             wait_until(lambda: database.pending() == 0, timeout=120)
@@ -73,7 +74,7 @@ def measure_outage(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pa
 
 
 class Site:
-    """A web server with a customer for each connection, because the rows of one would wait for each other."""
+    """A web server with a customer for each connection, because one customer's requests would wait for each other."""
 
     def __init__(self, web: WebServer) -> None:
         self._web = web
@@ -81,7 +82,7 @@ class Site:
         self._connections: list[Connection] = []
 
     def connect(self) -> None:
-        """Anew. What is compared is compared on the same connections."""
+        """Open new connections. The sides of a comparison share them."""
         for connection in self._connections:
             connection.close()
         wait_until(lambda: not self._web.has_connections_to_close())
@@ -89,12 +90,12 @@ class Site:
 
     def warm_up(self, peers: Iterable[str] = ()) -> None:
         self.connect()
-        self.load(REAL, seconds=WARM_UP)
+        self.load(PRODUCT_PATH, seconds=WARM_UP_S)
         for path in peers:
-            self.load(path, seconds=TRIAL)
+            self.load(path, seconds=PEER_WARM_UP_S)
 
-    def load(self, path: str, *, seconds: float = SECONDS, settle: bool = True) -> Load:
-        """All customers order as fast as they are answered. With `settle`, back when their events are sent."""
+    def load(self, path: str, *, seconds: float = LOAD_S, settle: bool = True) -> Load:
+        """Let each customer order again after each answer. With `settle`, wait until all events are sent."""
         requests = {
             connection: request("POST", path, token=customer.token, body=ORDER, headers={"X-User": str(customer.id)})
             for connection, customer in zip(self._connections, self._customers, strict=True)

@@ -1,4 +1,4 @@
-"""The relay working off what is pending, beside bare sends of the same bytes."""
+"""The relay on pending rows beside bare sends of the same bytes."""
 
 import json
 import subprocess
@@ -19,8 +19,8 @@ from testkit.waiting import wait_until
 ROUNDS = 3
 ROWS = 100_000
 TOPIC = "bench-relay"
-BATCH = 1_000
-"""Rows that are marked as published at once."""
+BATCH_ROWS = 1_000
+"""Number of rows that the relay marks as published at once."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
@@ -67,7 +67,7 @@ def _fill_outbox() -> None:
 
 
 def _bare_sends() -> float:
-    """In a process of its own, as the relay has one."""
+    """Send the rows' bytes in a separate process, like the relay's, and return its rate."""
     sending = lifeline.start([sys.executable, "-m", "benchmarks.peers.bare_sends"], stdout=subprocess.PIPE)
     said, _ = sending.communicate()
     if sending.returncode != 0:
@@ -76,6 +76,6 @@ def _bare_sends() -> float:
 
 
 def _rate() -> float:
-    """From the first rows' mark to the last ones', which leaves one batch out."""
+    """Return rows per second, from the first batch's mark to the last one's, so without one batch."""
     sql = "SELECT extract(epoch FROM max(published_at) - min(published_at)) FROM events_outboxevent"
-    return (ROWS - BATCH) / float(database.value(sql))
+    return (ROWS - BATCH_ROWS) / float(database.value(sql))

@@ -1,4 +1,4 @@
-"""A PostgreSQL and a Kafka for the time of the benchmarks, and the product's processes on them."""
+"""A PostgreSQL and a Kafka for the benchmarks, and the product's processes on them."""
 
 import os
 import secrets
@@ -25,7 +25,7 @@ PEER_SETTINGS = "benchmarks.peers.settings"
 
 
 class Servers:
-    """What every benchmark runs on. Everything it starts is gone when the benchmarks end."""
+    """The servers of all benchmarks, and the processes that a benchmark starts on them."""
 
     def __init__(self, *, home: Path, postgres: EmbeddedPostgres, broker: Broker) -> None:
         self.broker = broker
@@ -39,18 +39,18 @@ class Servers:
         return str(database.value("SELECT version()")).split(" on ")[0]
 
     def web(self, **env: str) -> WebServer:
-        """The web server as it is deployed, with the peers' views beside the product's own."""
+        """Start the web server as it is deployed, with the peers' views added."""
         return WebServer(log=self._log("web"), env={"DJANGO_SETTINGS_MODULE": PEER_SETTINGS, **env})
 
     def start(self, *command: str, **env: str) -> ProductProcess:
-        """A command of the product: `django`, its name, its options."""
+        """Start a command of the product: `django`, its name, its options."""
         return ProductProcess(*command, log=self._log(command[-1].lstrip("-")), env=env)
 
     def start_peer(self, module: str, *arguments: str) -> ProductProcess:
         return ProductProcess(*arguments, log=self._log(module), launcher=[f"benchmarks.peers.{module}"])
 
     def database(self, name: str) -> str:
-        """URL of another, empty database on the same server."""
+        """Create and migrate another database on the same server, and return its URL."""
         database.execute(f'CREATE DATABASE "{name}"')
         url = self.postgres.url.replace("/commerce?", f"/{name}?")
         manage("migrate", "--verbosity=0", DATABASE_URL=url)
@@ -63,7 +63,7 @@ class Servers:
 
 @contextmanager
 def running(process: Process) -> Iterator[Process]:
-    """The process, ended in order behind the block, or else shown with its last words."""
+    """Stop the process after the block. If the block fails, print the end of the process's log."""
     try:
         yield process
     except BaseException:
@@ -77,7 +77,7 @@ def running(process: Process) -> Iterator[Process]:
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """Also sets this process's environment to them, before Django reads it."""
+    """Start the servers, and set this process's environment to them before Django reads it."""
     for name in [name for name in os.environ if name.startswith(("KAFKA_", "THROTTLE_", "DJANGO_"))]:
         del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="commerce-bench-", ignore_cleanup_errors=True) as folder:
@@ -109,12 +109,13 @@ def _start_broker(home: Path) -> ApacheKafka | embedded_kafka.EmbeddedKafka:
     try:
         apache.start()
     except RuntimeError as error:
-        print(f"The embedded broker is used, some rows are left out: {str(error).splitlines()[-1]}", file=sys.stderr)
+        reason = str(error).splitlines()[-1]
+        print(f"The benchmarks use the embedded broker and leave some rows out: {reason}", file=sys.stderr)
         os.environ.update(embedded_kafka.SETTINGS)
         return embedded_kafka.EmbeddedKafka()
     return apache
 
 
 def manage(*arguments: str, **env: str) -> None:
-    """`python -m django`, and not manage.py, which would read the settings of a running `make run`."""
+    """Run a command by `python -m django`, because manage.py would read the settings of a running `make run`."""
     subprocess.run([sys.executable, "-m", "django", *arguments], env={**os.environ, **env}, check=True)

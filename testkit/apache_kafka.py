@@ -1,4 +1,4 @@
-"""A real Apache Kafka for tests: the same script that `make kafka` runs, on free ports and with data of its own."""
+"""A real Apache Kafka for tests: the script that `make kafka` runs, on free ports and with its own data."""
 
 import os
 import re
@@ -15,9 +15,9 @@ from testkit.waiting import wait_until
 
 START_SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "start"
 TOPIC_CONFIG = {"max.message.bytes": str(2 * 1024 * 1024)}
-"""As large as the embedded broker takes."""
-START_TIMEOUT = 240
-"""Seconds; at the first start Maven fetches Kafka."""
+"""The embedded broker has the same limit."""
+START_TIMEOUT_S = 240
+"""Long enough for the first start, at which Maven fetches Kafka."""
 
 
 class ApacheKafka:
@@ -27,7 +27,7 @@ class ApacheKafka:
         self._home = home
         self.port = free_port()
         self.advertised_port: int | None = None
-        """Where clients are sent after their first connection; by default `port`."""
+        """The port that clients connect to after their first connection; `port` if None."""
         self._process: subprocess.Popen[bytes] | None = None
         self._version = ""
 
@@ -39,7 +39,10 @@ class ApacheKafka:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Raises RuntimeError with the broker's last words where it does not come up."""
+        """Start the broker and wait until it answers.
+
+        Raises RuntimeError with the end of its log if it does not start.
+        """
         self._home.mkdir(parents=True, exist_ok=True)
         log = self._home / "start.log"
         with log.open("ab") as output:
@@ -50,7 +53,7 @@ class ApacheKafka:
                 stderr=output,
             )
         try:
-            wait_until(self._answers_or_ended, timeout=START_TIMEOUT)
+            wait_until(self._answers_or_ended, timeout=START_TIMEOUT_S)
         except TimeoutError as error:
             self.stop()
             raise RuntimeError(f"Apache Kafka did not start: {log.read_text()[-2000:]}") from error
@@ -66,13 +69,13 @@ class ApacheKafka:
             self._process.wait()
 
     def kill(self) -> None:
-        """kill -9; `start` starts it again with what it had."""
+        """Kill the broker with SIGKILL; `start` starts it again with its data."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def freeze(self) -> None:
-        """SIGSTOP: its connections stand, and nothing answers."""
+        """Stop the broker with SIGSTOP: its connections stay open, and it does not answer."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGSTOP)
 
@@ -96,12 +99,12 @@ class ApacheKafka:
 
     def delete_records(self, topic: str, *, partition: int, before: int) -> None:
         """Delete the records of a partition below the offset `before`."""
-        admin = self._admin()  # Its futures never end once it is garbage.
+        admin = self._admin()  # Keep a reference: the futures never end after it is garbage-collected.
         for future in admin.delete_records([TopicPartition(topic, partition, before)]).values():
             future.result(timeout=30)
 
     def delete_topic(self, name: str) -> None:
-        """Back when it is gone."""
+        """Delete the topic, and wait until it is gone."""
         admin = self._admin()
         admin.delete_topics([name])[name].result()
         wait_until(lambda: name not in admin.list_topics(timeout=10).topics)
@@ -116,7 +119,7 @@ class ApacheKafka:
         return settings
 
     def _admin(self) -> AdminClient:
-        # Its log would report every refused connection while we wait.
+        # Its log would report every refused connection during the wait.
         return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
 
     def _answers_or_ended(self) -> bool:

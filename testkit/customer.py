@@ -9,7 +9,7 @@ PASSWORD = "correct horse battery"
 
 
 class Customer:
-    """Registered and logged in at a running site."""
+    """A user who is registered and logged in at a running site."""
 
     def __init__(self, site: str) -> None:
         self.http = httpx.Client(base_url=site, timeout=10, trust_env=False)
@@ -19,23 +19,23 @@ class Customer:
         self.http.headers["Authorization"] = f"Bearer {self.token}"
 
     def place_order(self, *, price: str = "100.00") -> Any:
-        """The order, answered with 201."""
+        """Place an order and return it. Raises AssertionError if the status is not 201."""
         body = f'{{"items":[{{"productId":1,"quantity":2,"price":{price}}}]}}'
         response = self.http.post("/api/orders", content=body, headers={"Content-Type": "application/json"})
         assert response.status_code == 201, response.text
         return response.json()
 
     def change(self, order_id: int, action: str) -> Any:
-        """The order after `pay` or `cancel`."""
+        """Apply `action`, `pay` or `cancel`, and return the order."""
         return self._post(f"/api/orders/{order_id}/{action}", None)
 
     def notifications(self, order_id: int | None = None) -> list[Any]:
-        """The caller's, newest first; those about one order, if it is named."""
+        """Return up to 200 notifications of this customer, newest first, optionally of one order only."""
         listed = self.http.get("/api/notifications", params={"limit": 200}).raise_for_status().json()
         return [one for one in listed if order_id in (None, one["orderId"])]
 
     def all_notifications(self) -> list[Any]:
-        """The caller's, newest first, page by page."""
+        """Return all notifications of this customer, newest first, page by page."""
         listed: list[Any] = []
         url: str | None = "/api/notifications?limit=200"
         while url:

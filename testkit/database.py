@@ -1,4 +1,4 @@
-"""The database of the running site, asked in SQL past Django, whose own connection belongs to a test database."""
+"""SQL queries of the running site's database. They bypass Django, which is connected to a test database."""
 
 import os
 from typing import Any
@@ -9,7 +9,10 @@ from events.outbox.relay import TURN_LOCK
 
 
 def rows(sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
-    """What one statement, committed at once, returns; on a new connection, because servers crash in between."""
+    """Execute and commit one statement, and return its rows.
+
+    Each call opens a new connection, because the server may have crashed since the last one.
+    """
     connection = psycopg2.connect(os.environ["DATABASE_URL"])
     try:
         with connection, connection.cursor() as cursor:
@@ -20,23 +23,23 @@ def rows(sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
 
 
 def value(sql: str, **parameters: Any) -> Any:
-    """The first column of the only row."""
+    """Return the only column of the only row."""
     ((found,),) = rows(sql, **parameters)
     return found
 
 
 def pending() -> int:
-    """Events that still have to reach Kafka."""
+    """Return the number of events that still have to reach Kafka."""
     return int(value("SELECT count(*) FROM events_outboxevent WHERE published_at IS NULL AND parked_at IS NULL"))
 
 
 def parked() -> int:
-    """Events that somebody found impossible to send."""
+    """Return the number of events that the publisher or the relay has parked."""
     return int(value("SELECT count(*) FROM events_outboxevent WHERE parked_at IS NOT NULL"))
 
 
 def oldest_pending_seconds() -> float:
-    """Age of the oldest event that still has to reach Kafka; 0 where there is none."""
+    """Return the age of the oldest event that still has to reach Kafka, 0 if there is none."""
     return float(
         value(
             "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0) FROM events_outboxevent"
@@ -50,13 +53,16 @@ def last_order_id() -> int:
 
 
 def published_paths(order_id: int) -> list[str | None]:
-    """By which path each event of an order was published, first to last; None for one that was not yet."""
+    """Return the path, `fast` or `relay`, that published each event of an order, in sequence.
+
+    The path of a pending event is None.
+    """
     sql = "SELECT published_path FROM events_outboxevent WHERE stream = %(stream)s ORDER BY sequence"
     return [path for (path,) in rows(sql, stream=f"order-{order_id}")]
 
 
 def holder_of_the_turn() -> str | None:
-    """The relay that has the turn, by the PGAPPNAME it was started with."""
+    """Return the PGAPPNAME of the relay that holds the advisory lock."""
     holders = rows(
         "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory'"
         " AND granted AND (classid::bigint << 32) + objid::bigint = %(lock)s",

@@ -1,4 +1,4 @@
-"""Test data."""
+"""Factories of test data."""
 
 import json
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ class UserFactory(factory.django.DjangoModelFactory[User]):
 
 
 class OrderFactory(factory.django.DjangoModelFactory[Order]):
-    """Its row alone, without items and events."""
+    """Makes the order's row only, without items and events."""
 
     class Meta:
         model = Order
@@ -74,12 +74,12 @@ class OrderEventFactory(factory.base.Factory[OrderEvent]):
 
 
 def poison_that_names(*, event_id: UUID, order_id: int, event_type: str) -> bytes:
-    """The body of a message that tells of this event, and lacks the rest of it."""
+    """Return the body of a message with the identity of this event and without its other fields."""
     return json.dumps({"eventId": str(event_id), "eventType": event_type, "orderId": order_id}).encode()
 
 
 def kafka_record(value: bytes | None, *, offset: int = 0, **changes: Any) -> Record:
-    """A record as our client reads it."""
+    """Return a record as the product's client reads it."""
     fields: dict[str, Any] = dict.fromkeys(Record._fields)
     fields |= {"topic": "order-events", "partition": 0, "leader_epoch": 0, "offset": offset, "timestamp": 1738232130123}
     fields |= {"timestamp_type": 0, "key": b"1", "value": value, "headers": []}

@@ -1,4 +1,4 @@
-"""Order events of other programs, about orders that this database has never heard of, and what became of them."""
+"""Order events from other programs, about orders that are not in the database, and their outcomes."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,8 +15,8 @@ DEAD_LETTERS = "order-events-dlt"
 _foreign_ids = count(10**15)
 
 
-class Letter(NamedTuple):
-    """A dead letter, as the database has it."""
+class DeadLetterRow(NamedTuple):
+    """A row of the table of dead letters."""
 
     partition: int
     offset: int
@@ -27,7 +27,7 @@ class Letter(NamedTuple):
 
 
 def foreign_event() -> OrderEvent:
-    """Of an order and a user of its own."""
+    """Return an event with a new order id and a new user id."""
     number = next(_foreign_ids)
     return OrderEventFactory.build(order_id=number, user_id=number)
 
@@ -37,35 +37,35 @@ def foreign_events(number: int) -> list[OrderEvent]:
 
 
 def send(events: Iterable[OrderEvent], *, topic: str = TOPIC, partition: int = 0) -> None:
-    """Bare, as a program without headers and keys does."""
+    """Send the events without keys and headers."""
     produce_all(topic, [Outgoing(encode(event), partition=partition) for event in events])
 
 
-def told(events: Sequence[OrderEvent]) -> list[int]:
-    """How many notifications there are of each event."""
+def notification_counts(events: Sequence[OrderEvent]) -> list[int]:
+    """Return the number of notifications of each event."""
     ids = [str(event.event_id) for event in events]
     sql = "SELECT event_id::text FROM notifications_notification WHERE event_id = ANY(%(ids)s::uuid[])"
     counted = Counter(event_id for (event_id,) in rows(sql, ids=ids))
     return [counted[event_id] for event_id in ids]
 
 
-def all_told_once(events: Sequence[OrderEvent]) -> bool:
-    return told(events) == [1] * len(events)
+def all_notified_once(events: Sequence[OrderEvent]) -> bool:
+    return notification_counts(events) == [1] * len(events)
 
 
-def letters(*, group: str = "notification-consumer-group", after: int = 0) -> list[Letter]:
-    """The open dead letters of a group, but for those up to the id `after`, oldest first."""
+def open_dead_letters(*, group: str = "notification-consumer-group", after: int = 0) -> list[DeadLetterRow]:
+    """Return the open dead letters of a group with ids above `after`, oldest first."""
     sql = """
         SELECT partition, "offset", error_message, key, value, is_readable FROM events_deadletter
         WHERE "group" = %(group)s AND id > %(after)s AND state = 'open' ORDER BY id
         """
     return [
-        Letter(partition, offset, message, key and bytes(key), value and bytes(value), is_readable)
+        DeadLetterRow(partition, offset, message, key and bytes(key), value and bytes(value), is_readable)
         for partition, offset, message, key, value, is_readable in rows(sql, group=group, after=after)
     ]
 
 
-def last_letter() -> int:
-    """Id of the latest dead letter, 0 where there is none."""
+def last_dead_letter_id() -> int:
+    """Return the id of the latest dead letter, 0 if there is none."""
     ((last,),) = rows("SELECT coalesce(max(id), 0) FROM events_deadletter")
     return int(last)

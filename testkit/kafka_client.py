@@ -1,4 +1,4 @@
-"""An independent Kafka client for tests, of another library than the product's."""
+"""A Kafka client for tests, on another library than the product's."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -7,8 +7,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
 
-TIMEOUT = 10
-"""Seconds."""
+TIMEOUT_S = 10
 
 
 class Message(NamedTuple):
@@ -24,7 +23,7 @@ class Message(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """A message to be sent; without `partition` to the one of its key."""
+    """A message to send. If `partition` is -1, the key selects the partition."""
 
     value: bytes | None
     key: bytes | None = None
@@ -40,19 +39,19 @@ def produce(
     headers: list[tuple[str, bytes | None]] | None = None,
     partition: int = -1,
 ) -> None:
-    """Send one message as any other program would, and wait until it stands on the topic."""
+    """Send one message as another program would, and wait for its acknowledgement."""
     produce_all(topic, [Outgoing(value, key, headers or [], partition)])
 
 
 def produce_all(topic: str, messages: Iterable[Outgoing]) -> None:
-    """Send many messages in their order, and wait until all of them stand on the topic."""
+    """Send messages in order, and wait for all acknowledgements. Raises AssertionError if one is missing."""
     producer = Producer(
         {
             "bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"],
             "message.max.bytes": 2 * 1024 * 1024,
-            # Tests count what they send, also while Kafka fails.
+            # Tests count the messages they send, and some send while Kafka fails.
             "enable.idempotence": True,
-            # It retries by itself; what it gives up on is asserted below.
+            # The producer retries; the assertions below report its final errors.
             "log_level": 0,
         }
     )
@@ -66,18 +65,18 @@ def produce_all(topic: str, messages: Iterable[Outgoing]) -> None:
             headers=list(message.headers),
             on_delivery=lambda error, _: errors.add(error),
         )
-    assert producer.flush(TIMEOUT) == 0
+    assert producer.flush(TIMEOUT_S) == 0
     assert errors <= {None}
 
 
 def read_topic(topic: str) -> list[Message]:
-    """Everything on the topic, each partition's messages in the order of their offsets."""
+    """Return all messages on the topic, ordered by partition and offset."""
     consumer = Consumer({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], "group.id": "reader"})
     try:
-        partitions = consumer.list_topics(topic, TIMEOUT).topics[topic].partitions
+        partitions = consumer.list_topics(topic, TIMEOUT_S).topics[topic].partitions
         wanted = {}
         for number in partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), TIMEOUT)
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), TIMEOUT_S)
             if high > low:
                 wanted[number] = high
         consumer.assign([TopicPartition(topic, number, 0) for number in wanted])
@@ -96,7 +95,7 @@ def read_topic(topic: str) -> list[Message]:
 
 
 def max_message_bytes(topic: str) -> int:
-    """The largest message the topic takes."""
+    """Return the topic's limit of a message's size in bytes."""
     admin = AdminClient({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"]})
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     return int(admin.describe_configs([resource])[resource].result()["max.message.bytes"].value)

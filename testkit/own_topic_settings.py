@@ -1,4 +1,4 @@
-"""The product's settings, on a topic of one test's own: what is sent there is nobody else's trouble."""
+"""The product's settings with the orders' topic of a single test, so that its messages reach no other test."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL that can be made to crash."""
+"""A PostgreSQL that tests can crash."""
 
 import signal
 
@@ -7,13 +7,13 @@ from commerce.devserver.embedded_postgres import EmbeddedPostgres
 
 class CrashingPostgres(EmbeddedPostgres):
     def crash(self) -> None:
-        """End it as `pg_ctl stop -m immediate` does: nobody is waited for, and `start` has to recover."""
+        """End the server as `pg_ctl stop -m immediate` does: it waits for no session, and `start` has to recover."""
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait()
 
     def restart_immediately(self) -> None:
-        """As `pg_ctl restart -m immediate` does; back when it answers again, where it answered before."""
+        """Restart the server as `pg_ctl restart -m immediate` does, and wait until it answers at the same address."""
         self.crash()
         self.start()
 

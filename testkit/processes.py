@@ -1,4 +1,4 @@
-"""The product's own processes, started as an operator would start them."""
+"""The product's processes, started as an operator starts them."""
 
 import os
 import signal
@@ -15,18 +15,18 @@ from commerce.devserver import lifeline
 from testkit.waiting import wait_until
 
 CHECKOUT = Path(__file__).parent.parent
-STOP_TIMEOUT = 10
-"""Seconds a process has after SIGTERM, by contract."""
+STOP_TIMEOUT_S = 10
+"""The contract's limit of the time between SIGTERM and a process's end."""
 
 
 class ProductProcess:
-    """One process of the product; its output goes to `log`. With `launcher` another module starts it."""
+    """One process of the product. It writes its output to `log`; `launcher` names a module that starts it."""
 
     def __init__(
         self, *command: str, log: Path, env: Mapping[str, str] | None = None, launcher: Sequence[str] = ()
     ) -> None:
         self._command = [sys.executable, "-m", *launcher, *command]
-        # `python -m django` and not manage.py, which would read the settings of a running `make run`.
+        # `python -m django`, because manage.py would read the settings of a running `make run`.
         self._env = {**os.environ, "DJANGO_SETTINGS_MODULE": "commerce.settings", **(env or {})}
         self.log = log
         self.start()
@@ -36,28 +36,31 @@ class ProductProcess:
             self.process = lifeline.start(self._command, cwd=CHECKOUT, env=self._env, stdout=output, stderr=output)
 
     def stop(self) -> int:
-        """End it as a supervisor does; its exit code. Raises subprocess.TimeoutExpired after `STOP_TIMEOUT`."""
+        """End the process as a supervisor does, and return its exit code.
+
+        Raises subprocess.TimeoutExpired after `STOP_TIMEOUT_S`.
+        """
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(STOP_TIMEOUT)
+        return self.process.wait(STOP_TIMEOUT_S)
 
     def kill(self) -> None:
-        """kill -9, its children included."""
+        """Kill the process and its children with SIGKILL."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def freeze(self) -> None:
-        """SIGSTOP, to its children as well; back when all of them stand still."""
+        """Send SIGSTOP to the process and its children, and wait until all of them are stopped."""
         family = self.family()
         os.killpg(self.process.pid, signal.SIGSTOP)
         wait_until(lambda: all(is_frozen(process) for process in family))
 
     def thaw(self) -> None:
-        """SIGCONT."""
+        """Continue the process and its children with SIGCONT."""
         os.killpg(self.process.pid, signal.SIGCONT)
 
     def family(self) -> list[psutil.Process]:
-        """Itself and its children."""
+        """Return the process and its children, recursively."""
         itself = psutil.Process(self.process.pid)
         return [itself, *itself.children(recursive=True)]
 
@@ -70,14 +73,14 @@ def is_frozen(process: psutil.Process) -> bool:
 
 
 class WebServer(ProductProcess):
-    """The web server on a free port; without `env`, an address may register and log in as often as it likes."""
+    """The web server on a free port, by default without the limits on registering and logging in."""
 
     def __init__(self, *, log: Path, env: Mapping[str, str] | None = None, launcher: Sequence[str] = ()) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         super().__init__(
             *("commerce.web_server", "--bind", self.url.removeprefix("http://")),
             log=log,
-            # All tests come from one address, and register more customers in a minute than a person does.
+            # All tests share one address, and register more customers a minute than the limit allows.
             env={"THROTTLE_REGISTER": "", "THROTTLE_TOKEN": "", **(env or {})},
             launcher=launcher,
         )
@@ -94,7 +97,7 @@ class WebServer(ProductProcess):
         return self.family()[1:]
 
     def has_connections_to_close(self) -> bool:
-        """Whether clients have left without the workers having seen it."""
+        """Return whether a worker has not yet closed a connection that its client has closed."""
         connections = (connection for worker in self.workers() for connection in worker.net_connections())
         return any(connection.status == psutil.CONN_CLOSE_WAIT for connection in connections)
 
@@ -106,7 +109,7 @@ class WebServer(ProductProcess):
 
 
 def refusal_to_start(environment: dict[str, str]) -> str:
-    """What the settings say of an environment with which they start nothing."""
+    """Return the error output of settings that refuse this environment. Raises AssertionError if they accept it."""
     started = subprocess.run(
         [sys.executable, "-c", "import commerce.settings"], env=environment, capture_output=True, text=True, check=False
     )

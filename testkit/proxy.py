@@ -1,4 +1,4 @@
-"""A TCP proxy between all clients and Kafka, whose faults are switched on and off while they talk."""
+"""A TCP proxy between all clients and Kafka. Tests switch its faults on and off during the traffic."""
 
 import asyncio
 import socket
@@ -11,23 +11,23 @@ from typing import Any, TypeAlias
 
 HOST = "127.0.0.1"
 PRODUCE, FETCH, OFFSET_COMMIT = 0, 1, 8
-"""Kinds of requests, `api_key` in https://kafka.apache.org/protocol#protocol_api_keys."""
-CONTROL_TIMEOUT = 10
-"""Seconds a switch may take."""
+"""Kinds of requests: the `api_key` of https://kafka.apache.org/protocol#protocol_api_keys."""
+CONTROL_TIMEOUT_S = 10
+"""Limit of the time that a switch takes."""
 
 Reader: TypeAlias = asyncio.StreamReader
 Writer: TypeAlias = asyncio.StreamWriter
 
 
 class Proxy:
-    """Passes Kafka's requests and answers on, one by one, in a thread of its own; `heal` ends every fault.
+    """Forwards Kafka's requests and answers one by one, in a separate thread; `heal` ends every fault.
 
-    It is the broker's advertised listener, so that no client gets round it.
+    The broker advertises the proxy's address, so no client bypasses it.
     """
 
     def __init__(self, *, broker_port: int) -> None:
         self._broker_port = broker_port
-        # Bound and never listening: it keeps the port for us while connections are refused.
+        # This socket is bound and never listens: it reserves the port while connections are refused.
         self._reservation = _bound_socket(0)
         self.port: int = self._reservation.getsockname()[1]
         self._loop = asyncio.new_event_loop()
@@ -38,10 +38,10 @@ class Proxy:
         self._delay = 0.0
         self._to_drop: Counter[int] = Counter()
         self.dropped = 0
-        """Answers dropped since `drop_answers` was called."""
+        """Number of answers dropped since the last call of `drop_answers`."""
         self._to_corrupt = b""
         self.corrupted = 0
-        """Answers corrupted so far."""
+        """Number of answers corrupted so far."""
 
     @property
     def bootstrap_servers(self) -> str:
@@ -54,45 +54,45 @@ class Proxy:
     def stop(self) -> None:
         self.refuse()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CONTROL_TIMEOUT)
+        self._thread.join(CONTROL_TIMEOUT_S)
         self._loop.close()
         self._reservation.close()
 
     def heal(self) -> None:
-        """Pass everything on again, also what was swallowed."""
+        """Forward everything again, including the swallowed requests and answers."""
         self._do(self._heal())
 
     def refuse(self) -> None:
-        """Refuse new connections, and close those that stand."""
+        """Refuse new connections, and close the open ones."""
         self._do(self._refuse())
 
     def swallow(self) -> None:
-        """Accept everything and stay silent, on old connections as on new ones.
+        """Accept connections and requests without answering, on old and new connections.
 
-        What was swallowed is passed on when the fault ends, though its sender may have given up long since: as after
-        a network partition.
+        The proxy forwards the swallowed requests when the fault ends, as a network does after a partition. Their
+        sender may have given up by then.
         """
         self._do(self._swallow())
 
     def reset(self) -> None:
-        """Break the connections that stand (RST); new ones pass."""
+        """Break the open connections with RST; new ones pass."""
         self._do(self._close_connections(reset=True))
 
     def delay(self, seconds: float) -> None:
-        """Hold every single request and every single answer up for so long."""
+        """Delay every request and every answer by `seconds`."""
         self._delay = seconds
 
     def drop_answers(self, count: int = 1, *, to: int = PRODUCE) -> None:
-        """Pass requests of this kind on, but close the connection in place of each of the next `count` answers."""
+        """Forward requests of this kind, but close the connection in place of each of the next `count` answers."""
         self.dropped = 0
         self._to_drop[to] = count
 
     def corrupt_answer(self, *, containing: bytes) -> None:
-        """Flip a bit in the next fetched records that contain these bytes, right there; what follows is sound again."""
+        """Flip a bit of these bytes in the next answer to a fetch that contains them. Later answers are intact."""
         self._to_corrupt = containing
 
     def _do(self, switch: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(switch, self._loop).result(CONTROL_TIMEOUT)
+        asyncio.run_coroutine_threadsafe(switch, self._loop).result(CONTROL_TIMEOUT_S)
 
     async def _heal(self) -> None:
         self._delay = 0.0
@@ -127,7 +127,7 @@ class Proxy:
             await asyncio.wait(connections)
 
     async def _serve(self, client_in: Reader, client_out: Writer) -> None:
-        """One client's connection, to its end."""
+        """Serve one client's connection to its end."""
         task = asyncio.current_task()
         assert task is not None
         writers = self._connections[task] = [client_out]
@@ -137,7 +137,7 @@ class Proxy:
             writers.append(broker_out)
             await self._connect(client_in, client_out, broker_in, broker_out)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # Whichever side ended it, both sides are closed.
+            pass  # Both sides are closed below, whichever of them ended the connection.
         finally:
             for writer in writers:
                 writer.close()
@@ -147,7 +147,7 @@ class Proxy:
             del self._connections[task]
 
     async def _connect(self, client_in: Reader, client_out: Writer, broker_in: Reader, broker_out: Writer) -> None:
-        # Kafka answers the requests of a connection in their order.
+        # Kafka answers the requests of a connection in order.
         waiting: deque[int] = deque()
         directions = {
             asyncio.create_task(self._pass_requests(client_in, broker_out, waiting)),
@@ -197,7 +197,7 @@ class Proxy:
 
 
 async def _read_message(reader: Reader) -> bytes:
-    """A request or an answer; both begin with an int32 of their size."""
+    """Read a request or an answer; both begin with their size as an int32."""
     size = await reader.readexactly(4)
     return size + await reader.readexactly(int.from_bytes(size))
 
@@ -211,6 +211,6 @@ def _bound_socket(port: int) -> socket.socket:
 
 
 def _reset(writer: Writer) -> None:
-    """Close at once, with RST: what lingering for no time means (SO_LINGER in socket(7))."""
+    """Close the connection at once with RST, by a linger time of 0 (SO_LINGER in socket(7))."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()

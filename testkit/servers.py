@@ -1,4 +1,4 @@
-"""pytest plugin: a PostgreSQL and a Kafka broker of the session's own, up before Django reads its settings."""
+"""pytest plugin that starts the session's PostgreSQL and Kafka broker before Django reads its settings."""
 
 import os
 import secrets
@@ -20,23 +20,23 @@ TOPICS = ("order-events", "order-events-dlt", "notification-events")
 PARTITIONS = 3
 
 _cleanup = ExitStack()
-_facts: list[str] = []
+_header_lines: list[str] = []
 
 
 class Broker(Protocol):
-    """The embedded broker and Apache Kafka, as tests use them."""
+    """The interface of the embedded broker and Apache Kafka for tests."""
 
     @property
     def bootstrap_servers(self) -> str: ...
 
     @property
     def creates_topics(self) -> bool:
-        """Whether clients can create topics, and only they do: an unknown topic stays unknown."""
+        """Whether clients create topics. If not, the broker itself creates a topic that a client asks for."""
 
     def create_topic(self, name: str, *, partitions: int) -> None: ...
 
     def go_down(self) -> None:
-        """Refuse all clients; records and offsets stay."""
+        """Refuse all clients, and keep records and offsets."""
 
     def come_back(self) -> None: ...
 
@@ -44,7 +44,7 @@ class Broker(Protocol):
 broker: Broker
 postgres: CrashingPostgres
 proxy: Proxy
-"""Between Kafka and everybody else, with `--broker=proxied`."""
+"""The proxy between Kafka and all its clients; set with `--broker=proxied` only."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,13 +52,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--broker",
         choices=["embedded", "apache", "proxied"],
         default="embedded",
-        help="what speaks Kafka; proxied: Apache Kafka behind a proxy, and a PostgreSQL that survives crashes",
+        help="the broker of the tests; proxied: Apache Kafka behind a proxy, and a PostgreSQL that survives crashes",
     )
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
-    """A wrapper, because pytest-django reads the settings in this very hook."""
+    """Start the servers in a wrapper, because pytest-django reads the settings in the same hook."""
     help_only = early_config.known_args_namespace.help
     if not help_only:
         lifeline.interrupt_on_signals()
@@ -72,7 +72,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    return _facts
+    return _header_lines
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -80,8 +80,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _start(broker_name: str) -> None:
-    # What a shell or a running `make run` has set must not reach the tests.
-    ours = (
+    # Variables of the shell or of a running `make run` must not reach the tests.
+    our_prefixes = (
         "ADMIN_PATH",
         "DJANGO_",
         "HSTS_",
@@ -93,7 +93,7 @@ def _start(broker_name: str) -> None:
         "THROTTLE_",
         "TRUSTED_PROXIES",
     )
-    for name in [name for name in os.environ if name.startswith(ours)]:
+    for name in [name for name in os.environ if name.startswith(our_prefixes)]:
         del os.environ[name]
     home = Path(
         _cleanup.enter_context(tempfile.TemporaryDirectory(prefix="commerce-tests-", ignore_cleanup_errors=True))
@@ -112,8 +112,8 @@ def _start(broker_name: str) -> None:
     )
     for topic in TOPICS:
         broker.create_topic(topic, partitions=PARTITIONS)
-    _facts.append(f"broker: {broker} at {bootstrap_servers}")
-    _facts.append(f"database: {_version(postgres.url)}")
+    _header_lines.append(f"broker: {broker} at {bootstrap_servers}")
+    _header_lines.append(f"database: {_version(postgres.url)}")
 
 
 def _start_postgres(home: Path, *, durable: bool) -> None:
@@ -124,7 +124,7 @@ def _start_postgres(home: Path, *, durable: bool) -> None:
 
 
 def _start_broker(name: str, home: Path) -> str:
-    """Where clients find it."""
+    """Start the broker and return its bootstrap servers."""
     global broker, proxy
     if name == "embedded":
         embedded = embedded_kafka.EmbeddedKafka()

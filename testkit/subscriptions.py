@@ -1,4 +1,4 @@
-"""Subscriptions and consumer groups for tests of the plumbing."""
+"""Subscriptions and consumer groups for tests of `events`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,13 +32,13 @@ def process(
     *,
     limit: int = DEAD_LETTERS_IN_A_ROW,
 ) -> Progress:
-    """Process `records` as a consumer does; without a subscription, as the notifications' one in the group `group`."""
+    """Process `records` as a consumer does. The default subscription is the notifications' one in the group `group`."""
     wanted = subscription or replace(NOTIFICATIONS, group="group")
     return Processor(wanted, max_consecutive_dead_letters=limit).process(records)
 
 
 class Row(NamedTuple):
-    """An event that is nothing but the record's value."""
+    """An event that consists of the record's value only."""
 
     value: bytes | None
     event_id: UUID = UUID(int=0)
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 class RowSubscription(Subscription[Row]):
-    """Saves every value that comes, also when it comes again."""
+    """Saves every value, repeated ones included."""
 
     def save(self, events: Sequence[Row]) -> Sequence[Row]:
         self.handle(events)
@@ -63,7 +63,7 @@ class RowHandler(Protocol):
 
 
 def rows(handler: RowHandler, *, group: str = "group", event_types: Sequence[str] = ()) -> RowSubscription:
-    """Return a subscription whose events are the values that `handler` decodes and saves."""
+    """Return a subscription to values that `handler` decodes and saves."""
     return RowSubscription(
         group=group,
         topic=Topic(setting="ORDER_EVENTS_TOPIC", event_types=("ROW", *event_types)),
@@ -73,7 +73,7 @@ def rows(handler: RowHandler, *, group: str = "group", event_types: Sequence[str
 
 
 def read_and_commit(topic: str, group: str, count: int) -> None:
-    """Join the group and commit its first `count` records."""
+    """Join the group, read up to `count` records, and commit their offsets."""
     consumer = Consumer(topic=topic, group=group, batch_size=count)
     try:
         records = wait_until(lambda: consumer.poll(timeout=1))

@@ -1,4 +1,4 @@
-"""Waiting for what other threads and processes do: on a condition, with a deadline."""
+"""Waiting for a condition with a deadline, instead of sleeping."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ Result = TypeVar("Result")
 
 
 def wait_until(condition: Callable[[], Result], *, timeout: float = 60) -> Result:
-    """The condition's first true result. Raises TimeoutError after `timeout` seconds."""
+    """Return the condition's first true result. Raises TimeoutError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if result := condition():

@@ -1,4 +1,4 @@
-"""A running `make run`, in a copy of the checkout, so that nobody's own run is disturbed."""
+"""A running `make run` in a copy of the checkout, so that it does not disturb the developer's own run."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ PARTS = ("manage.py", "commerce", "orders", "notifications", "events", "deploy")
 
 
 class Run:
-    """A running `make run`; its output goes to `log`."""
+    """A running `make run` that writes its output to `log`."""
 
     def __init__(self, checkout: Path, port: int, **env: str) -> None:
         self.site = f"http://127.0.0.1:{port}"
@@ -43,7 +43,7 @@ class Run:
         return self.process.wait(20)
 
     def manage(self, *command: str) -> None:
-        """A command of manage.py, typed in another terminal. Raises subprocess.CalledProcessError."""
+        """Run a command of manage.py in the checkout, beside the run. Raises subprocess.CalledProcessError."""
         subprocess.run(
             [sys.executable, "manage.py", *command], cwd=self.log.parent, env=environment(), check=True, timeout=60
         )
@@ -59,5 +59,5 @@ def copy_checkout(to: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Ours without the settings of these tests: `make run` makes its own."""
+    """Return this process's environment without the product's settings, because `make run` sets its own."""
     return {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}

@@ -1,1 +1,1 @@
-"""The whole path through real processes, and what all tests share."""
+"""Tests of the whole product: they run its processes, or check the repository itself."""

@@ -1,4 +1,4 @@
-"""Commands as an operator types them: what they print, and how they end."""
+"""Commands as an operator types them: their output and their ends."""
 
 import re
 import socket
@@ -47,7 +47,7 @@ def test_a_consumer_of_a_small_topic_ends_with_one_clear_line(start: Start) -> N
     assert re.fullmatch(r"CommandError: Topic order-events has 3 partitions, .*\n", consumer.log.read_text())
 
 
-def test_consumer_and_relay_wait_for_kafka_and_say_so_and_end_on_time(start: Start) -> None:
+def test_consumer_and_relay_wait_for_kafka_and_end_in_time(start: Start) -> None:
     nowhere = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     consumer = start("consume_order_events", **nowhere)
     relay = start("relay_outbox", **nowhere)
@@ -74,9 +74,7 @@ def test_reconcile_says_what_is_missing(start: Start) -> None:
 
 
 @pytest.mark.parametrize("command", ["consume_order_events", "relay_outbox"])
-def test_a_long_running_command_shows_metrics_and_touches_its_file_as_long_as_it_turns(
-    start: Start, tmp_path: Path, command: str
-) -> None:
+def test_a_command_serves_metrics_and_touches_its_liveness_file(start: Start, tmp_path: Path, command: str) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -103,7 +101,7 @@ def test_a_long_running_command_shows_metrics_and_touches_its_file_as_long_as_it
     assert process.stop() == 0
 
 
-def test_a_liveness_file_that_cannot_be_written_is_one_clear_line(start: Start, tmp_path: Path) -> None:
+def test_an_unwritable_liveness_file_is_one_clear_line(start: Start, tmp_path: Path) -> None:
     relay = start("relay_outbox", "--liveness-file", str(tmp_path / "nowhere" / "alive"))
     assert relay.process.wait(10) == 1
     assert "cannot be written: No such file or directory" in relay.log.read_text()

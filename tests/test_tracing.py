@@ -1,4 +1,4 @@
-"""One trace from the request to the notification, whichever way the event takes."""
+"""One trace leads from the request to the notification, on the fast path and through the relay."""
 
 import os
 import socket
@@ -44,7 +44,10 @@ ITEM = {"productId": 1, "quantity": 2, "price": 100}
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """What is exported while the test runs; the provider is put in by hand, because it can be set but once."""
+    """Return the exporter of the test's spans.
+
+    The fixture replaces the provider's private variable, because OpenTelemetry allows one call of its setter.
+    """
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -74,7 +77,7 @@ def consume_until(topic: str, condition: Callable[[], object]) -> None:
         consumer.join(10)
 
 
-def by_name(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+def spans_by_name(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
     return {span.name: span for span in exporter.get_finished_spans()}
 
 
@@ -83,7 +86,7 @@ def attributes(span: ReadableSpan) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("path", ["fast", "relay"])
-def test_one_trace_spans_request_publishing_consuming_and_the_notification(
+def test_one_trace_spans_request_event_and_notification(
     api: APIClient, topics: Topics, spans: InMemorySpanExporter, settings: Settings, path: str
 ) -> None:
     if path == "fast":
@@ -94,15 +97,15 @@ def test_one_trace_spans_request_publishing_consuming_and_the_notification(
         relay = Relay(stopping=lambda: False, wait=time.sleep)
         assert relay.sweep(older_than=timedelta(0)) == (1, None)
         relay.close()
-    consume_until(topics.order_events, lambda: "save traced" in by_name(spans))
+    consume_until(topics.order_events, lambda: "save traced" in spans_by_name(spans))
     if path == "fast":
         current_publisher().close()
 
     row = OutboxEvent.objects.get()
-    told = by_name(spans)
-    request, sent = told["POST /api/orders"], told[f"send {topics.order_events}"]
-    processed, saved = told[f"process {topics.order_events}"], told["save traced"]
-    assert {span.context.trace_id for span in told.values()} == {0x0AF7651916CD43DD8448EB211C80319C}
+    named_spans = spans_by_name(spans)
+    request, sent = named_spans["POST /api/orders"], named_spans[f"send {topics.order_events}"]
+    processed, saved = named_spans[f"process {topics.order_events}"], named_spans["save traced"]
+    assert {span.context.trace_id for span in named_spans.values()} == {0x0AF7651916CD43DD8448EB211C80319C}
     assert request.parent.span_id == 0xB7AD6B7169203331
     assert sent.parent.span_id == processed.parent.span_id == request.context.span_id
     assert saved.parent.span_id == processed.context.span_id
@@ -126,7 +129,7 @@ def test_one_trace_spans_request_publishing_consuming_and_the_notification(
 def test_poison_is_a_span_that_failed(topics: Topics, spans: InMemorySpanExporter) -> None:
     sampled = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     produce(topics.order_events, b"garbage", headers=[("traceparent", sampled)])
-    consume_until(topics.order_events, lambda: by_name(spans))
+    consume_until(topics.order_events, lambda: spans_by_name(spans))
     (span,) = spans.get_finished_spans()
     assert span.context.trace_id == 0x0AF7651916CD43DD8448EB211C80319C
     assert (span.status.status_code, attributes(span)["error.type"]) == (StatusCode.ERROR, "Poison")
@@ -152,7 +155,7 @@ LAST_SPAN = "from opentelemetry import trace; trace.get_tracer('test').start_spa
 
 
 def end_with_a_span(collector_port: int) -> float:
-    """A process of ours makes a span and ends; how many seconds it lived."""
+    """Start a process that makes a span and ends, and return its lifetime in seconds."""
     begun = time.monotonic()
     subprocess.run(
         [
@@ -175,7 +178,7 @@ def end_with_a_span(collector_port: int) -> float:
     return time.monotonic() - begun
 
 
-def test_what_ends_sends_its_last_spans() -> None:
+def test_an_ending_process_sends_its_last_spans() -> None:
     with socket.create_server(("127.0.0.1", 0)) as collector, ThreadPoolExecutor() as background:
         collector.settimeout(30)
         ending = background.submit(end_with_a_span, collector.getsockname()[1])
@@ -188,7 +191,7 @@ def test_what_ends_sends_its_last_spans() -> None:
 
 def test_a_silent_collector_does_not_keep_a_process_from_ending() -> None:
     with socket.create_server(("127.0.0.1", 0)) as collector:
-        # By themselves, the exporter waits 10 s for an answer, and the SDK 30 s for the exporter.
+        # By default, the exporter waits 10 s for an answer, and the SDK 30 s for the exporter.
         assert end_with_a_span(collector.getsockname()[1]) < LAST_SPANS_TIMEOUT_S + 6
 
 

@@ -1,4 +1,4 @@
-"""From HTTP to HTTP through real processes: web, consumer, relay, broker and database."""
+"""From POST to GET through real processes: web server, consumer, relay, broker and database."""
 
 import threading
 import time
@@ -21,8 +21,8 @@ from testkit.processes import ProductProcess, WebServer
 from testkit.servers import Broker
 from testkit.waiting import wait_until
 
-ON_TIME = 5
-"""Seconds within which an order's notification stands, by contract."""
+NOTIFICATION_TIMEOUT_S = 5
+"""The contract's limit of the time from an order to its notification."""
 CONSUME = ("django", "consume_order_events")
 RELAY = ("django", "relay_outbox")
 
@@ -35,7 +35,7 @@ class Site(NamedTuple):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Site]:
-    """All processes, on the session's own database and on the topics every program knows."""
+    """Start all processes on the session's database and the default topics."""
     logs = tmp_path_factory.mktemp("logs")
     migrate = ProductProcess("django", "migrate", log=logs / "migrate.log")
     assert migrate.process.wait(60) == 0, migrate.log.read_text()
@@ -46,7 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     )
     first = Customer(site.web.url)
     order = first.place_order()
-    # The first consumer of a broker's life waits for the group's own topic to be made.
+    # The first consumer on a new broker waits until Kafka has created its topic of offsets.
     wait_until(lambda: first.notifications(order["id"]))
     yield site
     for process in site:
@@ -59,7 +59,7 @@ def customer(site: Site, broker: Broker) -> Customer:
     return Customer(site.web.url)
 
 
-def all_told(customer: Customer, order_ids: list[int]) -> bool:
+def all_notified(customer: Customer, order_ids: list[int]) -> bool:
     return set(order_ids) <= {one["orderId"] for one in customer.notifications()}
 
 
@@ -69,21 +69,21 @@ def types(notifications: list[dict[str, str]]) -> list[str]:
 
 def test_an_order_becomes_a_notification_in_time(customer: Customer) -> None:
     order = customer.place_order(price="25000")
-    (notification,) = wait_until(lambda: customer.notifications(order["id"]), timeout=ON_TIME)
+    (notification,) = wait_until(lambda: customer.notifications(order["id"]), timeout=NOTIFICATION_TIMEOUT_S)
     assert notification["type"] == "ORDER_CREATED"
     assert notification["userId"] == customer.id
     assert notification["message"] == f"주문이 생성되었습니다. 주문번호: {order['id']}, 금액: 50000.00원"
 
 
-def test_paying_and_cancelling_are_told_in_order(customer: Customer) -> None:
+def test_paying_and_cancelling_are_notified_in_order(customer: Customer) -> None:
     order = customer.place_order()
     customer.change(order["id"], "pay")
     customer.change(order["id"], "cancel")
-    wait_until(lambda: len(customer.notifications(order["id"])) == 3, timeout=ON_TIME)
+    wait_until(lambda: len(customer.notifications(order["id"])) == 3, timeout=NOTIFICATION_TIMEOUT_S)
     assert types(customer.notifications(order["id"])) == ["ORDER_CANCELLED", "ORDER_PAID", "ORDER_CREATED"]
 
 
-def test_an_independent_client_reads_the_event_as_the_contract_says(customer: Customer) -> None:
+def test_an_independent_client_reads_the_event_of_the_contract(customer: Customer) -> None:
     order = customer.place_order()
     wait_until(lambda: customer.notifications(order["id"]))
     (event,) = customer.events(order["id"])
@@ -113,7 +113,7 @@ def test_the_timeline_follows_an_event(customer: Customer, site: Site) -> None:
     assert event["notificationId"] == customer.notifications(order["id"])[0]["id"]
 
 
-def test_a_foreign_message_without_headers_becomes_a_notification(customer: Customer) -> None:
+def test_a_message_without_headers_becomes_a_notification(customer: Customer) -> None:
     event = OrderEventFactory.build(order_id=2**62, user_id=customer.id)
     produce("order-events", encode(event))
     (notification,) = wait_until(lambda: customer.notifications(2**62))
@@ -138,9 +138,7 @@ def test_a_stopped_consumer_catches_up(customer: Customer, site: Site) -> None:
     assert sorted(one["orderId"] for one in customer.notifications()) == orders
 
 
-def test_without_kafka_orders_are_taken_at_once_and_their_events_follow(
-    customer: Customer, site: Site, broker: Broker
-) -> None:
+def test_orders_placed_without_kafka_are_notified_later(customer: Customer, site: Site, broker: Broker) -> None:
     broker.go_down()
     try:
         started = time.monotonic()
@@ -178,11 +176,11 @@ def test_kill_9_loses_nothing_and_doubles_nothing(customer: Customer, site: Site
     killed_and_back.set()
     placing.join()
 
-    def told() -> Counter[tuple[int, str]]:
+    def notified() -> Counter[tuple[int, str]]:
         return Counter((one["orderId"], one["type"]) for one in customer.all_notifications())
 
-    wait_until(lambda: set(acknowledged) <= set(told()))
-    assert set(told().values()) == {1}
+    wait_until(lambda: set(acknowledged) <= set(notified()))
+    assert set(notified().values()) == {1}
 
 
 def test_consumers_take_over_from_each_other(customer: Customer, site: Site, tmp_path: Path) -> None:
@@ -192,9 +190,9 @@ def test_consumers_take_over_from_each_other(customer: Customer, site: Site, tmp
         for process in (site.consumer, others[0]):
             assert process.stop() == 0, process.log.read_text()
             orders = [customer.place_order()["id"] for _ in range(15)]
-            wait_until(partial(all_told, customer, orders))
+            wait_until(partial(all_notified, customer, orders))
     finally:
-        # In order: a killed member would keep its partitions from the next test for a session's time.
+        # A killed member keeps its partitions until its session times out, so one consumer leaves in order.
         assert others[1].stop() == 0
         others[0].kill()
         site.consumer.start()
@@ -206,7 +204,7 @@ def test_the_healthy_processes_log_no_warning(customer: Customer, tmp_path: Path
     alive = tmp_path / "alive"
     relay = ProductProcess(*RELAY, "--liveness-file", str(alive), log=tmp_path / "relay.log")
     try:
-        # Without manage.py in front, a signal that comes before the loop ends the relay with -15.
+        # `python -m django` has no early signal handler: SIGTERM before the relay's loop would end it with -15.
         wait_until(alive.exists)
         other = Customer(web.url)
         order = other.place_order()

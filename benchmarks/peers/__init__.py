@@ -1,1 +1,1 @@
-"""What the product is compared with: usual designs, and limits that nothing with its duties can reach."""
+"""The product's peers: usual designs, and limits that a program with the product's duties cannot reach."""

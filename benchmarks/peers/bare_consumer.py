@@ -1,4 +1,4 @@
-"""The limit: poll, decode, `bulk_create`, commit, with nothing around it. What fails, fails."""
+"""The limit of a consumer: poll, decode, `bulk_create`, commit, without any handling of errors."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The limit: the outbox's bytes, in memory already, sent with nothing around it. Prints the rate."""
+"""The limit of the relay: send the outbox's bytes from memory, and print the rate."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The limit: the same rows in one handwritten statement, without DRF, JWT, validation, or a Kafka to send them to."""
+"""The limit of placing an order: the same rows in one statement, without DRF, JWT, validation and Kafka."""
 
 import json
 from uuid import uuid4
@@ -28,7 +28,7 @@ PLACE_ORDER = """
     """
 VALUE = b'{"eventType":"ORDER_CREATED","totalAmount":200.00}'.ljust(170)
 HEADERS = b" " * 330
-"""As large as the product's."""
+"""Value and headers have the size of the product's."""
 
 
 @csrf_exempt

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 
 
 class QueryCountMiddleware:
-    """Tells in `X-Queries` how many queries an answer took."""
+    """Adds the number of an answer's queries as the header `X-Queries`."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response

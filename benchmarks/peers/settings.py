@@ -1,4 +1,4 @@
-"""The product's settings, with the peers' views beside its own, and answers that tell the number of their queries."""
+"""The product's settings with the peers' views, and with a header that counts the queries of an answer."""
 
 from commerce.settings import *  # noqa: F403
 

@@ -1,4 +1,4 @@
-"""Sending an event to Kafka and waiting for its acknowledgement, as most projects do."""
+"""Send an event to Kafka and wait for its acknowledgement, as most projects do."""
 
 from functools import cache
 
@@ -6,7 +6,7 @@ from django.conf import settings
 from kafka import KafkaProducer
 
 TOPIC = "notification-events"
-"""One that nobody consumes meanwhile."""
+"""A topic without a consumer during the benchmark."""
 EVENT = (
     b'{"eventId":"5f0c7a3e-6f0e-4e4c-9b0a-0123456789ab","eventType":"ORDER_CREATED",'
     b'"timestamp":"2025-01-30T10:15:30.123Z","orderId":123,"userId":45,"totalAmount":200.00}'

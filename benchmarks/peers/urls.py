@@ -13,5 +13,5 @@ peers = [
     path("waiting-endpoint", waiting_endpoint.OrderViewSet.as_view({"post": "create"})),
 ]
 
-# Behind the product's, they were found after a dozen patterns more.
+# The peers come first: behind the product's patterns, resolving them would take longer.
 urlpatterns = [path("peers/", include(peers)), *product]

@@ -1,4 +1,4 @@
-"""The usual design: one event, one transaction, one commit of its offset, and a lookup that makes it idempotent."""
+"""The usual design: one transaction and one offset commit for each event, and a lookup that makes it idempotent."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What most projects do: DRF, its serializers, simplejwt and the ORM as they come; the event is sent in the request."""
+"""The usual design: plain DRF, its serializers, simplejwt and the ORM; the request sends the event."""
 
 from decimal import Decimal
 from typing import Any

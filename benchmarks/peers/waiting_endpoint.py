@@ -1,4 +1,4 @@
-"""The product's endpoint, but instead of recording its event it sends it to Kafka and waits."""
+"""The product's endpoint, changed to send its event to Kafka and wait instead of recording it."""
 
 from rest_framework.request import Request
 from rest_framework.response import Response

@@ -1,4 +1,4 @@
-"""The product's endpoint without any event machinery: what an order costs that nobody is told of."""
+"""The product's endpoint without events: the cost of an order alone."""
 
 from decimal import Decimal
 
@@ -34,7 +34,7 @@ class OrderViewSet(views.OrderViewSet):
 
 
 def _insert(order: Order) -> None:
-    """As the product does it, less the event: one statement, and the ids from what it answers."""
+    """Insert the order and its lines in one statement that returns their ids, as the product does with the event."""
     lines = [(line.product_id, line.quantity, line.price) for line in order.lines]
     with connection.cursor() as cursor:
         cursor.execute(

@@ -1,1 +1,1 @@
-"""Admin in a real browser, on a whole `make run`. Run by `make test-browser`."""
+"""Admin and the start page in a real browser, on a running `make run`. `make test-browser` runs these tests."""

@@ -30,27 +30,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 @pytest.fixture
 def timezone_id() -> str | None:
-    """The browser's time zone; None for that of the machine."""
+    """Return the browser's time zone, None for the machine's. Tests override it."""
     return None
 
 
 @pytest.fixture
 def page(run: Run, timezone_id: str | None) -> Iterator[Page]:
-    """Logged in to admin. At its end the browser must not have complained of anything."""
-    # Playwright's loop runs in this thread, and Django would refuse the database beside it.
+    """Return a page that is logged in to admin. After the test, fail if the browser has reported an error."""
+    # Django refuses database access in a thread with an event loop, and Playwright runs one in this thread.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    complaints: list[str] = []
+    errors: list[str] = []
     with sync_playwright() as playwright:
-        # As root, which many a container is, Chromium does not start with its sandbox.
+        # Chromium's sandbox does not start as root, the user of many containers.
         options = [] if os.geteuid() else ["--no-sandbox"]
         browser = playwright.chromium.launch(executable_path=_chromium(), args=options)
         page = browser.new_page(
             base_url=run.site, viewport={"width": 1280, "height": 900}, locale="en-US", timezone_id=timezone_id
         )
-        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(f"{request.url}: {request.failure}"))
-        page.on("response", lambda got: complaints.append(f"{got.url}: {got.status}") if got.status >= 400 else None)
+        page.on("console", lambda said: errors.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("requestfailed", lambda request: errors.append(f"{request.url}: {request.failure}"))
+        page.on("response", lambda got: errors.append(f"{got.url}: {got.status}") if got.status >= 400 else None)
         page.goto("/admin/")
         page.fill("[name=username]", "admin")
         page.fill("[name=password]", "admin-password")
@@ -59,8 +59,8 @@ def page(run: Run, timezone_id: str | None) -> Iterator[Page]:
         yield page
         page.goto("about:blank")
         browser.close()
-    # What was asked for when a page was left is nobody's trouble.
-    assert [one for one in complaints if "ERR_ABORTED" not in one] == []
+    # The browser aborts pending requests when it leaves a page.
+    assert [one for one in errors if "ERR_ABORTED" not in one] == []
 
 
 def _chromium() -> str:
@@ -70,7 +70,7 @@ def _chromium() -> str:
 
 
 def picture(page: Page, name: str) -> Path:
-    """What the page shows now, in var/screenshots."""
+    """Save a screenshot of the page in var/screenshots, and return its path."""
     page.wait_for_load_state("load")
     page.evaluate("document.fonts.ready.then(() => true)")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)

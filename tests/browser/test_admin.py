@@ -1,4 +1,4 @@
-"""Where is my event? Asked in a browser, of the running system."""
+"""Admin's pages about events in a browser: timelines, dead letters and the pipeline."""
 
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -11,8 +11,7 @@ from testkit.waiting import wait_until
 from testkit.whole_run import Run
 from tests.browser.conftest import picture
 
-SOON = 30_000
-"""Milliseconds."""
+TIMEOUT_MS = 30_000
 
 
 def send_poison(run: Run, value: str) -> None:
@@ -31,7 +30,7 @@ producer.close()
 """
 
 
-def test_an_order_placed_by_the_api_becomes_a_notification_on_its_timeline(run: Run, page: Page) -> None:
+def test_timeline_shows_the_notifications_of_an_api_order(run: Run, page: Page) -> None:
     customer = Customer(run.site)
     order = customer.place_order()
     customer.change(order["id"], "pay")
@@ -51,7 +50,7 @@ def test_an_order_placed_by_the_api_becomes_a_notification_on_its_timeline(run: 
     picture(page, "orders")
 
 
-def test_poison_becomes_a_dead_letter_that_is_replayed_and_dismissed(run: Run, page: Page) -> None:
+def test_a_dead_letter_is_shown_replayed_and_dismissed(run: Run, page: Page) -> None:
     send_poison(run, '{"eventId":"5f0c7a3e-0000-4000-8000-000000000007","eventType":"ORDER_LOST","orderId":7}')
     page.goto("/admin/events/deadletter/")
     letter = page.locator("#result_list a:has-text('order-events[')").first
@@ -63,7 +62,7 @@ def test_poison_becomes_a_dead_letter_that_is_replayed_and_dismissed(run: Run, p
     page.click("a:has-text('Replay')")
     page.click("button:has-text('Replay')")
     expect(page.locator("text=Replayed 1.")).to_be_visible()
-    # It fails again, and is open again: the second attempt is told of.
+    # The replay fails again, so the letter is open again and shows the replay.
     expect(page.locator(".related a:has-text('replay 1')")).to_be_visible()
     page.click("a:has-text('Dismiss')")
     page.click("button:has-text('Dismiss')")
@@ -72,14 +71,14 @@ def test_poison_becomes_a_dead_letter_that_is_replayed_and_dismissed(run: Run, p
 
 def test_the_pipeline_moves_without_a_reload(run: Run, page: Page) -> None:
     page.goto("/admin/pipeline/")
-    expect(page.locator("#pipeline-partitions tr")).to_have_count(3, timeout=SOON)
+    expect(page.locator("#pipeline-partitions tr")).to_have_count(3, timeout=TIMEOUT_MS)
     before = _end_offsets(page)
     customer = Customer(run.site)
     for _ in range(5):
         customer.place_order()
     customer.http.close()
     wait_until(lambda: _end_offsets(page) >= before + 5)
-    expect(page.locator("[data-figure=lag]")).to_have_text("0", timeout=SOON)
+    expect(page.locator("[data-figure=lag]")).to_have_text("0", timeout=TIMEOUT_MS)
     page.wait_for_timeout(4_000)
     picture(page, "pipeline")
 
@@ -104,7 +103,7 @@ def test_times_are_those_of_the_browsers_zone(run: Run, page: Page) -> None:
     expect(page.locator(".timeline time").first).to_have_text(f"{there:%Y-%m-%d %H:%M:%S.%f}"[:-3] + " KST")
     picture(page, "order-seoul")
     page.goto("/admin/pipeline/")
-    expect(page.locator("[data-figure=at]")).to_contain_text("GMT+9", timeout=SOON)
+    expect(page.locator("[data-figure=at]")).to_contain_text("GMT+9", timeout=TIMEOUT_MS)
 
 
 def _end_offsets(page: Page) -> int:

@@ -1,4 +1,4 @@
-"""The start page in a browser: an event travels, the broker and the consumer go away and come back."""
+"""The start page in a browser: it shows the way of events, and stops and starts the broker and the consumer."""
 
 import re
 from collections.abc import Iterator
@@ -9,16 +9,16 @@ from playwright.sync_api import Locator, Page, expect
 from testkit.whole_run import Run
 from tests.browser.conftest import picture
 
-SOON_MS = 30_000
+TIMEOUT_MS = 30_000
 ARRIVED = "Everything has arrived. Orders: {n}, notifications: {n}, doubled: 0, lost: 0."
 
 
 @pytest.fixture
 def start(run: Run, page: Page) -> Iterator[Page]:
-    """The page with everything running. Whatever a test stopped runs again afterwards."""
+    """Open the page with everything running. After the test, start the parts that it has stopped."""
     page.goto("/")
     for target in ("broker", "consumer"):
-        expect(switch(page, target)).to_have_text("Running", timeout=SOON_MS)
+        expect(switch(page, target)).to_have_text("Running", timeout=TIMEOUT_MS)
     yield page
     for target in ("broker", "consumer"):
         if switch(page, target).get_attribute("aria-checked") == "false":
@@ -31,7 +31,7 @@ def switch(page: Page, target: str) -> Locator:
 
 
 def place(page: Page, orders: int) -> None:
-    """Click, and see each answered with 201 before the next."""
+    """Place orders by clicks, each after the page has shown the last one's 201."""
     rows = page.locator(".journeys tbody tr")
     before = rows.count()
     for placed in range(1, orders + 1):
@@ -41,11 +41,11 @@ def place(page: Page, orders: int) -> None:
 
 
 def expect_count(page: Page, name: str, value: str) -> None:
-    expect(page.locator(f"[data-count={name}]").first).to_have_text(value, timeout=SOON_MS)
+    expect(page.locator(f"[data-count={name}]").first).to_have_text(value, timeout=TIMEOUT_MS)
 
 
 def expect_all_arrived(page: Page, orders: int) -> None:
-    expect(page.locator("#say")).to_have_text(ARRIVED.format(n=orders), timeout=SOON_MS)
+    expect(page.locator("#say")).to_have_text(ARRIVED.format(n=orders), timeout=TIMEOUT_MS)
     counts = {"orders": orders, "published": orders, "notifications": orders}
     for name, value in (counts | {"pending": 0, "lag": 0, "doubled": 0, "lost": 0}).items():
         expect_count(page, name, str(value))
@@ -65,14 +65,14 @@ def test_several_orders_are_under_way_at_once(start: Page) -> None:
     expect_all_arrived(start, 10)
 
 
-def test_orders_are_answered_without_the_broker_and_arrive_once_it_is_back(start: Page) -> None:
+def test_orders_placed_without_broker_arrive_once_it_is_back(start: Page) -> None:
     place(start, 2)
     expect_all_arrived(start, 2)
     switch(start, "broker").click()
     expect(switch(start, "broker")).to_have_text("Stopped")
     place(start, 3)
     expect(start.locator("#say")).to_have_text(
-        "The broker is stopped. Orders are answered all the same. Events waiting in the outbox: 3.", timeout=SOON_MS
+        "The broker is stopped. Orders are answered all the same. Events waiting in the outbox: 3.", timeout=TIMEOUT_MS
     )
     expect(start.locator(".journeys td.wait", has_text="waits for the broker")).to_have_count(3)
     expect_count(start, "pending", "3")
@@ -82,12 +82,13 @@ def test_orders_are_answered_without_the_broker_and_arrive_once_it_is_back(start
     expect_all_arrived(start, 5)
 
 
-def test_orders_are_answered_without_the_consumer_and_arrive_once_it_is_back(start: Page) -> None:
+def test_orders_placed_without_consumer_arrive_once_it_is_back(start: Page) -> None:
     switch(start, "consumer").click()
-    expect(switch(start, "consumer")).to_have_text("Stopped", timeout=SOON_MS)
+    expect(switch(start, "consumer")).to_have_text("Stopped", timeout=TIMEOUT_MS)
     place(start, 3)
     expect(start.locator("#say")).to_have_text(
-        "The consumer is stopped. Orders are answered all the same. Events waiting on the broker: 3.", timeout=SOON_MS
+        "The consumer is stopped. Orders are answered all the same. Events waiting on the broker: 3.",
+        timeout=TIMEOUT_MS,
     )
     expect(start.locator(".journeys td.wait", has_text="waits for the consumer")).to_have_count(3)
     expect_count(start, "lag", "3")
@@ -101,7 +102,7 @@ def test_a_page_that_is_opened_anew_shows_what_is_stopped(start: Page) -> None:
     start.goto("about:blank")
     start.goto("/")
     for target in ("broker", "consumer"):
-        expect(switch(start, target)).to_have_text("Stopped", timeout=SOON_MS)
+        expect(switch(start, target)).to_have_text("Stopped", timeout=TIMEOUT_MS)
         expect(switch(start, target)).to_have_attribute("aria-checked", "false")
 
 
@@ -121,7 +122,7 @@ def test_the_page_speaks_korean(run: Run, start: Page) -> None:
     korean.goto("/")
     korean.get_by_role("button", name="주문하기").click()
     expect(korean.locator("#say")).to_have_text(
-        "모두 도착했습니다. 주문 1건, 알림 1건, 중복 0건, 유실 0건.", timeout=SOON_MS
+        "모두 도착했습니다. 주문 1건, 알림 1건, 중복 0건, 유실 0건.", timeout=TIMEOUT_MS
     )
     korean.close()
 

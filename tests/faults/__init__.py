@@ -1,1 +1,1 @@
-"""Faults made on purpose between real processes: what is promised must hold through each of them."""
+"""Deliberate faults between real processes. The product's guarantees must hold through each of them."""

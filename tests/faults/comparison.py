@@ -1,4 +1,4 @@
-"""What must be true of a site at rest: orders, outbox, topic, notifications and dead letters, compared."""
+"""The comparison of orders, outbox, topic, notifications and dead letters of a site that has settled."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -11,7 +11,7 @@ from testkit.kafka_client import read_topic
 
 
 class Event(NamedTuple):
-    """An order event, as the outbox has it."""
+    """An order event in the outbox."""
 
     id: UUID
     type: str
@@ -22,7 +22,7 @@ class Event(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """An order event, as it stands on the topic."""
+    """An order event on the topic."""
 
     id: UUID
     order_id: int
@@ -31,30 +31,30 @@ class Delivered(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """How much was compared."""
+    """The numbers of compared items."""
 
     acknowledged: int
-    """Changes."""
+    """Number of acknowledged changes."""
     unanswered: int
-    """Attempts to place an order."""
+    """Number of attempts to place an order without an answer."""
     orders: int
     events: int
     notifications: int
     dead_letters: int
     repeats: int
-    """Messages on the topic beyond the first of each event."""
+    """Number of messages on the topic beyond the first of each event."""
 
 
 def compare(
     *, user_ids: Sequence[int], started_after: int, acknowledged: Sequence[tuple[int, str]], unanswered: Sequence[int]
 ) -> Figures:
-    """Raises AssertionError, which lists everything that is not as promised.
+    """Compare, and return the figures. Raises AssertionError with a list of the differences.
 
     Args:
-        user_ids: whose orders are looked at.
-        started_after: the highest order id of the time before; older orders are not looked at.
+        user_ids: the owners of the orders to compare.
+        started_after: the highest order id that is left out.
         acknowledged: (order id, event type) of each change that was answered with 200 or 201.
-        unanswered: user ids, one for each order placed without an answer.
+        unanswered: user ids, one for each order without an answer.
     """
     orders = {
         order_id: (user_id, changes)
@@ -72,7 +72,7 @@ def compare(
         *_wrong_notifications(orders, events),
         *_wrong_topic(events, delivered),
     ]
-    assert not problems, f"{len(problems)} problems, of which the first: " + "; ".join(problems[:20])
+    assert not problems, f"{len(problems)} problems, the first are: " + "; ".join(problems[:20])
     return Figures(
         acknowledged=len(acknowledged),
         unanswered=len(unanswered),
@@ -97,7 +97,7 @@ def _events(order_ids: list[int]) -> list[Event]:
 
 
 def _delivered(order_ids: Collection[int]) -> list[Delivered]:
-    """In the order in which a reader of each partition sees them."""
+    """Return the events on the topic, ordered by partition and offset."""
     subjects = {str(order_id).encode(): order_id for order_id in order_ids}
     delivered = []
     for message in read_topic("order-events"):
@@ -118,7 +118,7 @@ def _lost_orders(
     never_answered = Counter(orders[order_id][0] for order_id in set(orders) - placed)
     for user_id, count in never_answered.items():
         if count > unanswered.count(user_id):
-            yield f"user {user_id} placed {unanswered.count(user_id)} orders without answer, there are {count}"
+            yield f"user {user_id} placed {unanswered.count(user_id)} orders without an answer, there are {count}"
 
 
 def _wrong_outbox(
@@ -146,7 +146,7 @@ def _wrong_notifications(orders: dict[int, tuple[int, int]], events: Sequence[Ev
         WHERE order_id = ANY(%(orders)s) GROUP BY user_id, order_id, type HAVING count(*) > 1
         """
     for user_id, order_id, event_type, count in rows(sql, orders=list(orders)):
-        yield f"user {user_id} was told {count} times of {event_type} of order {order_id}"
+        yield f"user {user_id} has {count} notifications of {event_type} of order {order_id}"
 
 
 def _wrong_topic(events: Sequence[Event], delivered: Sequence[Delivered]) -> Iterator[str]:
@@ -157,11 +157,11 @@ def _wrong_topic(events: Sequence[Event], delivered: Sequence[Delivered]) -> Ite
         yield f"{unknown} is on the topic and not in the outbox"
     for order_id, sequences in first_seen(delivered).items():
         if sequences != sorted(sequences):
-            yield f"the events of order {order_id} stand on the topic in the order {sequences}"
+            yield f"the events of order {order_id} are on the topic in the order {sequences}"
 
 
 def first_seen(delivered: Sequence[Delivered]) -> dict[int, list[int]]:
-    """By order, the sequence numbers of its events, as they are seen for the first time."""
+    """Return the sequence numbers of each order's events, in the order of their first occurrence on the topic."""
     seen: dict[int, dict[Any, int]] = defaultdict(dict)
     for one in delivered:
         seen[one.order_id].setdefault(one.id, one.sequence)

@@ -1,4 +1,4 @@
-"""One site for all fault tests, and after every test the same one again, sound."""
+"""One site for all fault tests. A fixture repairs it after every test."""
 
 import logging
 from collections.abc import Iterator
@@ -19,18 +19,18 @@ from tests.faults.oracle import Oracle
 CONSUME = ("django", "consume_order_events")
 RELAY = ("django", "relay_outbox")
 NO_KAFKA = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
-"""Environment of a process whose Kafka is never there."""
+"""Environment of a process that cannot reach Kafka."""
 ONE_WORKER = {"WEB_CONCURRENCY": "1"}
 """Environment of a web server with one worker."""
 SHORT_SESSION = {"KAFKA_SESSION_TIMEOUT_MS": "2000"}
-"""Environment of a consumer that will not leave its group in order."""
+"""Environment of a consumer that is killed or frozen: the group removes it soon."""
 CUSTOMERS = 4
-LOG_LIMIT = 5_000
-"""Characters shown of each log."""
+LOG_LIMIT_CHARACTERS = 5_000
+"""Maximal number of characters that a failed test prints of each log."""
 
 
 class Site(NamedTuple):
-    """The processes that run through all tests."""
+    """The processes that run during all tests."""
 
     web: WebServer
     consumer: ProductProcess
@@ -38,7 +38,7 @@ class Site(NamedTuple):
 
 
 class OwnTopic(NamedTuple):
-    """A topic that only one test knows; its name is a good one for a group, too."""
+    """A topic for a single test. The test may use its name for a group as well."""
 
     name: str
 
@@ -48,18 +48,18 @@ class OwnTopic(NamedTuple):
 
     @property
     def env(self) -> dict[str, str]:
-        """Environment of a process for which this is the topic of orders."""
+        """The environment of a process that uses this topic for order events."""
         return {"DJANGO_SETTINGS_MODULE": "testkit.own_topic_settings", "OWN_TOPIC": self.name}
 
 
 class Start(Protocol):
-    """Starts further processes of one test; they are killed at its end."""
+    """Starts further processes of one test; the fixture kills them at its end."""
 
     def __call__(self, *command: str, launcher: list[str] = ..., **env: str) -> ProductProcess: ...
 
 
 class StartWeb(Protocol):
-    """Starts a web server of one test's own; it is killed at the end."""
+    """Starts a separate web server of one test; the fixture kills it at its end."""
 
     def __call__(self, *, launcher: list[str] = ..., **env: str) -> WebServer: ...
 
@@ -67,12 +67,12 @@ class StartWeb(Protocol):
 @pytest.fixture(scope="session", autouse=True)
 def _needs_proxied_broker(request: pytest.FixtureRequest) -> None:
     if request.config.getoption("--broker") != "proxied":
-        pytest.exit("The fault tests want a Kafka that can be made to fail: make test-faults", returncode=4)
+        pytest.exit("The fault tests need a Kafka behind a proxy: run `make test-faults`", returncode=4)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_requests() -> None:
-    """A line for each of some thousand orders would hide what a failed test has to say."""
+    """Silence httpx: a log line for each of thousands of orders would hide a failed test's output."""
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
@@ -109,7 +109,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def customers(site: Site) -> Iterator[list[Customer]]:
-    """Made for a module and not for the session, because access tokens last a quarter of an hour."""
+    """Register the customers anew for each module, because access tokens last 15 minutes."""
     customers = [Customer(site.web.url) for _ in range(CUSTOMERS)]
     yield customers
     for customer in customers:
@@ -125,7 +125,7 @@ def oracle(customers: list[Customer]) -> Iterator[Oracle]:
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[list[ProductProcess]]:
-    """What the test has started for itself."""
+    """Return the list of processes that the test starts, and kill them at its end."""
     started: list[ProductProcess] = []
     yield started
     for process in started:
@@ -155,7 +155,7 @@ def start_web(started: list[ProductProcess], tmp_path: Path) -> StartWeb:
 
 @pytest.fixture
 def own_topic(kafka: ApacheKafka) -> OwnTopic:
-    """Empty, with a topic for its dead letters."""
+    """Create an empty topic, and a topic for its dead letters."""
     own_topic = OwnTopic(f"order-events-{uuid4().hex[:8]}")
     for name in (own_topic.name, own_topic.dead_letters):
         kafka.create_topic(name, partitions=servers.PARTITIONS)
@@ -164,7 +164,7 @@ def own_topic(kafka: ApacheKafka) -> OwnTopic:
 
 @pytest.fixture(autouse=True)
 def _healed(site: Site, proxy: Proxy, kafka: ApacheKafka, postgres: CrashingPostgres) -> Iterator[None]:
-    """Whatever a test has broken, and however it ended: the next one finds everything up and running."""
+    """Repair the site after the test, so that the next test finds all its parts running."""
     shown_before = [process.log.stat().st_size for process in site]
     yield
     proxy.heal()
@@ -183,6 +183,6 @@ def _healed(site: Site, proxy: Proxy, kafka: ApacheKafka, postgres: CrashingPost
 
 
 def _show(process: ProductProcess, *, skipping: int = 0) -> None:
-    """Print its log: pytest shows that with a test that failed."""
+    """Print the end of a process's log, which pytest shows for a failed test."""
     text = process.log.read_bytes()[skipping:].decode(errors="replace")
-    print(f"--- {process.log.name}\n{text[-LOG_LIMIT:]}")
+    print(f"--- {process.log.name}\n{text[-LOG_LIMIT_CHARACTERS:]}")

@@ -1,20 +1,20 @@
-"""Consumer groups, looked at by another client than the product's."""
+"""The state of consumer groups, read by another client than the product's."""
 
 import os
 
 from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from testkit.kafka_client import TIMEOUT
+from testkit.kafka_client import TIMEOUT_S
 
 GROUP = "notification-consumer-group"
 
 
 def shares(group: str = GROUP) -> list[set[int]]:
-    """Which partitions each member has; nothing while the group, or who knows about it, is not settled."""
+    """Return the partitions of each member, or an empty list while the group is not stable or Kafka cannot tell."""
     admin = AdminClient({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"]})
     try:
-        described = admin.describe_consumer_groups([group])[group].result(TIMEOUT)
+        described = admin.describe_consumer_groups([group])[group].result(TIMEOUT_S)
     except KafkaException:
         return []
     if described.state is not ConsumerGroupState.STABLE:

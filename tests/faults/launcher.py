@@ -2,8 +2,8 @@
 
     python -m tests.faults.launcher --kill-before events.outbox.publisher:deliver -- django relay_outbox
 
-What follows `--` is what would follow `python -m`. The function is named where it is looked up: after
-`from events.outbox.delivery import deliver` in events.outbox.publisher, `events.outbox.publisher:deliver` is called.
+The words after `--` are the arguments of `python -m`. Name the function in the module that calls it: if
+events.outbox.publisher imports `deliver`, the target is `events.outbox.publisher:deliver`.
 """
 
 import argparse
@@ -25,20 +25,20 @@ MOMENTS = ("before", "after")
 
 
 class Sabotage(Exception):
-    """What a function that is made to fail raises."""
+    """The error that a sabotaged function raises."""
 
 
 def sabotage(what: str, target: str, *, on_call: int = 1, always: bool = False, containing: str = "") -> list[str]:
-    """The words that start a product's process so, for `ProductProcess(launcher=...)`.
+    """Return the command line of the launcher, for `ProductProcess(launcher=...)`.
 
     Args:
         what: `kill-before`, `kill-after` (SIGKILL), `freeze-before`, `freeze-after` (SIGSTOP), `hang-before`,
-            `hang-after` (the call never returns), `fail-before` or `fail-after` (an exception), each of the process
-            that makes the call.
+            `hang-after` (the call never returns), `fail-before` or `fail-after` (Sabotage is raised). The action
+            hits the process that makes the call.
         target: `module:qualified.name`.
-        on_call: the call's number, counted over the process and those forked of it together, so that a pre-fork
+        on_call: the number of the call, counted over the process and its forks together, so that a pre-fork
             server's next worker is spared.
-        always: this call and every later one.
+        always: sabotage every later call as well.
         containing: count only calls with this text in the repr of their arguments.
     """
     options = [f"--{what}", target, "--on-call", str(on_call), "--containing", containing]
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--containing", default="")
     parser.add_argument("program", nargs="+")
     options = parser.parse_args()
-    # The target's module may hold models.
+    # The target's module may import models.
     django.setup()
     for action in ACTIONS:
         for moment in MOMENTS:
@@ -105,7 +105,7 @@ def _act(action: str, target: str) -> None:
         raise Sabotage(target)
     while action == "hang":
         time.sleep(1)
-    # To this very thread, which then goes no further; told to the process, another one may stop first.
+    # Signal this thread, so that it goes no further. A signal to the process may stop another thread first.
     signal.pthread_kill(threading.get_ident(), signal.SIGKILL if action == "kill" else signal.SIGSTOP)
 
 

@@ -1,4 +1,4 @@
-"""The oracle: writes down, outside the system, what was acknowledged, and compares it with what is there."""
+"""The oracle records, outside the product, what was acknowledged, and compares it with the product's data."""
 
 import threading
 import time
@@ -20,11 +20,11 @@ from testkit.waiting import wait_until
 from tests.faults import comparison
 from tests.faults.comparison import Figures
 
-SETTLE_TIMEOUT = 120
-"""Seconds from the end of the last fault until nothing is pending and nothing unread."""
+SETTLE_TIMEOUT_S = 120
+"""Limit of the time from the end of the last fault until no event is pending or unread."""
 EVENT_OF_ACTION = {"pay": ORDER_PAID, "cancel": ORDER_CANCELLED}
-CAREERS: tuple[tuple[str, ...], ...] = ((), ("pay",), ("pay", "cancel"), ("cancel",))
-"""What becomes of one order after another."""
+ORDER_ACTIONS: tuple[tuple[str, ...], ...] = ((), ("pay",), ("pay", "cancel"), ("cancel",))
+"""The changes of one order after another."""
 
 
 class Acknowledged(NamedTuple):
@@ -33,7 +33,7 @@ class Acknowledged(NamedTuple):
 
 
 class Shopper:
-    """A customer at one of the sites, who writes every answer down. To be used by one thread at a time."""
+    """A customer at one of the sites, whose answers the oracle records. Not thread-safe."""
 
     def __init__(self, oracle: "Oracle", customer: Customer, site: str) -> None:
         self.user_id = customer.id
@@ -41,7 +41,7 @@ class Shopper:
         self._http = httpx.Client(base_url=site, headers=customer.http.headers, timeout=20, trust_env=False)
 
     def place_order(self, *, key: str | None = None) -> int | None:
-        """The order's id; None where no answer came, or 5xx. `key` is an Idempotency-Key."""
+        """Place an order and return its id, or None without an answer or after a 5xx. `key` is an Idempotency-Key."""
         items = [{"productId": 1, "quantity": 2, "price": 100}]
         headers = {} if key is None else {"Idempotency-Key": key}
         order = self._post("/api/orders", {"items": items}, headers, expected=201)
@@ -52,7 +52,7 @@ class Shopper:
         return int(order["id"])
 
     def change(self, order_id: int, action: str) -> bool:
-        """Whether `pay` or `cancel` was acknowledged."""
+        """Apply `action`, `pay` or `cancel`, and return whether it was acknowledged."""
         if self._post(f"/api/orders/{order_id}/{action}", None, {}, expected=200) is None:
             return False
         self._oracle.acknowledged.append(Acknowledged(order_id, EVENT_OF_ACTION[action]))
@@ -69,7 +69,7 @@ class Shopper:
         return response.json()
 
     def finds_a_worker_that_answers(self) -> bool:
-        """Whether the worker that has the connection answers. A connection that is not answered is given up."""
+        """Return whether the connection's worker answers within 0.5 s. The client drops a connection that times out."""
         try:
             return self._http.get("/health/live", timeout=0.5).status_code == 200
         except httpx.TransportError:
@@ -80,7 +80,7 @@ class Shopper:
 
 
 class Oracle:
-    """Knows what customers were told. One for each test, which has the customers to itself meanwhile."""
+    """The record of one test's acknowledged changes. No other test uses the customers at the same time."""
 
     def __init__(self, customers: Sequence[Customer]) -> None:
         self._customers = cycle(customers)
@@ -88,30 +88,30 @@ class Oracle:
         self._started_after = database.value("SELECT coalesce(max(id), 0) FROM orders_order")
         self._shoppers: list[Shopper] = []
         self.acknowledged: list[Acknowledged] = []
-        """In the order of their answers."""
+        """The acknowledged changes, in the order of their answers."""
         self.unanswered: list[int] = []
-        """User ids, one for each order placed without an answer."""
+        """User ids, one for each order without an answer."""
 
     def shopper(self, site: str) -> Shopper:
-        """The next customer, at the site of this URL."""
+        """Return the next customer, at the site with this URL."""
         self._shoppers.append(Shopper(self, next(self._customers), site))
         return self._shoppers[-1]
 
     @contextmanager
     def shopping(self, site: str) -> Iterator[None]:
-        """Meanwhile all customers place orders, pay some and cancel some, whatever answers they get."""
+        """Let all customers place, pay and cancel orders within the block, also after missing answers."""
         closing = threading.Event()
 
         def shop(shopper: Shopper) -> None:
-            for career in cycle(CAREERS):
+            for actions in cycle(ORDER_ACTIONS):
                 if closing.is_set():
                     return
                 order_id = shopper.place_order()
                 if order_id is None:
                     closing.wait(0.05)
                     continue
-                # Nobody knows the status of an order whose last change was not answered.
-                all(shopper.change(order_id, action) for action in career)
+                # `all` stops at a change without an answer: the order's status is then unknown.
+                all(shopper.change(order_id, action) for action in actions)
 
         with ThreadPoolExecutor() as threads:
             shops = [threads.submit(shop, self.shopper(site)) for _ in range(self._number_of_customers)]
@@ -123,12 +123,15 @@ class Oracle:
                 finished.result()
 
     def wait_for_more(self, count: int) -> None:
-        """Until so many more changes are acknowledged."""
+        """Wait until `count` more changes are acknowledged."""
         goal = len(self.acknowledged) + count
         wait_until(lambda: len(self.acknowledged) >= goal)
 
     def place_orders(self, site: str, count: int, *, at_once: int = 1) -> list[float]:
-        """How many seconds each of `count` orders took, `at_once` of them at the same time; all must be 201."""
+        """Place `count` orders, `at_once` of them concurrently, and return the seconds that each took.
+
+        Raises AssertionError if an answer is not 201.
+        """
 
         def place_share(shopper: Shopper) -> list[float]:
             durations = []
@@ -143,11 +146,14 @@ class Oracle:
             return [duration for share in shares for duration in share]
 
     def settle_and_compare(self) -> Figures:
-        """Wait until the site has come to rest, and compare. Fails with everything that is not as promised."""
+        """Wait until no event is pending or unread, and compare.
+
+        Raises AssertionError with a list of the differences, or after `SETTLE_TIMEOUT_S`.
+        """
         try:
-            wait_until(_settled, timeout=SETTLE_TIMEOUT)
+            wait_until(_settled, timeout=SETTLE_TIMEOUT_S)
         except TimeoutError as error:
-            raise AssertionError(f"not at rest: {database.pending()} events pending, lag {lag()}") from error
+            raise AssertionError(f"The site has not settled: {database.pending()} events pending, lag {lag()}") from error
         return comparison.compare(
             user_ids=sorted({shopper.user_id for shopper in self._shoppers}),
             started_after=self._started_after,
@@ -161,7 +167,7 @@ class Oracle:
 
 
 def lag() -> int | None:
-    """Events on the topic that the site's consumers have not worked off; None while Kafka does not answer."""
+    """Return the number of events that the site's consumers have not committed, None while Kafka does not answer."""
     try:
         partitions = group_lag(topic=settings.ORDER_EVENTS_TOPIC, group=settings.NOTIFICATION_CONSUMER_GROUP)
     except KafkaUnreachable:
@@ -170,5 +176,5 @@ def lag() -> int | None:
 
 
 def _settled() -> bool:
-    # Once more at the end: the copy of a dead letter is recorded just before the offset is committed.
+    # Look at the outbox again after the lag: a dead letter's copy is recorded just before its offset is committed.
     return database.pending() == 0 and lag() == 0 and database.pending() == 0

@@ -1,7 +1,7 @@
-"""The soak: customers order for a long time while something fails every few seconds. `make soak` runs it.
+"""The soak test: customers order for a long time while a fault happens every few seconds. `make soak` runs it.
 
-It works in rounds, after each of which everything has to come to rest and is compared. The seed it prints repeats its
-choice of faults.
+After each round of faults, the oracle waits until the site has settled and compares its data. The printed seed
+repeats the choice of faults.
 """
 
 import os
@@ -28,17 +28,17 @@ from tests.faults.oracle import Oracle
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "20"))
 SEED = int(os.environ.get("SOAK_SEED", time.time()))
-ROUND = 180
-"""Seconds; less than an access token lasts."""
-PAUSE = (0.5, 3.0)
-"""Seconds between two faults."""
-LENGTH = (0.5, 8.0)
-"""Seconds that a fault lasts, where it lasts: shorter and longer than a consumer's session."""
+ROUND_S = 180
+"""A round is shorter than the lifetime of an access token."""
+PAUSE_RANGE_S = (0.5, 3.0)
+"""Shortest and longest pause between two faults."""
+FAULT_RANGE_S = (0.5, 8.0)
+"""Shortest and longest duration of a fault: below and above the timeout of a consumer's session."""
 
 
 @dataclass
 class Summary:
-    """What all rounds together came to."""
+    """The figures of all rounds together."""
 
     faults: Counter[str] = field(default_factory=Counter)
     rounds: list[Figures] = field(default_factory=list)
@@ -46,16 +46,16 @@ class Summary:
     most_megabytes: Counter[str] = field(default_factory=Counter)
     most_descriptors: Counter[str] = field(default_factory=Counter)
     slowest_recovery: float = 0.0
-    """Seconds from the end of a round's faults until everything was at rest."""
+    """The longest time, in seconds, from the end of a round's faults until the site had settled."""
 
-    def look_at(self, processes: dict[str, ProductProcess]) -> None:
-        """Remember the largest memory and the most descriptors that a process of each kind has had."""
+    def record_sizes(self, processes: dict[str, ProductProcess]) -> None:
+        """Record the largest memory and the most descriptors of each kind of process."""
         for name, process in processes.items():
-            # A web worker may just have been replaced.
+            # The web server may have replaced a worker.
             with suppress(psutil.NoSuchProcess):
-                self._look_at(name, process)
+                self._record_sizes(name, process)
 
-    def _look_at(self, name: str, process: ProductProcess) -> None:
+    def _record_sizes(self, name: str, process: ProductProcess) -> None:
         for member in process.family():
             self.most_megabytes[name] = max(self.most_megabytes[name], member.memory_info().rss // 2**20)
             self.most_descriptors[name] = max(self.most_descriptors[name], member.num_fds())
@@ -70,14 +70,14 @@ class Summary:
         print(f"events          {total('events')}, {total('repeats')} of them more than once on the topic")
         print(f"notifications   {total('notifications')}")
         print(f"lost, doubled   0, 0 (compared after each of {len(self.rounds)} rounds)")
-        print(f"dead letters    {self.poison}, one for each poisonous message")
-        print(f"slowest rest    {self.slowest_recovery:.1f} s after the last fault of a round")
+        print(f"dead letters    {self.poison}, one for each poison message")
+        print(f"settled within  {self.slowest_recovery:.1f} s after the last fault of a round")
         print(f"most memory     {dict(self.most_megabytes)} MiB a process")
         print(f"most files      {dict(self.most_descriptors)} descriptors a process")
 
 
 class Chaos:
-    """The faults, and the processes they befall."""
+    """The faults, and the processes that they hit."""
 
     def __init__(
         self, processes: dict[str, ProductProcess], kafka: ApacheKafka, postgres: CrashingPostgres, proxy: Proxy
@@ -86,23 +86,23 @@ class Chaos:
         self.proxy = proxy
         self._kafka = kafka
         self.poison = 0
-        """Poisonous messages sent so far."""
+        """Number of poison messages sent so far."""
         self._faults: dict[str, Callable[[], None]] = {
             "killed": self._kill,
             "worker killed": self._kill_worker,
             "ended": self._end,
             "frozen": self._freeze,
             "poison": self._poison,
-            "kafka stopped": lambda: self._while_it_lasts(kafka.stop, self._start_kafka),
-            "kafka killed": lambda: self._while_it_lasts(kafka.kill, self._start_kafka),
-            "kafka frozen": lambda: self._while_it_lasts(kafka.freeze, kafka.thaw),
-            "refusing": lambda: self._while_it_lasts(proxy.refuse, proxy.heal),
-            "swallowing": lambda: self._while_it_lasts(proxy.swallow, proxy.heal),
-            "slow": lambda: self._while_it_lasts(lambda: proxy.delay(random.uniform(0.01, 0.5)), proxy.heal),
+            "kafka stopped": lambda: self._for_a_while(kafka.stop, self._start_kafka),
+            "kafka killed": lambda: self._for_a_while(kafka.kill, self._start_kafka),
+            "kafka frozen": lambda: self._for_a_while(kafka.freeze, kafka.thaw),
+            "refusing": lambda: self._for_a_while(proxy.refuse, proxy.heal),
+            "swallowing": lambda: self._for_a_while(proxy.swallow, proxy.heal),
+            "slow": lambda: self._for_a_while(lambda: proxy.delay(random.uniform(0.01, 0.5)), proxy.heal),
             "reset": proxy.reset,
             "answers dropped": lambda: proxy.drop_answers(random.randint(1, 20)),
             "postgres crashed": postgres.restart_immediately,
-            "postgres away": lambda: self._while_it_lasts(postgres.crash, postgres.start),
+            "postgres away": lambda: self._for_a_while(postgres.crash, postgres.start),
         }
 
     @property
@@ -112,14 +112,17 @@ class Chaos:
         return server
 
     def strike(self) -> str:
-        """Let something fail, and mend it; the fault's name."""
+        """Cause a random fault, end it, and return its name."""
         name = random.choice(list(self._faults))
         self._faults[name]()
         self._supervise()
         return name
 
     def _supervise(self) -> None:
-        """Start again who came up while PostgreSQL was away, as a supervisor does; nobody else ends by itself."""
+        """Restart processes that ended at their start because PostgreSQL was down, as a supervisor does.
+
+        Raises AssertionError if a process ended for another reason.
+        """
         for kind, process in self.processes.items():
             if process.process.poll() is not None:
                 last_words = process.log.read_text()[-3000:]
@@ -145,29 +148,29 @@ class Chaos:
 
     def _freeze(self) -> None:
         process = self._some_process()
-        self._while_it_lasts(process.freeze, process.thaw)
+        self._for_a_while(process.freeze, process.thaw)
 
     def _poison(self) -> None:
         self.poison += 1
         produce("order-events", f"soak: poison {self.poison}".encode())
 
     def _start_kafka(self) -> None:
-        """Once more where it ends while it recovers from having been killed."""
+        """Start Kafka, and try a second time if it ends during its recovery from a kill."""
         try:
             self._kafka.start()
         except RuntimeError:
             self._kafka.start()
 
-    def _while_it_lasts(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
+    def _for_a_while(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
         begin()
         try:
-            time.sleep(random.uniform(*LENGTH))
+            time.sleep(random.uniform(*FAULT_RANGE_S))
         finally:
             end()
 
 
 @pytest.mark.timeout(0)
-def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
+def test_random_faults_lose_and_double_nothing(
     site: Site,
     start: Start,
     kafka: ApacheKafka,
@@ -199,11 +202,11 @@ def _run_round(chaos: Chaos, summary: Summary, ends_at: float) -> None:
     with _customers(site) as customers:
         oracle = Oracle(customers)
         with oracle.shopping(site):
-            round_ends_at = min(time.monotonic() + ROUND, ends_at)
+            round_ends_at = min(time.monotonic() + ROUND_S, ends_at)
             while time.monotonic() < round_ends_at:
-                time.sleep(random.uniform(*PAUSE))
+                time.sleep(random.uniform(*PAUSE_RANGE_S))
                 summary.faults[chaos.strike()] += 1
-                summary.look_at(chaos.processes)
+                summary.record_sizes(chaos.processes)
             chaos.proxy.heal()
         stopped_at = time.monotonic()
         summary.rounds.append(oracle.settle_and_compare())

@@ -1,4 +1,4 @@
-"""Trouble made inside PostgreSQL: tables locked, inserts refused, slowed down or interrupted, connections cut."""
+"""Faults inside PostgreSQL: locked tables, refused, slow or interrupted inserts, and cut connections."""
 
 import os
 from collections.abc import Iterator
@@ -10,30 +10,30 @@ from testkit.database import rows, value
 
 NOTIFICATIONS = "notifications_notification"
 OUTBOX = "events_outboxevent"
-CLEANUP_TIMEOUT = "SET LOCAL lock_timeout = '30s';"
-"""Longer than a statement of the product may take."""
+SET_CLEANUP_TIMEOUT = "SET LOCAL lock_timeout = '30s';"
+"""The cleanup waits longer for a lock than a statement of the product may take."""
 
 
 @contextmanager
 def locked(table: str) -> Iterator[None]:
-    """Meanwhile everybody waits who wants to read or write the table."""
+    """Lock the table within the block, so that every read and write of it waits."""
     connection = psycopg2.connect(os.environ["DATABASE_URL"])
     try:
         with connection.cursor() as cursor:
-            cursor.execute(f"{CLEANUP_TIMEOUT} LOCK TABLE {table}")
+            cursor.execute(f"{SET_CLEANUP_TIMEOUT} LOCK TABLE {table}")
         yield
     finally:
         connection.close()
 
 
 def waiting_for(table: str) -> int:
-    """How many sessions wait for the lock on a table."""
+    """Return the number of sessions that wait for the lock on a table."""
     return int(value("SELECT count(*) FROM pg_locks WHERE relation = %(table)s::regclass AND NOT granted", table=table))
 
 
 @contextmanager
 def on_notification(body: str, *, at_commit: bool = False) -> Iterator[None]:
-    """Meanwhile PL/pgSQL `body` runs for each notification (`NEW`) that is written, or when it is committed."""
+    """Run PL/pgSQL `body` for each notification (`NEW`) that is inserted within the block, or at its commit."""
     trigger = "CONSTRAINT TRIGGER sabotage AFTER" if at_commit else "TRIGGER sabotage BEFORE"
     deferral = "DEFERRABLE INITIALLY DEFERRED" if at_commit else ""
     rows(
@@ -43,46 +43,46 @@ def on_notification(body: str, *, at_commit: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        rows(f"{CLEANUP_TIMEOUT} DROP FUNCTION sabotage CASCADE")
+        rows(f"{SET_CLEANUP_TIMEOUT} DROP FUNCTION sabotage CASCADE")
 
 
 @contextmanager
 def constraint(check: str) -> Iterator[None]:
-    """Meanwhile every new notification must fulfil an SQL condition."""
+    """Require that every notification inserted within the block meets an SQL condition."""
     rows(f"ALTER TABLE {NOTIFICATIONS} ADD CONSTRAINT sabotage CHECK ({check}) NOT VALID")
     try:
         yield
     finally:
-        rows(f"{CLEANUP_TIMEOUT} ALTER TABLE {NOTIFICATIONS} DROP CONSTRAINT sabotage")
+        rows(f"{SET_CLEANUP_TIMEOUT} ALTER TABLE {NOTIFICATIONS} DROP CONSTRAINT sabotage")
 
 
-GATE = 0x67617465
-"""An advisory lock."""
-PASS_THE_GATE = f"PERFORM pg_advisory_xact_lock_shared({GATE});"
-"""What a trigger does to wait while the gate is closed."""
+GATE_LOCK_ID = 0x67617465
+"""The key of the gate's advisory lock."""
+WAIT_AT_THE_GATE = f"PERFORM pg_advisory_xact_lock_shared({GATE_LOCK_ID});"
+"""The statement with which a trigger waits while the gate is closed."""
 
 
 @contextmanager
 def closed_gate() -> Iterator[None]:
-    """Meanwhile nobody passes the gate."""
+    """Close the gate within the block."""
     connection = psycopg2.connect(os.environ["DATABASE_URL"])
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [GATE])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [GATE_LOCK_ID])
         yield
     finally:
         connection.close()
 
 
 def waiting_at_the_gate() -> list[int]:
-    """Processes of PostgreSQL whose sessions wait there."""
+    """Return the process ids of the sessions that wait at the gate."""
     sql = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %(gate)s AND NOT granted"
-    return [pid for (pid,) in rows(sql, gate=GATE)]
+    return [pid for (pid,) in rows(sql, gate=GATE_LOCK_ID)]
 
 
 @contextmanager
 def unanswered_commits() -> Iterator[None]:
-    """Meanwhile whoever commits with `synchronous_commit` has committed and waits for a standby that does not exist."""
+    """Let sessions with `synchronous_commit` wait after their commit for a standby that does not exist."""
     _administer("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     try:
         yield
@@ -91,11 +91,12 @@ def unanswered_commits() -> Iterator[None]:
 
 
 def waiting_for_the_standby() -> list[int]:
-    """Processes of PostgreSQL whose sessions have committed and do not know it yet."""
+    """Return the process ids of the sessions that have committed and wait for the standby."""
     return [pid for (pid,) in rows("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'")]
 
 
 def cut(sessions: list[int]) -> None:
+    """End the sessions with these process ids."""
     rows("SELECT pg_terminate_backend(pid) FROM unnest(%(pids)s) AS pid", pids=sessions)
 
 

@@ -1,4 +1,4 @@
-"""Our records on a real Apache Kafka, and the product's own consumer for other programs' records."""
+"""Fixtures that send the product's records, consume other programs' records, and run a Spring service."""
 
 import os
 import time
@@ -20,14 +20,14 @@ from events.outbox.relay import Relay
 from orders.services import Line, place_order
 from testkit.processes import ProductProcess
 from testkit.servers import Broker
-from tests.interoperability.spring import NotPossible, SpringService
+from tests.interoperability.spring import MissingProgram, SpringService
 
 Consume = Callable[[], None]
 
 
 @pytest.fixture
 def consume(topics: Topics, tmp_path: Path, transactional_db: None) -> Consume:
-    """Works off this test's topic with the product's command, into this test's database."""
+    """Return a function that consumes the test's topic into the test's database with the product's command."""
     database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
     env = {
         "DATABASE_URL": database,
@@ -48,7 +48,7 @@ def consume(topics: Topics, tmp_path: Path, transactional_db: None) -> Consume:
 
 
 def relay() -> None:
-    """Send everything that is pending."""
+    """Send all pending events. Raises AssertionError if one is left."""
     relay = Relay(stopping=lambda: False, wait=time.sleep)
     try:
         _, outage = relay.sweep(older_than=timedelta(0))
@@ -60,7 +60,7 @@ def relay() -> None:
 
 @pytest.fixture
 def placed(topics: Topics, transactional_db: None, user: User) -> list[dict[str, Any]]:
-    """Orders that were placed, and whose events stand on the topic, as the contract tells of them."""
+    """Place orders, send their events to the topic, and return the events' bodies by contract."""
     prices = [Decimal("0.00"), Decimal("0.10"), Decimal("25000"), Decimal("9999999999.99")]
     placed = [place_order(user_id=user.pk, lines=[Line(1, 1_000_000, price)]) for price in prices]
     relay()
@@ -84,7 +84,7 @@ def spring_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpringS
             bootstrap_servers=",".join(settings.KAFKA_BOOTSTRAP_SERVERS),
             log=tmp_path_factory.mktemp("spring") / "service.log",
         )
-    except NotPossible as reason:
+    except MissingProgram as reason:
         pytest.skip(f"A service on Spring Kafka cannot run here: {reason}")
     yield service
     service.stop()
@@ -92,8 +92,8 @@ def spring_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpringS
 
 @pytest.fixture
 def spring(broker: Broker, request: pytest.FixtureRequest) -> SpringService:
-    """Built and started for the first test that asks for it."""
+    """Return the service, which the first test that needs it builds and starts."""
     if not broker.creates_topics:
-        pytest.skip("Spring's clients are tried on Apache Kafka: make test-kafka")
+        pytest.skip("The Spring tests need Apache Kafka: run `make test-kafka`")
     service: SpringService = request.getfixturevalue("spring_service")
     return service

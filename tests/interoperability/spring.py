@@ -1,4 +1,4 @@
-"""A service on Spring Kafka, built by Maven and run as one process, which does what it is told line by line."""
+"""A service on Spring Kafka, built by Maven. Its process executes one command per line of its input."""
 
 import json
 import shutil
@@ -11,12 +11,12 @@ from commerce.devserver import lifeline
 
 PROJECT = Path(__file__).parent / "java"
 BUILDS = Path(__file__).parent.parent.parent / "var" / "interoperability"
-BUILD_TIMEOUT = 240
-"""Seconds; at the first build Maven fetches Spring."""
+BUILD_TIMEOUT_S = 240
+"""Long enough for the first build, at which Maven fetches Spring."""
 
 
-class NotPossible(Exception):
-    """This machine lacks something that the service needs."""
+class MissingProgram(Exception):
+    """The machine lacks a program that the service needs."""
 
 
 class BuildFailed(Exception):
@@ -25,10 +25,10 @@ class BuildFailed(Exception):
 
 class SpringService:
     def __init__(self, *, bootstrap_servers: str, log: Path) -> None:
-        """Raises NotPossible, BuildFailed."""
+        """Build and start the service. Raises MissingProgram or BuildFailed."""
         for program in ("java", "mvn"):
             if shutil.which(program) is None:
-                raise NotPossible(f"{program} is missing")
+                raise MissingProgram(f"{program} is missing")
         build = _build()
         with log.open("wb") as errors:
             self._process = lifeline.start(
@@ -41,7 +41,7 @@ class SpringService:
         self._log = log
 
     def do(self, *command: object) -> Any:
-        """What it answers. Raises RuntimeError with its last words where it ends instead."""
+        """Execute a command and return its answer. Raises RuntimeError with the log's end if the service has ended."""
         self._process.stdin.write(" ".join(map(str, command)) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
@@ -56,7 +56,7 @@ class SpringService:
 
 
 def _build() -> Path:
-    """The folder of what Maven made of these very sources."""
+    """Build the sources with Maven, unless they were built before, and return the folder of the build."""
     sources = sorted(path for path in PROJECT.rglob("*") if path.is_file())
     digest = sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     build = BUILDS / digest[:12]
@@ -68,7 +68,7 @@ def _build() -> Path:
             [*maven, f"-Dtarget={part}", "-DincludeScope=runtime"],
             capture_output=True,
             text=True,
-            timeout=BUILD_TIMEOUT,
+            timeout=BUILD_TIMEOUT_S,
             check=False,
         )
         if built.returncode != 0:

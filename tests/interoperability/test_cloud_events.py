@@ -1,4 +1,4 @@
-"""The CloudEvents SDK: our records are events to it, and what it writes is an event to us."""
+"""The CloudEvents SDK reads the product's records as events, and the product reads the SDK's events."""
 
 from datetime import UTC, datetime
 from typing import Any

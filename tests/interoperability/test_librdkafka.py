@@ -1,4 +1,4 @@
-"""confluent-kafka, and with it every client on librdkafka: what it may do to the records it writes."""
+"""The product reads all records that confluent-kafka writes, and with it every client on librdkafka."""
 
 import os
 
@@ -14,11 +14,10 @@ from testkit.factories import OrderEventFactory
 from testkit.servers import Broker
 from tests.interoperability.conftest import Consume
 
-TIMEOUT = 10
-"""Seconds."""
+TIMEOUT_S = 10
 
 
-def told() -> set[object]:
+def notified_events() -> set[object]:
     return set(Notification.objects.values_list("event_id", flat=True))
 
 
@@ -36,26 +35,26 @@ def test_events_may_be_compressed_in_any_way(topics: Topics, consume: Consume) -
         compressing = producer(**{"compression.type": codec, "linger.ms": 100})
         for event in events[number * 10 : number * 10 + 10]:
             compressing.produce(topics.order_events, encode(event), partition=0)
-        assert compressing.flush(TIMEOUT) == 0
+        assert compressing.flush(TIMEOUT_S) == 0
     consume()
-    assert told() == ids(events)
+    assert notified_events() == ids(events)
     assert not DeadLetter.objects.exists()
 
 
-def test_of_transactions_only_what_was_committed_is_told(topics: Topics, consume: Consume, broker: Broker) -> None:
+def test_only_events_of_committed_transactions_are_notified(topics: Topics, consume: Consume, broker: Broker) -> None:
     if not broker.creates_topics:
-        pytest.skip("The embedded broker writes no ends of transactions: make test-kafka")
+        pytest.skip("The embedded broker writes no transaction markers: run `make test-kafka`")
     committed, aborted = OrderEventFactory.build_batch(2), OrderEventFactory.build_batch(2)
     transactional = producer(**{"transactional.id": topics.order_events})
-    transactional.init_transactions(TIMEOUT)
+    transactional.init_transactions(TIMEOUT_S)
     for events, end in ((committed, transactional.commit_transaction), (aborted, transactional.abort_transaction)):
         transactional.begin_transaction()
         for event in events:
             transactional.produce(topics.order_events, encode(event), partition=0)
-        assert transactional.flush(TIMEOUT) == 0
-        end(TIMEOUT)
+        assert transactional.flush(TIMEOUT_S) == 0
+        end(TIMEOUT_S)
     consume()
-    assert told() == ids(committed)
+    assert notified_events() == ids(committed)
     (lag,) = [row for row in group_lag(topic=topics.order_events, group=topics.order_events) if row.partition == 0]
-    # Each of the two ends has an offset as well.
+    # The markers at the ends of both transactions have offsets as well.
     assert (lag.current_offset, lag.end_offset, lag.lag) == (6, 6, 0)

@@ -1,4 +1,4 @@
-"""Services on Spring Kafka: they read our events and dead letters, and we read what they write."""
+"""A service on Spring Kafka reads the product's events and dead letters, and the product reads Spring's."""
 
 from decimal import Decimal
 from typing import Any
@@ -23,7 +23,7 @@ def test_spring_reads_our_events_into_a_class_of_its_own(
     spring: SpringService, topics: Topics, placed: list[dict[str, Any]], jackson: str
 ) -> None:
     read = in_order(spring.do(f"read-{jackson}", topics.order_events))
-    # Java leaves out milliseconds that are 0.
+    # Java omits milliseconds of 0.
     for event in read:
         event["timestamp"] = event["timestamp"] if "." in event["timestamp"] else event["timestamp"][:-1] + ".000Z"
     expected = [{name: str(value) for name, value in event.items()} for event in placed]
@@ -34,9 +34,10 @@ def test_spring_reads_our_events_into_a_class_of_its_own(
 
 
 @pytest.mark.parametrize(("jackson", "timestamp"), [("jackson2", b'"timestamp":1'), ("jackson3", b'"timestamp":"2')])
-def test_springs_events_become_notifications_whether_it_writes_times_as_seconds_or_as_text(
+def test_springs_events_become_notifications(
     spring: SpringService, topics: Topics, consume: Consume, jackson: str, timestamp: bytes
 ) -> None:
+    """Jackson 2 writes times as seconds, Jackson 3 as text."""
     amounts = ["1.50", "50000", "1E+3", "9999999999990000.01"]
     sent = [
         spring.do(f"send-{jackson}", topics.order_events, "ORDER_PAID", 2**62 + number, 7, amount)
@@ -80,12 +81,12 @@ def test_our_dead_letters_are_written_as_springs_own(spring: SpringService, topi
         produce(topics.order_events, value, key=b"k", partition=1, headers=[("h", b"\xff")])
     consume()
     assert spring.do("dead-letter", topics.order_events, topics.notification_events, topics.order_events) == 2
-    # The second, because a 0 is the same in every encoding.
+    # Compare the second letter, because the first one's offset 0 is the same in every encoding.
     _, ours = read_topic(topics.dead_letters)
     _, springs = read_topic(topics.notification_events)
     assert (ours.partition, ours.key, ours.value) == (springs.partition, springs.key, springs.value)
     assert ours.header["h"] == springs.header["h"]
-    # Spring names the cause as well where one exception wraps another.
+    # Spring adds the cause if one exception wraps another.
     assert set(springs.header) - set(ours.header) == {"kafka_dlt-exception-cause-fqcn"}
     assert set(ours.header) <= set(springs.header)
     origin = {name for name in ours.header if name.startswith("kafka_dlt-original-")}

@@ -1,4 +1,4 @@
-"""Record batches of format 2 made by hand, so that they may claim whatever a test wants."""
+"""Handmade record batches of format 2, whose headers may claim false values."""
 
 import gzip
 import struct
@@ -18,12 +18,12 @@ CODECS = {
     "lz4": (LZ4, lz4.frame.compress),
     "zstd": (ZSTD, zstandard.ZstdCompressor().compress),
 }
-"""Number and function of each way in which producers compress."""
+"""The number and the compressing function of each codec, by name."""
 HEADER = struct.Struct(">qiibIhiqqqhii")
 LENGTH_AT, CHECKSUM_AT, ATTRIBUTES_AT, COUNT_AT = 8, 17, 21, 57
 NOW_MS = 1738232130123
 XERIAL = b"\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01"
-"""Begins a stream of snappy blocks as Java writes them."""
+"""The header of a stream of snappy blocks in Java's format."""
 
 
 def varint(number: int) -> bytes:
@@ -37,12 +37,12 @@ def field(content: bytes | None) -> bytes:
 
 
 def record(value: bytes | None, *, delta: int = 0, key: bytes | None = b"1", headers: bytes = varint(0)) -> bytes:
-    """A record at `delta` from its batch's first offset; `headers` are their number and what stands behind it."""
+    """Return a record at `delta` from its batch's first offset. `headers` contains their number and their bytes."""
     return framed(varint(delta) + field(key) + field(value) + headers)
 
 
 def framed(content: bytes) -> bytes:
-    """A record with whatever stands behind its attributes and its time."""
+    """Return a record with `content` behind its attributes and its time."""
     body = b"\0" + varint(0) + content
     return varint(len(body)) + body
 
@@ -50,7 +50,7 @@ def framed(content: bytes) -> bytes:
 def batch(
     *records: bytes, codec: str = "", offset: int = 0, count: int | None = None, last_delta: int | None = None
 ) -> bytes:
-    """A batch of them, as it goes over the wire; `count` and `last_delta` are what it claims."""
+    """Return a batch of the records. `count` and `last_delta` are the values that its header claims."""
     _, compress = CODECS[codec] if codec else (0, bytes)
     count = len(records) if count is None else count
     return compressed_batch(compress(b"".join(records)), codec=codec, offset=offset, count=count, last_delta=last_delta)
@@ -59,7 +59,7 @@ def batch(
 def compressed_batch(
     content: bytes, *, codec: str, offset: int = 0, count: int = 1, last_delta: int | None = None
 ) -> bytes:
-    """A batch of bytes that are compressed already, or claim to be."""
+    """Return a batch of `content`, which is compressed or claims to be."""
     number, _ = CODECS[codec] if codec else (0, bytes)
     header = HEADER.pack(
         offset, 0, 0, 2, 0, number, count - 1 if last_delta is None else last_delta, NOW_MS, NOW_MS, -1, -1, -1, count
@@ -68,7 +68,7 @@ def compressed_batch(
 
 
 def signed(changed: bytearray, *, compression: int | None = None) -> bytearray:
-    """A batch that was changed, with length and checksum as they should be; `compression` is what it claims to have."""
+    """Correct the length and the checksum of a changed batch. `compression` is the codec that it claims."""
     if compression is not None:
         struct.pack_into(">h", changed, ATTRIBUTES_AT, compression)
     struct.pack_into(">i", changed, LENGTH_AT, len(changed) - LENGTH_AT - 4)

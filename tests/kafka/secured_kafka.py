@@ -1,4 +1,4 @@
-"""Apache Kafka with a second listener, for TLS and a user with a password, signed for by an authority of its own."""
+"""Apache Kafka with a second listener for TLS and a user with a password. A test authority signs its certificate."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class SecuredKafka(ApacheKafka):
 
     @property
     def env(self) -> dict[str, str]:
-        """Environment of a process that is let in."""
+        """The environment of a process that Kafka accepts."""
         return {
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self._secured_port}",
             "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",

@@ -1,4 +1,4 @@
-"""What stands on a topic takes neither the memory nor the time of the processes that read and send it."""
+"""Messages on a topic exhaust neither the memory nor the time of the processes that read and send them."""
 
 import os
 import tracemalloc
@@ -16,23 +16,23 @@ from events.kafka.lag import group_lag
 from orders.events import OrderEvent, encode
 from testkit import servers
 from testkit.database import rows, value
-from testkit.foreign_events import all_told_once, foreign_events, letters
+from testkit.foreign_events import all_notified_once, foreign_events, open_dead_letters
 from testkit.kafka_client import Outgoing, produce_all
 from testkit.processes import ProductProcess
 from testkit.servers import Broker
 from testkit.waiting import wait_until
 
 LIMIT_MIB = 256
-"""Resident memory that consumer and relay stay below, at any moment of their lives."""
+"""Limit of the resident memory of consumer and relay at any time."""
 MIB = 1024 * 1024
 BOMB = bytes(150 * MIB)
 SNAPPY_BOMB = bytes(18 * MIB)
-"""Snappy makes a twentieth of it, and a topic takes 1 MiB."""
+"""Smaller, because snappy compresses to a twentieth and a topic's limit is 1 MiB."""
 CODECS = ("gzip", "lz4", "zstd", "snappy")
 
 
 class Pipeline(NamedTuple):
-    """A consumer and a relay on a topic that only one test knows."""
+    """A consumer and a relay on a topic for a single test."""
 
     topic: str
     consumer: ProductProcess
@@ -90,7 +90,7 @@ def send(topic: str, events: list[OrderEvent], *, partition: int = 0) -> None:
 
 
 def peak_mib(process: ProductProcess) -> int:
-    """The most resident memory that the process ever had."""
+    """Return the peak of the process's resident memory in MiB."""
     assert process.process.poll() is None, process.log.read_text()
     status = Path(f"/proc/{process.process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024
@@ -115,9 +115,9 @@ def test_a_bomb_of_each_codec_is_a_letter_and_reading_goes_on(pipeline: Pipeline
         send_batch(pipeline.topic, [SNAPPY_BOMB if codec == "snappy" else BOMB], codec=codec)
         events = foreign_events(3)
         send(pipeline.topic, events)
-        wait_until(partial(all_told_once, events))
-        letter = letters(group=pipeline.topic)[-1]
-        assert len(letters(group=pipeline.topic)) == number
+        wait_until(partial(all_notified_once, events))
+        letter = open_dead_letters(group=pipeline.topic)[-1]
+        assert len(open_dead_letters(group=pipeline.topic)) == number
         assert (letter.offset, letter.key, letter.value, letter.is_readable) == (4 * number - 4, None, None, False)
         said = "18874" if codec == "snappy" else f"bytes of {codec}, cannot be decompressed: more than 33554432 bytes"
         assert said in letter.error_message
@@ -134,8 +134,8 @@ def test_bombs_in_a_row_in_all_partitions_hold_up_nothing(pipeline: Pipeline) ->
     for partition in range(servers.PARTITIONS):
         send(pipeline.topic, events[partition :: servers.PARTITIONS], partition=partition)
     pipeline.consumer.start()
-    wait_until(lambda: all_told_once(events))
-    assert len(letters(group=pipeline.topic)) == 48
+    wait_until(lambda: all_notified_once(events))
+    assert len(open_dead_letters(group=pipeline.topic)) == 48
     check_end(pipeline)
 
 
@@ -148,14 +148,14 @@ def test_batches_below_the_bound_do_not_add_up(pipeline: Pipeline) -> None:
             send_batch(pipeline.topic, [bytes(size)] * 15, codec=codec, partition=partition)
         send(pipeline.topic, events[partition :: servers.PARTITIONS], partition=partition)
     pipeline.consumer.start()
-    wait_until(lambda: all_told_once(events))
+    wait_until(lambda: all_notified_once(events))
     sizes = 'SELECT count(*), min(length(value)) FROM events_deadletter WHERE "group" = %(topic)s AND is_readable'
     assert rows(sizes, topic=pipeline.topic) == [(15 * len(CODECS) * servers.PARTITIONS, MIB)]
     check_end(pipeline)
 
 
 def test_a_look_at_the_lag_holds_one_batch_at_a_time(broker: Broker) -> None:
-    """It reads the first unread record of each partition, also within the consumer's own process."""
+    """The lag's age comes from the first unread record of each partition. The consumer's process reads it as well."""
     topic = f"order-events-{uuid4().hex[:8]}"
     broker.create_topic(topic, partitions=servers.PARTITIONS)
     for partition in range(servers.PARTITIONS):

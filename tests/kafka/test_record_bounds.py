@@ -1,4 +1,4 @@
-"""What records and batches claim of themselves is judged before anything of that size is made."""
+"""The client checks the sizes and counts that records and batches claim before it allocates memory for them."""
 
 import resource
 import time
@@ -19,23 +19,23 @@ from events.kafka.records import MAX_HEADERS, MAX_RECORD_BYTES, DamagedRecord, U
 from tests.kafka.record_batches import CODECS, XERIAL, batch, compressed_batch, field, framed, record, varint
 
 MIB = 1024 * 1024
-BEHIND = 2**40
-"""Offset of the batch behind the one that lies."""
-HUGE = 2**31 - 1
-PLAIN = varint(1) + field(b"key") + field(b"value")
-"""The beginning of a batch's second record; the number of its headers follows."""
+SENTINEL_OFFSET = 2**40
+"""Offset of the sound batch behind the batches of a test."""
+MAX_INT32 = 2**31 - 1
+RECORD_START = varint(1) + field(b"key") + field(b"value")
+"""The beginning of a batch's second record, up to the number of its headers."""
 
 
 def read(*batches: bytes) -> list[Record]:
-    """Everything the client makes of them."""
+    """Return all records that the client reads from the batches."""
     fetched = MemoryRecords(b"".join(batches))
     return list(Fetcher.PartitionRecords(0, TopicPartition("order-events", 0), fetched).take())
 
 
-def told(*batches: bytes) -> list[tuple[int, str]]:
-    """Offset and reason of each record that cannot be read; a sound batch is read behind them."""
-    *records, behind = read(*batches, batch(record(b"behind"), offset=BEHIND))
-    assert (behind.offset, behind.value) == (BEHIND, b"behind")
+def reported(*batches: bytes) -> list[tuple[int, str]]:
+    """Return offset and reason of each unreadable record, and check that a sound batch behind them is read."""
+    *records, behind = read(*batches, batch(record(b"behind"), offset=SENTINEL_OFFSET))
+    assert (behind.offset, behind.value) == (SENTINEL_OFFSET, b"behind")
     unreadable = [one for one in records if isinstance(one.value, Unreadable)]
     assert all(isinstance(one.value.error, UnreadableRecord) for one in unreadable)
     return [(one.offset, str(one.value.error)) for one in unreadable]
@@ -51,7 +51,7 @@ def peak_mib(work: Callable[[], object]) -> float:
 
 
 def zstd_frame_of_window(log: int, eighths: int) -> bytes:
-    """A frame of one record whose window is that power of two, and so many eighths of it more (RFC 8878, 3.1.1.1.2)."""
+    """Return a frame of one record with a window of 2**log * (1 + eighths / 8) bytes (RFC 8878, 3.1.1.1.2)."""
     content = record(b"value")
     return (
         b"\x28\xb5\x2f\xfd\x00"
@@ -62,7 +62,7 @@ def zstd_frame_of_window(log: int, eighths: int) -> bytes:
 
 
 def reserved_bytes() -> int:
-    """The address space of this process."""
+    """Return the size of this process's address space in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
@@ -75,7 +75,7 @@ class TestBatches:
         assert [one.value for one in read(batch(*records, codec=codec))] == [*values, b""]
 
     @pytest.mark.parametrize("codec", CODECS)
-    def test_a_batch_above_the_bound_is_told_once(self, codec: str) -> None:
+    def test_a_batch_above_the_bound_is_reported_once(self, codec: str) -> None:
         records = [record(bytes(MIB), delta=delta) for delta in range(33)]
         sent = batch(*records, codec=codec)
         name = codec.replace("xerial", "snappy")
@@ -83,7 +83,7 @@ class TestBatches:
             f"The record batch at offsets 0 to 32, {len(sent) - 61} bytes of {name}, cannot be decompressed: "
             f"more than {MAX_BATCH_BYTES} bytes come out of it"
         )
-        assert told(sent) == [(32, reason)]
+        assert reported(sent) == [(32, reason)]
 
     @pytest.mark.parametrize("codec", CODECS)
     def test_a_bomb_is_not_made(self, codec: str) -> None:
@@ -106,8 +106,8 @@ class TestBatches:
     )
     def test_a_length_that_lies_is_not_believed(self, codec: str, bytes_that_lie: bytes) -> None:
         lying = compressed_batch(bytes_that_lie, codec=codec)
-        assert peak_mib(lambda: told(lying)) < 1
-        ((offset, reason),) = told(lying)
+        assert peak_mib(lambda: reported(lying)) < 1
+        ((offset, reason),) = reported(lying)
         assert offset == 0
         assert "cannot be decompressed" in reason
 
@@ -119,7 +119,7 @@ class TestBatches:
         before = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))
         try:
-            ((_, reason),) = told(lying)
+            ((_, reason),) = reported(lying)
         finally:
             resource.setrlimit(resource.RLIMIT_AS, before)
         assert "Frame requires too much memory" in reason
@@ -128,27 +128,29 @@ class TestBatches:
     def test_the_window_of_every_zstd_level_is_taken(self, level: int) -> None:
         compressor = zstandard.ZstdCompressor(level=level).compressobj()
         content = record(b"value")
-        # In two parts, as a producer's stream: the compressor does not know how little will come.
+        # Compress in two parts like a producer's stream, so that the compressor does not know the total size.
         compressed = compressor.compress(content[:1]) + compressor.compress(content[1:]) + compressor.flush()
         assert [one.value for one in read(compressed_batch(compressed, codec="zstd"))] == [b"value"]
 
     @pytest.mark.parametrize(
         ("count", "last_delta", "offset", "reason"),
         [
-            (HUGE, HUGE - 1, HUGE - 1, "cannot be read from offset 2 on"),
+            (MAX_INT32, MAX_INT32 - 1, MAX_INT32 - 1, "cannot be read from offset 2 on"),
             (3, 2, 2, "cannot be read from offset 2 on"),
             (1, 1, 1, "has 9 bytes behind its last record"),
             (0, 1, 1, "has 18 bytes behind its last record"),
-            (HUGE, 1, 1, f"claims to have {HUGE} records"),
+            (MAX_INT32, 1, 1, f"claims to have {MAX_INT32} records"),
             (-1, 1, 1, "claims to have -1 records"),
             (2, -5, 0, "claims to have 2 records"),
         ],
     )
-    def test_a_record_count_that_lies_is_told_once(self, count: int, last_delta: int, offset: int, reason: str) -> None:
+    def test_a_record_count_that_lies_is_reported_once(
+        self, count: int, last_delta: int, offset: int, reason: str
+    ) -> None:
         lying = batch(record(b"0"), record(b"1", delta=1), count=count, last_delta=last_delta)
-        ((told_offset, told_reason),) = told(lying)
-        assert told_offset == offset
-        assert reason in told_reason
+        ((reported_offset, reported_reason),) = reported(lying)
+        assert reported_offset == offset
+        assert reason in reported_reason
 
     def test_a_compacted_batch_is_sound(self) -> None:
         assert [one.offset for one in read(batch(record(b"", delta=3), record(b"", delta=7), last_delta=9))] == [3, 7]
@@ -158,8 +160,8 @@ class TestBatches:
         "make",
         [
             lambda count: compressed_batch(XERIAL + b"\x00\x00\x00\x01\x00" * count, codec="xerial"),
-            lambda count: batch(*(record(b"", delta=delta, headers=varint(HUGE)) for delta in range(count))),
-            lambda count: batch(*(framed(varint(delta) + varint(HUGE) + bytes(20)) for delta in range(count))),
+            lambda count: batch(*(record(b"", delta=delta, headers=varint(MAX_INT32)) for delta in range(count))),
+            lambda count: batch(*(framed(varint(delta) + varint(MAX_INT32) + bytes(20)) for delta in range(count))),
         ],
         ids=["blocks", "headers", "keys"],
     )
@@ -188,33 +190,33 @@ class TestRecords:
         ],
         ids=["value", "key", "header", "header name"],
     )
-    def test_a_record_above_the_bound_is_told_with_its_size(self, large: bytes) -> None:
-        ((offset, reason),) = told(batch(large, record(b"", delta=1)))
+    def test_a_record_above_the_bound_is_reported_with_its_size(self, large: bytes) -> None:
+        ((offset, reason),) = reported(batch(large, record(b"", delta=1)))
         assert offset == 0
         assert f"bytes, more than {MAX_RECORD_BYTES}" in reason
 
     @pytest.mark.parametrize(
         "lying",
         [
-            varint(1) + varint(HUGE) + b"key",
-            varint(1) + field(b"key") + varint(HUGE) + b"value",
+            varint(1) + varint(MAX_INT32) + b"key",
+            varint(1) + field(b"key") + varint(MAX_INT32) + b"value",
             varint(1) + field(b"key") + field(b"value"),
-            PLAIN + varint(HUGE),
-            PLAIN + varint(HUGE) + bytes(1_500_000),
-            PLAIN + varint(MAX_HEADERS + 1) + bytes(2 * MAX_HEADERS + 2),
-            PLAIN + varint(-1),
-            PLAIN + varint(1) + varint(HUGE) + b"name",
-            PLAIN + varint(1) + varint(-1) + field(b""),
-            PLAIN + varint(1) + field(b"name") + varint(HUGE),
-            PLAIN + varint(0) + b"behind",
-            PLAIN + b"\xff" * 20,
-            varint(HUGE) + field(b"key") + field(b"value") + varint(0),
+            RECORD_START + varint(MAX_INT32),
+            RECORD_START + varint(MAX_INT32) + bytes(1_500_000),
+            RECORD_START + varint(MAX_HEADERS + 1) + bytes(2 * MAX_HEADERS + 2),
+            RECORD_START + varint(-1),
+            RECORD_START + varint(1) + varint(MAX_INT32) + b"name",
+            RECORD_START + varint(1) + varint(-1) + field(b""),
+            RECORD_START + varint(1) + field(b"name") + varint(MAX_INT32),
+            RECORD_START + varint(0) + b"behind",
+            RECORD_START + b"\xff" * 20,
+            varint(MAX_INT32) + field(b"key") + field(b"value") + varint(0),
             varint(-5) + field(b"key") + field(b"value") + varint(0),
         ],
     )
-    def test_a_record_that_lies_is_told_and_its_neighbours_are_read(self, lying: bytes) -> None:
+    def test_a_record_that_lies_is_reported_and_neighbours_are_read(self, lying: bytes) -> None:
         records = batch(record(b"0"), framed(lying), record(b"2", delta=2))
-        ((offset, reason),) = told(records)
+        ((offset, reason),) = reported(records)
         assert offset == 1
         assert reason.startswith("The record cannot be read: ")
         assert [one.offset for one in read(records)] == [0, 1, 2]
@@ -222,12 +224,12 @@ class TestRecords:
 
     @pytest.mark.parametrize("before", [b"", field(b"key")], ids=["key", "value"])
     def test_no_part_of_a_record_takes_the_bytes_behind_it(self, before: bytes) -> None:
-        greedy = framed(varint(0) + before + varint(HUGE))
+        greedy = framed(varint(0) + before + varint(MAX_INT32))
         records = iter(ForgivingRecordBatch(memoryview(batch(greedy, *[record(bytes(MIB), delta=1)] * 8))))
         assert peak_mib(lambda: next(records)) < 1
 
     def test_headers_count_as_the_memory_they_take(self) -> None:
-        """Because what a poll hands over is measured in bytes."""
+        """The limit of a poll is in bytes, so headers count with the memory of their objects."""
         some = batch(record(b"", headers=varint(MAX_HEADERS) + bytes(2 * MAX_HEADERS)))
         records = Fetcher.PartitionRecords(0, TopicPartition("order-events", 0), MemoryRecords(some))
         assert len(records.take()[0].headers) == MAX_HEADERS
@@ -250,15 +252,15 @@ class TestLegacyMessageSets:
     def test_a_compressed_one_is_refused(self, magic: int) -> None:
         bomb = self.message_set(magic, bytes(100 * MIB), compression=1)
         assert peak_mib(lambda: read(bomb)) < 2
-        assert told(bomb) == [
+        assert reported(bomb) == [
             (0, f"The message set of format {magic} at offset 0 is compressed, which is read from format 2 on only")
         ]
 
     def test_a_large_one_is_refused(self) -> None:
-        ((_, reason),) = told(self.message_set(1, bytes(MAX_RECORD_BYTES)))
+        ((_, reason),) = reported(self.message_set(1, bytes(MAX_RECORD_BYTES)))
         assert f"more than {MAX_RECORD_BYTES}" in reason
 
-    def test_a_damaged_one_is_told(self) -> None:
+    def test_a_damaged_one_is_reported(self) -> None:
         damaged = self.message_set(1, b"value")
         damaged[-1] ^= 0xFF
         (one,) = read(damaged)

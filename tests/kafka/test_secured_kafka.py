@@ -1,4 +1,4 @@
-"""A Kafka that wants TLS and a password: every process gets in with the environment's settings, and says so if not."""
+"""A Kafka with TLS and passwords: every process connects by its settings, or reports the refusal."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ def started_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredK
 @pytest.fixture
 def kafka(broker: Broker, request: pytest.FixtureRequest) -> SecuredKafka:
     if not broker.creates_topics:
-        pytest.skip("The embedded broker has neither TLS nor passwords: make test-kafka")
+        pytest.skip("The embedded broker has neither TLS nor passwords: run `make test-kafka`")
     kafka: SecuredKafka = request.getfixturevalue("started_kafka")
     return kafka
 
@@ -72,7 +72,7 @@ def start_web(kafka: SecuredKafka, tmp_path: Path) -> Iterator[Callable[..., Web
 
 @pytest.fixture(params=["a wrong password", "an unknown authority"])
 def refused(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, str], str]:
-    """Settings that do not let us in, and what is said of them."""
+    """Return settings that Kafka refuses, and a pattern of the reported reason."""
     if request.param == "a wrong password":
         return {
             "KAFKA_SASL_PASSWORD": "no horse"
@@ -82,7 +82,7 @@ def refused(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, s
 
 
 def assert_refused(process: ProductProcess, reason: str) -> None:
-    """One line with the reason. A Kafka too busy to answer in time is waited for before."""
+    """Check that the log is one line with the reason, after any warnings about a Kafka that is slow to answer."""
     words = re.sub(r"^WARNING \S+: Waiting for Kafka: .*\n", "", process.log.read_text(), flags=re.MULTILINE)
     assert re.fullmatch(rf"CommandError: Kafka at \S+ cannot be used, check KAFKA_.*({reason}).*\n", words), words
 
@@ -102,7 +102,7 @@ def test_every_process_gets_in(start: Start, start_web: Callable[..., WebServer]
         assert not process.says("WARNING"), process.log.read_text()
 
 
-def test_who_is_not_let_in_says_so_in_one_line_and_ends(start: Start, refused: tuple[dict[str, str], str]) -> None:
+def test_a_refused_command_ends_with_one_clear_line(start: Start, refused: tuple[dict[str, str], str]) -> None:
     env, reason = refused
     for command in (CONSUME, ("django", "create_topics"), ("django", "consumer_lag")):
         process = start(*command, **env)
@@ -110,19 +110,20 @@ def test_who_is_not_let_in_says_so_in_one_line_and_ends(start: Start, refused: t
         assert_refused(process, reason)
 
 
-def test_orders_are_taken_meanwhile_and_sent_by_a_relay_that_is_let_in(
+def test_orders_are_placed_while_kafka_refuses_and_sent_later(
     start: Start, start_web: Callable[..., WebServer], refused: tuple[dict[str, str], str]
 ) -> None:
+    """A relay with the right settings sends their events."""
     env, reason = refused
     web = start_web(**env)
     customer = Customer(web.url)
     order = customer.place_order()
-    kept = re.compile(rf"WARNING .* wait for the relay: Kafka at .* cannot be used, .*({reason})")
-    wait_until(lambda: kept.search(web.log.read_text()))
+    refusal = re.compile(rf"WARNING .* wait for the relay: Kafka at .* cannot be used, .*({reason})")
+    wait_until(lambda: refusal.search(web.log.read_text()))
     relay = start("django", "relay_outbox", **env)
     assert relay.process.wait(30) == 1
     assert_refused(relay, reason)
     assert customer.events(order["id"])[0]["state"] == "PENDING"
-    let_in = start(*RELAY_ONCE)
-    assert let_in.process.wait(30) == 0, let_in.log.read_text()
+    accepted = start(*RELAY_ONCE)
+    assert accepted.process.wait(30) == 0, accepted.log.read_text()
     assert customer.events(order["id"])[0]["state"] == "PUBLISHED"

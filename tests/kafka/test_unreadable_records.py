@@ -1,4 +1,4 @@
-"""Records that the client cannot read: each is given at its position, and reading goes on behind it."""
+"""Unreadable records: the client returns each at its position, and reads on behind it."""
 
 from collections.abc import Sequence
 
@@ -15,14 +15,14 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 class NotUTF8(str):
-    """A header name that goes over the wire as other programs may send it."""
+    """A header name that the client sends as bytes that are not UTF-8."""
 
     def encode(self, *args: str) -> bytes:
         return b"\xff\xfe"
 
 
 def batch(*all_headers: Headers, offset: int = 0, compression: int = 0) -> bytearray:
-    """A record batch as brokers keep it, with the values b"0", b"1", ..., long enough to be worth compressing."""
+    """Return a record batch in the broker's format, with the values b"0", b"1", ... and keys worth compressing."""
     builder = MemoryRecordsBuilder(2, compression, 1_000_000)
     for number, headers in enumerate(all_headers):
         builder.append(timestamp=1, key=b"k" * 200, value=b"%d" % number, headers=list(headers))
@@ -33,7 +33,7 @@ def batch(*all_headers: Headers, offset: int = 0, compression: int = 0) -> bytea
 
 
 def read(*batches: bytes, position: int = 0) -> list[Record]:
-    """What the client makes of them when it reads from `position` on."""
+    """Return the records that the client reads from `position` on."""
     fetched = MemoryRecords(b"".join(batches))
     return list(Fetcher.PartitionRecords(position, TopicPartition("order-events", 0), fetched).take())
 
@@ -42,7 +42,7 @@ def readable(records: list[Record]) -> list[tuple[int, bytes | None]]:
     return [(record.offset, None if isinstance(record.value, Unreadable) else record.value) for record in records]
 
 
-def test_a_header_name_that_is_not_utf8_makes_one_record_unreadable_and_no_other() -> None:
+def test_a_header_name_not_in_utf8_makes_one_record_unreadable() -> None:
     records = read(batch([], [(NotUTF8("x"), b"1")], [("fine", b"1")]), batch([], offset=3))
     assert readable(records) == [(0, b"0"), (1, None), (2, b"2"), (3, b"0")]
     assert records[2].headers == [("fine", b"1")]
@@ -71,7 +71,7 @@ def test_damaged_flags_do_not_hide_records() -> None:
 
 
 @pytest.mark.parametrize("compression", range(1, 8))
-def test_what_cannot_be_decompressed_is_unreadable(compression: int) -> None:
+def test_a_batch_that_cannot_be_decompressed_is_unreadable(compression: int) -> None:
     damaged = signed(batch([], []), compression=compression)
     unreadable, sound = read(damaged, batch([], offset=2))
     assert readable([unreadable, sound]) == [(1, None), (2, b"0")]

@@ -1,4 +1,4 @@
-"""What else happens while the product works: other processes on the same database, deaths, failures, time."""
+"""Interference with the product at work: other processes on its database, crashes, failures, the passing of time."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,35 +12,37 @@ Result = TypeVar("Result")
 
 
 class Crash(BaseException):
-    """The process ends here. No `except Exception` of the product may notice."""
+    """The process ends here. A BaseException, so that no `except Exception` of the product catches it."""
 
 
 def crash() -> None:
     raise Crash
 
 
-class Moment:
-    """A moment at which something else may happen: the next times it comes, in this process and not in its children."""
+class Hook:
+    """A point at which a test interrupts the product, in this process and not in its children."""
 
     def __init__(self) -> None:
-        self._happenings: list[Callable[[], object]] = []
+        self._actions: list[Callable[[], object]] = []
         self._process = os.getpid()
 
-    def come(self) -> None:
-        if self._happenings and os.getpid() == self._process:
-            self._happenings.pop()()
+    def fire(self) -> None:
+        """Call the next action, if there is one."""
+        if self._actions and os.getpid() == self._process:
+            self._actions.pop()()
 
     @contextmanager
-    def used_for(self, happening: Callable[[], object], *, times: int = 1) -> Iterator[None]:
-        self._happenings = [happening] * times
+    def calling(self, action: Callable[[], object], *, times: int = 1) -> Iterator[None]:
+        """Call `action` at the next `times` firings within the block."""
+        self._actions = [action] * times
         try:
             yield
         finally:
-            self._happenings = []
+            self._actions = []
 
 
 class Clock:
-    """Stands where the product has the class `datetime`, or the module `time`."""
+    """Replaces the class `datetime` or the module `time` in the product's modules."""
 
     def __init__(self) -> None:
         self.start()
@@ -59,14 +61,14 @@ class Clock:
 
 
 class OtherProcess:
-    """Another process, as far as the database can tell: it has a connection of its own."""
+    """Acts as another process for the database, on a separate connection."""
 
     def __init__(self) -> None:
         self._connection = connections["default"].copy()
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Whatever is done in this block, the other process does."""
+        """Run the block's statements on the other process's connection."""
         ours = connections["default"]
         connections["default"] = self._connection
         try:
@@ -79,7 +81,7 @@ class OtherProcess:
 
 
 class SlowTransaction(Generic[Result]):
-    """What another process has done and not committed yet."""
+    """Work of another process that is not committed yet."""
 
     def __init__(self, work: Callable[[], Result]) -> None:
         self._process = OtherProcess()
@@ -97,7 +99,7 @@ class SlowTransaction(Generic[Result]):
 
 @contextmanager
 def failing(statement: str, error: type[BaseException], *, executed: bool) -> Iterator[None]:
-    """SQL that contains `statement` fails, before or after the database has executed it."""
+    """Let SQL that contains `statement` fail, before or after the database has executed it."""
 
     def execute_and_fail(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
         if statement not in sql:

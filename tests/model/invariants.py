@@ -1,4 +1,4 @@
-"""What must be true of orders, outbox, topics and notifications at any time."""
+"""Invariants of orders, outbox, topics and notifications, which hold after every step."""
 
 from collections import Counter, defaultdict
 from uuid import UUID
@@ -17,19 +17,19 @@ class Invariants(RuleBasedStateMachine):
         super().__init__()
         self.pipeline = Pipeline()
         self.history: dict[int, list[str]] = {}
-        """Of every order, the events of its committed changes."""
+        """The event types of each order's committed changes, by order id."""
         self._positions: dict[int, tuple[str, int, int]] = {}
 
     @invariant()
     def everything_holds(self) -> None:
         rows = list(OutboxEvent.objects.all())
-        told = Counter(Notification.objects.values_list("event_id", flat=True))
+        notified = Counter(Notification.objects.values_list("event_id", flat=True))
         letters = Counter(DeadLetter.objects.filter(state="open").values_list("partition", "offset"))
         self.every_change_has_its_row_and_every_row_its_change(rows)
         self.every_row_is_pending_or_on_its_topic(rows)
         self.the_numbers_of_every_order_arrive_in_order()
-        self.every_consumed_event_has_one_notification_or_one_open_dead_letter(told, letters)
-        self.nothing_is_told_twice_or_for_no_reason(told, letters)
+        self.every_consumed_event_has_one_notification_or_one_open_dead_letter(notified, letters)
+        self.no_event_is_notified_twice_or_without_a_record(notified, letters)
         assert Counter(row.event_type for row in rows)["DEAD_LETTER"] == letters.total()
 
     def every_change_has_its_row_and_every_row_its_change(self, rows: list[OutboxEvent]) -> None:
@@ -43,7 +43,7 @@ class Invariants(RuleBasedStateMachine):
         }
 
     def every_row_is_pending_or_on_its_topic(self, rows: list[OutboxEvent]) -> None:
-        """A row that says where it was published is found there, and says so for good."""
+        """Check that a published row's record is at the row's position, and that the position never changes."""
         arrived = {
             (topic, record.partition, record.offset): record.value
             for topic in (TOPIC, dead_letter_topic(TOPIC))
@@ -57,7 +57,10 @@ class Invariants(RuleBasedStateMachine):
                 assert self._positions.setdefault(row.pk, position) == position
 
     def the_numbers_of_every_order_arrive_in_order(self) -> None:
-        """Repeats aside. That a number also waits for the record of the one before, the pipeline sees to."""
+        """Check the order of the first occurrences.
+
+        The pipeline checks that number n+1 is sent only after number n is recorded as published.
+        """
         arrived: dict[bytes, int] = defaultdict(int)
         for record in self.pipeline.broker.topics[TOPIC]:
             number = int(dict(record.headers).get("ce_sequence", 0))
@@ -65,13 +68,15 @@ class Invariants(RuleBasedStateMachine):
             arrived[record.key] = max(number, arrived[record.key])
 
     def every_consumed_event_has_one_notification_or_one_open_dead_letter(
-        self, told: Counter[UUID], letters: Counter[tuple[int, int]]
+        self, notified: Counter[UUID], letters: Counter[tuple[int, int]]
     ) -> None:
         for record in self.pipeline.group.consumed():
-            outcome = told[event_id(record)], letters[record.partition, record.offset]
+            outcome = notified[event_id(record)], letters[record.partition, record.offset]
             assert outcome == ((0, 1) if is_unhandled(record) else (1, 0))
 
-    def nothing_is_told_twice_or_for_no_reason(self, told: Counter[UUID], letters: Counter[tuple[int, int]]) -> None:
+    def no_event_is_notified_twice_or_without_a_record(
+        self, notified: Counter[UUID], letters: Counter[tuple[int, int]]
+    ) -> None:
         records = self.pipeline.broker.topics[TOPIC]
-        assert told <= Counter({event_id(record) for record in records if not is_unhandled(record)})
+        assert notified <= Counter({event_id(record) for record in records if not is_unhandled(record)})
         assert letters <= Counter((record.partition, record.offset) for record in records if is_unhandled(record))

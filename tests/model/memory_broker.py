@@ -1,6 +1,6 @@
-"""A Kafka in memory: what our client offers, and whatever Kafka may do to it.
+"""A Kafka in memory with the interface of the product's client, and with Kafka's failures.
 
-One thread, no time, no network: the same steps always have the same outcome.
+It has one thread, no clock and no network, so the same steps always have the same outcome.
 """
 
 from collections import defaultdict
@@ -14,31 +14,31 @@ from events.headers import Header, unpack
 from events.kafka import KafkaError, Record, Sent
 from events.messages import Message
 from testkit.factories import kafka_record
-from tests.model.interference import Moment
+from tests.model.interference import Hook
 
 
-class Fate(Enum):
-    """What becomes of a message that is sent."""
+class SendOutcome(Enum):
+    """The outcome of sending a message, for the topic and for the sender."""
 
-    ACKNOWLEDGED = "appended, and the sender is told"
+    ACKNOWLEDGED = "appended, and acknowledged"
     UNACKNOWLEDGED = "appended, and the acknowledgement is lost"
     REFUSED = "lost"
 
 
-HEALTHY = (Fate.ACKNOWLEDGED,)
+HEALTHY = (SendOutcome.ACKNOWLEDGED,)
 
 
 class MemoryBroker:
-    """The topics, each of them a list of records in the order in which they were appended."""
+    """Holds each topic as a list of records, in the order in which they were appended."""
 
     def __init__(self, *, partitions: int) -> None:
         self.partitions = range(partitions)
         self.topics: dict[str, list[Record]] = defaultdict(list)
-        self.amid_send = Moment()
-        self._fates: Sequence[Fate] = HEALTHY
+        self.amid_send = Hook()
+        self._outcomes: Sequence[SendOutcome] = HEALTHY
 
     def partition(self, topic: str, partition: int) -> list[Record]:
-        """Its records by offset."""
+        """Return the partition's records by offset."""
         return [record for record in self.topics[topic] if record.partition == partition]
 
     def append(
@@ -52,20 +52,20 @@ class MemoryBroker:
         return record
 
     @contextmanager
-    def behaving(self, fates: Sequence[Fate]) -> Iterator[None]:
-        """For now, the messages of every wave have these fates in turn."""
-        self._fates = fates
+    def answering(self, outcomes: Sequence[SendOutcome]) -> Iterator[None]:
+        """Give the messages of each wave these outcomes in turn, within the block."""
+        self._outcomes = outcomes
         try:
             yield
         finally:
-            self._fates = HEALTHY
+            self._outcomes = HEALTHY
 
-    def fates(self) -> Iterator[Fate]:
-        return cycle(self._fates)
+    def outcomes(self) -> Iterator[SendOutcome]:
+        return cycle(self._outcomes)
 
 
 class MemoryProducer:
-    """Offers what `events.kafka.Producer` does. `witness` is told of every wave before it is sent."""
+    """Has the interface of `events.kafka.Producer`. It calls `witness` with each wave before it sends it."""
 
     def __init__(self, broker: MemoryBroker, *, witness: Callable[[Sequence[Message]], None]) -> None:
         self._broker = broker
@@ -73,15 +73,15 @@ class MemoryProducer:
 
     def send_all(self, messages: Sequence[Message]) -> list[Sent | Exception]:
         self._witness(messages)
-        outcomes: list[Sent | Exception] = []
-        for message, fate in zip(messages, self._broker.fates(), strict=False):
-            outcomes.append(self._send(message, fate))
-            self._broker.amid_send.come()
-        return outcomes
+        results: list[Sent | Exception] = []
+        for message, outcome in zip(messages, self._broker.outcomes(), strict=False):
+            results.append(self._send(message, outcome))
+            self._broker.amid_send.fire()
+        return results
 
-    def _send(self, message: Message, fate: Fate) -> Sent | Exception:
-        if fate is Fate.REFUSED:
-            return KafkaError(fate.value)
+    def _send(self, message: Message, outcome: SendOutcome) -> Sent | Exception:
+        if outcome is SendOutcome.REFUSED:
+            return KafkaError(outcome.value)
         record = self._broker.append(
             message.topic,
             key=message.key or b"",
@@ -89,18 +89,18 @@ class MemoryProducer:
             headers=unpack(message.headers),
             partition=message.partition,
         )
-        if fate is Fate.UNACKNOWLEDGED:
-            return KafkaError(fate.value)
+        if outcome is SendOutcome.UNACKNOWLEDGED:
+            return KafkaError(outcome.value)
         return Sent(record.partition, record.offset)
 
     def close(self) -> None:
-        """Nothing is in flight."""
+        """Do nothing: no message is in flight."""
 
 
 class MemoryGroup:
-    """A consumer group: which member owns which partition, and how far each partition is committed.
+    """A consumer group: the owner and the committed offset of each partition.
 
-    At first every partition has a member of its own.
+    At the beginning, each partition belongs to a different member.
     """
 
     def __init__(self, broker: MemoryBroker, topic: str) -> None:
@@ -111,12 +111,12 @@ class MemoryGroup:
         self.committed = [0 for _ in broker.partitions]
 
     def rebalance(self, owners: Sequence[int] | None = None) -> None:
-        """Give the partitions to these members; without `owners`, to those that have them."""
+        """Assign the partitions to these members, or again to their current owners if `owners` is None."""
         self.owners = owners or self.owners
         self.generation += 1
 
     def forget(self, partition: int, *, records: int) -> None:
-        """Lose the last commits: what was consumed is delivered again."""
+        """Lose the commits of the last `records` records, so that they are delivered again."""
         self.committed[partition] = max(0, self.committed[partition] - records)
         self.rebalance()
 
@@ -128,11 +128,14 @@ class MemoryGroup:
 
 
 class MemoryConsumer:
-    """Member `number` of a group: offers what `events.kafka.Consumer` does, and is idle after so many batches."""
+    """Member `number` of a group, with the interface of `events.kafka.Consumer`.
+
+    It is idle after the number of batches that `allow` has given it.
+    """
 
     def __init__(self, group: MemoryGroup, number: int) -> None:
-        self.amid_poll = Moment()
-        self.amid_commit = Moment()
+        self.amid_poll = Hook()
+        self.amid_commit = Hook()
         self.is_idle = False
         self._group = group
         self._number = number
@@ -152,11 +155,11 @@ class MemoryConsumer:
         self._batches -= 1
         self.is_idle = not records
         if records:
-            self.amid_poll.come()
+            self.amid_poll.fire()
         return records
 
     def _rejoin(self) -> None:
-        """Whatever was read is read again by the partition's owner, from the committed offset on."""
+        """Join the current generation, and read from the committed offsets of the member's partitions on."""
         self._generation = self._group.generation
         self._held = set()
         self._positions = {
@@ -175,13 +178,13 @@ class MemoryConsumer:
         return records
 
     def _move(self, record: Record, *, to: int) -> None:
-        # Last in the dictionary, and so in the next batch: every partition has its turn.
+        # Reinsert the partition at the end of the dictionary, so that partitions take turns in the batches.
         self._positions.pop(record.partition)
         self._positions[record.partition] = to
 
     def commit(self, records: Iterable[Record]) -> None:
-        """Without effect where the partitions have been given away since the last poll."""
-        self.amid_commit.come()
+        """Commit the records' offsets, unless a rebalance has happened since the last poll."""
+        self.amid_commit.fire()
         if self._generation == self._group.generation:
             for record in records:
                 self._group.committed[record.partition] = record.offset + 1
@@ -196,5 +199,5 @@ class MemoryConsumer:
         self._held = set()
 
     def close(self) -> None:
-        """Leave; whoever comes for it has its number."""
+        """Leave the group. The replacement of this member has the same number."""
         self._group.rebalance()

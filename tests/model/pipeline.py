@@ -1,4 +1,4 @@
-"""The product from the outbox to the notifications, put together on a Kafka in memory."""
+"""The product from the outbox to the notifications, assembled on a Kafka in memory."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from orders.events import OrderEvent, encode
 from orders.models import Order, OrderItem
 from testkit.factories import OrderEventFactory
 from testkit.subscriptions import notifying
-from tests.model.interference import Crash, Moment, OtherProcess
+from tests.model.interference import Crash, Hook, OtherProcess
 from tests.model.memory_broker import MemoryBroker, MemoryConsumer, MemoryGroup, MemoryProducer
 
 TOPIC = "order-events"
@@ -29,21 +29,21 @@ PARTITIONS = 2
 TABLES = (OrderItem, Order, OutboxEvent, DeadLetter, ConsumerGroup, DeathMark, Notification)
 
 UNKNOWN, DEADLY, REFUSED, ODD = -1, -2, -3, -4
-"""Orders of other systems: the first is an order like any other, handling the others fails."""
+"""Order ids of other systems. The consumer handles the first, and fails at each of the others in a different way."""
 POISON = (None, b"garbage")
 UNHANDLED = "unhandled"
-"""A header of the messages that must become dead letters."""
+"""The header that marks messages that must become dead letters."""
 
 
 def empty_tables() -> None:
-    """And count ids from 1 again, so that the same steps have the same outcome."""
+    """Empty the tables and restart their ids, so that the same steps have the same outcome."""
     tables = [model._meta.db_table for model in TABLES]
     connection.ops.execute_sql_flush(
         connection.ops.sql_flush(no_style(), tables, reset_sequences=True, allow_cascade=True)
     )
 
 
-def lose_the_connection() -> None:
+def fail_as_disconnected() -> None:
     raise OperationalError("The connection is gone")
 
 
@@ -57,20 +57,20 @@ def event_id(record: Record) -> UUID:
 
 @dataclass(frozen=True, kw_only=True)
 class Notifying(NotificationSubscription):
-    """The product's, with messages that it cannot handle, and with a moment before its transaction ends."""
+    """The product's subscription, with messages that it cannot handle and a hook before its transaction ends."""
 
-    amid_save: Moment = field(default_factory=Moment)
+    amid_save: Hook = field(default_factory=Hook)
 
     def save(self, events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
         new = super().save(events)
-        self.amid_save.come()
+        self.amid_save.fire()
         orders = {event.order_id for event in events}
         if DEADLY in orders:
             raise Crash
         if REFUSED in orders:
             raise DataError("out of range")
         if ODD in orders:
-            raise ValueError("Nobody foresaw this")
+            raise ValueError("An unforeseen error")
         return new
 
 
@@ -90,9 +90,7 @@ class Member:
 
 
 class Pipeline:
-    """Fast path, relay, and two consumers. Each does something when it is told to; if that is its death, another one
-    takes its place.
-    """
+    """Fast path, relay and two consumers. Each works when a step calls it, and is replaced after a crash."""
 
     def __init__(self) -> None:
         self.broker = MemoryBroker(partitions=PARTITIONS)
@@ -106,7 +104,10 @@ class Pipeline:
         self._witness.end()
 
     def take_fast_path(self, rows: Sequence[int], *, restarted: bool = True) -> None:
-        """With pending rows, counted from the newest. A process that has not just started may remember an outage."""
+        """Deliver pending rows, given by index from the newest, by the fast path.
+
+        Without `restarted`, the fast path keeps its state, for example the memory of an outage.
+        """
         if restarted:
             self._start_fast_path()
         newest_first = list(OutboxEvent.objects.pending().order_by("-pk"))
@@ -131,10 +132,10 @@ class Pipeline:
         return MemoryProducer(self.broker, witness=self._require_recorded_predecessors)
 
     def _never_wait(self, seconds: float) -> None:
-        raise AssertionError("Nobody else has the turn")
+        raise AssertionError("The relay waits, although no other relay has the lock")
 
     def _require_recorded_predecessors(self, messages: Sequence[Message]) -> None:
-        # Asked by somebody else, so that what the sender has not committed does not count.
+        # Another connection does not see what the sender has not committed.
         with self._witness.at_work():
             for message in messages:
                 before = OutboxEvent.objects.filter(stream=message.stream, sequence=(message.sequence or 0) - 1)
@@ -142,16 +143,16 @@ class Pipeline:
                     f"{message.stream}: {message.sequence} is sent too early"
                 )
 
-    def consume(self, who: int, *, size: int, batches: int = 1) -> None:
-        """Let a member work off batches."""
+    def consume(self, member: int, *, size: int, batches: int = 1) -> None:
+        """Let a member consume up to `batches` batches of up to `size` records."""
         try:
-            self.members[who].consume(size=size, batches=batches)
+            self.members[member].consume(size=size, batches=batches)
         except Crash:
-            self.members[who].source.close()
-            self.members[who] = Member(self.group, who)
+            self.members[member].source.close()
+            self.members[member] = Member(self.group, member)
 
     def append_foreign(self, message: int | bytes | None) -> None:
-        """An event of another system's order, or poison."""
+        """Append an event of another system's order, or poison."""
         new_id = UUID(int=len(self.broker.topics[TOPIC]))
         value = message
         if isinstance(message, int):
@@ -160,24 +161,27 @@ class Pipeline:
         self.broker.append(TOPIC, key=b"foreign", value=value, headers=headers)
 
     def append_again(self, record: int) -> None:
-        """Counted from the newest."""
+        """Append a copy of the record with this index from the newest."""
         records = self.broker.topics[TOPIC]
         if records:
             known = records[-1 - record % len(records)]
             self.broker.append(TOPIC, key=known.key, value=known.value, headers=known.headers)
 
     def drain(self, wait: Callable[[], None]) -> None:
-        """Let everybody work, with a wait before every round, until nothing is left or nothing changes any more."""
+        """Let all parts work until no work is left, and call `wait` before each round.
+
+        Raises AssertionError after six rounds without progress.
+        """
         idle = 0
         while left := self._left():
             wait()
             self.sweep()
-            for who in (0, 1):
-                self.consume(who, size=4, batches=25)
+            for member in (0, 1):
+                self.consume(member, size=4, batches=25)
             idle = 0 if self._left() < left else idle + 1
             # A message that kills needs some rounds.
             assert idle < 6, f"{OutboxEvent.objects.pending().count()} rows wait, the lag is {self.group.lag()}"
 
     def _left(self) -> int:
-        """A record that is worked off may leave a row behind, the copy of its dead letter."""
+        """Return the amount of work left. A record counts twice, because it may leave a dead letter's copy to send."""
         return OutboxEvent.objects.pending().count() + 2 * self.group.lag()

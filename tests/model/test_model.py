@@ -1,10 +1,10 @@
-"""The product against a model: whatever happens in whatever order, every change arrives, once.
+"""The product against a model: every change arrives exactly once, after any sequence of steps and failures.
 
 Orders, outbox, fast path, relay and consumer are the product's own, on the real database. Kafka and the clock are
-replaced, and crashes, outages, rebalances and late commits come between any two steps.
+replaced. Crashes, outages, rebalances and late commits happen between any two steps.
 
-Where the environment says CI, hypothesis tries the same examples every time; elsewhere every run explores others. A
-failure names the steps to it, and the `@reproduce_failure` that repeats them when it is put on `Model`.
+If the environment has the variable CI, hypothesis tries the same examples in every run; otherwise each run explores
+new ones. A failure prints its steps and a `@reproduce_failure` decorator, which repeats them on `Model`.
 """
 
 import logging
@@ -32,7 +32,7 @@ from orders.models import InvalidTransition
 from orders.services import Change, Line, cancel_order, pay_order, place_order
 from tests.model.interference import Clock, Crash, OtherProcess, SlowTransaction, crash, failing
 from tests.model.invariants import Invariants
-from tests.model.memory_broker import Fate
+from tests.model.memory_broker import SendOutcome
 from tests.model.pipeline import (
     DEADLY,
     ODD,
@@ -41,7 +41,7 @@ from tests.model.pipeline import (
     REFUSED,
     UNKNOWN,
     empty_tables,
-    lose_the_connection,
+    fail_as_disconnected,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -50,10 +50,10 @@ LINES = [Line(product_id=7, quantity=1, price=Decimal("50000.00"))]
 ACTS: dict[str, Callable[..., Change]] = {ORDER_PAID: pay_order, ORDER_CANCELLED: cancel_order}
 ALLOWED_AFTER = {ORDER_PAID: [ORDER_CREATED], ORDER_CANCELLED: [ORDER_CREATED, ORDER_PAID]}
 
-PICK = st.integers(0, 5)
-"""Of orders, rows and records, counted from the newest."""
-PICKS = st.lists(PICK, min_size=1, max_size=3)
-FATES = st.lists(st.sampled_from(Fate), min_size=1, max_size=3)
+INDEX = st.integers(0, 5)
+"""Indices of orders, rows and records, counted from the newest."""
+INDICES = st.lists(INDEX, min_size=1, max_size=3)
+OUTCOMES = st.lists(st.sampled_from(SendOutcome), min_size=1, max_size=3)
 MEMBER = st.sampled_from([0, 1])
 OWNERS = st.tuples(*[MEMBER] * PARTITIONS)
 SIZE = st.integers(1, 4)
@@ -72,14 +72,15 @@ clock = Clock()
 
 
 def pass_time(seconds: float) -> None:
-    """For this process, and for the database, by whose clock rows in the outbox grow old."""
+    """Advance the process's clock, and age the outbox's rows, whose age the database's clock decides."""
     clock.advance(seconds)
     OutboxEvent.objects.update(recorded_at=F("recorded_at") - timedelta(seconds=seconds))
 
 
 class Model(Invariants):
-    """Each rule is named for its kind of step: place, pay, cancel, publish, relay, deliver, duplicate, reorder, crash,
-    rebalance. What it may be given never depends on the database, so that hypothesis can repeat and shrink the steps.
+    """The steps: place, pay, cancel, publish, relay, deliver, duplicate, reorder, crash, rebalance.
+
+    The arguments of a rule never depend on the database, so that hypothesis can repeat and shrink the steps.
     """
 
     def __init__(self) -> None:
@@ -112,30 +113,30 @@ class Model(Invariants):
                 self.note(pay_order(order_id=placed.order.pk))
 
     @precondition(lambda self: self.history)
-    @rule(pick=PICK)
-    def pay(self, pick: int) -> None:
-        self.change(pick, ORDER_PAID)
+    @rule(index=INDEX)
+    def pay(self, index: int) -> None:
+        self.change(index, ORDER_PAID)
 
     @precondition(lambda self: self.history)
-    @rule(pick=PICK)
-    def cancel(self, pick: int) -> None:
-        self.change(pick, ORDER_CANCELLED)
+    @rule(index=INDEX)
+    def cancel(self, index: int) -> None:
+        self.change(index, ORDER_CANCELLED)
 
-    def change(self, pick: int, event_type: str) -> None:
-        order_id = self.order(pick, event_type)
+    def change(self, index: int, event_type: str) -> None:
+        order_id = self.order(index, event_type)
         if self.slow and self.slow.result.order.pk == order_id:
-            return  # It would wait for the row's lock.
+            return  # The change would wait for the row's lock.
         if self.history[order_id][-1] in ALLOWED_AFTER[event_type]:
             self.note(ACTS[event_type](order_id=order_id))
         else:
             with pytest.raises(InvalidTransition):
                 ACTS[event_type](order_id=order_id)
 
-    def order(self, pick: int, event_type: str) -> int:
-        """One that allows this change, where there is one."""
+    def order(self, index: int, event_type: str) -> int:
+        """Return the id of an order that allows this change, or of any order if none does."""
         allowed = [order_id for order_id, events in self.history.items() if events[-1] in ALLOWED_AFTER[event_type]]
         orders = allowed or list(self.history)
-        return orders[-1 - pick % len(orders)]
+        return orders[-1 - index % len(orders)]
 
     def note(self, change: Change) -> None:
         self.history.setdefault(change.order.pk, []).append(change.event.event_type)
@@ -143,13 +144,13 @@ class Model(Invariants):
     @precondition(lambda self: self.slow is None)
     @rule()
     def reorder_by_placing_slowly(self) -> None:
-        """An order gets its id and its row's id now, and is committed later."""
+        """Place an order that gets its ids now and is committed later."""
         self.slow = SlowTransaction(partial(place_order, user_id=self.customer, lines=LINES))
 
     @precondition(lambda self: self.slow is None and self.history)
-    @rule(pick=PICK)
-    def reorder_by_cancelling_slowly(self, pick: int) -> None:
-        order_id = self.order(pick, ORDER_CANCELLED)
+    @rule(index=INDEX)
+    def reorder_by_cancelling_slowly(self, index: int) -> None:
+        order_id = self.order(index, ORDER_CANCELLED)
         if self.history[order_id][-1] != ORDER_CANCELLED:
             self.slow = SlowTransaction(partial(cancel_order, order_id=order_id))
 
@@ -166,31 +167,31 @@ class Model(Invariants):
 
     # To Kafka
 
-    @rule(rows=PICKS, fates=FATES, restarted=st.booleans())
-    def publish(self, rows: list[int], fates: list[Fate], restarted: bool) -> None:
-        with self.pipeline.broker.behaving(fates):
+    @rule(rows=INDICES, outcomes=OUTCOMES, restarted=st.booleans())
+    def publish(self, rows: list[int], outcomes: list[SendOutcome], restarted: bool) -> None:
+        with self.pipeline.broker.answering(outcomes):
             self.pipeline.take_fast_path(rows, restarted=restarted)
 
-    @rule(fates=FATES, seconds=st.sampled_from([0, 1, 10]))
-    def relay(self, fates: list[Fate], seconds: int) -> None:
+    @rule(outcomes=OUTCOMES, seconds=st.sampled_from([0, 1, 10]))
+    def relay(self, outcomes: list[SendOutcome], seconds: int) -> None:
         pass_time(seconds)
-        with self.pipeline.broker.behaving(fates):
+        with self.pipeline.broker.answering(outcomes):
             self.pipeline.sweep()
 
-    @rule(rows=PICKS, fates=FATES)
-    def duplicate_by_both_paths(self, rows: list[int], fates: list[Fate]) -> None:
-        """The fast path has rows in hand for so long that the relay sends them, too."""
+    @rule(rows=INDICES, outcomes=OUTCOMES)
+    def duplicate_by_both_paths(self, rows: list[int], outcomes: list[SendOutcome]) -> None:
+        """Let the fast path hold rows for so long that the relay sends them as well."""
 
-        def meanwhile() -> None:
+        def interfere() -> None:
             pass_time(10)
             with self.rival.at_work():
                 self.pipeline.sweep()
                 self.everything_holds()
 
-        with self.pipeline.broker.behaving(fates), self.pipeline.broker.amid_send.used_for(meanwhile):
+        with self.pipeline.broker.answering(outcomes), self.pipeline.broker.amid_send.calling(interfere):
             self.pipeline.take_fast_path(rows)
 
-    @rule(rows=PICKS, error=st.sampled_from([Crash, OperationalError]), executed=st.booleans())
+    @rule(rows=INDICES, error=st.sampled_from([Crash, OperationalError]), executed=st.booleans())
     def crash_of_the_fast_path(self, rows: list[int], error: type[BaseException], executed: bool) -> None:
         with failing("SET published_at", error, executed=executed):
             self.pipeline.take_fast_path(rows)
@@ -203,42 +204,47 @@ class Model(Invariants):
 
     # From Kafka
 
-    @rule(who=MEMBER, size=SIZE)
-    def deliver(self, who: int, size: int) -> None:
-        self.pipeline.consume(who, size=size)
+    @rule(member=MEMBER, size=SIZE)
+    def deliver(self, member: int, size: int) -> None:
+        self.pipeline.consume(member, size=size)
 
-    @rule(who=MEMBER, size=SIZE)
-    def deliver_through_an_outage(self, who: int, size: int) -> None:
-        with self.pipeline.members[who].subscription.amid_save.used_for(lose_the_connection, times=3):
-            self.pipeline.consume(who, size=size, batches=4)
+    @rule(member=MEMBER, size=SIZE)
+    def deliver_through_an_outage(self, member: int, size: int) -> None:
+        with self.pipeline.members[member].subscription.amid_save.calling(fail_as_disconnected, times=3):
+            self.pipeline.consume(member, size=size, batches=4)
 
-    @rule(who=MEMBER, size=SIZE, saved=st.booleans())
-    def crash_of_a_consumer(self, who: int, size: int, saved: bool) -> None:
-        """Before its batch is saved, or between that and the commit of the offsets."""
-        member = self.pipeline.members[who]
-        with (member.source.amid_commit if saved else member.subscription.amid_save).used_for(crash):
-            self.pipeline.consume(who, size=size)
+    @rule(member=MEMBER, size=SIZE, saved=st.booleans())
+    def crash_of_a_consumer(self, member: int, size: int, saved: bool) -> None:
+        """Crash before the batch is saved, or after that and before its offsets are committed."""
+        victim = self.pipeline.members[member]
+        with (victim.source.amid_commit if saved else victim.subscription.amid_save).calling(crash):
+            self.pipeline.consume(member, size=size)
 
     @rule(owners=OWNERS)
     def rebalance(self, owners: Sequence[int]) -> None:
         self.pipeline.group.rebalance(owners)
 
-    @rule(who=MEMBER, size=SIZE, saved=st.booleans(), owners=OWNERS, overtaken=st.booleans())
-    def rebalance_amid_a_batch(self, who: int, size: int, saved: bool, owners: Sequence[int], overtaken: bool) -> None:
-        """A member has its batch in hand, or saved, when partitions move, and perhaps their new owner is faster."""
+    @rule(member=MEMBER, size=SIZE, saved=st.booleans(), owners=OWNERS, overtaken=st.booleans())
+    def rebalance_amid_a_batch(
+        self, member: int, size: int, saved: bool, owners: Sequence[int], overtaken: bool
+    ) -> None:
+        """Move partitions while a member has read or saved a batch.
 
-        def meanwhile() -> None:
+        If `overtaken`, the new owner consumes the batch before the member goes on.
+        """
+
+        def interfere() -> None:
             self.pipeline.group.rebalance(owners)
             if overtaken:
-                self.pipeline.consume(1 - who, size=4)
+                self.pipeline.consume(1 - member, size=4)
 
-        source = self.pipeline.members[who].source
-        with (source.amid_commit if saved else source.amid_poll).used_for(meanwhile):
-            self.pipeline.consume(who, size=size)
+        source = self.pipeline.members[member].source
+        with (source.amid_commit if saved else source.amid_poll).calling(interfere):
+            self.pipeline.consume(member, size=size)
 
     # On the topic
 
-    @rule(record=PICK)
+    @rule(record=INDEX)
     def duplicate_record(self, record: int) -> None:
         self.pipeline.append_again(record)
 
@@ -251,7 +257,7 @@ class Model(Invariants):
         self.pipeline.append_foreign(message)
 
 
-def test_whatever_happens_every_change_arrives_once(
+def test_every_change_arrives_exactly_once(
     user: User, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(timestamps, "datetime", clock)

@@ -1,4 +1,4 @@
-"""docker compose hands the product's processes every variable that `.env.example` documents, as it documents it."""
+"""docker compose passes every variable of `.env.example` to the product's processes, with its documented default."""
 
 import json
 import os
@@ -22,11 +22,11 @@ SECRETS = {
     "JWT_SIGNING_KEY": "j" * 32,
     "POSTGRES_PASSWORD": "pass-word_1",
 }
-"""What a person has to fill in."""
+"""Values of the variables that `.env.example` leaves to the operator."""
 NOT_PASSED = {
     "DJANGO_DEBUG": "The image is for production, and lacks what development needs.",
-    "PORT": "The proxy publishes it; the web server behind it has a port of its own.",
-    "POSTGRES_PASSWORD": "It travels in DATABASE_URL.",
+    "PORT": "The proxy publishes it; the web server behind it has another port.",
+    "POSTGRES_PASSWORD": "DATABASE_URL contains it.",
     "PROMETHEUS_MULTIPROC_DIR": "Containers share no folder; the web server makes one for its workers.",
 }
 CHOSEN_BY_COMPOSE = {
@@ -35,16 +35,16 @@ CHOSEN_BY_COMPOSE = {
     "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
     "TRUSTED_PROXIES": "1",
 }
-"""Where `.env.example` has an empty value, and says what it means in compose."""
+"""Variables that are empty in `.env.example`, with the values that compose gives them."""
 PLACEHOLDER = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>[A-Z_]+)(?:(?P<rule>:-|:\?)(?P<text>[^${}]*))?\})")
 
 
 class Missing(Exception):
-    """A variable without which compose refuses to start."""
+    """A required variable is not set, so compose refuses to start."""
 
 
 def interpolated(text: str, variables: Mapping[str, str]) -> str:
-    """Return what compose makes of a value, as far as ours go: `$$`, `${X}`, `${X:-default}`, `${X:?message}`.
+    """Return the value that compose computes from `$$`, `${X}`, `${X:-default}` and `${X:?message}`.
 
     Raises Missing. Source: https://docs.docker.com/reference/compose-file/interpolation/
     """
@@ -59,21 +59,22 @@ def interpolated(text: str, variables: Mapping[str, str]) -> str:
             raise Missing(f"{found['name']}: {found['text']}")
         return found["text"]
 
-    assert "$" not in PLACEHOLDER.sub("", text), f"{text!r} has a placeholder that this does not know"
+    assert "$" not in PLACEHOLDER.sub("", text), f"{text!r} has a placeholder that this function does not support"
     return PLACEHOLDER.sub(value, text)
 
 
 def environment(service: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return what a process of the service gets. A name without a value is passed on where it is set."""
-    told = COMPOSE["services"][service]["environment"]
+    """Return the environment of a service's process. A name without a value is passed on if it is set."""
+    declared = COMPOSE["services"][service]["environment"]
     given = {
-        name: variables.get(name) if text is None else interpolated(str(text), variables) for name, text in told.items()
+        name: variables.get(name) if text is None else interpolated(str(text), variables)
+        for name, text in declared.items()
     }
     return {name: text for name, text in given.items() if text is not None}
 
 
 def settings_with(variables: Mapping[str, str]) -> Any:
-    """Return the settings that follow from these variables alone. Raises CalledProcessError where they are refused."""
+    """Return the settings of a process with only these variables. Raises CalledProcessError if they are refused."""
     code = (
         "import json, commerce.settings as s;"
         "print(json.dumps({name: repr(getattr(s, name)) for name in dir(s) if name.isupper() and name != 'UNFOLD'}))"
@@ -90,7 +91,7 @@ def settings_with(variables: Mapping[str, str]) -> Any:
 
 
 def strings(part: Any) -> list[str]:
-    """Every text in the compose file."""
+    """Return all strings in a part of the compose file."""
     if isinstance(part, dict | list):
         return [text for one in (part.values() if isinstance(part, dict) else part) for text in strings(one)]
     return [part] if isinstance(part, str) else []
@@ -109,7 +110,7 @@ def test_every_variable_that_is_read_is_documented() -> None:
     source = "".join((CHECKOUT / "commerce" / name).read_text() for name in ("settings.py", "environment.py"))
     read = set(re.findall(r'\b(?:environment|self)\.[a-z_]+\(\s*"([A-Z_]+)"', source))
     assert {"KAFKA_SECURITY_PROTOCOL", "OUTBOX_QUEUE_SIZE", "THROTTLE_USER", "DJANGO_SECRET_KEY"} <= read
-    # `make run` sets these two itself.
+    # `make run` sets these two for its own processes.
     assert read - DOCUMENTED.keys() == {"DEVSERVER_SOCKET", "DEVSERVER_KEY"}
 
 
@@ -158,7 +159,7 @@ def test_a_secured_kafka_reaches_the_settings(service: str) -> None:
         "OUTBOX_QUEUE_SIZE": "7",
         "CONSUMER_DEATHS": "4",
     }
-    told = settings_with(environment(service, DOCUMENTED | SECRETS | secured))
+    actual = settings_with(environment(service, DOCUMENTED | SECRETS | secured))
     expected = {name: repr(secured[name]) for name in secured if name.startswith(("KAFKA_SEC", "KAFKA_SASL"))} | {
         "KAFKA_BOOTSTRAP_SERVERS": repr(["kafka-1.internal:9093", "kafka-2.internal:9093"]),
         "KAFKA_API_VERSION": "(2, 3)",
@@ -166,4 +167,4 @@ def test_a_secured_kafka_reaches_the_settings(service: str) -> None:
         "OUTBOX_QUEUE_SIZE": "7",
         "CONSUMER_DEATHS": "4",
     }
-    assert {name: told[name] for name in expected} == expected
+    assert {name: actual[name] for name in expected} == expected

@@ -1,4 +1,4 @@
-"""What README and docs/ tell people to do is there, and does what they say."""
+"""The commands and files that README and docs/ name exist and work as described."""
 
 import gettext
 import re
@@ -17,12 +17,12 @@ LOCALE = Path("commerce/locale")
 
 
 def section(document: str, title: str) -> str:
-    """The text below a heading, up to the next one."""
+    """Return the text between a heading of level 2 and the next one."""
     return (CHECKOUT / document).read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def korean(folder: Path) -> str:
-    """What admin calls dead letters with the catalogue in this folder."""
+    """Return the translation of "dead letters" by the catalogue in this folder."""
     return gettext.translation("django", folder, ["ko"], fallback=True).gettext("dead letters")
 
 
@@ -46,8 +46,8 @@ def test_the_way_without_docker_installs_what_it_calls() -> None:
 def test_the_readme_names_every_file_of_requirements() -> None:
     there = {str(file.relative_to(CHECKOUT)) for file in CHECKOUT.glob("requirements*.txt")}
     there |= {str(file.relative_to(CHECKOUT)) for file in CHECKOUT.glob("deploy/requirements*.txt")}
-    number, told = README.split("Requirements stand in ")[1].split(" files: ")
-    assert set(re.findall(r"`((?:deploy/)?requirements[a-z-]*\.txt)`", told)) == there
+    number, listed = README.split("Requirements stand in ")[1].split(" files: ")
+    assert set(re.findall(r"`((?:deploy/)?requirements[a-z-]*\.txt)`", listed)) == there
     assert number == {3: "three", 4: "four", 5: "five", 6: "six"}[len(there)]
 
 

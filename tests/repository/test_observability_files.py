@@ -1,4 +1,4 @@
-"""What Prometheus and Grafana are given fits together, and asks for nothing that the product does not tell."""
+"""The files for Prometheus and Grafana agree with each other, and use only metrics that the product exports."""
 
 import json
 import re
@@ -19,8 +19,8 @@ NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer)_[a-z_]+)\b")
 LABEL_LISTS = re.compile(r"\{[^}]*\}|\b(?:by|on) \([^)]*\)")
 
 
-def told() -> set[str]:
-    """Names as they stand in what Prometheus reads."""
+def metric_names() -> set[str]:
+    """Return the names of all metrics that the product exports."""
     gauges = [*_outbox_gauges(Outbox(0, 0.0)), *_lag_gauges({"g": [PartitionLag("t", 0, 1, 1, 0, 0.0)]})]
     counted = {sample.name for metric in REGISTRY.collect() for sample in metric.samples}
     families = {
@@ -48,7 +48,7 @@ def expressions() -> Iterator[str]:
 def test_every_metric_that_is_asked_for_exists() -> None:
     asked = {name for one in expressions() for name in NAMES.findall(LABEL_LISTS.sub("", one))}
     assert {"kafka_consumergroup_lag_seconds", "outbox_oldest_pending_seconds", "events_consumed_total"} <= asked
-    assert asked <= told()
+    assert asked <= metric_names()
 
 
 def test_every_alert_leads_to_its_section_of_the_runbook() -> None:

@@ -1,4 +1,4 @@
-"""What is installed is what was tested, file by file."""
+"""The pinned versions and hashes fix every installed file."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ REQUIREMENTS = (
 
 
 def named(path: Path) -> Iterator[tuple[str, str]]:
-    """Each `name==version` of a requirements file and of those it includes, the name as PyPI normalizes it."""
+    """Yield each `name==version` of a requirements file and the files it includes, with names normalized as on PyPI."""
     text = path.read_text()
     for included in re.findall(r"^-r (\S+)", text, re.MULTILINE):
         yield from named(path.parent / included)
@@ -26,10 +26,11 @@ def named(path: Path) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("file", REQUIREMENTS)
-def test_pins_have_what_is_required_and_nothing_else_than_constraints_say(file: str) -> None:
+def test_pins_agree_with_requirements_and_constraints(file: str) -> None:
+    """The pins contain all requirements, and no pin contradicts constraints.txt."""
     pins = dict(named(CHECKOUT / "pins" / Path(file).name))
     assert set(named(CHECKOUT / file)) <= set(pins.items()), "renew them: make pins"
-    # Those of other platforms are in no list of what is installed here.
+    # constraints.txt lacks packages that only other platforms install.
     constraints = dict(named(CHECKOUT / "constraints.txt"))
     assert {name: version for name, version in pins.items() if constraints.get(name, version) != version} == {}
 

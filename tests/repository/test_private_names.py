@@ -1,7 +1,7 @@
-"""The private parts of libraries are touched in modules named `patches` alone, where each touch has its reason.
+"""Only modules named `patches` use private parts of libraries, each with a documented reason.
 
-A private part is what begins with one underscore, what kafka-python does not document, and what an assignment to an
-attribute of a library's module or class replaces.
+Private parts are names with one leading underscore, modules that kafka-python does not document, and attributes of a
+library's module or class that an assignment replaces.
 """
 
 import ast
@@ -35,7 +35,7 @@ class Use(NamedTuple):
 
 
 class OwnClass(NamedTuple):
-    """What a class of ours defines by itself."""
+    """The bases and private names of one of the product's classes, without inherited names."""
 
     bases: list[str]
     names: set[str]
@@ -54,7 +54,7 @@ def classes_of(tree: ast.AST) -> Iterator[ast.ClassDef]:
 
 
 def defined_names(definition: ast.ClassDef) -> set[str]:
-    """Private names that the body of a class binds, or its methods on `self` and `cls`."""
+    """Return the private names that a class binds in its body, or in its methods on `self` and `cls`."""
     names: set[str] = set()
     for node in body_of(definition):
         match node:
@@ -66,7 +66,7 @@ def defined_names(definition: ast.ClassDef) -> set[str]:
 
 
 def body_of(definition: ast.ClassDef) -> Iterator[ast.AST]:
-    """Everything in a class but what is in the classes within it."""
+    """Yield all nodes of a class, without those of its nested classes."""
     waiting: list[ast.AST] = list(definition.body)
     while waiting:
         node = waiting.pop()
@@ -76,7 +76,7 @@ def body_of(definition: ast.ClassDef) -> Iterator[ast.AST]:
 
 
 def own_classes(trees: Iterable[ast.AST]) -> dict[str, OwnClass]:
-    """By name; classes of one name count as one."""
+    """Return the classes by name. Classes with the same name are merged."""
     found: dict[str, OwnClass] = {}
     for definition in (one for tree in trees for one in classes_of(tree)):
         one = found.setdefault(definition.name, OwnClass([], set()))
@@ -86,7 +86,7 @@ def own_classes(trees: Iterable[ast.AST]) -> dict[str, OwnClass]:
 
 
 def names_with_inherited(name: str, classes: dict[str, OwnClass]) -> set[str]:
-    """Private names that a class has from our code."""
+    """Return the private names that a class defines, and those it inherits from other classes of the product."""
     names: set[str] = set()
     waiting, seen = [name], set()
     while waiting:
@@ -99,7 +99,7 @@ def names_with_inherited(name: str, classes: dict[str, OwnClass]) -> set[str]:
 
 
 def private_uses(tree: ast.AST, classes: dict[str, OwnClass]) -> Iterator[Use]:
-    """What is found without importing the module."""
+    """Yield the uses that the source shows without an import of the module."""
     yield from _uses_in_classes(tree, classes)
     yield from _uses_by_name(tree)
     foreign: set[str] = set()
@@ -116,7 +116,7 @@ def private_uses(tree: ast.AST, classes: dict[str, OwnClass]) -> Iterator[Use]:
 
 
 def _foreign_import(node: ast.Import | ast.ImportFrom) -> tuple[set[str], bool]:
-    """The names that an import of a library binds, and whether one of them is private."""
+    """Return the names that an import of a library binds, and whether a part of it is private."""
     match node:
         case ast.ImportFrom(module=str(module), level=0, names=names) if not is_ours(module):
             parts = [*module.split("."), *(one.name for one in names)]
@@ -132,7 +132,7 @@ def _foreign_import(node: ast.Import | ast.ImportFrom) -> tuple[set[str], bool]:
 
 
 def _uses_by_name(tree: ast.AST) -> Iterator[Use]:
-    """Private attributes of anything but `self`, `cls` and `super()`, which are judged with their class."""
+    """Yield private attributes, except those of `self`, `cls` and `super()`: `_uses_in_classes` judges these."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Name(id=function), args=[_, ast.Constant(value=str(name)), *_]):
@@ -181,9 +181,9 @@ def _root(value: ast.expr) -> str | None:
 
 
 def overrides(module: Any, tree: ast.AST) -> Iterator[Use]:
-    """Private names of ours that a library's base class has, too: found with the module imported.
+    """Yield the private names of an imported module's classes that a base class of a library has as well.
 
-    Classes within functions are left out: there is none before the function runs.
+    Classes within functions are left out, because they do not exist before the function runs.
     """
     definitions = {definition.name: definition for definition in classes_of(tree)}
     for one in _nested_classes(module, module.__name__):
@@ -207,14 +207,14 @@ def _names_of_foreign(base: type) -> set[str]:
     try:
         source = ast.parse(inspect.cleandoc(inspect.getsource(base)))
     except (OSError, TypeError, SyntaxError):
-        # It is written in C, or made at run time.
+        # The class is written in C, or made at run time.
         return set(filter(is_private, names))
     names |= {node.attr for node in ast.walk(source) if isinstance(node, ast.Attribute) and _root(node.value) == "self"}
     return set(filter(is_private, names))
 
 
 def product_modules() -> dict[str, Path]:
-    """By name, without tests, migrations and patches."""
+    """Return the product's modules by name, without tests, migrations and patches."""
     files = (file.relative_to(CHECKOUT) for root in PRODUCT for file in (CHECKOUT / root).rglob("*.py"))
     return {
         ".".join(file.with_suffix("").parts).removesuffix(".__init__"): CHECKOUT / file
@@ -282,7 +282,7 @@ def test_a_public_use_is_none(code: str) -> None:
 
 
 def test_an_override_is_found() -> None:
-    """`patches` itself is full of them."""
+    """The modules of `patches` override private parts on purpose."""
     for name, overridden in (
         ("events.kafka.patches.network", "_connect"),
         ("events.kafka.patches.group", "_append"),

@@ -1,4 +1,4 @@
-"""Tests stand where a reader looks for them, and what documents say of them is true."""
+"""The places and names of tests, and the tests and files that documents name."""
 
 import ast
 import re
@@ -24,7 +24,7 @@ def modules(*rooms: str) -> Iterator[Path]:
         yield from (CHECKOUT / room).rglob("*.py")
 
 
-def named(path: Path) -> str:
+def relative(path: Path) -> str:
     return str(path.relative_to(CHECKOUT))
 
 
@@ -43,37 +43,37 @@ def test_a_module_of_tests_is_recognised(text: str) -> None:
 
 
 @pytest.mark.parametrize("room", SHARED)
-def test_what_suites_share_uses_no_module_of_tests(room: str) -> None:
-    """Neither imports one nor names one in a string, as a settings module is named."""
-    used = {named(path): MODULE_OF_TESTS.findall(path.read_text()) for path in modules(room)}
+def test_shared_modules_use_no_module_of_tests(room: str) -> None:
+    """They neither import one nor name one in a string, as DJANGO_SETTINGS_MODULE does."""
+    used = {relative(path): MODULE_OF_TESTS.findall(path.read_text()) for path in modules(room)}
     assert len(used) > 10
     assert {path: names for path, names in used.items() if names} == {}
 
 
 def test_no_room_of_tests_is_crowded() -> None:
-    rooms = Counter(named(path.parent) for path in modules(*ROOMS) if path.name != "__init__.py")
+    rooms = Counter(relative(path.parent) for path in modules(*ROOMS) if path.name != "__init__.py")
     of_tests = {room: number for room, number in rooms.items() if room == "testkit" or "tests" in room.split("/")}
     assert len(of_tests) > 10
     assert {room: number for room, number in of_tests.items() if number > MODULES_IN_A_ROOM} == {}
 
 
-def test_names_of_an_apps_tests_are_short() -> None:
-    names = [name for path in modules(*APPS) for name in test_functions(path)]
-    assert len(names) > 400
+def test_names_of_tests_are_short() -> None:
+    names = [name for path in modules(*APPS, "tests") for name in test_functions(path)]
+    assert len(names) > 700
     assert sorted(name for name in names if len(name) > TEST_NAME_LENGTH) == []
 
 
 @pytest.fixture(scope="module")
 def names_of_tests() -> set[str]:
-    """Of functions and modules, and of the test that a reader of docs/consumers.md writes."""
+    """Return the names of test functions and modules, with the test that docs/consumers.md lets its reader write."""
     names = {name for path in modules(*ROOMS) for name in {path.stem, *test_functions(path)}}
     return names | {"test_paid_order_gives_points_once"}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
 def test_every_test_that_a_document_names_exists(document: Path, names_of_tests: set[str]) -> None:
     text = document.read_text()
     assert sorted(set(re.findall(r"\btest_[a-z0-9_]+", text)) - names_of_tests) == []
-    # The reader of docs/consumers.md makes an app of this name.
+    # docs/consumers.md lets its reader make the app `loyalty`.
     files = re.findall(r"`((?!loyalty/)[a-z_]+/[a-z_/]+(?:\.py|/))`", text)
     assert sorted({file for file in files if not (CHECKOUT / file).exists()}) == []

@@ -1,4 +1,4 @@
-"""No target of the Makefile leaves a process behind, whichever signal ends it or the `make` that started it."""
+"""No target of the Makefile leaves a process behind after a signal to `make` or to its program."""
 
 import os
 import shutil
@@ -20,16 +20,16 @@ from testkit.waiting import wait_until
 from testkit.whole_run import copy_checkout, environment
 
 LIBRARIES = CHECKOUT / "var" / "kafka" / "libs"
-"""Apache Kafka, where it has been fetched."""
+"""The folder of Apache Kafka, if it has been fetched."""
 NO_JAVA = {} if LIBRARIES.is_dir() else {"JAVA_HOME": "/nowhere"}
-"""Environment of a target that is not to fetch Apache Kafka."""
+"""Environment of a target that must not fetch Apache Kafka."""
 MARK = "COMMERCE_TEST_MARK"
-"""A variable that every process of a target inherits, whatever becomes of its parents."""
+"""A variable that every process of a target inherits, also after the end of its parent."""
 GONE_WITHIN_S = 40
-"""Ten seconds for each layer that ends another one, and some for a busy machine."""
+"""Ten seconds for each layer of processes that ends the next one, and a reserve for a busy machine."""
 NESTED = "nested"
-"""Where a killed test has its checkouts."""
-A_RUN_WITHIN_A_TEST = f"tests/start/test_run.py -k restarts_what_dies -p no:cacheprovider --basetemp={NESTED}"
+"""The folder in which a killed test makes its checkouts."""
+A_RUN_WITHIN_A_TEST = f"tests/start/test_run.py -k restarts_dead_processes -p no:cacheprovider --basetemp={NESTED}"
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
 
 
 class Target:
-    """`make` with a target, in a copy of the checkout."""
+    """A running `make TARGET` in a copy of the checkout."""
 
     def __init__(self, checkout: Path, target: str, **env: str) -> None:
         self._mark = uuid4().hex
@@ -67,7 +67,7 @@ class Target:
         self._seen: set[psutil.Process] = set()
 
     def processes(self) -> set[psutil.Process]:
-        """All that were ever seen and still run, zombies aside."""
+        """Return the running processes among all that this method has ever found, without zombies."""
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.environ().get(MARK) == self._mark:
@@ -75,7 +75,7 @@ class Target:
         return {process for process in self._seen if _runs(process)}
 
     def runs(self, *programs: str) -> bool:
-        """Whether there is a process for each. Raises RuntimeError with its last words where the target has ended."""
+        """Return whether each program has a process. Raises RuntimeError with the log's end if the target has ended."""
         if self.make.poll() is not None:
             raise RuntimeError(self._log.read_text()[-3000:])
         lines = [" ".join(_words(process)) for process in self.processes()]
@@ -83,7 +83,7 @@ class Target:
 
     @property
     def program(self) -> psutil.Process:
-        """What `make` has started."""
+        """Return the process that `make` has started."""
         (program,) = psutil.Process(self.make.pid).children()
         return program
 
@@ -109,7 +109,7 @@ TARGETS = {
 
 
 @pytest.mark.parametrize(
-    ("target", "number", "whom"),
+    ("target", "number", "receiver"),
     [
         ("run", signal.SIGKILL, "make"),
         ("run", signal.SIGKILL, "its program"),
@@ -120,12 +120,12 @@ TARGETS = {
         ("test", signal.SIGKILL, "its program"),
     ],
 )
-def test_an_ended_target_leaves_no_process(target: str, number: signal.Signals, whom: str, checkout: Path) -> None:
+def test_an_ended_target_leaves_no_process(target: str, number: signal.Signals, receiver: str, checkout: Path) -> None:
     env, programs = TARGETS[target]
     running = Target(checkout, target, PORT=str(free_port()), **env)
     try:
         wait_until(lambda: running.runs(KEEPER, *programs), timeout=120)
-        os.kill(running.make.pid if whom == "make" else running.program.pid, number)
+        os.kill(running.make.pid if receiver == "make" else running.program.pid, number)
         running.make.wait(GONE_WITHIN_S)
         wait_until(lambda: not running.processes(), timeout=GONE_WITHIN_S)
     finally:
@@ -135,7 +135,7 @@ def test_an_ended_target_leaves_no_process(target: str, number: signal.Signals, 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_an_apache_kafka_ends_with_its_make(number: signal.Signals, checkout: Path) -> None:
     if not LIBRARIES.is_dir():
-        pytest.skip("Apache Kafka has not been fetched: make test-kafka does that")
+        pytest.skip("Apache Kafka has not been fetched: run `make test-kafka`")
     running = Target(checkout, "kafka", KAFKA_PORT="0")
     try:
         wait_until(lambda: running.runs(KEEPER, "kafka.Kafka"), timeout=60)
@@ -166,7 +166,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("code", [CHILD, STUBBORN])
-def test_what_a_killed_program_has_started_ends(code: str, frozen: bool) -> None:
+def test_children_of_a_killed_program_end(code: str, frozen: bool) -> None:
     parent = lifeline.start(
         [sys.executable, "-c", PARENT, code, code], cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -213,7 +213,7 @@ def _lives(pid: int) -> bool:
 
 
 def test_a_server_inherits_no_pipe_and_no_ignored_signal() -> None:
-    # Shown by a program that, unlike Python, leaves the signals as it found them.
+    # The shell shows the inherited signals, because unlike Python it leaves them unchanged.
     shown = ["sh", "-c", "grep SigIgn /proc/$$/status; ls /proc/$$/fd"]
     bare = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
     started = lifeline.start(shown, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""`make run`, in a copy of the checkout, so that nobody's own run is disturbed."""
+"""`make run` in a copy of the checkout, so that it does not disturb the developer's own run."""
 
 import re
 import shutil
@@ -29,7 +29,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
         shutil.rmtree(data_home(tmp_path))
 
 
-def test_a_run_shows_an_order_restarts_what_dies_and_leaves_nothing_behind(checkout: Path) -> None:
+def test_a_run_restarts_dead_processes_and_leaves_none_behind(checkout: Path) -> None:
     run = Run(checkout, free_port())
     try:
         assert run.says(f"READY {run.site}\n"), run.log.read_text()
@@ -48,13 +48,13 @@ def test_a_run_shows_an_order_restarts_what_dies_and_leaves_nothing_behind(check
         assert lag.returncode == 0, lag.stderr
 
         metrics = _metrics(checkout, run.site)
-        for of_every_process in (
+        for metric_of_each_process in (
             'events_published_total{path="fast",topic="order-events"} 1.0',
             'events_consumed_total{event_type="ORDER_CREATED",outcome="handled"} 1.0',
             "event_end_to_end_seconds_count 1.0",
             "outbox_pending 0.0",
         ):
-            assert f"{of_every_process}\n" in metrics
+            assert f"{metric_of_each_process}\n" in metrics
         assert len(re.findall("^kafka_consumergroup_lag_seconds{", metrics, re.MULTILINE)) >= 1
 
         run.child("consume_order_events").send_signal(signal.SIGKILL)
@@ -69,9 +69,8 @@ def test_a_run_shows_an_order_restarts_what_dies_and_leaves_nothing_behind(check
     wait_until(lambda: not any(one.is_running() for one in run.children))
 
 
-def test_a_signal_that_python_swallowed_while_it_prepares_still_ends_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_that_python_swallowed_still_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python may swallow the KeyboardInterrupt of a signal, for example within a destructor."""
     def prepare() -> None:
         with suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""`make run` starts again whatever its users or an earlier run have left, or says how to go on; and `make reset`."""
+"""`make run` on the data of earlier runs: it starts again, or says how to go on. `make reset` drops the data."""
 
 import os
 import shutil
@@ -18,8 +18,8 @@ from testkit.servers import Broker
 from testkit.waiting import wait_until
 from testkit.whole_run import Run, copy_checkout, environment
 
-POISON = 1_100
-"""Messages; more than the dead letters in a row that a group may make."""
+POISON_MESSAGES = 1_100
+"""More messages than the limit of a group's consecutive dead letters."""
 CHANGE_ACCOUNTS = """
 from django.contrib.auth.models import User
 demo, admin = User.objects.get(username="demo"), User.objects.get(username="admin")
@@ -57,7 +57,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def run(checkout: Path) -> Iterator[Callable[..., Run]]:
-    """Starts a run; back when it is READY or has ended."""
+    """Return a function that starts a run, and waits until it is READY or has ended."""
     started: list[Run] = []
 
     def start(**env: str) -> Run:
@@ -87,7 +87,7 @@ def log_in(site: str, name: str, password: str) -> int:
     return httpx.post(f"{site}/api/auth/token", json=body, trust_env=False).status_code
 
 
-def test_a_run_starts_again_after_poison_and_whatever_became_of_its_accounts(
+def test_a_run_starts_again_after_poison_and_changed_accounts(
     checkout: Path, run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(THROTTLE_TOKEN="11/h")
@@ -99,11 +99,11 @@ def test_a_run_starts_again_after_poison_and_whatever_became_of_its_accounts(
 
     kafka = next(line for line in (checkout / "var" / "run.env").read_text().split() if "BOOTSTRAP" in line)
     monkeypatch.setenv(*kafka.split("="))
-    produce_all("order-events", [Outgoing(b"poison %d" % number) for number in range(POISON)])
-    assert first.process.wait(120) == 1, "It must not go missing that nothing can be handled"
+    produce_all("order-events", [Outgoing(b"poison %d" % number) for number in range(POISON_MESSAGES)])
+    assert first.process.wait(120) == 1, "The run must end when its consumer stops at the limit of dead letters"
     assert first.says("Stopped after 1000 dead letters in a row")
 
-    # The lockout of demo and the count of logins last; one request an hour is as strict as a limit can be.
+    # The lockout of demo and the count of logins outlive the run. One request an hour is the strictest limit.
     second = run(THROTTLE_TOKEN="11/h", THROTTLE_USER="1/h")
     assert second.says("READY"), second.log.read_text()
     assert "demo is locked for up to 5 minutes after wrong passwords; to mend that: " in second.log.read_text()
@@ -129,9 +129,8 @@ def test_a_run_starts_again_after_poison_and_whatever_became_of_its_accounts(
     assert says_how_to_go_on(run(), "does not know events.9999_of_tomorrow")
 
 
-def test_dead_letters_in_a_row_of_a_kafka_of_ones_own_are_not_forgotten(
-    run: Callable[..., Run], broker: Broker
-) -> None:
+def test_a_run_on_an_external_kafka_keeps_its_dead_letter_count(run: Callable[..., Run], broker: Broker) -> None:
+    """A run resets the count of consecutive dead letters of its own broker only."""
     options = {} if broker.creates_topics else embedded_kafka.SETTINGS
     kafka = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers, **options}
     first = run(**kafka)
@@ -145,7 +144,7 @@ def test_dead_letters_in_a_row_of_a_kafka_of_ones_own_are_not_forgotten(
 
 
 def says_how_to_go_on(run: Run, reason: str) -> bool:
-    """Whether the run ended for that reason, and with a line that leads on."""
+    """Check that the run failed for this reason, and return whether its last line says how to go on."""
     said = run.log.read_text()
     assert run.process.wait(10) == 1, said
     assert "Traceback" not in said
@@ -154,7 +153,7 @@ def says_how_to_go_on(run: Run, reason: str) -> bool:
 
 
 def make_database(checkout: Path) -> Path:
-    """Its data, of a server that ran and has ended."""
+    """Start and stop a PostgreSQL, and return the folder of its data."""
     postgres = EmbeddedPostgres(data_home(checkout))
     postgres.start()
     postgres.stop()

@@ -1,4 +1,4 @@
-"""The controls of a whole `make run`, as its start page uses them."""
+"""The controls of a running `make run`, as its start page uses them."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ from testkit.whole_run import Run, copy_checkout
 
 
 class StartPage:
-    """What the page's script asks for, with the token that came with the page."""
+    """Sends the requests of the page's script, with the CSRF token of the page."""
 
     def __init__(self, site: str) -> None:
         self.http = httpx.Client(base_url=site, timeout=10, trust_env=False)
@@ -48,7 +48,7 @@ class StartPage:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """One for all tests of this module, the last of which ends it."""
+    """Start one run for all tests of this module. The last test ends it."""
     tmp_path = tmp_path_factory.mktemp("checkout")
     copy_checkout(tmp_path)
     run = Run(tmp_path, free_port())
@@ -71,7 +71,7 @@ def consumers(run: Run) -> list[psutil.Process]:
     return found
 
 
-def test_what_is_stopped_comes_back_and_nothing_is_lost(run: Run) -> None:
+def test_stopped_parts_come_back_and_lose_nothing(run: Run) -> None:
     page = StartPage(run.site)
     page.switch("broker", on=False)
     page.switch("consumer", on=False)
@@ -92,7 +92,7 @@ def test_what_is_stopped_comes_back_and_nothing_is_lost(run: Run) -> None:
     counts = page.state()["counts"]
     assert (counts["pending"], counts["underWay"], counts["doubled"], counts["lost"]) == (0, 0, 0, 0)
 
-    # A pause is no death: the log has none, and one that dies afterwards is started again as ever.
+    # The log reports no death of a stopped consumer. A consumer that dies later is started again.
     assert not run.says("died")
     (consumer,) = consumers(run)
     consumer.send_signal(signal.SIGKILL)
@@ -100,7 +100,7 @@ def test_what_is_stopped_comes_back_and_nothing_is_lost(run: Run) -> None:
     wait_until(lambda: page.state()["counts"]["notifications"] == 4)
     assert run.says("died (-9), starting it again")
 
-    # Switched to and fro faster than a process starts or stops: the last word counts, and there are never two.
+    # Switch faster than a process starts or stops: the last switch counts, and two consumers never run at once.
     for on in (False, True, False, True, False, True):
         page.ask("switch", target="consumer", on=on)
         assert len(consumers(run)) <= 1
@@ -110,7 +110,7 @@ def test_what_is_stopped_comes_back_and_nothing_is_lost(run: Run) -> None:
     wait_until(lambda: len(consumers(run)) == 1)
 
 
-def test_a_frozen_run_is_said_to_be_away(run: Run) -> None:
+def test_a_frozen_run_is_reported_as_unavailable(run: Run) -> None:
     page = StartPage(run.site)
     run.process.send_signal(signal.SIGSTOP)
     thaw = threading.Timer(30, run.process.send_signal, [signal.SIGCONT])

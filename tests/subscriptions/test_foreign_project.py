@@ -1,4 +1,4 @@
-"""The plumbing in a project without the shop: it publishes, consumes, and loads nothing else."""
+"""The app `events` in a project without the shop: it publishes, consumes, and loads none of the shop's modules."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""docs/consumers.md, followed word by word: its app works, and each event counts once."""
+"""The app of docs/consumers.md, followed word by word, handles each event once."""
 
 import json
 import os
@@ -37,7 +37,7 @@ Manage = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with the page's files and settings that differ in `INSTALLED_APPS` and topics only."""
+    """Return a folder with the page's files and the product's settings with another app and other topics."""
     (tmp_path / "loyalty").mkdir()
     (tmp_path / "loyalty" / "__init__.py").touch()
     for name, code in BLOCK.findall(PAGE):
@@ -48,7 +48,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(project: Path, topics: Topics, transactional_db: None) -> dict[str, str]:
-    """Of processes that work on the test's own database and topic."""
+    """Return the environment of processes on the test's database and topic."""
     url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
     return os.environ | {
         "DATABASE_URL": url.geturl(),

@@ -1,4 +1,4 @@
-"""The API answers as its own OpenAPI document says, whatever it is asked. The requests are made from that document."""
+"""The API's answers match its OpenAPI document. The requests are generated from that document."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -12,17 +12,17 @@ from testkit.customer import Customer
 from testkit.processes import CHECKOUT, ProductProcess, WebServer
 from testkit.waiting import wait_until
 
-EXAMPLES = 15
-"""Random requests to an operation, beside those at the edges of what its parameters may be."""
+EXAMPLES_PER_OPERATION = 15
+"""Number of random requests to each operation, beside those at the limits of its parameters."""
 
 
 class Caller(NamedTuple):
-    """A customer at a running site, with an order and a notification of it."""
+    """A customer at a running site, with an order and its notification."""
 
     customer: Customer
     session: requests.Session
     known: dict[str, int]
-    """What stands behind `{id}` of a path, by its resource."""
+    """The value of `{id}` in a path, by resource."""
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +48,14 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
 
 document = schemathesis.openapi.from_path(CHECKOUT / "docs" / "openapi.yaml")
 document.config.generation.update(
-    max_examples=EXAMPLES,
+    max_examples=EXAMPLES_PER_OPERATION,
     deterministic=True,
     database="none",
-    # Unknown parameters are ignored, and the token is always sent.
+    # The API ignores unknown parameters, and the test always sends the token.
     allow_extra_parameters=False,
     with_security_parameters=False,
 )
-# Metrics are Prometheus's text, behind a token of their own.
+# /metrics answers in Prometheus's text format, and has a separate token.
 operations = document.exclude(path="/metrics")
 
 
@@ -72,11 +72,14 @@ def test_every_answer_is_documented(case: schemathesis.Case[Any], caller: Caller
 
 
 def _may_be_refused(case: schemathesis.Case[Any]) -> bool:
-    """For what no schema can say: a name is taken, a password weak, a cursor forged, a key that of another body."""
+    """Return whether the API may refuse a request that fits the schema.
+
+    A schema cannot state that a name is taken, a password weak, a cursor forged, or a key used with another body.
+    """
     return case.path == "/api/auth/register" or "cursor" in case.query or "Idempotency-Key" in case.headers
 
 
 def _names_something(case: schemathesis.Case[Any]) -> bool:
-    """Whether the request is for one order or notification, and not for one that cannot be."""
+    """Return whether the path has an `{id}` that an order or notification may have."""
     identifier = case.path_parameters.get("id")
     return isinstance(identifier, int) and 1 <= identifier < 2**63

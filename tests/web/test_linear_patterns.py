@@ -1,4 +1,4 @@
-"""Every regular expression that may meet a text of others takes time in proportion to its length."""
+"""Every regular expression that is applied to foreign text takes time in proportion to its length."""
 
 import ast
 import importlib
@@ -27,8 +27,8 @@ PIECES = (
     *("a", "0", " ", "\t", "-", ".", ",", ":", "/", "@", "=", '"', "'", "\\", "\n", "[", "é"),
     *("://", "eyJ", "eyJ-", "token", "token=", 'token="', "Bearer ", "access"),
 )
-LENGTH = 8_000
-"""Characters. A quadratic pattern takes 30 ms and more for so many, a linear one less than a millisecond."""
+TEXT_LENGTH = 8_000
+"""Number of characters. A quadratic pattern takes at least 30 ms for this length, a linear one less than 1 ms."""
 NOTICEABLE_S = 0.005
 
 
@@ -48,7 +48,7 @@ def compiled(value: Any) -> Iterator[re.Pattern[Any]]:
 
 
 def spelled_in(source: str) -> Iterator[tuple[str, str]]:
-    """Patterns that stand in calls, of `re` and as `pattern=` for msgspec, and how they are used."""
+    """Yield the patterns in calls of `re` and in `pattern=` of msgspec, each with the name of the called function."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
@@ -78,7 +78,7 @@ def ours() -> dict[str, tuple[re.Pattern[Any], str]]:
 
 
 def of_libraries() -> dict[str, tuple[re.Pattern[Any], str]]:
-    """Those of the libraries that meet a host, a name, an address, a path or a trace before anything bounds them."""
+    """Return the libraries' patterns for hosts, names, addresses, paths and traces, which meet unbounded text."""
     validator = User.username_validator
     searching = (
         re.compile(validator.regex.pattern, validator.flags),
@@ -103,18 +103,19 @@ def seconds(do: Callable[[Any], object], text: Any) -> float:
 
 
 def slow_texts(do: Callable[[Any], object], *, as_bytes: bool = False) -> Iterator[str]:
-    """What takes more than twice as long where it is twice as long."""
+    """Yield the repeated pieces of texts for which `do` takes more than linear time."""
 
     def text(first: str, second: str, length: int) -> Any:
         made = ((first + second) * length)[:length] + "\0"
         return made.encode() if as_bytes else made
 
     for first, second in product(PIECES, repeat=2):
-        if seconds(do, text(first, second, LENGTH)) < NOTICEABLE_S:
+        if seconds(do, text(first, second, TEXT_LENGTH)) < NOTICEABLE_S:
             continue
-        # Four times the length is sixteen times the work where it is quadratic. The machine may have been busy.
+        # Quadratic work grows sixteenfold at four times the length. Measure again, because the machine may be busy.
         quarter, whole = (
-            min(seconds(do, text(first, second, length)) for _ in range(3)) for length in (LENGTH // 4, LENGTH)
+            min(seconds(do, text(first, second, length)) for _ in range(3))
+            for length in (TEXT_LENGTH // 4, TEXT_LENGTH)
         )
         if whole > NOTICEABLE_S and whole > 8 * quarter:
             yield first + second
@@ -125,12 +126,12 @@ def test_pattern_takes_time_in_proportion_to_its_text(name: str) -> None:
     pattern, used = PATTERNS[name]
     as_bytes = isinstance(pattern.pattern, bytes)
     nothing: Any = b"" if as_bytes else ""
-    # Searched for everywhere as `sub` does it, or tried at the beginning alone.
+    # `sub` searches the whole text, `fullmatch` starts at the beginning only.
     use = pattern.fullmatch if used == "fullmatch" else lambda text: pattern.sub(nothing, text)
     assert next(slow_texts(use, as_bytes=as_bytes), None) is None
 
 
-def test_all_known_patterns_are_among_those_measured() -> None:
+def test_all_known_patterns_are_measured() -> None:
     assert {pattern.pattern for pattern, _ in log_lines._SECRETS} <= set(PATTERNS)
     assert {r"\A[!-~]{1,255}\Z", "[ -~]{1,255}", r"^(?P<pk>[0-9]+)\Z"} & set(PATTERNS)
     assert len(PATTERNS) > 30

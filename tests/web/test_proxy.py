@@ -1,4 +1,4 @@
-"""nginx in front of the web server, as compose starts it: slow and large requests do not reach the web server."""
+"""nginx in front of the web server, as in compose. It keeps slow and large requests away from the web server."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from testkit.waiting import wait_until
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 CONFIGURATION = CHECKOUT / "deploy" / "nginx" / "nginx.conf"
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="needs nginx, Debian's package of that name")
+pytestmark = pytest.mark.skipif(NGINX is None, reason="needs nginx: install Debian's package nginx")
 
 
 class Site(NamedTuple):
@@ -37,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("nginx")
     migrate = ProductProcess("django", "migrate", log=folder / "migrate.log")
     assert migrate.process.wait(60) == 0, migrate.log.read_text()
-    # With fewer threads than there are slow clients.
+    # The web server has fewer threads than there are slow clients.
     web = WebServer(log=folder / "web.log", env={"TRUSTED_PROXIES": "1", "WEB_THREADS": "2", "THROTTLE_TOKEN": "5/min"})
     port = free_port()
     process = start_nginx(folder, web=urlsplit(web.url).netloc, port=port)
@@ -62,7 +62,7 @@ def start_nginx(folder: Path, *, web: str, port: int) -> "subprocess.Popen[bytes
         assert as_deployed in text
         text = text.replace(as_deployed, here)
     (folder / "nginx.conf").write_text(text)
-    # Its workers have another user, who has to reach the folder of bodies.
+    # nginx's workers run as another user, who needs access to the folder of bodies.
     for parent in (folder, *folder.parents[:3]):
         if parent != Path("/tmp"):
             parent.chmod(0o755)

@@ -1,4 +1,4 @@
-"""What the web server does with slow, large and unfinished requests, and when it or its workers end."""
+"""The web server's handling of slow, large and unfinished requests, and of ending servers and workers."""
 
 import http.client
 import json
@@ -23,9 +23,9 @@ from testkit.processes import CHECKOUT, ProductProcess, WebServer
 from testkit.waiting import wait_until
 
 LIMIT_BYTES = 256 * 1024
-"""What a body has at most."""
+"""The limit of a request's body."""
 AT_ONCE_S = 0.5
-"""An answer within this time was not held up by another client."""
+"""An answer within this time was not delayed by another client."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def start_web(tmp_path: Path, migrated: None) -> Iterator[Callable[..., WebServe
 
 
 class Clients:
-    """Connections that have sent something and wait."""
+    """Open connections, each of which has sent the same bytes."""
 
     def __init__(self, web: WebServer, count: int, sent: bytes) -> None:
         address = urlsplit(web.url)
@@ -75,7 +75,10 @@ class Clients:
 
 
 def slowest_answer(web: WebServer, requests: int = 20) -> float:
-    """Seconds, of requests that each come on a connection of their own, so that both workers get some."""
+    """Return the seconds of the slowest of `requests` requests.
+
+    Each request opens a new connection, so that both workers get some.
+    """
     durations = []
     for _ in range(requests):
         started_at = time.monotonic()
@@ -85,14 +88,14 @@ def slowest_answer(web: WebServer, requests: int = 20) -> float:
 
 
 def answers(web: WebServer) -> bool:
-    """Whether both workers do. A killed one takes with it what waits on its socket."""
+    """Return whether all of 20 requests are answered. A killed worker resets the connections of its socket."""
     try:
         return slowest_answer(web) > 0
     except httpx.TransportError:
         return False
 
 
-def test_200_clients_that_send_headers_byte_by_byte_delay_no_other(web: WebServer) -> None:
+def test_200_clients_with_slow_headers_delay_no_other(web: WebServer) -> None:
     clients = Clients(web, 200, b"POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
     for _ in range(3):
         clients.send(b"a")
@@ -130,7 +133,7 @@ def test_a_large_body_is_refused_before_it_is_read(web: WebServer) -> None:
 
 @pytest.mark.parametrize("path", ["/api/orders", "/api/orders/1/pay", "/api/auth/token"])
 @pytest.mark.parametrize("length", [300_000, 2 << 20])
-def test_a_body_above_the_limit_closes_its_connection_and_says_so(web: WebServer, path: str, length: int) -> None:
+def test_a_body_above_the_limit_closes_its_connection(web: WebServer, path: str, length: int) -> None:
     customer = Customer(web.url)
     connection = http.client.HTTPConnection(urlsplit(web.url).netloc, timeout=10)
     headers = {"Authorization": f"Bearer {customer.token}", "Content-Type": "application/json"}
@@ -145,7 +148,7 @@ def test_a_body_above_the_limit_closes_its_connection_and_says_so(web: WebServer
 
 
 @pytest.mark.parametrize(("length", "status"), [(200_000, 401), (300_000, 413), (2 << 20, 413)])
-def test_an_answer_that_comes_before_its_body_closes_the_connection(web: WebServer, length: int, status: int) -> None:
+def test_an_answer_before_the_body_closes_the_connection(web: WebServer, length: int, status: int) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(web.url).port or 80), timeout=10) as client:
         client.sendall(f"POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n{{".encode())
         answer = b"".join(iter(lambda: client.recv(4096), b""))
@@ -169,7 +172,7 @@ CHUNKED = (
 )
 def test_chunks_of_a_stranger_are_not_waited_for(web: WebServer, path: str, status: int, begun: bytes) -> None:
     sent = CHUNKED.format(path=path, headers="").encode() + begun
-    # More than there are threads: each answer closes its connection.
+    # There are more clients than threads: each answer closes its connection.
     clients = Clients(web, 100, sent)
     for one in clients.sockets:
         answer = b"".join(iter(partial(one.recv, 4096), b""))
@@ -195,7 +198,7 @@ def chunks(*lengths: int) -> bytes:
 def test_chunks_above_the_limit_are_413(web: WebServer, path: str, lengths: list[int]) -> None:
     token = f"Authorization: Bearer {Customer(web.url).token}\r\n"
     with socket.create_connection(("127.0.0.1", urlsplit(web.url).port or 80), timeout=10) as client:
-        # Without an end.
+        # The body has no end.
         client.sendall(CHUNKED.format(path=path, headers=token).encode() + chunks(*lengths))
         try:
             answer = b"".join(iter(lambda: client.recv(4096), b""))
@@ -213,7 +216,7 @@ def test_chunks_of_the_limit_are_read(web: WebServer) -> None:
     headers = {"Authorization": f"Bearer {customer.token}", "Content-Type": "application/json"}
     order = b'{"items":[{"productId":1,"quantity":2,"price":100.00}]}'
     for body in ([order[:9], order[9:]], [order, b" " * (LIMIT_BYTES - len(order))]):
-        # On one connection, which a body that was read leaves open.
+        # Both requests use one connection, because it stays open after a body that was read.
         connection.request("POST", "/api/orders", iter(body), headers, encode_chunked=True)
         answer = connection.getresponse()
         assert (answer.status, answer.getheader("Connection")) == (201, None)
@@ -240,7 +243,7 @@ def test_no_environment_variable_is_among_a_requests_headers(start_web: Callable
     names = ["OTEL_EXPORTER_OTLP_HEADERS", "CLOUD_TOKEN", "HTTP_X_FORWARDED_FOR", "REDIRECT_URL"]
     variables = {name: f"authorization=Basic-{number}" for number, name in enumerate(names)}
     web = start_web(DJANGO_DEBUG="true", **variables)
-    # Django's page about an exception shows them all.
+    # Django's debug page shows all entries of the WSGI environment.
     page = httpx.get(web.url, headers={"host": "evil.example", "accept": "text/html"}, trust_env=False)
     assert page.status_code == 400
     assert "<td>wsgi.url_scheme</td>" in page.text
@@ -249,7 +252,7 @@ def test_no_environment_variable_is_among_a_requests_headers(start_web: Callable
 
 
 def upload(web: WebServer, *, length: int, headers: str) -> tuple[int, bytes]:
-    """How many bytes of a body the server let its client send, and what it answered."""
+    """Return the number of bytes of a body that the server let the client send, and the beginning of its answer."""
     address = urlsplit(web.url)
     with socket.create_connection((address.hostname, address.port or 80), timeout=10) as client:
         client.sendall(
@@ -299,7 +302,7 @@ def test_metrics_are_those_of_all_workers(web: WebServer) -> None:
         for _ in range(3):
             customer.place_order()
     wait_until(lambda: published() == before + 12)
-    # Whichever worker answers, with what those that have ended since had counted.
+    # Each worker answers with the counts of all workers, including those that have ended.
     killed = web.workers()
     for worker in killed:
         worker.kill()
@@ -309,7 +312,7 @@ def test_metrics_are_those_of_all_workers(web: WebServer) -> None:
 
 
 def test_the_others_answer_while_a_worker_is_killed(web: WebServer) -> None:
-    """On the connections that they have; the kernel gave the killed one's connections to it alone."""
+    """The other workers answer on their own connections. Connections of the killed worker are lost."""
     connections = [http.client.HTTPConnection(urlsplit(web.url).netloc, timeout=5) for _ in range(20)]
 
     def statuses() -> list[int]:
@@ -350,7 +353,7 @@ def test_sigterm_lets_requests_in_hand_be_answered(start_web: Callable[..., WebS
         f"Authorization: Bearer {customer.token}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     clients = Clients(web, 6, head.encode() + body[:10])
-    wait_until(lambda: sum(in_hand(worker) for worker in web.workers()) >= 6)
+    wait_until(lambda: sum(established_connections(worker) for worker in web.workers()) >= 6)
     web.process.send_signal(signal.SIGTERM)
     wait_until(lambda: web.says("Shutting down"))
     clients.send(body[10:])
@@ -358,8 +361,8 @@ def test_sigterm_lets_requests_in_hand_be_answered(start_web: Callable[..., WebS
     assert web.process.wait(10) == 0
 
 
-def in_hand(worker: psutil.Process) -> int:
-    """Requests whose headers a worker has read."""
+def established_connections(worker: psutil.Process) -> int:
+    """Return the number of a worker's established connections."""
     return len([one for one in worker.net_connections() if one.status == psutil.CONN_ESTABLISHED])
 
 

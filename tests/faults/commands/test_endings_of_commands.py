@@ -1,4 +1,4 @@
-"""SIGTERM ends consumer and relay with 0 within the time a supervisor allows, whatever else is wrong."""
+"""SIGTERM ends consumer and relay with exit code 0 in time, also during faults."""
 
 import os
 import re
@@ -15,9 +15,9 @@ import pytest
 
 from commerce.devserver import lifeline
 from testkit.database import oldest_pending_seconds, rows
-from testkit.foreign_events import all_told_once, foreign_event, send
+from testkit.foreign_events import all_notified_once, foreign_event, send
 from testkit.postgres import CrashingPostgres
-from testkit.processes import CHECKOUT, STOP_TIMEOUT, ProductProcess
+from testkit.processes import CHECKOUT, STOP_TIMEOUT_S, ProductProcess
 from testkit.proxy import Proxy
 from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, RELAY, SHORT_SESSION, Site, Start
@@ -27,19 +27,18 @@ from tests.faults.troubled_database import NOTIFICATIONS, OUTBOX, locked, waitin
 
 Pair = tuple[ProductProcess, ProductProcess]
 
-IN_ORDER, FORCED = 0, 128 + signal.SIGTERM
+CLEAN_EXIT, FORCED_EXIT = 0, 128 + signal.SIGTERM
 """Exit codes."""
-AT_ONCE = 1
-"""Second."""
-BETWEEN_SIGNALS = 0.2
-"""Seconds; two signals at the same moment are one."""
-INTERPRETER_START = 0.15
-"""Seconds of processor time in which a command may not listen to signals yet; Django takes several times as long."""
+AT_ONCE_S = 1
+SIGNAL_PAUSE_S = 0.2
+"""The kernel merges two signals at the same moment into one."""
+INTERPRETER_START_CPU_S = 0.15
+"""Limit of the CPU time before a command catches signals. Django's own start takes several times as long."""
 _names = (f"command-{number}" for number in count())
 
 
-def end(*processes: ProductProcess | subprocess.Popen[bytes], within: float = STOP_TIMEOUT) -> list[int]:
-    """Send all of them SIGTERM; their exit codes. Raises subprocess.TimeoutExpired."""
+def end(*processes: ProductProcess | subprocess.Popen[bytes], within: float = STOP_TIMEOUT_S) -> list[int]:
+    """Send SIGTERM to the processes, and return their exit codes. Raises subprocess.TimeoutExpired."""
     started = [process.process if isinstance(process, ProductProcess) else process for process in processes]
     deadline = time.monotonic() + within
     for process in started:
@@ -48,7 +47,7 @@ def end(*processes: ProductProcess | subprocess.Popen[bytes], within: float = ST
 
 
 def start_pair(start: Start) -> Pair:
-    """A consumer and a relay; back when both have begun their work by asking the database."""
+    """Start a consumer and a relay, and wait until both are connected to the database."""
     names = next(_names), next(_names)
     pair = (
         start(*CONSUME, PGAPPNAME=names[0], **SHORT_SESSION),
@@ -61,7 +60,7 @@ def start_pair(start: Start) -> Pair:
 
 @pytest.fixture
 def pair(site: Site, start: Start) -> Pair:
-    """A relay, and the only consumer of its group."""
+    """Start a relay, and the only consumer of its group."""
     site.consumer.stop()
     pair = start_pair(start)
     wait_until(lambda: len(shares()) == 1)
@@ -70,24 +69,27 @@ def pair(site: Site, start: Start) -> Pair:
 
 @pytest.fixture
 def hanging(site: Site, pair: Pair) -> Iterator[Pair]:
-    """Both wait for a database that does not answer, the consumer with a batch in hand; another one saves it later."""
+    """Let consumer and relay hang on locked tables, the consumer with a polled batch.
+
+    After the test, another consumer saves the batch.
+    """
     event = foreign_event()
     with locked(NOTIFICATIONS), locked(OUTBOX):
         send([event])
         wait_until(lambda: waiting_for(NOTIFICATIONS) == 1 and waiting_for(OUTBOX) == 2)
         yield pair
     site.consumer.start()
-    wait_until(lambda: all_told_once([event]))
+    wait_until(lambda: all_notified_once([event]))
 
 
 def test_idle_commands_end_at_once(pair: Pair) -> None:
-    assert end(*pair, within=3) == [IN_ORDER] * 2
+    assert end(*pair, within=3) == [CLEAN_EXIT] * 2
     assert pair[0].says("Stopped cleanly")
     assert not pair[0].says("Traceback")
     assert pair[1].log.read_text() == ""
 
 
-def test_a_consumer_in_the_middle_of_a_batch_saves_and_commits_it_first(site: Site, oracle: Oracle, pair: Pair) -> None:
+def test_an_ending_consumer_saves_and_commits_its_batch(site: Site, oracle: Oracle, pair: Pair) -> None:
     consumer, _ = pair
     with locked(NOTIFICATIONS):
         event = foreign_event()
@@ -96,8 +98,8 @@ def test_a_consumer_in_the_middle_of_a_batch_saves_and_commits_it_first(site: Si
         consumer.process.terminate()
         time.sleep(2)
         assert consumer.process.poll() is None
-    assert consumer.process.wait(STOP_TIMEOUT) == IN_ORDER
-    assert all_told_once([event])
+    assert consumer.process.wait(STOP_TIMEOUT_S) == CLEAN_EXIT
+    assert all_notified_once([event])
     assert lag() == 0
 
 
@@ -110,7 +112,7 @@ def test_commands_that_wait_for_the_database_end_at_once(
         wait_until(lambda: waiting_for(NOTIFICATIONS))
         postgres.crash()
         wait_until(lambda: consumer.says(" again in ") and relay.says("Events wait: "))
-    assert end(*pair, within=3) == [IN_ORDER] * 2
+    assert end(*pair, within=3) == [CLEAN_EXIT] * 2
     postgres.start()
     site.consumer.start()
     assert oracle.settle_and_compare().notifications == 8
@@ -122,7 +124,7 @@ def test_commands_that_have_never_seen_kafka_end_in_time(
 ) -> None:
     getattr(proxy, fault)()
     oracle.place_orders(site.web.url, 8)
-    assert end(*start_pair(start)) == [IN_ORDER] * 2
+    assert end(*start_pair(start)) == [CLEAN_EXIT] * 2
     proxy.heal()
     assert oracle.settle_and_compare().notifications == 8
 
@@ -135,7 +137,7 @@ def test_commands_whose_kafka_is_gone_end_in_time(
     getattr(proxy, fault)()
     oracle.place_orders(site.web.url, 8)
     wait_until(lambda: oldest_pending_seconds() > 1)
-    assert end(*pair) == [IN_ORDER] * 2
+    assert end(*pair) == [CLEAN_EXIT] * 2
     proxy.heal()
     site.relay.thaw()
     site.consumer.start()
@@ -143,40 +145,41 @@ def test_commands_whose_kafka_is_gone_end_in_time(
 
 
 def test_commands_in_a_database_that_hangs_end_in_time(hanging: Pair) -> None:
-    assert end(*hanging) == [IN_ORDER] * 2
+    assert end(*hanging) == [CLEAN_EXIT] * 2
     for process in hanging:
         assert process.says("what was not committed will be done again")
 
 
-def test_a_second_signal_ends_at_once_what_hangs(hanging: Pair) -> None:
+def test_a_second_signal_ends_hanging_commands_at_once(hanging: Pair) -> None:
     for process in hanging:
         process.process.terminate()
-    time.sleep(BETWEEN_SIGNALS)
-    assert end(*hanging, within=AT_ONCE) == [FORCED] * 2
+    time.sleep(SIGNAL_PAUSE_S)
+    assert end(*hanging, within=AT_ONCE_S) == [FORCED_EXIT] * 2
 
 
 def is_gone(process: psutil.Process) -> bool:
-    """Whether it has ended; nobody may have asked how."""
+    """Return whether the process has ended. It may be a zombie if its parent has not waited for it."""
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_consumer_that_tries_a_message_in_a_child_leaves_no_child_behind(pair: Pair, start: Start) -> None:
+def test_an_ending_consumer_leaves_no_child_behind(pair: Pair, start: Start) -> None:
+    """The child tries a message that may have killed its consumer."""
     killed, _ = pair
     with locked(NOTIFICATIONS):
         send([foreign_event()])
         wait_until(lambda: waiting_for(NOTIFICATIONS) == 1)
         killed.kill()
         consumer = start(*CONSUME, **SHORT_SESSION)
-        # The killed one's session does not notice before it gets the lock.
+        # The killed consumer's session waits on: it notices the closed connection only after it gets the lock.
         wait_until(lambda: waiting_for(NOTIFICATIONS) == 2)
         _, *children = consumer.family()
         assert len(children) == 1
-        assert end(consumer) == [IN_ORDER]
-        wait_until(lambda: all(is_gone(child) for child in children), timeout=AT_ONCE)
+        assert end(consumer) == [CLEAN_EXIT]
+        wait_until(lambda: all(is_gone(child) for child in children), timeout=AT_ONCE_S)
 
 
 def catches_sigterm(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has a handler for it, see proc_pid_status(5)."""
+    """Return whether the process has a handler for SIGTERM, see proc_pid_status(5)."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
@@ -184,7 +187,7 @@ def catches_sigterm(process: subprocess.Popen[bytes]) -> bool:
 
 @pytest.fixture
 def typed(tmp_path: Path, site: Site) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
-    """Starts a command as an operator types it; back when the interpreter has come to it."""
+    """Return a function that starts `manage.py COMMAND` and waits until the process catches SIGTERM."""
     started = []
 
     def typed(command: str) -> subprocess.Popen[bytes]:
@@ -194,7 +197,7 @@ def typed(tmp_path: Path, site: Site) -> Iterator[Callable[[str], subprocess.Pop
         started.append(process)
         wait_until(lambda: catches_sigterm(process))
         used = psutil.Process(process.pid).cpu_times()
-        assert used.user + used.system < INTERPRETER_START
+        assert used.user + used.system < INTERPRETER_START_CPU_S
         return process
 
     yield typed
@@ -211,7 +214,7 @@ def test_commands_end_in_order_at_every_moment_of_their_start(
         late = 19 - early
         ended_early, ended_late = [typed(command) for command in both], [typed(command) for command in both]
         time.sleep(early / 10)
-        assert end(*ended_early) == [IN_ORDER] * 2, f"after {early / 10} s"
+        assert end(*ended_early) == [CLEAN_EXIT] * 2, f"after {early / 10} s"
         time.sleep((late - early) / 10)
-        assert end(*ended_late) == [IN_ORDER] * 2, f"after {late / 10} s"
+        assert end(*ended_late) == [CLEAN_EXIT] * 2, f"after {late / 10} s"
     assert "Traceback" not in (tmp_path / "log").read_text()

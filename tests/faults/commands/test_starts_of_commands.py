@@ -1,4 +1,4 @@
-"""What a command cannot do without, it names in one line as it starts, and ends with 1."""
+"""A command that lacks a requirement names it in one line at its start, and ends with exit code 1."""
 
 import os
 import re
@@ -15,21 +15,21 @@ from tests.faults.launcher import sabotage
 from tests.faults.oracle import Oracle
 from tests.faults.places import POLLING
 
-FAILED = 1
-"""Exit code, by contract."""
-AT_ONCE = 10
-"""Seconds, by contract."""
+EXIT_CODE_FAILED = 1
+"""The contract's exit code."""
+EXIT_TIMEOUT_S = 10
+"""The contract's limit."""
 
 
-def last_words(process: ProductProcess) -> str:
-    """What it said, once it has failed as it should."""
-    assert process.process.wait(AT_ONCE) == FAILED
+def failure_output(process: ProductProcess) -> str:
+    """Wait until the process has failed with exit code 1, and return its output."""
+    assert process.process.wait(EXIT_TIMEOUT_S) == EXIT_CODE_FAILED
     return process.log.read_text()
 
 
 @pytest.fixture
 def empty_database() -> Iterator[str]:
-    """URL of a database without tables."""
+    """Create a database without tables and return its URL; drop it after the test."""
     url = urlsplit(os.environ["DATABASE_URL"])
     connection = psycopg2.connect(os.environ["DATABASE_URL"])
     try:
@@ -46,18 +46,18 @@ def empty_database() -> Iterator[str]:
 def test_a_command_without_migrations_names_them_and_what_to_run(
     command: tuple[str, ...], empty_database: str, start: Start
 ) -> None:
-    words = last_words(start(*command, DATABASE_URL=empty_database))
+    words = failure_output(start(*command, DATABASE_URL=empty_database))
     assert re.fullmatch(r"CommandError: The database lacks \d+ migrations? \(.*\): run `manage.py migrate`.\n", words)
 
 
 def test_a_relay_without_database_says_so(start: Start) -> None:
-    words = last_words(start(*RELAY, DATABASE_URL="postgresql://postgres@127.0.0.1:1/commerce"))
+    words = failure_output(start(*RELAY, DATABASE_URL="postgresql://postgres@127.0.0.1:1/commerce"))
     assert words.startswith("CommandError: The database does not answer, check DATABASE_URL: ")
     assert "Traceback" not in words
 
 
 def test_a_consumer_without_its_topic_says_so(start: Start) -> None:
-    words = last_words(start(*CONSUME, **OwnTopic("never-made").env))
+    words = failure_output(start(*CONSUME, **OwnTopic("never-made").env))
     assert words == "CommandError: Topic never-made does not exist: run `manage.py create_topics`.\n"
 
 
@@ -66,13 +66,12 @@ def test_a_run_on_a_taken_port_says_so(start: Start) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        words = last_words(start("commerce.devserver.run", PORT=str(port)))
+        words = failure_output(start("commerce.devserver.run", PORT=str(port)))
     assert words == f"Cannot run: port {port} is taken. Choose another one: make run PORT=8081\n"
 
 
-def test_a_consumer_whose_client_never_returns_ends_and_shows_where_and_another_goes_on(
-    site: Site, oracle: Oracle, start: Start
-) -> None:
+def test_a_consumer_with_a_stuck_client_ends_and_shows_stacks(site: Site, oracle: Oracle, start: Start) -> None:
+    """Another consumer takes over."""
     site.consumer.stop()
     oracle.place_orders(site.web.url, 8)
     stuck = start(
@@ -81,7 +80,7 @@ def test_a_consumer_whose_client_never_returns_ends_and_shows_where_and_another_
         CONSUMER_POLL_WATCHDOG_SECONDS="2",
         **SHORT_SESSION,
     )
-    words = last_words(stuck)
+    words = failure_output(stuck)
     assert words.count("The Kafka client has not returned for 2 s: ending with 1. Stacks follow") == 1
     assert re.search(r"in sabotaged\n", words)
     site.consumer.start()

@@ -1,11 +1,19 @@
-"""PostgreSQL crashes, hangs up, deadlocks, loses patience: what was in hand is done again, and no message is blamed."""
+"""PostgreSQL crashes, cuts connections, deadlocks or times out: the consumer retries, and blames no message."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from testkit.foreign_events import all_told_once, foreign_event, foreign_events, last_letter, letters, send, told
+from testkit.foreign_events import (
+    all_notified_once,
+    foreign_event,
+    foreign_events,
+    last_dead_letter_id,
+    notification_counts,
+    open_dead_letters,
+    send,
+)
 from testkit.postgres import CrashingPostgres
 from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, SHORT_SESSION, Site, Start
@@ -13,7 +21,7 @@ from tests.faults.groups import shares
 from tests.faults.oracle import Oracle, lag
 from tests.faults.troubled_database import (
     NOTIFICATIONS,
-    PASS_THE_GATE,
+    WAIT_AT_THE_GATE,
     closed_gate,
     cut,
     locked,
@@ -24,25 +32,23 @@ from tests.faults.troubled_database import (
     waiting_for_the_standby,
 )
 
-COMMIT_LOST = "again in"
-"""Said of a batch that failed for a reason that is not its own."""
+RETRY_MESSAGE = "again in"
+"""Part of the consumer's log line about a batch that it retries."""
 
 
 @pytest.fixture(autouse=True)
 def _no_dead_letter(site: Site) -> Iterator[None]:
-    last = last_letter()
+    last = last_dead_letter_id()
     yield
-    assert letters(after=last) == []
+    assert open_dead_letters(after=last) == []
 
 
 def session(option: str) -> dict[str, str]:
-    """Environment of a process whose sessions have this option of PostgreSQL, such as `statement_timeout=1s`."""
+    """Return the environment of a process whose sessions have an option of PostgreSQL, like `statement_timeout=1s`."""
     return {"DATABASE_URL": f"{os.environ['DATABASE_URL']}&options=-c%20{option.replace('=', '%3D')}"}
 
 
-def test_a_database_that_crashes_again_and_again_in_the_middle_of_a_batch_costs_nothing(
-    site: Site, oracle: Oracle, postgres: CrashingPostgres
-) -> None:
+def test_database_crashes_amid_batches_lose_nothing(site: Site, oracle: Oracle, postgres: CrashingPostgres) -> None:
     with oracle.shopping(site.web.url):
         for _ in range(3):
             oracle.wait_for_more(50)
@@ -54,9 +60,10 @@ def test_a_database_that_crashes_again_and_again_in_the_middle_of_a_batch_costs_
     assert site.consumer.process.poll() is None
 
 
-def test_a_commit_whose_connection_is_lost_before_it_took_effect_is_done_again(site: Site, oracle: Oracle) -> None:
+def test_a_batch_whose_commit_failed_is_retried(site: Site, oracle: Oracle) -> None:
+    """The connection is lost before the commit takes effect."""
     events = foreign_events(20)
-    at_the_gate = f"IF NEW.order_id = {events[10].order_id} THEN {PASS_THE_GATE} END IF;"
+    at_the_gate = f"IF NEW.order_id = {events[10].order_id} THEN {WAIT_AT_THE_GATE} END IF;"
     with on_notification(at_the_gate, at_commit=True):
         with closed_gate():
             send(events)
@@ -64,15 +71,14 @@ def test_a_commit_whose_connection_is_lost_before_it_took_effect_is_done_again(s
             sessions = wait_until(waiting_at_the_gate)
             cut(sessions)
             wait_until(lambda: not set(sessions) & set(waiting_at_the_gate()))
-            assert told(events) == [0] * 20
+            assert notification_counts(events) == [0] * 20
         oracle.settle_and_compare()
-    assert all_told_once(events)
+    assert all_notified_once(events)
     assert site.consumer.process.poll() is None
 
 
-def test_a_commit_whose_connection_is_lost_after_it_took_effect_is_not_doubled(
-    site: Site, oracle: Oracle, start: Start
-) -> None:
+def test_a_batch_whose_commit_went_unanswered_is_not_doubled(site: Site, oracle: Oracle, start: Start) -> None:
+    """The connection is lost after the commit has taken effect."""
     site.consumer.stop()
     consumer = start(*CONSUME, **SHORT_SESSION, **session("synchronous_commit=on"))
     oracle.place_orders(site.web.url, 40)
@@ -81,11 +87,11 @@ def test_a_commit_whose_connection_is_lost_after_it_took_effect_is_not_doubled(
     with unanswered_commits():
         send(events)
         cut(wait_until(waiting_for_the_standby))
-        wait_until(lambda: consumer.says(COMMIT_LOST))
-        assert all_told_once(events)
+        wait_until(lambda: consumer.says(RETRY_MESSAGE))
+        assert all_notified_once(events)
     oracle.place_orders(site.web.url, 8)
     oracle.settle_and_compare()
-    assert all_told_once(events)
+    assert all_notified_once(events)
     assert consumer.stop() == 0, consumer.log.read_text()
 
 
@@ -102,7 +108,7 @@ def test_two_consumers_in_a_deadlock_both_save_everything(site: Site, oracle: Or
         wait_until(lambda: other.says("deadlock detected") or site.consumer.says("deadlock detected"))
         oracle.place_orders(site.web.url, 8)
         oracle.settle_and_compare()
-    assert all_told_once([one, another])
+    assert all_notified_once([one, another])
     assert other.stop() == 0, other.log.read_text()
 
 

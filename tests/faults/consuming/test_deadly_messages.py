@@ -1,4 +1,4 @@
-"""A message whose handling kills the process, and operators who kill it for reasons of their own."""
+"""Consumers killed by a message, and consumers killed by an operator."""
 
 import random
 import signal
@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from functools import partial
 
 from orders.events import encode
-from testkit.foreign_events import all_told_once, foreign_events, last_letter, letters, send
+from testkit.foreign_events import all_notified_once, foreign_events, last_dead_letter_id, open_dead_letters, send
 from testkit.processes import ProductProcess
 from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, SHORT_SESSION, Site, Start
@@ -16,19 +16,18 @@ from tests.faults.oracle import Oracle
 from tests.faults.places import MESSAGE_HANDLED
 from tests.faults.troubled_database import NOTIFICATIONS, locked, waiting_for
 
-DEATHS_AT_MOST = 3
-"""Of consumers, for one deadly message."""
-KILLS = 15
+MAX_DEATHS = 3
+"""Limit of the number of consumers that one message kills."""
+NUMBER_OF_KILLS = 15
 
 
 def has_started(consumer: ProductProcess, *, times: int) -> bool:
     return consumer.log.read_text().count("Consuming order-events") == times
 
 
-def test_a_message_that_kills_its_consumers_is_a_dead_letter_in_the_end_and_the_rest_flows(
-    site: Site, oracle: Oracle, start: Start
-) -> None:
-    last = last_letter()
+def test_a_message_that_kills_consumers_becomes_a_dead_letter(site: Site, oracle: Oracle, start: Start) -> None:
+    """The other messages are handled."""
+    last = last_dead_letter_id()
     site.consumer.stop()
     before, deadly, *after = foreign_events(10)
     consumer = start(
@@ -37,35 +36,33 @@ def test_a_message_that_kills_its_consumers_is_a_dead_letter_in_the_end_and_the_
         **SHORT_SESSION,
     )
     send([before])
-    wait_until(lambda: all_told_once([before]))
+    wait_until(lambda: all_notified_once([before]))
     send([deadly, *after])
     oracle.place_orders(site.web.url, 8)
 
     deaths = 0
-    while not letters(after=last):
+    while not open_dead_letters(after=last):
         if consumer.process.poll() is not None:
             assert consumer.process.returncode == -signal.SIGKILL, consumer.log.read_text()
             deaths += 1
-            assert deaths <= DEATHS_AT_MOST
+            assert deaths <= MAX_DEATHS
             consumer.start()
         time.sleep(0.05)
     assert deaths >= 1
     oracle.place_orders(site.web.url, 8)
     assert oracle.settle_and_compare().notifications == 16
-    assert all_told_once(after)
-    (letter,) = letters(after=last)
+    assert all_notified_once(after)
+    (letter,) = open_dead_letters(after=last)
     assert letter.value == encode(deadly)
     assert "signal 9" in letter.error_message
     assert consumer.stop() == 0, consumer.log.read_text()
 
 
-def test_an_operator_who_kills_consumers_again_and_again_makes_no_dead_letter(
-    site: Site, oracle: Oracle, start: Start
-) -> None:
-    last = last_letter()
+def test_an_operator_killing_consumers_makes_no_dead_letter(site: Site, oracle: Oracle, start: Start) -> None:
+    last = last_dead_letter_id()
     site.consumer.stop()
     consumer = start(*CONSUME, KAFKA_SESSION_TIMEOUT_MS="1000")
-    for number in range(1, KILLS + 1):
+    for number in range(1, NUMBER_OF_KILLS + 1):
         hangs = number % 3 > 0
         with locked(NOTIFICATIONS) if hangs else nullcontext():
             oracle.place_orders(site.web.url, 8)
@@ -75,10 +72,10 @@ def test_an_operator_who_kills_consumers_again_and_again_makes_no_dead_letter(
             else:
                 time.sleep(random.random())
             if number % 3 == 1:
-                consumer.process.kill()  # Itself alone, without a child that may be trying a message.
+                consumer.process.kill()  # Without its child, which may be trying a message.
             else:
                 consumer.kill()
         consumer.process.wait()
         consumer.start()
     assert oracle.settle_and_compare().dead_letters == 0
-    assert letters(after=last) == []
+    assert open_dead_letters(after=last) == []

@@ -1,4 +1,4 @@
-"""Members of a group come and go, lose their partitions, and read the same event twice."""
+"""Members of a group that come and go, lose their partitions, or read the same event twice."""
 
 import time
 from itertools import cycle, takewhile
@@ -10,13 +10,13 @@ from tests.faults.groups import shares
 from tests.faults.oracle import Oracle, lag
 from tests.faults.troubled_database import NOTIFICATIONS, locked, waiting_for
 
-SECONDS_OF_COMING_AND_GOING = 20
-CREW = 3
-"""Consumers beside the site's own, at any time."""
+CHURN_S = 20
+EXTRA_CONSUMERS = 3
+"""Number of consumers beside the site's own."""
 
 
 def place_order(oracle: Oracle, site: Site) -> Message:
-    """The event of a new order, as it stands on the topic."""
+    """Place an order and return its event's message on the topic."""
     order_id = oracle.shopper(site.web.url).place_order()
     key = str(order_id).encode()
     (event,) = wait_until(lambda: [one for one in read_topic("order-events") if one.key == key])
@@ -24,12 +24,13 @@ def place_order(oracle: Oracle, site: Site) -> Message:
 
 
 def repeat(message: Message, *, on: list[int]) -> None:
-    """Send it once more to each of these partitions."""
+    """Send the message again to each of these partitions."""
     copies = [Outgoing(message.value, message.key, message.headers, partition) for partition in on]
     produce_all("order-events", copies)
 
 
-def test_an_event_that_comes_again_in_the_same_batch_and_in_the_next_is_told_once(site: Site, oracle: Oracle) -> None:
+def test_a_repeated_event_creates_one_notification(site: Site, oracle: Oracle) -> None:
+    """The repeats come in the same batch and in the next one."""
     site.consumer.stop()
     event = place_order(oracle, site)
     repeat(event, on=[event.partition] * 2)
@@ -40,9 +41,7 @@ def test_an_event_that_comes_again_in_the_same_batch_and_in_the_next_is_told_onc
     assert (figures.notifications, figures.repeats, figures.dead_letters) == (1, 4, 0)
 
 
-def test_an_event_that_two_consumers_read_at_the_same_time_is_told_once(
-    site: Site, oracle: Oracle, start: Start
-) -> None:
+def test_an_event_read_by_two_consumers_creates_one_notification(site: Site, oracle: Oracle, start: Start) -> None:
     other = start(*CONSUME)
     wait_until(lambda: len(shares()) == 2)
     with locked(NOTIFICATIONS):
@@ -54,9 +53,8 @@ def test_an_event_that_two_consumers_read_at_the_same_time_is_told_once(
     assert other.stop() == 0
 
 
-def test_a_consumer_that_loses_its_partitions_over_a_slow_batch_joins_again(
-    site: Site, oracle: Oracle, start: Start
-) -> None:
+def test_a_consumer_that_lost_its_partitions_joins_again(site: Site, oracle: Oracle, start: Start) -> None:
+    """It loses them because its batch takes longer than the poll interval."""
     site.consumer.stop()
     slow = start(*CONSUME, KAFKA_MAX_POLL_INTERVAL_MS="3000", **SHORT_SESSION)
     wait_until(lambda: len(shares()) == 1)
@@ -71,19 +69,17 @@ def test_a_consumer_that_loses_its_partitions_over_a_slow_batch_joins_again(
     assert slow.stop() == 0, slow.log.read_text()
 
 
-def test_consumers_that_come_and_go_every_second_leave_nothing_unread_and_nothing_doubled(
-    site: Site, oracle: Oracle, start: Start
-) -> None:
-    crew = [start(*CONSUME, **SHORT_SESSION) for _ in range(CREW)]
+def test_consumers_that_come_and_go_lose_and_double_nothing(site: Site, oracle: Oracle, start: Start) -> None:
+    extra = [start(*CONSUME, **SHORT_SESSION) for _ in range(EXTRA_CONSUMERS)]
     with oracle.shopping(site.web.url):
-        ends_at = time.monotonic() + SECONDS_OF_COMING_AND_GOING
+        ends_at = time.monotonic() + CHURN_S
         for abruptly in takewhile(lambda _: time.monotonic() < ends_at, cycle((False, True))):
-            leaving = crew.pop(0)
+            leaving = extra.pop(0)
             if abruptly:
                 leaving.kill()
             elif leaving.says("Consuming order-events"):
                 assert leaving.stop() == 0, leaving.log.read_text()
-            crew.append(start(*CONSUME, **SHORT_SESSION))
+            extra.append(start(*CONSUME, **SHORT_SESSION))
             time.sleep(1)
     figures = oracle.settle_and_compare()
     print(figures)

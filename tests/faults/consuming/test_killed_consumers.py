@@ -1,4 +1,4 @@
-"""A consumer dies or stands still at the worst moments between reading and committing."""
+"""Consumers that are killed or frozen between reading and committing."""
 
 import signal
 
@@ -13,8 +13,8 @@ from tests.faults.launcher import sabotage
 from tests.faults.oracle import Oracle, lag
 from tests.faults.places import BATCH_READ, BATCH_SAVED, OFFSETS_COMMITTED
 
-TAKEN_OVER_WITHIN = 30
-"""Seconds, those included in which a frozen consumer still counts as a member."""
+TAKEOVER_TIMEOUT_S = 30
+"""Limit of a takeover, including the time until the group removes the frozen consumer."""
 
 
 def notifications() -> int:
@@ -29,7 +29,7 @@ def notifications() -> int:
         pytest.param("kill-after", OFFSETS_COMMITTED, 3, 0, id="after the offsets' commit"),
     ],
 )
-def test_a_consumer_killed_around_its_commits_leaves_one_notification_of_each_event(
+def test_a_killed_consumer_leaves_one_notification_per_event(
     what: str, where: str, saved: int, unread: int, site: Site, oracle: Oracle, start: Start
 ) -> None:
     site.consumer.stop()
@@ -56,15 +56,16 @@ def test_a_consumer_killed_around_its_commits_leaves_one_notification_of_each_ev
         pytest.param("freeze-before", OFFSETS_COMMITTED, id="after its transaction"),
     ],
 )
-def test_what_a_frozen_consumer_had_in_hand_is_taken_over_and_it_lives_on_when_it_wakes(
+def test_another_consumer_takes_over_from_a_frozen_one(
     what: str, where: str, site: Site, oracle: Oracle, start: Start
 ) -> None:
+    """The frozen consumer rejoins the group when it continues, and doubles nothing."""
     site.consumer.stop()
     oracle.place_orders(site.web.url, 8)
     frozen = start(*CONSUME, launcher=sabotage(what, where), **SHORT_SESSION)
     wait_until(lambda: is_frozen(frozen.family()[0]))
     site.consumer.start()
-    wait_until(lambda: lag() == 0, timeout=TAKEN_OVER_WITHIN)
+    wait_until(lambda: lag() == 0, timeout=TAKEOVER_TIMEOUT_S)
     taken_over = rows("SELECT max(id), count(*) FROM notifications_notification")
 
     frozen.thaw()

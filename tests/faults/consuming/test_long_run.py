@@ -1,4 +1,4 @@
-"""A consumer that has read much is no larger than one that has read little."""
+"""A consumer does not grow with the number of events it has read."""
 
 from typing import NamedTuple
 
@@ -9,10 +9,8 @@ from testkit.foreign_events import foreign_events, send
 from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, OwnTopic, Start
 
-MUCH, LITTLE = 30_000, 10_000
-"""Events."""
-MEMORY_GROWTH = 10 * 1024 * 1024
-"""Bytes."""
+MANY_EVENTS, FEW_EVENTS = 30_000, 10_000
+MAX_GROWTH_BYTES = 10 * 1024 * 1024
 
 
 class Size(NamedTuple):
@@ -29,9 +27,8 @@ def notifications() -> int:
     return int(value("SELECT count(*) FROM notifications_notification"))
 
 
-def test_memory_threads_and_descriptors_of_a_consumer_stay_however_much_it_reads(
-    own_topic: OwnTopic, start: Start
-) -> None:
+def test_a_consumer_does_not_grow_with_the_events_it_reads(own_topic: OwnTopic, start: Start) -> None:
+    """Memory stays bounded; the numbers of threads and descriptors stay the same."""
     before = notifications()
     consumer = start(*CONSUME, "--group", own_topic.name, **own_topic.env)
 
@@ -41,9 +38,9 @@ def test_memory_threads_and_descriptors_of_a_consumer_stay_however_much_it_reads
         wait_until(lambda: notifications() - before >= until)
         return size(consumer.family()[0])
 
-    little = read(LITTLE, until=LITTLE)
-    much = read(MUCH - LITTLE, until=MUCH)
-    print(f"after {LITTLE}: {little}, after {MUCH}: {much}")
-    assert much.memory - little.memory < MEMORY_GROWTH
-    assert (much.threads, much.descriptors) == (little.threads, little.descriptors)
+    after_few = read(FEW_EVENTS, until=FEW_EVENTS)
+    after_many = read(MANY_EVENTS - FEW_EVENTS, until=MANY_EVENTS)
+    print(f"after {FEW_EVENTS}: {after_few}, after {MANY_EVENTS}: {after_many}")
+    assert after_many.memory - after_few.memory < MAX_GROWTH_BYTES
+    assert (after_many.threads, after_many.descriptors) == (after_few.threads, after_few.descriptors)
     assert consumer.stop() == 0, consumer.log.read_text()

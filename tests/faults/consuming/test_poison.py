@@ -1,4 +1,4 @@
-"""Messages that no consumer can make anything of: each is set aside alone, and everything around it is saved."""
+"""Messages that a consumer cannot handle: each becomes a dead letter, and its neighbours are saved."""
 
 import os
 import struct
@@ -13,13 +13,13 @@ from testkit.database import pending
 from testkit.foreign_events import (
     DEAD_LETTERS,
     TOPIC,
-    all_told_once,
+    all_notified_once,
     foreign_event,
     foreign_events,
-    last_letter,
-    letters,
+    last_dead_letter_id,
+    notification_counts,
+    open_dead_letters,
     send,
-    told,
 )
 from testkit.kafka_client import Message, Outgoing, produce_all, read_topic
 from testkit.proxy import Proxy
@@ -29,18 +29,18 @@ from tests.faults.groups import GROUP
 from tests.faults.oracle import Oracle
 from tests.faults.troubled_database import constraint, on_notification
 
-PARTITION, UNREADABLE = 1, 10
+PARTITION, UNREADABLE_OFFSET = 1, 10
 
 
 class Kind(NamedTuple):
-    """A kind of poison, and what its dead letter has to say."""
+    """A kind of poison, and the expected content of its dead letter."""
 
     value: bytes | None
     reason: str
     key: bytes | None = b"7"
     headers: tuple[tuple[str, bytes | None], ...] = ()
     nulls: bytes | None = None
-    """What the copy names as null that cannot be sent as such."""
+    """The expected header `dead-letter-nulls`, which names nulls that the copy replaces by empty bytes."""
 
 
 SOUND = encode(foreign_event())
@@ -67,7 +67,7 @@ POISON = [
 
 
 class NotUTF8(str):
-    """A header name that goes over the wire as other programs may send it."""
+    """A header name that the client sends as bytes that are not UTF-8."""
 
     def encode(self, *args: str) -> bytes:
         return b"\xff\xfe"
@@ -77,7 +77,7 @@ Position = tuple[int, int]
 
 
 def copies(topic: str = DEAD_LETTERS) -> dict[Position, Message]:
-    """The copies of dead letters, by partition and offset of their originals."""
+    """Return the copies of dead letters, by partition and offset of their originals."""
     by_position: dict[Position, Message] = {}
     for message in read_topic(topic):
         (partition,) = struct.unpack(">i", message.header["kafka_dlt-original-partition"] or b"")
@@ -87,7 +87,7 @@ def copies(topic: str = DEAD_LETTERS) -> dict[Position, Message]:
 
 
 def check_copy(copy: Message, original: Message, kind: Kind) -> None:
-    """That it is the original byte for byte with Spring's headers behind it."""
+    """Check that the copy is the original, byte for byte, followed by Spring's headers."""
     assert (copy.partition, copy.key) == (original.partition, original.key)
     assert copy.value == (b"" if kind.value is None and kind.key is None else kind.value)
     own = len(kind.headers)
@@ -108,10 +108,9 @@ def check_copy(copy: Message, original: Message, kind: Kind) -> None:
     }
 
 
-def test_every_kind_of_poison_is_one_dead_letter_with_a_true_reason_and_its_neighbours_are_saved(
-    site: Site, oracle: Oracle
-) -> None:
-    last = last_letter()
+def test_every_kind_of_poison_becomes_one_dead_letter(site: Site, oracle: Oracle) -> None:
+    """Each dead letter names its true reason, and the neighbours of the poison are saved."""
+    last_id = last_dead_letter_id()
     site.consumer.stop()
     oracle.place_orders(site.web.url, 8)
     wait_until(lambda: pending() == 0)
@@ -124,9 +123,11 @@ def test_every_kind_of_poison_is_one_dead_letter_with_a_true_reason_and_its_neig
     site.consumer.start()
     oracle.settle_and_compare()
 
-    assert all_told_once(neighbours)
+    assert all_notified_once(neighbours)
     originals = [one for one in read_topic(TOPIC) if one.partition == PARTITION][-len(batch) :][1::2]
-    assert [(one.partition, one.offset, one.error_message, one.key, one.value) for one in letters(after=last)] == [
+    assert [
+        (one.partition, one.offset, one.error_message, one.key, one.value) for one in open_dead_letters(after=last_id)
+    ] == [
         (PARTITION, original.offset, kind.reason, kind.key, kind.value)
         for original, kind in zip(originals, POISON, strict=True)
     ]
@@ -136,23 +137,22 @@ def test_every_kind_of_poison_is_one_dead_letter_with_a_true_reason_and_its_neig
     assert site.consumer.process.poll() is None
 
 
-def test_a_record_that_the_client_cannot_read_is_a_dead_letter_with_its_position_alone_and_reading_goes_on(
-    own_topic: OwnTopic, start: Start
-) -> None:
+def test_an_unreadable_record_becomes_a_dead_letter(own_topic: OwnTopic, start: Start) -> None:
+    """The dead letter has the record's position only, and the consumer reads on."""
     neighbours = foreign_events(20)
     producer = KafkaProducer(bootstrap_servers=os.environ["KAFKA_BOOTSTRAP_SERVERS"], linger_ms=1_000)
     for number, event in enumerate(neighbours):
-        headers = [(NotUTF8("name"), b"value")] if number == UNREADABLE else []
+        headers = [(NotUTF8("name"), b"value")] if number == UNREADABLE_OFFSET else []
         producer.send(own_topic.name, encode(event), partition=PARTITION, headers=headers)
     producer.flush()
     producer.close()
-    unreadable = neighbours.pop(UNREADABLE)
+    unreadable = neighbours.pop(UNREADABLE_OFFSET)
     consumer = start(*CONSUME, "--group", own_topic.name, **own_topic.env)
-    wait_until(lambda: all_told_once(neighbours))
-    assert told([unreadable]) == [0]
+    wait_until(lambda: all_notified_once(neighbours))
+    assert notification_counts([unreadable]) == [0]
 
-    (letter,) = letters(group=own_topic.name)
-    assert (letter.partition, letter.offset) == (PARTITION, UNREADABLE)
+    (letter,) = open_dead_letters(group=own_topic.name)
+    assert (letter.partition, letter.offset) == (PARTITION, UNREADABLE_OFFSET)
     assert (letter.key, letter.value, letter.is_readable) == (None, None, False)
     assert "utf-8" in letter.error_message
     (copy,) = wait_until(lambda: list(copies(own_topic.dead_letters).values()))
@@ -160,14 +160,12 @@ def test_a_record_that_the_client_cannot_read_is_a_dead_letter_with_its_position
 
     later = foreign_events(3)
     send(later, topic=own_topic.name, partition=PARTITION)
-    wait_until(lambda: all_told_once(later))
+    wait_until(lambda: all_notified_once(later))
     assert consumer.stop() == 0, consumer.log.read_text()
 
 
-def test_records_that_are_damaged_on_their_way_are_read_again_and_all_of_them_saved(
-    site: Site, proxy: Proxy, oracle: Oracle
-) -> None:
-    last = last_letter()
+def test_records_damaged_in_transit_are_read_again(site: Site, proxy: Proxy, oracle: Oracle) -> None:
+    last_id = last_dead_letter_id()
     oracle.place_orders(site.web.url, 8)
     oracle.settle_and_compare()
     events = foreign_events(20)
@@ -176,15 +174,14 @@ def test_records_that_are_damaged_on_their_way_are_read_again_and_all_of_them_sa
     wait_until(lambda: proxy.corrupted)
     oracle.place_orders(site.web.url, 8)
     oracle.settle_and_compare()
-    assert all_told_once(events)
-    assert letters(after=last) == []
+    assert all_notified_once(events)
+    assert open_dead_letters(after=last_id) == []
 
 
 @pytest.mark.parametrize("refusal", ["a check constraint", "an error of data"])
-def test_what_the_database_refuses_is_set_aside_alone_and_its_batch_is_saved(
-    refusal: str, site: Site, oracle: Oracle
-) -> None:
-    last = last_letter()
+def test_only_the_event_that_the_database_refuses_is_set_aside(refusal: str, site: Site, oracle: Oracle) -> None:
+    """The other events of its batch are saved."""
+    last_id = last_dead_letter_id()
     site.consumer.stop()
     oracle.place_orders(site.web.url, 8)
     events = foreign_events(20)
@@ -200,7 +197,7 @@ def test_what_the_database_refuses_is_set_aside_alone_and_its_batch_is_saved(
     with trouble[refusal]:
         site.consumer.start()
         oracle.settle_and_compare()
-    assert all_told_once(events)
-    (letter,) = letters(after=last)
+    assert all_notified_once(events)
+    (letter,) = open_dead_letters(after=last_id)
     assert letter.value == encode(refused)
     assert "sabotage" in letter.error_message

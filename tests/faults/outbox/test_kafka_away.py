@@ -1,4 +1,4 @@
-"""Kafka refuses, swallows, dies, freezes: orders are taken all the same, and their events follow."""
+"""Kafka refuses connections, stays silent, dies or freezes: orders are accepted, and their events follow."""
 
 from collections.abc import Callable
 from statistics import median, quantiles
@@ -14,18 +14,18 @@ from tests.faults.conftest import CUSTOMERS, Site, StartWeb
 from tests.faults.oracle import Oracle
 
 FAULTS = ("refuse", "swallow")
-SLOWER_AT_MOST = 1.5
-"""Times the median; the slowest of some hundred orders tell more of the machine than of Kafka."""
-AT_ONCE = 2.0
-"""Seconds, for the slowest answer: less than any attempt to reach Kafka takes."""
-MEMORY_GROWTH = 30 * 1024 * 1024
-"""Bytes a web worker may grow by."""
-OUTAGE = 8
-"""Seconds; longer than the attempts to send and the consumer's session last."""
-SILENCE = 15
-"""Seconds; until connections have been given up, new ones made, and the group is looked for."""
-IDLE = 0.1
-"""Of a core: more than looking at the database now and then takes, less than a loop that does not sleep."""
+MAX_SLOWDOWN = 1.5
+"""Limit of the ratio of medians. The slowest of some hundred orders depend on the machine more than on Kafka."""
+MAX_ANSWER_S = 2.0
+"""Limit of the slowest answer: less than an attempt to reach Kafka takes."""
+MAX_GROWTH_BYTES = 30 * 1024 * 1024
+"""Limit of a web worker's growth."""
+OUTAGE_S = 8
+"""Longer than the attempts to send, and than the consumer's session."""
+SILENCE_S = 15
+"""Long enough for the clients to give up connections, open new ones, and look for their group."""
+MAX_CPU_SHARE = 0.1
+"""Limit of the share of a core: above the cost of polling the database, below that of a loop without sleep."""
 
 
 def nothing_pending() -> bool:
@@ -39,12 +39,12 @@ def cpu_seconds(process: psutil.Process) -> float:
 
 def test_without_kafka_orders_are_answered_at_once(site: Site, proxy: Proxy, oracle: Oracle) -> None:
     durations: dict[str, list[float]] = {"healthy": [], **{fault: [] for fault in FAULTS}}
-    # In turns, because nothing else makes one minute of a machine comparable with the next.
+    # Alternate the states, because the machine's speed changes from minute to minute.
     for fault in FAULTS:
         durations["healthy"] += oracle.place_orders(site.web.url, 300)
         wait_until(nothing_pending)
         getattr(proxy, fault)()
-        while database.oldest_pending_seconds() < OUTAGE:
+        while database.oldest_pending_seconds() < OUTAGE_S:
             durations[fault] += oracle.place_orders(site.web.url, 10)
         assert database.pending() == len(durations[fault])
         proxy.heal()
@@ -52,8 +52,8 @@ def test_without_kafka_orders_are_answered_at_once(site: Site, proxy: Proxy, ora
     for state, measured in durations.items():
         print(f"{state}: p50 {median(measured) * 1000:.0f} ms, p99 {quantiles(measured, n=100)[-1] * 1000:.0f} ms")
     for fault in FAULTS:
-        assert median(durations[fault]) <= SLOWER_AT_MOST * median(durations["healthy"]), fault
-        assert max(durations[fault]) < AT_ONCE, fault
+        assert median(durations[fault]) <= MAX_SLOWDOWN * median(durations["healthy"]), fault
+        assert max(durations[fault]) < MAX_ANSWER_S, fault
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -69,34 +69,35 @@ def test_without_kafka_the_memory_of_web_workers_stays_bounded(
     assert database.pending() == 1_500
     growth = max(worker.memory_info().rss - then for worker, then in zip(workers, before, strict=True))
     print(f"grown by {growth >> 10} KiB")
-    assert growth < MEMORY_GROWTH
+    assert growth < MAX_GROWTH_BYTES
     proxy.heal()
     assert oracle.settle_and_compare().orders == 1_700
 
 
 def test_waiting_for_a_silent_kafka_takes_next_to_no_cpu(site: Site, proxy: Proxy, oracle: Oracle) -> None:
     processes = {process.pid: process for part in site for process in part.family()}
-    # The relay connects with the first event that the fast path leaves to it, and the consumer is back in its group.
+    # After this outage the relay is connected, because the fast path left events to it, and the consumer has rejoined.
     proxy.refuse()
     oracle.place_orders(site.web.url, 20)
-    wait_until(lambda: database.oldest_pending_seconds() > OUTAGE)
+    wait_until(lambda: database.oldest_pending_seconds() > OUTAGE_S)
     proxy.heal()
     oracle.settle_and_compare()
     proxy.swallow()
     oracle.place_orders(site.web.url, 20)
     before = {pid: cpu_seconds(process) for pid, process in processes.items()}
-    wait_until(lambda: database.oldest_pending_seconds() > SILENCE)
+    wait_until(lambda: database.oldest_pending_seconds() > SILENCE_S)
     for pid, process in processes.items():
         used = cpu_seconds(process) - before[pid]
-        assert used < IDLE * SILENCE, f"{used:.1f} s of {SILENCE}: {process.cmdline()}"
+        assert used < MAX_CPU_SHARE * SILENCE_S, f"{used:.1f} s of {SILENCE_S}: {process.cmdline()}"
     proxy.heal()
     assert oracle.settle_and_compare().notifications == 40
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_site_that_starts_without_kafka_answers_orders_at_once_and_their_events_follow(
+def test_a_site_started_without_kafka_answers_orders_at_once(
     fault: str, proxy: Proxy, oracle: Oracle, start_web: StartWeb
 ) -> None:
+    """The events follow when Kafka is back."""
     getattr(proxy, fault)()
     web = start_web()
     assert max(oracle.place_orders(web.url, 20)) < 1
@@ -122,13 +123,13 @@ def _frozen(proxy: Proxy, kafka: ApacheKafka) -> None:
 
 
 @pytest.mark.parametrize("away", [_refused, _silent, _killed, _frozen])
-def test_when_kafka_is_back_what_was_pending_is_sent_by_itself_and_in_order(
+def test_pending_events_are_sent_in_order_once_kafka_is_back(
     away: Callable[[Proxy, ApacheKafka], None], site: Site, proxy: Proxy, kafka: ApacheKafka, oracle: Oracle
 ) -> None:
     with oracle.shopping(site.web.url):
         oracle.wait_for_more(50)
         away(proxy, kafka)
-        wait_until(lambda: database.oldest_pending_seconds() > OUTAGE)
+        wait_until(lambda: database.oldest_pending_seconds() > OUTAGE_S)
         proxy.heal()
         if kafka.is_running():
             kafka.thaw()
@@ -140,9 +141,7 @@ def test_when_kafka_is_back_what_was_pending_is_sent_by_itself_and_in_order(
     assert figures.unanswered == 0
 
 
-def test_broken_connections_and_slow_answers_lose_nothing_and_double_nothing(
-    site: Site, proxy: Proxy, oracle: Oracle
-) -> None:
+def test_broken_and_slow_connections_lose_and_double_nothing(site: Site, proxy: Proxy, oracle: Oracle) -> None:
     with oracle.shopping(site.web.url):
         for _ in range(5):
             oracle.wait_for_more(40)
@@ -153,9 +152,8 @@ def test_broken_connections_and_slow_answers_lose_nothing_and_double_nothing(
     assert oracle.settle_and_compare().unanswered == 0
 
 
-def test_an_event_whose_acknowledgement_is_lost_is_sent_again_and_told_once(
-    site: Site, proxy: Proxy, oracle: Oracle
-) -> None:
+def test_an_event_sent_again_creates_one_notification(site: Site, proxy: Proxy, oracle: Oracle) -> None:
+    """The event is sent again, because its acknowledgement was lost."""
     with oracle.shopping(site.web.url):
         oracle.wait_for_more(20)
         proxy.drop_answers(5)

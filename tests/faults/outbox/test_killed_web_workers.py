@@ -1,4 +1,4 @@
-"""A web worker dies at the worst moments between a change and its event's way to Kafka."""
+"""Web workers that are killed between the change of an order and the sending of its event."""
 
 from uuid import uuid4
 
@@ -16,7 +16,7 @@ from tests.faults.places import ORDER_RECORDED, PUBLISHER_HAS_IT, SENT_BUT_NOT_R
 @pytest.mark.parametrize(
     ("moment", "repeats"), [(VIEW_HAS_COMMITTED, 0), (PUBLISHER_HAS_IT, 0), (SENT_BUT_NOT_RECORDED, 1)]
 )
-def test_a_worker_killed_after_the_commit_leaves_its_event_to_the_relay(
+def test_a_killed_worker_leaves_its_committed_event_to_the_relay(
     moment: str, repeats: int, oracle: Oracle, start_web: StartWeb
 ) -> None:
     web = start_web(launcher=sabotage("kill-before", moment), **ONE_WORKER)
@@ -29,9 +29,7 @@ def test_a_worker_killed_after_the_commit_leaves_its_event_to_the_relay(
 
 
 @pytest.mark.parametrize("end", ["fail-after", "kill-after"])
-def test_what_is_rolled_back_after_its_event_was_recorded_leaves_no_row_and_no_message(
-    end: str, oracle: Oracle, start_web: StartWeb
-) -> None:
+def test_a_rolled_back_order_leaves_no_row_and_no_message(end: str, oracle: Oracle, start_web: StartWeb) -> None:
     web = start_web(launcher=sabotage(end, ORDER_RECORDED), **ONE_WORKER)
     rows_before = database.value("SELECT count(*) FROM events_outboxevent")
     shopper = oracle.shopper(web.url)

@@ -1,4 +1,4 @@
-"""The events of one order leave in their order, though their neighbours fail and their transactions linger."""
+"""The events of one order are sent in sequence, despite failures and transactions that commit late."""
 
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
@@ -18,13 +18,13 @@ from tests.faults.places import ORDER_RECORDED, PUBLISHER_HAS_IT, SENT_BUT_NOT_R
 
 
 def sequences_on_topic(order_id: int) -> list[bytes | None]:
-    """Of an order's events, repeats included."""
+    """Return the `ce_sequence` headers of an order's messages on the topic, repeats included."""
     key = str(order_id).encode()
     return [message.header["ce_sequence"] for message in read_topic("order-events") if message.key == key]
 
 
 def flows(shopper: Shopper) -> bool:
-    """Whether both events of a new order leave at once."""
+    """Place and pay an order, and return whether the fast path publishes both events within 1 s."""
     order_id = shopper.place_order()
     assert order_id
     assert shopper.change(order_id, "pay")
@@ -37,9 +37,10 @@ def flows(shopper: Shopper) -> bool:
 @pytest.mark.parametrize(
     ("failing", "first_try"), [(PUBLISHER_HAS_IT, []), (SENT_BUT_NOT_RECORDED, [b"1"])], ids=["unsent", "unrecorded"]
 )
-def test_an_event_waits_until_the_one_before_is_recorded_and_other_orders_flow(
+def test_an_event_waits_until_its_predecessor_is_recorded(
     failing: str, first_try: list[bytes], site: Site, oracle: Oracle, start_web: StartWeb
 ) -> None:
+    """Events of other orders do not wait."""
     site.relay.freeze()
     web = start_web(launcher=sabotage("fail-before", failing), **ONE_WORKER)
     shopper = oracle.shopper(web.url)
@@ -50,7 +51,7 @@ def test_an_event_waits_until_the_one_before_is_recorded_and_other_orders_flow(
     wait_until(lambda: flows(shopper))
     assert database.published_paths(order_id) == [None, None]
     assert sequences_on_topic(order_id) == first_try
-    # While the second is young, the fast path keeps it, and would send it beside the relay once the first is recorded.
+    # Wait out the relay's grace period: before its end, the fast path and the relay could both send the second event.
     newest = "SELECT max(recorded_at) FROM events_outboxevent WHERE stream = %(stream)s"
     recorded_at = database.value(newest, stream=f"order-{order_id}")
     wait_until(lambda: now() - recorded_at > settings.OUTBOX_RELAY_GRACE)
@@ -59,16 +60,15 @@ def test_an_event_waits_until_the_one_before_is_recorded_and_other_orders_flow(
     assert sequences_on_topic(order_id) == [*first_try, b"1", b"2"]
 
 
-def test_an_event_whose_transaction_commits_late_is_sent_although_later_ones_went_before(
-    oracle: Oracle, start_web: StartWeb
-) -> None:
+def test_an_event_whose_transaction_commits_late_is_still_sent(oracle: Oracle, start_web: StartWeb) -> None:
+    """Events with higher ids were sent before it."""
     web = start_web(launcher=sabotage("freeze-after", ORDER_RECORDED), **NO_KAFKA)
     another = oracle.shopper(web.url)
     with ThreadPoolExecutor() as threads:
         answer = threads.submit(oracle.shopper(web.url).place_order, key=str(uuid4()))
         frozen = wait_until(lambda: [worker for worker in web.workers() if is_frozen(worker)])
         try:
-            # The kernel gives connections to frozen workers as well.
+            # The kernel assigns connections to frozen workers as well.
             wait_until(another.finds_a_worker_that_answers)
             higher_id = another.place_order()
             assert higher_id

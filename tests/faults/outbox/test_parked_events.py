@@ -1,4 +1,4 @@
-"""What can never be sent is put aside, and only that."""
+"""Events that can never be sent are parked, and only those."""
 
 from psycopg2 import Binary
 
@@ -8,14 +8,13 @@ from testkit.waiting import wait_until
 from tests.faults.conftest import NO_KAFKA, Site, StartWeb
 from tests.faults.oracle import Oracle
 
-TOO_LARGE = 2 * 1024 * 1024 + 1
-"""Bytes; one more than the dead letters' topic takes."""
-OUTAGE = 20
-"""Seconds."""
+TOO_LARGE_BYTES = 2 * 1024 * 1024 + 1
+"""One byte above the limit of the dead-letter topic."""
+OUTAGE_S = 20
 
 
 def record_unsendable_event() -> int:
-    """Id of the outbox row: a dead letter's copy that no Kafka takes."""
+    """Record a dead letter's copy that is too large for Kafka, and return the id of its outbox row."""
     return int(
         database.value(
             """
@@ -23,13 +22,13 @@ def record_unsendable_event() -> int:
             VALUES (gen_random_uuid(), 'DEAD_LETTER', 'order-events-dlt', %(value)s, %(headers)s, now(), '')
             RETURNING id
             """,
-            value=Binary(b"x" * TOO_LARGE),
+            value=Binary(b"x" * TOO_LARGE_BYTES),
             headers=Binary(b"\x90"),
         )
     )
 
 
-def test_an_event_that_can_never_be_sent_is_parked_and_the_others_flow(oracle: Oracle, start_web: StartWeb) -> None:
+def test_an_unsendable_event_is_parked_and_others_are_sent(oracle: Oracle, start_web: StartWeb) -> None:
     web = start_web(**NO_KAFKA)
     with oracle.shopping(web.url):
         oracle.wait_for_more(20)
@@ -48,9 +47,9 @@ def test_an_outage_parks_nothing(site: Site, proxy: Proxy, oracle: Oracle) -> No
     parked_before = database.parked()
     with oracle.shopping(site.web.url):
         proxy.refuse()
-        wait_until(lambda: database.oldest_pending_seconds() > OUTAGE / 2)
+        wait_until(lambda: database.oldest_pending_seconds() > OUTAGE_S / 2)
         proxy.swallow()
-        wait_until(lambda: database.oldest_pending_seconds() > OUTAGE)
+        wait_until(lambda: database.oldest_pending_seconds() > OUTAGE_S)
         proxy.heal()
     oracle.settle_and_compare()
     assert database.parked() == parked_before

@@ -1,4 +1,4 @@
-"""A web server that forks its workers from a process that has loaded everything."""
+"""A web server whose workers are forks of a process that has loaded the application."""
 
 import psutil
 
@@ -16,7 +16,7 @@ def test_every_worker_of_the_pre_fork_server_publishes(site: Site, oracle: Oracl
     web = start_web(WEB_CONCURRENCY=str(WORKERS))
     workers = wait_until(lambda: len(web.workers()) == WORKERS and web.workers())
     placed = 0
-    # Each shopper keeps a connection, which the kernel gives to one of the workers.
+    # Each shopper keeps a connection, which the kernel assigns to one of the workers.
     while not all(has_clients(worker) for worker in workers):
         place_order_that_is_published_at_once(oracle, web)
         placed += 1
@@ -32,7 +32,7 @@ def place_order_that_is_published_at_once(oracle: Oracle, web: WebServer) -> Non
 
 
 def has_clients(worker: psutil.Process) -> bool:
-    """Whether a client's connection is among those of `worker`; its other ends are PostgreSQL's and Kafka's."""
+    """Return whether a client is connected to `worker`. Its other connections are to PostgreSQL and Kafka."""
     (listening,) = (one for one in worker.net_connections() if one.status == psutil.CONN_LISTEN)
     return any(
         one.laddr == listening.laddr and one.status == psutil.CONN_ESTABLISHED for one in worker.net_connections()

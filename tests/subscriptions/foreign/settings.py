@@ -1,4 +1,4 @@
-"""A project that has `events` and nothing of the shop: all settings that the plumbing reads."""
+"""A project with `events` and without the shop. These are all settings that `events` reads."""
 
 import os
 from datetime import timedelta

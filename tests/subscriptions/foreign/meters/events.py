@@ -1,4 +1,4 @@
-"""The vocabulary of meters."""
+"""The events of meters."""
 
 from datetime import datetime
 from uuid import UUID
