@@ -1,6 +1,6 @@
-"""What the OpenAPI document says of each operation on orders, beyond what serializers and filters tell.
+"""Descriptions of the order operations for the OpenAPI document. Serializers and filters describe the fields.
 
-A status from 400 on without a body is a problem, whose body the schema class of the site adds.
+For a status from 400 on that has no body here, the site's schema class adds the body of a problem.
 """
 
 from functools import partial
@@ -27,7 +27,7 @@ EXAMPLE = {
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    # In double quotes; or bare, and then without spaces around it and without quotes on both sides.
+    # Either in double quotes, or bare without surrounding spaces and without a quote at both ends.
     {
         "type": "string",
         "pattern": '^("[ -~]{1,255}"|"|"[ -~]{0,253}[!#-~]|[!#-~]([ -~]{0,253}[!-~])?)$',

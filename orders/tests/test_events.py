@@ -112,7 +112,7 @@ def test_every_spelling_of_an_event_is_understood(value: bytes) -> None:
         *(
             (
                 body(timestamp=f"2016-12-31{t}23:59:60{rest}"),
-                "timestamp has the second 60, which is not taken, write 59",
+                "timestamp has second 60, which is not accepted; write 59",
             )
             for t in "Tt "
             for rest in ("Z", ".5Z", "+00:00", "+09:00")
@@ -124,10 +124,10 @@ def test_every_spelling_of_an_event_is_understood(value: bytes) -> None:
         (raw("timestamp", "999999999999"), "timestamp"),
         (body(totalAmount=None), "totalAmount"),
         (body(totalAmount=False), "totalAmount"),
-        (body(totalAmount="NaN"), "totalAmount is no number"),
-        (body(totalAmount="Infinity"), "totalAmount is no number"),
-        (body(totalAmount=" 1"), "totalAmount is no number"),
-        (body(totalAmount="١"), "totalAmount is no number"),
+        (body(totalAmount="NaN"), "totalAmount is not a number"),
+        (body(totalAmount="Infinity"), "totalAmount is not a number"),
+        (body(totalAmount=" 1"), "totalAmount is not a number"),
+        (body(totalAmount="١"), "totalAmount is not a number"),
         (body(totalAmount=1.005), "more than 2 decimals"),
         (raw("totalAmount", "1e-999999999"), "more than 2 decimals"),
         (raw("totalAmount", "1e999999999"), "whole digits"),

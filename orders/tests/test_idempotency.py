@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from events.models import OutboxEvent
 from events.outbox.publisher import RecordingPublisher
-from orders.idempotency import KEPT_FOR
+from orders.idempotency import KEY_LIFETIME
 from orders.models import IdempotencyKey, Order
 from testkit.factories import UserFactory
 
@@ -149,9 +149,9 @@ def test_an_attempt_that_failed_leaves_the_key_free(api: APIClient, monkeypatch:
 
 def test_a_key_is_new_after_a_day_pruned_or_not(api: APIClient) -> None:
     first = place(api, "key")
-    age(KEPT_FOR * 0.99)
+    age(KEY_LIFETIME * 0.99)
     assert place(api, "key").content == first.content
-    age(KEPT_FOR * 0.02)
+    age(KEY_LIFETIME * 0.02)
     second = place(api, "key", BODY.replace("2", "3"))
     assert (second.status_code, Order.objects.count()) == (201, 2)
     assert "Idempotent-Replayed" not in second
@@ -159,10 +159,10 @@ def test_a_key_is_new_after_a_day_pruned_or_not(api: APIClient) -> None:
 
 
 def test_pruning_removes_what_has_expired_alone(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orders.idempotency.PRUNED_AT_ONCE", 2)
+    monkeypatch.setattr("orders.idempotency.PRUNE_BATCH_ROWS", 2)
     for number in range(3):
         place(api, f"old {number}")
-    age(KEPT_FOR)
+    age(KEY_LIFETIME)
     place(api, "new")
     output = StringIO()
     call_command("prune_idempotency_keys", stdout=output)
