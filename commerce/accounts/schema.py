@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of registering and of tokens, and how a request shows its access token."""
+"""Descriptions of registration and tokens for the OpenAPI document, and its security scheme."""
 
 from functools import partial
 from typing import Any
@@ -49,7 +49,7 @@ def _body(serializer: Any, example: Any) -> OpenApiRequest:
 
 
 def _wrong(pointer: str, detail: str) -> list[OpenApiExample]:
-    """Return an example of what may be wrong with a body."""
+    """Return an example of an error in a request's body."""
     error = {"pointer": pointer, "detail": detail}
     return [OpenApiExample("Example", error, response_only=True, status_codes=["400"])]
 

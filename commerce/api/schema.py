@@ -1,9 +1,8 @@
-"""What every operation of the OpenAPI document has in common: refusals, headers, pages, and how types are spelled.
+"""The parts that all operations of the OpenAPI document share: problems, headers, pagination, and types.
 
-Parameters and bodies come from the code (serializers, filters, pages). What is special about an operation stands in the
-`schema.py` beside its view, which says it with drf-spectacular's own `extend_schema`. A status from 400 on that has a
-description and no body there is a problem; `AutoSchema` gives it its body, and adds the problems of every operation of
-its kind.
+Parameters and bodies come from serializers, filters and pagination. Each app describes its own operations in the
+`schema.py` beside its views, with drf-spectacular's `extend_schema`. For a status from 400 on that has a description
+and no body there, `AutoSchema` adds the body of a problem. It also adds the problems that all operations of a kind share.
 """
 
 from collections.abc import Iterator
@@ -44,9 +43,9 @@ PROBLEMS = {
     429: "Too many requests.",
     500: "The server failed. Whether a change was made is not known.",
 }
-"""Descriptions of the problems that operations share. An operation may describe one of them in its own words."""
+"""Descriptions of shared problems by status. An operation may replace one of them."""
 EXAMPLE_OF_ERROR = {"pointer": "/limit", "detail": f"Must be a number from 1 to {LinkHeaderPagination.largest_limit}."}
-"""Of a 400, where the operation gives no example of its own."""
+"""Example of an error in a 400, for operations that give none."""
 HEADERS_OF_PROBLEMS = {
     401: {
         "WWW-Authenticate": {"schema": {"type": "string"}, "description": '`Bearer realm="api"`', "required": True},
@@ -70,7 +69,7 @@ LINK = OpenApiParameter(
     description="The next page, filters included; missing on the last one.",
 )
 X_REQUEST_ID = {"schema": {"type": "string"}, "required": True, "description": "The name of the request."}
-"""Of every answer."""
+"""The `X-Request-ID` header, which every response has."""
 
 
 class PointedErrorSerializer(serializers.Serializer[Any]):
@@ -93,12 +92,10 @@ class ProblemSerializer(serializers.Serializer[Any]):
 
 
 class AutoSchema(SpectacularSchema):
-    """Describes what an operation shares with others. One that says nothing of itself is a warning, on which
-    `make lint` fails.
-    """
+    """A schema class that adds the shared parts. It warns about an operation without a summary; `make lint` then fails."""
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-        """Return what the library and the operation's own `extend_schema` say, with every problem described."""
+        """Return the library's description of the operation, with all its problems added."""
         operation = super().get_operation(*args, **kwargs)
         if operation is not None:
             self._complete_responses(operation)
@@ -109,11 +106,11 @@ class AutoSchema(SpectacularSchema):
         return ""
 
     def get_description(self) -> str:  # type: ignore[override]
-        """Docstrings are for readers of the code."""
+        """Return an empty text, because docstrings of views address readers of the code."""
         return ""
 
     def get_request_serializer(self) -> Any:
-        """None: an operation ignores its body unless it says otherwise."""
+        """Return None: an operation without a described request ignores its body."""
 
     def get_override_parameters(self) -> list[Any]:
         parameters: list[Any] = [IDENTIFIER] if "{id}" in self.path else []
@@ -142,7 +139,7 @@ class AutoSchema(SpectacularSchema):
             responses[str(status)] = self._refusal(status, own.get(status) or PROBLEMS[status])
 
     def _usual_problems(self, operation: dict[str, Any]) -> Iterator[int]:
-        """Yield the statuses that follow from what every operation of this kind does."""
+        """Yield the statuses of the problems that all operations of this kind share."""
         yield 500
         if self.method == "POST":
             yield 413
@@ -171,7 +168,7 @@ class AutoSchema(SpectacularSchema):
 
 
 class ExactAmount(OpenApiSerializerFieldExtension):
-    """Amounts as the contract has them: of answers the library would say that they may be negative."""
+    """A schema for amounts, which are never negative. The library would allow negative amounts in responses."""
 
     target_class = "rest_framework.serializers.DecimalField"
     match_subclasses = True
@@ -186,7 +183,7 @@ class ExactAmount(OpenApiSerializerFieldExtension):
 
 
 class BoundedList(OpenApiSerializerFieldExtension):
-    """A list within a body with its bounds, which the library leaves out."""
+    """A schema for a list in a body, with the bounds that the library leaves out."""
 
     target_class = "rest_framework.serializers.ListSerializer"
 
@@ -200,7 +197,7 @@ class BoundedList(OpenApiSerializerFieldExtension):
 
 
 def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
-    """Hook of the generator: add what holds for the whole document and has no other place."""
+    """Add the parts that concern the whole document. This is a postprocessing hook of drf-spectacular."""
     result["info"]["description"] = DESCRIPTION
     schemas = result["components"]["schemas"]
     for schema in schemas.values():
@@ -210,7 +207,7 @@ def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
     enums = {tuple(schema["enum"]): name for name, schema in schemas.items() if "enum" in schema}
     for operation in (operation for methods in result["paths"].values() for operation in methods.values()):
         for parameter in operation.get("parameters", []):
-            # The library names the enums of bodies alone; clients would get a second type for a filter.
+            # The library names only the enums of bodies. Generated clients would get a second type for a filter.
             if name := enums.get(tuple(parameter["schema"].get("enum", []))):
                 parameter["schema"] = {"$ref": f"#/components/schemas/{name}"}
         for answer in operation["responses"].values():

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of health and metrics."""
+"""Descriptions of health and metrics for the OpenAPI document."""
 
 from copy import deepcopy
 from functools import partial
@@ -65,8 +65,8 @@ METRICS = {
 
 
 def add_metrics(result: dict[str, Any], **context: Any) -> dict[str, Any]:
-    """Hook of the generator: add `GET /metrics`, which is no view of the REST framework."""
-    # A copy, because later hooks add to it.
+    """Add `GET /metrics`, which is not a DRF view. This is a postprocessing hook of drf-spectacular."""
+    # Later hooks change the copy.
     result["paths"]["/metrics"] = {"get": deepcopy(METRICS)}
     result["components"]["securitySchemes"]["metricsToken"] = {
         "type": "http",

@@ -106,14 +106,14 @@ def test_a_run_starts_again_after_poison_and_whatever_became_of_its_accounts(
     # The lockout of demo and the count of logins last; one request an hour is as strict as a limit can be.
     second = run(THROTTLE_TOKEN="11/h", THROTTLE_USER="1/h")
     assert second.says("READY"), second.log.read_text()
-    assert "demo is locked for up to 5 minutes after wrong passwords; to mend that: " in second.log.read_text()
+    assert "demo is locked for up to 5 minutes after wrong passwords; to repair it, run " in second.log.read_text()
     second.manage("shell", "-c", CHANGE_ACCOUNTS)
     assert second.stop() == 0
 
     third = run()
     assert third.says("READY"), third.log.read_text()
-    assert "demo is deactivated; to mend that: " in third.log.read_text()
-    assert "admin has another password than it was created with; to mend that: " in third.log.read_text()
+    assert "demo is deactivated; to repair it, run " in third.log.read_text()
+    assert "admin has a changed password; to repair it, run " in third.log.read_text()
     third.manage("create_demo_accounts", "--restore")
     assert log_in(third.site, "demo", "demo-password") == 200
     assert log_in(third.site, "admin", "admin-password") == 200

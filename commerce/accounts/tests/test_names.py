@@ -163,7 +163,7 @@ def accounts_from_before(*names: str) -> list[User]:
     AccountName.objects.all().delete()
     migration = importlib.import_module("commerce.migrations.0004_existing_account_names")
     with connection.schema_editor() as editor:
-        migration.keep_existing_names(apps, editor)
+        migration.save_existing_names(apps, editor)
     for account in accounts:
         account.set_password(PASSWORD)
         account.save()
@@ -171,7 +171,7 @@ def accounts_from_before(*names: str) -> list[User]:
 
 
 def test_accounts_that_collide_already_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("commerce.migrations.0004_existing_account_names.ACCOUNTS_AT_ONCE", 2)
+    monkeypatch.setattr("commerce.migrations.0004_existing_account_names.ACCOUNT_BATCH_SIZE", 2)
     accounts_from_before("admin", "mina", "Admin", "admin\u1160", "аdmin")
     assert list(AccountName.objects.order_by("pk").values_list("folded", "collides")) == [
         ("admin", False),
@@ -208,7 +208,7 @@ def test_an_account_gets_its_missing_kept_name_when_saved() -> None:
 
 
 def test_names_that_an_older_release_did_not_keep_are_completed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("commerce.accounts.names.ACCOUNTS_AT_ONCE", 2)
+    monkeypatch.setattr("commerce.accounts.names.ACCOUNT_BATCH_SIZE", 2)
     UserFactory.create(username="admin")
     User.objects.bulk_create([User(username=name) for name in ("Mina", "mina", "ADMIN", "straße", "STRASSE", "yuna")])
     call_command("prune_logins")

@@ -51,14 +51,14 @@ def _place_first_order(site: str) -> None:
     from rest_framework_simplejwt.tokens import AccessToken
 
     from commerce.accounts import demo_accounts
-    from commerce.api.throttling import UserThrottle, forget_requests
+    from commerce.api.throttling import UserThrottle, reset_count
 
     # Without a login: passwords, lockouts and limits are meant for strangers, and must not keep a run from starting.
     customer = demo_accounts.customer()
     token = str(AccessToken.for_user(customer))
 
     def call(path: str, body: Any = None) -> str:
-        forget_requests(scope=UserThrottle.scope, client=customer.pk)
+        reset_count(scope=UserThrottle.scope, client=customer.pk)
         return _call(f"{site}{path}", body, token)
 
     body = call("/api/orders", {"items": [{"productId": 1, "quantity": 2, "price": 100.00}]})
