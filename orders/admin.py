@@ -53,13 +53,13 @@ def change_and_publish(change_order: Callable[..., Change]) -> Callable[[int], t
 
 
 PAY = RowAction(
-    question=gettext_lazy("Mark these orders as paid? Their users are told."),
+    question=gettext_lazy("Mark these orders as paid? Their users will be notified."),
     button=gettext_lazy("Pay"),
     done=gettext_lazy("Orders paid: %d."),
     do=change_and_publish(pay_order),
 )
 CANCEL = RowAction(
-    question=gettext_lazy("Cancel these orders? Their users are told, and it cannot be undone."),
+    question=gettext_lazy("Cancel these orders? Their users will be notified. This cannot be undone."),
     button=gettext_lazy("Cancel order"),
     done=gettext_lazy("Orders cancelled: %d."),
     do=change_and_publish(cancel_order),

@@ -51,24 +51,24 @@ def _give(account: Account, user: User) -> None:
     user.save()
 
 
-def described() -> list[str]:
+def describe() -> list[str]:
     """Return one line per account: its credentials, or why they do not work and the command that repairs it."""
-    return [_described(account) for account in ACCOUNTS]
+    return [_describe(account) for account in ACCOUNTS]
 
 
-def _described(account: Account) -> str:
+def _describe(account: Account) -> str:
     user = User.objects.get(username=account.name)
     if not user.is_active:
-        what = "is deactivated"
+        state = "is deactivated"
     elif not check_password(account.password, user.password):
-        what = "has a changed password"
+        state = "has a changed password"
     elif account.is_superuser and not (user.is_superuser and user.is_staff):
-        what = "is not a superuser"
+        state = "is not a superuser"
     elif _is_locked(account.name):
-        what = f"is locked for up to {settings.AXES_COOLOFF_TIME.seconds // 60} minutes after wrong passwords"
+        state = f"is locked for up to {settings.AXES_COOLOFF_TIME.seconds // 60} minutes after wrong passwords"
     else:
         return f"{account.name} / {account.password}"
-    return f"{account.name} {what}; to repair it, run {RESTORE}"
+    return f"{account.name} {state}; to repair it, run {RESTORE}"
 
 
 def _is_locked(name: str) -> bool:

@@ -211,14 +211,14 @@ def test_a_run_starts_anew_after_a_reset(checkout: Path, run: Callable[..., Run]
 
 
 def test_a_full_disk_and_a_missing_right_have_their_own_way_on() -> None:
-    from commerce.devserver.run.messages import way_on
+    from commerce.devserver.run.messages import recovery_hint
 
     for number, way in (
         (28, "make room on the disk"),
         (13, "let this user write there"),
         (30, "let this user write there"),
     ):
-        assert way in way_on(str(OSError(number, os.strerror(number), "/some/var")))
+        assert way in recovery_hint(str(OSError(number, os.strerror(number), "/some/var")))
 
 
 def test_reset_asks_first_and_refuses_while_a_run_is_up(checkout: Path, run: Callable[..., Run]) -> None:

@@ -89,7 +89,7 @@ def test_it_counts_what_was_published_and_handled_in_each_minute(admin_client: C
     OutboxEventFactory.create(published_at=now() - timedelta(hours=1), **published)
     NotificationFactory.create(created_at=now() - timedelta(minutes=3))
     minutes = state(admin_client)["minutes"]
-    assert len(minutes) == pipeline.MINUTES_SHOWN
+    assert len(minutes) == pipeline.WINDOW_MINUTES
     assert sum(one["published"] for one in minutes) == 2
     assert [one["handled"] for one in minutes if one["published"] == 2] == [{NOTIFICATIONS.group: 1}]
 

@@ -216,7 +216,7 @@ def test_an_age_from_before_all_time_is_an_error(pruned: Prune, age: str) -> Non
 
 
 def test_it_works_through_any_number_of_rows_some_at_a_time(pruned: Prune, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(prune, "BATCH_ROWS", 2)
     kept = []
     for _ in range(3):
         for _ in range(2):
@@ -228,7 +228,7 @@ def test_it_works_through_any_number_of_rows_some_at_a_time(pruned: Prune, monke
 
 
 def test_rows_that_come_meanwhile_do_not_keep_it_going(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune, "ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(prune, "BATCH_ROWS", 1)
     OutboxEventFactory.create()
     for step, _ in enumerate(prune.prune(published_before=now())):
         assert step == 0
@@ -236,7 +236,7 @@ def test_rows_that_come_meanwhile_do_not_keep_it_going(monkeypatch: pytest.Monke
 
 
 def test_a_signal_ends_it_between_two_transactions(pruned: Prune, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(prune, "BATCH_ROWS", 2)
     monkeypatch.setattr(prune_events, "Shutdown", lambda: Signalled(second_look=True))
     for _ in range(6):
         notify_of(published())

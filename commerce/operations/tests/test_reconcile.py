@@ -195,7 +195,7 @@ def test_a_change_whose_row_was_pruned_is_not_missing(
 def test_a_lost_row_is_found_among_any_number_of_pruned_ones(
     reconcile: Reconcile, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("commerce.operations.reconcile.ORDERS_AT_ONCE", 2)
+    monkeypatch.setattr("commerce.operations.reconcile.BATCH_ORDERS", 2)
     events = []
     for _ in range(5):
         placed = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
@@ -209,7 +209,7 @@ def test_a_lost_row_is_found_among_any_number_of_pruned_ones(
 def test_orders_that_are_placed_meanwhile_do_not_keep_it_going(
     reconcile: Reconcile, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("commerce.operations.reconcile.ORDERS_AT_ONCE", 1)
+    monkeypatch.setattr("commerce.operations.reconcile.BATCH_ORDERS", 1)
     looks: list[int] = []
 
     def look(first: int, last: int) -> list[tuple[int, int]]:
