@@ -25,7 +25,7 @@ def test_production_names_everything_that_is_missing_at_once() -> None:
         assert problem in words
 
 
-def test_numbers_that_are_none_are_named_at_once() -> None:
+def test_all_malformed_numbers_are_named_at_once() -> None:
     wrong = {
         "KAFKA_TOPIC_PARTITIONS": "three",
         "KAFKA_API_VERSION": "new",
@@ -43,7 +43,7 @@ def test_production_refuses_keys_that_are_known() -> None:
     assert "DJANGO_SECRET_KEY is the well-known value of development" in words
 
 
-def test_a_database_that_is_no_postgresql_is_refused() -> None:
+def test_a_database_other_than_postgresql_is_refused() -> None:
     for url in ("mysql://localhost/shop", "nonsense"):
         assert "DATABASE_URL must be postgresql://" in refusal_to_start(os.environ | {"DATABASE_URL": url})
 

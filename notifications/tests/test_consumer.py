@@ -164,7 +164,7 @@ class TestOnTheBroker:
         assert Notification.objects.get().event_id == event.event_id
         assert not DeadLetter.objects.exists()
 
-    def test_the_next_owner_goes_on_behind_what_was_committed(self, consume: Consume, topics: Topics) -> None:
+    def test_the_next_owner_continues_after_the_committed_offset(self, consume: Consume, topics: Topics) -> None:
         seen: list[OrderEvent] = []
 
         class Recording(NotificationSubscription):
@@ -197,7 +197,7 @@ class RefusedByTheDatabase(NotificationSubscription):
 class TestBatches:
     """Without a broker."""
 
-    def test_a_batch_that_comes_again_changes_nothing(self) -> None:
+    def test_a_redelivered_batch_changes_nothing(self) -> None:
         records: list[Record] = [
             kafka_record(encode(OrderEventFactory.build()), offset=0),
             kafka_record(b"garbage", offset=1),
@@ -215,7 +215,7 @@ class TestBatches:
         process([kafka_record(b"garbage", offset=1, timestamp=99)])
         assert DeadLetter.objects.count() == 3
 
-    def test_what_the_database_refuses_is_dead_lettered_alone(self) -> None:
+    def test_only_the_event_that_the_database_refuses_is_dead(self) -> None:
         events = [OrderEventFactory.build(order_id=order_id) for order_id in (11, 12, 13, 14, 15)]
         records = [kafka_record(encode(event), offset=offset) for offset, event in enumerate(events)]
         process(records, notifying(RefusedByTheDatabase))

@@ -88,7 +88,7 @@ def test_a_conflict_is_one_dead_letter_and_neighbours_are_saved(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("changes", REPEATS.values(), ids=REPEATS)
-def test_a_repeat_stays_a_duplicate_whatever_else_it_says(event: OrderEvent, changes: dict[str, Any]) -> None:
+def test_a_repeat_with_other_fields_stays_a_duplicate(event: OrderEvent, changes: dict[str, Any]) -> None:
     again = msgspec.structs.replace(event, **changes)
     process(records_of(event, again))
     process(records_of(again, again, first_offset=2))
@@ -144,7 +144,7 @@ def test_a_conflict_is_a_log_line_and_a_metric(
 
 
 @pytest.mark.django_db
-def test_only_events_that_came_before_are_compared(event: OrderEvent) -> None:
+def test_only_repeated_events_are_compared(event: OrderEvent) -> None:
     """What is new costs one INSERT; what is not is compared by one SELECT."""
 
     def statements(*events: OrderEvent) -> list[str]:
@@ -195,7 +195,7 @@ class TestOnTheBroker:
         assert told() == as_told(event)
 
     @OTHER
-    def test_of_two_consumers_one_tells_and_the_other_sets_aside(
+    def test_of_two_consumers_one_notifies_and_one_dead_letters(
         self, start: Callable[[], Running], topics: Topics, event: OrderEvent, other: dict[str, Any]
     ) -> None:
         forged = msgspec.structs.replace(event, **other)

@@ -96,7 +96,7 @@ def test_a_replay_that_works_notifies_once_and_closes_its_letter(
     assert message.headers == [HARD, ("replay-count", b"1"), ("dead-letter-id", str(letter.pk).encode())]
 
 
-def test_what_fails_again_stays_one_open_letter_with_one_copy(
+def test_a_failed_replay_stays_one_open_letter_with_one_copy(
     consumer: Running, topics: Topics, event: OrderEvent
 ) -> None:
     produce_hard(topics, event)
@@ -109,7 +109,7 @@ def test_what_fails_again_stays_one_open_letter_with_one_copy(
     assert not Notification.objects.exists()
 
 
-def test_what_was_notified_of_already_is_not_notified_of_again(
+def test_a_replay_of_a_notified_event_notifies_no_second_time(
     consumer: Running, handler: Mended, topics: Topics, event: OrderEvent
 ) -> None:
     produce(topics.order_events, encode(event))

@@ -55,7 +55,7 @@ def lose_and_record_again(order: Order) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_no_event_id_can_be_computed_from_what_is_public(order: Order, way: Sequence[str]) -> None:
+def test_event_ids_cannot_be_computed_from_public_values(order: Order, way: Sequence[str]) -> None:
     for change in way:
         CHANGES[change](order_id=order.pk)
     ids = recorded_ids(order)

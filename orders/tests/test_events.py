@@ -58,7 +58,7 @@ def test_an_event_is_encoded_exactly_as_in_the_contract() -> None:
         total_amount=st.decimals(0, 10**18, places=2),
     )
 )
-def test_what_is_encoded_is_decoded_unchanged(event: OrderEvent) -> None:
+def test_decoding_returns_the_encoded_event(event: OrderEvent) -> None:
     assert decode(encode(event)) == event
 
 
@@ -78,7 +78,7 @@ def test_what_is_encoded_is_decoded_unchanged(event: OrderEvent) -> None:
         json.dumps(BODY, indent=2).encode(),
     ],
 )
-def test_every_spelling_of_an_event_is_understood(value: bytes) -> None:
+def test_every_spelling_of_an_event_is_decoded(value: bytes) -> None:
     assert decode(value) == EXPECTED
 
 
@@ -134,11 +134,11 @@ def test_every_spelling_of_an_event_is_understood(value: bytes) -> None:
         (json.dumps({key: BODY[key] for key in list(BODY)[1:]}).encode(), "eventId"),
     ],
 )
-def test_what_is_no_order_event_is_poison_with_its_reason(value: bytes | None, reason: str) -> None:
+def test_an_invalid_event_is_poison_with_its_reason(value: bytes | None, reason: str) -> None:
     with pytest.raises(Poison, match=reason):
         decode(value)
 
 
-def test_an_amount_of_zero_is_zero_however_it_is_spelled() -> None:
+def test_every_spelling_of_a_zero_amount_is_zero() -> None:
     for literal in ("0", "-0.00", "0e400", "0.000"):
         assert str(decode(raw("totalAmount", literal)).total_amount) == "0.00"

@@ -64,19 +64,19 @@ def failures(client: Client, addresses: Iterator[str] | list[str]) -> list[Any]:
 
 
 @pytest.mark.parametrize("model", LISTS, **IDS)
-def test_no_query_of_a_list_is_a_failure(admin_client: Client, model: type[models.Model]) -> None:
+def test_no_query_of_a_list_is_a_server_error(admin_client: Client, model: type[models.Model]) -> None:
     assert failures(admin_client, [f"{place_of(model)}?{query}" for query in queries_of(model)]) == []
 
 
 @pytest.mark.parametrize("model", LISTS, **IDS)
-def test_no_id_in_an_address_is_a_failure(admin_client: Client, model: type[models.Model]) -> None:
+def test_no_id_in_an_address_is_a_server_error(admin_client: Client, model: type[models.Model]) -> None:
     ids = (NUL, f"1{NUL}", "_00", "0", "-1", HUGE, LONG, SURROGATE, "%FF", "x", "1%0A")
     pages = ("change/", "history/", "delete/", "", "change/pay", "change/?_popup=1&_to_field=%00")
     assert failures(admin_client, [f"{place_of(model)}{one}/{page}" for one in ids for page in pages]) == []
 
 
 @pytest.mark.parametrize("model", LISTS, **IDS)
-def test_no_query_of_a_new_row_is_a_failure(admin_client: Client, model: type[models.Model]) -> None:
+def test_no_query_of_an_add_page_is_a_server_error(admin_client: Client, model: type[models.Model]) -> None:
     queries = [f"{field.name}={value}" for field in model._meta.fields for value in OF_A_FIELD]
     assert failures(admin_client, [f"{place_of(model)}add/?{query}" for query in queries]) == []
 
@@ -88,7 +88,7 @@ def test_no_query_of_a_new_row_is_a_failure(admin_client: Client, model: type[mo
         *("r/1/1/", f"r/{HUGE}/1/", f"r/1/{HUGE}/", f"r/1/{NUL}/", f"no{NUL}/", "auth/", "i18n/setlang/"),
     ],
 )
-def test_no_query_of_any_other_page_is_a_failure(admin_client: Client, page: str) -> None:
+def test_no_query_of_another_page_is_a_server_error(admin_client: Client, page: str) -> None:
     names = ("next", "q", "s", "term", "app_label", "model_name", "field_name", "page", "e", "extended", "lang")
     queries = [f"{name}={value}" for name in names for value in ODD]
     assert failures(admin_client, [f"/admin/{page}?{query}" for query in queries]) == []
@@ -96,14 +96,14 @@ def test_no_query_of_any_other_page_is_a_failure(admin_client: Client, page: str
 
 
 @pytest.mark.parametrize("field", ["orders/order/user", "auth/user/groups", "admin/logentry/user", "no/no/no"])
-def test_no_autocompletion_is_a_failure(admin_client: Client, field: str) -> None:
+def test_no_autocompletion_is_a_server_error(admin_client: Client, field: str) -> None:
     app, model, name = field.split("/")
     asked = f"/admin/autocomplete/?app_label={app}&model_name={model}&field_name={name}"
     assert failures(admin_client, [f"{asked}&{name}={value}" for name in ("term", "page") for value in ODD]) == []
 
 
 @pytest.mark.parametrize("query", [f"q={NUL}", "created_at__year=9999", "id__in=x&e=1", f"created_at__gte={NUL}"])
-def test_an_odd_query_is_told_so_in_a_page(admin_client: Client, query: str) -> None:
+def test_an_odd_query_gets_a_page_that_says_so(admin_client: Client, query: str) -> None:
     answer = admin_client.get(f"/admin/orders/order/?{query}", headers={"accept-language": "ko"})
     assert answer.status_code == 400
     assert answer["Content-Type"].startswith("text/html")
@@ -142,7 +142,7 @@ PLACES = {
     ],
 )
 @pytest.mark.parametrize("place", PLACES)
-def test_a_fault_of_our_code_is_a_logged_failure(
+def test_a_fault_of_our_code_is_a_logged_server_error(
     admin_client: Client,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -160,7 +160,7 @@ def test_a_fault_of_our_code_is_a_logged_failure(
 @pytest.mark.parametrize(
     "place", ["commerce.operations.pipeline.count_open_letters", "orders.admin.OrderAdmin.status_label"]
 )
-def test_a_query_of_our_code_that_cannot_be_is_a_failure(
+def test_an_impossible_query_of_our_code_is_a_server_error(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.setattr(place, ask_for_nothing)

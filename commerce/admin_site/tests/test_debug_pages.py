@@ -112,7 +112,7 @@ def test_a_password_in_any_url_is_hidden(settings: Settings) -> None:
     assert f"{password}3" not in page
 
 
-def test_a_variable_that_cannot_be_shown_spoils_no_page() -> None:
+def test_a_variable_with_a_broken_repr_does_not_break_the_page() -> None:
     class Odd:
         def __repr__(self) -> str:
             raise RuntimeError

@@ -45,7 +45,7 @@ def pages(order: Order) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("group", ["support", "operator"])
-def test_both_groups_see_everything_of_ours(client: Client, order: Order, group: str) -> None:
+def test_both_groups_see_all_our_models(client: Client, order: Order, group: str) -> None:
     staff = member(client, group)
     for model in ("orders/order", "notifications/notification", "events/outboxevent", "events/deadletter"):
         listed = staff.get(f"/admin/{model}/")
@@ -74,5 +74,5 @@ def test_operators_may_act(client: Client, order: Order) -> None:
     assert DeadLetter.objects.get().state == "dismissed"
 
 
-def test_neither_sees_the_accounts(client: Client) -> None:
+def test_neither_group_sees_the_accounts(client: Client) -> None:
     assert member(client, "operator").get("/admin/auth/user/").status_code == 403

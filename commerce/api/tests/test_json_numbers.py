@@ -88,7 +88,7 @@ def test_a_number_in_an_accounts_body_is_refused(anonymous: APIClient, literal: 
 
 
 @pytest.mark.parametrize("literal", [*NO_JSON, *JSON, *BEYOND_DECIMAL], **IDS)
-def test_a_number_in_an_orders_body_is_taken_or_refused(
+def test_a_number_in_an_order_is_accepted_or_refused(
     api: APIClient, anonymous: APIClient, literal: str | bytes
 ) -> None:
     for n, body in enumerate(bodies(literal)):
@@ -115,7 +115,7 @@ LARGEST = {"productId": 2**63 - 1, "quantity": 1_000_000, "price": 9_999_999_999
 
 @pytest.mark.parametrize("digits", range(1, 61))
 @pytest.mark.parametrize("field", LARGEST)
-def test_a_field_takes_as_many_digits_as_it_has_and_refuses_more(api: APIClient, field: str, digits: int) -> None:
+def test_a_field_refuses_more_digits_than_its_limit(api: APIClient, field: str, digits: int) -> None:
     for first in "1", "9":
         whole = first + "0" * (digits - 1)
         fits = int(whole) <= LARGEST[field]
@@ -151,7 +151,7 @@ ODD_QUERY_VALUES = [*JSON, *BEYOND_DECIMAL, *(text for text in NO_JSON if isinst
 
 
 @pytest.mark.parametrize("value", [*ODD_QUERY_VALUES, *("9" * digits for digits in range(1, 61))], **IDS)
-def test_a_number_in_a_query_is_taken_or_refused(api: APIClient, value: str) -> None:
+def test_a_number_in_a_query_is_accepted_or_refused(api: APIClient, value: str) -> None:
     for path, names in (
         ("/api/orders", ("limit", "cursor", "status", "createdAfter", "createdBefore")),
         ("/api/notifications", ("limit", "cursor", "type", "unread")),
@@ -168,7 +168,7 @@ def test_an_id_of_any_size_is_not_found(api: APIClient, value: str) -> None:
         assert api.post(path).status_code == 404
 
 
-def test_odd_numbers_place_no_order_unseen(api: APIClient, user: User) -> None:
+def test_refused_numbers_leave_no_trace(api: APIClient, user: User) -> None:
     """What is refused leaves nothing, and what was paid stays paid."""
     order = order_of(user)
     pay_order(order_id=order.pk)

@@ -67,7 +67,7 @@ def test_an_event_is_pending_then_published_then_notified(user: User, placed: Ca
     assert figures(user, order.pk, committed={1: 8}) == {"orders": 1, "published": 1, "notifications": 1}
 
 
-def test_the_page_is_told_each_moment_and_the_position(user: User, placed: Callable[[], Change]) -> None:
+def test_the_page_gets_times_and_position(user: User, placed: Callable[[], Change]) -> None:
     change = placed()
     publish(change, partition=2, offset=4711)
     (told,) = map(as_json, follow([change.order.pk], user_id=user.pk))
@@ -86,7 +86,7 @@ def test_the_page_is_told_each_moment_and_the_position(user: User, placed: Calla
     }
 
 
-def test_what_the_group_passed_without_a_trace_is_lost(user: User, placed: Callable[[], Change]) -> None:
+def test_an_event_that_the_group_passed_is_lost(user: User, placed: Callable[[], Change]) -> None:
     change = placed()
     publish(change, partition=1, offset=7)
     for committed, lost in (({}, 0), ({0: 100}, 0), ({1: 7}, 0), ({1: 8}, 1)):
@@ -101,7 +101,7 @@ def test_a_change_that_was_never_recorded_is_lost(user: User, placed: Callable[[
     assert figures(user, change.order.pk) == {"orders": 1, "lost": 1}
 
 
-def test_an_answered_order_that_is_not_there_is_lost(user: User, placed: Callable[[], Change]) -> None:
+def test_an_answered_order_without_a_row_is_lost(user: User, placed: Callable[[], Change]) -> None:
     order = placed().order
     assert figures(user, order.pk, order.pk + 1)["lost"] == 1
 
@@ -164,7 +164,7 @@ def test_a_letter_of_another_event_or_group_hides_no_loss(
     assert figures(user, change.order.pk, committed={1: 8}) == {"orders": 1, "published": 1, "lost": 1}
 
 
-def test_a_second_change_of_an_order_has_a_journey_of_its_own(user: User, placed: Callable[[], Change]) -> None:
+def test_each_change_of_an_order_has_a_journey(user: User, placed: Callable[[], Change]) -> None:
     change = placed()
     publish(change)
     notify(change)
@@ -187,7 +187,7 @@ def test_more_orders_take_no_more_queries(
 
 
 @pytest.mark.parametrize("hours", [0, 2, -2])
-def test_recorded_is_the_databases_moment(
+def test_the_recorded_time_is_the_databases(
     user: User, placed: Callable[[], Change], set_clock: SetClock, hours: int
 ) -> None:
     set_clock(timedelta(hours=hours))

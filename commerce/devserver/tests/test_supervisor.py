@@ -80,7 +80,7 @@ def test_a_process_that_dies_is_started_again(run: Callable[..., list[str]]) -> 
     assert supervisor.stopped_by_signal
 
 
-def test_quick_deaths_in_a_row_bring_everything_down(run: Callable[..., list[str]]) -> None:
+def test_quick_deaths_in_a_row_end_all_processes(run: Callable[..., list[str]]) -> None:
     supervisor = Supervisor()
     lines = run(supervisor, "print('no'); raise SystemExit(3)", LIVES)
     assert lines.count("p0     | no") == MAX_QUICK_DEATHS
@@ -89,7 +89,7 @@ def test_quick_deaths_in_a_row_bring_everything_down(run: Callable[..., list[str
     assert not supervisor.stopped_by_signal
 
 
-def test_an_exit_with_0_brings_everything_down(run: Callable[..., list[str]]) -> None:
+def test_an_exit_with_0_ends_all_processes(run: Callable[..., list[str]]) -> None:
     supervisor = Supervisor()
     lines = run(supervisor, "print('done')", LIVES)
     assert lines.count("p0     | done") == 1
@@ -97,7 +97,7 @@ def test_an_exit_with_0_brings_everything_down(run: Callable[..., list[str]]) ->
     assert not supervisor.stopped_by_signal
 
 
-def test_a_failure_brings_everything_down(run: Callable[..., list[str]]) -> None:
+def test_a_failure_ends_all_processes(run: Callable[..., list[str]]) -> None:
     supervisor = Supervisor()
 
     def fail() -> None:
@@ -109,7 +109,7 @@ def test_a_failure_brings_everything_down(run: Callable[..., list[str]]) -> None
     assert not supervisor.stopped_by_signal
 
 
-def test_a_paused_process_is_away_until_it_is_wanted(run: Callable[..., list[str]]) -> None:
+def test_a_paused_process_is_off_until_it_is_resumed(run: Callable[..., list[str]]) -> None:
     supervisor = Supervisor()
 
     def pause_and_resume() -> None:
@@ -129,7 +129,7 @@ def test_a_paused_process_is_away_until_it_is_wanted(run: Callable[..., list[str
     assert supervisor.stopped_by_signal
 
 
-def test_a_process_wanted_again_before_its_end_runs_once(run: Callable[..., list[str]]) -> None:
+def test_a_process_resumed_before_its_end_runs_once(run: Callable[..., list[str]]) -> None:
     supervisor = Supervisor()
 
     def hesitate() -> None:
@@ -157,7 +157,7 @@ def test_a_process_that_does_not_end_is_killed(run: Callable[..., list[str]], mo
     assert "system | p0 stopped (rc=-9)" in run(supervisor, STUBBORN, act=stop)
 
 
-def test_what_a_dead_process_has_started_ends(run: Callable[..., list[str]]) -> None:
+def test_the_children_of_a_dead_process_end(run: Callable[..., list[str]]) -> None:
     lines = run(Supervisor(), PARENT)
     child = next(int(line.split("| ")[1]) for line in lines if line.startswith("p0"))
     wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)

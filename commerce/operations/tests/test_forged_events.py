@@ -240,7 +240,7 @@ def test_a_forgery_after_the_true_event_changes_nothing(api: APIClient, order: O
 
 
 @pytest.mark.parametrize("pruned", [False, True])
-def test_an_old_order_that_was_told_of_is_not_missing(api: APIClient, order: Order, pruned: bool) -> None:
+def test_a_handled_old_order_is_not_missing(api: APIClient, order: Order, pruned: bool) -> None:
     as_an_earlier_release_recorded(order)
     consume(encode(event_of(order)))
     assert not pruned or prune_all() == 2

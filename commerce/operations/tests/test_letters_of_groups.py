@@ -61,7 +61,7 @@ def notify(order: Order) -> None:
 
 @OTHERS
 @STATES
-def test_the_timeline_is_that_of_the_notifications_group(
+def test_the_timeline_shows_the_notifications_group(
     api: APIClient, order: Order, others: list[str], state: str
 ) -> None:
     set_aside(order, *others, state=state)

@@ -51,7 +51,7 @@ def state(client: Client) -> Any:
     return response.json()
 
 
-def test_it_tells_the_groups_lag_by_partition(admin_client: Client, topics: Topics) -> None:
+def test_it_shows_the_lag_of_groups_by_partition(admin_client: Client, topics: Topics) -> None:
     produce_all(topics.order_events, [Outgoing(b"{}", partition=1), Outgoing(b"{}", partition=1)])
     (group,) = state(admin_client)["groups"]
     assert (group["group"], group["topic"]) == (NOTIFICATIONS.group, topics.order_events)
@@ -94,27 +94,27 @@ def test_it_counts_what_was_published_and_handled_in_each_minute(admin_client: C
     assert [one["handled"] for one in minutes if one["published"] == 2] == [{NOTIFICATIONS.group: 1}]
 
 
-def test_a_kafka_that_refuses_is_named_at_once(admin_client: Client, settings: Settings) -> None:
+def test_a_refusing_kafka_is_reported_at_once(admin_client: Client, settings: Settings) -> None:
     settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
     started = time.monotonic()
     assert state(admin_client)["kafka"] == "down"
     assert time.monotonic() - started < 1.5
 
 
-def test_a_kafka_that_is_silent_is_not_waited_for(admin_client: Client, silent_kafka: None) -> None:
+def test_a_silent_kafka_does_not_block_the_page(admin_client: Client, silent_kafka: None) -> None:
     for _ in range(3):
         started = time.monotonic()
         assert state(admin_client)["kafka"] == "down"
         assert time.monotonic() - started < PATIENCE_S + 1
 
 
-def test_the_page_itself_asks_kafka_nothing(admin_client: Client, silent_kafka: None) -> None:
+def test_the_page_itself_does_not_query_kafka(admin_client: Client, silent_kafka: None) -> None:
     started = time.monotonic()
     assert admin_client.get("/admin/pipeline/").status_code == 200
     assert time.monotonic() - started < 1.5
 
 
-def test_only_who_may_see_the_pipelines_rows_sees_it(client: Client) -> None:
+def test_the_page_requires_the_permissions_for_its_rows(client: Client) -> None:
     client.force_login(User.objects.create_user("viewer", is_staff=True))
     assert client.get("/admin/pipeline/").status_code == 403
     assert client.get(STATE).status_code == 403

@@ -106,20 +106,20 @@ def set_aside(row: OutboxEvent, *, state: str = "open", **record: Any) -> DeadLe
     return letter
 
 
-def test_the_row_of_an_event_that_was_notified_of_goes(pruned: Prune) -> None:
+def test_the_row_of_a_notified_event_is_pruned(pruned: Prune) -> None:
     notify_of(published())
     assert pruned() == "pruned 1\n"
     assert not OutboxEvent.objects.exists()
 
 
 @pytest.mark.parametrize("state", ["replayed", "dismissed"])
-def test_the_row_of_an_event_whose_dead_letter_is_closed_goes(pruned: Prune, state: str) -> None:
+def test_the_row_of_a_closed_dead_letter_is_pruned(pruned: Prune, state: str) -> None:
     set_aside(published(), state=state)
     assert pruned() == "pruned 1\n"
 
 
 @pytest.mark.parametrize(("state", "printed"), [("open", 0), ("replayed", 1), ("dismissed", 1)])
-def test_a_letter_of_an_earlier_release_decides_as_any_other(pruned: Prune, state: str, printed: int) -> None:
+def test_a_letter_of_an_earlier_release_counts_for_prune(pruned: Prune, state: str, printed: int) -> None:
     """Its consumers run beside this release during a rollout, and name no subject."""
     set_aside(published(), state=state)
     DeadLetter.objects.update(subject_id=None)
@@ -139,7 +139,7 @@ def test_the_row_of_an_event_nobody_has_handled_yet_stays(pruned: Prune) -> None
     assert pruned() == "pruned 0\n"
 
 
-def test_a_pending_row_stays_whatever_its_age(pruned: Prune) -> None:
+def test_a_pending_row_of_any_age_stays(pruned: Prune) -> None:
     for topic in ("order-events", "order-events-dlt", "notification-events"):
         stream = OrderFactory.create().stream
         created_at = now() - timedelta(days=4000)
@@ -165,7 +165,7 @@ def test_a_published_row_of_an_unread_topic_is_pruned(pruned: Prune, topic: str)
 
 
 @pytest.mark.parametrize(("state", "printed"), [("open", "pruned 0\n"), ("replayed", "pruned 1\n")])
-def test_the_row_of_a_replay_goes_when_its_letter_is_closed(
+def test_the_row_of_a_replay_is_pruned_with_a_closed_letter(
     pruned: Prune, state: str, printed: str, settings: Settings
 ) -> None:
     for topic in (settings.ORDER_EVENTS_TOPIC, "another-topic"):
@@ -178,7 +178,7 @@ def test_the_row_of_a_replay_goes_when_its_letter_is_closed(
         OutboxEvent.objects.all().delete()
 
 
-def test_a_replay_whose_letter_is_gone_goes_too(pruned: Prune) -> None:
+def test_a_replay_without_its_letter_is_pruned(pruned: Prune) -> None:
     letter = set_aside(OutboxEventFactory.create())
     OutboxEvent.objects.all().delete()
     replay(letter_id=letter.pk)
@@ -191,7 +191,7 @@ def test_a_replay_whose_letter_is_gone_goes_too(pruned: Prune) -> None:
     ("older_than", "stay"),
     [(None, [29]), ("30d", [29]), ("42d", [29, 30.01, 41]), ("720h", [29]), ("43200m", [29]), ("2592000s", [29])],
 )
-def test_the_age_is_that_since_publication(pruned: Prune, older_than: str | None, stay: list[float]) -> None:
+def test_the_age_counts_from_publication(pruned: Prune, older_than: str | None, stay: list[float]) -> None:
     rows = {days: published(timedelta(days=days), created_at=now() - timedelta(days=99)) for days in (29, 30.01, 41)}
     for row in rows.values():
         notify_of(row)
@@ -202,7 +202,7 @@ def test_the_age_is_that_since_publication(pruned: Prune, older_than: str | None
 @pytest.mark.parametrize(
     "age", ["", "30", "d", "-1d", "0d", "00s", "1.5d", "30 d", "30D", "30w", "1d2h", "٣d", "30d\n", "9" * 5000 + "d"]
 )
-def test_a_misspelled_age_is_an_error_that_says_what_to_give(pruned: Prune, age: str) -> None:
+def test_a_malformed_age_is_an_error_with_an_example(pruned: Prune, age: str) -> None:
     notify_of(published())
     with pytest.raises(CommandError, match="give a positive whole number with d, h, m or s, such as 30d"):
         pruned(f"--older-than={age}")
@@ -210,12 +210,12 @@ def test_a_misspelled_age_is_an_error_that_says_what_to_give(pruned: Prune, age:
 
 
 @pytest.mark.parametrize("age", ["1000000d", "999999999999999s"])
-def test_an_age_from_before_all_time_is_an_error(pruned: Prune, age: str) -> None:
+def test_an_age_before_the_year_1_is_an_error(pruned: Prune, age: str) -> None:
     with pytest.raises(CommandError, match="before the year 1: give a smaller number"):
         pruned("--older-than", age)
 
 
-def test_it_works_through_any_number_of_rows_some_at_a_time(pruned: Prune, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_pruned_in_batches(pruned: Prune, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "BATCH_ROWS", 2)
     kept = []
     for _ in range(3):
@@ -227,7 +227,7 @@ def test_it_works_through_any_number_of_rows_some_at_a_time(pruned: Prune, monke
     assert list(OutboxEvent.objects.order_by("pk").values_list("pk", flat=True)) == kept
 
 
-def test_rows_that_come_meanwhile_do_not_keep_it_going(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_rows_do_not_prolong_a_prune(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "BATCH_ROWS", 1)
     OutboxEventFactory.create()
     for step, _ in enumerate(prune.prune(published_before=now())):
@@ -235,7 +235,7 @@ def test_rows_that_come_meanwhile_do_not_keep_it_going(monkeypatch: pytest.Monke
         OutboxEventFactory.create()
 
 
-def test_a_signal_ends_it_between_two_transactions(pruned: Prune, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_ends_a_prune_between_transactions(pruned: Prune, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "BATCH_ROWS", 2)
     monkeypatch.setattr(prune_events, "Shutdown", lambda: Signalled(second_look=True))
     for _ in range(6):
@@ -261,7 +261,7 @@ def handle(*sequences: int) -> None:
     notify([decode(bytes(row.value or b"")) for row in rows])
 
 
-def test_a_gap_in_a_stream_holds_up_nothing(pruned: Prune, order: Order) -> None:
+def test_a_gap_in_a_stream_blocks_nothing(pruned: Prune, order: Order) -> None:
     handle(1)
     assert pruned() == "pruned 1\n"
     assert [row.sequence for row in OutboxEvent.objects.sendable()] == [2]
@@ -271,7 +271,7 @@ def test_a_gap_in_a_stream_holds_up_nothing(pruned: Prune, order: Order) -> None
     assert [row.sequence for row in OutboxEvent.objects.sendable()] == [3]
 
 
-def test_the_timeline_tells_of_pruned_events_what_is_still_known(pruned: Prune, order: Order, api: APIClient) -> None:
+def test_the_timeline_shows_pruned_events(pruned: Prune, order: Order, api: APIClient) -> None:
     before = timeline(order)
     handle(1, 2)
     assert pruned() == "pruned 2\n"
@@ -284,7 +284,7 @@ def test_the_timeline_tells_of_pruned_events_what_is_still_known(pruned: Prune, 
     assert cancelled == before[2]
 
 
-def test_the_timeline_tells_of_a_pruned_event_that_was_dismissed(pruned: Prune, order: Order) -> None:
+def test_the_timeline_shows_a_pruned_dismissed_event(pruned: Prune, order: Order) -> None:
     row = OutboxEvent.objects.get(sequence=2)
     publish_all()
     record = kafka_record(bytes(row.value or b""))

@@ -107,7 +107,7 @@ def test_the_timeline_of_an_unknown_history_shows_its_rows(api: APIClient, event
     assert [one["eventId"] for one in shown] == [str(event.event_id)]
 
 
-def test_a_change_that_was_told_of_needs_no_row(reconcile: Reconcile, event: Message) -> None:
+def test_a_change_with_a_receipt_needs_no_row(reconcile: Reconcile, event: Message) -> None:
     notify([decode(bytes(event.value))])
     OutboxEvent.objects.all().delete()
     assert reconcile() == "missing 0, repaired 0"
@@ -119,7 +119,7 @@ def test_an_event_that_is_not_read_yet_is_not_missing(reconcile: Reconcile, even
     assert reconcile() == "missing 0, repaired 0"
 
 
-def test_an_event_that_was_read_and_not_handled_is_sent_again(
+def test_a_read_but_unhandled_event_is_sent_again(
     reconcile: Reconcile, event: Message, topics: Topics
 ) -> None:
     produce(topics.order_events, bytes(event.value), partition=0)
@@ -192,7 +192,7 @@ def test_a_change_whose_row_was_pruned_is_not_missing(
     assert not OutboxEvent.objects.filter(event_id=event.event_id).exists()
 
 
-def test_a_lost_row_is_found_among_any_number_of_pruned_ones(
+def test_a_lost_row_is_found_among_many_pruned_ones(
     reconcile: Reconcile, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("commerce.operations.reconcile.BATCH_ORDERS", 2)
@@ -206,7 +206,7 @@ def test_a_lost_row_is_found_among_any_number_of_pruned_ones(
     assert set(OutboxEvent.objects.values_list("event_id", flat=True)) == {events[0].event_id, events[7].event_id}
 
 
-def test_orders_that_are_placed_meanwhile_do_not_keep_it_going(
+def test_new_orders_do_not_prolong_the_search(
     reconcile: Reconcile, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("commerce.operations.reconcile.BATCH_ORDERS", 1)
