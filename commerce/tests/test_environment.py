@@ -1,4 +1,4 @@
-"""What the variables of the environment may hold, and that all that are wrong are named together."""
+"""Valid and invalid values of environment variables. One message names all invalid ones."""
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -7,7 +7,7 @@ from commerce.environment import Environment, Rate, parse_rate
 
 
 def problems(environment: Environment) -> str:
-    """Return what the environment is refused for, or an empty text."""
+    """Return the message that rejects the environment, or an empty text."""
     try:
         environment.refuse_problems()
     except ImproperlyConfigured as error:

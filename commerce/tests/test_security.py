@@ -41,7 +41,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
 def every_path(resolver: Any = None, prefix: str = "/") -> Iterator[str]:
-    """One path for each URL pattern there is, with 1 in the place of every parameter."""
+    """Yield one path for each URL pattern, with 1 for every parameter."""
     for pattern in (resolver or get_resolver()).url_patterns:
         possible, parameters = normalize(pattern.pattern.regex.pattern)[0]
         path = prefix + possible % dict.fromkeys(parameters, "1")
@@ -353,7 +353,7 @@ def _in_production(code: str, **environment: str) -> subprocess.CompletedProcess
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    # Its database has no tables, and a throttle would count there.
+    # Without throttles, because this server's database has no tables for them.
     server = WebServer(log=tmp_path_factory.mktemp("logs") / "web.log", env={"THROTTLE_REFRESH": ""})
     yield server.url
     server.stop()

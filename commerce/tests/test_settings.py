@@ -1,4 +1,4 @@
-"""Settings that cannot work are refused at the start, all at once."""
+"""Invalid settings are rejected at the start, all in one message."""
 
 import os
 from pathlib import Path

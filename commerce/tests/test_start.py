@@ -1,4 +1,4 @@
-"""`GET /`: a page for people, JSON for programs."""
+"""`GET /` is a page for people and JSON for programs."""
 
 import os
 import re
@@ -162,7 +162,7 @@ def test_every_text_of_the_page_is_korean(name: str) -> None:
 
 
 def test_production_does_not_import_the_development_server() -> None:
-    """As in the image, which lacks the folder: whatever imports it fails."""
+    """The image lacks the folder, so an import of it would fail."""
     code = f"""
 import sys
 sys.modules["commerce.devserver"] = None

@@ -1,4 +1,4 @@
-"""The consumer on a real broker: every record becomes what the handler saves, or a dead letter."""
+"""The consumer on a real broker: every record becomes a notification or a dead letter."""
 
 import json
 import threading
@@ -26,7 +26,7 @@ from testkit.waiting import wait_until
 
 
 class Running:
-    """A consumer in a thread of its own."""
+    """A consumer that runs in a thread."""
 
     def __init__(self, subscription: NotificationSubscription) -> None:
         self.group = subscription.group
@@ -185,7 +185,7 @@ class TestOnTheBroker:
 
 
 class RefusedByTheDatabase(NotificationSubscription):
-    """Makes the database refuse order 13, by a division by zero."""
+    """A subscription for which the database rejects order 13, by a division by zero."""
 
     def save(self, events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
         with connection.cursor() as cursor:
@@ -195,7 +195,7 @@ class RefusedByTheDatabase(NotificationSubscription):
 
 @pytest.mark.django_db
 class TestBatches:
-    """Without a broker."""
+    """Batches that are processed without a broker."""
 
     def test_a_redelivered_batch_changes_nothing(self) -> None:
         records: list[Record] = [

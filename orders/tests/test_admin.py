@@ -1,4 +1,4 @@
-"""Orders in admin: for looking at, and changed only together with their event."""
+"""Orders in admin are read-only. Actions change an order together with its event."""
 
 from datetime import UTC, datetime
 from decimal import Decimal

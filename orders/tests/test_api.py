@@ -250,7 +250,7 @@ def test_orders_are_listed_newest_first_page_by_page(api: APIClient, user: User)
     while url:
         response = api.get(url)
         pages.append([order["id"] for order in response.json()])
-        # An order placed meanwhile neither repeats nor hides another.
+        # An order that is placed between two pages neither repeats nor hides another one.
         order_of(user)
         url = response["Link"].split(">")[0].removeprefix("<") if "Link" in response else ""
     newest_first = [order.pk for order in reversed(orders)]
@@ -354,7 +354,7 @@ def test_the_next_page_keeps_filters_while_orders_arrive(api: APIClient, user: U
 def test_a_filtered_list_reads_the_callers_orders_by_index(user: User) -> None:
     wanted = Order.objects.filter(user=user, status="PAID", created_at__gte=now()).order_by("-id")
     with connection.cursor() as cursor:
-        # Of a table of few rows PostgreSQL would read all.
+        # PostgreSQL would scan the whole table, because it has few rows.
         cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
     plan = wanted[:51].explain()
     assert "order_of_user_newest_first" in plan

@@ -34,7 +34,7 @@ def body(**changes: Any) -> bytes:
 
 
 def raw(name: str, literal: str) -> bytes:
-    """The body with a field spelled as JSON text, where Python's json would spell it otherwise."""
+    """Return the body with one field as the given JSON text, which Python's json would spell differently."""
     return body(**{name: "@"}).replace(b'"@"', literal.encode())
 
 

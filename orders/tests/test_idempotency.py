@@ -213,7 +213,7 @@ def test_replays_at_once_do_not_hinder_each_other(user: User) -> None:
 
 
 def at_once(count: int, ask: Callable[[], Any]) -> list[Any]:
-    """What `count` threads get that ask at the same moment."""
+    """Call `ask` in `count` threads at the same moment, and return the results."""
     together = threading.Barrier(count)
     answers: list[Any] = []
 

@@ -49,7 +49,7 @@ def test_a_new_customer_registers_and_logs_in(anonymous: APIClient) -> None:
         ({"username": "taken"}, "/username"),
         ({"username": "with space"}, "/username"),
         ({"username": "nul\0"}, "/username"),
-        # Full width, the same name; and one letter that stands for eighteen.
+        # The same name in full width, and a letter that NFKC expands to eighteen.
         ({"username": "ｔａｋｅｎ"}, "/username"),
         ({"username": "ﷺ" * 9}, "/username"),
         ({"username": None}, "/username"),
@@ -88,7 +88,7 @@ def test_an_empty_email_is_none(anonymous: APIClient, email: str | None) -> None
 
 
 SPELLINGS = ("ＣＲéme brûlée ﬁne", "비밀번호는 한글", "Ångström ① ẛ̣")
-"""Passwords that differ in the forms NFC, NFD, NFKC and NFKD."""
+"""Passwords whose NFC, NFD, NFKC and NFKD forms differ."""
 
 
 @pytest.mark.django_db
@@ -320,7 +320,7 @@ def test_a_token_check_costs_one_query(
     anonymous: APIClient, user: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     access = tokens(anonymous, user.username)["access"]
-    with django_assert_num_queries(2):  # The user, and the orders there are.
+    with django_assert_num_queries(2):  # The user and the orders.
         APIClient(headers={"authorization": f"Bearer {access}"}).get("/api/orders")
 
 

@@ -32,7 +32,7 @@ INVISIBLE = (
     *("\u3164", "\u1160", "\u115f", "\uffa0", "\u200b", "\u200d", "\u202e", "\u2066", "\ufe0f", "\u00ad", "\u034f"),
     *("\u180e", "\ufeff", "\U000e0041", "\U000e0100", "\u2060", "\u17b4"),
 )
-# Cyrillic a and e, Greek omicron, Cherokee, Armenian, each beside Latin letters; and others that do not go together.
+# Cyrillic a and e, Greek omicron, Cherokee and Armenian with Latin letters, and other mixtures that are not allowed.
 MIXED = ("\u0430dmin", "admin\u0435", "r\u03bfot", "\u13aadmin", "\u0578ame", "민아カ", "бα", "ไทยไทa漢б")
 GOOD = (
     "mina",
@@ -154,11 +154,11 @@ def test_the_database_refuses_a_taken_name_everywhere_else() -> None:
             make("ADMIN", password=PASSWORD)
 
 
-# --- Accounts from before --------------------------------------------------------------------------
+# --- Existing accounts -----------------------------------------------------------------------------
 
 
-def accounts_from_before(*names: str) -> list[User]:
-    """Those that the migration finds, in this order."""
+def migrated_accounts(*names: str) -> list[User]:
+    """Create accounts in this sequence, run the migration, and return the accounts."""
     accounts = User.objects.bulk_create([User(username=name) for name in names])
     AccountName.objects.all().delete()
     migration = importlib.import_module("commerce.migrations.0004_existing_account_names")
@@ -172,7 +172,7 @@ def accounts_from_before(*names: str) -> list[User]:
 
 def test_accounts_that_already_collide_keep_working(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("commerce.migrations.0004_existing_account_names.ACCOUNT_BATCH_SIZE", 2)
-    accounts_from_before("admin", "mina", "Admin", "admin\u1160", "аdmin")
+    migrated_accounts("admin", "mina", "Admin", "admin\u1160", "аdmin")
     assert list(AccountName.objects.order_by("pk").values_list("folded", "collides")) == [
         ("admin", False),
         ("mina", False),
@@ -187,7 +187,7 @@ def test_accounts_that_already_collide_keep_working(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_colliding_account_can_take_only_a_free_name() -> None:
-    _, mina, other = accounts_from_before("admin", "mina", "Admin")
+    _, mina, other = migrated_accounts("admin", "mina", "Admin")
     other.username = "Yuna"
     other.save()
     assert AccountName.objects.get(user=other).collides is False
@@ -247,7 +247,7 @@ def test_admin_refuses_the_names_that_registration_refuses(admin_client: Client)
 
 
 def test_admin_saves_an_account_that_keeps_its_old_name(admin_client: Client, admin_user: User) -> None:
-    _, _, account = accounts_from_before("mina", "yuna", "MINA")
+    _, _, account = migrated_accounts("mina", "yuna", "MINA")
     page = f"/admin/auth/user/{account.pk}/change/"
     body = {"email": "mina@example.com", "date_joined_0": "2025-01-30", "date_joined_1": "10:15:30"}
     assert admin_client.post(page, body | {"username": "MINA"}).status_code == 302

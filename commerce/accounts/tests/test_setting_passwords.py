@@ -1,4 +1,4 @@
-"""Every way to set a password hashes its normal form, so that the login takes it in every spelling."""
+"""Every way to set a password hashes its normal form, so that the login accepts every spelling."""
 
 import unicodedata
 from collections.abc import Callable
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 PASSWORDS = ("ＣＲéme brûlée ﬁne", "비밀번호는 한글", "Ångström ① ẛ̣")
-"""They differ in all of `FORMS`."""
+"""Passwords that differ in all of `FORMS`."""
 OLD = "crème brûlée"
 
 

@@ -1,4 +1,4 @@
-"""Every way to give a password counts with the others of its address; and what logins leave behind is bounded."""
+"""All password attempts of an address share one count, and the rows that logins leave behind are limited."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -94,7 +94,7 @@ def test_the_refusal_is_in_the_users_language(boss: Client) -> None:
     assert "<html" in page.content.decode()
 
 
-# --- What is left behind --------------------------------------------------------------------------
+# --- Rows that logins leave behind ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/api/auth/token", "/admin/login/"])

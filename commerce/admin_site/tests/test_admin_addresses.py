@@ -1,4 +1,4 @@
-"""Addresses of admin that no link leads to: none is a failure of the server."""
+"""Odd admin URLs, which no link leads to. None of them is a server error."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from events.troubles import Poison
 from orders.services import Line, place_order
 from testkit.factories import NotificationFactory, UserFactory, kafka_record
 
-# What PostgreSQL refuses must not end the test's own transaction.
+# Real transactions, because an error of PostgreSQL would abort the transaction of the test.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NUL, HUGE, LONG, SURROGATE = "%00", str(10**30), "9" * 5_000, "%ED%A0%80"
@@ -41,7 +41,7 @@ def place_of(model: type[models.Model]) -> str:
 
 
 def queries_of(model: type[models.Model]) -> Iterator[str]:
-    """Odd values of whatever a list reads: searching, order, pages, filters, periods, and lookups that none has."""
+    """Yield query strings with odd values for search, order, pages, filters, periods and unknown lookups."""
     for name in ("q", "o", "p", "e", "all", "_facets", "_popup", "_to_field", "_changelist_filters", "state", "no__in"):
         yield from (f"{name}={value}" for value in ODD)
     for field in model._meta.fields:
@@ -117,7 +117,7 @@ def fail_with(error: Exception) -> Callable[..., Any]:
     return fail
 
 
-def ask_for_nothing(*_: object) -> None:
+def query_invalid_id(*_: object) -> None:
     DeadLetter.objects.get(pk="nothing")
 
 
@@ -129,7 +129,7 @@ PLACES = {
     "events.admin.outbox.OutboxStateFilter.queryset": "events/outboxevent/?state=pending",
     "events.admin.large_tables.EstimatingPaginator.count": "notifications/notification/?q=1",
 }
-"""Code of ours, and an address that calls it."""
+"""Functions of our code, each with an admin URL that calls it."""
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,6 @@ def test_a_fault_of_our_code_is_a_logged_server_error(
 def test_an_impossible_query_of_our_code_is_a_server_error(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setattr(place, ask_for_nothing)
+    monkeypatch.setattr(place, query_invalid_id)
     admin_client.raise_request_exception = False
     assert admin_client.get(f"/admin/{PLACES[place]}").status_code == 500

@@ -1,4 +1,4 @@
-"""Who may do what in admin: support looks, operators act. Both groups come with the migrations."""
+"""Permissions in admin: support may view, operators may also act. Migrations create both groups."""
 
 from decimal import Decimal
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def order() -> Order:
-    """With a dead letter and a notification beside it."""
+    """Create an order, a dead letter and a notification, and return the order."""
     record_dead_letter(record=kafka_record(b"garbage"), error=Poison("no event"), group="group")
     NotificationFactory.create()
     user = User.objects.create_user("customer")
@@ -33,7 +33,7 @@ def member(client: Client, group: str) -> Client:
 
 
 def pages(order: Order) -> dict[str, str]:
-    """The page of each action."""
+    """Return the page of each action."""
     letter, row = DeadLetter.objects.get(), OutboxEvent.objects.get(stream=order.stream)
     return {
         "pay": f"/admin/orders/order/{order.pk}/pay/",

@@ -1,4 +1,4 @@
-"""Admin in Korean and English; the API in English."""
+"""Admin is in Korean or English, the API in English."""
 
 import pytest
 from django.apps import apps

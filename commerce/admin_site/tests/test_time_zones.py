@@ -1,4 +1,4 @@
-"""Admin shows times in its reader's zone, which a cookie tells."""
+"""Admin shows times in the user's time zone, which a cookie names."""
 
 from datetime import UTC, datetime
 from decimal import Decimal

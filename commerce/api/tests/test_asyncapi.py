@@ -1,4 +1,4 @@
-"""The AsyncAPI document: well-formed, and true of what is really written and read."""
+"""The AsyncAPI document is valid and matches the messages that the code writes and reads."""
 
 import json
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def check(instance: Any, schema: dict[str, Any]) -> None:
 
 
 def published(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The schemas of a message's headers and of its payload."""
+    """Return the schemas of a message's headers and payload."""
     document = asyncapi()
     message = document["components"]["messages"][name]
     return message["headers"], resolve(document, message["payload"]["$ref"])

@@ -1,4 +1,4 @@
-"""Web pages of other origins: none may use the API unless it is named in CORS_ALLOWED_ORIGINS."""
+"""Pages of other origins may use the API only if CORS_ALLOWED_ORIGINS names their origin."""
 
 import os
 from collections.abc import Iterator

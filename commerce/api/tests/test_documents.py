@@ -1,4 +1,4 @@
-"""What the site publishes about itself."""
+"""The OpenAPI document and its page."""
 
 import re
 

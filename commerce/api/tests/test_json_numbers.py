@@ -1,7 +1,7 @@
-"""Numbers of every spelling and size, in every body that the API takes. None is a failure of the server.
+"""Numbers of every spelling and size in every request body. None of them is a server error.
 
-The literals are those of the cases `n_number_*`, `i_number_*` and `y_number_*` of https://github.com/nst/JSONTestSuite,
-and those at the edges of Python's Decimal.
+The literals come from the cases `n_number_*`, `i_number_*` and `y_number_*` of https://github.com/nst/JSONTestSuite,
+and from the limits of Python's Decimal.
 """
 
 from collections.abc import Iterator
@@ -82,7 +82,7 @@ def test_a_number_in_an_accounts_body_is_refused(anonymous: APIClient, literal: 
     for body in bodies(literal):
         for path in ("/api/auth/register", "/api/auth/token", "/api/auth/token/refresh"):
             answer = anonymous.post(path, body, content_type="application/json")
-            # Where only an unknown field has the number, the name and the token are looked up, and are none.
+            # A valid number in an unknown field is ignored. Then name and token are looked up, and do not exist.
             assert answer.status_code in ((400, 401) if literal in JSON else (400,)), (path, body, answer.content)
             assert answer["Content-Type"] == "application/problem+json"
 
@@ -169,7 +169,7 @@ def test_an_id_of_any_size_is_not_found(api: APIClient, value: str) -> None:
 
 
 def test_refused_numbers_leave_no_trace(api: APIClient, user: User) -> None:
-    """What is refused leaves nothing, and what was paid stays paid."""
+    """A refused request creates no order, and a paid order stays paid."""
     order = order_of(user)
     pay_order(order_id=order.pk)
     for literal in BEYOND_DECIMAL:

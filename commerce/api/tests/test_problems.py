@@ -1,4 +1,4 @@
-"""Whatever goes wrong is answered as JSON, to clients of every kind."""
+"""Every error is answered as a JSON problem, to every client."""
 
 import pytest
 from django.test import Client

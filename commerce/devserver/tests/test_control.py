@@ -1,4 +1,4 @@
-"""The channel between the web processes and `make run`."""
+"""The control channel between the web processes and `make run`."""
 
 import socket
 import time
@@ -14,7 +14,7 @@ from events.kafka.probe import probe_kafka
 
 
 class Processes:
-    """Does at once what the supervisor does in time."""
+    """A supervisor that switches at once."""
 
     def __init__(self) -> None:
         self.is_on = True
@@ -66,7 +66,7 @@ def test_the_consumer_is_switched_by_the_supervisor(channel: tuple[str, str]) ->
 
 
 class Stubborn:
-    """A consumer and a broker that fail to do what they are told while `refuses` says so."""
+    """A supervisor and a broker that raise `refuses` instead of switching, while it is set."""
 
     def __init__(self) -> None:
         self.refuses: Exception | None = None

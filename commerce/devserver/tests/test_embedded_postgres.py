@@ -1,4 +1,4 @@
-"""What an interrupted or killed run left behind does not stop the next one."""
+"""A run starts on the data of an interrupted or killed run."""
 
 import subprocess
 import tempfile
@@ -13,7 +13,7 @@ from commerce.devserver.embedded_postgres import EmbeddedPostgres
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    # Not below pytest's own folder, which the server's user could not enter.
+    # Outside pytest's own folder, which the server's user cannot enter.
     with tempfile.TemporaryDirectory(prefix="commerce-tests-") as home:
         yield Path(home)
 

@@ -1,4 +1,4 @@
-"""The pipeline page in admin: what it tells, and that it never waits long for it."""
+"""The pipeline page in admin: its figures, and that it never waits long for Kafka."""
 
 import socket
 import time
@@ -33,13 +33,13 @@ STATE = "/admin/pipeline/state"
 
 
 @pytest.fixture(autouse=True)
-def _fresh_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+def _new_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "kafka", Reading("the groups", pipeline._read_groups))
 
 
 @pytest.fixture
 def silent_kafka(settings: Settings) -> Iterator[None]:
-    """Takes connections, and says nothing."""
+    """Configure a Kafka that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         settings.KAFKA_BOOTSTRAP_SERVERS = [f"127.0.0.1:{server.getsockname()[1]}"]
         yield
@@ -64,10 +64,10 @@ def test_it_shows_pending_rows_and_open_letters(admin_client: Client, settings: 
     OutboxEventFactory.create(parked_at=now())
     for group in (settings.NOTIFICATION_CONSUMER_GROUP, "audit"):
         record_dead_letter(record=kafka_record(b"garbage"), error=Poison("no event"), group=group)
-    told = state(admin_client)
-    assert told["outbox"]["pending"] == 3  # The letters' copies are two.
-    assert told["outbox"]["oldestSeconds"] >= 90
-    assert (told["outbox"]["parked"], told["deadLetters"]) == (1, 1)
+    shown = state(admin_client)
+    assert shown["outbox"]["pending"] == 3  # Two of them are copies of the dead letters.
+    assert shown["outbox"]["oldestSeconds"] >= 90
+    assert (shown["outbox"]["parked"], shown["deadLetters"]) == (1, 1)
 
 
 @pytest.mark.parametrize("hours", [2, -2])
@@ -78,9 +78,9 @@ def test_the_age_and_the_minutes_are_by_the_databases_clock(
     OutboxEventFactory.create(recorded_at=database_now() - timedelta(seconds=90))
     OutboxEventFactory.create(published_at=database_now(), published_partition=0, published_offset=1)
     set_clock(timedelta(hours=hours))
-    told = state(admin_client)
-    assert 90 <= told["outbox"]["oldestSeconds"] < 150
-    assert sum(one["published"] for one in told["minutes"]) == 1
+    shown = state(admin_client)
+    assert 90 <= shown["outbox"]["oldestSeconds"] < 150
+    assert sum(one["published"] for one in shown["minutes"]) == 1
 
 
 def test_it_counts_what_was_published_and_handled_in_each_minute(admin_client: Client) -> None:

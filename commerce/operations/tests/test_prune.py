@@ -1,4 +1,4 @@
-"""Rows of events that were handled long ago go; what still has to be sent or handled stays, whatever its age."""
+"""Prune deletes old rows of handled events. Rows that still have to be sent or handled stay, whatever their age."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -41,15 +41,15 @@ GROUP = settings.NOTIFICATION_CONSUMER_GROUP
 
 
 class Signalled:
-    """In the place of `Shutdown`: requested from the second look on, where that is wanted."""
+    """A replacement for `Shutdown` that, with `at_second_call`, is requested at the second call."""
 
-    def __init__(self, *, second_look: bool = False) -> None:
-        self.looks = 0
-        self.second_look = second_look
+    def __init__(self, *, at_second_call: bool = False) -> None:
+        self.calls = 0
+        self.at_second_call = at_second_call
 
     def requested(self) -> bool:
-        self.looks += 1
-        return self.second_look and self.looks == 2
+        self.calls += 1
+        return self.at_second_call and self.calls == 2
 
 
 Prune = Callable[..., str]
@@ -57,7 +57,7 @@ Prune = Callable[..., str]
 
 @pytest.fixture
 def pruned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Prune:
-    """What the command prints."""
+    """Return a function that runs the command and returns its output."""
     monkeypatch.setattr(prune_events, "Shutdown", Signalled)
 
     def run(*arguments: str) -> str:
@@ -68,7 +68,7 @@ def pruned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 
 def published(age: timedelta = timedelta(days=40), **row: Any) -> OutboxEvent:
-    """A row of an order's first event that was published so long ago."""
+    """Create the row of an order's first event, published `age` ago."""
     order, event_id = OrderFactory.create(), uuid4()
     event = OrderEventFactory.build(event_id=event_id, order_id=order.pk, user_id=order.user_id)
     row = {"stream": order.stream, "sequence": 1, "event_id": event_id, "value": encode(event)} | row
@@ -82,25 +82,25 @@ def order_of(row: OutboxEvent) -> Order:
 
 def notify_of(row: OutboxEvent, **changes: Any) -> None:
     order = order_of(row)
-    told = {"event_id": row.event_id, "order_id": order.pk, "user_id": order.user_id, "type": row.event_type}
-    NotificationFactory.create(**told | changes)
+    fields = {"event_id": row.event_id, "order_id": order.pk, "user_id": order.user_id, "type": row.event_type}
+    NotificationFactory.create(**fields | changes)
 
 
 def publish_all() -> None:
-    """Record every row as published 40 days ago."""
+    """Mark every row as published 40 days ago."""
     OutboxEvent.objects.update(
         published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=0
     )
 
 
-def set_aside(row: OutboxEvent, *, state: str = "open", **record: Any) -> DeadLetter:
-    """A letter of this event, and no copy of it."""
+def make_dead_letter(row: OutboxEvent, *, state: str = "open", **record: Any) -> DeadLetter:
+    """Record a dead letter of this event, and delete its copy from the outbox."""
     order_id = int((row.stream or "order-0").removeprefix("order-"))
     body = poison_that_names(event_id=row.event_id, order_id=order_id, event_type=row.event_type)
     message = kafka_record(body, **record)
-    kept = record_dead_letter(record=message, error=Poison("no event"), group=NOTIFICATIONS.group)
-    if kept.copy:
-        OutboxEvent.objects.get(event_id=kept.copy.event_id).delete()
+    recorded = record_dead_letter(record=message, error=Poison("no event"), group=NOTIFICATIONS.group)
+    if recorded.copy:
+        OutboxEvent.objects.get(event_id=recorded.copy.event_id).delete()
     letter = DeadLetter.objects.latest("pk")
     DeadLetter.objects.filter(pk=letter.pk).update(state=state)
     return letter
@@ -114,22 +114,22 @@ def test_the_row_of_a_notified_event_is_pruned(pruned: Prune) -> None:
 
 @pytest.mark.parametrize("state", ["replayed", "dismissed"])
 def test_the_row_of_a_closed_dead_letter_is_pruned(pruned: Prune, state: str) -> None:
-    set_aside(published(), state=state)
+    make_dead_letter(published(), state=state)
     assert pruned() == "pruned 1\n"
 
 
 @pytest.mark.parametrize(("state", "printed"), [("open", 0), ("replayed", 1), ("dismissed", 1)])
 def test_a_letter_of_an_earlier_release_counts_for_prune(pruned: Prune, state: str, printed: int) -> None:
-    """Its consumers run beside this release during a rollout, and name no subject."""
-    set_aside(published(), state=state)
+    """Consumers of an earlier release, which run beside this one during a rollout, record no subject."""
+    make_dead_letter(published(), state=state)
     DeadLetter.objects.update(subject_id=None)
     assert pruned() == f"pruned {printed}\n"
 
 
 def test_the_row_of_an_event_with_an_open_dead_letter_stays(pruned: Prune) -> None:
     row = published()
-    set_aside(row)
-    set_aside(row, state="dismissed", offset=1)
+    make_dead_letter(row)
+    make_dead_letter(row, state="dismissed", offset=1)
     assert pruned() == "pruned 0\n"
 
 
@@ -151,7 +151,7 @@ def test_a_parked_row_stays(pruned: Prune) -> None:
     for topic in ("order-events", "order-events-dlt"):
         parked = {"parked_at": now() - timedelta(days=40), "parked_reason": "too large", "topic": topic}
         OutboxEventFactory.create(stream=OrderFactory.create().stream, sequence=1, **parked)
-        # Two processes may have sent it, with two answers.
+        # Two processes may have sent the row, with different results.
         published(**parked)
     for row in OutboxEvent.objects.all():
         notify_of(row)
@@ -169,7 +169,7 @@ def test_the_row_of_a_replay_is_pruned_with_a_closed_letter(
     pruned: Prune, state: str, printed: str, settings: Settings
 ) -> None:
     for topic in (settings.ORDER_EVENTS_TOPIC, "another-topic"):
-        letter = set_aside(OutboxEventFactory.create(), topic=topic)
+        letter = make_dead_letter(OutboxEventFactory.create(), topic=topic)
         OutboxEvent.objects.all().delete()
         replay(letter_id=letter.pk)
         publish_all()
@@ -179,7 +179,7 @@ def test_the_row_of_a_replay_is_pruned_with_a_closed_letter(
 
 
 def test_a_replay_without_its_letter_is_pruned(pruned: Prune) -> None:
-    letter = set_aside(OutboxEventFactory.create())
+    letter = make_dead_letter(OutboxEventFactory.create())
     OutboxEvent.objects.all().delete()
     replay(letter_id=letter.pk)
     publish_all()
@@ -237,7 +237,7 @@ def test_new_rows_do_not_prolong_a_prune(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_signal_ends_a_prune_between_transactions(pruned: Prune, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prune, "BATCH_ROWS", 2)
-    monkeypatch.setattr(prune_events, "Shutdown", lambda: Signalled(second_look=True))
+    monkeypatch.setattr(prune_events, "Shutdown", lambda: Signalled(at_second_call=True))
     for _ in range(6):
         notify_of(published())
     assert pruned() == "pruned 4\n"
@@ -246,14 +246,14 @@ def test_a_signal_ends_a_prune_between_transactions(pruned: Prune, monkeypatch: 
 
 @pytest.fixture
 def order(user: User) -> Order:
-    """Placed, paid and cancelled: three events."""
+    """Return an order that was placed, paid and cancelled, with three events."""
     order = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
     pay_order(order_id=order.pk)
     return cancel_order(order_id=order.pk).order
 
 
 def handle(*sequences: int) -> None:
-    """Record these events of the order as published 40 days ago, and notify of them."""
+    """Mark these events of the order as published 40 days ago, and create their notifications."""
     rows = OutboxEvent.objects.filter(sequence__in=sequences)
     rows.update(
         published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=0
@@ -301,7 +301,7 @@ def test_the_timeline_shows_a_pruned_dismissed_event(pruned: Prune, order: Order
 def test_the_timeline_shows_a_replay_as_dead_until_notified(order: Order) -> None:
     publish_all()
     row = OutboxEvent.objects.get(sequence=1)
-    letter = set_aside(row)
+    letter = make_dead_letter(row)
     for _ in range(2):
         replay(letter_id=letter.pk)
         assert [entry["state"] for entry in timeline(order)] == ["DEAD", "PUBLISHED", "PUBLISHED"]
