@@ -22,22 +22,22 @@ from commerce.api.problems import problem
 
 DESCRIPTION = f"""\
 JSON in, JSON out, camelCase. Amounts are JSON numbers with their exact decimal digits; timestamps are UTC, RFC 3339,
-with milliseconds and `Z`. Unknown fields of a body are ignored. Numbers of a body may be spelled as JSON allows (`2`,
-`2.0`, `1e2`); a string or a boolean in a number's place is refused. A body has at most
+with milliseconds and `Z`. Unknown fields of a body are ignored. Numbers in a body may have any JSON spelling (`2`,
+`2.0`, `1e2`); a string or a boolean instead of a number is refused. A body has at most
 {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.
 
-Errors are problem details (RFC 9457). A method that a path does not have is answered with 405 and `Allow`, a path that
-does not exist with 404. Where `THROTTLE_USER` is set, every operation of a user may answer 429.
+Errors are problem details (RFC 9457). An unsupported method is answered with 405 and `Allow`, an unknown path with 404.
+If `THROTTLE_USER` is set, every operation of a user may answer 429.
 
 Lists are plain arrays, newest (highest id) first. The next page is in the `Link` header (RFC 8288).
 
-A request may name itself in `X-Request-ID` (1 to 128 letters, digits and any of `_.:/+=@-`). Its answer has that name,
-or one that was made for it, as have the events that follow and the lines of the log."""
+A request may have an id in `X-Request-ID` (1 to 128 letters, digits and any of `_.:/+=@-`); otherwise it gets one. The
+answer, the resulting events and the log lines carry this id."""
 
 PROBLEMS = {
-    400: "The request is not valid; `errors` names each place.",
-    401: "No token, or one that is not or no longer good.",
-    404: "There is none, or it is somebody else's.",
+    400: "The request is not valid; `errors` names each invalid field.",
+    401: "The token is missing, invalid or expired.",
+    404: "It does not exist, or it belongs to another user.",
     413: f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.",
     415: "The body is not `application/json`.",
     429: "Too many requests.",
@@ -53,7 +53,7 @@ HEADERS_OF_PROBLEMS = {
     429: {
         "Retry-After": {
             "schema": {"type": "string", "pattern": "^[0-9]+$"},
-            "description": "Seconds until another try makes sense.",
+            "description": "Seconds to wait before the next attempt.",
             "required": True,
         },
     },
@@ -66,15 +66,15 @@ LINK = OpenApiParameter(
     {"type": "string", "pattern": '^<[^>]+>; rel="next"$'},
     OpenApiParameter.HEADER,
     response=[200],
-    description="The next page, filters included; missing on the last one.",
+    description="The next page with the same filters; missing on the last page.",
 )
-X_REQUEST_ID = {"schema": {"type": "string"}, "required": True, "description": "The name of the request."}
+X_REQUEST_ID = {"schema": {"type": "string"}, "required": True, "description": "The id of the request."}
 """The `X-Request-ID` header, which every response has."""
 
 
 class PointedErrorSerializer(serializers.Serializer[Any]):
     pointer = serializers.CharField(
-        help_text="JSON pointer (RFC 6901) into the body, or `/` and the name of a query parameter; empty: the whole."
+        help_text="JSON pointer (RFC 6901) into the body, or `/` and the name of a query parameter. Empty: the whole."
     )
     detail = serializers.CharField()
 
@@ -87,7 +87,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
     status = serializers.IntegerField()
     detail = serializers.CharField(help_text="What happened, for people.")
     errors = PointedErrorSerializer(  # type: ignore[assignment]
-        many=True, required=False, help_text="Each place that is wrong, with a 400."
+        many=True, required=False, help_text="With a 400: each invalid field."
     )
 
 

@@ -39,7 +39,10 @@ _CUT_CREDENTIALS = re.compile(r"(://[^\s/:@]*+:)[^\s/@]++\Z")
 
 
 def without_secrets(text: str, *, secrets: Sequence[str]) -> str:
-    """Return `text`, cut to `LIMIT`, without `secrets` and text that looks like a secret, even a secret split by the cut."""
+    """Return `text`, cut to its maximum length, without `secrets` and without text that looks like a secret.
+
+    A secret that the cut splits is hidden as well.
+    """
     size = len(text)
     text = text[:LIMIT]
     for secret in secrets:

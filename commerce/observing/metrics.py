@@ -28,7 +28,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     is_right = secrets.compare_digest(given.encode(errors="surrogateescape"), settings.METRICS_TOKEN.encode())
     # The scheme is case-insensitive (RFC 9110, section 11.1).
     if scheme.lower() != "bearer" or not is_right:
-        refusal = problem_page(401, "A wrong token, or none.")
+        refusal = problem_page(401, "The token is missing or wrong.")
         refusal["WWW-Authenticate"] = "Bearer"
         return refusal
     text = b"".join(generate_latest(collector) for collector in (_counted(), _pipeline))

@@ -20,7 +20,7 @@ class LiveSerializer(serializers.Serializer[Any]):
 class ReadySerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(READINESS)
     database = serializers.ChoiceField(REACHABILITY)
-    kafka = serializers.ChoiceField(REACHABILITY, help_text="Named only: orders are taken without it.")
+    kafka = serializers.ChoiceField(REACHABILITY, help_text="For information: orders do not need it.")
 
 
 _operation = partial(extend_schema, tags=["Operation"])
@@ -56,7 +56,7 @@ METRICS = {
     "responses": {
         "200": {"description": "Metrics of all processes.", "content": {"text/plain": {"schema": {"type": "string"}}}},
         "401": _refusal(
-            "A wrong token, or none.",
+            "The token is missing or wrong.",
             **{"WWW-Authenticate": {"schema": {"type": "string"}, "required": True, "description": "`Bearer`"}},
         ),
         "404": _refusal("No `METRICS_TOKEN` is configured."),

@@ -32,7 +32,7 @@ class OrderEventStateSerializer(serializers.Serializer[Any]):
     state = serializers.ChoiceField(
         STATES,
         help_text="PENDING: committed, not yet on Kafka. PUBLISHED: on Kafka. DEAD: an open dead letter. "
-        "NOTIFIED: its notification stands, which wins over DEAD.",
+        "NOTIFIED: its notification exists, even if a dead letter is open.",
     )
     publishedAt = serializers.DateTimeField(allow_null=True)
     topic = serializers.CharField()

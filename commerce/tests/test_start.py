@@ -83,8 +83,8 @@ def test_a_client_that_names_no_type_gets_json(client: Client) -> None:
 @pytest.mark.parametrize("debug", [False, True])
 def test_page_and_json_have_the_same_working_links(client: Client, settings: Settings, debug: bool) -> None:
     settings.DEBUG = debug
-    told = get(client, "application/json").json()
-    links = {name: target for name, target in told.items() if name != "demoAccounts"}
+    body = get(client, "application/json").json()
+    links = {name: target for name, target in body.items() if name != "demoAccounts"}
     page = get(client, CHROMIUM).content.decode()
     assert re.findall('<a href="(.*?)"', page) == list(links.values())
     for target in links.values():

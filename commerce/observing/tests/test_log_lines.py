@@ -162,11 +162,11 @@ def test_the_json_format_writes_one_object_a_line() -> None:
         record = logging.LogRecord("shop", logging.ERROR, __file__, 1, "주문 %s\n", ("\u2028hunter2",), sys.exc_info())
     written = formatter.format(record)
     assert len(written.splitlines()) == 1
-    told = json.loads(written)
-    assert told["message"] == "주문 \u2028***\n"
-    assert "ValueError: ***\x85\ntwo" in told["exception"]
-    assert (told["level"], told["logger"]) == ("ERROR", "shop")
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told["time"])
+    parsed = json.loads(written)
+    assert parsed["message"] == "주문 \u2028***\n"
+    assert "ValueError: ***\x85\ntwo" in parsed["exception"]
+    assert (parsed["level"], parsed["logger"]) == ("ERROR", "shop")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", parsed["time"])
 
 
 @pytest.mark.parametrize(("debug", "kind"), [("true", "LineFormatter"), ("false", "JSONFormatter")])
@@ -185,9 +185,9 @@ def test_a_line_names_its_request_and_its_trace() -> None:
     headers = [("x-request-id", b"r-1"), ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]
     record = logging.LogRecord("shop", logging.INFO, __file__, 1, "Saved", (), None)
     with about(headers):
-        told = json.loads(JSONFormatter().format(record))
+        parsed = json.loads(JSONFormatter().format(record))
         text = line("Saved")
-    assert (told["requestId"], told["traceId"]) == ("r-1", "0af7651916cd43dd8448eb211c80319c")
+    assert (parsed["requestId"], parsed["traceId"]) == ("r-1", "0af7651916cd43dd8448eb211c80319c")
     assert text == "ERROR Saved [requestId=r-1 traceId=0af7651916cd43dd8448eb211c80319c]"
     assert "requestId" not in JSONFormatter().format(record)
 
@@ -225,9 +225,9 @@ def test_a_failed_request_is_found_by_its_request_id(user: User, monkeypatch: py
         response = client.post("/api/orders", body, format="json")
     finally:
         logging.getLogger().removeHandler(keeping)
-    (told,) = [json.loads(one) for one in written if "disk full" in one]
-    assert told["requestId"] == response["X-Request-ID"]
-    assert re.fullmatch("[0-9a-f]{32}", told["traceId"])
+    (parsed,) = [json.loads(one) for one in written if "disk full" in one]
+    assert parsed["requestId"] == response["X-Request-ID"]
+    assert re.fullmatch("[0-9a-f]{32}", parsed["traceId"])
 
 
 def test_development_logs_each_record_once(tmp_path: Path) -> None:
