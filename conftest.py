@@ -1,4 +1,4 @@
-"""Fixtures of every app's tests: no broker unless a test asks for one, and then a real one."""
+"""Fixtures for the tests of every app. Only tests that request `broker` have one, and it is a real one."""
 
 import signal
 import time
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def publisher(settings: Settings) -> RecordingPublisher:
-    """Keeps what is published instead of sending it; tests with the fixture `broker` choose another."""
+    """Record published events instead of sending them. Tests that need a real publisher set another one."""
     settings.EVENT_PUBLISHER = "events.outbox.publisher.RecordingPublisher"
     current = current_publisher()
     assert isinstance(current, RecordingPublisher)
@@ -38,7 +38,7 @@ def publisher(settings: Settings) -> RecordingPublisher:
 
 @pytest.fixture
 def broker() -> servers.Broker:
-    """The session's broker: embedded, or Apache Kafka with `--broker=apache`."""
+    """Return the session's broker: the embedded one, or Apache Kafka with `--broker=apache`."""
     return servers.broker
 
 
@@ -50,7 +50,7 @@ class Topics(NamedTuple):
 
 @pytest.fixture
 def topics(broker: servers.Broker, settings: Settings) -> Topics:
-    """Empty topics of the test's own, put in place of the configured ones."""
+    """Create empty topics for this test, and set them as the configured topics."""
     suffix = uuid4().hex[:8]
     settings.ORDER_EVENTS_TOPIC = f"order-events-{suffix}"
     settings.NOTIFICATION_EVENTS_TOPIC = f"notification-events-{suffix}"
@@ -67,7 +67,7 @@ SetClock = Callable[[timedelta], None]
 
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
-    """Sets this process's clock that much ahead of the database's."""
+    """Return a function that sets this process's clock ahead of the database's."""
     true_time = time.time
 
     def set_clock(ahead: timedelta) -> None:
@@ -89,7 +89,7 @@ def user(db: None) -> User:
 
 @pytest.fixture
 def api(user: User) -> APIClient:
-    """An API client that is logged in as `user`."""
+    """Return an API client that is logged in as `user`."""
     client = APIClient()
     client.force_authenticate(user)
     return client
@@ -106,8 +106,8 @@ def _fast_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _signals_as_before() -> Iterator[None]:
-    """A command that a test calls listens for signals from then on. A later one would end the whole run, with 0."""
+def _restore_signal_handlers() -> Iterator[None]:
+    """Restore signal handlers after a test that called a command. Its handler would end pytest with 0 on a signal."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     signal.set_wakeup_fd(-1)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Django's command line. While `make run` is up, it finds that run's database, broker and keys."""
+"""Django's command line. While `make run` is up, it uses the database, the broker and the keys of that run."""
 
 import os
 import sys
@@ -8,14 +8,14 @@ from pathlib import Path
 from events.process.shutdown import end_at_once_until_ready
 
 RUN_ENV = Path(__file__).resolve().parent / "var" / "run.env"
-ENDED_BY_SIGNAL = ("consume_order_events", "relay_outbox")
-"""Commands for which a signal is the ordinary end, from the first moment on."""
+RUN_UNTIL_SIGNAL = ("consume_order_events", "relay_outbox")
+"""Commands that run until a signal, and must handle one from the first moment on."""
 
 
 def main() -> None:
-    if sys.argv[1:2] and sys.argv[1] in ENDED_BY_SIGNAL:
+    if sys.argv[1:2] and sys.argv[1] in RUN_UNTIL_SIGNAL:
         end_at_once_until_ready()
-    # After that, because it takes a second.
+    # Imported after the signal handlers are set, because these imports take a second.
     import environ
     from django.core.management import execute_from_command_line
 

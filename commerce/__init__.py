@@ -1,1 +1,1 @@
-"""The composition root: settings, URLs, and whatever must see orders, events and notifications together."""
+"""The composition root: settings, URLs, and all code that uses orders, events and notifications together."""

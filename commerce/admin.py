@@ -8,13 +8,13 @@ from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, Ou
 
 from commerce.accounts.names import validate_new_name
 
-# Their pages show refresh tokens that still work.
+# The pages of these models would show valid refresh tokens.
 admin.site.unregister([BlacklistedToken, OutstandingToken])
 admin.site.unregister(User)
 
 
 class NewNameForm:
-    """Judges a name as registering does, where it is new: an account may keep the one it has."""
+    """A form mixin that applies the rules of registration to a new or changed name."""
 
     cleaned_data: dict[str, Any]
     changed_data: list[str]

@@ -1,4 +1,4 @@
-"""Who is asking: the address that throttles and lockouts count by."""
+"""The client address of a request, by which throttles and lockouts count."""
 
 from ipaddress import ip_address
 
@@ -7,10 +7,10 @@ from django.http import HttpRequest
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """The address of the client, or of the last proxy that is not ours; None on a Unix socket.
+    """Return the address of the client, or of the last untrusted proxy. Return None on a Unix socket.
 
-    Each proxy appends whom it heard from to `X-Forwarded-For`, so that only the last `TRUSTED_PROXIES` entries are
-    known to be true. Whatever stands before them is the client's own claim.
+    Each proxy appends the address of its peer to `X-Forwarded-For`. Only the last `TRUSTED_PROXIES` entries can be
+    trusted, because the client can send all entries before them.
     """
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
     if 0 < settings.TRUSTED_PROXIES <= len(forwarded):
@@ -21,9 +21,9 @@ def client_address(request: HttpRequest) -> str | None:
 
 
 def _normalized(text: str) -> str | None:
-    """One spelling of an address, None for what is none.
+    """Return one spelling of an IP address, or None if the text is not an address.
 
-    The zone of an IPv6 address, which may be any text, is left out; an IPv4 address stays one within IPv6.
+    The result has no IPv6 zone, which may be any text. An IPv4 address that is mapped into IPv6 becomes IPv4.
     """
     try:
         address = ip_address(text.strip().partition("%")[0])

@@ -1,8 +1,8 @@
-"""Reads the variables of the environment, judges them, and refuses all that are wrong at once.
+"""Reads and validates environment variables, and reports all invalid ones at once.
 
-`commerce.settings` reads each variable by a method of one `Environment`. A method notes what is wrong with a value and
-returns a stand-in, so that the settings can be read to their end, where `refuse_problems` names every problem.
-A variable that is empty counts as one that is not set, unless the method says otherwise.
+`commerce.settings` reads each variable through a method of one `Environment`. For an invalid value the method records
+the problem and returns a placeholder. At the end of the settings, `refuse_problems` names every problem.
+An empty variable counts as not set, unless a method says otherwise.
 """
 
 import re
@@ -16,26 +16,27 @@ from django.core.exceptions import ImproperlyConfigured
 
 TRUE, FALSE = {"true", "on", "ok", "yes", "y", "1"}, {"false", "off", "no", "n", "0"}
 SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-"""Lengths of the windows that a rate may name."""
+"""Length in seconds of each unit of a rate."""
 POSTGRESQL = "django.db.backends.postgresql"
 KAFKA_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 PATHS_IN_USE = ("api/", "devserver/", "health/", "metrics/", "static/")
+"""First path segments that admin cannot use."""
 
 
 class Rate(NamedTuple):
     requests: int
     seconds: int
-    """Length of the window that the requests are counted in."""
+    """Length of the window in which requests are counted."""
 
 
 def parse_rate(text: str) -> Rate | None:
-    """Return the rate that a text such as `60/min` names, None for an empty one: no limit. Raises ValueError."""
+    """Return the rate in a text such as `60/min`, or None (no limit) for an empty text. Raise ValueError."""
     if not text.strip():
         return None
     parts = re.fullmatch(r"([1-9][0-9]{0,8})/(s|min|h|d)", text.strip())
     if parts is None:
-        raise ValueError(f"{text!r} is no rate: give requests per s, min, h or d, such as 60/min")
+        raise ValueError(f"{text!r} is not a rate: give requests per s, min, h or d, such as 60/min")
     return Rate(int(parts[1]), SECONDS[parts[2]])
 
 
@@ -46,7 +47,7 @@ class Environment:
         self.is_development = self.flag("DJANGO_DEBUG")
 
     def refuse_problems(self) -> None:
-        """Raise ImproperlyConfigured if any variable read so far is wrong; the message names each of them."""
+        """Raise ImproperlyConfigured if any variable read so far is invalid. The message names each problem."""
         if self._problems:
             raise ImproperlyConfigured(
                 f"Cannot start: {'; '.join(self._problems)}. "
@@ -56,18 +57,18 @@ class Environment:
     # --- Values of any kind --------------------------------------------------------------------
 
     def text(self, name: str, *, default: str = "") -> str:
-        # Not by django-environ, which takes a value that begins with $ for the name of another variable.
+        # django-environ would treat a value that begins with $ as the name of another variable.
         return self._variables.get(name, "") or default
 
     def flag(self, name: str) -> bool:
-        """Return whether the variable is true; one that is not set is false."""
+        """Return whether the variable is true. The default is false."""
         word = self.text(name, default="false").strip().lower()
         if word not in TRUE | FALSE:
             self._problems.append(f"{name} is {word!r}: give true or false")
         return word in TRUE
 
     def count(self, name: str, *, default: int, least: int = 1) -> int:
-        """Return a whole number that is at least `least`."""
+        """Return an integer that is at least `least`."""
         text = self.text(name, default=str(default))
         if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
             self._problems.append(f"{name} is {text!r}: give a whole number from {least} on")
@@ -90,18 +91,18 @@ class Environment:
         return value
 
     def names(self, name: str, *, default: str = "") -> list[str]:
-        """Return the parts of a text between its commas."""
+        """Return the parts of a comma-separated text."""
         return [part.strip() for part in self.text(name, default=default).split(",") if part.strip()]
 
     def rate(self, name: str, *, default: str) -> Rate | None:
-        """Return a rate, None for no limit, which an empty variable asks for."""
+        """Return a rate, or None for no limit. An empty variable means no limit; an unset one means `default`."""
         try:
             return parse_rate(self._variables.get(name, default))
         except ValueError as error:
             self._problems.append(f"{name}: {error}")
             return None
 
-    # --- What must be given outside development ------------------------------------------------
+    # --- Required outside development ----------------------------------------------------------
 
     def required(self, name: str, *, in_development: str) -> str:
         value = self.text(name, default=in_development if self.is_development else "")
@@ -110,33 +111,33 @@ class Environment:
         return value
 
     def key(self, name: str, *, in_development: str, min_length: int) -> str:
-        """Return a secret of so many characters at least. That of development is refused outside development."""
+        """Return a secret of at least `min_length` characters. Outside development reject the development value."""
         value = self.required(name, in_development=in_development)
         if value and len(value) < min_length:
             self._problems.append(f"{name} is shorter than {min_length} characters")
         if value == in_development and not self.is_development:
-            self._problems.append(f"{name} is that of development, which everybody knows")
+            self._problems.append(f"{name} is the well-known value of development")
         return value
 
     def postgresql(self, name: str, *, in_development: str) -> dict[str, Any]:
-        """Return Django's description of the database that a URL names."""
+        """Return Django's DATABASES entry for the database URL."""
         url = self.required(name, in_development=in_development)
-        # A password with a bare # or / cuts the URL short. The library refuses only what that leaves as the port.
+        # An unescaped # or / in a password truncates the URL. The library raises only if the rest has a bad port.
         if environ.Env.DB_SCHEMES.get(url.partition("://")[0]) == POSTGRESQL and "#" not in url:
             with suppress(ValueError):
                 return environ.Env.db_url_config(url)
         if url:
-            # Without the value, which has a password in it.
+            # The message leaves out the value, which contains a password.
             self._problems.append(
                 f"{name} must be postgresql://user:password@host:5432/name, where user and password are percent-encoded"
             )
         return {"ENGINE": POSTGRESQL, "PASSWORD": ""}
 
     def servers(self, name: str, *, in_development: str) -> list[str]:
-        """Return addresses, host:port each."""
+        """Return the addresses, each as `host:port`."""
         servers = [server.strip() for server in self.required(name, in_development=in_development).split(",")]
         if servers != [""] and "" in servers:
-            self._problems.append(f"{name} has a comma too many")
+            self._problems.append(f"{name} has an empty part between commas")
         return servers
 
     # --- Single variables ----------------------------------------------------------------------
@@ -144,28 +145,28 @@ class Environment:
     def allowed_hosts(self, name: str) -> list[str]:
         hosts = self.names(name, default="localhost,127.0.0.1,[::1]" if self.is_development else "")
         if "*" in hosts and not self.is_development:
-            self._problems.append(f"{name} is *: name the hosts this site answers for")
+            self._problems.append(f"{name} is *: name the hosts of this site")
         return hosts
 
     def origins(self, name: str) -> list[str]:
-        """Return origins as browsers spell them in the header `Origin`."""
+        """Return origins in the form of the `Origin` header."""
         origins = self.names(name)
         self._problems += [
-            f"{name} names {origin!r}: give origins in small letters and without a path, https://shop.example"
+            f"{name} names {origin!r}: give origins in lower case and without a path, such as https://shop.example"
             for origin in origins
             if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", origin)
         ]
         return origins
 
     def admin_path(self, name: str) -> str:
-        """Return one path segment and a slash, which no other part of the site has."""
+        """Return one unused path segment with a final slash."""
         path = self._variables.get(name, "admin").strip("/") + "/"
         if not re.fullmatch(r"[A-Za-z0-9_-]+/", path) or path in PATHS_IN_USE:
             self._problems.append(f"{name} is {path!r}: give one path segment of letters, digits, - and _")
         return path
 
     def broker_version(self, name: str) -> tuple[int, ...] | None:
-        """Return a version such as (2, 3), None to ask the broker."""
+        """Return a version such as (2, 3), or None to let the client ask the broker."""
         text = self.text(name)
         if not re.fullmatch(r"([0-9]{1,3}([.][0-9]{1,3}){1,3})?", text):
             self._problems.append(f"{name} is {text!r}: give the broker's version, such as 2.3")
@@ -173,7 +174,10 @@ class Environment:
         return tuple(int(part) for part in text.split(".")) if text else None
 
     def sasl(self, *, protocol: str) -> tuple[str | None, str | None, str | None]:
-        """Return mechanism, user name and password. The client would take one that `protocol` lacks for an outage."""
+        """Return mechanism, username and password.
+
+        Report missing values here, because the client would treat them as an outage.
+        """
         mechanism, username, password = (
             self.text(f"KAFKA_SASL_{part}") or None for part in ("MECHANISM", "USERNAME", "PASSWORD")
         )
@@ -183,17 +187,17 @@ class Environment:
                     f"KAFKA_SASL_MECHANISM is {mechanism or ''!r}: give one of {', '.join(SASL_MECHANISMS)}"
                 )
             if not username:
-                self._problems.append(f"KAFKA_SASL_USERNAME is not set, which {protocol} needs")
+                self._problems.append(f"KAFKA_SASL_USERNAME is not set, but {protocol} needs it")
             if not password:
-                self._problems.append(f"KAFKA_SASL_PASSWORD is not set, which {protocol} needs")
+                self._problems.append(f"KAFKA_SASL_PASSWORD is not set, but {protocol} needs it")
         return mechanism, username, password
 
     def certificates(self, name: str) -> str | None:
-        """Return the path of a file of certificates, None for those of the system."""
+        """Return the path of a file with CA certificates, or None to use those of the system."""
         path = self.text(name)
         if path:
             try:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
             except OSError as error:
-                self._problems.append(f"{name} is {path!r}, which holds no certificate to read: {error}")
+                self._problems.append(f"{name} is {path!r}, which has no readable certificate: {error}")
         return path or None

@@ -4,7 +4,7 @@ from django.db.models import Q
 
 
 class RequestCount(models.Model):
-    """How many requests one client has made in its current window; see commerce.api.throttling."""
+    """The number of requests of one client in its current window. See commerce.api.throttling."""
 
     client = models.CharField(max_length=100, primary_key=True, help_text="What is counted, and whose.")
     requests = models.PositiveBigIntegerField()
@@ -18,7 +18,7 @@ class RequestCount(models.Model):
 
 
 class AccountName(models.Model):
-    """The folded name of an account; see commerce.accounts.names."""
+    """The folded name of an account. See commerce.accounts.names."""
 
     user = models.OneToOneField(User, on_delete=models.CASCADE, primary_key=True, related_name="+")
     folded = models.TextField()

@@ -1,4 +1,4 @@
-"""The body of a request: read when the application asks for it, and not before."""
+"""Request bodies that are read only when the application asks for them."""
 
 from io import BytesIO
 from typing import IO
@@ -8,7 +8,7 @@ from django.core.exceptions import RequestDataTooBig
 
 
 class SizedBody:
-    """A body whose length the client has declared."""
+    """A body with a declared length."""
 
     def __init__(self, stream: IO[bytes], *, length: int) -> None:
         self._stream = stream
@@ -30,9 +30,9 @@ class SizedBody:
 
 
 class ChunkedBody:
-    """A body in chunks, which says nothing of its length. The first read fetches all of it.
+    """A body in chunks, without a declared length. The first read fetches all of it.
 
-    Reads raise RequestDataTooBig where it is larger than `DATA_UPLOAD_MAX_MEMORY_SIZE`.
+    Reads raise RequestDataTooBig if the body is larger than `DATA_UPLOAD_MAX_MEMORY_SIZE`.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -49,7 +49,7 @@ class ChunkedBody:
     def _fetched(self) -> IO[bytes]:
         if not (self.is_read or self.is_too_large):
             limit_bytes = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-            # One byte more than is allowed is enough to refuse the body.
+            # One byte over the limit is enough to reject the body.
             fetched = self._stream.read(limit_bytes + 1)
             self.is_too_large = len(fetched) > limit_bytes
             self.is_read = not self.is_too_large

@@ -1,24 +1,24 @@
-"""What browsers are told beyond Django's SecurityMiddleware."""
+"""Response headers for browsers, in addition to those of Django's SecurityMiddleware."""
 
 from collections.abc import Callable
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-# Swagger UI, and pages of admin, have inline scripts.
+# Swagger UI and admin pages have inline scripts.
 PAGES = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-# Alpine.js, which Unfold ships, evaluates the expressions in the attributes of Unfold's templates. Alpine's build
-# without eval knows no globals, such as the `window.location` that stands there.
+# Unfold's Alpine.js evaluates expressions in the attributes of templates. Alpine's build without eval does not support
+# globals such as `window.location`, which the templates use.
 ADMIN_PAGES = PAGES.replace("'unsafe-inline';", "'unsafe-inline' 'unsafe-eval';", 1)
 DATA = "default-src 'none'; frame-ancestors 'none'"
 
 
 class SecurityHeadersMiddleware:
-    """A content security policy for each kind of answer; and nobody stores an answer that does not allow it."""
+    """Set a content security policy by kind of response, and `no-store` unless the response has a `Cache-Control`."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response

@@ -1,4 +1,4 @@
-"""All settings. `.env.example` documents each variable, and `commerce.environment` judges what it holds."""
+"""All settings. `.env.example` documents the environment variables; `commerce.environment` validates them."""
 
 import os
 from datetime import timedelta
@@ -25,7 +25,7 @@ SECRET_KEY = environment.key(
 JWT_SIGNING_KEY = environment.key(
     "JWT_SIGNING_KEY", in_development="development-only-signing-key-of-tokens", min_length=32
 )
-# Opens GET /metrics, which does not exist without it.
+# Bearer token for GET /metrics. Without it that path is a 404.
 METRICS_TOKEN = environment.text("METRICS_TOKEN")
 THROTTLE_RATES = {
     "register": environment.rate("THROTTLE_REGISTER", default="60/min"),
@@ -36,14 +36,14 @@ THROTTLE_RATES = {
 
 # --- Web server --------------------------------------------------------------------------------
 
-# Web server processes, and the requests that each of them answers at a time.
+# Number of web server processes, and of requests that each of them handles at a time.
 WEB_CONCURRENCY = environment.count("WEB_CONCURRENCY", default=2)
 WEB_THREADS = environment.count("WEB_THREADS", default=32)
-# Proxies in front of this site, each of which appends to X-Forwarded-For.
+# Number of proxies in front of this site. Each appends to X-Forwarded-For.
 TRUSTED_PROXIES = environment.count("TRUSTED_PROXIES", default=0, least=0)
 ALLOWED_HOSTS = environment.allowed_hosts("DJANGO_ALLOWED_HOSTS")
 ADMIN_PATH = environment.admin_path("ADMIN_PATH")
-# Web pages of these origins may read the API's answers in a browser.
+# Pages of these origins may use the API from a browser.
 CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS")
 CORS_URLS_REGEX = "^/api/"
 CORS_ALLOW_METHODS = ["GET", "HEAD", "POST", "PATCH"]
@@ -71,7 +71,7 @@ INSTALLED_APPS = [
     "notifications",
     "commerce",
 ]
-# The channel on which `make run` takes orders from its start page; set by the run itself, never by hand.
+# The control channel between `make run` and its start page. The run sets these variables.
 DEVSERVER_SOCKET = environment.text("DEVSERVER_SOCKET") if DEBUG else ""
 DEVSERVER_KEY = environment.text("DEVSERVER_KEY") if DEBUG else ""
 if DEVSERVER_SOCKET:
@@ -79,7 +79,7 @@ if DEVSERVER_SOCKET:
 MIDDLEWARE = [
     "commerce.observing.tracing.RequestIdMiddleware",
     "commerce.security_headers.SecurityHeadersMiddleware",
-    # Answers preflights itself, so that it is there only where origins are allowed.
+    # It answers preflights itself, so it is installed only if an origin is allowed.
     *(["corsheaders.middleware.CorsMiddleware"] if CORS_ALLOWED_ORIGINS else []),
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -136,14 +136,14 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "commerce.accounts.backends.NormalizingBackend"]
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = timedelta(minutes=5)
-# The time runs from the last failure that counted: asking on does not prolong it.
+# The lockout ends this long after the last counted failure. Attempts while it lasts do not prolong it.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_CLIENT_IP_CALLABLE = "commerce.client_address.client_address"
 AXES_LOCKOUT_CALLABLE = "commerce.accounts.admin_login.locked_out"
 AXES_DISABLE_ACCESS_LOG = True
-# Checks the hashes of Django's own default as well, which has the same name.
+# Also checks hashes of Django's PBKDF2PasswordHasher, which has the same algorithm name.
 PASSWORD_HASHERS = ["commerce.accounts.hashers.NormalizingHasher", *global_settings.PASSWORD_HASHERS[1:]]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -160,14 +160,14 @@ WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
-# Sent over HTTPS only.
+# Django sends the header over HTTPS only.
 SECURE_HSTS_SECONDS = environment.count("HSTS_SECONDS", default=31_536_000, least=0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = environment.flag("HSTS_INCLUDE_SUBDOMAINS")
 SECURE_HSTS_PRELOAD = environment.flag("HSTS_PRELOAD")
 SILENCED_SYSTEM_CHECKS = [
-    # The proxy that ends TLS redirects as well. A redirect from here would come after the client has sent its token.
+    # The proxy that ends TLS also redirects. A redirect from here would come after the client has sent its token.
     "security.W008",
-    # Whether HTTPS binds the domain's other hosts, and browsers' lists, is for the domain's owner to say.
+    # The owner of the domain decides about subdomains and the preload list.
     "security.W005",
     "security.W021",
 ]
@@ -201,7 +201,7 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "commerce.api.problems.problem_response",
     "COERCE_DECIMAL_TO_STRING": False,
     "URL_FORMAT_OVERRIDE": None,
-    # OPTIONS is a method that no path has.
+    # No path supports OPTIONS.
     "DEFAULT_METADATA_CLASS": None,
 }
 SPECTACULAR_SETTINGS = {
@@ -222,12 +222,12 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "commerce.start.add_start",
         "commerce.observing.schema.add_metrics",
-        # After those that add paths.
+        # After the hooks that add paths.
         "commerce.api.schema.complete",
     ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    # Nothing about the page or its reader leaves for the validator of swagger.io.
+    # null: Swagger UI would otherwise send data to the validator of swagger.io.
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": True, "validatorUrl": None},
 }
 SIMPLE_JWT = {
@@ -240,7 +240,7 @@ SIMPLE_JWT = {
     "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
     "ROTATE_REFRESH_TOKENS": True,
     "BLACKLIST_AFTER_ROTATION": True,
-    # A new password ends the tokens that the old one gave.
+    # A new password revokes the tokens that were issued under the old one.
     "CHECK_REVOKE_TOKEN": True,
 }
 
@@ -265,16 +265,16 @@ NOTIFICATION_CONSUMER_GROUP = "notification-consumer-group"
 
 # --- Outbox ------------------------------------------------------------------------------------
 
-# Dotted path of the publisher that on_commit hooks hand committed events to.
+# Dotted path of the publisher that receives committed events from on_commit hooks.
 EVENT_PUBLISHER = "events.outbox.publisher.BackgroundPublisher"
 OUTBOX_QUEUE_SIZE = environment.count("OUTBOX_QUEUE_SIZE", default=10_000)
-# Rows, and bytes of their values, that are sent together and recorded as published in one UPDATE.
+# Largest number of rows, and of bytes of their values, in one batch. One UPDATE marks a batch as published.
 OUTBOX_BATCH_SIZE = 1_000
 OUTBOX_BATCH_BYTES = 8 * 1024 * 1024
 OUTBOX_RELAY_GRACE = timedelta(seconds=environment.number("OUTBOX_RELAY_GRACE_SECONDS", default=2))
 OUTBOX_RELAY_INTERVAL = timedelta(seconds=environment.number("OUTBOX_RELAY_INTERVAL_SECONDS", default=1))
 
-# --- Consumer (seconds where nothing else is said) ---------------------------------------------
+# --- Consumer (times in seconds) ---------------------------------------------------------------
 
 CONSUMER_RETRY_FIRST = environment.number("CONSUMER_RETRY_FIRST_SECONDS", default=0.5)
 CONSUMER_RETRY_LAST = environment.number("CONSUMER_RETRY_LAST_SECONDS", default=10)
@@ -282,22 +282,22 @@ CONSUMER_SUSPECT_ATTEMPTS = environment.count("CONSUMER_SUSPECT_ATTEMPTS", defau
 CONSUMER_DEATHS = environment.count("CONSUMER_DEATHS", default=3)
 CONSUMER_TRIAL_TIMEOUT = environment.number("CONSUMER_TRIAL_TIMEOUT_SECONDS", default=60)
 CONSUMER_POLL_WATCHDOG = environment.number("CONSUMER_POLL_WATCHDOG_SECONDS", default=60)
-# A letter that failed this often after it was replayed is not replayed again.
+# Largest number of replays of one dead letter.
 DEAD_LETTER_REPLAY_LIMIT = 5
 
-# --- What is shown nowhere ---------------------------------------------------------------------
+# --- Secrets: hidden in log lines and debug pages ----------------------------------------------
 
 SECRETS = [SECRET_KEY, JWT_SIGNING_KEY, DATABASES["default"]["PASSWORD"], KAFKA_SASL_PASSWORD, METRICS_TOKEN]
 DEFAULT_EXCEPTION_REPORTER = "commerce.admin_site.debug_pages.Reporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "commerce.admin_site.debug_pages.Filter"
 
-# --- Watching ----------------------------------------------------------------------------------
+# --- Observability -----------------------------------------------------------------------------
 
-# Collector of OpenTelemetry spans, such as http://localhost:4318; without it none are made.
+# URL of the OpenTelemetry collector, such as http://localhost:4318. Without it no spans are recorded.
 OTEL_EXPORTER_OTLP_ENDPOINT = environment.text("OTEL_EXPORTER_OTLP_ENDPOINT")
 OTEL_SERVICE_NAME = environment.text("OTEL_SERVICE_NAME", default="commerce")
 LOG_FORMAT = environment.choice("LOG_FORMAT", FORMATTERS, default="text" if DEBUG else "json")
 LOGGING = logging_configuration(LOG_FORMAT, secrets=SECRETS)
 
-# Last, so that one message names the problems of all variables.
+# At the end, so that one message names the problems of all variables.
 environment.refuse_problems()

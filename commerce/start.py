@@ -1,4 +1,4 @@
-"""`GET /`: where to go from here, as a page for people and as JSON for programs."""
+"""`GET /`: the start page, as HTML for people and as JSON for programs."""
 
 from typing import Any
 
@@ -16,9 +16,9 @@ from commerce.api.json import JSONRenderer
 from commerce.api.problems import problem_page
 
 PAGES = ["devserver/start.html", "commerce/start.html"]
-"""Templates, the first that there is: under `make run` the page shows the product as well."""
+"""Templates of the page. The first exists only under `make run`, where the page also demonstrates the product."""
 DEMO_ACCOUNTS = {account.name: account.password for account in demo_accounts.ACCOUNTS}
-"""The passwords of the accounts that `create_demo_accounts` creates, by name."""
+"""Passwords of the demo accounts by username."""
 LINKS = {
     "admin": "admin:index",
     "apiDocumentation": "docs",
@@ -27,7 +27,7 @@ LINKS = {
     "healthLive": "live",
     "healthReady": "ready",
 }
-"""Names of the paths that this page leads to, by what they are called in its JSON."""
+"""URL names of the linked paths, by their keys in the JSON."""
 
 
 @csrf_exempt
@@ -42,10 +42,10 @@ def start(request: HttpRequest) -> HttpResponse:
 
 
 def prefers_page(accept: str) -> bool:
-    """Whether an `Accept` header (RFC 9110, section 12.5.1) ranks HTML above JSON.
+    """Return whether an `Accept` header (RFC 9110, section 12.5.1) ranks HTML above JSON.
 
-    Of two types with the same quality the client gets the one that it names more exactly, and JSON if that decides
-    nothing: `*/*`, which curl and most HTTP libraries send, gets JSON. JSON also answers a header that takes neither.
+    At equal quality the more specific media range wins, and JSON wins a tie. So `*/*`, which curl and most HTTP
+    libraries send, gets JSON, as does a header that accepts neither.
     """
     try:
         ranges = [MediaType(part) for part in accept.split(",") if part.strip()]
@@ -55,7 +55,7 @@ def prefers_page(accept: str) -> bool:
 
 
 def _rank(ranges: list[MediaType], main: str, sub: str) -> tuple[float, int]:
-    """Quality and specificity of the most specific range that includes the type."""
+    """Return quality and specificity of the most specific range that includes the type, (0, 0) if none does."""
     matching = [one for one in ranges if one.main_type in (main, "*") and one.sub_type in (sub, "*")]
     best = max(matching, key=lambda one: one.specificity, default=None)
     return (best.quality, best.specificity) if best else (0.0, 0)
@@ -74,17 +74,17 @@ def _page(request: HttpRequest) -> HttpResponse:
 def _links() -> HttpResponse:
     body: dict[str, Any] = links()
     if settings.DEBUG:
-        body["demoAccounts"] = [{"username": name, "password": word} for name, word in DEMO_ACCOUNTS.items()]
+        body["demoAccounts"] = [{"username": name, "password": password} for name, password in DEMO_ACCOUNTS.items()]
     return HttpResponse(JSONRenderer().render(body), content_type=JSONRenderer.media_type)
 
 
 def links() -> dict[str, str]:
-    """Paths on this site by what they lead to."""
+    """Return the linked paths by their keys in the JSON."""
     return {name: reverse(path) for name, path in LINKS.items()}
 
 
 def add_start(result: dict[str, Any], **context: Any) -> dict[str, Any]:
-    """Hook of the OpenAPI generator: add `GET /`, which is no view of the REST framework."""
+    """Add `GET /`, which is not a DRF view. This is a postprocessing hook of drf-spectacular."""
     accounts = {
         "type": "array",
         "description": "In development only.",

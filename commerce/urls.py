@@ -24,7 +24,7 @@ urlpatterns = [
     path("api/schema", OpenAPIView.as_view(), name="schema"),
     path("api/docs", DocsView.as_view(), name="docs"),
     path("api/asyncapi", AsyncAPIView.as_view(), name="asyncapi"),
-    # Said here, because otherwise Django's debug page would answer instead of handler404, and a POST get its CSRF page.
+    # Explicit, because in debug mode Django's page would replace handler404, and a POST would get the CSRF page.
     re_path(r"^api/", csrf_exempt(problems.not_found)),
     path("health/live", health.live, name="live"),
     path("health/ready", health.ready, name="ready"),

@@ -1,4 +1,4 @@
-"""`python -m commerce.web_server`: granian with the settings that this site needs."""
+"""`python -m commerce.web_server`: run granian with this site's settings."""
 
 import argparse
 import logging
@@ -27,16 +27,18 @@ from commerce.patches import run_exit_handlers_in_this_worker
 from events.process.shutdown import GRACE, SIGNALS, end_at_once_until_ready
 
 KEEP_ALIVE_MS = 75_000
-"""How long a client may take to send a request's headers, and how long a connection may rest between two requests.
-It is longer than clients and proxies keep an idle connection: the side that closes first must not get a request."""
+"""Longest time for a request's headers, and for an idle connection between two requests.
+
+It exceeds the idle timeout of clients and proxies. If the server closed first, a request could arrive at that moment.
+"""
 CONNECTIONS_PER_WORKER = 10_000
-"""Open connections of a worker at most. A connection takes some KiB, and a thread only while a request is answered."""
+"""Largest number of open connections per worker. Each takes some KiB, and a thread only during a request."""
 SPARE_FILES = 256
-"""File descriptors of a worker that are not clients' connections."""
-LOOK_EVERY_S = 1.0
-"""Between two looks of a worker whether its server lives."""
+"""File descriptors per worker for other purposes than client connections."""
+PARENT_CHECK_INTERVAL_S = 1.0
+"""Seconds between two checks of a worker that its server is alive."""
 THREAD_IDLE_S = 600
-"""The longest time that granian allows. A thread that ends closes its database connection."""
+"""Seconds until an idle thread ends, granian's maximum. A thread that ends closes its database connection."""
 
 
 def main() -> None:
@@ -45,7 +47,7 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "commerce.settings")
     try:
         _require_free(*options.bind)
-        # prometheus_client looks for the folder when it is imported, which Django does.
+        # Django imports prometheus_client, which looks for the folder at import.
         with _shared_metrics():
             _serve(*options.bind)
     except CannotServe as error:
@@ -53,7 +55,7 @@ def main() -> None:
 
 
 class CannotServe(Exception):
-    """Said in one line, and the server ends with 1."""
+    """The server cannot start. It prints this message as one line and exits with 1."""
 
 
 def _options() -> argparse.Namespace:
@@ -66,7 +68,7 @@ def _options() -> argparse.Namespace:
 
 
 def _address(text: str) -> tuple[str, int]:
-    """Raises ValueError."""
+    """Parse `HOST:PORT`. Raise ValueError if it is malformed."""
     host, _, port = text.rpartition(":")
     if not host or not 0 < int(port) < 2**16:
         raise ValueError
@@ -74,18 +76,18 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _require_free(host: str, port: int) -> None:
-    """Raises CannotServe where another process listens there: granian would share the port with it."""
+    """Raise CannotServe if another process listens on the address. granian would share the port with it."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise CannotServe(f"{host}:{port} cannot be listened on ({error.strerror}). Give another --bind") from error
+            raise CannotServe(f"cannot listen on {host}:{port} ({error.strerror}). Give another --bind") from error
 
 
 @contextmanager
 def _shared_metrics() -> Iterator[None]:
-    """A folder in which the workers share their metrics, unless the environment names one."""
+    """Create a folder in which the workers share their metrics, unless the environment names one."""
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         yield
         return
@@ -97,11 +99,11 @@ def _shared_metrics() -> Iterator[None]:
 
 
 def _serve(host: str, port: int) -> None:
-    """Back when a signal has ended the server. Raises CannotServe."""
+    """Run the server until a signal ends it. Raise CannotServe if the settings are invalid."""
     from django.core.exceptions import ImproperlyConfigured
 
     multiprocessing.set_start_method("fork")
-    # Loaded before the workers are forked: they share its memory, and a new worker answers at once.
+    # The application is loaded before the fork: workers share its memory, and a new worker can answer at once.
     try:
         from commerce.wsgi import application
     except ImproperlyConfigured as error:
@@ -111,21 +113,21 @@ def _serve(host: str, port: int) -> None:
     from events.process.garbage import collect_seldom
 
     collect_seldom()
-    # A signal may reach a worker twice, from its terminal and from the server. granian's handler deadlocks when it
-    # interrupts itself, so a thread of the worker calls it once. Blocked from before the fork on, no signal gets lost.
+    # A signal may reach a worker twice, from its terminal and from the server. granian's handler deadlocks if it
+    # interrupts itself, so a thread of the worker calls it once. Signals are blocked before the fork, so none is lost.
     os.register_at_fork(
         before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS),
         after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS),
     )
-    # granian copies the environment variables into the environ of every request. Django takes those that are named
-    # HTTP_... for headers, and its debug pages show them all.
+    # granian copies the environment variables into the environ of every request. Django would treat HTTP_... variables
+    # as headers, and its debug pages would show all of them.
     vars(granian.wsgi)["os"] = SimpleNamespace(environ={})
     Granian(
         "commerce.wsgi:application",
         address=host,
         port=port,
         interface=Interfaces.WSGI,
-        # HTTP/2 is for the proxy in front, which has to parse what strangers send anyway.
+        # The proxy in front handles HTTP/2, so this server needs no parser for it.
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=KEEP_ALIVE_MS),
         websockets=False,
@@ -139,7 +141,7 @@ def _serve(host: str, port: int) -> None:
 
 
 def _connections_per_worker() -> int:
-    """As many as the limit of open files allows, which is raised as far as it may be."""
+    """Raise the limit of open files to its maximum, and return how many connections it allows per worker."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return (
@@ -149,54 +151,54 @@ def _connections_per_worker() -> int:
     )
 
 
-class ThreadsAreChosen(logging.Filter):
-    """Drops granian's warning about many threads: those that wait for slow clients take no processor."""
+class IgnoreThreadsWarning(logging.Filter):
+    """A filter that drops granian's warning about many threads. Threads that wait for slow clients use no CPU."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "Python threads" not in record.getMessage()
 
 
 def _log_config(site: dict[str, Any]) -> dict[str, Any]:
-    """The site's logging, for granian's lines as well."""
+    """Return the site's logging configuration, extended for granian's log lines."""
     return site | {
-        "filters": {"threads_are_chosen": {"()": ThreadsAreChosen}},
-        "loggers": site["loggers"] | {"_granian": {"filters": ["threads_are_chosen"]}},
+        "filters": {"ignore_threads_warning": {"()": IgnoreThreadsWarning}},
+        "loggers": site["loggers"] | {"_granian": {"filters": ["ignore_threads_warning"]}},
     }
 
 
 def _in_each_worker(application: Any) -> Callable[[], Any]:
-    """Make what granian calls in a new worker to get the application."""
+    """Return the function that granian calls in a new worker to load the application."""
 
     def begin() -> Any:
         end_at_once_until_ready()
-        threading.Thread(target=_end_when_told, args=(os.getppid(),), name="end-when-told", daemon=True).start()
+        threading.Thread(target=_end_with_server, args=(os.getppid(),), name="end-worker", daemon=True).start()
         run_exit_handlers_in_this_worker()
-        _forget_dead_processes()
+        _remove_metrics_of_dead_processes()
         return application
 
     return begin
 
 
-def _end_when_told(server: int) -> None:
-    """End this worker on SIGTERM, or when its server has died: it would keep the port and answer with old code."""
-    while signal.sigtimedwait([signal.SIGTERM], LOOK_EVERY_S) is None and os.getppid() == server:
+def _end_with_server(server: int) -> None:
+    """End this worker on SIGTERM, or when its server has died. An orphan would keep the port and run old code."""
+    while signal.sigtimedwait([signal.SIGTERM], PARENT_CHECK_INTERVAL_S) is None and os.getppid() == server:
         pass
     handler: Any = signal.getsignal(signal.SIGTERM)
     handler(signal.SIGTERM, None)
-    # Clients that never finish their requests are not waited for. granian's own limit sometimes warns of a worker that
-    # has ended by then.
+    # The worker does not wait longer for clients that never finish their requests. granian's own limit would sometimes
+    # warn about a worker that has already ended.
     time.sleep(GRACE)
     os._exit(0)
 
 
-def _forget_dead_processes() -> None:
-    """Take the processes that have ended out of the metrics that tell of living ones."""
+def _remove_metrics_of_dead_processes() -> None:
+    """Remove ended processes from the gauges that show living ones."""
     from prometheus_client.multiprocess import mark_process_dead
 
     pids = {int(file.stem.rpartition("_")[2]) for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*_*.db")}
     for pid in pids:
         if not Path(f"/proc/{pid}").exists():
-            # Another worker that starts may be doing the same.
+            # Another new worker may remove the same file at this moment.
             with suppress(FileNotFoundError):
                 mark_process_dead(pid)
 

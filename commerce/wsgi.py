@@ -12,14 +12,15 @@ _django = get_wsgi_application()
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Django, which can read a body in chunks; and an answer that comes before its request's end closes the
-    connection, and says so.
+    """Call Django with a body that it can read, also in chunks.
+
+    A response to a request whose body was not read to its end closes the connection with `Connection: close`.
     """
     length = environ.get("CONTENT_LENGTH")
     body: SizedBody | ChunkedBody
     if "HTTP_TRANSFER_ENCODING" in environ:
         body = ChunkedBody(environ["wsgi.input"])
-        # Django reads nothing of a body without a length. It reads up to this one, and the body itself judges its own.
+        # Django ignores a body without a length. With this one it reads up to the limit; ChunkedBody checks the size.
         environ["CONTENT_LENGTH"] = str(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
     elif length and length != "0":
         body = SizedBody(environ["wsgi.input"], length=int(length))

@@ -1,4 +1,4 @@
-"""The vocabulary of notifications: what their event says on the wire."""
+"""The vocabulary of notifications: the type, the fields and the JSON of their event."""
 
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -12,7 +12,7 @@ NOTIFICATION_EVENTS = register_topic(Topic(setting="NOTIFICATION_EVENTS_TOPIC", 
 
 
 class NotificationRead(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A user read a notification, for the first time."""
+    """A user's first reading of a notification."""
 
     event_id: UUID
     event_type: Literal["NOTIFICATION_READ"]

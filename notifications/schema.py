@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of each operation on notifications, beyond what serializers and filters tell."""
+"""Descriptions of the notification operations for the OpenAPI document. Serializers and filters describe the fields."""
 
 from functools import partial
 from typing import Any

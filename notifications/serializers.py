@@ -8,7 +8,7 @@ from orders.events import ORDER_EVENT_TYPES
 
 
 class TrueOrFalseField(serializers.BooleanField):
-    """`true` or `false`, and none of the other words that a form may send."""
+    """A field that accepts `true` and `false`, and rejects the other spellings that forms may send."""
 
     def to_internal_value(self, data: Any) -> bool:
         if data not in ("true", "false"):

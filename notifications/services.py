@@ -1,4 +1,4 @@
-"""What can be done with notifications."""
+"""Operations on notifications."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from notifications.models import Notification
 
 
 class Reading(NamedTuple):
-    """A notification that was read; `events` tells of it, and is empty where it had been read before."""
+    """A read notification and its recorded events. `events` is empty if it had been read before."""
 
     notification: Notification
     events: list[Message]
@@ -25,7 +25,10 @@ class Reading(NamedTuple):
 
 @transaction.atomic
 def read_notification(*, notification_id: int, user_id: int) -> Reading:
-    """Raises Notification.DoesNotExist, also where it is not `user_id`'s."""
+    """Mark a notification as read. Repeating it changes nothing.
+
+    Raise Notification.DoesNotExist if there is none, or if it does not belong to `user_id`.
+    """
     notification = Notification.objects.select_for_update().get(pk=notification_id, user_id=user_id)
     if notification.read_at is not None:
         return Reading(notification, events=[])

@@ -1,4 +1,4 @@
-"""The notifications' group: each order event becomes one notification for the order's user."""
+"""The subscription of the notifications' group, which turns each order event into one notification for its user."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -57,12 +57,12 @@ def to_notification(event: OrderEvent) -> Notification:
 
 
 def notify(events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
-    """Save a notification of each event that has none yet, and return these events.
+    """Save a notification for each event that has none yet, and return these events.
 
-    One INSERT, and a SELECT where events came again.
+    It takes one INSERT, and one SELECT if some events are repeats.
 
     Raises:
-        EventIdConflict: an event has the id of one for another user, about another order, or of another type.
+        EventIdConflict: an event has the id of an earlier event with another user, order or type.
     """
     inserted = Notification.objects.insert_new([to_notification(event) for event in events])
     if len(inserted) == len(events):
@@ -74,7 +74,7 @@ def notify(events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
 
 
 def _refuse_conflicts(repeats: Collection[OrderEvent]) -> None:
-    """Raise EventIdConflict where one of `repeats` is not the event whose notification stands under its id."""
+    """Raise EventIdConflict if the saved notification of one of `repeats` has another user, order or type."""
     known = Notification.objects.filter(event_id__in=[event.event_id for event in repeats])
     saved = {row[0]: row[1:] for row in known.values_list("event_id", "type", "order_id", "user_id")}
     for event in repeats:
@@ -89,7 +89,7 @@ def _describe(event_type: str, order_id: int, user_id: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class NotificationSubscription(Subscription[OrderEvent]):
-    """Needs no inbox, because a notification has the id of its event, and only once."""
+    """A subscription without an inbox, because the event id of a notification is unique."""
 
     def save(self, events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
         return notify(events)
@@ -106,9 +106,9 @@ class NotificationSubscription(Subscription[OrderEvent]):
         return Receipts(Notification.objects.all(), "created_at")
 
     def receipts_of_row(self) -> QuerySet[Notification]:
-        """Believe a notification only where type, order and user are those of the row's event.
+        """Return the notifications whose event id, type, order and user match the outbox row.
 
-        Any program that writes to the topic may put any id into its messages.
+        The event id alone proves nothing, because any producer on the topic can send any id.
         """
         of_row = Notification.objects.alias(stream=Concat(Value(STREAM_PREFIX), Cast(F("order_id"), CharField())))
         return of_row.filter(
@@ -120,7 +120,7 @@ class NotificationSubscription(Subscription[OrderEvent]):
 
 
 def _user_of_row() -> Case:
-    """Return the `userId` that the value of the outer query's outbox row has, as SQL."""
+    """Return an SQL expression for the `userId` in the value of the outer query's outbox row."""
     text = Func(OuterRef("value"), Value("UTF8"), function="convert_from", output_field=TextField())
     user = KeyTextTransform("userId", Cast(text, JSONField()))
     is_order_event = When(type__in=ORDER_EVENT_TYPES, then=Cast(user, BigIntegerField()))

@@ -18,14 +18,14 @@ from notifications.services import read_notification
 
 @describe_notifications
 class NotificationViewSet(FreedAtOnce, mixins.ListModelMixin, viewsets.GenericViewSet[Notification]):
-    """The caller's own notifications."""
+    """Endpoints for the caller's own notifications."""
 
     serializer_class = NotificationSerializer
     filter_serializer_class = NotificationFilterSerializer
 
     @property
     def user_id(self) -> int:
-        """The caller's; permissions let nobody in without one."""
+        """Return the caller's id. Permissions reject anonymous requests."""
         return cast(int, self.request.user.pk)
 
     def get_queryset(self) -> QuerySet[Notification]:

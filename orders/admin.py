@@ -18,8 +18,8 @@ from events.outbox.publisher import publish
 from orders.models import InvalidTransition, Order, OrderItem
 from orders.services import Change, cancel_order, pay_order
 
-FOUND = 1_000
-"""Orders that a search finds at most, the newest."""
+SEARCH_RESULT_LIMIT = 1_000
+"""Largest number of orders that a search returns. The newest come first."""
 
 
 class OrderItemInline(TabularInline):
@@ -28,7 +28,7 @@ class OrderItemInline(TabularInline):
     can_delete = False
 
     def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        """An order is seen with its items, or not at all."""
+        """Let a user who may view orders view their items as well."""
         return request.user.has_perm("orders.view_order")
 
     def has_add_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
@@ -39,7 +39,7 @@ class OrderItemInline(TabularInline):
 
 
 def change_and_publish(change_order: Callable[..., Change]) -> Callable[[int], tuple[Order, str]]:
-    """The change as the API makes it: with its event, published once both are committed."""
+    """Return the action's function, which changes an order and publishes the event on commit, as the API does."""
 
     def change(order_id: int) -> tuple[Order, str]:
         try:
@@ -53,13 +53,13 @@ def change_and_publish(change_order: Callable[..., Change]) -> Callable[[int], t
 
 
 PAY = RowAction(
-    question=gettext_lazy("Mark these orders as paid? Their users are told."),
+    question=gettext_lazy("Mark these orders as paid? Their users will be notified."),
     button=gettext_lazy("Pay"),
     done=gettext_lazy("Orders paid: %d."),
     do=change_and_publish(pay_order),
 )
 CANCEL = RowAction(
-    question=gettext_lazy("Cancel these orders? Their users are told, and it cannot be undone."),
+    question=gettext_lazy("Cancel these orders? Their users will be notified. This cannot be undone."),
     button=gettext_lazy("Cancel order"),
     done=gettext_lazy("Orders cancelled: %d."),
     do=change_and_publish(cancel_order),
@@ -71,7 +71,7 @@ STATUS_COLOURS = {"PENDING": "warning", "PAID": "success", "CANCELLED": "danger"
 
 @admin.register(Order)
 class OrderAdmin(ReadOnlyAdmin):
-    """Orders are for looking at, and for their actions: nothing may change one without its event."""
+    """Read-only list of orders. Only the actions change an order, because each change needs its event."""
 
     list_display = ("id", "user", "status_label", "total_amount", "created_at")
     list_filter = ("status",)
@@ -90,13 +90,13 @@ class OrderAdmin(ReadOnlyAdmin):
         return PeriodsQuerySet(self.model).order_by(*self.ordering)
 
     def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
-        # Looked up first: joined, the name would be compared with that of every order's user.
+        # A query of its own: a join would compare the name with the user of every order.
         users = list(get_user_model().objects.filter(username=term).values_list("pk", flat=True))
         found = Q(user__in=users)
         if (number := id_or_none(term)) is not None:
             found |= Q(pk=number) | Q(user=number)
-        # By id, so that nobody looks for them among all orders in the order of their dates.
-        newest = Order.objects.filter(found).order_by("-pk").values_list("pk", flat=True)[:FOUND]
+        # The ids are read first, so that PostgreSQL does not scan all orders by date to find them.
+        newest = Order.objects.filter(found).order_by("-pk").values_list("pk", flat=True)[:SEARCH_RESULT_LIMIT]
         return rows.filter(pk__in=list(newest))
 
     @admin.display(description=gettext_lazy("status"))

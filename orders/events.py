@@ -1,6 +1,6 @@
-"""The vocabulary of orders: what an order event says, on the wire and in code.
+"""The vocabulary of orders: the types and fields of an order event, and their JSON.
 
-Its consumers import this module and nothing else of orders.
+Other apps that consume these events import only this module of orders.
 """
 
 import re
@@ -34,12 +34,18 @@ ORDER_EVENTS = register_topic(
 )
 
 BigInt = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""An id as the database can hold it."""
+"""An integer that fits into a PostgreSQL bigint."""
 
 AMOUNT_DIGITS = 26
-"""Whole digits of an amount: with 2 decimals what decimal's default precision holds. The largest order has 18."""
+"""Largest number of whole digits of an amount. With 2 decimals it fills the default precision of `decimal`, 28 digits.
+
+The largest possible order has 18.
+"""
 TIMESTAMP_DIGITS = 12
-"""Whole digits of epoch seconds; the year 9999 has 12. `1e999999999` must not become an int."""
+"""Largest number of whole digits of epoch seconds, which the year 9999 has.
+
+A larger exponent, such as `1e999999999`, must not become an int.
+"""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 JSON_TEXT_AMOUNT = re.compile(rb'"-?[0-9]+(\.[0-9]+)?"')
@@ -62,7 +68,7 @@ AmountSpellings = Annotated[
 
 
 class OrderEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A change of an order that was committed."""
+    """A committed change of an order."""
 
     event_id: UUID
     event_type: OrderEventType
@@ -81,14 +87,14 @@ class OrderEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def stream_of(order_id: int) -> str:
-    """Return the name of the outbox stream in which an order's events keep their order."""
+    """Return the name of the outbox stream that keeps the events of one order in sequence."""
     return f"{STREAM_PREFIX}{order_id}"
 
 
 class WireEvent(msgspec.Struct, rename="camel"):
-    """The JSON object of an order event, whoever wrote it."""
+    """The JSON object of an order event, from any producer."""
 
-    # What has more than one spelling is left raw.
+    # Fields with more than one spelling stay raw here.
     event_id: UUID
     event_type: OrderEventType
     timestamp: TimestampSpellings
@@ -103,7 +109,7 @@ _timestamp_decoder = msgspec.json.Decoder(datetime)
 
 
 def encode(event: OrderEvent) -> bytes:
-    """UTF-8 JSON with the amount as a number of two decimals and the time in milliseconds."""
+    """Return `event` as UTF-8 JSON, with two decimals in the amount and milliseconds in the timestamp."""
     return _encoder.encode(
         WireEvent(
             event_id=event.event_id,
@@ -117,18 +123,18 @@ def encode(event: OrderEvent) -> bytes:
 
 
 def decode(value: bytes | None) -> OrderEvent:
-    """Read any producer's order event; fields it does not know are ignored.
+    """Return the order event in a record's value, from any producer. Unknown fields are ignored.
 
-    The timestamp may be RFC 3339 with any offset or epoch seconds as a number (how Spring writes an `Instant`); the
-    amount a number in any spelling or a string of digits.
+    The timestamp is RFC 3339 with any offset, or epoch seconds as a number, as Spring writes an `Instant`. The amount
+    is a number in any spelling, or a string of digits.
 
     Raises:
-        Poison: what is wrong with it.
+        Poison: the value is not a valid order event. The message names the fault.
     """
     if value is None:
         raise Poison("The value is null")
     try:
-        # Decoded as text, because bytes that are not UTF-8 are skipped unread inside unknown fields.
+        # msgspec skips unknown fields without checking their UTF-8, so the whole value is decoded as text first.
         wire = _wire_decoder.decode(value.decode())
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
         raise Poison(_refusal(value, error)) from error
@@ -143,7 +149,7 @@ def decode(value: bytes | None) -> OrderEvent:
 
 
 def _refusal(value: bytes, error: Exception) -> str:
-    """What is wrong with a value that could not be decoded; a known prefix explains more than the decoder's error."""
+    """Return why the value cannot be decoded. A known prefix explains more than the decoder's error."""
     if mark := byte_order_mark(value):
         return f"Not an order event: it begins with {mark}. Write UTF-8 without it"
     if frame := schema_registry_frame(value):
@@ -165,17 +171,17 @@ def _timestamp(raw: bytes) -> datetime:
         return EPOCH + timedelta(microseconds=int(seconds * 1_000_000))
     except (msgspec.DecodeError, InvalidOperation, OverflowError) as error:
         if has_leap_second(raw.decode()):
-            raise Poison(f"timestamp has the second 60, which is not taken, write 59: {raw[:80].decode()}") from error
+            raise Poison(f"timestamp has second 60, which is not accepted; write 59: {raw[:80].decode()}") from error
         raise Poison(f"timestamp is neither RFC 3339 nor epoch seconds: {raw[:80].decode()}") from error
 
 
 def _amount(raw: bytes) -> Decimal:
     if raw.startswith(b'"') and not JSON_TEXT_AMOUNT.fullmatch(raw):
-        raise Poison(f"totalAmount is no number: {raw[:80].decode()}")
+        raise Poison(f"totalAmount is not a number: {raw[:80].decode()}")
     try:
         amount = Decimal(raw.decode().strip('"'))
     except InvalidOperation as error:
-        raise Poison(f"totalAmount is no number: {raw[:80].decode()}") from error
+        raise Poison(f"totalAmount is not a number: {raw[:80].decode()}") from error
     if not amount:
         return Decimal("0.00")
     if amount.adjusted() >= AMOUNT_DIGITS:

@@ -1,7 +1,8 @@
-"""`Idempotency-Key`: a request that is sent again gets the first one's answer, and does nothing a second time.
+"""`Idempotency-Key`: answer a repeated request with the first response, without placing a second order.
 
-After draft-ietf-httpapi-idempotency-key-header. The key's row is written in the transaction of what it stands for:
-there is no key without an order, and what failed leaves its key free.
+The row of a key is written in the transaction that places the order. A request that fails leaves its key free.
+
+Source: draft-ietf-httpapi-idempotency-key-header.
 """
 
 import hashlib
@@ -18,9 +19,10 @@ from events.database import in_steps
 from events.timestamps import now
 from orders.models import IdempotencyKey
 
-KEPT_FOR = timedelta(hours=24)
-"""After that a key is new again, whether its row was pruned or not."""
-PRUNED_AT_ONCE = 5_000
+KEY_LIFETIME = timedelta(hours=24)
+"""Age at which a key expires, whether or not its row was pruned."""
+PRUNE_BATCH_ROWS = 5_000
+"""Rows that one transaction of `prune_keys` looks at."""
 
 _PRINTABLE_ASCII = re.compile("[ -~]{1,255}")
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -39,7 +41,7 @@ class KeyOfAnotherBody(Exception):
 
 
 class Answer(NamedTuple):
-    """A 201 as the client got it."""
+    """The 201 response that the client received."""
 
     body: bytes
     location: str
@@ -47,7 +49,7 @@ class Answer(NamedTuple):
 
 
 def parse_key(header: str) -> str:
-    """The key in an `Idempotency-Key` header. Raises InvalidKey."""
+    """Return the key in an `Idempotency-Key` header. Raise InvalidKey if it is malformed."""
     key = header.strip(" \t")
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = key[1:-1]
@@ -58,15 +60,20 @@ def parse_key(header: str) -> str:
 
 @transaction.atomic
 def answer_once(*, user_id: int, key: str, body: Any, create: Callable[[], Answer]) -> Answer:
-    """What `create` answers, or what it answered when this key was first used. Raises KeyInUse, KeyOfAnotherBody.
+    """Return the stored response to this key. If there is none, call `create` and store its response.
 
-    `body` is parsed JSON with numbers as int or Decimal. Raises RecursionError where it is nested too deeply.
+    `body` is parsed JSON with numbers as int or Decimal.
+
+    Raises:
+        KeyInUse: another transaction is handling a request with this key.
+        KeyOfAnotherBody: the key was used with another body.
+        RecursionError: `body` is nested too deeply.
     """
     fingerprint = _fingerprint(body)
-    # A second INSERT of the same key would wait for the first one's transaction instead of refusing.
+    # A second INSERT of the same key would wait for the first transaction, where the client needs a 409 at once.
     locked = _try_lock(user_id, key)
-    # A statement of its own: its snapshot has to be younger than the lock.
-    stored = IdempotencyKey.objects.filter(user=user_id, key=key, created_at__gt=now() - KEPT_FOR).first()
+    # This must stay a separate statement: its snapshot has to be newer than the lock.
+    stored = IdempotencyKey.objects.filter(user=user_id, key=key, created_at__gt=now() - KEY_LIFETIME).first()
     if stored is None:
         if not locked:
             raise KeyInUse(KeyInUse.__doc__)
@@ -79,16 +86,16 @@ def answer_once(*, user_id: int, key: str, body: Any, create: Callable[[], Answe
 
 
 def prune_keys() -> Iterator[int]:
-    """Remove the keys that have expired, some thousand rows a transaction; yields how many of them were removed."""
-    expired = IdempotencyKey.objects.filter(created_at__lte=now() - KEPT_FOR)
-    for ids in in_steps(expired, size=PRUNED_AT_ONCE):
-        # Once more only what has expired: a row may have been overwritten meanwhile.
+    """Delete the expired keys in batches, one transaction each. Yield the number of rows deleted in each batch."""
+    expired = IdempotencyKey.objects.filter(created_at__lte=now() - KEY_LIFETIME)
+    for ids in in_steps(expired, size=PRUNE_BATCH_ROWS):
+        # The age is checked again, because a request may have overwritten a row since it was selected.
         removed, _ = expired.filter(pk__in=ids).delete()
         yield removed
 
 
 def _try_lock(user_id: int, key: str) -> bool:
-    """Whether this transaction is the only one with this user's key, until it ends."""
+    """Lock this user's key until the transaction ends. Return False if another transaction holds the lock."""
     digest = hashlib.sha256(f"{user_id} {key}".encode()).digest()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], signed=True)])
@@ -97,7 +104,7 @@ def _try_lock(user_id: int, key: str) -> bool:
 
 
 def _store(user_id: int, key: str, fingerprint: bytes, answer: Answer) -> None:
-    """An expired row of this key is overwritten."""
+    """Store the response under this key, and overwrite an expired row of the same key."""
     row = IdempotencyKey(user_id=user_id, key=key, fingerprint=fingerprint, body=answer.body, location=answer.location)
     IdempotencyKey.objects.bulk_create(
         [row],
@@ -108,7 +115,7 @@ def _store(user_id: int, key: str, fingerprint: bytes, answer: Answer) -> None:
 
 
 def _fingerprint(body: Any) -> bytes:
-    """Equal for bodies that are equal as JSON, whatever the order of their keys and the spelling of their numbers."""
+    """Return a hash that is the same for equal JSON, regardless of key order and number spelling."""
     return hashlib.sha256(_encoder.encode(_canonical(body))).digest()
 
 
@@ -123,7 +130,7 @@ def _canonical(value: Any) -> Any:
 
 
 def _canonical_number(number: Decimal) -> bytes:
-    """Not by normalize(), which rounds to 28 digits and overflows on large exponents."""
+    """Return one spelling for each value. `Decimal.normalize()` would round to 28 digits and overflow."""
     sign, digits, exponent = number.as_tuple()
     text = "".join(map(str, digits))
     significant = text.rstrip("0")

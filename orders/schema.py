@@ -1,6 +1,6 @@
-"""What the OpenAPI document says of each operation on orders, beyond what serializers and filters tell.
+"""Descriptions of the order operations for the OpenAPI document. Serializers and filters describe the fields.
 
-A status from 400 on without a body is a problem, whose body the schema class of the site adds.
+For a status from 400 on that has no body here, the site's schema class adds the body of a problem.
 """
 
 from functools import partial
@@ -27,7 +27,7 @@ EXAMPLE = {
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    # In double quotes; or bare, and then without spaces around it and without quotes on both sides.
+    # Either in double quotes, or bare without surrounding spaces and without a quote at both ends.
     {
         "type": "string",
         "pattern": '^("[ -~]{1,255}"|"|"[ -~]{0,253}[!#-~]|[!#-~]([ -~]{0,253}[!-~])?)$',
@@ -44,7 +44,7 @@ IDEMPOTENT_REPLAYED = OpenApiParameter(
     {"type": "string", "enum": ["true"]},
     OpenApiParameter.HEADER,
     response=[201],
-    description="The answer of an earlier request with this `Idempotency-Key`.",
+    description="This is the answer to an earlier request with this `Idempotency-Key`.",
 )
 LOCATION = OpenApiParameter(
     "Location",
@@ -56,7 +56,7 @@ LOCATION = OpenApiParameter(
 )
 
 _operation = partial(extend_schema, tags=["Orders"])
-_FORBIDDEN_BY_STATUS = OpenApiResponse(description="The status of the order forbids it.")
+_FORBIDDEN_BY_STATUS = OpenApiResponse(description="The status of the order does not allow it.")
 
 
 def _order(*, many: bool = False, **changes: str) -> OpenApiResponse:
@@ -67,7 +67,7 @@ describe_orders = extend_schema_view(
     create=_operation(
         operation_id="placeOrder",
         summary="Place an order",
-        description="Answered as soon as the order and its event are committed; it never waits for Kafka.",
+        description="The answer comes when the order and its event are committed, and never waits for Kafka.",
         parameters=[IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, LOCATION],
         request=OpenApiRequest(
             NewOrderSerializer,
@@ -76,7 +76,7 @@ describe_orders = extend_schema_view(
         responses={
             201: _order(),
             409: OpenApiResponse(description="A request with this `Idempotency-Key` is still being handled."),
-            422: OpenApiResponse(description="This `Idempotency-Key` was used for another body."),
+            422: OpenApiResponse(description="This `Idempotency-Key` was used with another body."),
         },
         examples=[
             OpenApiExample(

@@ -8,7 +8,7 @@ from orders.models import Order, OrderItem
 from orders.services import Line
 
 MAX_ITEMS = 100
-"""Of one order."""
+"""Largest number of items in one order."""
 
 
 class NewItemSerializer(serializers.Serializer[Line]):
@@ -18,12 +18,12 @@ class NewItemSerializer(serializers.Serializer[Line]):
 
 
 class NewOrderSerializer(serializers.Serializer[Any]):
-    """The body of `POST /api/orders`. Whatever else it holds is ignored."""
+    """The body of `POST /api/orders`. Unknown fields are ignored."""
 
     items = NewItemSerializer(many=True, allow_empty=False, max_length=MAX_ITEMS)  # type: ignore[call-arg]
 
     def lines(self, data: Any) -> list[Line]:
-        """Raises ValidationError."""
+        """Return the lines in a request's body. Raise ValidationError if it is invalid."""
         return [Line(**item) for item in self.run_validation(data)["items"]]
 
 

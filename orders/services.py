@@ -1,4 +1,4 @@
-"""What can be done with orders. Each change and its event are one transaction, or neither."""
+"""Operations on orders. Each change and its event commit in one transaction."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ from orders.models import Order, OrderItem
 
 
 class Line(NamedTuple):
-    """One line of an order to be placed; `price` is that of one piece."""
+    """One line of an order to place. `price` is per piece."""
 
     product_id: int
     quantity: int
@@ -26,21 +26,21 @@ class Line(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A changed order and the recorded event that tells of it, to be published once the transaction has committed."""
+    """A changed order and its recorded event. Publish the event after the transaction commits."""
 
     order: Order
     event: Message
 
 
 def place_order(*, user_id: int, lines: Sequence[Line], order_id: int | None = None) -> Change:
-    """`order_id` is a `NEXT_ID` that was drawn for this order; without one it is drawn here."""
+    """Insert a new order. `order_id` is an id already drawn from `NEXT_ID`; by default one is drawn here."""
     order = Order(
         pk=order_id or Order.objects.next_id(),
         user_id=user_id,
         total_amount=sum((line.price * line.quantity for line in lines), Decimal("0.00")),
     )
     order.number_event()
-    # Not `order=order`: order and items would hold each other, and wait for the garbage collector.
+    # `order_id`, not `order`: a reference cycle would keep both in memory until the garbage collector runs.
     order.lines = [OrderItem(order_id=order.pk, **line._asdict()) for line in lines]
     event = _event(order, ORDER_CREATED, order.last_sequence, order.created_at)
     Order.objects.insert(order, event)
@@ -48,12 +48,22 @@ def place_order(*, user_id: int, lines: Sequence[Line], order_id: int | None = N
 
 
 def pay_order(*, order_id: int, user_id: int | None = None) -> Change:
-    """Raises Order.DoesNotExist, also where it is not `user_id`'s; InvalidTransition."""
+    """Pay an order.
+
+    Raises:
+        Order.DoesNotExist: there is no such order, or it does not belong to `user_id`.
+        InvalidTransition: the order is not PENDING.
+    """
     return _change_order(Order.pay, ORDER_PAID, order_id=order_id, user_id=user_id)
 
 
 def cancel_order(*, order_id: int, user_id: int | None = None) -> Change:
-    """Raises Order.DoesNotExist, also where it is not `user_id`'s; InvalidTransition."""
+    """Cancel an order.
+
+    Raises:
+        Order.DoesNotExist: there is no such order, or it does not belong to `user_id`.
+        InvalidTransition: the order is CANCELLED already.
+    """
     return _change_order(Order.cancel, ORDER_CANCELLED, order_id=order_id, user_id=user_id)
 
 
@@ -61,8 +71,8 @@ def cancel_order(*, order_id: int, user_id: int | None = None) -> Change:
 def _change_order(
     transition: Callable[[Order], None], event_type: OrderEventType, *, order_id: int, user_id: int | None
 ) -> Change:
-    mine = {} if user_id is None else {"user_id": user_id}
-    order = Order.objects.select_for_update().get(pk=order_id, **mine)
+    owner = {} if user_id is None else {"user_id": user_id}
+    order = Order.objects.select_for_update().get(pk=order_id, **owner)
     transition(order)
     order.save(update_fields=["status", "last_sequence", "event_ids"])
     return Change(order, outbox.record(_event(order, event_type, order.last_sequence, now())))
@@ -70,9 +80,9 @@ def _change_order(
 
 @transaction.atomic
 def record_lost_event(*, order_id: int, sequence: int) -> Message:
-    """Record the event of an earlier change once more, under its own id, after its outbox row got lost.
+    """Record the event of an earlier change again, under the same id, after its outbox row was lost.
 
-    Raises UnknownHistory.
+    Raise UnknownHistory if the type of the event cannot be known.
     """
     order = Order.objects.select_for_update().get(pk=order_id)
     event_type = order.event_types[sequence - 1]
@@ -80,8 +90,9 @@ def record_lost_event(*, order_id: int, sequence: int) -> Message:
 
 
 def _time_of_lost_event(order: Order, sequence: int) -> datetime:
-    """Return the order's own time for its first event. Of a later one only an upper bound is known: the time of the
-    next event that still has its row, or else now.
+    """Return the timestamp for a lost event: for the first event, the order's `created_at`.
+
+    For a later event only an upper bound is known: the time of the next event that still has its row, else now.
     """
     if sequence == 1:
         return order.created_at

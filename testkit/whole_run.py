@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from commerce.devserver import lifeline
-from commerce.devserver.run.surroundings import OUR_VARIABLES
+from commerce.devserver.run.surroundings import VARIABLE_PREFIXES
 from testkit.processes import CHECKOUT
 from testkit.waiting import wait_until
 
@@ -60,4 +60,4 @@ def copy_checkout(to: Path) -> None:
 
 def environment() -> dict[str, str]:
     """Return this process's environment without the product's settings, because `make run` sets its own."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(OUR_VARIABLES)}
+    return {name: value for name, value in os.environ.items() if not name.startswith(VARIABLE_PREFIXES)}

@@ -1,4 +1,4 @@
-"""Passwords that people give in admin are counted as those that programs give to the API are."""
+"""Login and password forms of admin. Admin and the API share one count of password attempts."""
 
 import math
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from commerce.api.throttling import TokenThrottle
 
 
 class PasswordThrottleMiddleware:
-    """Counts each form of admin that carries a password, right or wrong, with the logins of the same address."""
+    """Count every admin form with a password, right or wrong, as a login attempt of its address."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
@@ -33,7 +33,7 @@ class PasswordThrottleMiddleware:
         return self._get_response(request)
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
-        """Runs after the check of the CSRF token: no foreign page uses up its reader's attempts."""
+        """Count after the CSRF check, so that a page of another site cannot use up its visitor's attempts."""
         if request.method in ("GET", "HEAD") or not request.path_info.startswith(f"/{settings.ADMIN_PATH}"):
             return None
         if not any("password" in name for name in request.POST):
@@ -47,9 +47,9 @@ class PasswordThrottleMiddleware:
 
 
 class LoginForm(AuthenticationForm):
-    """Counts the right password of an account that may not enter admin as a wrong one.
+    """A login form that counts the right password of an account without access to admin as a wrong one.
 
-    Otherwise the lock would tell such a password from a wrong one.
+    Otherwise the lockout would reveal that the password is right.
     """
 
     def confirm_login_allowed(self, user: User) -> None:
@@ -61,7 +61,7 @@ class LoginForm(AuthenticationForm):
 
 
 class OwnPasswordForm(AdminOwnPasswordChangeForm):
-    """Takes the old password in every spelling in which the login takes it."""
+    """A form that accepts the old password in every spelling that the login accepts."""
 
     def clean_old_password(self) -> Any:
         given = self.cleaned_data["old_password"]
@@ -71,7 +71,7 @@ class OwnPasswordForm(AdminOwnPasswordChangeForm):
 
 
 def change_own_password(request: HttpRequest) -> HttpResponseBase:
-    """Unfold's page, which lets no site choose its form."""
+    """Render Unfold's password page with `OwnPasswordForm`. Unfold has no setting for the form."""
     page = PasswordChangeView.as_view(
         form_class=OwnPasswordForm,
         success_url=reverse("admin:password_change_done"),
@@ -81,7 +81,7 @@ def change_own_password(request: HttpRequest) -> HttpResponseBase:
 
 
 def locked_out(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any] | None) -> HttpResponse:
-    """Answer, in the place of admin's login page, a name that axes has locked for an address."""
+    """Return 429 instead of the login page if axes has locked this name for this address."""
     reason = gettext("There were too many wrong passwords for this name from this address.")
     return _too_many_attempts(request, reason, seconds_locked(request, (credentials or {}).get("username", "")))
 

@@ -1,4 +1,4 @@
-"""A password in another composition of the same letters is the same password, in the API and in admin."""
+"""Authentication that treats two Unicode compositions of a password as the same password."""
 
 import unicodedata
 from typing import Any
@@ -9,14 +9,14 @@ from django.http import HttpRequest
 
 
 def normalized(password: str) -> str:
-    """The form of a password that is hashed, which is that of names (NFKC)."""
+    """Return a password in the form that is hashed. It is NFKC, as for usernames."""
     return unicodedata.normalize("NFKC", password)
 
 
 class NormalizingBackend(ModelBackend):
-    """Tries the password in its normal form, and as it is spelled, for hashes that were made of that.
+    """A backend that tries the normal form of a password and then its given spelling, which older hashes may have.
 
-    Both are always tried, so that known, unknown and inactive names take the same time.
+    It always tries both, so that known, unknown and inactive names take the same time.
     """
 
     def authenticate(

@@ -1,4 +1,4 @@
-"""The accounts that development offers to try things with, and the one that places the first order of `make run`."""
+"""The demo accounts of development, and the account that places the first order of `make run`."""
 
 from typing import NamedTuple
 
@@ -23,20 +23,20 @@ ACCOUNTS = (
     Account("demo", "demo-password", "demo@example.com", is_superuser=False),
     Account("admin", "admin-password", "", is_superuser=True),
 )
-OWN_NAME = "make run"
-"""Of the account that orders where `demo` may not. A name with a space cannot be registered, and so is never taken."""
+FALLBACK_USERNAME = "make run"
+"""Name of the account that orders if `demo` may not. A name with a space cannot be registered, so it is never taken."""
 RESTORE = ".venv/bin/python manage.py create_demo_accounts --restore"
 
 
 def create() -> None:
-    """Create the accounts that are missing. Those that exist stay as they are."""
+    """Create the missing accounts. Existing accounts do not change."""
     for account in ACCOUNTS:
         if not User.objects.filter(username=account.name).exists():
             _give(account, User(username=account.name))
 
 
 def restore() -> None:
-    """Give the accounts their passwords and rights back, whatever has been changed since, and unlock them."""
+    """Reset passwords and rights of the accounts, and unlock them."""
     for account in ACCOUNTS:
         _give(account, User.objects.filter(username=account.name).first() or User(username=account.name))
         unlock(username=account.name)
@@ -51,24 +51,24 @@ def _give(account: Account, user: User) -> None:
     user.save()
 
 
-def described() -> list[str]:
-    """For each account how to log in with it, or why that does not work and what mends it."""
-    return [_described(account) for account in ACCOUNTS]
+def describe() -> list[str]:
+    """Return one line per account: its credentials, or why they do not work and the command that repairs it."""
+    return [_describe(account) for account in ACCOUNTS]
 
 
-def _described(account: Account) -> str:
+def _describe(account: Account) -> str:
     user = User.objects.get(username=account.name)
     if not user.is_active:
-        what = "is deactivated"
+        state = "is deactivated"
     elif not check_password(account.password, user.password):
-        what = "has another password than it was created with"
+        state = "has a changed password"
     elif account.is_superuser and not (user.is_superuser and user.is_staff):
-        what = "is no superuser"
+        state = "is not a superuser"
     elif _is_locked(account.name):
-        what = f"is locked for up to {settings.AXES_COOLOFF_TIME.seconds // 60} minutes after wrong passwords"
+        state = f"is locked for up to {settings.AXES_COOLOFF_TIME.seconds // 60} minutes after wrong passwords"
     else:
         return f"{account.name} / {account.password}"
-    return f"{account.name} {what}; to mend that: {RESTORE}"
+    return f"{account.name} {state}; to repair it, run {RESTORE}"
 
 
 def _is_locked(name: str) -> bool:
@@ -79,11 +79,11 @@ def _is_locked(name: str) -> bool:
 
 
 def customer() -> User:
-    """The account that places the first order: `demo` where it may order, else one that belongs to `make run`."""
+    """Return the account that places the first order: `demo` if it is active, else the account of `make run`."""
     demo = User.objects.filter(username=ACCOUNTS[0].name, is_active=True).first()
     if demo is not None:
         return demo
     own, _ = User.objects.update_or_create(
-        username=OWN_NAME, defaults={"is_active": True}, create_defaults={"password": make_password(None)}
+        username=FALLBACK_USERNAME, defaults={"is_active": True}, create_defaults={"password": make_password(None)}
     )
     return own

@@ -4,9 +4,9 @@ from commerce.accounts.backends import normalized
 
 
 class NormalizingHasher(PBKDF2PasswordHasher):
-    """Hashes a new password in its normal form, whichever form of admin, command or program sets it.
+    """A hasher that normalizes new passwords, from every form, command and program.
 
-    A password is checked as it is spelled, because older releases hashed other spellings; the login tries both.
+    `verify` takes the password as given, because older releases hashed other spellings. The login tries both.
     """
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:

@@ -1,4 +1,4 @@
-"""After too many wrong passwords for one name from one address, that pair is locked for a while. Counted by axes."""
+"""Lockout of a username and an address after too many wrong passwords for the pair. django-axes counts them."""
 
 import math
 from datetime import timedelta
@@ -12,22 +12,23 @@ from rest_framework.exceptions import Throttled
 from commerce.client_address import client_address
 from events.timestamps import now
 
-TOO_MANY = "There were too many wrong passwords for this name from this address."
+LOCKED_DETAIL = "There were too many wrong passwords for this name from this address."
 
 
 class LockedOut(Throttled):
-    default_detail = TOO_MANY
+    default_detail = LOCKED_DETAIL
 
 
-def refused_unheard(request: Any) -> bool:
-    """Whether axes refused a login without a look at the password, or counted more failures than are allowed.
+def is_locked_out(request: Any) -> bool:
+    """Return whether a failed login is answered with 429 instead of 401.
 
-    The failure that reaches the limit is the last one that is answered as such; axes calls it locked out already.
+    The failure that reaches the limit is still a 401, although axes marks its request as locked out.
     """
     return bool(request.axes_locked_out and request.axes_failures_since_start != settings.AXES_FAILURE_LIMIT)
 
 
 def seconds_locked(request: Any, username: str) -> int:
+    """Return how many seconds the lock of this name and address has left, at least 1."""
     attempts = AccessAttempt.objects.filter(username=username, ip_address=client_address(request))
     last = attempts.aggregate(last=Max("attempt_time"))["last"] or now()
     left: timedelta = last + settings.AXES_COOLOFF_TIME - now()

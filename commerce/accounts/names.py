@@ -1,6 +1,6 @@
-"""Names that a person cannot mistake for another's: what a new one may consist of, and when two are the same.
+"""Rules for new usernames, so that people cannot mistake one account for another.
 
-Existing accounts keep their names, whatever these rules say of them.
+They limit the characters of a name, and define when two names count as the same. Existing accounts keep their names.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from commerce.models import AccountName
 
-ACCOUNTS_AT_ONCE = 1_000
+ACCOUNT_BATCH_SIZE = 1_000
 NAME_TAKEN = _("A user with that name already exists.")
 
 RECOMMENDED_SCRIPTS = (
@@ -23,16 +23,19 @@ RECOMMENDED_SCRIPTS = (
     *("Hira", "Kana", "Khmr", "Knda", "Laoo", "Latn", "Mlym", "Mymr", "Orya", "Sinh", "Taml", "Telu", "Thaa", "Thai"),
     "Tibt",
 )
-"""Source: https://www.unicode.org/reports/tr31/#Table_Recommended_Scripts"""
+"""Scripts that Unicode recommends for identifiers.
+
+Source: https://www.unicode.org/reports/tr31/#Table_Recommended_Scripts
+"""
 MIXTURES = (("Latn", "Hani", "Hira", "Kana"), ("Latn", "Hani", "Bopo"), ("Latn", "Hani", "Hang"))
-"""Scripts that one name may mix, as Japanese, Chinese and Korean do.
+"""Sets of scripts that one name may mix, as Japanese, Chinese and Korean do.
 
 Source: https://www.unicode.org/reports/tr39/#Restriction_Level_Detection, "highly restrictive"
 """
 
 
 def _consisting_of(*scripts: str) -> str:
-    """Digits and signs belong to every script."""
+    """Return a pattern for text in `scripts`. Digits and signs, which belong to every script, also match."""
     return "[" + "".join(rf"\p{{scx={script}}}" for script in (*scripts, "Zyyy", "Zinh")) + "]*+"
 
 
@@ -43,7 +46,7 @@ _INVISIBLE = regex.compile(r"\p{Default_Ignorable_Code_Point}")
 
 
 def fold(name: str) -> str:
-    """Return what two names have in common that differ in case, width or invisible characters alone.
+    """Return the form that is equal for names that differ only in case, width or invisible characters.
 
     Source: toNFKC_Casefold of https://www.unicode.org/versions/latest/core-spec/chapter-3/#G63737
     """
@@ -52,7 +55,7 @@ def fold(name: str) -> str:
 
 
 def validate_new_name(name: str, *, user_id: int = 0) -> None:
-    """Raise ValidationError where the account `user_id`, 0 for a new one, may not take `name`."""
+    """Raise ValidationError if the account `user_id` may not take `name`. 0 stands for a new account."""
     if _INVISIBLE.search(name):
         raise ValidationError(_("The name has an invisible character."), code="invisible")
     if not _ONE_SCRIPT.fullmatch(name):
@@ -63,21 +66,23 @@ def validate_new_name(name: str, *, user_id: int = 0) -> None:
 
 
 def refuse_taken_name(*, instance: User, raw: bool, update_fields: frozenset[str] | None, **kwargs: Any) -> None:
-    """Refuse a new name that is taken before the account is saved, also outside of a transaction.
+    """Raise IntegrityError before an account with a taken name is saved, even outside a transaction.
 
-    Raises IntegrityError, as the unique index does for a name that another process takes meanwhile.
+    The unique index raises the same error if another process takes the name in between.
     """
     if raw or (update_fields is not None and "username" not in update_fields):
         return
     folded = fold(instance.username)
-    kept = AccountName.objects.filter(user=instance.pk).first()
-    is_new = instance._state.adding or (kept is not None and kept.folded != folded)
+    saved = AccountName.objects.filter(user=instance.pk).first()
+    is_new = instance._state.adding or (saved is not None and saved.folded != folded)
     if is_new and AccountName.objects.filter(folded=folded).exclude(user=instance.pk).exists():
         raise IntegrityError(f"{NAME_TAKEN} {instance.username}")
 
 
-def keep_name(*, instance: User, created: bool, raw: bool, update_fields: frozenset[str] | None, **kwargs: Any) -> None:
-    """Let the database refuse a name that is taken, in the transaction that saves it. Raises IntegrityError."""
+def save_folded_name(
+    *, instance: User, created: bool, raw: bool, update_fields: frozenset[str] | None, **kwargs: Any
+) -> None:
+    """Save the folded name in the account's transaction. Raise IntegrityError if the name is taken."""
     if raw or (update_fields is not None and "username" not in update_fields):
         return
     folded = fold(instance.username)
@@ -85,21 +90,21 @@ def keep_name(*, instance: User, created: bool, raw: bool, update_fields: frozen
     if created:
         AccountName.objects.create(user=instance, folded=folded)
     elif not names.exists():
-        # An account of a release that kept no names, made beside this one.
+        # An earlier release, which saves no folded names, created this account during a rollout.
         collides = AccountName.objects.filter(folded=folded).exists()
         AccountName.objects.create(user=instance, folded=folded, collides=collides)
     else:
-        # One that collides goes on as long as it stays what it is.
+        # A colliding account keeps its mark as long as its folded name stays the same.
         names.exclude(folded=folded).update(folded=folded, collides=False)
 
 
-def keep_missing_names() -> None:
-    """Keep the names of accounts that an older release, which keeps none, has made beside this one.
+def save_missing_folded_names() -> None:
+    """Save the folded names of accounts that an earlier release, which saves none, created during a rollout.
 
-    Of accounts with one folded name the oldest has it; the others go on, and are marked.
+    The oldest of several accounts with one folded name owns it. The others are marked as colliding and keep working.
     """
     missing = User.objects.filter(~Exists(AccountName.objects.filter(user=OuterRef("pk")))).order_by("pk")
-    while batch := list(missing.values_list("pk", "username")[:ACCOUNTS_AT_ONCE]):
+    while batch := list(missing.values_list("pk", "username")[:ACCOUNT_BATCH_SIZE]):
         for collides in (False, True):
             names = [AccountName(user_id=pk, folded=fold(name), collides=collides) for pk, name in batch]
             AccountName.objects.bulk_create(names, ignore_conflicts=True)
@@ -107,4 +112,4 @@ def keep_missing_names() -> None:
 
 def connect() -> None:
     pre_save.connect(refuse_taken_name, sender=User, dispatch_uid="commerce.accounts.names.taken")
-    post_save.connect(keep_name, sender=User, dispatch_uid="commerce.accounts.names")
+    post_save.connect(save_folded_name, sender=User, dispatch_uid="commerce.accounts.names")

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of registering and of tokens, and how a request shows its access token."""
+"""Descriptions of registration and tokens for the OpenAPI document, and its security scheme."""
 
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from rest_framework_simplejwt.settings import api_settings as jwt_settings
 from commerce.accounts.names import NAME_TAKEN
 from commerce.accounts.serializers import PASSWORD_MAX_LENGTH, RegistrationSerializer
 
-TOO_MANY_OF_THIS_ADDRESS = "Too many requests of this address within a minute"
+TOO_MANY_FROM_ADDRESS = "Too many requests from this address within a minute"
 CREDENTIALS = {"username": "mina", "password": "correct horse battery"}
 TOKENS = {"access": "eyJhbGciOiJIUzI1NiIs...", "refresh": "eyJhbGciOiJIUzI1NiIs..."}
 
@@ -32,11 +32,11 @@ class RefreshTokenSerializer(serializers.Serializer[Any]):
 
 class TokensSerializer(serializers.Serializer[Any]):
     access = serializers.CharField(
-        help_text=f"JWT for `Authorization: Bearer`, good for "
+        help_text=f"JWT for `Authorization: Bearer`, valid for "
         f"{jwt_settings.ACCESS_TOKEN_LIFETIME.total_seconds() / 60:.0f} minutes."
     )
     refresh = serializers.CharField(
-        help_text=f"JWT that gets new tokens once, within {jwt_settings.REFRESH_TOKEN_LIFETIME.days} days."
+        help_text=f"JWT that can be exchanged for new tokens once, within {jwt_settings.REFRESH_TOKEN_LIFETIME.days} days."
     )
 
 
@@ -49,7 +49,7 @@ def _body(serializer: Any, example: Any) -> OpenApiRequest:
 
 
 def _wrong(pointer: str, detail: str) -> list[OpenApiExample]:
-    """Return an example of what may be wrong with a body."""
+    """Return an example of an error in a request's body."""
     error = {"pointer": pointer, "detail": detail}
     return [OpenApiExample("Example", error, response_only=True, status_codes=["400"])]
 
@@ -58,13 +58,13 @@ describe_register = extend_schema_view(
     post=_operation(
         operation_id="register",
         summary="Register a customer",
-        description="A weak password and a name that is taken are 400. An address has 60 requests a minute.",
+        description="A weak password or a taken name is 400. An address has 60 requests a minute.",
         request=_body(RegistrationSerializer, CREDENTIALS | {"email": "mina@example.com"}),
         responses={
             201: OpenApiResponse(
                 RegistrationSerializer, examples=[OpenApiExample("Example", {"id": 45, "username": "mina"})]
             ),
-            429: OpenApiResponse(description=f"{TOO_MANY_OF_THIS_ADDRESS}."),
+            429: OpenApiResponse(description=f"{TOO_MANY_FROM_ADDRESS}."),
         },
         examples=_wrong("/username", str(NAME_TAKEN)),
     )
@@ -79,7 +79,7 @@ describe_login = extend_schema_view(
         responses={
             200: _TOKENS,
             401: OpenApiResponse(description="Name and password do not belong together."),
-            429: OpenApiResponse(description=f"{TOO_MANY_OF_THIS_ADDRESS}, or too many wrong passwords for this name."),
+            429: OpenApiResponse(description=f"{TOO_MANY_FROM_ADDRESS}, or too many wrong passwords for this name."),
         },
         examples=_wrong("/password", "This field is required."),
     )
@@ -88,12 +88,12 @@ describe_refresh = extend_schema_view(
     post=_operation(
         operation_id="refreshTokens",
         summary="Get new tokens for a refresh token",
-        description="The old refresh token is dead afterwards; of two parallel uses one is 401. An address and a user "
+        description="The old refresh token stops working; of two parallel uses one gets 401. An address and a user "
         "have 60 requests a minute each.",
         request=_body(RefreshTokenSerializer, {"refresh": TOKENS["refresh"]}),
         responses={
             200: _TOKENS,
-            401: OpenApiResponse(description="The refresh token was used before, has expired, or is none."),
+            401: OpenApiResponse(description="The refresh token was used before, has expired, or is invalid."),
             429: OpenApiResponse(description="Too many requests from this address or by this user."),
         },
         examples=_wrong("/refresh", "This field is required."),

@@ -14,16 +14,16 @@ from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.serializers import TokenObtainPairSerializer, TokenRefreshSerializer
 
 from commerce.accounts.backends import normalized
-from commerce.accounts.lockout import LockedOut, refused_unheard, seconds_locked
+from commerce.accounts.lockout import LockedOut, is_locked_out, seconds_locked
 from commerce.accounts.names import NAME_TAKEN, validate_new_name
 from commerce.accounts.tokens import OneUseRefreshToken
 
 PASSWORD_MAX_LENGTH = 128
-"""Characters; hashing a longer one would cost more than it protects."""
+"""Largest number of characters of a password. Hashing a longer one costs CPU without protecting more."""
 
 
 class TextsSerializer(serializers.Serializer[Any]):
-    """Takes strings alone for texts, where the REST framework would make one of a number."""
+    """A serializer whose text fields reject numbers, which the REST framework would convert to strings."""
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
@@ -38,7 +38,7 @@ class TextsSerializer(serializers.Serializer[Any]):
 
 
 class UsernameField(serializers.CharField):
-    """A name in the normal form (NFKC) in which it is saved, whichever way the client's keyboard composes it."""
+    """A username field that returns the NFKC form, because clients compose the same letters differently."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_length=150, **kwargs)
@@ -48,7 +48,7 @@ class UsernameField(serializers.CharField):
 
 
 class NewPasswordField(serializers.CharField):
-    """A password in the normal form in which it is hashed, whichever way the client's keyboard composes it."""
+    """A password field that returns the normal form, so that validation and hash see the same text."""
 
     def __init__(self) -> None:
         super().__init__(max_length=PASSWORD_MAX_LENGTH, trim_whitespace=False, write_only=True)
@@ -58,7 +58,7 @@ class NewPasswordField(serializers.CharField):
 
 
 class RegistrationSerializer(TextsSerializer, serializers.ModelSerializer[User]):
-    """`{username, password, email?}`; answers `{id, username}`."""
+    """Reads `{username, password, email?}` and returns `{id, username}`."""
 
     username = UsernameField(validators=[User.username_validator])
     password = NewPasswordField()
@@ -87,12 +87,12 @@ class RegistrationSerializer(TextsSerializer, serializers.ModelSerializer[User])
             with transaction.atomic():
                 return User.objects.create_user(**validated_data)
         except IntegrityError as error:
-            # Somebody took the name after it was looked up.
+            # Another request took the name after validate_username looked it up.
             raise serializers.ValidationError({"username": [NAME_TAKEN]}) from error
 
 
 class LoginSerializer(TextsSerializer, TokenObtainPairSerializer):
-    """`{username, password}`; answers `{access, refresh}`."""
+    """Reads `{username, password}` and returns `{access, refresh}`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -106,10 +106,10 @@ class LoginSerializer(TextsSerializer, TokenObtainPairSerializer):
         try:
             tokens = super().validate(attrs)
         except AuthenticationFailed as error:
-            if refused_unheard(request):
+            if is_locked_out(request):
                 raise LockedOut(wait=seconds_locked(request, attrs["username"])) from error
             raise
-        # axes resets its count by a signal of django.contrib.auth.login, which tokens do without.
+        # axes resets its count on the signal of django.contrib.auth.login, which the token login does not send.
         AxesProxyHandler.user_logged_in(sender=User, request=request, user=self.user)
         return tokens
 
@@ -120,7 +120,7 @@ class RefreshSerializer(TextsSerializer, TokenRefreshSerializer):
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
         try:
             tokens = super().validate(attrs)
-            # The new tokens stand for the password of the old one. Raises where that has changed.
+            # The new tokens carry the password hash of the old one. get_user raises if the password has changed.
             authentication = JWTAuthentication()
             authentication.get_user(authentication.get_validated_token(tokens["access"].encode()))
             return tokens

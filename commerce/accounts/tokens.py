@@ -1,4 +1,4 @@
-"""The API's tokens, whose claims are judged before they are used: a good signature alone does not make them ours."""
+"""The API's token classes, which validate the claims of a token in addition to its signature."""
 
 from typing import Annotated, Any
 
@@ -9,16 +9,16 @@ from rest_framework_simplejwt.state import token_backend
 
 
 class Claims(msgspec.Struct):
-    """Those that the database is asked for, or that are computed with."""
+    """The claims that go into queries or into arithmetic."""
 
     exp: Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800)]
-    """Seconds since 1970, up to the year 9999, the last that Python knows."""
+    """Seconds since 1970, up to the end of the year 9999, the last year that Python supports."""
     jti: Annotated[str, msgspec.Meta(pattern=r"\A[!-~]{1,255}\Z")]
     user_id: Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{1,18}\Z")] | Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
 
 class WellFormed:
-    """Refuses, as no good token, what would otherwise fail in the database or in arithmetic."""
+    """A mixin that rejects claims which would fail later in a query or in arithmetic."""
 
     payload: dict[str, Any]
 
@@ -35,7 +35,7 @@ class AccessToken(WellFormed, tokens.AccessToken):
 
 
 class OneUseRefreshToken(WellFormed, tokens.RefreshToken):  # type: ignore[misc]
-    """A refresh token of which two parallel uses have one winner."""
+    """A refresh token that works once. Only one of two parallel uses succeeds."""
 
     def blacklist(self) -> Any:
         found: Any = super().blacklist()
@@ -46,7 +46,7 @@ class OneUseRefreshToken(WellFormed, tokens.RefreshToken):  # type: ignore[misc]
 
 
 def user_of_refresh_token(raw: str) -> str | int | None:
-    """Return the id of the user that a token was signed for, spent or not; None for one that is not ours."""
+    """Return the user id of a refresh token, used or not. Return None if this site did not sign it."""
     try:
         return msgspec.convert(token_backend.decode(raw, verify=True), Claims).user_id  # type: ignore[arg-type]
     except (TokenBackendError, msgspec.ValidationError):

@@ -26,12 +26,12 @@ class LoginView(TokenObtainPairView):
 
 
 class RefreshUserThrottle(Throttle):
-    """Counts by the user of the token, wherever it is sent from."""
+    """A throttle that counts the refreshes of one user from all addresses together."""
 
     scope = "refresh"
 
     def client(self, request: Request) -> Any:
-        """None for what is no token of ours, which the view refuses without writing anything."""
+        """Return the token's user, or None if the token is not ours. The view rejects such a token without a write."""
         token = request.data.get("refresh") if isinstance(request.data, dict) else None
         user_id = user_of_refresh_token(token) if isinstance(token, str) else None
         return None if user_id is None else f"user {user_id}"
@@ -39,7 +39,7 @@ class RefreshUserThrottle(Throttle):
 
 @describe_refresh
 class RefreshView(TokenRefreshView):
-    """New tokens for a refresh token, which is dead afterwards."""
+    """Exchange a refresh token for new tokens. The old refresh token stops working."""
 
     throttle_classes = (RefreshThrottle, RefreshUserThrottle)
     serializer_class = RefreshSerializer

@@ -1,4 +1,4 @@
-"""Django's pages about an exception show settings, headers and variables of each frame: here without the secrets."""
+"""Django's debug pages without the secrets in settings, headers and variables."""
 
 from collections.abc import ItemsView
 from typing import Any
@@ -13,7 +13,7 @@ from commerce.observing.log_lines import CREDENTIALS_IN_URL, HIDDEN
 
 
 def hide_secrets(text: str) -> str:
-    """Return `text` without the configured secrets, however they are spelled in it, and without passwords in URLs."""
+    """Return `text` without passwords in URLs, and without the configured secrets in any of their spellings."""
     for secret in filter(None, settings.SECRETS):
         for spelling in {
             secret,
@@ -28,7 +28,7 @@ def hide_secrets(text: str) -> str:
 
 class Filter(SafeExceptionReporterFilter):
     def is_active(self, request: Any) -> bool:
-        """In debug mode, too: `make run` has debug pages, and may have a database of one's own."""
+        """Filter in debug mode, too: `make run` shows debug pages and may use a database with real credentials."""
         return True
 
     def cleanse_setting(self, key: Any, value: Any) -> Any:
@@ -36,7 +36,7 @@ class Filter(SafeExceptionReporterFilter):
         return hide_secrets(cleansed) if isinstance(cleansed, str) else cleansed
 
     def get_post_parameters(self, request: Any) -> dict[str, Any]:
-        """Hide passwords that views have not named as sensitive, or had no time to."""
+        """Hide passwords that no view has marked as sensitive, or not yet at the time of the error."""
         return {name: self.cleanse_setting(name, value) for name, value in super().get_post_parameters(request).items()}
 
     def get_cleansed_multivaluedict(self, request: Any, multivaluedict: Any) -> Any:
@@ -47,7 +47,7 @@ class Filter(SafeExceptionReporterFilter):
         return cleansed
 
     def get_traceback_frame_variables(self, request: Any, tb_frame: Any) -> ItemsView[str, Any]:
-        """Hide before the page breaks long values into lines and cuts them, in which a secret could not be found."""
+        """Hide secrets before the page wraps and cuts long values, which would split a secret."""
         variables = super().get_traceback_frame_variables(request, tb_frame)
         return {name: _hidden(value) for name, value in variables}.items()
 
@@ -63,7 +63,7 @@ class Reporter(ExceptionReporter):
 def _hidden(value: Any) -> Any:
     try:
         text = repr(value)
-    except Exception as error:  # noqa: BLE001 - whatever a variable's own __repr__ raises
+    except Exception as error:  # noqa: BLE001 - a variable's __repr__ may raise anything
         return f"{type(error).__name__} while showing a {type(value).__name__}"
     shown = hide_secrets(text)
     return value if shown == text else shown

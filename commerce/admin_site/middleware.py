@@ -1,6 +1,6 @@
-"""Middleware that only admin needs: the API knows neither sessions nor messages, and speaks English.
+"""Middleware that runs only for admin. The API has no sessions and no messages, and answers in English.
 
-Beneath every path it would cost the API 2 to 4 % of its orders/s.
+For its cost to the API see docs/performance.md.
 """
 
 import logging
@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 
 BAD_ADDRESS = "commerce/bad_address.html"
 ADMIN_APPS = ("django.contrib.admin", "unfold")
-"""The apps that read the query of an address: which rows, in which order, and the first values of a form."""
-LISTS = "django.contrib.admin.views.main"
-"""The module of the code that asks for the rows of a list."""
+"""The apps that read the query string: filters, order of rows, and initial values of forms."""
+LIST_MODULE = "django.contrib.admin.views.main"
+"""The module that queries the rows of a list."""
 
 
 def _is_admin(request: HttpRequest) -> bool:
@@ -59,7 +59,7 @@ class MessageMiddleware(_AdminOnly, messages.MessageMiddleware):
 
 
 class LocaleMiddleware(_AdminOnly, locale.LocaleMiddleware):
-    """Admin speaks its reader's language."""
+    """Show admin in the user's language."""
 
     def process_response(self, request: HttpRequest, response: Any) -> Any:
         try:
@@ -70,7 +70,7 @@ class LocaleMiddleware(_AdminOnly, locale.LocaleMiddleware):
 
 
 class TimeZoneMiddleware(_AdminOnly):
-    """Admin shows times in its reader's zone, which a script of its pages tells by a cookie; without one, in UTC."""
+    """Show times of admin in the user's time zone. A script sets its name in a cookie; without one it is UTC."""
 
     cookie = "timezone"
 
@@ -87,16 +87,18 @@ class TimeZoneMiddleware(_AdminOnly):
 
 @cache
 def _known_time_zones() -> set[str]:
-    """Read once, because it looks through a folder of 600 files. PostgreSQL does not know `localtime`."""
+    """Return the names of all time zones but `localtime`, which PostgreSQL does not know.
+
+    Cached, because zoneinfo walks through a folder of 600 files.
+    """
     return available_timezones() - {"localtime"}
 
 
 class OddAddressMiddleware(_AdminOnly):
-    """Answers 400 to an address of admin that asks for values which neither Python nor PostgreSQL can hold.
+    """Answer 400 to an admin URL with values that Python or PostgreSQL cannot represent.
 
-    Django's lists refuse some of them, and pass on the others: NUL, years after 9999, numbers of thirty digits. They
-    fail only when a list is read or shown, in the lists of our apps and of every package. Whatever else fails is a
-    fault of the code, and stays a failure of the server.
+    Examples are NUL, years after 9999 and numbers of thirty digits. Django's lists reject some of them. The others
+    raise when the list is read or rendered. Every other exception is a fault of the code and stays a 500.
     """
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:
@@ -109,20 +111,20 @@ class OddAddressMiddleware(_AdminOnly):
         asks = _is_admin(request) and request.method in ("GET", "HEAD") and request.GET
         if not (asks and _is_of_the_query(exception)):
             return None
-        logger.warning("An address of admin asks for what cannot be: %s", exception, exc_info=exception)
+        logger.warning("An admin URL has a value that cannot be used: %s", exception, exc_info=exception)
         return _bad_address(request)
 
     def process_template_response(self, request: HttpRequest, response: Any) -> Any:
-        """In the place of Django's page about a broken database, which does not render with Unfold's templates."""
+        """Replace Django's page about a broken database, which does not render with Unfold's templates."""
         if response.template_name == "admin/invalid_setup.html":
             response.template_name, response.status_code = BAD_ADDRESS, 400
         return response
 
 
 def _is_of_the_query(error: Exception) -> bool:
-    """Whether `error` arose where admin itself reads the query of an address, or from the rows that a list asked for.
+    """Return whether admin raised `error` while it parsed the query string or while it queried a list.
 
-    An app's own code may be what asks for these rows, a paginator for instance.
+    Code of another app, such as a paginator, may run the query of a list.
     """
     if isinstance(error, DisallowedModelAdminLookup):
         return True
@@ -131,7 +133,7 @@ def _is_of_the_query(error: Exception) -> bool:
     modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     for module in reversed(modules):
         if module.startswith("django.db."):
-            return LISTS in modules
+            return LIST_MODULE in modules
         if app := apps.get_containing_app_config(module):
             return app.name in ADMIN_APPS
     return False

@@ -1,4 +1,4 @@
-"""What admin shows under names that stand in no call of gettext, for the catalogue of translations."""
+"""Names that admin shows without a call of gettext. They stand here for the translation catalogue."""
 
 from django.apps import apps
 from django.utils.translation import gettext_lazy
@@ -58,7 +58,7 @@ MODELS_AND_FIELDS = (
     _("replay count"),
     _("closed at"),
 )
-"""Django makes these of the code's own names."""
+"""Verbose names that Django derives from the names of models and fields."""
 UNFOLD = (
     _("All applications"),
     _("Apply Filters"),
@@ -82,11 +82,11 @@ UNFOLD = (
     _("This page yielded into no results. Create a new item or reset your filters."),
     _("Type to search"),
 )
-"""Unfold has no Korean."""
+"""Texts of Unfold, which has no Korean translation."""
 
 
 def translate_names() -> None:
-    """Let the names of our apps, models and fields follow the language; migrations do not see it."""
+    """Translate the names of our apps, models and fields. Migrations do not contain the change."""
     for label in TRANSLATED_APPS:
         app = apps.get_app_config(label)
         app.verbose_name = gettext_lazy(str(app.verbose_name))

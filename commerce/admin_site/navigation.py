@@ -1,4 +1,4 @@
-"""Admin's sidebar: what one looks for first stands first."""
+"""Admin's sidebar. The pages that operators need most come first."""
 
 from typing import Any
 
@@ -44,6 +44,6 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def _badge(permission: str) -> str | None:
-    """How many dead letters of the notifications' group are open."""
+    """Return the number of open dead letters as text for their entry, None for other entries and for 0."""
     open_letters = count_open_letters() if permission == "events.view_deadletter" else 0
     return str(open_letters) if open_letters else None

@@ -1,1 +1,1 @@
-"""How the REST API speaks: JSON, problem details, pages. Reached through settings, never imported by the apps."""
+"""JSON, problem details, pagination and throttling of the REST API. Settings name these classes; no app imports them."""

@@ -1,4 +1,4 @@
-"""The AsyncAPI 3 document of what stands on Kafka, made of the structs that are written and read, and of the settings.
+"""The AsyncAPI 3 document of the Kafka topics and their messages, generated from the message structs and the settings.
 
 Source: https://www.asyncapi.com/docs/reference/specification/v3.0.0, and its Kafka bindings, version 0.5.0.
 """
@@ -41,10 +41,10 @@ READING = {
 
 
 class PublishedOrderEvent(OrderEvent, frozen=True, kw_only=True, rename="camel"):
-    """A change of an order that was committed."""
+    """A committed change of an order."""
 
     timestamp: Moment
-    # A Decimal would be described as a string, which msgspec writes where it is not told otherwise.
+    # msgspec would describe a Decimal as a string, its default encoding.
     total_amount: Annotated[float, msgspec.Meta(ge=0, description="With exactly two decimals.")]  # type: ignore[assignment]
 
 
@@ -55,9 +55,9 @@ def asyncapi() -> dict[str, Any]:
             "title": "Commerce events",
             "version": "1.0.0",
             "description": (
-                "Every committed change of an order is an event on Kafka, at least once. Of one order, readers see "
-                "`ce_sequence` 1 before 2 before 3; repeats may follow, with the same `eventId`. Unknown fields and "
-                "headers are to be ignored."
+                "Every committed change of an order is an event on Kafka, at least once. Readers see the events of one "
+                "order in sequence: `ce_sequence` 1, then 2, then 3. Repeats may follow, with the same `eventId`. "
+                "Readers must ignore unknown fields and headers."
             ),
         },
         "defaultContentType": "application/json",
@@ -66,25 +66,25 @@ def asyncapi() -> dict[str, Any]:
                 "host": "{bootstrapServers}",
                 "protocol": "kafka",
                 "variables": {
-                    "bootstrapServers": {"description": "The value of `KAFKA_BOOTSTRAP_SERVERS`: host:port, by commas."}
+                    "bootstrapServers": {"description": "The value of `KAFKA_BOOTSTRAP_SERVERS`: host:port, comma-separated."}
                 },
             }
         },
         "channels": {
             "orderEvents": _channel(
                 settings.ORDER_EVENTS_TOPIC,
-                "What happened to orders. Other services may write to it, too.",
+                "Changes of orders. Other services may also write to this topic.",
                 ["orderEvent", "foreignOrderEvent"],
             ),
             "deadLetters": _channel(
                 dead_letter_topic(settings.ORDER_EVENTS_TOPIC),
-                "Messages that could not be handled, on the partition of the same number (by key where the topic has "
-                "fewer), with the headers of Spring Kafka.",
+                "Messages that could not be handled, with the headers of Spring Kafka. They keep their partition "
+                "number; if this topic has fewer partitions, the key decides.",
                 ["deadLetter"],
                 topicConfiguration={"max.message.bytes": MAX_MESSAGE_BYTES},
             ),
             "notificationEvents": _channel(
-                settings.NOTIFICATION_EVENTS_TOPIC, "What happened to notifications.", ["notificationRead"]
+                settings.NOTIFICATION_EVENTS_TOPIC, "Changes of notifications.", ["notificationRead"]
             ),
         },
         "operations": {
@@ -145,10 +145,10 @@ def _messages() -> dict[str, Any]:
             ],
         },
         "foreignOrderEvent": {
-            "title": "What the consumer takes, whoever wrote it",
+            "title": "An order event from any producer",
             "description": (
-                "Headers and key are free. An `eventId` that came before is a duplicate where user, order and type are "
-                "the same, whatever else it says. What does not fit becomes a dead letter."
+                "Headers and key are optional. An event with a known `eventId` is a duplicate if its user, order and "
+                "type are the same; other fields are not compared. A message that does not match becomes a dead letter."
             ),
             "contentType": "application/json",
             "payload": {"$ref": "#/components/schemas/WireEvent"},
@@ -156,25 +156,25 @@ def _messages() -> dict[str, Any]:
                 {"name": "ours", "payload": EVENT},
                 {
                     "name": "spring",
-                    "summary": "Of a Spring JsonSerializer as it comes.",
+                    "summary": "From a Spring JsonSerializer with default settings.",
                     "payload": EVENT | {"timestamp": Decimal("1738232130.123000000")},
                 },
                 {
                     "name": "lenient",
-                    "summary": "Another offset, an amount as text, a field more.",
+                    "summary": "Another offset, an amount as text, an unknown field.",
                     "payload": EVENT
                     | {"timestamp": "2025-01-30T19:15:30.123+09:00", "totalAmount": "50000", "channel": "web"},
                 },
             ],
         },
         "deadLetter": {
-            "title": "A message as it came, and why it could not be handled",
+            "title": "An unchanged message, and why it could not be handled",
             "description": (
-                "Key, value and headers are those of the message, byte for byte. Behind its headers stand those of "
-                "Spring Kafka: the ones below as UTF-8, and in big-endian binary `kafka_dlt-original-partition` "
-                "(int32), `kafka_dlt-original-offset` and `kafka_dlt-original-timestamp` (int64). What the client "
-                "cannot send as null is empty and named in `dead-letter-nulls`. A message that came with these headers "
-                "keeps the `kafka_dlt-original-*` it brought; those of the exception are the latest one's."
+                "Key, value and headers are those of the message, byte for byte. The headers of Spring Kafka follow: "
+                "the ones below as UTF-8, and in big-endian binary `kafka_dlt-original-partition` (int32), "
+                "`kafka_dlt-original-offset` and `kafka_dlt-original-timestamp` (int64). A part that the client cannot "
+                "send as null is empty and named in `dead-letter-nulls`. A message that already has these headers "
+                "keeps its `kafka_dlt-original-*`; the exception headers describe the latest failure."
             ),
             "contentType": "application/octet-stream",
             "headers": _strings(
@@ -214,7 +214,7 @@ def _keyed(description: str) -> dict[str, Any]:
 
 
 def _cloud_event(source: str, event_types: Sequence[str], *, with_sequence: bool = False) -> dict[str, Any]:
-    """Headers of a CloudEvents 1.0 event in the Kafka binding's binary mode, all of them UTF-8."""
+    """Return the schema of the headers of a CloudEvents 1.0 event in the binary mode of the Kafka binding, in UTF-8."""
     attributes: dict[str, dict[str, Any]] = {
         "content-type": {"const": "application/json"},
         "ce_specversion": {"const": "1.0"},
@@ -228,12 +228,12 @@ def _cloud_event(source: str, event_types: Sequence[str], *, with_sequence: bool
         attributes["ce_sequence"] = {"pattern": DIGITS, "description": "1, 2, 3 ... within the order."}
     attributes["traceparent"] = {
         "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
-        "description": "W3C Trace Context of the request, else a fresh one, unsampled.",
+        "description": "W3C Trace Context of the request, or a new, unsampled one.",
     }
     described = _strings(attributes)
     described["properties"]["x-request-id"] = {
         "type": "string",
-        "description": "The `X-Request-ID` of the request, where one made this event.",
+        "description": "The `X-Request-ID` of the request that caused this event, if any.",
     }
     return described
 
@@ -258,7 +258,7 @@ def _headers_of(payload: dict[str, Any], source: str, subject: str, *, sequence:
 
 
 class _ExactDumper(yaml.SafeDumper):
-    """Writes amounts with their digits, and everything in full, because anchors are hard to read."""
+    """A YAML dumper that writes exact amounts, and no anchors, which are hard to read."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""The contracts this site publishes: OpenAPI of its REST API, with a page to try it, and AsyncAPI of its events."""
+"""Views of the published contracts: OpenAPI of the REST API, Swagger UI, and AsyncAPI of the events."""
 
 from functools import cache, partial
 from typing import Any
@@ -41,7 +41,7 @@ class AsyncAPIView(APIView):
     @_operation(
         operation_id="getAsyncAPI",
         summary="The events on Kafka, as an AsyncAPI 3 document",
-        # The document names media types without their parameters.
+        # The OpenAPI document names media types without parameters.
         responses={(200, ASYNCAPI_JSON.partition(";")[0]): OpenApiTypes.OBJECT},
     )
     def get(self, request: Request) -> Response:
@@ -49,13 +49,13 @@ class AsyncAPIView(APIView):
 
 
 class DocsView(SpectacularSwaggerView):
-    """Swagger UI, whose assets are served by this site."""
+    """Swagger UI with assets from this site."""
 
     authentication_classes = ()
     url_name = "schema"
 
     def get_renderers(self) -> list[BaseRenderer]:
-        """The page is HTML; a refusal of any other method is JSON, as everywhere."""
+        """Render the page as HTML, and a 405 for another method as JSON."""
         shows_page = self.request.method in ("GET", "HEAD")
         return super().get_renderers() if shows_page else [JSONRenderer()]
 
@@ -65,11 +65,11 @@ class DocsView(SpectacularSwaggerView):
         responses={(200, "text/html"): OpenApiTypes.STR},
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Defined anew, because the library's leaves itself out of the document."""
+        """Override the library's method, which excludes itself from the document."""
         return super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 @cache
 def _openapi() -> bytes:
-    """Generated once a process: it takes longer than all other answers, and anybody may ask for it."""
+    """Return the OpenAPI document as JSON. Each process generates it once, because it is slow and public."""
     return OpenApiJsonRenderer().render(SchemaGenerator().get_schema(public=True))

@@ -1,4 +1,4 @@
-"""Filters of lists: a view names a serializer of query parameters, whose sources are the lookups of its queryset."""
+"""Filters of lists: a view names a serializer of query parameters whose sources are lookups of the queryset."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from rest_framework.views import APIView
 
 
 class SerializerFilter(BaseFilterBackend):
-    """Narrows what a view lists by its `filter_serializer_class`, which refuses bad values with their places."""
+    """A filter backend that applies the view's `filter_serializer_class`. A bad value raises ValidationError."""
 
     def filter_queryset(self, request: Request, queryset: Any, view: APIView) -> Any:
         filter_serializer_class = getattr(view, "filter_serializer_class", None)
         if filter_serializer_class is None or getattr(view, "action", None) != "list":
             return queryset
-        # A plain dict, because in a QueryDict, taken for a form, a missing boolean would be false.
+        # A plain dict, because DRF treats a QueryDict as a form, where a missing boolean is false.
         wanted = filter_serializer_class(data=request.query_params.dict())
         wanted.is_valid(raise_exception=True)
         return queryset.filter(**wanted.validated_data)

@@ -1,4 +1,4 @@
-"""JSON with exact decimals: numbers come in as int or Decimal and go out with their digits."""
+"""JSON with exact decimals. The parser returns int and Decimal; the renderer writes a Decimal with all its digits."""
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
@@ -19,7 +19,7 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 class UnsupportedEncoding(APIException):
-    """The body is compressed. The answer names the only encoding that is taken (RFC 9110, section 12.5.3)."""
+    """The body is compressed. The answer names the only accepted encoding (RFC 9110, section 12.5.3)."""
 
     status_code = status.HTTP_415_UNSUPPORTED_MEDIA_TYPE
     default_code = "unsupported_encoding"
@@ -67,7 +67,7 @@ class JSONRenderer(BaseRenderer):
 
 
 class AlwaysJSON(DefaultContentNegotiation):
-    """There is one representation: whatever the client accepts, JSON is what it gets, errors among them."""
+    """Content negotiation that always selects JSON, also for errors and regardless of `Accept`."""
 
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None

@@ -1,4 +1,4 @@
-"""Pages by cursor: the body stays a plain array, the next page is in the `Link` header (RFC 8288)."""
+"""Cursor pagination. The body stays a plain array; the `Link` header (RFC 8288) has the next page."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 
 
 class LinkHeaderPagination(BasePagination):
-    """Newest (highest id) first, however many rows come in meanwhile. The cursor is the signed id of the last row."""
+    """Pages of the highest ids first. The cursor is the signed id of the last row, so new rows do not shift pages."""
 
     default_limit = 50
     largest_limit = 200
@@ -54,7 +54,7 @@ class LinkHeaderPagination(BasePagination):
             return self.default_limit
         if not (text.isascii() and text.isdigit()) or not text.strip("0"):
             raise ValidationError({"limit": f"Must be a number from 1 to {self.largest_limit}."})
-        # Compared by length first: int() refuses thousands of digits.
+        # The length is checked first, because int() refuses thousands of digits.
         return self.largest_limit if len(text.lstrip("0")) > 3 else min(int(text), self.largest_limit)
 
     def _last_id(self, cursor: str, request: Request) -> int:
@@ -65,5 +65,5 @@ class LinkHeaderPagination(BasePagination):
 
 
 def _salt(request: Request) -> str:
-    """A cursor is good for the list that gave it alone."""
+    """Return the salt that binds a cursor to the list that issued it."""
     return f"{__name__} {request.path}"

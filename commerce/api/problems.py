@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details."""
+"""Error responses as RFC 9457 problem details."""
 
 import logging
 import math
@@ -24,7 +24,7 @@ JSON_PATHS = ("/api/", "/health/", "/metrics")
 
 
 def problem_response(error: Exception, context: dict[str, Any]) -> Response:
-    """The answer to any exception of an API view; an unexpected one is logged and answered with 500."""
+    """Return the response to an exception of an API view. Log an unexpected exception and answer it with 500."""
     set_rollback()
     if isinstance(error, Http404):
         error = NotFound()
@@ -60,21 +60,21 @@ def problem(status: int, detail: str, **extensions: Any) -> dict[str, Any]:
 
 
 def _text(detail: Any) -> str:
-    """simplejwt hands a dict whose `detail` says it."""
+    """Return the detail as text. simplejwt passes a dict with the text under `detail`."""
     if isinstance(detail, dict):
         detail = detail.get("detail", detail)
     return " ".join(map(str, detail)) if isinstance(detail, list) else str(detail)
 
 
 def _pointed(detail: Any, pointer: str = "") -> Iterator[dict[str, str]]:
-    """Flatten DRF's nested errors, each with the JSON pointer (RFC 6901) of what it is about."""
+    """Flatten DRF's nested errors. Yield each message with the JSON pointer (RFC 6901) to its field."""
     if isinstance(detail, dict):
         for key, nested in detail.items():
             step = "" if key == "non_field_errors" else "/" + str(key).replace("~", "~0").replace("/", "~1")
             yield from _pointed(nested, pointer + step)
     elif isinstance(detail, list):
         for index, nested in enumerate(detail):
-            # A list of messages is about this place; a list of dicts is about the places below it.
+            # A list of messages belongs to this pointer; a list of dicts belongs to the pointers below it.
             yield from _pointed(nested, pointer if isinstance(nested, ErrorDetail) else f"{pointer}/{index}")
     else:
         yield {"pointer": pointer, "detail": str(detail)}
@@ -97,12 +97,12 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def problem_page(status: int, detail: str) -> HttpResponse:
-    """In the place of Django's own error pages, which no exception handler of a view sees."""
+    """Return a problem instead of one of Django's error pages, which DRF's exception handler never sees."""
     return HttpResponse(JSONRenderer().render(problem(status, detail)), status=status, content_type=CONTENT_TYPE)
 
 
 class ProblemsMiddleware:
-    """On the paths of programs, an error is never one of Django's pages: not in debug mode, nor for a wrong host."""
+    """Replace Django's HTML error pages on the API's paths, also in debug mode and for a wrong host."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
@@ -112,7 +112,7 @@ class ProblemsMiddleware:
         if not request.path_info.startswith(JSON_PATHS):
             return response
         if request.method == "OPTIONS" and response.status_code == 401:
-            # No path has OPTIONS, with or without a token. A browser sends its preflights without one.
+            # No path supports OPTIONS. Browsers send preflights without a token, so a 401 would be misleading.
             refused = problem_page(405, 'Method "OPTIONS" not allowed.')
             refused["Allow"] = response["Allow"]
             response = refused
@@ -123,15 +123,15 @@ class ProblemsMiddleware:
             if allowed is not None:
                 response["Allow"] = allowed
         if "Allow" in response:
-            # Views list it, but it is a method that no path has.
+            # DRF's views list OPTIONS, which no path supports.
             response["Allow"] = ", ".join(name for name in response["Allow"].split(", ") if name != "OPTIONS")
         return response
 
 
 class BodyLimitMiddleware:
-    """Answers 413 to a body above `DATA_UPLOAD_MAX_MEMORY_SIZE`, on every path, those that ignore their body included.
+    """Answer 413 to a body larger than `DATA_UPLOAD_MAX_MEMORY_SIZE`, also on paths that ignore the body.
 
-    How large a body in chunks is, is known once a view has read it.
+    The size of a chunked body is known only after a view has read it.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -141,7 +141,7 @@ class BodyLimitMiddleware:
         try:
             length_bytes = int(request.META.get("CONTENT_LENGTH") or 0)
         except ValueError:
-            # Django reads no body then.
+            # Django treats a malformed length as no body.
             length_bytes = 0
         if length_bytes > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             return _too_large()

@@ -1,9 +1,8 @@
-"""What every operation of the OpenAPI document has in common: refusals, headers, pages, and how types are spelled.
+"""The parts that all operations of the OpenAPI document share: problems, headers, pagination, and types.
 
-Parameters and bodies come from the code (serializers, filters, pages). What is special about an operation stands in the
-`schema.py` beside its view, which says it with drf-spectacular's own `extend_schema`. A status from 400 on that has a
-description and no body there is a problem; `AutoSchema` gives it its body, and adds the problems of every operation of
-its kind.
+Parameters and bodies come from serializers, filters and pagination. Each app describes its own operations in the
+`schema.py` beside its views, with drf-spectacular's `extend_schema`. For a status from 400 on that has a description
+and no body there, `AutoSchema` adds the body of a problem. It also adds the problems that all operations of a kind share.
 """
 
 from collections.abc import Iterator
@@ -23,30 +22,30 @@ from commerce.api.problems import problem
 
 DESCRIPTION = f"""\
 JSON in, JSON out, camelCase. Amounts are JSON numbers with their exact decimal digits; timestamps are UTC, RFC 3339,
-with milliseconds and `Z`. Unknown fields of a body are ignored. Numbers of a body may be spelled as JSON allows (`2`,
-`2.0`, `1e2`); a string or a boolean in a number's place is refused. A body has at most
+with milliseconds and `Z`. Unknown fields of a body are ignored. Numbers in a body may have any JSON spelling (`2`,
+`2.0`, `1e2`); a string or a boolean instead of a number is refused. A body has at most
 {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.
 
-Errors are problem details (RFC 9457). A method that a path does not have is answered with 405 and `Allow`, a path that
-does not exist with 404. Where `THROTTLE_USER` is set, every operation of a user may answer 429.
+Errors are problem details (RFC 9457). An unsupported method is answered with 405 and `Allow`, an unknown path with 404.
+If `THROTTLE_USER` is set, every operation of a user may answer 429.
 
 Lists are plain arrays, newest (highest id) first. The next page is in the `Link` header (RFC 8288).
 
-A request may name itself in `X-Request-ID` (1 to 128 letters, digits and any of `_.:/+=@-`). Its answer has that name,
-or one that was made for it, as have the events that follow and the lines of the log."""
+A request may have an id in `X-Request-ID` (1 to 128 letters, digits and any of `_.:/+=@-`); otherwise it gets one. The
+answer, the resulting events and the log lines carry this id."""
 
 PROBLEMS = {
-    400: "The request is not valid; `errors` names each place.",
-    401: "No token, or one that is not or no longer good.",
-    404: "There is none, or it is somebody else's.",
+    400: "The request is not valid; `errors` names each invalid field.",
+    401: "The token is missing, invalid or expired.",
+    404: "It does not exist, or it belongs to another user.",
     413: f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.",
     415: "The body is not `application/json`.",
     429: "Too many requests.",
     500: "The server failed. Whether a change was made is not known.",
 }
-"""Descriptions of the problems that operations share. An operation may describe one of them in its own words."""
+"""Descriptions of shared problems by status. An operation may replace one of them."""
 EXAMPLE_OF_ERROR = {"pointer": "/limit", "detail": f"Must be a number from 1 to {LinkHeaderPagination.largest_limit}."}
-"""Of a 400, where the operation gives no example of its own."""
+"""Example of an error in a 400, for operations that give none."""
 HEADERS_OF_PROBLEMS = {
     401: {
         "WWW-Authenticate": {"schema": {"type": "string"}, "description": '`Bearer realm="api"`', "required": True},
@@ -54,7 +53,7 @@ HEADERS_OF_PROBLEMS = {
     429: {
         "Retry-After": {
             "schema": {"type": "string", "pattern": "^[0-9]+$"},
-            "description": "Seconds until another try makes sense.",
+            "description": "Seconds to wait before the next attempt.",
             "required": True,
         },
     },
@@ -67,15 +66,15 @@ LINK = OpenApiParameter(
     {"type": "string", "pattern": '^<[^>]+>; rel="next"$'},
     OpenApiParameter.HEADER,
     response=[200],
-    description="The next page, filters included; missing on the last one.",
+    description="The next page with the same filters; missing on the last page.",
 )
-X_REQUEST_ID = {"schema": {"type": "string"}, "required": True, "description": "The name of the request."}
-"""Of every answer."""
+X_REQUEST_ID = {"schema": {"type": "string"}, "required": True, "description": "The id of the request."}
+"""The `X-Request-ID` header, which every response has."""
 
 
 class PointedErrorSerializer(serializers.Serializer[Any]):
     pointer = serializers.CharField(
-        help_text="JSON pointer (RFC 6901) into the body, or `/` and the name of a query parameter; empty: the whole."
+        help_text="JSON pointer (RFC 6901) into the body, or `/` and the name of a query parameter. Empty: the whole."
     )
     detail = serializers.CharField()
 
@@ -88,17 +87,15 @@ class ProblemSerializer(serializers.Serializer[Any]):
     status = serializers.IntegerField()
     detail = serializers.CharField(help_text="What happened, for people.")
     errors = PointedErrorSerializer(  # type: ignore[assignment]
-        many=True, required=False, help_text="Each place that is wrong, with a 400."
+        many=True, required=False, help_text="With a 400: each invalid field."
     )
 
 
 class AutoSchema(SpectacularSchema):
-    """Describes what an operation shares with others. One that says nothing of itself is a warning, on which
-    `make lint` fails.
-    """
+    """A schema class that adds the shared parts. It warns about an operation without a summary; `make lint` then fails."""
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-        """Return what the library and the operation's own `extend_schema` say, with every problem described."""
+        """Return the library's description of the operation, with all its problems added."""
         operation = super().get_operation(*args, **kwargs)
         if operation is not None:
             self._complete_responses(operation)
@@ -109,11 +106,11 @@ class AutoSchema(SpectacularSchema):
         return ""
 
     def get_description(self) -> str:  # type: ignore[override]
-        """Docstrings are for readers of the code."""
+        """Return an empty text, because docstrings of views address readers of the code."""
         return ""
 
     def get_request_serializer(self) -> Any:
-        """None: an operation ignores its body unless it says otherwise."""
+        """Return None: an operation without a described request ignores its body."""
 
     def get_override_parameters(self) -> list[Any]:
         parameters: list[Any] = [IDENTIFIER] if "{id}" in self.path else []
@@ -142,7 +139,7 @@ class AutoSchema(SpectacularSchema):
             responses[str(status)] = self._refusal(status, own.get(status) or PROBLEMS[status])
 
     def _usual_problems(self, operation: dict[str, Any]) -> Iterator[int]:
-        """Yield the statuses that follow from what every operation of this kind does."""
+        """Yield the statuses of the problems that all operations of this kind share."""
         yield 500
         if self.method == "POST":
             yield 413
@@ -171,7 +168,7 @@ class AutoSchema(SpectacularSchema):
 
 
 class ExactAmount(OpenApiSerializerFieldExtension):
-    """Amounts as the contract has them: of answers the library would say that they may be negative."""
+    """A schema for amounts, which are never negative. The library would allow negative amounts in responses."""
 
     target_class = "rest_framework.serializers.DecimalField"
     match_subclasses = True
@@ -186,7 +183,7 @@ class ExactAmount(OpenApiSerializerFieldExtension):
 
 
 class BoundedList(OpenApiSerializerFieldExtension):
-    """A list within a body with its bounds, which the library leaves out."""
+    """A schema for a list in a body, with the bounds that the library leaves out."""
 
     target_class = "rest_framework.serializers.ListSerializer"
 
@@ -200,7 +197,7 @@ class BoundedList(OpenApiSerializerFieldExtension):
 
 
 def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
-    """Hook of the generator: add what holds for the whole document and has no other place."""
+    """Add the parts that concern the whole document. This is a postprocessing hook of drf-spectacular."""
     result["info"]["description"] = DESCRIPTION
     schemas = result["components"]["schemas"]
     for schema in schemas.values():
@@ -210,7 +207,7 @@ def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
     enums = {tuple(schema["enum"]): name for name, schema in schemas.items() if "enum" in schema}
     for operation in (operation for methods in result["paths"].values() for operation in methods.values()):
         for parameter in operation.get("parameters", []):
-            # The library names the enums of bodies alone; clients would get a second type for a filter.
+            # The library names only the enums of bodies. Generated clients would get a second type for a filter.
             if name := enums.get(tuple(parameter["schema"].get("enum", []))):
                 parameter["schema"] = {"$ref": f"#/components/schemas/{name}"}
         for answer in operation["responses"].values():

@@ -1,6 +1,6 @@
-"""At most so many requests in a window, counted in PostgreSQL: exact whatever the number of processes and machines.
+"""Throttles that count requests in PostgreSQL, exactly, across all processes and machines.
 
-A window begins with a client's first request and ends after the rate's time, so that counting is one atomic statement.
+A window begins with a client's first request and ends after the rate's time. Counting is one atomic statement.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from commerce.client_address import client_address
 from commerce.environment import Rate
 from commerce.models import RequestCount
 
-COUNT = """
+COUNT_SQL = """
     INSERT INTO commerce_request_count AS counted (client, requests, ends_at)
     VALUES (%(client)s, 1, clock_timestamp() + %(window)s * interval '1 second')
     ON CONFLICT (client) DO UPDATE SET
@@ -22,7 +22,7 @@ COUNT = """
         ends_at = CASE WHEN counted.ends_at <= clock_timestamp() THEN excluded.ends_at ELSE counted.ends_at END
     RETURNING requests, extract(epoch FROM ends_at - clock_timestamp())
 """
-FORGET = """
+DELETE_EXPIRED_SQL = """
     DELETE FROM commerce_request_count WHERE client IN (
         SELECT client FROM commerce_request_count WHERE ends_at <= clock_timestamp() LIMIT 10 FOR UPDATE SKIP LOCKED
     )
@@ -31,10 +31,10 @@ FORGET = """
 
 class Throttle(BaseThrottle):
     scope: str
-    """Key of the rate in `settings.THROTTLE_RATES`; without a rate nothing is counted."""
+    """Key of the rate in `settings.THROTTLE_RATES`. Without a rate the throttle counts nothing."""
 
     def client(self, request: Request) -> Any:
-        """Whose requests are counted together; None to let the request pass."""
+        """Return the client that the request counts for, or None to let the request pass."""
         raise NotImplementedError
 
     def allow_request(self, request: Request, view: Any) -> bool:
@@ -72,17 +72,17 @@ class UserThrottle(Throttle):
         return request.user.pk
 
 
-def forget_requests(*, scope: str, client: Any) -> None:
-    """Let a client's window begin anew."""
+def reset_count(*, scope: str, client: Any) -> None:
+    """Delete a client's count, so that its next request begins a new window."""
     RequestCount.objects.filter(client=f"{scope} {client}").delete()
 
 
 def _count(client: str, rate: Rate) -> tuple[int, float]:
-    """How many requests the window has seen with this one, and how many seconds it has left."""
+    """Count a request. Return the number of requests in the window and the seconds it has left."""
     with connection.cursor() as cursor:
-        cursor.execute(COUNT, {"client": client, "window": rate.seconds})
+        cursor.execute(COUNT_SQL, {"client": client, "window": rate.seconds})
         requests, seconds_left = cursor.fetchone()
         if requests == 1:
-            # Whoever makes a row clears some that are over, so that they never pile up.
-            cursor.execute(FORGET)
+            # Each new row also removes some expired ones, so that the table stays small.
+            cursor.execute(DELETE_EXPIRED_SQL)
     return requests, float(seconds_left)

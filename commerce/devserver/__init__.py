@@ -1,1 +1,1 @@
-"""What only `make run` has. Production neither imports this package nor needs its folder to be there."""
+"""Code of `make run` only. Production does not import this package, and the image does not contain it."""

@@ -1,4 +1,4 @@
-"""Who may use the controls of `make run`: a page of this site, in a browser on this machine."""
+"""Access to the controls of `make run`: only this site's page, in a browser on this machine, may use them."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -15,11 +15,11 @@ View = Callable[[HttpRequest], HttpResponse]
 
 
 def from_this_machine(view: View) -> View:
-    """Refuse with 403 what a page of this site, opened on this machine, did not send.
+    """Allow only POST requests of this site's page on this machine. Answer 403 to all others.
 
-    The connection comes from a loopback address, and no proxy names a client behind it. The Host is local: the name of
-    a foreign site can be made to point here (DNS rebinding). Neither Origin nor Sec-Fetch-Site names another site.
-    Django's CSRF middleware also wants the token that only a page of this site has.
+    The connection must come from a loopback address, without a proxy header. The Host must be local, because the name
+    of another site can resolve to this machine (DNS rebinding). Neither Origin nor Sec-Fetch-Site may name another
+    site. Django's CSRF middleware also requires the token, which only this site's page has.
     """
     only_post = require_POST(view)
 
@@ -41,7 +41,7 @@ def _refusal(request: HttpRequest) -> str | None:
         return "The controls of make run answer at localhost, 127.0.0.1 and [::1] only."
     own_origin = f"{request.scheme}://{host}"
     if headers.get("Origin", own_origin) != own_origin or headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
-        return "The controls of make run take requests of their own page only."
+        return "The controls of make run accept requests of their own page only."
     return None
 
 

@@ -1,8 +1,8 @@
-"""The channel on which the web processes of `make run` ask it to stop and start the consumer and the broker.
+"""The control channel of `make run`, on which its web processes stop and start the consumer and the broker.
 
-A connection carries one request, `{"key", "target", "on"}`, and one answer: the state of everything, or `{"error"}`.
-Both are a line of JSON. A request without a target only asks. The socket lies in a folder that other users cannot
-enter.
+A connection carries one request, `{"key", "target", "on"}`, and one response: the state of both targets, or
+`{"error"}`. Each is one line of JSON. A request without a target only returns the state. The folder of the socket is
+closed to other users.
 """
 
 import json
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 TIMEOUT_S = 0.5
-"""How long either side waits for the other, each time it waits."""
-LINE_LIMIT = 4_096
-"""Bytes."""
+"""Seconds that each side waits for one read or write of the other."""
+LINE_LIMIT_BYTES = 4_096
+"""Largest size of a request or a response."""
 CONSUMER, BROKER = "consumer", "broker"
 
 
@@ -44,11 +44,11 @@ class ControlUnavailable(Exception):
 
 
 class SwitchFailed(Exception):
-    """The consumer or the broker could not be switched; its state is the one before."""
+    """The consumer or the broker could not be switched. Its state has not changed."""
 
 
 class Control:
-    """The end of the channel that `make run` holds."""
+    """The server of the control channel, in the process of `make run`."""
 
     def __init__(self, *, processes: Processes, broker: Broker) -> None:
         self._processes = processes
@@ -56,13 +56,13 @@ class Control:
         self._broker_is_on = True
         self._key = secrets.token_urlsafe(32)
         self._folder = Path(tempfile.mkdtemp(prefix="commerce-"))
-        # One request at a time: neither the supervisor nor the broker is to be switched by two threads at once.
+        # The server handles one request at a time, so that no two threads switch the supervisor or the broker at once.
         self._server = socketserver.UnixStreamServer(str(self._folder / "control"), self._handler())
         threading.Thread(target=self._server.serve_forever, name="control", daemon=True).start()
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the web processes need to know."""
+        """Return the variables by which the web processes find the channel."""
         return {"DEVSERVER_SOCKET": str(self._folder / "control"), "DEVSERVER_KEY": self._key}
 
     def close(self) -> None:
@@ -78,20 +78,20 @@ class Control:
 
             def handle(self) -> None:
                 try:
-                    request = json.loads(self.rfile.readline(LINE_LIMIT))
+                    request = json.loads(self.rfile.readline(LINE_LIMIT_BYTES))
                     self.wfile.write(json.dumps(answer(request)).encode() + b"\n")
                 except (OSError, ValueError):
-                    # A web process that was killed in the middle of its request; its client asks again.
+                    # A web process was killed during its request. Its client will ask again.
                     return
 
         return Handler
 
     def _answer(self, request: Any) -> dict[str, str]:
-        """Raises ValueError."""
+        """Switch the target, if the request names one, and return the state. Raise ValueError without the right key."""
         if not isinstance(request, Mapping) or not secrets.compare_digest(
             str(request.get("key")).encode(), self._key.encode()
         ):
-            raise ValueError("no request of ours")
+            raise ValueError("the request lacks the key")
         try:
             match request.get("target"), request.get("on"):
                 case "consumer", bool(on):
@@ -109,9 +109,13 @@ class Control:
 
 
 def ask(socket_path: str, key: str, *, target: str | None = None, on: bool | None = None) -> dict[str, str]:
-    """Switch `target`, if one is named, and return the state of each. Raises ControlUnavailable, SwitchFailed.
+    """Switch `target`, if it is given, and return the state of `consumer` and `broker`.
 
-    `consumer` is `on`, `off`, `starting` or `stopping`; `broker` is `on` or `off`.
+    `consumer` is `on`, `off`, `starting` or `stopping`. `broker` is `on` or `off`.
+
+    Raises:
+        ControlUnavailable: `make run` does not answer.
+        SwitchFailed: the target could not be switched.
     """
     request = json.dumps({"key": key, "target": target, "on": on}).encode() + b"\n"
     try:
@@ -120,7 +124,7 @@ def ask(socket_path: str, key: str, *, target: str | None = None, on: bool | Non
             connection.connect(socket_path)
             connection.sendall(request)
             with connection.makefile("rb") as answer:
-                state: dict[str, str] = json.loads(answer.readline(LINE_LIMIT))
+                state: dict[str, str] = json.loads(answer.readline(LINE_LIMIT_BYTES))
     except (OSError, ValueError) as error:
         raise ControlUnavailable(f"make run does not answer on its control channel: {error}") from error
     if "error" in state:

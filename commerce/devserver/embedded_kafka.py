@@ -1,8 +1,9 @@
 """A Kafka broker inside this process for development and tests: librdkafka's mock cluster.
 
-It speaks Kafka's wire protocol over TCP on a port of the kernel's choice, keeps nothing on disk and about 5 MB a
-partition. It comes with the `confluent-kafka` wheel and is driven through ctypes, because the wheel's own API leaves
-it out. Source: https://github.com/confluentinc/librdkafka/blob/master/src/rdkafka_mock.h
+It speaks Kafka's wire protocol over TCP on a port that the kernel chooses. It holds about 5 MB per partition in memory
+and nothing on disk. The `confluent-kafka` wheel contains it but does not expose it, so this module calls it by ctypes.
+
+Source: https://github.com/confluentinc/librdkafka/blob/master/src/rdkafka_mock.h
 """
 
 import ctypes
@@ -18,9 +19,13 @@ SETTINGS: Mapping[str, str] = {
     "KAFKA_FETCH_MAX_WAIT_MS": "20",
     "KAFKA_SESSION_TIMEOUT_MS": "6000",
 }
-"""What clients must be told: our client cannot read the broker's own word on its version, and its group coordinator
-refuses members that answer after the group's leader. A fetch that finds nothing is answered when its time is up, not
-when something arrives. On one machine a silent consumer is a dead one after seconds."""
+"""Client settings for this broker.
+
+* `KAFKA_API_VERSION`: kafka-python cannot detect the broker's version.
+* `KAFKA_ASSIGNMENT_DELAY_MS`: the group coordinator rejects members that answer after the leader.
+* `KAFKA_FETCH_MAX_WAIT_MS`: an empty fetch returns when this time is over, even if a record arrives before.
+* `KAFKA_SESSION_TIMEOUT_MS`: on one machine, a consumer that is silent for seconds is dead.
+"""
 
 _RD_KAFKA_PRODUCER = 0
 _BROKER_ID = 1
@@ -49,16 +54,16 @@ def _load() -> ctypes.CDLL:
 
 
 class EmbeddedKafka:
-    """A cluster of one broker, gone with this process."""
+    """A cluster of one broker, which ends with this process."""
 
     creates_topics = False
-    """It does not know the request, and makes every topic that somebody sends to."""
+    """The broker does not support the request. It creates a topic on the first message to it."""
 
     def __init__(self) -> None:
         self._library = _load()
         error = ctypes.create_string_buffer(512)
         configuration = self._library.rd_kafka_conf_new()
-        # It is only the cluster's host and never connects: what it has to say is noise.
+        # This client only hosts the cluster and never connects, so its log lines are noise.
         self._library.rd_kafka_conf_set(configuration, b"log_level", b"0", error, len(error))
         self._host = self._library.rd_kafka_new(_RD_KAFKA_PRODUCER, configuration, error, len(error))
         if not self._host:
@@ -71,21 +76,21 @@ class EmbeddedKafka:
 
     @property
     def bootstrap_servers(self) -> str:
-        """`host:port`."""
+        """Return the broker's address as `host:port`."""
         return self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
 
     def create_topic(self, name: str, *, partitions: int) -> None:
-        """Clients cannot: the broker does not know their request."""
+        """Create a topic from inside, because the broker does not support the clients' request. Raise RuntimeError."""
         error = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1)
         if error:
             raise RuntimeError(f"Topic {name} was not created: librdkafka error {error}")
 
     def go_down(self) -> None:
-        """Drop all connections and refuse new ones; records and offsets stay. Raises RuntimeError."""
+        """Drop all connections and refuse new ones. Records and offsets stay. Raise RuntimeError on failure."""
         self._switch(self._library.rd_kafka_mock_broker_set_down, "go down")
 
     def come_back(self) -> None:
-        """Raises RuntimeError."""
+        """Accept connections again. Raise RuntimeError on failure."""
         self._switch(self._library.rd_kafka_mock_broker_set_up, "come back")
 
     def _switch(self, function: Callable[[int, int], int], what: str) -> None:

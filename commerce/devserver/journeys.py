@@ -1,4 +1,4 @@
-"""How far the events of some orders have come, and whether one was lost or doubled. Read from the database."""
+"""The progress of the events of given orders, and whether events were lost or doubled, read from the database."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ from orders.models import Order
 
 
 class Publication(NamedTuple):
-    """What the outbox says of one event."""
+    """The outbox's data about one event."""
 
     recorded_at: datetime
-    """By the database's clock, as `published_at` is."""
+    """By the database's clock, as is `published_at`."""
     published_at: datetime | None
     path: str | None
     partition: int | None
@@ -27,20 +27,20 @@ class Publication(NamedTuple):
 
 
 class Journey(NamedTuple):
-    """One event of an order, and what is known of it."""
+    """One event of an order and its progress."""
 
     order_id: int
     sequence: int
     publication: Publication | None
-    """None where there is no outbox row."""
+    """None if there is no outbox row."""
     notified_at: datetime | None
     is_dead: bool
 
     def is_lost(self, committed: Mapping[int, int]) -> bool:
-        """Whether it will never become a notification: it was not recorded, or the group has passed it.
+        """Return whether the event can no longer become a notification: it has no row, or the group has passed it.
 
-        `committed` has the group's next offset by partition. It must have been read before the database was: the
-        consumer commits offsets after it has saved what lies below them.
+        `committed` has the group's next offset by partition. The caller must read it before the database, because the
+        consumer commits an offset after it has saved the records below it.
         """
         if self.notified_at or self.is_dead:
             return False
@@ -51,7 +51,7 @@ class Journey(NamedTuple):
 
 
 def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
-    """Every event of those of the orders that are the user's, by order and sequence."""
+    """Return every event of the given orders that belong to the user, sorted by order and sequence."""
     orders = list(Order.objects.filter(pk__in=order_ids, user=user_id))
     events = {event: number for order in orders for event, number in events_of(order).items()}
     publications = _publications([order.stream for order in orders])
@@ -78,31 +78,28 @@ def _publications(streams: Sequence[str]) -> dict[UUID, Publication]:
 def count(
     journeys: Sequence[Journey], order_ids: Sequence[int], committed: Mapping[int, int], *, user_id: int
 ) -> dict[str, int]:
-    """Return the figures of the user's orders `order_ids`.
-
-    An order that was answered with 201 and is not in the database is lost as well.
-    """
+    """Return the figures of the user's orders `order_ids`. An order that is not in the database counts as lost."""
     found = {journey.order_id for journey in journeys}
     notifications = Notification.objects.filter(order_id__in=found, user_id=user_id)
-    told = Counter(notifications.values_list("order_id", "type"))
+    copies = Counter(notifications.values_list("order_id", "type"))
     lost = sum(one.is_lost(committed) for one in journeys)
-    at_their_end = sum(1 for one in journeys if one.notified_at or one.is_dead) + lost
+    finished = sum(1 for one in journeys if one.notified_at or one.is_dead) + lost
     published = sum(1 for one in journeys if one.publication and one.publication.published_at)
     pending = sum(1 for one in journeys if one.publication and not one.publication.published_at)
     return {
         "orders": len(found),
         "pending": pending,
         "published": published,
-        "notifications": sum(told.values()),
-        "doubled": sum(number - 1 for number in told.values()),
-        "underWay": len(journeys) - at_their_end,
+        "notifications": sum(copies.values()),
+        "doubled": sum(number - 1 for number in copies.values()),
+        "underWay": len(journeys) - finished,
         "dead": sum(one.is_dead for one in journeys),
         "lost": len(set(order_ids) - found) + lost,
     }
 
 
 def as_json(journey: Journey) -> dict[str, Any]:
-    """Moments are RFC 3339 with milliseconds, null where they have not come yet."""
+    """Return a journey as JSON values. Times are RFC 3339 with milliseconds, or None."""
     publication = journey.publication
     published_at = publication and publication.published_at
     return {

@@ -1,10 +1,10 @@
-"""No server outlives the program that started it, whichever way that program ends; kill -9 included.
+"""Ends servers when the program that started them ends in any way, including `kill -9`.
 
-The program holds one end of a pipe, and a small keeper process reads the other. Each server names itself to the keeper
-before it begins. When the program is gone, the pipe ends, and the keeper ends every process group that it knows of. A
-program that `make` has started also follows `make`: it ends in order when `make` is gone.
+The program holds the write end of a pipe, and a small keeper process reads the other. Each server registers with the
+keeper before it starts. When the program ends, the pipe closes, and the keeper ends every registered process group. A
+program that `make` started also ends when `make` does.
 
-The keeper needs the standard library alone, because `make kafka` runs without `.venv`.
+This module uses the standard library only, because `make kafka` runs without `.venv`.
 """
 
 import os
@@ -23,41 +23,41 @@ from types import FrameType
 from typing import Any, NoReturn
 
 STOP_TIMEOUT_S = 10
-"""What every process has to finish, before it is killed."""
-LOOK_EVERY_S = 0.5
-FORCE_AFTER_S = 15
-"""After its `make` is gone, a program has so long to end in order."""
-INTRODUCE = "--introduce"
-"""First argument of a process that names itself to the keeper and then becomes a server."""
+"""Seconds that a process has to finish before the keeper kills it."""
+POLL_INTERVAL_S = 0.5
+KILL_AFTER_S = 15
+"""Seconds that a program has to finish after its `make` has ended, before it kills itself."""
+REGISTER = "--register"
+"""First argument of a process that registers with the keeper and then becomes a server."""
 
 
 def start(
     command: Sequence[str | Path],
     *,
-    ended_by: signal.Signals = signal.SIGTERM,
+    stop_signal: signal.Signals = signal.SIGTERM,
     run_as: str = "",
     **options: Any,
 ) -> subprocess.Popen[Any]:
-    """Start `command` as the leader of a session of its own, which ends when this program is gone.
+    """Start `command` as the leader of a new session, which the keeper ends when this program ends.
 
     Args:
-        ended_by: the signal that ends it in order.
-        run_as: name of the system user that it runs as, in that user's group alone. Only root may name one.
-        options: those of subprocess.Popen.
+        stop_signal: the signal for a clean shutdown of the command.
+        run_as: name of the system user to run as, with only that user's group. Requires root.
+        options: arguments for subprocess.Popen.
     """
     keeper = _keeper()
-    introduction = [sys.executable, "-I", "-S", __file__, INTRODUCE, str(keeper), str(ended_by.value), run_as]
-    return subprocess.Popen([*introduction, *command], start_new_session=True, pass_fds=[keeper], **options)
+    registration = [sys.executable, "-I", "-S", __file__, REGISTER, str(keeper), str(stop_signal.value), run_as]
+    return subprocess.Popen([*registration, *command], start_new_session=True, pass_fds=[keeper], **options)
 
 
 def follow_make() -> None:
-    """Send this program SIGTERM when the `make` that started it is gone, and kill it where that does not end it."""
+    """End this program after the `make` that started it: by SIGTERM, and after `KILL_AFTER_S` by SIGKILL."""
     if "MAKELEVEL" in os.environ:
         threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
 
 
 def interrupt_on_signals() -> None:
-    """Let SIGTERM and SIGHUP do what Ctrl-C does, so that the program cleans up. What is ignored stays ignored."""
+    """Handle SIGTERM and SIGHUP like Ctrl-C, so that the program cleans up. Ignored signals stay ignored."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _interrupt)
@@ -69,44 +69,46 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _follow(make: int) -> None:
     while os.getppid() == make:
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_INTERVAL_S)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(FORCE_AFTER_S)
+    time.sleep(KILL_AFTER_S)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @cache
 def _keeper() -> int:
-    """The keeper's input. No other process may hold it open: servers close it, and forks do."""
-    told, tells = os.pipe()
+    """Start the keeper once, and return the write end of its pipe.
+
+    No other process may hold this end open, so servers and forks close it.
+    """
+    read_end, write_end = os.pipe()
     subprocess.Popen(
-        # Without its own folder on the path, whose modules have names of the standard library.
+        # -I keeps this folder off the path, because modules in it have names of the standard library.
         [sys.executable, "-I", "-S", __file__],
-        stdin=told,
+        stdin=read_end,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
         start_new_session=True,
     )
-    os.close(told)
-    os.register_at_fork(after_in_child=lambda: os.close(tells))
-    return tells
+    os.close(read_end)
+    os.register_at_fork(after_in_child=lambda: os.close(write_end))
+    return write_end
 
 
-def _introduce(keeper: int, ended_by: str, run_as: str, *command: str) -> NoReturn:
-    """Name this process to the keeper, and become `command`.
+def _register(keeper: int, stop_signal: str, run_as: str, *command: str) -> NoReturn:
+    """Register this process with the keeper, and become `command`.
 
-    The program that starts it may be killed at any moment. Until this process is named, it holds the keeper's input
-    open.
+    The parent may be killed at any moment. Until this process is registered, it keeps the keeper's pipe open.
     """
-    os.write(keeper, f"{os.getpid()} {ended_by}\n".encode())
+    os.write(keeper, f"{os.getpid()} {stop_signal}\n".encode())
     os.close(keeper)
     if run_as:
         user = pwd.getpwnam(run_as)
         os.setgroups([])
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)
-    # Python ignores these, and `command` would inherit that.
+    # Python ignores these signals, and `command` would inherit that.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
@@ -121,34 +123,34 @@ def _keep() -> None:
     groups: dict[int, int] = {}
     rest = b""
     while True:
-        has_input, _, _ = select.select([0], [], [], LOOK_EVERY_S)
-        # A group that has ended is forgotten, so that its number may become a stranger's.
-        groups = {group: number for group, number in groups.items() if _lives(group)}
+        has_input, _, _ = select.select([0], [], [], POLL_INTERVAL_S)
+        # Ended groups are dropped, because another program may get their number.
+        groups = {group: number for group, number in groups.items() if _is_alive(group)}
         if not has_input:
             continue
-        told = os.read(0, 4096)
-        if not told:
+        received = os.read(0, 4096)
+        if not received:
             break
-        *lines, rest = (rest + told).split(b"\n")
+        *lines, rest = (rest + received).split(b"\n")
         for line in lines:
-            group, ended_by = map(int, line.split())
-            groups[group] = ended_by
+            group, stop_signal = map(int, line.split())
+            groups[group] = stop_signal
     _end(groups)
 
 
 def _end(groups: dict[int, int]) -> None:
     for group, number in groups.items():
         _send(group, number)
-        # A process that is stopped takes no other signal.
+        # A stopped process handles SIGTERM only after SIGCONT.
         _send(group, signal.SIGCONT)
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while any(map(_lives, groups)) and time.monotonic() < deadline:
+    while any(map(_is_alive, groups)) and time.monotonic() < deadline:
         time.sleep(0.05)
     for group in groups:
         _send(group, signal.SIGKILL)
 
 
-def _lives(group: int) -> bool:
+def _is_alive(group: int) -> bool:
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -164,7 +166,7 @@ def _send(group: int, number: int) -> None:
 
 
 def _run(command: Sequence[str]) -> int:
-    """Run `command` in the foreground; its exit code."""
+    """Run `command` in the foreground, and return its exit code."""
     process = start(command)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: _send(process.pid, signal.SIGTERM))
@@ -174,8 +176,8 @@ def _run(command: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == [INTRODUCE]:
-        _introduce(int(sys.argv[2]), *sys.argv[3:])
+    if sys.argv[1:2] == [REGISTER]:
+        _register(int(sys.argv[2]), *sys.argv[3:])
     if sys.argv[1:]:
         sys.exit(_run(sys.argv[1:]))
     _keep()

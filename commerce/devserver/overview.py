@@ -1,4 +1,4 @@
-"""What `make run` shows before it is READY: what runs, where it is, and how to log in."""
+"""The overview that `make run` prints before READY: servers, processes, addresses and accounts."""
 
 from collections.abc import Mapping
 
@@ -8,11 +8,11 @@ from commerce.accounts import demo_accounts
 
 
 def overview(*, site: str, servers: Mapping[str, str], pids: Mapping[str, int]) -> str:
-    """Aligned lines, without an end of line behind the last.
+    """Return the overview as aligned lines, without a final newline.
 
     Args:
-        servers: what is said of each server that this run has started.
-        pids: of the product's processes, by their names.
+        servers: a description of each server that this run has started, by name.
+        pids: the pids of the product's processes, by name.
     """
     rows = [
         *servers.items(),
@@ -23,6 +23,6 @@ def overview(*, site: str, servers: Mapping[str, str], pids: Mapping[str, int]) 
         ("settings", "var/run.env; manage.py in another terminal finds them by itself"),
     ]
     if settings.DEBUG:
-        rows += [("account", said) for said in demo_accounts.described()]
+        rows += [("account", text) for text in demo_accounts.describe()]
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"   {name:<{width}}  {said}" for name, said in rows)
+    return "\n".join(f"   {name:<{width}}  {text}" for name, text in rows)

@@ -1,4 +1,4 @@
-"""`make reset`: drop what earlier runs have kept, after a question."""
+"""`make reset`: delete the data of earlier runs after a confirmation."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from commerce.devserver.run.messages import CannotRun
 from commerce.devserver.run.surroundings import CHECKOUT, VAR, locked
 
 KAFKA = VAR / "kafka" / "data"
-"""Of `make kafka`."""
+"""The data folder of `make kafka`."""
 
 
 def main() -> int:

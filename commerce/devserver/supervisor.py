@@ -1,7 +1,7 @@
-"""The processes of `make run`: one that dies is started again; one that keeps dying brings everything down.
+"""Supervisor for the processes of `make run`. It restarts a process that dies, and gives up if one keeps dying.
 
-A thread follows each process: it starts it, passes on its lines, and starts it anew. A process can be paused: it is
-ended, and started when it is wanted again. `lifeline` ends all of them when the supervisor itself is killed.
+One thread per process starts it, forwards its output and restarts it. A paused process is ended, and started again
+when it is resumed. `lifeline` ends all processes if the supervisor itself is killed.
 """
 
 import os
@@ -21,23 +21,23 @@ from typing import IO
 from commerce.devserver import lifeline
 
 STOP_TIMEOUT_S = 10.0
-"""What every process has to finish, before it is killed."""
+"""Seconds that a process has to finish before the supervisor kills it."""
 RESTART_PAUSE_S = 1.0
 QUICK_DEATH_S = 10.0
-"""A death within this time of the start counts as quick."""
+"""A death within this many seconds of the start counts as quick."""
 MAX_QUICK_DEATHS = 5
-"""In a row."""
-LOOK_EVERY_S = 0.5
-"""The longest time until a signal is noticed."""
+"""Number of quick deaths in a row after which the supervisor gives up."""
+POLL_INTERVAL_S = 0.5
+"""Longest time in seconds until the main thread runs a signal handler."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-OWN_NAME = "system"
+SUPERVISOR_NAME = "system"
 COLOURS = (36, 33, 35, 32, 34)
-"""ANSI's for the names of processes, on a terminal."""
+"""ANSI colour codes for the names of processes on a terminal."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """What a process or the supervisor says."""
+    """Output of a process or of the supervisor."""
 
     name: str
     text: str
@@ -45,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that is not started again."""
+    """A process has ended for good."""
 
     name: str
     returncode: int
@@ -53,7 +53,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Stop:
-    """The order to end everything."""
+    """A request to end all processes."""
 
     reason: str
     by_signal: bool
@@ -66,18 +66,18 @@ class Supervisor:
     """Runs the added processes until a signal, or until one of them ends for good."""
 
     def __init__(self) -> None:
-        # Signal handlers may interrupt a `put` to it.
+        # A SimpleQueue, because a signal handler may call `put` while it interrupts another `put`.
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._processes: dict[str, Process] = {}
         self._is_ending = False
         self.stopped_by_signal = False
-        """Whether a signal ended everything, and no process or failure before it."""
+        """Whether a signal was the first reason to end the processes."""
 
     def add_process(self, name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> None:
-        self._processes[name] = Process(name, command, env=env, cwd=cwd, tell=self._events.put)
+        self._processes[name] = Process(name, command, env=env, cwd=cwd, report=self._events.put)
 
     def loop(self) -> None:
-        """Run the processes; return when all of them have ended."""
+        """Run the processes until all of them have ended."""
         for number in SIGNALS:
             signal.signal(number, self._stop_by_signal)
         threads = [Thread(target=process.run, name=name, daemon=True) for name, process in self._processes.items()]
@@ -91,10 +91,10 @@ class Supervisor:
                         self._print(name, text)
                     case Ended(name, returncode):
                         running.remove(name)
-                        self._print(OWN_NAME, f"{name} stopped (rc={returncode})")
+                        self._print(SUPERVISOR_NAME, f"{name} stopped (rc={returncode})")
                         self._end()
                     case Stop(reason, by_signal):
-                        self._print(OWN_NAME, reason)
+                        self._print(SUPERVISOR_NAME, reason)
                         self.stopped_by_signal = self.stopped_by_signal or (by_signal and not self._is_ending)
                         self._end()
         finally:
@@ -103,26 +103,26 @@ class Supervisor:
                 thread.join()
 
     def switch(self, name: str, *, on: bool) -> None:
-        """Have the process `name` run or pause; returns at once."""
+        """Resume or pause the process `name`, and return without waiting for it."""
         self._processes[name].switch(on=on)
 
     def state(self, name: str) -> str:
-        """`on`, `off`, `starting` or `stopping`: whether the process `name` is wanted, and whether it is there."""
+        """Return the state of the process `name`: `on`, `off`, `starting` or `stopping`."""
         return self._processes[name].state
 
     def fail(self, reason: str) -> None:
-        """Bring everything down, as when a process ended for good."""
+        """End all processes, as after a process that has ended for good."""
         self._events.put(Stop(reason, by_signal=False))
 
     @property
     def pids(self) -> dict[str, int]:
-        """Of the processes that run, by their names."""
+        """Return the pids of the running processes by name."""
         return {name: process.pid for name, process in self._processes.items() if process.pid is not None}
 
     def _next_event(self) -> Event | None:
-        # Not without a timeout: Python runs signal handlers in this thread, and a signal may wake another one.
+        # The timeout matters: Python runs signal handlers in this thread, but a signal may wake another one.
         with suppress(Empty):
-            return self._events.get(timeout=LOOK_EVERY_S)
+            return self._events.get(timeout=POLL_INTERVAL_S)
         return None
 
     def _stop_by_signal(self, number: int, frame: FrameType | None) -> None:
@@ -135,7 +135,7 @@ class Supervisor:
                 process.end()
 
     def _print(self, name: str, text: str) -> None:
-        width = max(map(len, (OWN_NAME, *self._processes)))
+        width = max(map(len, (SUPERVISOR_NAME, *self._processes)))
         prefix = f"{time.strftime('%H:%M:%S')} {name.ljust(width)} | "
         if name in self._processes and sys.stdout.isatty():
             colour = COLOURS[list(self._processes).index(name) % len(COLOURS)]
@@ -145,28 +145,28 @@ class Supervisor:
 
 
 class Process:
-    """Ends for good when it exits with 0, when everything is being stopped, or after quick deaths in a row.
+    """A supervised process.
 
-    What it does while it is being paused is no end.
+    It ends for good when it exits with 0, when the supervisor ends, or after `MAX_QUICK_DEATHS`. Pauses do not count.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, tell: Callable[[Event], None]
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, report: Callable[[Event], None]
     ) -> None:
         self._name = name
         self._command = command
         self._env = env
         self._cwd = cwd
-        self._tell = tell
+        self._report = report
         self._changed = Condition()
-        """Guards what follows; notified when the process becomes wanted or is to end."""
+        """Guards the attributes below. It is notified when the process is resumed or ended."""
         self._is_wanted = True
         self._is_ending = False
         self._child: subprocess.Popen[bytes] | None = None
         self._paused_child: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
-        """Keep the process running until it ends for good, and tell that."""
+        """Keep the process running until it ends for good, and report its end."""
         returncode = 1
         quick_deaths = 0
         try:
@@ -178,11 +178,11 @@ class Process:
                 quick_deaths = quick_deaths + 1 if time.monotonic() - started < QUICK_DEATH_S else 0
                 if returncode == 0 or self._is_ending or quick_deaths == MAX_QUICK_DEATHS:
                     break
-                self._tell(Line(self._name, f"died ({returncode}), starting it again"))
+                self._report(Line(self._name, f"died ({returncode}), starting it again"))
                 with self._changed:
                     self._changed.wait_for(lambda: self._is_ending, RESTART_PAUSE_S)
         finally:
-            self._tell(Ended(self._name, returncode))
+            self._report(Ended(self._name, returncode))
 
     def switch(self, *, on: bool) -> None:
         with self._changed:
@@ -193,7 +193,7 @@ class Process:
                 self._end_child()
 
     def end(self) -> None:
-        """End the process for good; returns at once."""
+        """End the process for good, and return without waiting for it."""
         with self._changed:
             self._is_ending = True
             self._changed.notify_all()
@@ -211,7 +211,7 @@ class Process:
         return "off" if self._child is None else "stopping"
 
     def _start_when_wanted(self) -> "subprocess.Popen[bytes] | None":
-        """Return the started process; None where everything is to end."""
+        """Wait until the process is wanted, and start it. Return None if the supervisor ends."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_wanted or self._is_ending)
             if self._is_ending:
@@ -224,16 +224,16 @@ class Process:
                 env=self._env,
                 cwd=self._cwd,
             )
-        self._tell(Line(OWN_NAME, f"{self._name} started (pid={child.pid})"))
+        self._report(Line(SUPERVISOR_NAME, f"{self._name} started (pid={child.pid})"))
         return child
 
     def _follow(self, child: "subprocess.Popen[bytes]") -> int:
-        """Pass on the lines of `child` until it has ended, with all that it has started; return its exit code."""
+        """Forward the output of `child` until it and its own children have ended. Return its exit code."""
         assert child.stdout is not None
         reader = Thread(target=self._pass_on, args=(child.stdout,), daemon=True)
         reader.start()
         returncode = child.wait()
-        # Workers of a web server that was killed would keep its port.
+        # The workers of a killed web server would keep its port.
         _send(child, signal.SIGKILL)
         reader.join()
         with self._changed:
@@ -243,7 +243,7 @@ class Process:
     def _pass_on(self, output: IO[bytes]) -> None:
         with output:
             for line in output:
-                self._tell(Line(self._name, line.decode(errors="replace")))
+                self._report(Line(self._name, line.decode(errors="replace")))
 
     def _end_child(self) -> None:
         if self._child is not None:
@@ -259,6 +259,6 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
 
 
 def _send(child: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
-    """To its whole process group."""
+    """Send a signal to the process group of `child`."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, number)

@@ -1,4 +1,4 @@
-"""What the start page of `make run` asks for, beside the REST API."""
+"""Endpoints of the start page of `make run`, in addition to the REST API."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -18,15 +18,15 @@ from notifications.subscriptions import NOTIFICATIONS
 
 CUSTOMER = "demo"
 MAX_ORDERS = 1_000
-"""How many orders one page may follow. A state of so many takes some 50 ms."""
-MAX_SHOWN = 10
-"""How many orders, the newest, the page shows one by one."""
+"""Largest number of orders that one page may follow. Reading their state takes about 50 ms."""
+DETAILED_ORDERS = 10
+"""Number of newest orders whose events the page lists one by one."""
 
 OrderId = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
 
 class Followed(msgspec.Struct, forbid_unknown_fields=True):
-    """The orders that were placed on a page."""
+    """The ids of the orders that the page has placed."""
 
     orders: Annotated[list[OrderId], msgspec.Meta(max_length=MAX_ORDERS)]
 
@@ -38,22 +38,22 @@ class Switching(msgspec.Struct, forbid_unknown_fields=True):
 
 @from_this_machine
 def token(request: HttpRequest) -> HttpResponse:
-    """An access token of the demo account, whatever its password is by now."""
+    """Return an access token of the demo account. Its password does not matter."""
     customer = User.objects.filter(username=CUSTOMER).first()
     if customer is None or not customer.is_active:
         missing = "does not exist" if customer is None else "is not active"
-        return problem_page(409, f"The account {CUSTOMER} {missing}: change that in admin, or run make run again.")
+        return problem_page(409, f"The account {CUSTOMER} {missing}. Change that in admin, or run make run again.")
     return JsonResponse({"access": str(AccessToken.for_user(customer))})
 
 
 @from_this_machine
 def state(request: HttpRequest) -> HttpResponse:
-    """Where the consumer, the broker and the events of the page's orders are."""
+    """Return the state of the consumer and the broker, and the progress of the page's orders."""
     try:
         followed = msgspec.json.decode(request.body, type=Followed)
         switches = ask(settings.DEVSERVER_SOCKET, settings.DEVSERVER_KEY)
     except msgspec.DecodeError as error:
-        return problem_page(400, f"The page's orders cannot be read: {error}.")
+        return problem_page(400, f"The list of orders cannot be read: {error}.")
     except ControlUnavailable as error:
         return problem_page(503, str(error))
     return JsonResponse(switches | _progress(followed.orders, broker_is_on=switches["broker"] == "on"))
@@ -61,28 +61,28 @@ def state(request: HttpRequest) -> HttpResponse:
 
 @from_this_machine
 def switch(request: HttpRequest) -> HttpResponse:
-    """Stop or start the consumer or the broker; answers the state of both."""
+    """Stop or start the consumer or the broker, and return the state of both."""
     try:
         wanted = msgspec.json.decode(request.body, type=Switching)
         return JsonResponse(ask(settings.DEVSERVER_SOCKET, settings.DEVSERVER_KEY, target=wanted.target, on=wanted.on))
     except msgspec.DecodeError as error:
-        return problem_page(400, f"The switch cannot be read: {error}.")
+        return problem_page(400, f"The request to switch cannot be read: {error}.")
     except (ControlUnavailable, SwitchFailed) as error:
         return problem_page(503, str(error))
 
 
 def _progress(order_ids: Sequence[int], *, broker_is_on: bool) -> dict[str, object]:
-    # Kafka first: what lies below a committed offset is in the database by then.
+    # Kafka is read before the database, so that records below a committed offset have been saved by then.
     groups = (pipeline.kafka.latest(fresh_s=pipeline.FRESH_S, patience_s=0) or []) if broker_is_on else []
     partitions = [one for group in groups if group.group == NOTIFICATIONS.group for one in group.partitions]
     committed = {one.partition: one.current_offset or 0 for one in partitions}
     # No account has the id 0.
     user_id = User.objects.filter(username=CUSTOMER).values_list("pk", flat=True).first() or 0
     journeys = follow(order_ids, user_id=user_id)
-    shown = set(sorted(order_ids)[-MAX_SHOWN:])
+    detailed = set(sorted(order_ids)[-DETAILED_ORDERS:])
     return {
-        # A partition without a commit has been read by no consumer yet.
+        # A partition without a commit has not been read by any consumer yet.
         "lag": sum(one.end_offset if one.lag is None else one.lag for one in partitions) if partitions else None,
         "counts": count(journeys, order_ids, committed, user_id=user_id),
-        "events": [as_json(journey) for journey in journeys if journey.order_id in shown],
+        "events": [as_json(journey) for journey in journeys if journey.order_id in detailed],
     }

@@ -1,1 +1,1 @@
-"""How admin writes moments, in every language: to the second, because events are looked for by them."""
+"""Date formats of admin. Every language shows seconds, because operators search for events by their time."""

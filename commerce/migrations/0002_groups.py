@@ -21,7 +21,7 @@ GROUPS = {"support": LOOK, "operator": LOOK + ACT}
 
 def create_groups(apps, schema_editor):
     using = schema_editor.connection.alias
-    # On a fresh database Django creates permissions only after the last migration.
+    # On a new database Django creates permissions only after the last migration.
     for label in ("events", "orders", "notifications"):
         create_permissions(installed.get_app_config(label), verbosity=0, using=using, apps=apps)
     Group = apps.get_model("auth", "Group")
@@ -45,5 +45,5 @@ class Migration(migrations.Migration):
         ("notifications", "0002_admin_lists"),
     ]
 
-    # Backwards nothing: a group may have got members and permissions since.
+    # The reverse is a no-op, because a group may have members and further permissions by then.
     operations = [migrations.RunPython(create_groups, migrations.RunPython.noop)]

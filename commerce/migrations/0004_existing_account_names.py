@@ -2,16 +2,16 @@ from django.db import migrations
 
 from commerce.accounts.names import fold
 
-ACCOUNTS_AT_ONCE = 1_000
+ACCOUNT_BATCH_SIZE = 1_000
 
 
-def keep_existing_names(apps, schema_editor):
-    """Of accounts with one folded name the oldest has it; the others go on, and are marked."""
+def save_existing_names(apps, schema_editor):
+    """Save the folded names. The oldest of several accounts with one name owns it; the others are marked as colliding."""
     using = schema_editor.connection.alias
     AccountName = apps.get_model("commerce", "AccountName")
     accounts = apps.get_model("auth", "User").objects.using(using).order_by("pk").values_list("pk", "username")
     last = 0
-    while batch := list(accounts.filter(pk__gt=last)[:ACCOUNTS_AT_ONCE]):
+    while batch := list(accounts.filter(pk__gt=last)[:ACCOUNT_BATCH_SIZE]):
         names = [AccountName(user_id=pk, folded=fold(name)) for pk, name in batch]
         AccountName.objects.using(using).bulk_create(names, ignore_conflicts=True)
         for name in names:
@@ -21,12 +21,12 @@ def keep_existing_names(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    """A migration of its own, because the one before makes its unique index only when it ends."""
+    """A separate migration, because the previous one creates its unique index only at its end."""
 
     dependencies = [
         ('commerce', '0003_account_name'),
     ]
 
     operations = [
-        migrations.RunPython(keep_existing_names, migrations.RunPython.noop),
+        migrations.RunPython(save_existing_names, migrations.RunPython.noop),
     ]

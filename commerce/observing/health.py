@@ -1,4 +1,4 @@
-"""Is this process alive, and can it do its work?"""
+"""Health endpoints: liveness of the process, and readiness of its database."""
 
 from django.core.cache import cache
 from django.db import Error, connection
@@ -11,11 +11,11 @@ from rest_framework.response import Response
 from commerce.observing.schema import describe_live, describe_ready
 from events.kafka.probe import probe_kafka
 
-KAFKA_STATE_CACHED_S = 5
+KAFKA_STATE_TTL_S = 5
 
 
 class CommonMiddleware(common.CommonMiddleware):
-    """Health is answered whatever the Host header says: an orchestrator's probe names the address of the container."""
+    """Skip the check of the Host header for health paths, because probes send the address of the container."""
 
     def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
         return None if request.path_info.startswith("/health/") else super().process_request(request)
@@ -26,7 +26,7 @@ class CommonMiddleware(common.CommonMiddleware):
 @authentication_classes([])
 @permission_classes([])
 def live(request: Request) -> Response:
-    """200 while the process can answer."""
+    """Return 200 while the process can answer."""
     return Response({"status": "live"})
 
 
@@ -35,7 +35,7 @@ def live(request: Request) -> Response:
 @authentication_classes([])
 @permission_classes([])
 def ready(request: Request) -> Response:
-    """200 or 503 on the database. Kafka is named only: orders are taken without it."""
+    """Return 200 if the database answers, else 503. Kafka's state is information only: orders do not need it."""
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
@@ -46,4 +46,4 @@ def ready(request: Request) -> Response:
 
 
 def _kafka() -> str:
-    return str(cache.get_or_set("kafka-state", probe_kafka, KAFKA_STATE_CACHED_S))
+    return str(cache.get_or_set("kafka-state", probe_kafka, KAFKA_STATE_TTL_S))

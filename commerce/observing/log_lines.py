@@ -1,4 +1,4 @@
-"""One event, one line, and no secret in it: whatever a client sends, and whatever an exception says."""
+"""Log formatters that write each record on one line and without secrets, even if a client or an exception supplies them."""
 
 import json
 import logging
@@ -14,16 +14,16 @@ from events.timestamps import rfc3339
 HIDDEN = "***"
 
 _CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# A quoted value may lack its end, where the text was cut.
+# A quoted value may lack its closing quote if the text was cut.
 _VALUE = r"""("(?:[^"\\]|\\[\s\S])*+(?:"|\\?\Z)|'(?:[^'\\]|\\[\s\S])*+(?:'|\\?\Z)|[^\s"',;&)}\]]++)"""
 CREDENTIALS_IN_URL = re.compile(r"(://[^\s/:@]*+:)[^\s/@]++@")
-# Each is linear in the length of the text: what repeats is possessive, or cannot begin inside of what it has passed.
+# Each pattern takes linear time. Its repeats are possessive, or cannot match again inside text that they have passed.
 _SECRETS = (
     (re.compile(r"\b(Bearer|Basic)\s++[\w.~+/=-]++", re.IGNORECASE), rf"\1 {HIDDEN}"),
-    # A JSON Web Token, wherever it stands, also one that the cut has left without its last parts: `eyJ` is `{"`.
+    # A JSON Web Token, also one whose end was cut off. `eyJ` is the base64 of `{"`.
     (re.compile(r"\beyJ[\w.-]*+"), HIDDEN),
     (CREDENTIALS_IN_URL, rf"\1{HIDDEN}@"),
-    # What is named for what it is, in JSON, in Python's repr or in a query.
+    # A value whose name says that it is secret, in JSON, in Python's repr or in a query string.
     (
         re.compile(
             rf"""(\b\w*(?:password|passwd|secret|token|authorization|api_?key|refresh|access)["']?\s*+[=:]\s*+){_VALUE}""",
@@ -31,15 +31,18 @@ _SECRETS = (
         ),
         rf"\1{HIDDEN}",
     ),
-    # PostgreSQL shows the row that it refused.
+    # PostgreSQL's error messages show the rejected row.
     (re.compile(r"(Failing row contains ).*"), rf"\1{HIDDEN}"),
 )
-# At the end of a text that was cut: it may have lost the @.
+# The cut may have removed the @ after the credentials.
 _CUT_CREDENTIALS = re.compile(r"(://[^\s/:@]*+:)[^\s/@]++\Z")
 
 
 def without_secrets(text: str, *, secrets: Sequence[str]) -> str:
-    """Return `text`, cut, without `secrets` and without what looks like a secret, also where the cut splits it."""
+    """Return `text`, cut to its maximum length, without `secrets` and without text that looks like a secret.
+
+    A secret that the cut splits is hidden as well.
+    """
     size = len(text)
     text = text[:LIMIT]
     for secret in secrets:
@@ -54,7 +57,7 @@ def without_secrets(text: str, *, secrets: Sequence[str]) -> str:
 
 
 def _without_beginning(text: str, secret: str) -> str:
-    """Hide the beginning of `secret` where `text` ends with one."""
+    """Hide the first part of `secret` if `text` ends with it."""
     for length in range(len(secret) - 1, 0, -1):
         if text.endswith(secret[:length]):
             return text[:-length] + HIDDEN
@@ -62,18 +65,18 @@ def _without_beginning(text: str, secret: str) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """A line for people, with the request and the trace it is about at its end."""
+    """A formatter for people, which appends the ids of the request and the trace."""
 
     def __init__(self, *args: Any, secrets: Sequence[str] = (), **kwargs: Any) -> None:
-        """`secrets` are hidden wherever they stand."""
+        """Take the `secrets` to hide in every line."""
         super().__init__(*args, **kwargs)
         self._secrets = [secret for secret in secrets if secret]
 
     def format(self, record: logging.LogRecord) -> str:
-        # Another formatter may have kept a stack trace here, with the secrets in it.
+        # Another formatter may have stored a stack trace here, with secrets in it.
         record.exc_text = None if record.exc_info else record.exc_text and self._shown(record.exc_text)
         text = super().format(record)
-        known = [f"{name}={value}" for name, value in _about().items()]
+        known = [f"{name}={value}" for name, value in _correlation_ids().items()]
         return _CONTROL_CHARACTERS.sub(_escaped, f"{text} [{' '.join(known)}]" if known else text)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging names it
@@ -87,7 +90,7 @@ class LineFormatter(logging.Formatter):
 
 
 class JSONFormatter(LineFormatter):
-    """A line for machines: one JSON object in ASCII, which no character of a message can end."""
+    """A formatter for machines, which writes one JSON object in ASCII. No character of a message can end the line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -95,15 +98,15 @@ class JSONFormatter(LineFormatter):
             "level": record.levelname,
             "logger": record.name,
             "message": self._shown(record.getMessage()),
-            **_about(),
+            **_correlation_ids(),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
 
 
-def _about() -> dict[str, str]:
-    """What is known of the request that the line comes from."""
+def _correlation_ids() -> dict[str, str]:
+    """Return the ids of the current request and trace, without those that are not known."""
     known = {"requestId": request_id.get(), "traceId": trace_id()}
     return {name: value for name, value in known.items() if value}
 
@@ -116,11 +119,11 @@ FORMATTERS = {
     "text": f"{__name__}.{LineFormatter.__name__}",
     "json": f"{__name__}.{JSONFormatter.__name__}",
 }
-"""One line an event either way: for people, or for machines."""
+"""Paths of the formatters, by the values of `LOG_FORMAT`."""
 
 
 def logging_configuration(log_format: str, *, secrets: Sequence[str | None]) -> dict[str, Any]:
-    """Return what `logging.config.dictConfig` takes. No line has one of `secrets` in it."""
+    """Return a configuration for `logging.config.dictConfig`, which hides `secrets` in every line."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -135,15 +138,14 @@ def logging_configuration(log_format: str, *, secrets: Sequence[str | None]) -> 
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["console"], "level": "INFO"},
         "loggers": {
-            # Django's own handler of development would write everything a second time, over many lines.
+            # Django's handler for development would write each record a second time, on many lines.
             "django": {"handlers": []},
-            # The client logs every refused connection several times a second. Our own code logs whatever the client
-            # raises, and every outage, once.
+            # The client logs every refused connection several times a second. Our code logs the client's exceptions,
+            # and each outage once.
             "kafka": {"level": "CRITICAL"},
             "django.request": {"level": "ERROR"},
             "axes": {"level": "WARNING"},
-            # The exporter reports a collector that is away once a batch, when its spans are lost, and not at every
-            # attempt.
+            # At this level the exporter reports an unreachable collector once per lost batch, not at every attempt.
             "opentelemetry.exporter": {"level": "ERROR"},
         },
     }

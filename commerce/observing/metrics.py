@@ -1,4 +1,4 @@
-"""`GET /metrics`: what the web processes counted, and all processes that share their folder of metrics."""
+"""`GET /metrics`: metrics of the web processes, and of all processes that share their metrics folder."""
 
 import os
 import secrets
@@ -26,9 +26,9 @@ def metrics(request: HttpRequest) -> HttpResponse:
         return problem_page(404, "No METRICS_TOKEN is configured.")
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     is_right = secrets.compare_digest(given.encode(errors="surrogateescape"), settings.METRICS_TOKEN.encode())
-    # The name of a scheme has no case (RFC 9110, section 11.1).
+    # The scheme is case-insensitive (RFC 9110, section 11.1).
     if scheme.lower() != "bearer" or not is_right:
-        refusal = problem_page(401, "A wrong token, or none.")
+        refusal = problem_page(401, "The token is missing or wrong.")
         refusal["WWW-Authenticate"] = "Bearer"
         return refusal
     text = b"".join(generate_latest(collector) for collector in (_counted(), _pipeline))

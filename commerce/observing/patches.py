@@ -1,15 +1,15 @@
-"""Patches of OpenTelemetry's private parts. Importing this needs its SDK, which is optional."""
+"""Patches of OpenTelemetry's private parts. This module needs the optional SDK."""
 
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 LAST_SPANS_TIMEOUT_S = 2.0
-"""A process that ends sends what is left in this time, of the ten seconds it has."""
+"""Seconds in which a process sends its remaining spans. It has ten seconds to end."""
 
 
 class PromptSpanProcessor(BatchSpanProcessor):
-    """Wait for a silent collector no longer than `LAST_SPANS_TIMEOUT_S` at the end of a process.
+    """A span processor that waits at most `LAST_SPANS_TIMEOUT_S` for a silent collector when the process ends.
 
-    Reason: `shutdown` takes no timeout, and waits for up to 30 s.
+    Reason: `shutdown` takes no timeout and waits for up to 30 s.
     Upstream: https://github.com/open-telemetry/opentelemetry-python/issues/4623
     Guard: tests/test_tracing.py, `test_a_silent_collector_does_not_keep_a_process_from_ending`.
     It can go when `TracerProvider.shutdown` or the processor's constructor takes a timeout.

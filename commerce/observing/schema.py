@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of health and metrics."""
+"""Descriptions of health and metrics for the OpenAPI document."""
 
 from copy import deepcopy
 from functools import partial
@@ -20,7 +20,7 @@ class LiveSerializer(serializers.Serializer[Any]):
 class ReadySerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(READINESS)
     database = serializers.ChoiceField(REACHABILITY)
-    kafka = serializers.ChoiceField(REACHABILITY, help_text="Named only: orders are taken without it.")
+    kafka = serializers.ChoiceField(REACHABILITY, help_text="For information: orders do not need it.")
 
 
 _operation = partial(extend_schema, tags=["Operation"])
@@ -56,7 +56,7 @@ METRICS = {
     "responses": {
         "200": {"description": "Metrics of all processes.", "content": {"text/plain": {"schema": {"type": "string"}}}},
         "401": _refusal(
-            "A wrong token, or none.",
+            "The token is missing or wrong.",
             **{"WWW-Authenticate": {"schema": {"type": "string"}, "required": True, "description": "`Bearer`"}},
         ),
         "404": _refusal("No `METRICS_TOKEN` is configured."),
@@ -65,8 +65,8 @@ METRICS = {
 
 
 def add_metrics(result: dict[str, Any], **context: Any) -> dict[str, Any]:
-    """Hook of the generator: add `GET /metrics`, which is no view of the REST framework."""
-    # A copy, because later hooks add to it.
+    """Add `GET /metrics`, which is not a DRF view. This is a postprocessing hook of drf-spectacular."""
+    # Later hooks change the copy.
     result["paths"]["/metrics"] = {"get": deepcopy(METRICS)}
     result["components"]["securitySchemes"]["metricsToken"] = {
         "type": "http",

@@ -1,4 +1,4 @@
-"""The request's place among others: its id, its W3C trace context, and its span where tracing is configured."""
+"""Correlation of requests: their id, their W3C trace context, and their span if tracing is configured."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -15,9 +15,9 @@ from events.correlation import REQUEST_ID, TRACE_HEADERS, received_context, requ
 
 
 def configure() -> None:
-    """Send spans to `OTEL_EXPORTER_OTLP_ENDPOINT`; without one, none are made.
+    """Send spans to `OTEL_EXPORTER_OTLP_ENDPOINT`. Without it, no spans are recorded.
 
-    The exporter reads the other `OTEL_...` variables itself.
+    The exporter reads the other `OTEL_...` variables. Raise ImproperlyConfigured if the SDK is not installed.
     """
     if not settings.OTEL_EXPORTER_OTLP_ENDPOINT:
         return
@@ -39,7 +39,7 @@ def configure() -> None:
 
 
 class RequestIdMiddleware:
-    """Takes the caller's `X-Request-ID`, or makes one, for the log, the events, and the answer."""
+    """Set the id of the request for log lines, events and the response: the caller's `X-Request-ID`, or a new one."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
@@ -57,7 +57,7 @@ class RequestIdMiddleware:
 
 
 class TraceContextMiddleware:
-    """Continues the caller's trace, or begins one, while the request is served."""
+    """Continue the caller's trace, or begin one, while the request is handled."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
@@ -77,7 +77,7 @@ def _traced(request: HttpRequest) -> Iterator[Span]:
         str(request.method), context=received_context(headers), kind=SpanKind.SERVER
     )
     if not span.get_span_context().is_valid:
-        # Nobody records it, but what comes of the request belongs together all the same.
+        # Without tracing no span is recorded, but the request's log lines and events still share one trace id.
         span = NonRecordingSpan(SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, is_remote=False))
     token = context.attach(trace.set_span_in_context(span))
     try:
@@ -88,7 +88,10 @@ def _traced(request: HttpRequest) -> Iterator[Span]:
 
 
 def _describe(span: Span, request: HttpRequest, response: HttpResponse) -> None:
-    """Source: https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server"""
+    """Set the span's name, attributes and status by the conventions for HTTP servers.
+
+    Source: https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server
+    """
     route = f"/{request.resolver_match.route}" if request.resolver_match else ""
     if route:
         span.update_name(f"{request.method} {route}")

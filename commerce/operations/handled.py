@@ -1,7 +1,7 @@
-"""Which notifications and dead letters tell of an order's event: those of its id, its order and its type.
+"""Find the notifications and dead letters of order events, by event id, order and event type.
 
-The id alone proves nothing: any program that writes to the topic may put any id into its messages. Dead letters count
-for the consumer group that made them, because each group handles every event itself.
+The id alone proves nothing, because any producer on the topic can send any id. Dead letters belong to one consumer
+group, because each group handles every event itself.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ from orders.models import Order
 
 
 class OrderEventName(NamedTuple):
-    """What a notification or a dead letter has to name in order to tell of an event."""
+    """The values by which a notification or a dead letter belongs to an event."""
 
     event_id: UUID
     order_id: int
@@ -25,7 +25,7 @@ class OrderEventName(NamedTuple):
 
 
 def events_of(order: Order) -> dict[OrderEventName, int]:
-    """Return the order's events, each with its sequence."""
+    """Return the sequence of each of the order's events. Raise UnknownHistory if the events cannot be known."""
     numbered = enumerate(order.event_types, start=1)
     return {OrderEventName(order.event_id(number), order.pk, event_type): number for number, event_type in numbered}
 
@@ -33,28 +33,31 @@ def events_of(order: Order) -> dict[OrderEventName, int]:
 def notifications_of(
     events: Collection[OrderEventName], *, user_ids: Mapping[int, int]
 ) -> dict[OrderEventName, Notification]:
-    """Return the notification of each event that has one for the user of its order; `user_ids` is by order id."""
-    told = {}
+    """Return the notifications of `events` by event, if they are for the user of the order.
+
+    `user_ids` has the users by order id.
+    """
+    found = {}
     for one in Notification.objects.filter(event_id__in={event.event_id for event in events}):
         named = OrderEventName(one.event_id, one.order_id, one.type)
         if named in events and user_ids[one.order_id] == one.user_id:
-            told[named] = one
-    return told
+            found[named] = one
+    return found
 
 
 def letters_of(
     events: Collection[OrderEventName], *, group: str | None = None
 ) -> dict[OrderEventName, list[DeadLetter]]:
-    """Return the letters, open or closed, of each event that has some: those of `group`, or of every group."""
+    """Return the open and closed dead letters of `events` by event, from `group` or by default from every group."""
     known: dict[tuple[Any, ...], OrderEventName] = {tuple(event): event for event in events}
     of_group = {} if group is None else {"group": group}
-    told = defaultdict(list)
+    found = defaultdict(list)
     for letter in dead_letters().filter(event_id__in={event.event_id for event in events}, **of_group):
         if event := known.get((letter.event_id, letter.subject_id, letter.event_type)):
-            told[event].append(letter)
-    return dict(told)
+            found[event].append(letter)
+    return dict(found)
 
 
 def dead_letters() -> QuerySet[DeadLetter]:
-    """Return all letters, oldest first, without their messages, which may be a mebibyte each."""
+    """Return all dead letters, oldest first. Their messages, of up to 1 MiB each, are deferred."""
     return DeadLetter.objects.defer("key", "value", "headers", "error_message", "stacktrace").order_by("pk")

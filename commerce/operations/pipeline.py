@@ -1,4 +1,4 @@
-"""The event pipeline at a glance, for admin: every group on its topic, the outbox, dead letters, events per minute."""
+"""Admin's page of the event pipeline: lag and members of each group, outbox, dead letters, and events per minute."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -21,21 +21,22 @@ from events.observing.readings import Reading, read_outbox
 from events.subscriptions import subscriptions
 from events.timestamps import now, rfc3339
 
-MINUTES_SHOWN = 15
+WINDOW_MINUTES = 15
+"""Number of minutes for which the page shows events per minute."""
 COUNT_LIMIT = 10_000
-"""Rows up to which pending messages and dead letters are counted."""
+"""Largest number of pending messages and dead letters that the page counts."""
 FRESH_S = 1.0
-"""A younger answer of Kafka is shown again."""
+"""Age in seconds up to which a reading of Kafka is shown again."""
 
 
 class GroupOnTopic(NamedTuple):
-    """A registered group as Kafka knows it."""
+    """The state of a registered group in Kafka."""
 
     group: str
     topic: str
     partitions: list[PartitionLag]
     members: list[Member] | None
-    """None where the broker does not tell."""
+    """None if the broker does not list them."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -47,8 +48,8 @@ class GroupOnTopic(NamedTuple):
 
 
 def _read_groups() -> list[GroupOnTopic] | None:
-    """Read what Kafka knows of every registered group; None while Kafka is away."""
-    # A refused connection is known at once; the client would go on trying for seconds.
+    """Return the state of every registered group in Kafka, or None while Kafka is unreachable."""
+    # The probe fails at once on a refused connection. The client would retry for seconds.
     if probe_kafka() == "down":
         return None
     try:
@@ -75,7 +76,7 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def state(request: HttpRequest) -> JsonResponse:
-    """Answer with what the page shows, as its script asks for it."""
+    """Return the page's figures as JSON for its script."""
     _require_permission(request)
     groups = kafka.latest(fresh_s=FRESH_S)
     return JsonResponse(
@@ -91,7 +92,7 @@ def state(request: HttpRequest) -> JsonResponse:
 
 
 def count_open_letters() -> int:
-    """Return how many letters of the registered groups are open, up to `COUNT_LIMIT`."""
+    """Return the number of open dead letters of the registered groups, at most `COUNT_LIMIT`."""
     groups = [one.group for one in subscriptions()]
     return DeadLetter.objects.filter(group__in=groups, state=DeadLetter.State.OPEN)[:COUNT_LIMIT].count()
 
@@ -111,13 +112,13 @@ def _outbox() -> dict[str, Any]:
 
 
 def _minutes() -> list[dict[str, Any]]:
-    """Return one entry a minute, oldest first; the last is the current minute.
+    """Return one entry per minute, oldest first. The last entry is the current minute.
 
-    `published` counts events of the topics that groups read, `handled` what the groups have handled of them.
+    `published` counts the events of all topics that groups read. `handled` counts the events that each group handled.
     """
-    # Publication is recorded by the database's clock.
+    # `published_at` comes from the database's clock.
     current = database_now().replace(second=0, microsecond=0)
-    minutes = [current - timedelta(minutes=ago) for ago in reversed(range(MINUTES_SHOWN))]
+    minutes = [current - timedelta(minutes=ago) for ago in reversed(range(WINDOW_MINUTES))]
     groups = subscriptions()
     read = OutboxEvent.objects.filter(topic__in={one.topic.name for one in groups})
     published = _per_minute(read, "published_at", since=minutes[0])

@@ -1,4 +1,4 @@
-"""Remove old outbox rows. A row goes once every group has handled its event: until then it is all there is."""
+"""Delete old outbox rows whose event every group has handled. Until then the row may be needed to send it again."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -8,16 +8,17 @@ from events.consuming.subjects import complete_subjects
 from events.database import in_steps
 from events.models import OutboxEvent
 
-ROWS_AT_ONCE = 5_000
+BATCH_ROWS = 5_000
+"""Rows that one transaction of `prune` looks at."""
 
 
 def prune(*, published_before: datetime) -> Iterator[int]:
-    """Work through the outbox, some thousand rows a transaction; yields how many of them were removed.
+    """Delete handled rows in batches, one transaction each. Yield the number of rows deleted in each batch.
 
-    Of a stream any row may go: where n is missing, n+1 counts it as published.
+    Any row of a stream may be deleted: the publisher of event n+1 treats a missing event n as published.
     """
     complete_subjects()
-    for ids in in_steps(OutboxEvent.objects.all(), size=ROWS_AT_ONCE):
+    for ids in in_steps(OutboxEvent.objects.all(), size=BATCH_ROWS):
         old = OutboxEvent.objects.filter(pk__range=(ids[0], ids[-1]), published_at__lt=published_before)
         removed, _ = old.filter(is_settled(), parked_at=None).delete()
         yield removed

@@ -1,4 +1,4 @@
-"""Find order changes and events that got lost between two systems, and send them again."""
+"""Find changes of orders and events that were lost between two systems, and send them again."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,33 +22,34 @@ from events.subscriptions import Subscription
 from orders.models import Order, UnknownHistory
 from orders.services import record_lost_event
 
-ORDERS_AT_ONCE = 5_000
+BATCH_ORDERS = 5_000
+"""Orders that one query looks at."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """What got lost. What a group has merely not read yet is lag, and not here."""
+    """Lost changes and events. An event that a group has yet to read is lag, and is not included."""
 
     changes: set[tuple[int, int]]
     """(order id, sequence) of changes without an outbox row."""
     events: set[UUID]
-    """Ids of published events that a group will never read, and has neither handled nor set aside."""
+    """Ids of published events that a group will never read, and has neither handled nor dead-lettered."""
     unknown: list[str] = field(default_factory=list)
-    """One sentence about each order that lacks rows and whose changes nothing tells: its events cannot be repaired."""
+    """One sentence about each order that lacks rows and has an unknown history. Its events cannot be repaired."""
 
     def __len__(self) -> int:
         return len(self.changes) + len(self.unknown) + len(self.events)
 
 
 def find_missing(groups: Sequence[Subscription[Any]]) -> Missing:
-    """Return what got lost for one of `groups`. Raises KafkaUnreachable."""
+    """Return the changes and events that were lost for at least one of `groups`. Raise KafkaUnreachable."""
     complete_subjects()
     events: set[UUID] = set()
     for subscription in groups:
         started_at = database_now()
         viewer = Viewer(group=subscription.group)
         try:
-            # Before the database is asked: whatever is committed below these offsets has been saved by then.
+            # Offsets are read before the database, so that every event below them has been saved by then.
             offsets = viewer.offsets(subscription.topic.name)
         finally:
             viewer.close()
@@ -58,9 +59,9 @@ def find_missing(groups: Sequence[Subscription[Any]]) -> Missing:
 
 
 def repair(missing: Missing) -> int:
-    """Make what is missing pending again under its own event id, for the relay to send, and return how much that was.
+    """Make the missing events pending again under the same event ids, for the relay to send. Return their number.
 
-    Raises UnknownHistory, where a program has changed an order since `find_missing`. Then nothing is repaired.
+    Raise UnknownHistory if another program has changed an order since `find_missing`. Then nothing is repaired.
     """
     with transaction.atomic():
         for order_id, sequence in sorted(missing.changes):
@@ -69,13 +70,13 @@ def repair(missing: Missing) -> int:
 
 
 def _changes_without_row(groups: Sequence[Subscription[Any]]) -> tuple[set[tuple[int, int]], list[str]]:
-    """Return the changes that nothing tells of, and what is said of orders whose changes are unknown.
+    """Return the changes without a trace in the database, and one sentence about each order with an unknown history.
 
-    It looks at some thousand orders at a time, because where old rows were pruned most changes have none.
+    It reads the orders in batches, because after a prune most changes have no outbox row.
     """
     found: set[tuple[int, int]] = set()
     unknown: dict[int, str] = {}
-    for ids in in_steps(Order.objects.all(), size=ORDERS_AT_ONCE):
+    for ids in in_steps(Order.objects.all(), size=BATCH_ORDERS):
         changes = _without_row(ids[0], ids[-1])
         orders = Order.objects.in_bulk({order_id for order_id, _ in changes})
         unknown |= _unknown_histories(orders.values())
@@ -84,20 +85,20 @@ def _changes_without_row(groups: Sequence[Subscription[Any]]) -> tuple[set[tuple
 
 
 def _unknown_histories(orders: Iterable[Order]) -> dict[int, str]:
-    """Return what is wrong with those of `orders` whose changes are unknown, by their ids."""
+    """Return one sentence about each of `orders` with an unknown history, by order id."""
     unknown = {}
     for order in orders:
         try:
             order.event_types  # noqa: B018 - it raises
         except UnknownHistory as error:
-            unknown[order.pk] = f"{error}. Some of its events lack their rows and are not repaired."
+            unknown[order.pk] = f"{error}. Some of its events have no outbox row and are not repaired."
     return unknown
 
 
 def _without_row(first: int, last: int) -> list[tuple[int, int]]:
-    """Return the changes of the orders from `first` to `last` that have no outbox row."""
-    # With OFFSET each change is looked up in the index. Else the whole outbox would be read, and that for every call,
-    # because PostgreSQL takes generate_series for a thousand rows.
+    """Return (order id, sequence) of the changes without an outbox row, for the orders from id `first` to `last`."""
+    # OFFSET makes PostgreSQL look up each change in the index. Without it, each call reads the whole outbox, because
+    # PostgreSQL estimates a thousand rows for each generate_series.
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -118,9 +119,9 @@ def _without_row(first: int, last: int) -> list[tuple[int, int]]:
 def _unknown_to_all(
     changes: list[tuple[int, int]], orders: Mapping[int, Order], groups: Sequence[Subscription[Any]]
 ) -> set[tuple[int, int]]:
-    """Return those of `changes` of which no receipt and no dead letter, open or closed, tells.
+    """Return those of `changes` that have no receipt and no dead letter, open or closed, in any of `groups`.
 
-    A row is pruned when every group has handled its event. So what one group knows of was not lost.
+    A row is pruned after every group has handled its event. So an event that one group knows was not lost.
     """
     events = {}
     for order_id, sequence in changes:
@@ -131,20 +132,20 @@ def _unknown_to_all(
     letters = DeadLetter.objects.filter(
         group__in=[one.group for one in groups], event_id__in=[event.event_id for event in events]
     )
-    set_aside = set(letters.values_list("event_id", "subject_id", "event_type"))
+    dead = set(letters.values_list("event_id", "subject_id", "event_type"))
     handled = {event_id for group in groups for event_id in group.handled(events)}
     return {
         (order_id, sequence)
         for event, (order_id, sequence) in events.items()
-        if event.event_id not in handled and (event.event_id, order_id, event.event_type) not in set_aside
+        if event.event_id not in handled and (event.event_id, order_id, event.event_type) not in dead
     }
 
 
 def _events_never_handled(
     subscription: Subscription[Any], offsets: dict[int, Offsets], started_at: datetime
 ) -> list[UUID]:
-    # By what the events say, and never by position: offsets start again when a topic is made anew. A replay has an id
-    # that nothing names; should it get lost, its letter is still open.
+    # Events are matched by id, not by offset, because offsets restart when a topic is recreated. A replay has an id
+    # that no receipt names. If a replay is lost, its dead letter is still open.
     return list(
         OutboxEvent.objects.filter(topic=subscription.topic.name, published_at__lt=started_at)
         .exclude(event_type=REPLAY)
@@ -155,9 +156,9 @@ def _events_never_handled(
 
 
 def _still_to_be_read(offsets: dict[int, Offsets]) -> Q:
-    """Return the condition of positions between the group's offset and the topic's end.
+    """Return the condition for rows whose position lies between the group's offset and the topic's end.
 
-    A position beyond the end was acknowledged by a topic that has been made anew since.
+    A position beyond the end belongs to an earlier topic of the same name.
     """
     lag = Q(pk__in=[])
     for partition, known in offsets.items():

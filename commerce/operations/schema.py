@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of the events of an order."""
+"""Descriptions of the events of an order for the OpenAPI document."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ EXAMPLE = {
 
 
 class OrderEventStateSerializer(serializers.Serializer[Any]):
-    """Where an event of an order is now; null is what is not known yet."""
+    """The current state of an order's event. A field is null while its value is not known."""
 
     eventId = serializers.UUIDField()
     eventType = serializers.ChoiceField(ORDER_EVENT_TYPES, allow_null=True)
@@ -32,7 +32,7 @@ class OrderEventStateSerializer(serializers.Serializer[Any]):
     state = serializers.ChoiceField(
         STATES,
         help_text="PENDING: committed, not yet on Kafka. PUBLISHED: on Kafka. DEAD: an open dead letter. "
-        "NOTIFIED: its notification stands, which wins over DEAD.",
+        "NOTIFIED: its notification exists, even if a dead letter is open.",
     )
     publishedAt = serializers.DateTimeField(allow_null=True)
     topic = serializers.CharField()

@@ -1,4 +1,4 @@
-"""Where each event of an order is now: committed, on Kafka, handled by each group, or a dead letter."""
+"""The current state of each event of an order: committed, on Kafka, handled by each group, or a dead letter."""
 
 from collections import defaultdict
 from contextlib import suppress
@@ -23,7 +23,7 @@ from orders.models import Order, UnknownHistory
 
 
 class GroupProgress(NamedTuple):
-    """What one consumer group has done with an event."""
+    """The progress of one consumer group with an event."""
 
     group: str
     wants: bool
@@ -37,20 +37,20 @@ class GroupProgress(NamedTuple):
 
 
 class EventTrace(NamedTuple):
-    """What the database knows of one event of an order."""
+    """All that the database contains about one event of an order."""
 
     order: Order
     identity: Identity
     sequence: int
     row: OutboxEvent | None
-    """None where the row was pruned."""
+    """None if the row was pruned."""
     notification: Notification | None
     groups: list[GroupProgress]
-    """The progress of every registered group, and of other groups that have letters of the event."""
+    """The progress of every registered group, and of other groups with dead letters of the event."""
 
     @property
     def timestamp(self) -> datetime | None:
-        """Of a pruned event only that of the first is known, which is the order's own."""
+        """Return the time of the event. For pruned events only the time of the first, the order's own, is known."""
         if self.row:
             return self.row.created_at
         return self.order.created_at if self.sequence == 1 else None
@@ -61,12 +61,12 @@ class EventTrace(NamedTuple):
 
     @property
     def other_groups(self) -> list[GroupProgress]:
-        """Return the progress of all groups but that of notifications, which has entries of its own in admin."""
+        """Return the progress of all groups except notifications, whose entries admin shows separately."""
         return [progress for progress in self.groups if progress.group != NOTIFICATIONS.group]
 
     @property
     def state(self) -> str:
-        """Return the state that the API shows: how far the notifications' group has come."""
+        """Return the state for the API, which shows the progress of the notifications' group."""
         if self.notification:
             return "NOTIFIED"
         if any(progress.is_dead for progress in self.groups if progress.group == NOTIFICATIONS.group):
@@ -79,7 +79,7 @@ class EventTrace(NamedTuple):
 
 
 class OrderEventsView(FreedAtOnce):
-    """The events of one of the caller's orders, oldest first."""
+    """Endpoint for the events of one of the caller's orders, oldest first."""
 
     def get(self, request: Request, pk: int) -> Response:
         order = Order.objects.filter(pk=pk, user=request.user.pk).first()
@@ -89,19 +89,19 @@ class OrderEventsView(FreedAtOnce):
 
 
 def timeline(order: Order) -> list[dict[str, Any]]:
-    """Return one entry per event, by sequence; what is not known, yet or any more, is None."""
+    """Return one entry per event of `order`, by sequence. Unknown values are None."""
     return [_entry(event) for event in trace_events(order)]
 
 
 def trace_events(order: Order) -> list[EventTrace]:
-    """Return what is known of each event of `order`, by sequence.
+    """Return the traces of all known events of `order`, by sequence.
 
-    Receipts and dead letters tell of an event whose outbox row was pruned. An event that got lost, so that nothing
-    tells of it, is left out until `reconcile_events` has recorded it again.
+    Receipts and dead letters prove an event whose outbox row was pruned. A lost event, without any of the three, is
+    missing here until `reconcile_events` has recorded it again.
     """
     rows = {row.event_id: row for row in OutboxEvent.objects.filter(stream=order.stream)}
     types: dict[UUID, tuple[int, str]] = {}
-    with suppress(UnknownHistory):  # Then only its rows tell of an order's events.
+    with suppress(UnknownHistory):  # The order's events are then known only from its outbox rows.
         types |= {order.event_id(n): (n, event_type) for n, event_type in enumerate(order.event_types, start=1)}
     types |= {event_id: (row.sequence or 0, row.event_type) for event_id, row in rows.items()}
     identities = {
@@ -109,8 +109,8 @@ def trace_events(order: Order) -> list[EventTrace]:
         for event_id, (sequence, event_type) in types.items()
     }
     progress = _progress_of_groups(order, identities)
-    told = Notification.objects.filter(event_id__in=types, order_id=order.pk, user_id=order.user_id)
-    notifications = {(one.event_id, one.type): one for one in told}
+    saved = Notification.objects.filter(event_id__in=types, order_id=order.pk, user_id=order.user_id)
+    notifications = {(one.event_id, one.type): one for one in saved}
     traces = [
         EventTrace(
             order=order,

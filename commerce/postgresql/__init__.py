@@ -1,16 +1,16 @@
-"""How the site speaks to PostgreSQL: options of its connections, and Django's backend with a cheaper check."""
+"""Django's PostgreSQL backend with a cheaper health check, and the options of its connections."""
 
 CONNECTION_OPTIONS = {
-    # A server that is gone, or a query that never ends, must become an error that the caller can retry.
+    # A lost server or an endless query must become an error, so that the caller can retry.
     "connect_timeout": 5,
     "tcp_user_timeout": 20_000,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    # A process that is frozen inside a transaction must not hold up others with its locks.
+    # A process that freezes inside a transaction must not block others with its locks.
     "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=10s",
 }
-"""Parameters of libpq: seconds, but for `tcp_user_timeout`, which are milliseconds.
+"""Connection parameters of libpq. Times are in seconds, except `tcp_user_timeout`, which is in milliseconds.
 
 Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 """

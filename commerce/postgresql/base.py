@@ -1,4 +1,4 @@
-"""Django's PostgreSQL backend, with a cheaper look at a connection before it is used again."""
+"""Django's PostgreSQL backend with a health check of connections that needs no query."""
 
 import select
 
@@ -7,9 +7,9 @@ from django.db.backends.postgresql import base
 
 class DatabaseWrapper(base.DatabaseWrapper):
     def is_usable(self) -> bool:
-        """Whether the server has not hung up, which makes the socket readable.
+        """Return whether the server has kept the connection open. A closed connection makes the socket readable.
 
-        Django asks before every request (CONN_HEALTH_CHECKS), by a query: one of six round trips of placing an order.
+        Django calls this before every request (CONN_HEALTH_CHECKS). Its own check takes a round trip.
         """
         poll = select.poll()
         try:

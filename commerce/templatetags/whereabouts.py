@@ -1,4 +1,4 @@
-"""Where an event is, on the pages of admin: each app shows its own rows, and only here are they known all together."""
+"""Template tags for admin's links between an order, its events and their records. Each app shows only its own rows."""
 
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ register = template.Library()
 
 @register.filter
 def moment(time: datetime) -> str:
-    """For example `2025-01-30 19:15:30.123 KST`, in the reader's zone."""
+    """Format a time in the user's time zone, for example `2025-01-30 19:15:30.123 KST`."""
     local = timezone.localtime(time)
     return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03} {local.tzname()}"
 
@@ -31,17 +31,17 @@ def order_timeline(order: Order) -> dict[str, Any]:
 
 @register.inclusion_tag("commerce/related.html")
 def related(shown: OutboxEvent | DeadLetter | Notification) -> dict[str, Any]:
-    """What else there is about the event that `shown` is about."""
+    """Return the other records about the event of `shown`."""
     letter = shown.dead_letter if isinstance(shown, OutboxEvent) else None
     event_id = letter.event_id if letter else shown.event_id
     replays = shown.replays.all() if isinstance(shown, DeadLetter) else OutboxEvent.objects.none()
-    about: dict[str, Any] = {"shown": shown, "group": NOTIFICATIONS.group}
-    about["replays"] = replays.defer("key", "value", "headers").order_by("pk")
+    context: dict[str, Any] = {"shown": shown, "group": NOTIFICATIONS.group}
+    context["replays"] = replays.defer("key", "value", "headers").order_by("pk")
     if event_id is None:
-        return about | {"letters": [letter] if letter else []}
+        return context | {"letters": [letter] if letter else []}
     row = OutboxEvent.objects.filter(event_id=event_id).defer("key", "value", "headers").first()
     notification = Notification.objects.filter(event_id=event_id).first()
-    return about | {
+    return context | {
         "order": _order(row, notification),
         "row": row,
         "notification": notification,
@@ -50,7 +50,7 @@ def related(shown: OutboxEvent | DeadLetter | Notification) -> dict[str, Any]:
 
 
 def _order(row: OutboxEvent | None, notification: Notification | None) -> Order | None:
-    """The order of the event, where this database has it."""
+    """Return the order of the event, or None if this database does not have it."""
     if row and row.stream and row.stream.startswith(STREAM_PREFIX):
         return Order.objects.filter(pk=row.stream.removeprefix(STREAM_PREFIX)).first()
     return Order.objects.filter(pk=notification.order_id).first() if notification else None

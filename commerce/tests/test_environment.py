@@ -1,4 +1,4 @@
-"""What the variables of the environment may hold, and that all that are wrong are named together."""
+"""Valid and invalid values of environment variables. One message names all invalid ones."""
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -7,7 +7,7 @@ from commerce.environment import Environment, Rate, parse_rate
 
 
 def problems(environment: Environment) -> str:
-    """Return what the environment is refused for, or an empty text."""
+    """Return the message that rejects the environment, or an empty text."""
     try:
         environment.refuse_problems()
     except ImproperlyConfigured as error:
@@ -56,7 +56,7 @@ def test_an_empty_variable_has_its_default() -> None:
 
 
 @pytest.mark.parametrize("value", ["$ecret", "$DATABASE_URL", "a$b", "${x}", "\\$", "pa,ss word", "#"])
-def test_a_value_is_taken_as_it_is(value: str) -> None:
+def test_a_value_is_not_interpreted(value: str) -> None:
     environment = Environment({"PASSWORD": value, "DATABASE_URL": "other"})
     assert environment.text("PASSWORD") == value
 
@@ -108,6 +108,6 @@ def test_a_rate_is_read(text: str, rate: Rate | None) -> None:
 
 
 @pytest.mark.parametrize("text", ["60", "0/min", "-1/min", "1.5/min", "60/fortnight", "many/min", "60/", "/min"])
-def test_what_is_no_rate_is_named(text: str) -> None:
+def test_a_malformed_rate_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="no rate"):
         parse_rate(text)

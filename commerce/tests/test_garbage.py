@@ -1,4 +1,4 @@
-"""A request frees its memory by itself: the garbage collector runs seldom (`events/process/garbage.py`)."""
+"""A request leaves no reference cycles, because the garbage collector runs seldom (`events/process/garbage.py`)."""
 
 import gc
 import json

@@ -41,7 +41,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
 def every_path(resolver: Any = None, prefix: str = "/") -> Iterator[str]:
-    """One path for each URL pattern there is, with 1 in the place of every parameter."""
+    """Yield one path for each URL pattern, with 1 for every parameter."""
     for pattern in (resolver or get_resolver()).url_patterns:
         possible, parameters = normalize(pattern.pattern.regex.pattern)[0]
         path = prefix + possible % dict.fromkeys(parameters, "1")
@@ -87,7 +87,7 @@ def test_a_refused_method_names_the_allowed_ones(api: APIClient, path: str, allo
 
 
 @pytest.mark.parametrize("token", [False, True])
-def test_where_get_is_head_is_too_without_a_body(admin_client: Client, api: APIClient, token: bool) -> None:
+def test_every_get_path_also_has_head(admin_client: Client, api: APIClient, token: bool) -> None:
     answered = set()
     for path in every_path():
         client = api if token and path.startswith("/api/") else admin_client if token else Client()
@@ -149,7 +149,7 @@ def test_an_odd_path_is_not_found(api: APIClient, settings: Settings, path: str,
 
 
 @pytest.mark.parametrize("path", ["/static/%00", "/static/../settings.py", "/%00", "/admin/%00"])
-def test_an_odd_path_elsewhere_is_no_failure(client: Client, path: str) -> None:
+def test_an_odd_path_elsewhere_is_not_a_server_error(client: Client, path: str) -> None:
     assert client.get(path).status_code in (302, 404)
 
 
@@ -171,7 +171,7 @@ def test_a_body_that_is_too_large_is_refused_everywhere(api: APIClient, content_
         assert api.generic("POST", path, b" " * largest, content_type=content_type).status_code != 413
 
 
-def test_an_order_is_not_changed_by_a_body_that_is_too_large(api: APIClient, user: User) -> None:
+def test_a_too_large_body_changes_no_order(api: APIClient, user: User) -> None:
     order = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
     body = b"x" * project_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     for change in ("pay", "cancel"):
@@ -182,7 +182,7 @@ def test_an_order_is_not_changed_by_a_body_that_is_too_large(api: APIClient, use
 
 
 @pytest.mark.parametrize("length", ["", "x", "-1", "9" * 5_000])
-def test_an_odd_content_length_is_a_body_of_nothing(api: APIClient, length: str) -> None:
+def test_an_odd_content_length_means_an_empty_body(api: APIClient, length: str) -> None:
     assert api.post("/api/orders", content_type="application/json", CONTENT_LENGTH=length).status_code == 400
 
 
@@ -204,7 +204,7 @@ def test_a_compressed_body_is_refused_by_its_encoding(api: APIClient, path: str,
 
 
 @pytest.mark.parametrize("encoding", ["", "identity", "Identity", "identity, identity"])
-def test_an_identical_encoding_is_none(api: APIClient, encoding: str) -> None:
+def test_the_identity_encoding_is_accepted(api: APIClient, encoding: str) -> None:
     body = {"items": [{"productId": 1, "quantity": 1, "price": 1}]}
     assert api.post("/api/orders", body, format="json", headers={"content-encoding": encoding}).status_code == 201
 
@@ -276,7 +276,7 @@ def test_answers_tell_browsers_to_be_careful(client: Client, admin_client: Clien
     assert page["Content-Security-Policy"].startswith("default-src 'self'")
 
 
-def test_pages_of_admin_alone_may_evaluate_texts_as_scripts(client: Client, admin_client: Client) -> None:
+def test_only_admin_pages_may_use_eval(client: Client, admin_client: Client) -> None:
     policies = {
         path: admin_client.get(path)["Content-Security-Policy"] for path in ("/admin/", "/api/docs", "/api/orders")
     }
@@ -289,7 +289,7 @@ def test_https_is_insisted_on_once_it_is_there(client: Client) -> None:
     assert "Strict-Transport-Security" not in client.get("/health/live")
 
 
-def test_the_claim_of_https_is_believed_from_proxies_alone(settings: Settings) -> None:
+def test_only_proxies_can_claim_https(settings: Settings) -> None:
     request = RequestFactory().get("/", headers={"x-forwarded-proto": "https"})
     assert not request.is_secure()
     assert _in_production("print(settings.SECURE_PROXY_SSL_HEADER)", TRUSTED_PROXIES="1").stdout == (
@@ -312,7 +312,7 @@ def test_djangos_own_check_of_a_deployment_finds_nothing() -> None:
 
 
 @pytest.mark.parametrize("model", ["axes/accessattempt", "auth/user"])
-def test_admin_shows_what_lifts_a_lock_or_ends_an_account(admin_client: Client, model: str) -> None:
+def test_admin_shows_the_pages_for_locks_and_accounts(admin_client: Client, model: str) -> None:
     assert admin_client.get(f"/admin/{model}/").status_code == 200
 
 
@@ -330,7 +330,7 @@ def test_no_page_of_admin_shows_a_refresh_token(admin_client: Client, user: User
         assert str(used) not in text
 
 
-def test_admin_moves_to_the_path_that_is_configured(admin_user: User) -> None:
+def test_admin_is_at_the_configured_path(admin_user: User) -> None:
     asked = _in_production(
         "import django; django.setup(); from django.urls import reverse; print(reverse('admin:index'))",
         ADMIN_PATH="/backstage",
@@ -353,7 +353,7 @@ def _in_production(code: str, **environment: str) -> subprocess.CompletedProcess
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    # Its database has no tables, and a throttle would count there.
+    # Without throttles, because this server's database has no tables for them.
     server = WebServer(log=tmp_path_factory.mktemp("logs") / "web.log", env={"THROTTLE_REFRESH": ""})
     yield server.url
     server.stop()

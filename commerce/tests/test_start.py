@@ -1,4 +1,4 @@
-"""`GET /`: a page for people, JSON for programs."""
+"""`GET /` is a page for people and JSON for programs."""
 
 import os
 import re
@@ -71,7 +71,7 @@ def test_every_other_client_gets_json(client: Client, accept: str) -> None:
 @pytest.mark.parametrize(
     "accept", ["text/html;q=2;;=,", ";", "/", "text/html;q=nan", "a" * 20_000, 'text/html;a="' * 50]
 )
-def test_an_odd_accept_header_is_no_failure(client: Client, accept: str) -> None:
+def test_an_odd_accept_header_is_not_a_server_error(client: Client, accept: str) -> None:
     get(client, accept)
 
 
@@ -81,10 +81,10 @@ def test_a_client_that_names_no_type_gets_json(client: Client) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("debug", [False, True])
-def test_page_and_json_have_the_same_links_and_all_lead_on(client: Client, settings: Settings, debug: bool) -> None:
+def test_page_and_json_have_the_same_working_links(client: Client, settings: Settings, debug: bool) -> None:
     settings.DEBUG = debug
-    told = get(client, "application/json").json()
-    links = {name: target for name, target in told.items() if name != "demoAccounts"}
+    body = get(client, "application/json").json()
+    links = {name: target for name, target in body.items() if name != "demoAccounts"}
     page = get(client, CHROMIUM).content.decode()
     assert re.findall('<a href="(.*?)"', page) == list(links.values())
     for target in links.values():
@@ -93,7 +93,7 @@ def test_page_and_json_have_the_same_links_and_all_lead_on(client: Client, setti
 
 
 @pytest.mark.django_db
-def test_the_demo_accounts_are_shown_in_development_and_let_in(client: Client, settings: Settings) -> None:
+def test_development_shows_working_demo_accounts(client: Client, settings: Settings) -> None:
     for accept in ("application/json", CHROMIUM):
         assert "demo-password" not in get(client, accept).content.decode()
     settings.DEBUG = True
@@ -115,7 +115,7 @@ def test_head_is_get_without_the_body(client: Client, accept: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options", "trace"])
-def test_no_other_method_is_taken(method: str) -> None:
+def test_no_other_method_is_accepted(method: str) -> None:
     response = getattr(Client(enforce_csrf_checks=True), method)("/")
     assert (response.status_code, response["Allow"]) == (405, "GET, HEAD")
     assert response["Content-Type"] == "application/problem+json"
@@ -131,7 +131,7 @@ def test_no_other_method_is_taken(method: str) -> None:
         ("en-GB,ko;q=0.5", "en", "Go on from here"),
     ],
 )
-def test_the_page_speaks_its_readers_language(client: Client, wanted: str, spoken: str, text: str) -> None:
+def test_the_page_is_in_the_users_language(client: Client, wanted: str, spoken: str, text: str) -> None:
     page = get(client, CHROMIUM, **{"accept-language": wanted})
     assert page["Content-Language"] == spoken
     assert f'<html lang="{spoken}">' in page.content.decode()
@@ -140,7 +140,7 @@ def test_the_page_speaks_its_readers_language(client: Client, wanted: str, spoke
 
 
 @pytest.mark.django_db
-def test_the_next_request_speaks_english_again(client: Client) -> None:
+def test_the_next_request_is_in_english(client: Client) -> None:
     get(client, CHROMIUM, **{"accept-language": "ko"})
     assert translation.get_language() == "en"
 
@@ -162,7 +162,7 @@ def test_every_text_of_the_page_is_korean(name: str) -> None:
 
 
 def test_production_does_not_import_the_development_server() -> None:
-    """As in the image, which lacks the folder: whatever imports it fails."""
+    """The image lacks the folder, so an import of it would fail."""
     code = f"""
 import sys
 sys.modules["commerce.devserver"] = None

@@ -35,7 +35,7 @@ def test_notifications_are_the_callers_own_newest_first(
     assert "주문이" in response.content.decode()
 
 
-def test_reading_sets_the_time_once_and_tells_of_it_once(api: APIClient, user: User) -> None:
+def test_reading_sets_the_time_and_publishes_once(api: APIClient, user: User) -> None:
     notification = NotificationFactory.create(user_id=user.pk)
     first = api.post(f"/api/notifications/{notification.pk}/read")
     again = api.post(f"/api/notifications/{notification.pk}/read")

@@ -1,4 +1,4 @@
-"""The consumer on a real broker: every record becomes what the handler saves, or a dead letter."""
+"""The consumer on a real broker: every record becomes a notification or a dead letter."""
 
 import json
 import threading
@@ -26,7 +26,7 @@ from testkit.waiting import wait_until
 
 
 class Running:
-    """A consumer in a thread of its own."""
+    """A consumer that runs in a thread."""
 
     def __init__(self, subscription: NotificationSubscription) -> None:
         self.group = subscription.group
@@ -164,7 +164,7 @@ class TestOnTheBroker:
         assert Notification.objects.get().event_id == event.event_id
         assert not DeadLetter.objects.exists()
 
-    def test_the_next_owner_goes_on_behind_what_was_committed(self, consume: Consume, topics: Topics) -> None:
+    def test_the_next_owner_continues_after_the_committed_offset(self, consume: Consume, topics: Topics) -> None:
         seen: list[OrderEvent] = []
 
         class Recording(NotificationSubscription):
@@ -185,7 +185,7 @@ class TestOnTheBroker:
 
 
 class RefusedByTheDatabase(NotificationSubscription):
-    """Makes the database refuse order 13, by a division by zero."""
+    """A subscription for which the database rejects order 13, by a division by zero."""
 
     def save(self, events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
         with connection.cursor() as cursor:
@@ -195,9 +195,9 @@ class RefusedByTheDatabase(NotificationSubscription):
 
 @pytest.mark.django_db
 class TestBatches:
-    """Without a broker."""
+    """Batches that are processed without a broker."""
 
-    def test_a_batch_that_comes_again_changes_nothing(self) -> None:
+    def test_a_redelivered_batch_changes_nothing(self) -> None:
         records: list[Record] = [
             kafka_record(encode(OrderEventFactory.build()), offset=0),
             kafka_record(b"garbage", offset=1),
@@ -215,7 +215,7 @@ class TestBatches:
         process([kafka_record(b"garbage", offset=1, timestamp=99)])
         assert DeadLetter.objects.count() == 3
 
-    def test_what_the_database_refuses_is_dead_lettered_alone(self) -> None:
+    def test_only_the_event_that_the_database_refuses_is_dead(self) -> None:
         events = [OrderEventFactory.build(order_id=order_id) for order_id in (11, 12, 13, 14, 15)]
         records = [kafka_record(encode(event), offset=offset) for offset, event in enumerate(events)]
         process(records, notifying(RefusedByTheDatabase))

@@ -1,4 +1,4 @@
-"""An event id that comes back with another user, order or type: never silence, never a second notification."""
+"""A repeated event id with another user, order or type becomes a dead letter, and never a second notification."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -52,11 +52,11 @@ def records_of(*events: OrderEvent, first_offset: int = 0) -> list[Record]:
     return [kafka_record(encode(event), offset=offset) for offset, event in enumerate(events, start=first_offset)]
 
 
-def told() -> list[tuple[Any, ...]]:
+def saved() -> list[tuple[Any, ...]]:
     return list(Notification.objects.order_by("pk").values_list("event_id", "type", "order_id", "user_id"))
 
 
-def as_told(*events: OrderEvent) -> list[tuple[Any, ...]]:
+def rows_of(*events: OrderEvent) -> list[tuple[Any, ...]]:
     return [(event.event_id, event.event_type, event.order_id, event.user_id) for event in events]
 
 
@@ -76,7 +76,7 @@ def test_a_conflict_is_one_dead_letter_and_neighbours_are_saved(
     else:
         process(records[:2])
         process(records[2:])
-    assert told() == as_told(before, pair[0], between, after)
+    assert saved() == rows_of(before, pair[0], between, after)
     letter = DeadLetter.objects.get()
     assert (letter.offset, letter.state) == (3, "open")
     named = (letter.event_id, letter.event_type, letter.subject_id)
@@ -88,11 +88,11 @@ def test_a_conflict_is_one_dead_letter_and_neighbours_are_saved(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("changes", REPEATS.values(), ids=REPEATS)
-def test_a_repeat_stays_a_duplicate_whatever_else_it_says(event: OrderEvent, changes: dict[str, Any]) -> None:
+def test_a_repeat_with_other_fields_stays_a_duplicate(event: OrderEvent, changes: dict[str, Any]) -> None:
     again = msgspec.structs.replace(event, **changes)
     process(records_of(event, again))
     process(records_of(again, again, first_offset=2))
-    assert told() == as_told(event)
+    assert saved() == rows_of(event)
     assert not DeadLetter.objects.exists()
 
 
@@ -102,7 +102,7 @@ def test_many_conflicts_and_repeats_in_a_batch_are_told_apart() -> None:
     process(records_of(*events[:4]))
     forged = [msgspec.structs.replace(event, user_id=99) for event in events]
     process(records_of(*events, *forged, *events, first_offset=4))
-    assert sorted(told()) == sorted(as_told(*events))
+    assert sorted(saved()) == sorted(rows_of(*events))
     assert list(DeadLetter.objects.order_by("offset").values_list("offset", flat=True)) == list(range(12, 20))
 
 
@@ -144,8 +144,8 @@ def test_a_conflict_is_a_log_line_and_a_metric(
 
 
 @pytest.mark.django_db
-def test_only_events_that_came_before_are_compared(event: OrderEvent) -> None:
-    """What is new costs one INSERT; what is not is compared by one SELECT."""
+def test_only_repeated_events_are_compared(event: OrderEvent) -> None:
+    """New events take one INSERT. Repeated events are compared by one SELECT."""
 
     def statements(*events: OrderEvent) -> list[str]:
         seen: list[str] = []
@@ -192,10 +192,10 @@ class TestOnTheBroker:
             wait_until(lambda: not OutboxEvent.objects.pending().exists() and consumer.caught_up())
             letter = DeadLetter.objects.get()
             assert (letter.state, letter.replay_count) == ("open", times)
-        assert told() == as_told(event)
+        assert saved() == rows_of(event)
 
     @OTHER
-    def test_of_two_consumers_one_tells_and_the_other_sets_aside(
+    def test_of_two_consumers_one_notifies_and_one_dead_letters(
         self, start: Callable[[], Running], topics: Topics, event: OrderEvent, other: dict[str, Any]
     ) -> None:
         forged = msgspec.structs.replace(event, **other)
@@ -204,16 +204,16 @@ class TestOnTheBroker:
             produce(topics.order_events, encode(event), partition=partition)
             produce(topics.order_events, encode(forged), partition=partition)
         wait_until(lambda: all(one.caught_up() for one in consumers))
-        assert told() in (as_told(event), as_told(forged))
-        set_aside = DeadLetter.objects.values_list("subject_id", "event_type")
-        loser = forged if told() == as_told(event) else event
-        assert list(set_aside) == [(loser.order_id, loser.event_type)] * 3
+        assert saved() in (rows_of(event), rows_of(forged))
+        letters = DeadLetter.objects.values_list("subject_id", "event_type")
+        loser = forged if saved() == rows_of(event) else event
+        assert list(letters) == [(loser.order_id, loser.event_type)] * 3
 
 
 @pytest.mark.django_db(transaction=True)
 @OTHER
 def test_a_consumer_waits_for_anothers_transaction_to_compare(event: OrderEvent, other: dict[str, Any]) -> None:
-    """Both have the id in hand at the same moment."""
+    """Two transactions insert the same event id at the same time."""
     forged = msgspec.structs.replace(event, **other)
     rival = connection.copy()
 
@@ -242,5 +242,5 @@ def test_a_consumer_waits_for_anothers_transaction_to_compare(event: OrderEvent,
         cursor.execute("COMMIT")
         assert processed.result(10) == (1, False)
     rival.close()
-    assert told() == as_told(event)
+    assert saved() == rows_of(event)
     assert DeadLetter.objects.get().error_class.endswith("EventIdConflict")

@@ -1,4 +1,4 @@
-"""Dead letters replayed on a real broker: what became readable is notified of, and nothing comes twice."""
+"""Replays of dead letters on a real broker: readable events are notified, and none of them twice."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,29 +25,29 @@ pytestmark = pytest.mark.django_db(transaction=True)
 HARD = ("hard", b"\xff")
 
 
-class Mended:
-    """Decodes no value with the member `hard` until it is mended."""
+class FixableDecoder:
+    """A decoder that rejects values with the member `hard` until it is fixed."""
 
-    is_mended = False
+    is_fixed = False
 
     def decode(self, value: bytes | None) -> OrderEvent:
-        if b'"hard"' in (value or b"") and not self.is_mended:
+        if b'"hard"' in (value or b"") and not self.is_fixed:
             raise Poison("too hard")
         return NOTIFICATIONS.decode(value)
 
 
 @pytest.fixture
-def handler() -> Mended:
-    return Mended()
+def handler() -> FixableDecoder:
+    return FixableDecoder()
 
 
-def subscribed(handler: Mended, group: str) -> NotificationSubscription:
+def subscribed(handler: FixableDecoder, group: str) -> NotificationSubscription:
     return replace(NOTIFICATIONS, group=group, decode=handler.decode)
 
 
 @pytest.fixture
-def consumer(topics: Topics, handler: Mended, settings: Settings) -> Iterator[Running]:
-    """The one running consumer; what is replayed leaves at once."""
+def consumer(topics: Topics, handler: FixableDecoder, settings: Settings) -> Iterator[Running]:
+    """Run one consumer, with the real publisher, which sends replays at once."""
     settings.EVENT_PUBLISHER = "events.outbox.publisher.BackgroundPublisher"
     running = Running(subscribed(handler, f"group-{uuid4().hex[:8]}"))
     yield running
@@ -69,7 +69,7 @@ def produce_hard(topics: Topics, event: OrderEvent) -> None:
 
 
 def replay_all(consumer: Running) -> None:
-    """Back when the group has read what was sent."""
+    """Replay all open letters, and wait until the group has read the replays."""
     wait_until(lambda: DeadLetter.objects.exists() and consumer.caught_up())
     for letter_id in open_letters():
         assert not replay(letter_id=letter_id).refusal
@@ -81,12 +81,12 @@ def replays(topics: Topics) -> list[Message]:
 
 
 def test_a_replay_that_works_notifies_once_and_closes_its_letter(
-    consumer: Running, handler: Mended, topics: Topics, event: OrderEvent
+    consumer: Running, handler: FixableDecoder, topics: Topics, event: OrderEvent
 ) -> None:
     produce_hard(topics, event)
     wait_until(DeadLetter.objects.exists)
     assert not Notification.objects.exists()
-    handler.is_mended = True
+    handler.is_fixed = True
     replay_all(consumer)
     assert Notification.objects.get().event_id == event.event_id
     letter = DeadLetter.objects.get()
@@ -96,7 +96,7 @@ def test_a_replay_that_works_notifies_once_and_closes_its_letter(
     assert message.headers == [HARD, ("replay-count", b"1"), ("dead-letter-id", str(letter.pk).encode())]
 
 
-def test_what_fails_again_stays_one_open_letter_with_one_copy(
+def test_a_failed_replay_stays_one_open_letter_with_one_copy(
     consumer: Running, topics: Topics, event: OrderEvent
 ) -> None:
     produce_hard(topics, event)
@@ -109,24 +109,24 @@ def test_what_fails_again_stays_one_open_letter_with_one_copy(
     assert not Notification.objects.exists()
 
 
-def test_what_was_notified_of_already_is_not_notified_of_again(
-    consumer: Running, handler: Mended, topics: Topics, event: OrderEvent
+def test_a_replay_of_a_notified_event_notifies_no_second_time(
+    consumer: Running, handler: FixableDecoder, topics: Topics, event: OrderEvent
 ) -> None:
     produce(topics.order_events, encode(event))
     produce_hard(topics, event)
     wait_until(lambda: Notification.objects.exists() and DeadLetter.objects.exists())
-    handler.is_mended = True
+    handler.is_fixed = True
     replay_all(consumer)
     assert Notification.objects.count() == 1
     assert DeadLetter.objects.get().state == "replayed"
 
 
 def test_a_letter_replayed_twice_is_one_notification(
-    consumer: Running, handler: Mended, topics: Topics, event: OrderEvent
+    consumer: Running, handler: FixableDecoder, topics: Topics, event: OrderEvent
 ) -> None:
     produce_hard(topics, event)
     letter_id = wait_until(DeadLetter.objects.first).pk
-    handler.is_mended = True
+    handler.is_fixed = True
     consumer.stop()
     for _ in range(2):
         assert not replay(letter_id=letter_id).refusal

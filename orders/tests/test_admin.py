@@ -1,4 +1,4 @@
-"""Orders in admin: for looking at, and changed only together with their event."""
+"""Orders in admin are read-only. Actions change an order together with its event."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -59,7 +59,7 @@ def test_an_action_refuses_forbidden_orders_and_does_the_others(admin_client: Cl
     assert Order.objects.get(pk=pending.pk).status == "PAID"
 
 
-def test_an_orders_page_shows_its_items(admin_client: Client, order: Order) -> None:
+def test_order_page_shows_the_items(admin_client: Client, order: Order) -> None:
     assert "4711" in admin_client.get(f"{ORDERS}{order.pk}/change/").content.decode()
 
 
@@ -75,7 +75,7 @@ def test_orders_are_found_by_id_and_user(admin_client: Client, user: User) -> No
     assert found("9" * 30) == []
 
 
-def test_the_dates_lead_to_the_orders_of_a_day(admin_client: Client, user: User) -> None:
+def test_date_hierarchy_filters_orders_by_day(admin_client: Client, user: User) -> None:
     days = [datetime(2025, 1, 30, tzinfo=UTC), datetime(2025, 3, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)]
     for day in days:
         Order.objects.filter(pk=order_of(user).pk).update(created_at=day)

@@ -76,7 +76,7 @@ def test_a_publisher_that_fails_does_not_fail_the_request(
         assert place(api).status_code == 201
 
 
-def test_the_requests_trace_goes_on_in_the_event(api: APIClient) -> None:
+def test_the_event_carries_the_requests_trace(api: APIClient) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     api.post(
         "/api/orders", json.dumps({"items": [ITEM]}), content_type="application/json", headers={"traceparent": trace}
@@ -122,13 +122,13 @@ def test_somebody_elses_order_is_not_found(api: APIClient) -> None:
 @pytest.mark.parametrize(
     "path", ["/api/orders/99999999999999999999999", "/api/orders/abc", "/api/orders/1%00", "/api/orders/١"]
 )
-def test_what_is_no_order_is_not_found(api: APIClient, path: str) -> None:
+def test_an_unknown_order_id_is_not_found(api: APIClient, path: str) -> None:
     response = api.get(path)
     assert response.status_code == 404
     assert response["Content-Type"] == "application/problem+json"
 
 
-def test_without_a_token_nothing_is_answered(anonymous: APIClient) -> None:
+def test_a_request_without_a_token_is_unauthorized(anonymous: APIClient) -> None:
     response = place(anonymous)
     assert response.status_code == 401
     assert response["Content-Type"] == "application/problem+json"
@@ -154,7 +154,7 @@ def test_without_a_token_nothing_is_answered(anonymous: APIClient) -> None:
         ({"price": []}, "/items/0/price"),
     ],
 )
-def test_an_invalid_item_is_refused_with_its_place(api: APIClient, item: dict[str, Any], pointer: str) -> None:
+def test_an_invalid_item_is_refused_with_its_pointer(api: APIClient, item: dict[str, Any], pointer: str) -> None:
     response = place(api, **item)
     assert response.status_code == 400
     assert response["Content-Type"] == "application/problem+json"
@@ -183,7 +183,7 @@ def test_a_number_of_any_size_is_refused_and_not_computed(api: APIClient, field:
         ("productId", str(2**63 - 1), 2**63 - 1),
     ],
 )
-def test_any_spelling_of_a_valid_number_is_taken(api: APIClient, field: str, literal: str, value: object) -> None:
+def test_any_spelling_of_a_valid_number_is_accepted(api: APIClient, field: str, literal: str, value: object) -> None:
     body = json.dumps({"items": [ITEM | {field: "@"}]}).replace('"@"', literal)
     response = post(api, body)
     assert response.status_code == 201
@@ -198,17 +198,17 @@ def test_any_spelling_of_a_valid_number_is_taken(api: APIClient, field: str, lit
         b'{"items":"\xff"}',
     ],
 )
-def test_a_body_that_is_no_order_is_refused(api: APIClient, body: str | bytes) -> None:
+def test_a_body_that_is_not_an_order_is_refused(api: APIClient, body: str | bytes) -> None:
     response = post(api, body)
     assert response.status_code == 400
     assert response["Content-Type"] == "application/problem+json"
 
 
-def test_a_hundred_items_are_taken(api: APIClient) -> None:
+def test_a_hundred_items_are_accepted(api: APIClient) -> None:
     assert post(api, json.dumps({"items": [ITEM] * 100})).status_code == 201
 
 
-def test_only_json_is_taken(api: APIClient) -> None:
+def test_only_json_is_accepted(api: APIClient) -> None:
     for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
         response = post(api, "items=1", content_type)
         assert response.status_code == 415
@@ -250,7 +250,7 @@ def test_orders_are_listed_newest_first_page_by_page(api: APIClient, user: User)
     while url:
         response = api.get(url)
         pages.append([order["id"] for order in response.json()])
-        # An order placed meanwhile neither repeats nor hides another.
+        # An order that is placed between two pages neither repeats nor hides another one.
         order_of(user)
         url = response["Link"].split(">")[0].removeprefix("<") if "Link" in response else ""
     newest_first = [order.pk for order in reversed(orders)]
@@ -280,7 +280,7 @@ def test_a_limit_above_the_largest_is_the_largest(api: APIClient) -> None:
         assert api.get(f"/api/orders?limit={limit}").status_code == 200
 
 
-def test_a_list_costs_the_same_queries_however_long_it_is(
+def test_a_longer_list_takes_the_same_number_of_queries(
     api: APIClient, user: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     for _ in range(3):
@@ -340,7 +340,7 @@ def test_a_leap_second_is_refused_as_such(api: APIClient, name: str, value: str)
     assert response.json()["errors"] == [{"pointer": f"/{name}", "detail": "The second 60 is not taken: write 59."}]
 
 
-def test_the_next_page_keeps_the_filters_while_orders_come_in(api: APIClient, user: User) -> None:
+def test_the_next_page_keeps_filters_while_orders_arrive(api: APIClient, user: User) -> None:
     orders = [order_of(user) for _ in range(4)]
     pay_order(order_id=orders[2].pk)
     since = "2020-01-01T00:00:00+09:00"
@@ -354,12 +354,12 @@ def test_the_next_page_keeps_the_filters_while_orders_come_in(api: APIClient, us
 def test_a_filtered_list_reads_the_callers_orders_by_index(user: User) -> None:
     wanted = Order.objects.filter(user=user, status="PAID", created_at__gte=now()).order_by("-id")
     with connection.cursor() as cursor:
-        # Of a table of few rows PostgreSQL would read all.
+        # PostgreSQL would scan the whole table, because it has few rows.
         cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
     plan = wanted[:51].explain()
     assert "order_of_user_newest_first" in plan
     assert "Sort" not in plan
 
 
-def test_one_order_is_answered_whatever_filter_the_address_has(api: APIClient, user: User) -> None:
+def test_filters_do_not_apply_to_a_single_order(api: APIClient, user: User) -> None:
     assert api.get(f"/api/orders/{order_of(user).pk}?status=CANCELLED").status_code == 200

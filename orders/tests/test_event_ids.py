@@ -1,4 +1,4 @@
-"""Event ids cannot be computed from what is public, and a lost event gets its own id back."""
+"""Event ids cannot be computed from public values, and a lost event gets the same id again."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.django_db
 
 LINES = [Line(product_id=1, quantity=2, price=Decimal("100.00"))]
 CHANGES = {"pay": pay_order, "cancel": cancel_order}
-WAYS: list[list[str]] = [[], ["pay"], ["cancel"], ["pay", "cancel"]]
-"""What may become of an order after it was placed."""
+HISTORIES: list[list[str]] = [[], ["pay"], ["cancel"], ["pay", "cancel"]]
+"""The possible changes of an order after it was placed."""
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def order(user: User) -> Order:
 
 
 def computed_id(order: Order, sequence: int) -> UUID:
-    """The id as an earlier release computes it."""
+    """Return the id that an earlier release computes."""
     return uuid5(NAMESPACE_URL, f"/orders/{order.pk}/{rfc3339(order.created_at)}/{sequence}")
 
 
@@ -39,10 +39,10 @@ def recorded_ids(order: Order) -> list[UUID]:
 
 
 def as_an_earlier_release_records(event: Change) -> None:
-    """Give the newest event of the order the id that an earlier release gives it."""
+    """Give the newest event of the order the id that an earlier release would give it."""
     order = event.order
-    kept = None if order.last_sequence == 1 else (order.event_ids or [])[: order.last_sequence - 1]
-    Order.objects.filter(pk=order.pk).update(event_ids=kept)
+    ids = None if order.last_sequence == 1 else (order.event_ids or [])[: order.last_sequence - 1]
+    Order.objects.filter(pk=order.pk).update(event_ids=ids)
     OutboxEvent.objects.filter(event_id=event.event.event_id).update(event_id=computed_id(order, order.last_sequence))
 
 
@@ -54,8 +54,8 @@ def lose_and_record_again(order: Order) -> None:
         record_lost_event(order_id=order.pk, sequence=sequence)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_no_event_id_can_be_computed_from_what_is_public(order: Order, way: Sequence[str]) -> None:
+@pytest.mark.parametrize("way", HISTORIES)
+def test_event_ids_cannot_be_computed_from_public_values(order: Order, way: Sequence[str]) -> None:
     for change in way:
         CHANGES[change](order_id=order.pk)
     ids = recorded_ids(order)
@@ -65,7 +65,7 @@ def test_no_event_id_can_be_computed_from_what_is_public(order: Order, way: Sequ
     assert all(event_id.version == 4 for event_id in ids)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", HISTORIES)
 def test_a_lost_event_gets_its_id_back(order: Order, way: Sequence[str]) -> None:
     for change in way:
         CHANGES[change](order_id=order.pk)
@@ -74,12 +74,12 @@ def test_a_lost_event_gets_its_id_back(order: Order, way: Sequence[str]) -> None
     assert recorded_ids(order) == before
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", HISTORIES)
 @pytest.mark.parametrize("by_earlier_release", [(True, True, True), (True, False, True), (False, True, False)])
 def test_earlier_and_this_release_side_by_side_agree_on_ids(
     user: User, way: Sequence[str], by_earlier_release: Sequence[bool]
 ) -> None:
-    """Either release may make each change of an order."""
+    """Each change of an order may come from either release."""
     change = place_order(user_id=user.pk, lines=LINES)
     if by_earlier_release[0]:
         as_an_earlier_release_records(change)

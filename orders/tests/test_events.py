@@ -34,7 +34,7 @@ def body(**changes: Any) -> bytes:
 
 
 def raw(name: str, literal: str) -> bytes:
-    """The body with a field spelled as JSON text, where Python's json would spell it otherwise."""
+    """Return the body with one field as the given JSON text, which Python's json would spell differently."""
     return body(**{name: "@"}).replace(b'"@"', literal.encode())
 
 
@@ -58,7 +58,7 @@ def test_an_event_is_encoded_exactly_as_in_the_contract() -> None:
         total_amount=st.decimals(0, 10**18, places=2),
     )
 )
-def test_what_is_encoded_is_decoded_unchanged(event: OrderEvent) -> None:
+def test_decoding_returns_the_encoded_event(event: OrderEvent) -> None:
     assert decode(encode(event)) == event
 
 
@@ -78,7 +78,7 @@ def test_what_is_encoded_is_decoded_unchanged(event: OrderEvent) -> None:
         json.dumps(BODY, indent=2).encode(),
     ],
 )
-def test_every_spelling_of_an_event_is_understood(value: bytes) -> None:
+def test_every_spelling_of_an_event_is_decoded(value: bytes) -> None:
     assert decode(value) == EXPECTED
 
 
@@ -112,7 +112,7 @@ def test_every_spelling_of_an_event_is_understood(value: bytes) -> None:
         *(
             (
                 body(timestamp=f"2016-12-31{t}23:59:60{rest}"),
-                "timestamp has the second 60, which is not taken, write 59",
+                "timestamp has second 60, which is not accepted; write 59",
             )
             for t in "Tt "
             for rest in ("Z", ".5Z", "+00:00", "+09:00")
@@ -124,21 +124,21 @@ def test_every_spelling_of_an_event_is_understood(value: bytes) -> None:
         (raw("timestamp", "999999999999"), "timestamp"),
         (body(totalAmount=None), "totalAmount"),
         (body(totalAmount=False), "totalAmount"),
-        (body(totalAmount="NaN"), "totalAmount is no number"),
-        (body(totalAmount="Infinity"), "totalAmount is no number"),
-        (body(totalAmount=" 1"), "totalAmount is no number"),
-        (body(totalAmount="١"), "totalAmount is no number"),
+        (body(totalAmount="NaN"), "totalAmount is not a number"),
+        (body(totalAmount="Infinity"), "totalAmount is not a number"),
+        (body(totalAmount=" 1"), "totalAmount is not a number"),
+        (body(totalAmount="١"), "totalAmount is not a number"),
         (body(totalAmount=1.005), "more than 2 decimals"),
         (raw("totalAmount", "1e-999999999"), "more than 2 decimals"),
         (raw("totalAmount", "1e999999999"), "whole digits"),
         (json.dumps({key: BODY[key] for key in list(BODY)[1:]}).encode(), "eventId"),
     ],
 )
-def test_what_is_no_order_event_is_poison_with_its_reason(value: bytes | None, reason: str) -> None:
+def test_an_invalid_event_is_poison_with_its_reason(value: bytes | None, reason: str) -> None:
     with pytest.raises(Poison, match=reason):
         decode(value)
 
 
-def test_an_amount_of_zero_is_zero_however_it_is_spelled() -> None:
+def test_every_spelling_of_a_zero_amount_is_zero() -> None:
     for literal in ("0", "-0.00", "0e400", "0.000"):
         assert str(decode(raw("totalAmount", literal)).total_amount) == "0.00"

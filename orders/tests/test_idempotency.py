@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from events.models import OutboxEvent
 from events.outbox.publisher import RecordingPublisher
-from orders.idempotency import KEPT_FOR
+from orders.idempotency import KEY_LIFETIME
 from orders.models import IdempotencyKey, Order
 from testkit.factories import UserFactory
 
@@ -40,7 +40,7 @@ def logged_in(user: User) -> APIClient:
     return client
 
 
-def test_a_repeated_request_gets_its_answer_and_places_nothing(api: APIClient) -> None:
+def test_a_repeat_gets_the_first_answer_and_places_no_order(api: APIClient) -> None:
     first = place(api, "key")
     again = place(api, "key")
     assert (first.status_code, again.status_code) == (201, 201)
@@ -52,13 +52,13 @@ def test_a_repeated_request_gets_its_answer_and_places_nothing(api: APIClient) -
     assert Order.objects.count() == OutboxEvent.objects.count() == 1
 
 
-def test_the_first_answer_is_the_one_that_comes_without_a_key(api: APIClient) -> None:
+def test_the_first_answer_equals_an_answer_without_a_key(api: APIClient) -> None:
     bare, keyed = place(api, None), place(api, "key")
     assert dict(bare.items()).keys() == dict(keyed.items()).keys()
     assert json.loads(bare.content).keys() == json.loads(keyed.content).keys()
 
 
-def test_the_answer_stays_what_it_was_when_the_order_has_changed(api: APIClient) -> None:
+def test_the_stored_answer_stays_when_the_order_changes(api: APIClient) -> None:
     first = place(api, "key")
     api.post(f"{first['Location']}/pay")
     assert place(api, "key").content == first.content
@@ -124,7 +124,7 @@ def test_quotes_around_a_key_do_not_matter(api: APIClient) -> None:
 
 
 @pytest.mark.parametrize("key", ["a", "~" * 255, f'"{"x" * 255}"', 'in "the" middle', "!~ #"])
-def test_a_key_of_printable_ascii_is_taken(api: APIClient, key: str) -> None:
+def test_a_key_of_printable_ascii_is_accepted(api: APIClient, key: str) -> None:
     assert place(api, key).status_code == 201
 
 
@@ -149,20 +149,20 @@ def test_an_attempt_that_failed_leaves_the_key_free(api: APIClient, monkeypatch:
 
 def test_a_key_is_new_after_a_day_pruned_or_not(api: APIClient) -> None:
     first = place(api, "key")
-    age(KEPT_FOR * 0.99)
+    age(KEY_LIFETIME * 0.99)
     assert place(api, "key").content == first.content
-    age(KEPT_FOR * 0.02)
+    age(KEY_LIFETIME * 0.02)
     second = place(api, "key", BODY.replace("2", "3"))
     assert (second.status_code, Order.objects.count()) == (201, 2)
     assert "Idempotent-Replayed" not in second
     assert place(api, "key", BODY.replace("2", "3")).content == second.content
 
 
-def test_pruning_removes_what_has_expired_alone(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orders.idempotency.PRUNED_AT_ONCE", 2)
+def test_pruning_removes_only_expired_keys(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orders.idempotency.PRUNE_BATCH_ROWS", 2)
     for number in range(3):
         place(api, f"old {number}")
-    age(KEPT_FOR)
+    age(KEY_LIFETIME)
     place(api, "new")
     output = StringIO()
     call_command("prune_idempotency_keys", stdout=output)
@@ -170,7 +170,7 @@ def test_pruning_removes_what_has_expired_alone(api: APIClient, monkeypatch: pyt
     assert [row.key for row in IdempotencyKey.objects.all()] == ["new"]
 
 
-def test_a_deeply_nested_body_is_refused_and_no_failure(api: APIClient) -> None:
+def test_a_deeply_nested_body_is_a_bad_request(api: APIClient) -> None:
     nested = "[" * 800 + "]" * 800
     assert place(api, "key", f'{{"items":{nested}}}').status_code == 400
 
@@ -194,7 +194,7 @@ def test_of_twenty_at_once_one_places_the_order(user: User, publisher: Recording
 
 
 @pytest.mark.django_db(transaction=True)
-def test_while_the_first_is_being_handled_the_key_is_in_use(user: User) -> None:
+def test_a_key_is_in_use_during_its_first_request(user: User) -> None:
     with transaction.atomic():
         first = place(logged_in(user), "key")
         (second,) = at_once(1, lambda: place(logged_in(user), "key"))
@@ -213,7 +213,7 @@ def test_replays_at_once_do_not_hinder_each_other(user: User) -> None:
 
 
 def at_once(count: int, ask: Callable[[], Any]) -> list[Any]:
-    """What `count` threads get that ask at the same moment."""
+    """Call `ask` in `count` threads at the same moment, and return the results."""
     together = threading.Barrier(count)
     answers: list[Any] = []
 

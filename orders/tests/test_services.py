@@ -45,7 +45,7 @@ def test_an_order_whose_event_is_refused_is_not_placed(user: User) -> None:
     assert OrderItem.objects.count() == len(LINES)
 
 
-def test_the_event_is_exactly_what_the_contract_says(user: User) -> None:
+def test_the_event_matches_the_contract_exactly(user: User) -> None:
     order, event = place_order(user_id=user.pk, lines=LINES)
     assert event.topic == "order-events"
     assert event.key == str(order.pk).encode()
@@ -70,7 +70,7 @@ def test_the_event_is_exactly_what_the_contract_says(user: User) -> None:
     }
 
 
-def test_what_is_recorded_is_what_is_published(user: User) -> None:
+def test_the_recorded_event_is_the_published_one(user: User) -> None:
     order, created = place_order(user_id=user.pk, lines=LINES)
     paid = pay_order(order_id=order.pk).event
     rows = OutboxEvent.objects.filter(stream=order.stream).order_by("sequence")
@@ -100,7 +100,7 @@ def test_a_refused_change_records_no_event(user: User) -> None:
     assert Order.objects.get(pk=order.pk).last_sequence == 2
 
 
-def test_nobody_changes_somebody_elses_order(user: User) -> None:
+def test_a_user_cannot_change_an_order_of_another_user(user: User) -> None:
     order = place_order(user_id=user.pk, lines=LINES).order
     with pytest.raises(Order.DoesNotExist):
         pay_order(order_id=order.pk, user_id=user.pk + 1)

@@ -106,14 +106,14 @@ def test_a_run_starts_again_after_poison_and_changed_accounts(
     # The lockout of demo and the count of logins outlive the run. One request an hour is the strictest limit.
     second = run(THROTTLE_TOKEN="11/h", THROTTLE_USER="1/h")
     assert second.says("READY"), second.log.read_text()
-    assert "demo is locked for up to 5 minutes after wrong passwords; to mend that: " in second.log.read_text()
+    assert "demo is locked for up to 5 minutes after wrong passwords; to repair it, run " in second.log.read_text()
     second.manage("shell", "-c", CHANGE_ACCOUNTS)
     assert second.stop() == 0
 
     third = run()
     assert third.says("READY"), third.log.read_text()
-    assert "demo is deactivated; to mend that: " in third.log.read_text()
-    assert "admin has another password than it was created with; to mend that: " in third.log.read_text()
+    assert "demo is deactivated; to repair it, run " in third.log.read_text()
+    assert "admin has a changed password; to repair it, run " in third.log.read_text()
     third.manage("create_demo_accounts", "--restore")
     assert log_in(third.site, "demo", "demo-password") == 200
     assert log_in(third.site, "admin", "admin-password") == 200
@@ -210,14 +210,14 @@ def test_a_run_starts_anew_after_a_reset(checkout: Path, run: Callable[..., Run]
 
 
 def test_a_full_disk_and_a_missing_right_have_their_own_way_on() -> None:
-    from commerce.devserver.run.messages import way_on
+    from commerce.devserver.run.messages import recovery_hint
 
     for number, way in (
         (28, "make room on the disk"),
         (13, "let this user write there"),
         (30, "let this user write there"),
     ):
-        assert way in way_on(str(OSError(number, os.strerror(number), "/some/var")))
+        assert way in recovery_hint(str(OSError(number, os.strerror(number), "/some/var")))
 
 
 def test_reset_asks_first_and_refuses_while_a_run_is_up(checkout: Path, run: Callable[..., Run]) -> None:

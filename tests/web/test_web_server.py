@@ -421,7 +421,7 @@ def test_a_taken_port_is_one_clear_line(web: WebServer, taken_by: str) -> None:
     assert second.returncode == 1
     assert (
         second.stderr
-        == f"Cannot serve: {address} cannot be listened on (Address already in use). Give another --bind\n"
+        == f"Cannot serve: cannot listen on {address} (Address already in use). Give another --bind\n"
     )
 
 

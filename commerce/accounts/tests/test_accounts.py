@@ -28,7 +28,7 @@ def tokens(client: APIClient, username: str, password: str = PASSWORD) -> dict[s
 
 
 @pytest.mark.django_db
-def test_a_new_customer_registers_logs_in_and_is_let_in(anonymous: APIClient) -> None:
+def test_a_new_customer_registers_and_logs_in(anonymous: APIClient) -> None:
     body = {"username": "mina", "password": PASSWORD, "email": "mina@example.com"}
     registered = anonymous.post("/api/auth/register", body, format="json")
     user = User.objects.get()
@@ -49,7 +49,7 @@ def test_a_new_customer_registers_logs_in_and_is_let_in(anonymous: APIClient) ->
         ({"username": "taken"}, "/username"),
         ({"username": "with space"}, "/username"),
         ({"username": "nul\0"}, "/username"),
-        # Full width, the same name; and one letter that stands for eighteen.
+        # The same name in full width, and a letter that NFKC expands to eighteen.
         ({"username": "ｔａｋｅｎ"}, "/username"),
         ({"username": "ﷺ" * 9}, "/username"),
         ({"username": None}, "/username"),
@@ -58,7 +58,7 @@ def test_a_new_customer_registers_logs_in_and_is_let_in(anonymous: APIClient) ->
         ({"email": "nowhere"}, "/email"),
     ],
 )
-def test_a_registration_that_cannot_be_is_refused(
+def test_an_invalid_registration_is_refused(
     anonymous: APIClient, changes: dict[str, object], pointer: str
 ) -> None:
     UserFactory.create(username="taken")
@@ -88,7 +88,7 @@ def test_an_empty_email_is_none(anonymous: APIClient, email: str | None) -> None
 
 
 SPELLINGS = ("ＣＲéme brûlée ﬁne", "비밀번호는 한글", "Ångström ① ẛ̣")
-"""Passwords that differ in the forms NFC, NFD, NFKC and NFKD."""
+"""Passwords whose NFC, NFD, NFKC and NFKD forms differ."""
 
 
 @pytest.mark.django_db
@@ -117,7 +117,7 @@ def test_a_hash_of_an_older_spelling_keeps_working(anonymous: APIClient, passwor
 
 
 @pytest.mark.django_db
-def test_a_password_is_measured_in_its_normal_form(anonymous: APIClient) -> None:
+def test_password_limits_apply_to_the_normal_form(anonymous: APIClient) -> None:
     body = {"username": "mina", "password": "ﷺ" * 9}
     refused = anonymous.post("/api/auth/register", body, format="json")
     assert [error["pointer"] for error in refused.json()["errors"]] == ["/password"]
@@ -222,7 +222,7 @@ def test_a_new_password_ends_the_tokens_of_the_old_one(anonymous: APIClient, use
 
 
 @pytest.mark.django_db
-def test_a_token_is_good_for_its_own_purpose_only(anonymous: APIClient, user: User) -> None:
+def test_a_token_works_for_its_own_purpose_only(anonymous: APIClient, user: User) -> None:
     pair = tokens(anonymous, user.username)
     with_refresh = APIClient(headers={"authorization": f"Bearer {pair['refresh']}"}).get("/api/orders")
     with_access = anonymous.post("/api/auth/token/refresh", {"refresh": pair["access"]}, format="json")
@@ -320,7 +320,7 @@ def test_a_token_check_costs_one_query(
     anonymous: APIClient, user: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     access = tokens(anonymous, user.username)["access"]
-    with django_assert_num_queries(2):  # The user, and the orders there are.
+    with django_assert_num_queries(2):  # The user and the orders.
         APIClient(headers={"authorization": f"Bearer {access}"}).get("/api/orders")
 
 
@@ -337,7 +337,7 @@ def test_an_order_costs_a_look_at_its_customer_and_one_statement(
 
 
 @pytest.mark.django_db
-def test_only_who_places_an_order_is_given_an_order_id(anonymous: APIClient, user: User) -> None:
+def test_only_placing_an_order_draws_an_order_id(anonymous: APIClient, user: User) -> None:
     access = tokens(anonymous, user.username)["access"]
     before = Order.objects.next_id()
     APIClient(headers={"authorization": f"Bearer {access}"}).get("/api/orders")

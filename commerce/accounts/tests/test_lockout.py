@@ -41,7 +41,7 @@ def test_after_ten_wrong_passwords_even_the_right_one_is_refused(user: User) -> 
     assert 290 <= int(locked["Retry-After"]) <= 300
 
 
-def test_nine_wrong_passwords_are_forgiven_by_the_right_one(user: User) -> None:
+def test_the_right_password_resets_nine_wrong_ones(user: User) -> None:
     for _ in range(2):
         assert fail(user.username, 9) == [401] * 9
         assert log_in(user.username).status_code == 200
@@ -56,7 +56,7 @@ def test_further_attempts_do_not_prolong_a_lock_of_five_minutes(user: User) -> N
     assert log_in(user.username).status_code == 200
 
 
-def test_the_lock_is_that_of_a_name_at_an_address(user: User) -> None:
+def test_the_lock_applies_to_one_name_at_one_address(user: User) -> None:
     fail(user.username, 10)
     assert log_in(user.username, address="192.0.2.2").status_code == 200
     assert log_in(UserFactory.create().username).status_code == 200
@@ -121,19 +121,19 @@ def test_known_unknown_and_inactive_names_cost_the_same_hashing(
         [],
     ],
 )
-def test_what_is_no_pair_is_refused(anonymous: APIClient, body: object) -> None:
+def test_a_body_without_name_and_password_is_refused(anonymous: APIClient, body: object) -> None:
     response = anonymous.post("/api/auth/token", body, format="json")
     assert response.status_code == 400
     assert response["Content-Type"] == "application/problem+json"
 
 
-def test_a_password_is_taken_with_its_spaces(user: User) -> None:
+def test_a_password_keeps_its_spaces(user: User) -> None:
     user.set_password(" with spaces ")
     user.save()
     assert log_in(user.username, " with spaces ").status_code == 200
 
 
-def test_odd_headers_and_queries_are_no_failure_of_the_login(anonymous: APIClient, user: User) -> None:
+def test_odd_headers_and_queries_do_not_break_the_login(anonymous: APIClient, user: User) -> None:
     response = anonymous.post(
         "/api/auth/token?a=%00&b=%ff",
         {"username": user.username, "password": "wrong"},
@@ -156,7 +156,7 @@ def test_admin_locks_as_the_api_does(admin_user: User) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_guesses_at_the_same_moment_are_counted(user: User) -> None:
+def test_simultaneous_guesses_are_counted(user: User) -> None:
     together = threading.Barrier(20)
     statuses: list[int] = []
 

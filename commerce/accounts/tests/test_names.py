@@ -32,7 +32,7 @@ INVISIBLE = (
     *("\u3164", "\u1160", "\u115f", "\uffa0", "\u200b", "\u200d", "\u202e", "\u2066", "\ufe0f", "\u00ad", "\u034f"),
     *("\u180e", "\ufeff", "\U000e0041", "\U000e0100", "\u2060", "\u17b4"),
 )
-# Cyrillic a and e, Greek omicron, Cherokee, Armenian, each beside Latin letters; and others that do not go together.
+# Cyrillic a and e, Greek omicron, Cherokee and Armenian with Latin letters, and other mixtures that are not allowed.
 MIXED = ("\u0430dmin", "admin\u0435", "r\u03bfot", "\u13aadmin", "\u0578ame", "민아カ", "бα", "ไทยไทa漢б")
 GOOD = (
     "mina",
@@ -55,7 +55,7 @@ def register(username: str) -> Any:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_name_of_one_script_or_of_a_known_mixture_is_taken(name: str) -> None:
+def test_a_name_of_one_script_or_a_known_mixture_is_accepted(name: str) -> None:
     assert register(name).status_code == 201
 
 
@@ -147,32 +147,32 @@ def test_a_taken_name_leaves_no_account_outside_of_a_transaction() -> None:
     assert sorted(User.objects.values_list("username", flat=True)) == ["admin", "mina"]
 
 
-def test_the_database_refuses_a_taken_name_on_every_other_way() -> None:
+def test_the_database_refuses_a_taken_name_everywhere_else() -> None:
     UserFactory.create(username="admin")
     for make in (User.objects.create_user, User.objects.create_superuser):
         with pytest.raises(IntegrityError), transaction.atomic():
             make("ADMIN", password=PASSWORD)
 
 
-# --- Accounts from before --------------------------------------------------------------------------
+# --- Existing accounts -----------------------------------------------------------------------------
 
 
-def accounts_from_before(*names: str) -> list[User]:
-    """Those that the migration finds, in this order."""
+def migrated_accounts(*names: str) -> list[User]:
+    """Create accounts in this sequence, run the migration, and return the accounts."""
     accounts = User.objects.bulk_create([User(username=name) for name in names])
     AccountName.objects.all().delete()
     migration = importlib.import_module("commerce.migrations.0004_existing_account_names")
     with connection.schema_editor() as editor:
-        migration.keep_existing_names(apps, editor)
+        migration.save_existing_names(apps, editor)
     for account in accounts:
         account.set_password(PASSWORD)
         account.save()
     return accounts
 
 
-def test_accounts_that_collide_already_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("commerce.migrations.0004_existing_account_names.ACCOUNTS_AT_ONCE", 2)
-    accounts_from_before("admin", "mina", "Admin", "admin\u1160", "аdmin")
+def test_accounts_that_already_collide_keep_working(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("commerce.migrations.0004_existing_account_names.ACCOUNT_BATCH_SIZE", 2)
+    migrated_accounts("admin", "mina", "Admin", "admin\u1160", "аdmin")
     assert list(AccountName.objects.order_by("pk").values_list("folded", "collides")) == [
         ("admin", False),
         ("mina", False),
@@ -186,8 +186,8 @@ def test_accounts_that_collide_already_go_on(monkeypatch: pytest.MonkeyPatch) ->
     assert register("ADMIN").status_code == 400
 
 
-def test_an_account_that_collides_may_take_a_free_name_alone() -> None:
-    _, mina, other = accounts_from_before("admin", "mina", "Admin")
+def test_a_colliding_account_can_take_only_a_free_name() -> None:
+    _, mina, other = migrated_accounts("admin", "mina", "Admin")
     other.username = "Yuna"
     other.save()
     assert AccountName.objects.get(user=other).collides is False
@@ -199,7 +199,7 @@ def test_an_account_that_collides_may_take_a_free_name_alone() -> None:
     assert register("mina").status_code == 201
 
 
-def test_an_account_gets_its_missing_kept_name_when_saved() -> None:
+def test_saving_an_account_adds_its_missing_folded_name() -> None:
     UserFactory.create(username="admin")
     (account,) = User.objects.bulk_create([User(username="Admin")])
     account.set_password(PASSWORD)
@@ -207,8 +207,8 @@ def test_an_account_gets_its_missing_kept_name_when_saved() -> None:
     assert AccountName.objects.get(user=account).collides is True
 
 
-def test_names_that_an_older_release_did_not_keep_are_completed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("commerce.accounts.names.ACCOUNTS_AT_ONCE", 2)
+def test_missing_folded_names_of_an_older_release_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("commerce.accounts.names.ACCOUNT_BATCH_SIZE", 2)
     UserFactory.create(username="admin")
     User.objects.bulk_create([User(username=name) for name in ("Mina", "mina", "ADMIN", "straße", "STRASSE", "yuna")])
     call_command("prune_logins")
@@ -237,7 +237,7 @@ def add(client: Client, name: str) -> Any:
     return client.post("/admin/auth/user/add/", body)
 
 
-def test_admin_refuses_what_registering_refuses(admin_client: Client) -> None:
+def test_admin_refuses_the_names_that_registration_refuses(admin_client: Client) -> None:
     for name in ("ADMIN", "ａdmin", "\u0430dmin", "mi\u3164na"):
         page = add(admin_client, name)
         assert page.status_code == 200, name
@@ -247,7 +247,7 @@ def test_admin_refuses_what_registering_refuses(admin_client: Client) -> None:
 
 
 def test_admin_saves_an_account_that_keeps_its_old_name(admin_client: Client, admin_user: User) -> None:
-    _, _, account = accounts_from_before("mina", "yuna", "MINA")
+    _, _, account = migrated_accounts("mina", "yuna", "MINA")
     page = f"/admin/auth/user/{account.pk}/change/"
     body = {"email": "mina@example.com", "date_joined_0": "2025-01-30", "date_joined_1": "10:15:30"}
     assert admin_client.post(page, body | {"username": "MINA"}).status_code == 302

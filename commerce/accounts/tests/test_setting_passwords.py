@@ -1,4 +1,4 @@
-"""Every way to set a password hashes its normal form, so that the login takes it in every spelling."""
+"""Every way to set a password hashes its normal form, so that the login accepts every spelling."""
 
 import unicodedata
 from collections.abc import Callable
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 PASSWORDS = ("ＣＲéme brûlée ﬁne", "비밀번호는 한글", "Ångström ① ẛ̣")
-"""They differ in all of `FORMS`."""
+"""Passwords that differ in all of `FORMS`."""
 OLD = "crème brûlée"
 
 
@@ -63,7 +63,7 @@ def superuser(name: str = "boss") -> Client:
     [new_account_in_admin, new_password_in_admin, own_new_password_in_admin, createsuperuser, changepassword],
     ids=lambda way: way.__name__,
 )
-def test_a_password_set_there_is_taken_in_every_spelling(
+def test_a_new_password_works_in_every_spelling(
     monkeypatch: pytest.MonkeyPatch, way: Callable[[str, pytest.MonkeyPatch], None], password: str, typed: str
 ) -> None:
     way(unicodedata.normalize(typed, password), monkeypatch)
@@ -82,12 +82,12 @@ def change_own(client: Client, old: str) -> int:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_own_old_password_is_taken_in_every_spelling(form: str) -> None:
+def test_the_own_old_password_works_in_every_spelling(form: str) -> None:
     assert change_own(superuser(), OLD + "x") == 200
     assert change_own(superuser("mina"), unicodedata.normalize(form, OLD)) == 302
 
 
-def test_an_own_old_password_of_an_older_release_is_taken() -> None:
+def test_an_own_password_of_an_older_release_works() -> None:
     spelled = unicodedata.normalize("NFD", OLD)
     client = superuser()
     User.objects.update(password=PBKDF2PasswordHasher().encode(spelled, "salt", 1))
@@ -96,7 +96,7 @@ def test_an_own_old_password_of_an_older_release_is_taken() -> None:
     assert change_own(client, spelled) == 302
 
 
-def test_the_page_for_the_own_password_is_admins(admin_client: Client) -> None:
+def test_the_own_password_page_belongs_to_admin(admin_client: Client) -> None:
     page = admin_client.get("/admin/password_change/")
     assert page.status_code == 200
     assert 'name="old_password"' in page.content.decode()

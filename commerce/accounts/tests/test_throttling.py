@@ -24,7 +24,7 @@ def register(**sender: Any) -> Any:
 
 
 @pytest.mark.parametrize("path", ["/api/auth/register", "/api/auth/token"])
-def test_sixty_a_minute_are_heard_from_one_address(anonymous: APIClient, path: str) -> None:
+def test_an_address_has_sixty_requests_a_minute(anonymous: APIClient, path: str) -> None:
     for _ in range(60):
         assert anonymous.post(path, {}, format="json").status_code == 400
     throttled = anonymous.post(path, {}, format="json")
@@ -41,7 +41,7 @@ def test_a_new_window_begins_when_the_old_one_is_over(settings: Settings) -> Non
     assert [register().status_code for _ in range(2)] == [400, 429]
 
 
-def test_windows_that_are_over_are_forgotten(settings: Settings) -> None:
+def test_expired_windows_are_deleted(settings: Settings) -> None:
     for last in range(3):
         register(REMOTE_ADDR=f"192.0.2.{last}")
     RequestCount.objects.update(ends_at=timezone.now() - timedelta(seconds=1))
@@ -50,7 +50,7 @@ def test_windows_that_are_over_are_forgotten(settings: Settings) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_requests_at_the_same_moment_are_counted_each(settings: Settings) -> None:
+def test_simultaneous_requests_are_each_counted(settings: Settings) -> None:
     settings.THROTTLE_RATES = {"register": Rate(7, 60)}
     together = threading.Barrier(20)
     statuses: list[int] = []
@@ -70,7 +70,7 @@ def test_requests_at_the_same_moment_are_counted_each(settings: Settings) -> Non
     assert sorted(statuses) == [400] * 7 + [429] * 13
 
 
-def test_each_user_has_a_throttle_of_their_own_where_one_is_set(api: APIClient, settings: Settings) -> None:
+def test_each_user_has_a_separate_throttle(api: APIClient, settings: Settings) -> None:
     settings.THROTTLE_RATES = settings.THROTTLE_RATES | {"user": Rate(2, 60)}
     assert [api.get("/api/orders").status_code for _ in range(3)] == [200, 200, 429]
     assert api.get("/api/notifications").status_code == 429
@@ -79,7 +79,7 @@ def test_each_user_has_a_throttle_of_their_own_where_one_is_set(api: APIClient, 
     assert other.get("/api/orders").status_code == 200
 
 
-def test_nothing_is_counted_where_no_rate_is_set(api: APIClient, anonymous: APIClient, settings: Settings) -> None:
+def test_nothing_is_counted_without_a_rate(api: APIClient, anonymous: APIClient, settings: Settings) -> None:
     with CaptureQueriesContext(connection) as queries:
         api.get("/api/orders")
         settings.THROTTLE_RATES = settings.THROTTLE_RATES | {"user": Rate(2, 60)}

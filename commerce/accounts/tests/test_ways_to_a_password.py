@@ -1,4 +1,4 @@
-"""Every way to give a password counts with the others of its address; and what logins leave behind is bounded."""
+"""All password attempts of an address share one count, and the rows that logins leave behind are limited."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -85,7 +85,7 @@ def test_a_form_without_a_csrf_token_uses_up_no_attempt(boss: Client) -> None:
     assert not RequestCount.objects.exists()
 
 
-def test_people_are_told_in_their_language(boss: Client) -> None:
+def test_the_refusal_is_in_the_users_language(boss: Client) -> None:
     for _ in range(6):
         admin_login("wrong", boss)
     page = Client(headers={"accept-language": "ko"}).post("/admin/login/", {"username": "boss", "password": "wrong"})
@@ -94,7 +94,7 @@ def test_people_are_told_in_their_language(boss: Client) -> None:
     assert "<html" in page.content.decode()
 
 
-# --- What is left behind --------------------------------------------------------------------------
+# --- Rows that logins leave behind ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/api/auth/token", "/admin/login/"])
@@ -105,7 +105,7 @@ def test_tried_names_leave_no_more_rows_than_the_throttle_allows(boss: Client, p
     assert AccessAttempt.objects.count() == 6
 
 
-def test_pruning_removes_what_no_login_limit_counts_any_more(settings: Settings, user: User) -> None:
+def test_pruning_removes_expired_counts_and_tokens(settings: Settings, user: User) -> None:
     for name in ("old", "new"):
         APIClient().post("/api/auth/token", {"username": name, "password": "wrong"}, format="json", REMOTE_ADDR="::1")
     AccessAttempt.objects.filter(username="old").update(attempt_time=timezone.now() - settings.AXES_COOLOFF_TIME)
@@ -149,12 +149,12 @@ def test_a_user_refreshes_so_often_from_all_addresses_together(settings: Setting
 
 
 @pytest.mark.parametrize("token", ["garbage", "a.b.c", 7, None, ["a"]])
-def test_what_is_no_token_of_ours_counts_for_no_user(settings: Settings, token: object) -> None:
+def test_an_invalid_token_counts_for_no_user(settings: Settings, token: object) -> None:
     assert refresh(token).status_code in (400, 401)
     assert [row.client for row in RequestCount.objects.all()] == ["refresh 192.0.2.1"]
 
 
-def test_a_forged_token_uses_up_nobodys_refreshes(user: User) -> None:
+def test_a_forged_token_does_not_use_up_a_users_refreshes(user: User) -> None:
     token = str(OneUseRefreshToken.for_user(user))
     assert refresh(f"{token[:-4]}AAAA").status_code == 401
     assert [row.client for row in RequestCount.objects.all()] == ["refresh 192.0.2.1"]

@@ -1,4 +1,4 @@
-"""Addresses of admin that no link leads to: none is a failure of the server."""
+"""Odd admin URLs, which no link leads to. None of them is a server error."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from events.troubles import Poison
 from orders.services import Line, place_order
 from testkit.factories import NotificationFactory, UserFactory, kafka_record
 
-# What PostgreSQL refuses must not end the test's own transaction.
+# Real transactions, because an error of PostgreSQL would abort the transaction of the test.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NUL, HUGE, LONG, SURROGATE = "%00", str(10**30), "9" * 5_000, "%ED%A0%80"
@@ -42,7 +42,7 @@ def place_of(model: type[models.Model]) -> str:
 
 
 def queries_of(model: type[models.Model]) -> Iterator[str]:
-    """Odd values of whatever a list reads: searching, order, pages, filters, periods, and lookups that none has."""
+    """Yield query strings with odd values for search, order, pages, filters, periods and unknown lookups."""
     for name in ("q", "o", "p", "e", "all", "_facets", "_popup", "_to_field", "_changelist_filters", "state", "no__in"):
         yield from (f"{name}={value}" for value in ODD)
     for field in model._meta.fields:
@@ -65,7 +65,7 @@ def failures(client: Client, addresses: Iterator[str] | list[str]) -> list[Any]:
 
 
 @pytest.mark.parametrize("model", LISTS, **IDS)
-def test_no_query_of_a_list_is_a_failure(admin_client: Client, model: type[models.Model]) -> None:
+def test_no_query_of_a_list_is_a_server_error(admin_client: Client, model: type[models.Model]) -> None:
     assert failures(admin_client, [f"{place_of(model)}?{query}" for query in queries_of(model)]) == []
 
 
@@ -88,14 +88,14 @@ def test_only_a_lists_own_filters_choose_its_rows(admin_client: Client, model: t
 
 
 @pytest.mark.parametrize("model", LISTS, **IDS)
-def test_no_id_in_an_address_is_a_failure(admin_client: Client, model: type[models.Model]) -> None:
+def test_no_id_in_an_address_is_a_server_error(admin_client: Client, model: type[models.Model]) -> None:
     ids = (NUL, f"1{NUL}", "_00", "0", "-1", HUGE, LONG, SURROGATE, "%FF", "x", "1%0A")
     pages = ("change/", "history/", "delete/", "", "change/pay", "change/?_popup=1&_to_field=%00")
     assert failures(admin_client, [f"{place_of(model)}{one}/{page}" for one in ids for page in pages]) == []
 
 
 @pytest.mark.parametrize("model", LISTS, **IDS)
-def test_no_query_of_a_new_row_is_a_failure(admin_client: Client, model: type[models.Model]) -> None:
+def test_no_query_of_an_add_page_is_a_server_error(admin_client: Client, model: type[models.Model]) -> None:
     queries = [f"{field.name}={value}" for field in model._meta.fields for value in OF_A_FIELD]
     assert failures(admin_client, [f"{place_of(model)}add/?{query}" for query in queries]) == []
 
@@ -107,7 +107,7 @@ def test_no_query_of_a_new_row_is_a_failure(admin_client: Client, model: type[mo
         *("r/1/1/", f"r/{HUGE}/1/", f"r/1/{HUGE}/", f"r/1/{NUL}/", f"no{NUL}/", "auth/", "i18n/setlang/"),
     ],
 )
-def test_no_query_of_any_other_page_is_a_failure(admin_client: Client, page: str) -> None:
+def test_no_query_of_another_page_is_a_server_error(admin_client: Client, page: str) -> None:
     names = ("next", "q", "s", "term", "app_label", "model_name", "field_name", "page", "e", "extended", "lang")
     queries = [f"{name}={value}" for name in names for value in ODD]
     assert failures(admin_client, [f"/admin/{page}?{query}" for query in queries]) == []
@@ -115,14 +115,14 @@ def test_no_query_of_any_other_page_is_a_failure(admin_client: Client, page: str
 
 
 @pytest.mark.parametrize("field", ["orders/order/user", "auth/user/groups", "admin/logentry/user", "no/no/no"])
-def test_no_autocompletion_is_a_failure(admin_client: Client, field: str) -> None:
+def test_no_autocompletion_is_a_server_error(admin_client: Client, field: str) -> None:
     app, model, name = field.split("/")
     asked = f"/admin/autocomplete/?app_label={app}&model_name={model}&field_name={name}"
     assert failures(admin_client, [f"{asked}&{name}={value}" for name in ("term", "page") for value in ODD]) == []
 
 
 @pytest.mark.parametrize("query", [f"q={NUL}", "created_at__year=9999", "id__in=x&e=1", f"created_at__gte={NUL}"])
-def test_an_odd_query_is_told_so_in_a_page(admin_client: Client, query: str) -> None:
+def test_an_odd_query_gets_a_page_that_says_so(admin_client: Client, query: str) -> None:
     answer = admin_client.get(f"/admin/orders/order/?{query}", headers={"accept-language": "ko"})
     assert answer.status_code == 400
     assert answer["Content-Type"].startswith("text/html")
@@ -136,7 +136,7 @@ def fail_with(error: Exception) -> Callable[..., Any]:
     return fail
 
 
-def ask_for_nothing(*_: object) -> None:
+def query_invalid_id(*_: object) -> None:
     DeadLetter.objects.get(pk="nothing")
 
 
@@ -148,7 +148,7 @@ PLACES = {
     "events.admin.outbox.OutboxStateFilter.queryset": "events/outboxevent/?state=pending",
     "events.admin.large_tables.EstimatingPaginator.count": "notifications/notification/?q=1",
 }
-"""Code of ours, and an address that calls it."""
+"""Functions of our code, each with an admin URL that calls it."""
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ PLACES = {
     ],
 )
 @pytest.mark.parametrize("place", PLACES)
-def test_a_fault_of_our_code_is_a_logged_failure(
+def test_a_fault_of_our_code_is_a_logged_server_error(
     admin_client: Client,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -179,9 +179,9 @@ def test_a_fault_of_our_code_is_a_logged_failure(
 @pytest.mark.parametrize(
     "place", ["commerce.operations.pipeline.count_open_letters", "orders.admin.OrderAdmin.status_label"]
 )
-def test_a_query_of_our_code_that_cannot_be_is_a_failure(
+def test_an_impossible_query_of_our_code_is_a_server_error(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setattr(place, ask_for_nothing)
+    monkeypatch.setattr(place, query_invalid_id)
     admin_client.raise_request_exception = False
     assert admin_client.get(f"/admin/{PLACES[place]}").status_code == 500

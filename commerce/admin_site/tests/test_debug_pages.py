@@ -15,11 +15,11 @@ from pytest_django import Settings
 from commerce.settings import BASE_DIR
 
 AWKWARD = """p@ss/<w&rd>'\\"1:"""
-"""A password that HTML, URLs and Python spell differently each."""
+"""A password that HTML, URLs and Python each escape differently."""
 
 
 def given_secrets() -> dict[str, str]:
-    """A secret of its own for every variable that by its name holds one."""
+    """Return a different secret for every variable whose name says that it is secret."""
     variables = re.findall("^([A-Z_]+)=", (BASE_DIR / ".env.example").read_text(), re.MULTILINE)
     names = [name for name in variables if re.search("KEY|PASSWORD|TOKEN|SECRET", name) and "THROTTLE" not in name]
     return {name: f"{AWKWARD}{number}{name.lower()}{'x' * 60}" for number, name in enumerate(names)}
@@ -46,7 +46,7 @@ def test_the_debug_page_of_a_database_outage_shows_no_secret(meta: str) -> None:
         "DJANGO_DEBUG": "true",
         "DJANGO_SETTINGS_MODULE": "commerce.settings",
     }
-    # runserver has the whole environment among a request's headers.
+    # runserver adds the whole environment to the META of a request.
     page = subprocess.run(
         [sys.executable, "-c", ASK.replace("META", meta)],
         env=os.environ | environment,
@@ -99,7 +99,7 @@ def test_no_variable_of_a_frame_shows_a_secret(
 
 
 def test_a_password_in_any_url_is_hidden(settings: Settings) -> None:
-    # Put together, because the page shows these lines.
+    # Concatenated, because the debug page shows these source lines.
     password = "".join(("hun", "ter"))
     settings.CACHE_ADDRESS = f"redis://cache:{password}2@cache.internal/0"
     try:
@@ -112,7 +112,7 @@ def test_a_password_in_any_url_is_hidden(settings: Settings) -> None:
     assert f"{password}3" not in page
 
 
-def test_a_variable_that_cannot_be_shown_spoils_no_page() -> None:
+def test_a_variable_with_a_broken_repr_does_not_break_the_page() -> None:
     class Odd:
         def __repr__(self) -> str:
             raise RuntimeError

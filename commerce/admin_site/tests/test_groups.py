@@ -1,4 +1,4 @@
-"""Who may do what in admin: support looks, operators act. Both groups come with the migrations."""
+"""Permissions in admin: support may view, operators may also act. Migrations create both groups."""
 
 from decimal import Decimal
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def order() -> Order:
-    """With a dead letter and a notification beside it."""
+    """Create an order, a dead letter and a notification, and return the order."""
     record_dead_letter(record=kafka_record(b"garbage"), error=Poison("no event"), group="group")
     NotificationFactory.create()
     user = User.objects.create_user("customer")
@@ -33,7 +33,7 @@ def member(client: Client, group: str) -> Client:
 
 
 def pages(order: Order) -> dict[str, str]:
-    """The page of each action."""
+    """Return the page of each action."""
     letter, row = DeadLetter.objects.get(), OutboxEvent.objects.get(stream=order.stream)
     return {
         "pay": f"/admin/orders/order/{order.pk}/pay/",
@@ -45,7 +45,7 @@ def pages(order: Order) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("group", ["support", "operator"])
-def test_both_groups_see_everything_of_ours(client: Client, order: Order, group: str) -> None:
+def test_both_groups_see_all_our_models(client: Client, order: Order, group: str) -> None:
     staff = member(client, group)
     for model in ("orders/order", "notifications/notification", "events/outboxevent", "events/deadletter"):
         listed = staff.get(f"/admin/{model}/")
@@ -74,5 +74,5 @@ def test_operators_may_act(client: Client, order: Order) -> None:
     assert DeadLetter.objects.get().state == "dismissed"
 
 
-def test_neither_sees_the_accounts(client: Client) -> None:
+def test_neither_group_sees_the_accounts(client: Client) -> None:
     assert member(client, "operator").get("/admin/auth/user/").status_code == 403

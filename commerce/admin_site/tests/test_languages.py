@@ -1,4 +1,4 @@
-"""Admin in Korean and English; the API in English."""
+"""Admin is in Korean or English, the API in English."""
 
 import pytest
 from django.apps import apps
@@ -20,12 +20,12 @@ def test_admin_speaks_korean_and_english(admin_client: Client) -> None:
     assert "Event pipeline" in english
 
 
-def test_a_chosen_language_stays(admin_client: Client) -> None:
+def test_a_chosen_language_is_remembered(admin_client: Client) -> None:
     admin_client.post("/admin/i18n/setlang/", {"language": "ko", "next": "/admin/"})
     assert "주문" in admin_client.get("/admin/").content.decode()
 
 
-def test_the_api_speaks_english_whatever_was_spoken_before(admin_client: Client) -> None:
+def test_the_api_stays_english_after_korean_admin_pages(admin_client: Client) -> None:
     korean = {"accept-language": "ko"}
     admin_client.get("/admin/", headers=korean)
     assert "credentials" in admin_client.get("/api/orders", headers=korean).json()["detail"]

@@ -1,4 +1,4 @@
-"""Admin shows every list and row, and changes none."""
+"""Admin shows all lists and rows, and changes none of them."""
 
 from decimal import Decimal
 

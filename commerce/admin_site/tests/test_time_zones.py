@@ -1,4 +1,4 @@
-"""Admin shows times in its reader's zone, which a cookie tells."""
+"""Admin shows times in the user's time zone, which a cookie names."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -37,7 +37,7 @@ def order(user: User) -> Order:
         *((bad, "2025-01-31 20:15:30{} UTC") for bad in (None, "", "Nowhere", "../../etc/passwd", "/etc", "x" * 999)),
     ],
 )
-def test_times_carry_the_readers_zone(
+def test_times_are_in_the_users_zone(
     admin_client: Client, order: Order, zone: str | None, shown: str, language: str
 ) -> None:
     if zone is not None:
@@ -53,7 +53,7 @@ def test_the_api_stays_in_utc(admin_client: Client, api: Client, order: Order) -
     assert api.get(f"/api/orders/{order.pk}").json()["createdAt"] == "2025-01-31T20:15:30.123Z"
 
 
-def test_the_periods_of_a_list_are_those_of_the_zone(admin_client: Client, order: Order) -> None:
+def test_the_periods_of_a_list_follow_the_zone(admin_client: Client, order: Order) -> None:
     admin_client.cookies["timezone"] = "Asia/Seoul"
     february = "/admin/orders/order/?created_at__year=2025&created_at__month=2"
     assert f"/{order.pk}/change/" in admin_client.get(february).content.decode()
@@ -62,7 +62,7 @@ def test_the_periods_of_a_list_are_those_of_the_zone(admin_client: Client, order
 
 
 @pytest.mark.parametrize(("zone", "year"), [("Asia/Seoul", 2024), ("Pacific/Kiritimati", 2025)])
-def test_a_year_begins_when_it_does_there(admin_client: Client, order: Order, zone: str, year: int) -> None:
+def test_a_year_begins_by_the_users_zone(admin_client: Client, order: Order, zone: str, year: int) -> None:
     Order.objects.filter(pk=order.pk).update(created_at=EARLIER)
     admin_client.cookies["timezone"] = zone
     for asked in (2024, 2025):
@@ -71,6 +71,6 @@ def test_a_year_begins_when_it_does_there(admin_client: Client, order: Order, zo
 
 
 @pytest.mark.parametrize("page", ["login/", "", "pipeline/", "orders/order/"])
-def test_every_page_tells_the_server_its_zone(admin_client: Client, page: str) -> None:
+def test_every_page_loads_the_time_zone_script(admin_client: Client, page: str) -> None:
     client = Client() if page == "login/" else admin_client
     assert "commerce/timezone.js" in client.get(f"/admin/{page}").content.decode()

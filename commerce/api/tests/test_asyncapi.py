@@ -1,4 +1,4 @@
-"""The AsyncAPI document: well-formed, and true of what is really written and read."""
+"""The AsyncAPI document is valid and matches the messages that the code writes and reads."""
 
 import json
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def check(instance: Any, schema: dict[str, Any]) -> None:
 
 
 def published(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The schemas of a message's headers and of its payload."""
+    """Return the schemas of a message's headers and payload."""
     document = asyncapi()
     message = document["components"]["messages"][name]
     return message["headers"], resolve(document, message["payload"]["$ref"])
@@ -62,7 +62,7 @@ def test_the_document_is_answered_without_a_token(anonymous: APIClient) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Field name:UserWarning")
-def test_what_is_no_asyncapi_3_document_is_not_published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_invalid_asyncapi_document_is_not_published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     call_command("asyncapi", "--validate", file=tmp_path / "good.yaml")
     bad = asyncapi()
     bad["operations"]["publishOrderEvents"]["action"] = "publish"
@@ -78,7 +78,7 @@ def test_every_reference_leads_somewhere() -> None:
         assert resolve(document, reference)
 
 
-def test_the_topics_are_those_that_create_topics_makes(broker: object) -> None:
+def test_the_topics_are_those_of_create_topics(broker: object) -> None:
     channels = asyncapi()["channels"].values()
     assert {channel["address"] for channel in channels} == set(create_missing_topics())
     assert {channel["bindings"]["kafka"]["partitions"] for channel in channels} == {settings.KAFKA_TOPIC_PARTITIONS}
@@ -116,7 +116,7 @@ def test_every_example_fits_its_own_schemas() -> None:
 
 
 @pytest.mark.django_db
-def test_what_is_written_fits_the_document(user: User) -> None:
+def test_written_messages_fit_the_document(user: User) -> None:
     with about([("x-request-id", b"shop-7")]):
         pay_order(order_id=order_of(user).pk)
         read_notification(notification_id=NotificationFactory.create(user_id=user.pk).pk, user_id=user.pk)

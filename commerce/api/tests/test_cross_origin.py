@@ -1,4 +1,4 @@
-"""Web pages of other origins: none may use the API unless it is named in CORS_ALLOWED_ORIGINS."""
+"""Pages of other origins may use the API only if CORS_ALLOWED_ORIGINS names their origin."""
 
 import os
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ def test_another_origin_reads_nothing(site: httpx.Client, origin: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/metrics", "/admin/login/", "/nothing"])
-def test_beside_the_api_no_origin_is_allowed(site: httpx.Client, path: str) -> None:
+def test_no_origin_is_allowed_outside_the_api(site: httpx.Client, path: str) -> None:
     for answer in (
         site.get(path, headers={"origin": SHOP}),
         site.options(path, headers={"origin": SHOP} | PREFLIGHT),
@@ -100,7 +100,7 @@ def test_beside_the_api_no_origin_is_allowed(site: httpx.Client, path: str) -> N
         ),
     ],
 )
-def test_an_origin_that_is_none_is_refused_at_start(origin: str) -> None:
+def test_a_malformed_origin_is_refused_at_start(origin: str) -> None:
     with_it = {"CORS_ALLOWED_ORIGINS": f"{SHOP},{origin}"}
     assert (
         f"CORS_ALLOWED_ORIGINS names {origin!r}: give origins in small letters and without a path"

@@ -1,4 +1,4 @@
-"""What the site publishes about itself."""
+"""The OpenAPI document and its page."""
 
 import re
 
@@ -63,7 +63,7 @@ def test_a_filter_has_the_type_of_what_it_filters(anonymous: APIClient) -> None:
         assert parameter["schema"] == {"$ref": f"#/components/schemas/{schema}"}
 
 
-def test_the_page_takes_its_assets_from_this_site(anonymous: APIClient) -> None:
+def test_the_page_loads_its_assets_from_this_site(anonymous: APIClient) -> None:
     response = anonymous.get("/api/docs")
     assert response.status_code == 200
     page = response.content.decode()
@@ -78,7 +78,7 @@ def test_the_page_takes_its_assets_from_this_site(anonymous: APIClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/schema", "/api/docs", "/api/asyncapi"])
-def test_a_document_is_only_read(anonymous: APIClient, path: str) -> None:
+def test_documents_are_read_only(anonymous: APIClient, path: str) -> None:
     response = anonymous.post(path)
     assert response.status_code == 405
     assert response["Content-Type"] == "application/problem+json"

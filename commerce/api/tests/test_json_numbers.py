@@ -1,7 +1,7 @@
-"""Numbers of every spelling and size, in every body that the API takes. None is a failure of the server.
+"""Numbers of every spelling and size in every request body. None of them is a server error.
 
-The literals are those of the cases `n_number_*`, `i_number_*` and `y_number_*` of https://github.com/nst/JSONTestSuite,
-and those at the edges of Python's Decimal.
+The literals come from the cases `n_number_*`, `i_number_*` and `y_number_*` of https://github.com/nst/JSONTestSuite,
+and from the limits of Python's Decimal.
 """
 
 from collections.abc import Iterator
@@ -82,13 +82,13 @@ def test_a_number_in_an_accounts_body_is_refused(anonymous: APIClient, literal: 
     for body in bodies(literal):
         for path in ("/api/auth/register", "/api/auth/token", "/api/auth/token/refresh"):
             answer = anonymous.post(path, body, content_type="application/json")
-            # Where only an unknown field has the number, the name and the token are looked up, and are none.
+            # A valid number in an unknown field is ignored. Then name and token are looked up, and do not exist.
             assert answer.status_code in ((400, 401) if literal in JSON else (400,)), (path, body, answer.content)
             assert answer["Content-Type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize("literal", [*NO_JSON, *JSON, *BEYOND_DECIMAL], **IDS)
-def test_a_number_in_an_orders_body_is_taken_or_refused(
+def test_a_number_in_an_order_is_accepted_or_refused(
     api: APIClient, anonymous: APIClient, literal: str | bytes
 ) -> None:
     for n, body in enumerate(bodies(literal)):
@@ -115,7 +115,7 @@ LARGEST = {"productId": 2**63 - 1, "quantity": 1_000_000, "price": 9_999_999_999
 
 @pytest.mark.parametrize("digits", range(1, 61))
 @pytest.mark.parametrize("field", LARGEST)
-def test_a_field_takes_as_many_digits_as_it_has_and_refuses_more(api: APIClient, field: str, digits: int) -> None:
+def test_a_field_refuses_more_digits_than_its_limit(api: APIClient, field: str, digits: int) -> None:
     for first in "1", "9":
         whole = first + "0" * (digits - 1)
         fits = int(whole) <= LARGEST[field]
@@ -151,7 +151,7 @@ ODD_QUERY_VALUES = [*JSON, *BEYOND_DECIMAL, *(text for text in NO_JSON if isinst
 
 
 @pytest.mark.parametrize("value", [*ODD_QUERY_VALUES, *("9" * digits for digits in range(1, 61))], **IDS)
-def test_a_number_in_a_query_is_taken_or_refused(api: APIClient, value: str) -> None:
+def test_a_number_in_a_query_is_accepted_or_refused(api: APIClient, value: str) -> None:
     for path, names in (
         ("/api/orders", ("limit", "cursor", "status", "createdAfter", "createdBefore")),
         ("/api/notifications", ("limit", "cursor", "type", "unread")),
@@ -168,8 +168,8 @@ def test_an_id_of_any_size_is_not_found(api: APIClient, value: str) -> None:
         assert api.post(path).status_code == 404
 
 
-def test_odd_numbers_place_no_order_unseen(api: APIClient, user: User) -> None:
-    """What is refused leaves nothing, and what was paid stays paid."""
+def test_refused_numbers_leave_no_trace(api: APIClient, user: User) -> None:
+    """A refused request creates no order, and a paid order stays paid."""
     order = order_of(user)
     pay_order(order_id=order.pk)
     for literal in BEYOND_DECIMAL:

@@ -1,4 +1,4 @@
-"""Whatever goes wrong is answered as JSON, to clients of every kind."""
+"""Every error is answered as a JSON problem, to every client."""
 
 import pytest
 from django.test import Client
@@ -24,12 +24,12 @@ def test_an_unknown_path_is_a_problem(client: Client) -> None:
         ("delete", "/health/ready", 405),
     ],
 )
-def test_a_client_without_a_csrf_token_gets_problems_and_no_page(method: str, path: str, status: int) -> None:
+def test_a_client_without_a_csrf_token_gets_problems(method: str, path: str, status: int) -> None:
     response = getattr(Client(enforce_csrf_checks=True), method)(path)
     assert response.status_code == status
     assert response["Content-Type"] == "application/problem+json"
 
 
-def test_json_is_answered_whatever_is_accepted(client: Client) -> None:
+def test_the_answer_is_json_for_every_accept_header(client: Client) -> None:
     response = client.get("/api/orders", headers={"accept": "application/problem+json"})
     assert (response.status_code, response["Content-Type"]) == (401, "application/problem+json")

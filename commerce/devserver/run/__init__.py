@@ -1,1 +1,1 @@
-"""`make run`, in the order of what it does: `surroundings`, `preparing`, the processes in `__main__`, `first_order`."""
+"""`make run` in the order of its steps: `surroundings`, `preparing`, the processes in `__main__`, `first_order`."""

@@ -1,4 +1,4 @@
-"""`make run`: the whole system on this machine, with servers of its own where the environment names none."""
+"""`make run`: run the whole system on this machine. It starts the servers that the environment does not name."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from commerce.devserver import lifeline
 from commerce.devserver.control import Control
 from commerce.devserver.embedded_postgres import EmbeddedPostgresFailed
 from commerce.devserver.run.first_order import watch
-from commerce.devserver.run.messages import CannotRun, troubles_end_the_run
+from commerce.devserver.run.messages import CannotRun, cannot_run_on_errors
 from commerce.devserver.run.preparing import prepare_database_and_topics
 from commerce.devserver.run.surroundings import CHECKOUT, HOST, VAR, Servers, environment, free_port, locked, run_env
 from commerce.devserver.supervisor import Supervisor
@@ -45,14 +45,14 @@ def _exit_in_order(number: int, frame: FrameType | None) -> None:
 def _run(cleanup: ExitStack) -> int:
     port = free_port()
     servers = Servers()
-    with troubles_end_the_run():
+    with cannot_run_on_errors():
         VAR.mkdir(exist_ok=True)
-        cleanup.enter_context(locked(VAR / "run.lock", "it is running already in this folder. Stop it first."))
+        cleanup.enter_context(locked(VAR / "run.lock", "it already runs in this folder. Stop it first."))
         os.environ.update(environment(cleanup, port, servers))
         cleanup.enter_context(run_env())
     prepare_database_and_topics(servers.lines)
     if _asked_to_stop.is_set():
-        # Python ignores what is raised while it cleans up after an object, which is where the signal may have come.
+        # Python ignores an exception that a signal handler raises inside an object's finaliser, so check again.
         raise KeyboardInterrupt
 
     supervisor = Supervisor()
@@ -70,7 +70,7 @@ def _run(cleanup: ExitStack) -> int:
 
 
 def _control_channel(cleanup: ExitStack, supervisor: Supervisor, servers: Servers) -> dict[str, str]:
-    """How the web processes reach this one; nothing where the page that uses it is not shown."""
+    """Open the control channel and return its variables for the web processes, or {} if no page uses it."""
     if not settings.DEBUG or servers.broker is None:
         return {}
     control = Control(processes=supervisor, broker=servers.broker)

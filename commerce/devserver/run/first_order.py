@@ -1,4 +1,4 @@
-"""READY: an order that becomes a notification shows that the whole way works; then lost events are looked for."""
+"""The first order of a run. Its notification proves that the system works; then the run looks for lost events."""
 
 import json
 import time
@@ -14,19 +14,19 @@ from commerce.devserver.run.preparing import repair_lost_events
 from commerce.devserver.supervisor import Supervisor
 
 FIRST_ORDER_TIMEOUT_S = 60
-"""Time within which the first order must have become a notification."""
+"""Seconds within which the first order must become a notification."""
 RECONCILE_INTERVAL_S = 60
-"""The embedded broker forgets what it cannot hold, so that a run looks for lost events."""
+"""Seconds between two searches for lost events, because the embedded broker drops records that it cannot hold."""
 
 
 def watch(supervisor: Supervisor, site: str, servers: Mapping[str, str]) -> None:
-    """Show that the whole way works, then look for lost events from time to time."""
+    """Place the first order, print READY, and repair lost events every `RECONCILE_INTERVAL_S`."""
     try:
         from commerce.devserver.overview import overview
 
         _place_first_order(site)
         say(f"Running\n{overview(site=site, servers=servers, pids=supervisor.pids)}")
-    except Exception as error:  # noqa: BLE001 - a thread that dies would say nothing
+    except Exception as error:  # noqa: BLE001 - the thread would die without a message
         supervisor.fail(f"The first order did not become a notification: {error}")
         return
     finally:
@@ -36,14 +36,19 @@ def watch(supervisor: Supervisor, site: str, servers: Mapping[str, str]) -> None
         time.sleep(RECONCILE_INTERVAL_S)
         try:
             repair_lost_events()
-        except Exception as error:  # noqa: BLE001 - the next look may succeed
+        except Exception as error:  # noqa: BLE001 - the next search may succeed
             say(f"Could not look for lost events: {str(error).strip()}")
         finally:
             connection.close()
 
 
 def _place_first_order(site: str) -> None:
-    """Raises OSError where the API refuses, TimeoutError where nothing comes of the order."""
+    """Place an order through the API, and print it and its notification.
+
+    Raises:
+        OSError: the API rejects a request.
+        TimeoutError: the web server does not answer, or the order has no notification in time.
+    """
     _wait_until(lambda: _answers(f"{site}/health/ready"), "the web server does not answer")
     if not settings.DEBUG:
         return
@@ -51,14 +56,14 @@ def _place_first_order(site: str) -> None:
     from rest_framework_simplejwt.tokens import AccessToken
 
     from commerce.accounts import demo_accounts
-    from commerce.api.throttling import UserThrottle, forget_requests
+    from commerce.api.throttling import UserThrottle, reset_count
 
-    # Without a login: passwords, lockouts and limits are meant for strangers, and must not keep a run from starting.
+    # A token without a login: a changed password, a lockout or a throttle must not stop the run.
     customer = demo_accounts.customer()
     token = str(AccessToken.for_user(customer))
 
     def call(path: str, body: Any = None) -> str:
-        forget_requests(scope=UserThrottle.scope, client=customer.pk)
+        reset_count(scope=UserThrottle.scope, client=customer.pk)
         return _call(f"{site}{path}", body, token)
 
     body = call("/api/orders", {"items": [{"productId": 1, "quantity": 2, "price": 100.00}]})
@@ -75,7 +80,7 @@ def _place_first_order(site: str) -> None:
 def _call(url: str, body: Any = None, token: str | None = None) -> str:
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     data = None if body is None else json.dumps(body).encode()
-    # Past any proxy of the environment: the site is on this machine.
+    # The site is on this machine, so a proxy from the environment is not used.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(urllib.request.Request(url, data, headers), timeout=10) as response:
         return cast(str, response.read().decode())

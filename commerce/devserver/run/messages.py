@@ -1,4 +1,4 @@
-"""What a run says: its progress, and why it cannot go on."""
+"""Messages of a run: its progress, and errors that end it."""
 
 import errno
 import os
@@ -11,30 +11,34 @@ from django.db.migrations.exceptions import InconsistentMigrationHistory
 
 from commerce.devserver.embedded_postgres import EmbeddedPostgresFailed
 
-TROUBLES = (OSError, EmbeddedPostgresFailed, CommandError, Error, InconsistentMigrationHistory)
+EXPECTED_ERRORS = (OSError, EmbeddedPostgresFailed, CommandError, Error, InconsistentMigrationHistory)
 
 
 class CannotRun(Exception):
-    """The run ends with 1 and this message."""
+    """The run cannot start. It ends with exit code 1 and this message."""
 
 
 @contextmanager
-def troubles_end_the_run(*, data_are_ours: bool = True) -> Iterator[None]:
-    """Raise CannotRun for what goes wrong; where data of an earlier run may be why, its last line says how to go on."""
+def cannot_run_on_errors(*, own_data: bool = True) -> Iterator[None]:
+    """Raise CannotRun for every expected error.
+
+    With `own_data`, the data of an earlier run may be the cause, and the message ends with a hint.
+    """
     try:
         yield
-    except TROUBLES as error:
-        said = str(error).strip()
-        raise CannotRun(f"{said}\n{way_on(said)}" if data_are_ours else said) from error
+    except EXPECTED_ERRORS as error:
+        message = str(error).strip()
+        raise CannotRun(f"{message}\n{recovery_hint(message)}" if own_data else message) from error
 
 
-def way_on(said: str) -> str:
-    if os.strerror(errno.ENOSPC) in said:
+def recovery_hint(message: str) -> str:
+    if os.strerror(errno.ENOSPC) in message:
         return "To go on: make room on the disk, then `make run`."
-    if os.strerror(errno.EACCES) in said or os.strerror(errno.EROFS) in said:
+    if os.strerror(errno.EACCES) in message or os.strerror(errno.EROFS) in message:
         return "To go on: let this user write there, or have the files' owner call `make reset`, which drops them."
-    return "To go on: mend that, or start from nothing with `make reset`, which drops what earlier runs have kept."
+    return "To go on: repair that, or start from nothing with `make reset`, which drops the data of earlier runs."
 
 
-def say(what: str) -> None:
-    print(f"== {what}", flush=True)
+def say(text: str) -> None:
+    """Print a step of the run."""
+    print(f"== {text}", flush=True)

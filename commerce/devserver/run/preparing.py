@@ -1,4 +1,4 @@
-"""What stands before the processes start: the database's schema, topics, accounts, and events that a broker forgot."""
+"""Preparation before the processes start: migrations, topics, demo accounts, and repair of lost events."""
 
 import io
 from collections.abc import Container
@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
-from commerce.devserver.run.messages import say, troubles_end_the_run
+from commerce.devserver.run.messages import cannot_run_on_errors, say
 from commerce.devserver.run.surroundings import CHECKOUT, KAFKA, POSTGRESQL
 
 
@@ -20,24 +20,24 @@ def prepare_database_and_topics(servers: Container[str]) -> None:
     say("Migrating the database, creating topics and demo accounts")
     django.setup()
     try:
-        # A database that DATABASE_URL names is the user's own, and not for `make reset` to drop.
-        with troubles_end_the_run(data_are_ours=POSTGRESQL in servers):
+        # A database from DATABASE_URL belongs to the user, and `make reset` does not drop it.
+        with cannot_run_on_errors(own_data=POSTGRESQL in servers):
             _refuse_newer_database()
             call_command("migrate", verbosity=0)
             if KAFKA in servers:
-                _forget_the_broker_before()
+                _clear_state_of_earlier_broker()
             if settings.DEBUG:
                 call_command("create_demo_accounts")
-        with troubles_end_the_run(data_are_ours=False):
+        with cannot_run_on_errors(own_data=False):
             call_command("create_topics", stdout=io.StringIO())
-            # What was on its way when the last run ended is not on a broker that starts empty.
+            # The embedded broker starts empty, so events that the last run did not handle must be sent again.
             repair_lost_events()
     finally:
         connection.close()
 
 
 def _refuse_newer_database() -> None:
-    """Raises CommandError where newer code has migrated the database: it may forbid what this code writes."""
+    """Raise CommandError if newer code has migrated the database, because it may reject what this code writes."""
     known = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
     ours = {app.label for app in apps.get_app_configs() if Path(app.path).resolve().parent == CHECKOUT}
     unknown = sorted(
@@ -49,9 +49,9 @@ def _refuse_newer_database() -> None:
         raise CommandError(f"newer code has migrated this database, and this code does not know {', '.join(unknown)}.")
 
 
-def _forget_the_broker_before() -> None:
-    """The embedded broker starts empty, so that what the database says of records at its offsets holds no longer."""
-    # Models can be imported once Django is set up.
+def _clear_state_of_earlier_broker() -> None:
+    """Delete state about records by offset. The embedded broker starts empty, so its offsets mean other records."""
+    # Models can be imported only after django.setup().
     from events.consuming import dead_letter_limit, quarantine
 
     dead_letter_limit.forget()
@@ -63,8 +63,8 @@ def repair_lost_events() -> None:
     try:
         call_command("reconcile_events", repair=True, stdout=report, stderr=report)
     except CommandError:
-        # An order that cannot be repaired is named in the report, and the others are served. No report: it failed.
+        # A report names orders that cannot be repaired, and the run goes on. Without a report the command failed.
         if not report.getvalue():
             raise
     if not report.getvalue().startswith("missing 0,"):
-        say(f"Lost events are sent again: {report.getvalue().strip()}")
+        say(f"Sending lost events again: {report.getvalue().strip()}")

@@ -1,4 +1,4 @@
-"""What the processes of a run share: a folder, a port, servers, and an environment that names them."""
+"""The folder, the port, the servers and the environment that the processes of a run share."""
 
 import errno
 import fcntl
@@ -25,23 +25,23 @@ RUN_ENV = VAR / "run.env"
 METRICS = VAR / "metrics"
 HOST = "127.0.0.1"
 POSTGRESQL, KAFKA = "PostgreSQL", "Kafka broker"
-"""Names of the servers that a run starts where the environment names none."""
-OUR_VARIABLES = (
+"""Names of the servers that a run starts if the environment does not name them."""
+VARIABLE_PREFIXES = (
     *("ADMIN_PATH", "CONSUMER_", "CORS_ALLOWED_ORIGINS", "DATABASE_URL", "DJANGO_", "HSTS_", "JWT_SIGNING_KEY"),
     *("KAFKA_", "LOG_FORMAT", "METRICS_TOKEN", "OTEL_", "OUTBOX_", "PORT", "PROMETHEUS_", "THROTTLE_"),
     *("TRUSTED_PROXIES", "WEB_"),
 )
-"""Beginnings of the names of all variables in `.env.example`."""
+"""Prefixes that cover the names of all variables in `.env.example`."""
 
 
 @dataclass
 class Servers:
-    """The servers that a run has started, where the environment names none."""
+    """The servers that a run has started because the environment does not name them."""
 
     lines: dict[str, str] = field(default_factory=dict)
-    """What to say of each, by `POSTGRESQL` and `KAFKA`."""
+    """A description of each server, by `POSTGRESQL` and `KAFKA`."""
     broker: EmbeddedKafka | None = None
-    """The embedded broker, if the database is embedded as well: the start page must not play with the user's data."""
+    """The embedded broker, but only with an embedded database: the start page must not touch the user's own data."""
 
 
 def free_port() -> int:
@@ -59,7 +59,7 @@ def free_port() -> int:
 
 @contextmanager
 def locked(path: Path, otherwise: str) -> Iterator[None]:
-    """Hold the lock. Raises CannotRun with `otherwise` where another process holds it."""
+    """Hold a lock on the file. Raise CannotRun with the message `otherwise` if another process holds it."""
     with path.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,7 +69,7 @@ def locked(path: Path, otherwise: str) -> Iterator[None]:
 
 
 def environment(cleanup: ExitStack, port: int, servers: Servers) -> dict[str, str]:
-    """Return what the processes need beyond the environment that was given, and start the servers that it lacks."""
+    """Start the servers that the environment does not name, and return the variables that it lacks."""
     given = os.environ
     made = {"DJANGO_SETTINGS_MODULE": "commerce.settings", "PORT": str(port)}
     if "DJANGO_DEBUG" not in given:
@@ -100,7 +100,7 @@ def environment(cleanup: ExitStack, port: int, servers: Servers) -> dict[str, st
 
 
 def _empty_metrics() -> Path:
-    """A folder of metrics that all processes of this run share, and none of an earlier one."""
+    """Return the empty metrics folder that all processes of this run share."""
     shutil.rmtree(METRICS, ignore_errors=True)
     METRICS.mkdir()
     return METRICS
@@ -123,8 +123,8 @@ def _create_topics_of(kafka: EmbeddedKafka, partitions: int) -> None:
 
 @contextmanager
 def run_env() -> Iterator[None]:
-    """Tell manage.py in other terminals of this run, as long as it lasts."""
-    settings_of_run = {name: value for name, value in os.environ.items() if name.startswith(OUR_VARIABLES)}
+    """Write the run's settings to `var/run.env` for manage.py in other terminals, and delete the file at the end."""
+    settings_of_run = {name: value for name, value in os.environ.items() if name.startswith(VARIABLE_PREFIXES)}
     part = RUN_ENV.with_suffix(".part")
     part.unlink(missing_ok=True)
     part.touch(mode=0o600)

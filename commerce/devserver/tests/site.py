@@ -1,4 +1,4 @@
-"""The site's URLs with those that exist under `make run` alone."""
+"""The site's URLs, and those that exist only under `make run`."""
 
 from django.urls import include, path
 

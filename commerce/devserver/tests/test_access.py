@@ -1,4 +1,4 @@
-"""Who may use the controls of `make run`."""
+"""Access to the controls of `make run`."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ def _any_host(settings: Settings) -> None:
 
 
 def post(path: str, body: Any = None, **headers: str) -> Any:
-    """As the page sends it, but for `headers`."""
+    """Send a request as the page does, with `headers` in addition."""
     client = Client(REMOTE_ADDR=headers.pop("address", "127.0.0.1"))
     sent = {"host": "127.0.0.1:8080", "origin": "http://127.0.0.1:8080", "sec-fetch-site": "same-origin"} | headers
     return client.post(path, json.dumps(body), content_type="application/json", headers=sent)
@@ -77,11 +77,11 @@ def test_a_request_without_the_pages_token_is_refused(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", ["get", "head", "put", "delete"])
-def test_no_method_but_post_is_taken(path: str, method: str) -> None:
+def test_only_post_is_accepted(path: str, method: str) -> None:
     assert getattr(Client(headers={"host": "127.0.0.1"}), method)(path).status_code == 405
 
 
-def test_the_token_is_demos_whatever_its_password_is(anonymous: APIClient) -> None:
+def test_the_token_belongs_to_demo_with_any_password(anonymous: APIClient) -> None:
     demo = UserFactory.create(username="demo")
     demo.set_password("a password of my own")
     demo.save()
@@ -91,7 +91,7 @@ def test_the_token_is_demos_whatever_its_password_is(anonymous: APIClient) -> No
     assert (placed.status_code, placed.json()["userId"]) == (201, demo.pk)
 
 
-def test_without_the_account_the_answer_says_what_to_do() -> None:
+def test_the_answer_without_the_account_names_a_remedy() -> None:
     response = post("/token")
     assert response.status_code == 409
     assert "The account demo does not exist" in json.loads(response.content)["detail"]
@@ -117,7 +117,7 @@ def test_an_odd_body_is_refused(path: str, body: Any) -> None:
 
 
 @pytest.mark.parametrize(("path", "body"), [("/state", {"orders": []}), ("/switch", {"target": "broker", "on": True})])
-def test_a_run_that_does_not_answer_is_said_to_be_away(settings: Settings, path: str, body: Any) -> None:
+def test_a_run_that_does_not_answer_is_unavailable(settings: Settings, path: str, body: Any) -> None:
     settings.DEVSERVER_SOCKET = "/nowhere"
     response = post(path, body)
     assert response.status_code == 503

@@ -1,4 +1,4 @@
-"""The channel between the web processes and `make run`."""
+"""The control channel between the web processes and `make run`."""
 
 import socket
 import time
@@ -14,7 +14,7 @@ from events.kafka.probe import probe_kafka
 
 
 class Processes:
-    """Does at once what the supervisor does in time."""
+    """A supervisor that switches at once."""
 
     def __init__(self) -> None:
         self.is_on = True
@@ -66,7 +66,7 @@ def test_the_consumer_is_switched_by_the_supervisor(channel: tuple[str, str]) ->
 
 
 class Stubborn:
-    """A consumer and a broker that fail to do what they are told while `refuses` says so."""
+    """A supervisor and a broker that raise `refuses` instead of switching, while it is set."""
 
     def __init__(self) -> None:
         self.refuses: Exception | None = None
@@ -113,7 +113,7 @@ def test_a_failed_switch_changes_nothing_and_can_be_repeated(target: str, failur
         control.close()
 
 
-def test_an_embedded_broker_that_does_not_obey_says_so(
+def test_an_embedded_broker_reports_a_failed_switch(
     channel: tuple[str, str], kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("commerce.devserver.embedded_kafka._BROKER_ID", 4711)
@@ -141,7 +141,7 @@ def test_a_wrong_key_switches_nothing(channel: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     "request_line", [b"", b"\n", b"[]\n", b"{}\n", b"\xff\n", b'{"key": "\\u00e9"}\n', b"x" * 10_000]
 )
-def test_a_request_that_is_none_leaves_the_channel_working(channel: tuple[str, str], request_line: bytes) -> None:
+def test_a_malformed_request_leaves_the_channel_working(channel: tuple[str, str], request_line: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(channel[0])
         connection.sendall(request_line)
@@ -149,7 +149,7 @@ def test_a_request_that_is_none_leaves_the_channel_working(channel: tuple[str, s
     assert ask(*channel)["consumer"] == "on"
 
 
-def test_a_silent_client_does_not_hold_the_channel_for_long(channel: tuple[str, str]) -> None:
+def test_a_silent_client_blocks_the_channel_briefly(channel: tuple[str, str]) -> None:
     with socket.socket(socket.AF_UNIX) as silent:
         silent.connect(channel[0])
         deadline = time.monotonic() + 5
@@ -162,7 +162,7 @@ def test_a_silent_client_does_not_hold_the_channel_for_long(channel: tuple[str, 
     pytest.fail("the channel was held for 5 s")
 
 
-def test_a_frozen_run_is_not_waited_for_longer_than_a_second(tmp_path: Path) -> None:
+def test_a_frozen_run_is_unavailable_within_a_second(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as frozen:
         frozen.bind(str(tmp_path / "frozen"))
         frozen.listen(1)
@@ -172,7 +172,7 @@ def test_a_frozen_run_is_not_waited_for_longer_than_a_second(tmp_path: Path) -> 
         assert time.monotonic() - started < 1
 
 
-def test_an_ended_run_is_away_and_leaves_no_socket(control: Control, channel: tuple[str, str]) -> None:
+def test_an_ended_run_is_unavailable_and_leaves_no_socket(control: Control, channel: tuple[str, str]) -> None:
     control.close()
     with pytest.raises(ControlUnavailable):
         ask(*channel)

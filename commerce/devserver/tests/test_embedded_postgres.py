@@ -1,4 +1,4 @@
-"""What an interrupted or killed run left behind does not stop the next one."""
+"""A run starts on the data of an interrupted or killed run."""
 
 import subprocess
 import tempfile
@@ -13,7 +13,7 @@ from commerce.devserver.embedded_postgres import EmbeddedPostgres
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    # Not below pytest's own folder, which the server's user could not enter.
+    # Outside pytest's own folder, which the server's user cannot enter.
     with tempfile.TemporaryDirectory(prefix="commerce-tests-") as home:
         yield Path(home)
 
@@ -45,7 +45,7 @@ def test_data_survive_a_server_that_was_left_running(home: Path) -> None:
         killed_run.stop()
 
 
-def test_a_strangers_process_is_left_alone(home: Path) -> None:
+def test_a_process_of_another_program_is_left_alone(home: Path) -> None:
     start(home).stop()
     stranger = subprocess.Popen(["sleep", "60"])
     try:
@@ -57,7 +57,7 @@ def test_a_strangers_process_is_left_alone(home: Path) -> None:
         stranger.wait()
 
 
-def test_a_first_start_that_was_interrupted_is_begun_anew(home: Path) -> None:
+def test_an_interrupted_first_start_is_repeated(home: Path) -> None:
     (home / "postgres.part").mkdir(parents=True)
     (home / "postgres.part" / "PG_VERSION").write_text("18\n")
     start(home).stop()

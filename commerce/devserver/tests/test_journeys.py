@@ -1,4 +1,4 @@
-"""How far events have come, and what counts as lost or doubled."""
+"""The progress of events, and the rules for lost and doubled ones."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -37,11 +37,11 @@ def publish(change: Change, *, partition: int = 1, offset: int = 7) -> None:
 
 
 def notify(change: Change, **forged: Any) -> None:
-    told = {"event_id": change.event.event_id, "order_id": change.order.pk, "user_id": change.order.user_id}
-    NotificationFactory.create(**{**told, "type": "ORDER_CREATED", **forged})
+    fields = {"event_id": change.event.event_id, "order_id": change.order.pk, "user_id": change.order.user_id}
+    NotificationFactory.create(**{**fields, "type": "ORDER_CREATED", **forged})
 
 
-def set_aside(change: Change, *, group: str = GROUP, headers: Sequence[Header] = (), **forged: Any) -> None:
+def make_dead_letter(change: Change, *, group: str = GROUP, headers: Sequence[Header] = (), **forged: Any) -> None:
     named = {"event_id": change.event.event_id, "order_id": change.order.pk, "event_type": "ORDER_CREATED"}
     record = kafka_record(poison_that_names(**{**named, **forged}), headers=list(headers))
     record_dead_letter(record=record, error=Poison("no event"), group=group)
@@ -67,13 +67,13 @@ def test_an_event_is_pending_then_published_then_notified(user: User, placed: Ca
     assert figures(user, order.pk, committed={1: 8}) == {"orders": 1, "published": 1, "notifications": 1}
 
 
-def test_the_page_is_told_each_moment_and_the_position(user: User, placed: Callable[[], Change]) -> None:
+def test_the_page_gets_times_and_position(user: User, placed: Callable[[], Change]) -> None:
     change = placed()
     publish(change, partition=2, offset=4711)
-    (told,) = map(as_json, follow([change.order.pk], user_id=user.pk))
+    (fields,) = map(as_json, follow([change.order.pk], user_id=user.pk))
     row = OutboxEvent.objects.get()
     assert row.published_at
-    assert told == {
+    assert fields == {
         "orderId": change.order.pk,
         "sequence": 1,
         "recordedAt": rfc3339(row.recorded_at),
@@ -86,7 +86,7 @@ def test_the_page_is_told_each_moment_and_the_position(user: User, placed: Calla
     }
 
 
-def test_what_the_group_passed_without_a_trace_is_lost(user: User, placed: Callable[[], Change]) -> None:
+def test_an_event_that_the_group_passed_is_lost(user: User, placed: Callable[[], Change]) -> None:
     change = placed()
     publish(change, partition=1, offset=7)
     for committed, lost in (({}, 0), ({0: 100}, 0), ({1: 7}, 0), ({1: 8}, 1)):
@@ -101,7 +101,7 @@ def test_a_change_that_was_never_recorded_is_lost(user: User, placed: Callable[[
     assert figures(user, change.order.pk) == {"orders": 1, "lost": 1}
 
 
-def test_an_answered_order_that_is_not_there_is_lost(user: User, placed: Callable[[], Change]) -> None:
+def test_an_answered_order_without_a_row_is_lost(user: User, placed: Callable[[], Change]) -> None:
     order = placed().order
     assert figures(user, order.pk, order.pk + 1)["lost"] == 1
 
@@ -117,7 +117,7 @@ def test_a_second_notification_of_one_change_is_doubled(user: User, placed: Call
 def test_a_dead_letter_is_neither_lost_nor_under_way(user: User, placed: Callable[[], Change]) -> None:
     change = placed()
     publish(change)
-    set_aside(change)
+    make_dead_letter(change)
     assert figures(user, change.order.pk, committed={1: 8}) == {"orders": 1, "published": 1, "dead": 1}
 
 
@@ -160,11 +160,11 @@ def test_a_letter_of_another_event_or_group_hides_no_loss(
     change = placed()
     publish(change)
     headers = unpack(change.event.headers) if "headers" in other else []
-    set_aside(change, **{**other, "headers": headers})
+    make_dead_letter(change, **{**other, "headers": headers})
     assert figures(user, change.order.pk, committed={1: 8}) == {"orders": 1, "published": 1, "lost": 1}
 
 
-def test_a_second_change_of_an_order_has_a_journey_of_its_own(user: User, placed: Callable[[], Change]) -> None:
+def test_each_change_of_an_order_has_a_journey(user: User, placed: Callable[[], Change]) -> None:
     change = placed()
     publish(change)
     notify(change)
@@ -187,14 +187,14 @@ def test_more_orders_take_no_more_queries(
 
 
 @pytest.mark.parametrize("hours", [0, 2, -2])
-def test_recorded_is_the_databases_moment(
+def test_the_recorded_time_is_the_databases(
     user: User, placed: Callable[[], Change], set_clock: SetClock, hours: int
 ) -> None:
     set_clock(timedelta(hours=hours))
     change = placed()
     publish(change)
-    (told,) = map(as_json, follow([change.order.pk], user_id=user.pk))
+    (fields,) = map(as_json, follow([change.order.pk], user_id=user.pk))
     row = OutboxEvent.objects.get()
-    assert told["recordedAt"] == rfc3339(row.recorded_at)
-    # By one clock, so that no event is published before it was recorded.
-    assert told["recordedAt"] <= told["publishedAt"]
+    assert fields["recordedAt"] == rfc3339(row.recorded_at)
+    # One clock sets both times, so that no event is published before it was recorded.
+    assert fields["recordedAt"] <= fields["publishedAt"]

@@ -1,4 +1,4 @@
-"""What the supervisor of `make run` does with processes that die, are paused, or do not end."""
+"""The supervisor of `make run` with processes that die, are paused, or do not end."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ from commerce.devserver import supervisor as supervisors
 from commerce.devserver.supervisor import MAX_QUICK_DEATHS, SIGNALS, Supervisor
 from testkit.waiting import wait_until
 
-LIVES = "print('up', flush=True)\nimport time; time.sleep(600)"
-STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{LIVES}"
+RUN_FOREVER = "print('up', flush=True)\nimport time; time.sleep(600)"
+IGNORE_SIGTERM = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{RUN_FOREVER}"
 PARENT = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid)"
 
 
@@ -25,7 +25,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _handlers_as_before() -> Iterator[None]:
+def _restore_signal_handlers() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     for number, handler in handlers.items():
@@ -34,7 +34,7 @@ def _handlers_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
-    """Runs each of `codes` as a process beside `act`; returns the lines without their times."""
+    """Return a function that runs `act` beside a process for each of `codes`, and returns the lines without times."""
 
     def run(supervisor: Supervisor, *codes: str, act: Callable[[], None] = lambda: None) -> list[str]:
         for number, code in enumerate(codes):
@@ -43,10 +43,10 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
 
         def act_or_end() -> None:
             try:
-                # The loop handles signals before it starts processes. Until then a signal would end the tests.
+                # The loop sets its signal handlers before it starts processes. Until then a signal would end the tests.
                 wait_until(lambda: signal.getsignal(signal.SIGTERM) == supervisor._stop_by_signal)
                 act()
-            except BaseException as error:  # noqa: BLE001 - told by the main thread
+            except BaseException as error:  # noqa: BLE001 - the main thread raises it
                 failed.append(error)
                 supervisor.fail("the test failed")
 
@@ -75,41 +75,41 @@ def test_a_process_that_dies_is_started_again(run: Callable[..., list[str]]) -> 
         wait_until(lambda: supervisor.pids.get("p0", first) != first)
         signal.raise_signal(signal.SIGTERM)
 
-    lines = run(supervisor, LIVES, act=kill_it)
+    lines = run(supervisor, RUN_FOREVER, act=kill_it)
     assert "p0     | died (-9), starting it again" in lines
     assert supervisor.stopped_by_signal
 
 
-def test_quick_deaths_in_a_row_bring_everything_down(run: Callable[..., list[str]]) -> None:
+def test_quick_deaths_in_a_row_end_all_processes(run: Callable[..., list[str]]) -> None:
     supervisor = Supervisor()
-    lines = run(supervisor, "print('no'); raise SystemExit(3)", LIVES)
+    lines = run(supervisor, "print('no'); raise SystemExit(3)", RUN_FOREVER)
     assert lines.count("p0     | no") == MAX_QUICK_DEATHS
     assert "system | p0 stopped (rc=3)" in lines
     assert "system | p1 stopped (rc=-15)" in lines
     assert not supervisor.stopped_by_signal
 
 
-def test_an_exit_with_0_brings_everything_down(run: Callable[..., list[str]]) -> None:
+def test_an_exit_with_0_ends_all_processes(run: Callable[..., list[str]]) -> None:
     supervisor = Supervisor()
-    lines = run(supervisor, "print('done')", LIVES)
+    lines = run(supervisor, "print('done')", RUN_FOREVER)
     assert lines.count("p0     | done") == 1
     assert "system | p1 stopped (rc=-15)" in lines
     assert not supervisor.stopped_by_signal
 
 
-def test_a_failure_brings_everything_down(run: Callable[..., list[str]]) -> None:
+def test_a_failure_ends_all_processes(run: Callable[..., list[str]]) -> None:
     supervisor = Supervisor()
 
     def fail() -> None:
         supervisor.fail("No order")
         signal.raise_signal(signal.SIGTERM)
 
-    lines = run(supervisor, LIVES, act=fail)
+    lines = run(supervisor, RUN_FOREVER, act=fail)
     assert "system | No order" in lines
     assert not supervisor.stopped_by_signal
 
 
-def test_a_paused_process_is_away_until_it_is_wanted(run: Callable[..., list[str]]) -> None:
+def test_a_paused_process_is_off_until_it_is_resumed(run: Callable[..., list[str]]) -> None:
     supervisor = Supervisor()
 
     def pause_and_resume() -> None:
@@ -124,12 +124,12 @@ def test_a_paused_process_is_away_until_it_is_wanted(run: Callable[..., list[str
         assert supervisor.pids["p0"] != first.pid
         signal.raise_signal(signal.SIGINT)
 
-    lines = run(supervisor, LIVES, act=pause_and_resume)
+    lines = run(supervisor, RUN_FOREVER, act=pause_and_resume)
     assert not any("died" in line for line in lines)
     assert supervisor.stopped_by_signal
 
 
-def test_a_process_wanted_again_before_its_end_runs_once(run: Callable[..., list[str]]) -> None:
+def test_a_process_resumed_before_its_end_runs_once(run: Callable[..., list[str]]) -> None:
     supervisor = Supervisor()
 
     def hesitate() -> None:
@@ -138,10 +138,10 @@ def test_a_process_wanted_again_before_its_end_runs_once(run: Callable[..., list
         for on in (False, True, False, True):
             supervisor.switch("p0", on=on)
         wait_until(lambda: supervisor.pids.get("p0", first) != first)
-        assert sum(LIVES in child.cmdline() for child in psutil.Process().children()) <= 1
+        assert sum(RUN_FOREVER in child.cmdline() for child in psutil.Process().children()) <= 1
         signal.raise_signal(signal.SIGTERM)
 
-    lines = run(supervisor, LIVES, act=hesitate)
+    lines = run(supervisor, RUN_FOREVER, act=hesitate)
     assert sum("started" in line for line in lines) == 2
 
 
@@ -154,10 +154,10 @@ def test_a_process_that_does_not_end_is_killed(run: Callable[..., list[str]], mo
         os.kill(supervisor.pids["p0"], signal.SIGSTOP)
         signal.raise_signal(signal.SIGHUP)
 
-    assert "system | p0 stopped (rc=-9)" in run(supervisor, STUBBORN, act=stop)
+    assert "system | p0 stopped (rc=-9)" in run(supervisor, IGNORE_SIGTERM, act=stop)
 
 
-def test_what_a_dead_process_has_started_ends(run: Callable[..., list[str]]) -> None:
+def test_the_children_of_a_dead_process_end(run: Callable[..., list[str]]) -> None:
     lines = run(Supervisor(), PARENT)
     child = next(int(line.split("| ")[1]) for line in lines if line.startswith("p0"))
     wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)

@@ -1,2 +1,2 @@
-# With the abbreviation of the zone.
+# T is the abbreviation of the time zone.
 DATETIME_FORMAT = "Y-m-d H:i:s T"

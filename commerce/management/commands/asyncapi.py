@@ -1,4 +1,4 @@
-"""`manage.py asyncapi`: the events on Kafka as an AsyncAPI document."""
+"""`manage.py asyncapi`: print the AsyncAPI document of the events on Kafka."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ class Command(BaseCommand):
     help = "Print the AsyncAPI 3 document of the topics and their messages."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--file", type=Path, help="write it there instead")
-        parser.add_argument("--validate", action="store_true", help="fail where it is no AsyncAPI 3 document")
+        parser.add_argument("--file", type=Path, help="write the document to this file instead")
+        parser.add_argument("--validate", action="store_true", help="fail if the document is not valid AsyncAPI 3")
 
     def handle(self, *args: Any, file: Path | None, validate: bool, **options: Any) -> None:
         document = as_yaml()
@@ -27,10 +27,10 @@ class Command(BaseCommand):
 
 
 def _validate(document: str) -> None:
-    # Of requirements-dev.txt, and with a model of every part of the specification, which takes a while to build.
+    # This package of requirements-dev.txt takes long to import: it has a model for every part of the specification.
     from asyncapi3.models.asyncapi import AsyncAPI3
 
     try:
         AsyncAPI3.model_validate(yaml.safe_load(document))
     except ValueError as error:
-        raise CommandError(f"This is no AsyncAPI 3 document: {error}") from error
+        raise CommandError(f"The document is not valid AsyncAPI 3: {error}") from error

@@ -1,4 +1,4 @@
-"""`manage.py create_demo_accounts`: a customer and a superuser to try things with."""
+"""`manage.py create_demo_accounts`: create a customer and a superuser for development."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--restore", action="store_true", help="give accounts that were changed their passwords and rights back"
+            "--restore", action="store_true", help="reset the passwords and rights of accounts that were changed"
         )
 
     def handle(self, *args: Any, restore: bool, **options: Any) -> None:
         if not settings.DEBUG:
-            raise CommandError("Demo accounts have well-known passwords: they exist only where DJANGO_DEBUG is on.")
+            raise CommandError("Demo accounts have well-known passwords and exist only if DJANGO_DEBUG is on.")
         if restore:
             demo_accounts.restore()
         else:

@@ -1,4 +1,4 @@
-"""`manage.py prune_events`: remove the outbox rows of events that were handled long ago."""
+"""`manage.py prune_events`: delete old outbox rows of handled events."""
 
 import re
 from datetime import datetime, timedelta
@@ -17,15 +17,15 @@ UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 class Command(BaseCommand):
     help = (
-        "Remove outbox rows that were published long ago and whose event was handled. What still has to be sent or "
-        "handled stays, whatever its age."
+        "Delete outbox rows that were published long ago and whose event was handled. Rows that still have to be sent "
+        "or handled stay, whatever their age."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--older-than",
             default="30d",
-            help="how long ago they were published: a number of d, h, m or s; 30d where nothing is said",
+            help="minimum time since publication: a number of d, h, m or s (default: 30d)",
         )
 
     def handle(self, *args: Any, older_than: str, **options: Any) -> None:
@@ -36,17 +36,17 @@ class Command(BaseCommand):
         try:
             for removed in prune(published_before=published_before):
                 pruned += removed
-                reset_queries()  # With DEBUG on, Django keeps every statement.
+                reset_queries()  # In debug mode Django collects every statement.
                 if shutdown.requested():
                     break
         except Error as error:
-            raise CommandError(f"The database failed, run it again for the rest: {str(error).strip()}") from error
+            raise CommandError(f"The database failed. Run it again for the rest: {str(error).strip()}") from error
         finally:
             self.stdout.write(f"pruned {pruned}")
 
 
 def _ago(age: str) -> datetime:
-    """The moment that lies `age` back, such as `30d`. Raises CommandError."""
+    """Return the time that is `age`, such as `30d`, ago. Raise CommandError if `age` is malformed."""
     parts = re.fullmatch(r"([0-9]{1,15})([dhms])", age)
     if parts is None or int(parts[1]) == 0:
         raise CommandError(f"--older-than is {age!r}: give a positive whole number with d, h, m or s, such as 30d.")

@@ -1,4 +1,4 @@
-"""`manage.py reconcile_events`: is there a change or an event that got lost?"""
+"""`manage.py reconcile_events`: find and repair lost changes and events."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,8 +15,8 @@ from orders.models import UnknownHistory
 
 class Command(BaseCommand):
     help = (
-        "Look for order changes without an outbox row, and for published events that were neither handled nor will be. "
-        "Ends with 1 while something is missing. Orders whose changes are unknown are named, and left as they are."
+        "Find order changes without an outbox row, and published events that a group has not handled and will not "
+        "read. Exit with 1 while something is missing. Name orders with an unknown history: they cannot be repaired."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -39,7 +39,7 @@ class Command(BaseCommand):
 
 
 def _groups(group: str | None) -> list[Subscription[Any]]:
-    """Return the groups to look at. One that is not registered is a second group of `consume_order_events`."""
+    """Return the groups to check. An unregistered name is another group of `consume_order_events`."""
     if group is None:
         return subscriptions()
     try:

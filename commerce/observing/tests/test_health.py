@@ -1,4 +1,4 @@
-"""Health tells what this process can do, and never waits for Kafka."""
+"""The health endpoints report the state of the process, and never wait for Kafka."""
 
 import socket
 

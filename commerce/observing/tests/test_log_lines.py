@@ -26,7 +26,7 @@ def line(message: str, *args: object, **options: Any) -> str:
     return LineFormatter("{levelname} {message}", style="{", secrets=["the-signing-key"]).format(record)
 
 
-def test_a_line_is_written_as_it_is() -> None:
+def test_an_ordinary_line_is_unchanged() -> None:
     assert line("Order %s: 주문이 생성되었습니다.", 7) == "ERROR Order 7: 주문이 생성되었습니다."
 
 
@@ -114,7 +114,7 @@ def test_a_long_text_in_an_exception_crowds_out_no_frame() -> None:
     assert len(written) < 2 * LIMIT
 
 
-def test_a_stack_trace_of_another_formatter_is_not_believed() -> None:
+def test_a_stack_trace_of_another_formatter_is_cleaned() -> None:
     try:
         raise ValueError("the-signing-key")
     except ValueError:
@@ -147,14 +147,14 @@ def test_a_failing_request_logs_neither_body_nor_token(
         assert not [one for one in written if secret in one]
 
 
-def test_the_configured_log_writes_such_lines_and_knows_the_keys() -> None:
+def test_the_configured_log_hides_the_configured_keys() -> None:
     formatter = next(one for one in logging.getLogger().handlers if isinstance(one.formatter, LineFormatter)).formatter
     assert formatter is not None
     record = logging.LogRecord("shop", logging.ERROR, __file__, 1, settings.JWT_SIGNING_KEY, (), None)
     assert formatter.format(record) == "ERROR shop: ***"
 
 
-def test_machines_get_one_json_object_a_line() -> None:
+def test_the_json_format_writes_one_object_a_line() -> None:
     formatter = JSONFormatter(secrets=["hunter2"])
     try:
         raise ValueError("hunter2\x85\ntwo")
@@ -162,11 +162,11 @@ def test_machines_get_one_json_object_a_line() -> None:
         record = logging.LogRecord("shop", logging.ERROR, __file__, 1, "주문 %s\n", ("\u2028hunter2",), sys.exc_info())
     written = formatter.format(record)
     assert len(written.splitlines()) == 1
-    told = json.loads(written)
-    assert told["message"] == "주문 \u2028***\n"
-    assert "ValueError: ***\x85\ntwo" in told["exception"]
-    assert (told["level"], told["logger"]) == ("ERROR", "shop")
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told["time"])
+    parsed = json.loads(written)
+    assert parsed["message"] == "주문 \u2028***\n"
+    assert "ValueError: ***\x85\ntwo" in parsed["exception"]
+    assert (parsed["level"], parsed["logger"]) == ("ERROR", "shop")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", parsed["time"])
 
 
 @pytest.mark.parametrize(("debug", "kind"), [("true", "LineFormatter"), ("false", "JSONFormatter")])
@@ -181,13 +181,13 @@ def test_production_logs_for_machines_and_development_for_people(debug: str, kin
     assert asked.stdout == f"commerce.observing.log_lines.{kind}\n"
 
 
-def test_a_line_names_the_request_and_the_trace_it_is_about() -> None:
+def test_a_line_names_its_request_and_its_trace() -> None:
     headers = [("x-request-id", b"r-1"), ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]
     record = logging.LogRecord("shop", logging.INFO, __file__, 1, "Saved", (), None)
     with about(headers):
-        told = json.loads(JSONFormatter().format(record))
+        parsed = json.loads(JSONFormatter().format(record))
         text = line("Saved")
-    assert (told["requestId"], told["traceId"]) == ("r-1", "0af7651916cd43dd8448eb211c80319c")
+    assert (parsed["requestId"], parsed["traceId"]) == ("r-1", "0af7651916cd43dd8448eb211c80319c")
     assert text == "ERROR Saved [requestId=r-1 traceId=0af7651916cd43dd8448eb211c80319c]"
     assert "requestId" not in JSONFormatter().format(record)
 
@@ -205,7 +205,7 @@ def test_an_answer_names_its_request(client: Client) -> None:
 
 
 @pytest.mark.django_db
-def test_a_failing_request_can_be_found_by_what_its_answer_names(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_request_is_found_by_its_request_id(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
 
     class Keeping(logging.Handler):
@@ -225,12 +225,12 @@ def test_a_failing_request_can_be_found_by_what_its_answer_names(user: User, mon
         response = client.post("/api/orders", body, format="json")
     finally:
         logging.getLogger().removeHandler(keeping)
-    (told,) = [json.loads(one) for one in written if "disk full" in one]
-    assert told["requestId"] == response["X-Request-ID"]
-    assert re.fullmatch("[0-9a-f]{32}", told["traceId"])
+    (parsed,) = [json.loads(one) for one in written if "disk full" in one]
+    assert parsed["requestId"] == response["X-Request-ID"]
+    assert re.fullmatch("[0-9a-f]{32}", parsed["traceId"])
 
 
-def test_django_says_everything_once_in_development_too(tmp_path: Path) -> None:
+def test_development_logs_each_record_once(tmp_path: Path) -> None:
     log = tmp_path / "web.log"
     server = WebServer(log=log, env={"DJANGO_DEBUG": "true"})
     try:

@@ -48,7 +48,7 @@ def test_the_token_opens_the_metrics(client: Client, scheme: str) -> None:
 
 
 @pytest.mark.usefixtures("_token")
-def test_metrics_are_for_reading(client: Client) -> None:
+def test_metrics_are_read_only(client: Client) -> None:
     response = Client(enforce_csrf_checks=True).post("/metrics", headers={"authorization": f"Bearer {TOKEN}"})
     assert (response.status_code, response["Content-Type"]) == (405, "application/problem+json")
 

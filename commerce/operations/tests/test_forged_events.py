@@ -1,4 +1,4 @@
-"""Messages that name an event of ours and are not it: they hide nothing from timeline, reconcile and prune."""
+"""Forged messages with the id of a real event hide nothing from timeline, reconcile and prune."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -41,7 +41,7 @@ OTHER = pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 
 @pytest.fixture
 def order(user: User) -> Order:
-    """Paid. Its first event was told of, its second one got lost on the way."""
+    """Return a paid order. Its first event was notified, and its second one was lost."""
     placed = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
     paid = pay_order(order_id=placed.order.pk)
     notify([decode(placed.event.value)])
@@ -50,14 +50,14 @@ def order(user: User) -> Order:
 
 
 def publish_all() -> None:
-    """Record every row as published 40 days ago, where the topic that was made anew since has nothing."""
+    """Mark every row as published 40 days ago, at an offset that the recreated topic does not have."""
     OutboxEvent.objects.update(
         published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=7
     )
 
 
 def row_of(order: Order) -> OutboxEvent:
-    """That of the second event."""
+    """Return the row of the second event."""
     return OutboxEvent.objects.get(stream=order.stream, sequence=2)
 
 
@@ -65,7 +65,7 @@ def event_of(order: Order) -> OrderEvent:
     return decode(bytes(row_of(order).value or b""))
 
 
-def set_aside(value: bytes, **record: Any) -> DeadLetter:
+def make_dead_letter(value: bytes, **record: Any) -> DeadLetter:
     """Consume a message that becomes a dead letter."""
     known = set(DeadLetter.objects.values_list("pk", flat=True))
     consume(value, **record)
@@ -99,16 +99,16 @@ def forged_notification(order: Order, other: dict[str, Any]) -> None:
 
 def forged_letter(order: Order, other: dict[str, Any]) -> None:
     event = msgspec.structs.replace(event_of(order), **other)
-    set_aside(poison_that_names(event_id=event.event_id, order_id=event.order_id, event_type=event.event_type))
+    make_dead_letter(poison_that_names(event_id=event.event_id, order_id=event.order_id, event_type=event.event_type))
 
 
 def forged_headers(order: Order, other: dict[str, Any]) -> None:
-    set_aside(b"garbage", headers=unpack(row_of(order).headers))
+    make_dead_letter(b"garbage", headers=unpack(row_of(order).headers))
 
 
 def truncated(order: Order, other: dict[str, Any]) -> None:
     row = row_of(order)
-    set_aside(bytes(row.value or b"")[:-5], headers=unpack(row.headers))
+    make_dead_letter(bytes(row.value or b"")[:-5], headers=unpack(row.headers))
 
 
 FORGERIES: list[tuple[Callable[[Order, dict[str, Any]], None], dict[str, Any]]] = [
@@ -159,7 +159,7 @@ def test_no_forgery_hides_a_change_whose_row_got_lost(
 @pytest.mark.parametrize("state", ["open", "dismissed"])
 def test_a_letter_whose_own_body_names_the_event_counts(api: APIClient, order: Order, state: str) -> None:
     row, event = row_of(order), event_of(order)
-    letter = set_aside(
+    letter = make_dead_letter(
         poison_that_names(event_id=event.event_id, order_id=order.pk, event_type=event.event_type),
         headers=[("ce_id", b"aaaaaaaa-0c1e-4d6b-9a43-1f3a8a7f7c55"), ("ce_type", b"ORDER_CANCELLED")],
     )
@@ -177,7 +177,7 @@ def test_a_letter_whose_own_body_names_the_event_counts(api: APIClient, order: O
 def test_an_id_computed_in_advance_suppresses_nothing(
     api: APIClient, user: User, order: Order, other: dict[str, Any]
 ) -> None:
-    """The attack: everything that the id was once computed from is public."""
+    """The attacker computes the id as earlier releases did, from public values."""
     fresh = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
     guess = uuid5(NAMESPACE_URL, f"/orders/{fresh.pk}/{rfc3339(fresh.created_at)}/2")
     forged = {"event_id": guess, "order_id": fresh.pk} | other
@@ -190,7 +190,7 @@ def test_an_id_computed_in_advance_suppresses_nothing(
 
 
 def as_an_earlier_release_recorded(order: Order) -> UUID:
-    """Give both events the ids that an earlier release computed; the second one's."""
+    """Give both events the ids that an earlier release computes, and return the second id."""
     ids = [uuid5(NAMESPACE_URL, f"/orders/{order.pk}/{rfc3339(order.created_at)}/{number}") for number in (1, 2)]
     Order.objects.filter(pk=order.pk).update(event_ids=None)
     for sequence, event_id in enumerate(ids, start=1):
@@ -206,20 +206,20 @@ def as_an_earlier_release_recorded(order: Order) -> UUID:
 def test_an_old_orders_event_under_a_forged_id_is_never_silent(
     api: APIClient, order: Order, other: dict[str, Any]
 ) -> None:
-    """Its id can still be computed. The forgery comes first, and the true event is an open dead letter."""
+    """The id of an old event can be computed. A forgery comes first, and the true event becomes a dead letter."""
     event_id = as_an_earlier_release_recorded(order)
     true = event_of(order)
     consume(encode(msgspec.structs.replace(true, **other)))
     assert states(api, order)[1] == ("ORDER_PAID", "PUBLISHED")
     assert missing() == Missing(changes=set(), events={event_id})
     repair(missing())
-    letter = set_aside(encode(true))
+    letter = make_dead_letter(encode(true))
     assert letter.error_class.endswith("EventIdConflict")
     assert states(api, order)[1] == ("ORDER_PAID", "DEAD")
     publish_all()
     prune_all()
     assert row_of(order).event_id == event_id
-    # An operator who removed the forged notification may replay the letter.
+    # An operator can delete the forged notification and replay the letter.
     Notification.objects.filter(event_id=event_id).delete()
     consume(encode(true), headers=[("dead-letter-id", str(letter.pk).encode())])
     assert states(api, order)[1] == ("ORDER_PAID", "NOTIFIED")
@@ -230,7 +230,7 @@ def test_an_old_orders_event_under_a_forged_id_is_never_silent(
 def test_a_forgery_after_the_true_event_changes_nothing(api: APIClient, order: Order, other: dict[str, Any]) -> None:
     true = event_of(order)
     consume(encode(true))
-    letter = set_aside(encode(msgspec.structs.replace(true, **other)))
+    letter = make_dead_letter(encode(msgspec.structs.replace(true, **other)))
     assert letter.error_class.endswith("EventIdConflict")
     assert states(api, order) == [("ORDER_CREATED", "NOTIFIED"), ("ORDER_PAID", "NOTIFIED")]
     assert missing() == Missing(changes=set(), events=set())
@@ -240,7 +240,7 @@ def test_a_forgery_after_the_true_event_changes_nothing(api: APIClient, order: O
 
 
 @pytest.mark.parametrize("pruned", [False, True])
-def test_an_old_order_that_was_told_of_is_not_missing(api: APIClient, order: Order, pruned: bool) -> None:
+def test_a_handled_old_order_is_not_missing(api: APIClient, order: Order, pruned: bool) -> None:
     as_an_earlier_release_recorded(order)
     consume(encode(event_of(order)))
     assert not pruned or prune_all() == 2

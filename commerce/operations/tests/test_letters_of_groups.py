@@ -1,4 +1,4 @@
-"""Each consumer group handles every event itself: another group's dead letter says nothing about the customers' one."""
+"""Each consumer group handles every event itself, so dead letters of another group do not affect notifications."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -34,7 +34,7 @@ OTHERS = pytest.mark.parametrize("others", [["audit"], ["audit", "sales"], [OURS
 
 @pytest.fixture
 def order(user: User) -> Order:
-    """Its event was published 40 days ago."""
+    """Return an order whose event was published 40 days ago."""
     order = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
     OutboxEvent.objects.update(
         published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=7
@@ -42,8 +42,8 @@ def order(user: User) -> Order:
     return order
 
 
-def set_aside(order: Order, *groups: str, state: str = "open") -> None:
-    """Keep the order's event as a dead letter of each group."""
+def make_dead_letter(order: Order, *groups: str, state: str = "open") -> None:
+    """Record a dead letter of the order's event for each group."""
     value = bytes(OutboxEvent.objects.get(stream=order.stream).value or b"")
     for group in groups:
         record_dead_letter(record=kafka_record(value), error=Poison("no event"), group=group)
@@ -61,12 +61,12 @@ def notify(order: Order) -> None:
 
 @OTHERS
 @STATES
-def test_the_timeline_is_that_of_the_notifications_group(
+def test_the_timeline_shows_the_notifications_group(
     api: APIClient, order: Order, others: list[str], state: str
 ) -> None:
-    set_aside(order, *others, state=state)
+    make_dead_letter(order, *others, state=state)
     assert state_of(api, order) == "PUBLISHED"
-    set_aside(order, OURS)
+    make_dead_letter(order, OURS)
     assert state_of(api, order) == "DEAD"
     notify(order)
     assert state_of(api, order) == "NOTIFIED"
@@ -75,7 +75,7 @@ def test_the_timeline_is_that_of_the_notifications_group(
 @OTHERS
 @STATES
 def test_another_groups_letter_hides_no_loss(order: Order, others: list[str], state: str) -> None:
-    set_aside(order, *others, state=state)
+    make_dead_letter(order, *others, state=state)
     row = OutboxEvent.objects.get(stream=order.stream)
     assert _events_never_handled(NOTIFICATIONS, {}, now()) == [row.event_id]
     assert all(_events_never_handled(replace(NOTIFICATIONS, group=group), {}, now()) == [] for group in others)
@@ -87,14 +87,14 @@ def test_another_groups_letter_hides_no_loss(order: Order, others: list[str], st
 
 @pytest.mark.parametrize(("state", "pruned"), [("open", 0), ("replayed", 1), ("dismissed", 1)])
 def test_our_letter_decides_whether_a_row_is_pruned(order: Order, state: str, pruned: int) -> None:
-    set_aside(order, "audit")
-    set_aside(order, OURS, state=state)
+    make_dead_letter(order, "audit")
+    make_dead_letter(order, OURS, state=state)
     assert sum(prune(published_before=now())) == pruned
 
 
 @OTHERS
 def test_admin_names_the_group_of_another_groups_letter(admin_client: Client, order: Order, others: list[str]) -> None:
-    set_aside(order, OURS, *others)
+    make_dead_letter(order, OURS, *others)
     page = admin_client.get(f"/admin/orders/order/{order.pk}/change/").content.decode()
     assert 'data-state="DEAD"' in page
     assert [f"of consumer group {group}<" in page for group in (OURS, *others)] == [False] + [True] * len(others)
@@ -113,9 +113,9 @@ def test_the_sidebar_counts_our_open_letters(
     def badges() -> list[str]:
         return [item["badge"] for section in sidebar(request) for item in section["items"] if item["badge"]]
 
-    set_aside(order, *others)
+    make_dead_letter(order, *others)
     assert badges() == []
-    set_aside(order, OURS)
+    make_dead_letter(order, OURS)
     assert badges() == ["1"]
     dismiss(letter_id=DeadLetter.objects.get(group=OURS).pk)
     assert badges() == []

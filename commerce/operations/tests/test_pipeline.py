@@ -1,4 +1,4 @@
-"""The pipeline page in admin: what it tells, and that it never waits long for it."""
+"""The pipeline page in admin: its figures, and that it never waits long for Kafka."""
 
 import socket
 import time
@@ -33,13 +33,13 @@ STATE = "/admin/pipeline/state"
 
 
 @pytest.fixture(autouse=True)
-def _fresh_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+def _new_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "kafka", Reading("the groups", pipeline._read_groups))
 
 
 @pytest.fixture
 def silent_kafka(settings: Settings) -> Iterator[None]:
-    """Takes connections, and says nothing."""
+    """Configure a Kafka that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         settings.KAFKA_BOOTSTRAP_SERVERS = [f"127.0.0.1:{server.getsockname()[1]}"]
         yield
@@ -51,7 +51,7 @@ def state(client: Client) -> Any:
     return response.json()
 
 
-def test_it_tells_the_groups_lag_by_partition(admin_client: Client, topics: Topics) -> None:
+def test_it_shows_the_lag_of_groups_by_partition(admin_client: Client, topics: Topics) -> None:
     produce_all(topics.order_events, [Outgoing(b"{}", partition=1), Outgoing(b"{}", partition=1)])
     (group,) = state(admin_client)["groups"]
     assert (group["group"], group["topic"]) == (NOTIFICATIONS.group, topics.order_events)
@@ -64,10 +64,10 @@ def test_it_shows_pending_rows_and_open_letters(admin_client: Client, settings: 
     OutboxEventFactory.create(parked_at=now())
     for group in (settings.NOTIFICATION_CONSUMER_GROUP, "audit"):
         record_dead_letter(record=kafka_record(b"garbage"), error=Poison("no event"), group=group)
-    told = state(admin_client)
-    assert told["outbox"]["pending"] == 3  # The letters' copies are two.
-    assert told["outbox"]["oldestSeconds"] >= 90
-    assert (told["outbox"]["parked"], told["deadLetters"]) == (1, 1)
+    shown = state(admin_client)
+    assert shown["outbox"]["pending"] == 3  # Two of them are copies of the dead letters.
+    assert shown["outbox"]["oldestSeconds"] >= 90
+    assert (shown["outbox"]["parked"], shown["deadLetters"]) == (1, 1)
 
 
 @pytest.mark.parametrize("hours", [2, -2])
@@ -78,9 +78,9 @@ def test_the_age_and_the_minutes_are_by_the_databases_clock(
     OutboxEventFactory.create(recorded_at=database_now() - timedelta(seconds=90))
     OutboxEventFactory.create(published_at=database_now(), published_partition=0, published_offset=1)
     set_clock(timedelta(hours=hours))
-    told = state(admin_client)
-    assert 90 <= told["outbox"]["oldestSeconds"] < 150
-    assert sum(one["published"] for one in told["minutes"]) == 1
+    shown = state(admin_client)
+    assert 90 <= shown["outbox"]["oldestSeconds"] < 150
+    assert sum(one["published"] for one in shown["minutes"]) == 1
 
 
 def test_it_counts_what_was_published_and_handled_in_each_minute(admin_client: Client) -> None:
@@ -89,32 +89,32 @@ def test_it_counts_what_was_published_and_handled_in_each_minute(admin_client: C
     OutboxEventFactory.create(published_at=now() - timedelta(hours=1), **published)
     NotificationFactory.create(created_at=now() - timedelta(minutes=3))
     minutes = state(admin_client)["minutes"]
-    assert len(minutes) == pipeline.MINUTES_SHOWN
+    assert len(minutes) == pipeline.WINDOW_MINUTES
     assert sum(one["published"] for one in minutes) == 2
     assert [one["handled"] for one in minutes if one["published"] == 2] == [{NOTIFICATIONS.group: 1}]
 
 
-def test_a_kafka_that_refuses_is_named_at_once(admin_client: Client, settings: Settings) -> None:
+def test_a_refusing_kafka_is_reported_at_once(admin_client: Client, settings: Settings) -> None:
     settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
     started = time.monotonic()
     assert state(admin_client)["kafka"] == "down"
     assert time.monotonic() - started < 1.5
 
 
-def test_a_kafka_that_is_silent_is_not_waited_for(admin_client: Client, silent_kafka: None) -> None:
+def test_a_silent_kafka_does_not_block_the_page(admin_client: Client, silent_kafka: None) -> None:
     for _ in range(3):
         started = time.monotonic()
         assert state(admin_client)["kafka"] == "down"
         assert time.monotonic() - started < PATIENCE_S + 1
 
 
-def test_the_page_itself_asks_kafka_nothing(admin_client: Client, silent_kafka: None) -> None:
+def test_the_page_itself_does_not_query_kafka(admin_client: Client, silent_kafka: None) -> None:
     started = time.monotonic()
     assert admin_client.get("/admin/pipeline/").status_code == 200
     assert time.monotonic() - started < 1.5
 
 
-def test_only_who_may_see_the_pipelines_rows_sees_it(client: Client) -> None:
+def test_the_page_requires_the_permissions_for_its_rows(client: Client) -> None:
     client.force_login(User.objects.create_user("viewer", is_staff=True))
     assert client.get("/admin/pipeline/").status_code == 403
     assert client.get(STATE).status_code == 403

@@ -1,4 +1,4 @@
-"""Rows of events that were handled long ago go; what still has to be sent or handled stays, whatever its age."""
+"""Prune deletes old rows of handled events. Rows that still have to be sent or handled stay, whatever their age."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -41,15 +41,15 @@ GROUP = settings.NOTIFICATION_CONSUMER_GROUP
 
 
 class Signalled:
-    """In the place of `Shutdown`: requested from the second look on, where that is wanted."""
+    """A replacement for `Shutdown` that, with `at_second_call`, is requested at the second call."""
 
-    def __init__(self, *, second_look: bool = False) -> None:
-        self.looks = 0
-        self.second_look = second_look
+    def __init__(self, *, at_second_call: bool = False) -> None:
+        self.calls = 0
+        self.at_second_call = at_second_call
 
     def requested(self) -> bool:
-        self.looks += 1
-        return self.second_look and self.looks == 2
+        self.calls += 1
+        return self.at_second_call and self.calls == 2
 
 
 Prune = Callable[..., str]
@@ -57,7 +57,7 @@ Prune = Callable[..., str]
 
 @pytest.fixture
 def pruned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Prune:
-    """What the command prints."""
+    """Return a function that runs the command and returns its output."""
     monkeypatch.setattr(prune_events, "Shutdown", Signalled)
 
     def run(*arguments: str) -> str:
@@ -68,7 +68,7 @@ def pruned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 
 def published(age: timedelta = timedelta(days=40), **row: Any) -> OutboxEvent:
-    """A row of an order's first event that was published so long ago."""
+    """Create the row of an order's first event, published `age` ago."""
     order, event_id = OrderFactory.create(), uuid4()
     event = OrderEventFactory.build(event_id=event_id, order_id=order.pk, user_id=order.user_id)
     row = {"stream": order.stream, "sequence": 1, "event_id": event_id, "value": encode(event)} | row
@@ -82,54 +82,54 @@ def order_of(row: OutboxEvent) -> Order:
 
 def notify_of(row: OutboxEvent, **changes: Any) -> None:
     order = order_of(row)
-    told = {"event_id": row.event_id, "order_id": order.pk, "user_id": order.user_id, "type": row.event_type}
-    NotificationFactory.create(**told | changes)
+    fields = {"event_id": row.event_id, "order_id": order.pk, "user_id": order.user_id, "type": row.event_type}
+    NotificationFactory.create(**fields | changes)
 
 
 def publish_all() -> None:
-    """Record every row as published 40 days ago."""
+    """Mark every row as published 40 days ago."""
     OutboxEvent.objects.update(
         published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=0
     )
 
 
-def set_aside(row: OutboxEvent, *, state: str = "open", **record: Any) -> DeadLetter:
-    """A letter of this event, and no copy of it."""
+def make_dead_letter(row: OutboxEvent, *, state: str = "open", **record: Any) -> DeadLetter:
+    """Record a dead letter of this event, and delete its copy from the outbox."""
     order_id = int((row.stream or "order-0").removeprefix("order-"))
     body = poison_that_names(event_id=row.event_id, order_id=order_id, event_type=row.event_type)
     message = kafka_record(body, **record)
-    kept = record_dead_letter(record=message, error=Poison("no event"), group=NOTIFICATIONS.group)
-    if kept.copy:
-        OutboxEvent.objects.get(event_id=kept.copy.event_id).delete()
+    recorded = record_dead_letter(record=message, error=Poison("no event"), group=NOTIFICATIONS.group)
+    if recorded.copy:
+        OutboxEvent.objects.get(event_id=recorded.copy.event_id).delete()
     letter = DeadLetter.objects.latest("pk")
     DeadLetter.objects.filter(pk=letter.pk).update(state=state)
     return letter
 
 
-def test_the_row_of_an_event_that_was_notified_of_goes(pruned: Prune) -> None:
+def test_the_row_of_a_notified_event_is_pruned(pruned: Prune) -> None:
     notify_of(published())
     assert pruned() == "pruned 1\n"
     assert not OutboxEvent.objects.exists()
 
 
 @pytest.mark.parametrize("state", ["replayed", "dismissed"])
-def test_the_row_of_an_event_whose_dead_letter_is_closed_goes(pruned: Prune, state: str) -> None:
-    set_aside(published(), state=state)
+def test_the_row_of_a_closed_dead_letter_is_pruned(pruned: Prune, state: str) -> None:
+    make_dead_letter(published(), state=state)
     assert pruned() == "pruned 1\n"
 
 
 @pytest.mark.parametrize(("state", "printed"), [("open", 0), ("replayed", 1), ("dismissed", 1)])
-def test_a_letter_of_an_earlier_release_decides_as_any_other(pruned: Prune, state: str, printed: int) -> None:
-    """Its consumers run beside this release during a rollout, and name no subject."""
-    set_aside(published(), state=state)
+def test_a_letter_of_an_earlier_release_counts_for_prune(pruned: Prune, state: str, printed: int) -> None:
+    """Consumers of an earlier release, which run beside this one during a rollout, record no subject."""
+    make_dead_letter(published(), state=state)
     DeadLetter.objects.update(subject_id=None)
     assert pruned() == f"pruned {printed}\n"
 
 
 def test_the_row_of_an_event_with_an_open_dead_letter_stays(pruned: Prune) -> None:
     row = published()
-    set_aside(row)
-    set_aside(row, state="dismissed", offset=1)
+    make_dead_letter(row)
+    make_dead_letter(row, state="dismissed", offset=1)
     assert pruned() == "pruned 0\n"
 
 
@@ -139,7 +139,7 @@ def test_the_row_of_an_event_nobody_has_handled_yet_stays(pruned: Prune) -> None
     assert pruned() == "pruned 0\n"
 
 
-def test_a_pending_row_stays_whatever_its_age(pruned: Prune) -> None:
+def test_a_pending_row_of_any_age_stays(pruned: Prune) -> None:
     for topic in ("order-events", "order-events-dlt", "notification-events"):
         stream = OrderFactory.create().stream
         created_at = now() - timedelta(days=4000)
@@ -151,7 +151,7 @@ def test_a_parked_row_stays(pruned: Prune) -> None:
     for topic in ("order-events", "order-events-dlt"):
         parked = {"parked_at": now() - timedelta(days=40), "parked_reason": "too large", "topic": topic}
         OutboxEventFactory.create(stream=OrderFactory.create().stream, sequence=1, **parked)
-        # Two processes may have sent it, with two answers.
+        # Two processes may have sent the row, with different results.
         published(**parked)
     for row in OutboxEvent.objects.all():
         notify_of(row)
@@ -165,11 +165,11 @@ def test_a_published_row_of_an_unread_topic_is_pruned(pruned: Prune, topic: str)
 
 
 @pytest.mark.parametrize(("state", "printed"), [("open", "pruned 0\n"), ("replayed", "pruned 1\n")])
-def test_the_row_of_a_replay_goes_when_its_letter_is_closed(
+def test_the_row_of_a_replay_is_pruned_with_a_closed_letter(
     pruned: Prune, state: str, printed: str, settings: Settings
 ) -> None:
     for topic in (settings.ORDER_EVENTS_TOPIC, "another-topic"):
-        letter = set_aside(OutboxEventFactory.create(), topic=topic)
+        letter = make_dead_letter(OutboxEventFactory.create(), topic=topic)
         OutboxEvent.objects.all().delete()
         replay(letter_id=letter.pk)
         publish_all()
@@ -178,8 +178,8 @@ def test_the_row_of_a_replay_goes_when_its_letter_is_closed(
         OutboxEvent.objects.all().delete()
 
 
-def test_a_replay_whose_letter_is_gone_goes_too(pruned: Prune) -> None:
-    letter = set_aside(OutboxEventFactory.create())
+def test_a_replay_without_its_letter_is_pruned(pruned: Prune) -> None:
+    letter = make_dead_letter(OutboxEventFactory.create())
     OutboxEvent.objects.all().delete()
     replay(letter_id=letter.pk)
     publish_all()
@@ -191,7 +191,7 @@ def test_a_replay_whose_letter_is_gone_goes_too(pruned: Prune) -> None:
     ("older_than", "stay"),
     [(None, [29]), ("30d", [29]), ("42d", [29, 30.01, 41]), ("720h", [29]), ("43200m", [29]), ("2592000s", [29])],
 )
-def test_the_age_is_that_since_publication(pruned: Prune, older_than: str | None, stay: list[float]) -> None:
+def test_the_age_counts_from_publication(pruned: Prune, older_than: str | None, stay: list[float]) -> None:
     rows = {days: published(timedelta(days=days), created_at=now() - timedelta(days=99)) for days in (29, 30.01, 41)}
     for row in rows.values():
         notify_of(row)
@@ -202,7 +202,7 @@ def test_the_age_is_that_since_publication(pruned: Prune, older_than: str | None
 @pytest.mark.parametrize(
     "age", ["", "30", "d", "-1d", "0d", "00s", "1.5d", "30 d", "30D", "30w", "1d2h", "٣d", "30d\n", "9" * 5000 + "d"]
 )
-def test_a_misspelled_age_is_an_error_that_says_what_to_give(pruned: Prune, age: str) -> None:
+def test_a_malformed_age_is_an_error_with_an_example(pruned: Prune, age: str) -> None:
     notify_of(published())
     with pytest.raises(CommandError, match="give a positive whole number with d, h, m or s, such as 30d"):
         pruned(f"--older-than={age}")
@@ -210,13 +210,13 @@ def test_a_misspelled_age_is_an_error_that_says_what_to_give(pruned: Prune, age:
 
 
 @pytest.mark.parametrize("age", ["1000000d", "999999999999999s"])
-def test_an_age_from_before_all_time_is_an_error(pruned: Prune, age: str) -> None:
+def test_an_age_before_the_year_1_is_an_error(pruned: Prune, age: str) -> None:
     with pytest.raises(CommandError, match="before the year 1: give a smaller number"):
         pruned("--older-than", age)
 
 
-def test_it_works_through_any_number_of_rows_some_at_a_time(pruned: Prune, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune, "ROWS_AT_ONCE", 2)
+def test_rows_are_pruned_in_batches(pruned: Prune, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "BATCH_ROWS", 2)
     kept = []
     for _ in range(3):
         for _ in range(2):
@@ -227,17 +227,17 @@ def test_it_works_through_any_number_of_rows_some_at_a_time(pruned: Prune, monke
     assert list(OutboxEvent.objects.order_by("pk").values_list("pk", flat=True)) == kept
 
 
-def test_rows_that_come_meanwhile_do_not_keep_it_going(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune, "ROWS_AT_ONCE", 1)
+def test_new_rows_do_not_prolong_a_prune(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "BATCH_ROWS", 1)
     OutboxEventFactory.create()
     for step, _ in enumerate(prune.prune(published_before=now())):
         assert step == 0
         OutboxEventFactory.create()
 
 
-def test_a_signal_ends_it_between_two_transactions(pruned: Prune, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune, "ROWS_AT_ONCE", 2)
-    monkeypatch.setattr(prune_events, "Shutdown", lambda: Signalled(second_look=True))
+def test_a_signal_ends_a_prune_between_transactions(pruned: Prune, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune, "BATCH_ROWS", 2)
+    monkeypatch.setattr(prune_events, "Shutdown", lambda: Signalled(at_second_call=True))
     for _ in range(6):
         notify_of(published())
     assert pruned() == "pruned 4\n"
@@ -246,14 +246,14 @@ def test_a_signal_ends_it_between_two_transactions(pruned: Prune, monkeypatch: p
 
 @pytest.fixture
 def order(user: User) -> Order:
-    """Placed, paid and cancelled: three events."""
+    """Return an order that was placed, paid and cancelled, with three events."""
     order = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
     pay_order(order_id=order.pk)
     return cancel_order(order_id=order.pk).order
 
 
 def handle(*sequences: int) -> None:
-    """Record these events of the order as published 40 days ago, and notify of them."""
+    """Mark these events of the order as published 40 days ago, and create their notifications."""
     rows = OutboxEvent.objects.filter(sequence__in=sequences)
     rows.update(
         published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=0
@@ -261,7 +261,7 @@ def handle(*sequences: int) -> None:
     notify([decode(bytes(row.value or b"")) for row in rows])
 
 
-def test_a_gap_in_a_stream_holds_up_nothing(pruned: Prune, order: Order) -> None:
+def test_a_gap_in_a_stream_blocks_nothing(pruned: Prune, order: Order) -> None:
     handle(1)
     assert pruned() == "pruned 1\n"
     assert [row.sequence for row in OutboxEvent.objects.sendable()] == [2]
@@ -271,7 +271,7 @@ def test_a_gap_in_a_stream_holds_up_nothing(pruned: Prune, order: Order) -> None
     assert [row.sequence for row in OutboxEvent.objects.sendable()] == [3]
 
 
-def test_the_timeline_tells_of_pruned_events_what_is_still_known(pruned: Prune, order: Order, api: APIClient) -> None:
+def test_the_timeline_shows_pruned_events(pruned: Prune, order: Order, api: APIClient) -> None:
     before = timeline(order)
     handle(1, 2)
     assert pruned() == "pruned 2\n"
@@ -284,7 +284,7 @@ def test_the_timeline_tells_of_pruned_events_what_is_still_known(pruned: Prune, 
     assert cancelled == before[2]
 
 
-def test_the_timeline_tells_of_a_pruned_event_that_was_dismissed(pruned: Prune, order: Order) -> None:
+def test_the_timeline_shows_a_pruned_dismissed_event(pruned: Prune, order: Order) -> None:
     row = OutboxEvent.objects.get(sequence=2)
     publish_all()
     record = kafka_record(bytes(row.value or b""))
@@ -301,7 +301,7 @@ def test_the_timeline_tells_of_a_pruned_event_that_was_dismissed(pruned: Prune, 
 def test_the_timeline_shows_a_replay_as_dead_until_notified(order: Order) -> None:
     publish_all()
     row = OutboxEvent.objects.get(sequence=1)
-    letter = set_aside(row)
+    letter = make_dead_letter(row)
     for _ in range(2):
         replay(letter_id=letter.pk)
         assert [entry["state"] for entry in timeline(order)] == ["DEAD", "PUBLISHED", "PUBLISHED"]

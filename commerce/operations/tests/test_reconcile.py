@@ -1,4 +1,4 @@
-"""What got lost is found and sent again; what is only late is left alone."""
+"""Reconcile finds lost changes and events and sends them again. It ignores events that are only late."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -40,7 +40,7 @@ def group() -> str:
 
 @pytest.fixture
 def reconcile(topics: Topics, group: str, capsys: pytest.CaptureFixture[str]) -> Reconcile:
-    """What the command prints; with ` and 1` where it ends so."""
+    """Return a function that runs the command and returns its output, with ` and 1` if it fails."""
 
     def run(*, repair: bool = False, read: int = 0) -> str:
         if read:
@@ -63,7 +63,7 @@ def event(user: User, topics: Topics) -> Message:
 
 
 def publish(event: Message, *, offset: int = 0) -> None:
-    """Record the row as published at this place of partition 0."""
+    """Mark the row as published at this offset of partition 0."""
     OutboxEvent.objects.filter(event_id=event.event_id).update(
         published_at=now(), published_path="fast", published_partition=0, published_offset=offset
     )
@@ -107,7 +107,7 @@ def test_the_timeline_of_an_unknown_history_shows_its_rows(api: APIClient, event
     assert [one["eventId"] for one in shown] == [str(event.event_id)]
 
 
-def test_a_change_that_was_told_of_needs_no_row(reconcile: Reconcile, event: Message) -> None:
+def test_a_change_with_a_receipt_needs_no_row(reconcile: Reconcile, event: Message) -> None:
     notify([decode(bytes(event.value))])
     OutboxEvent.objects.all().delete()
     assert reconcile() == "missing 0, repaired 0"
@@ -119,7 +119,7 @@ def test_an_event_that_is_not_read_yet_is_not_missing(reconcile: Reconcile, even
     assert reconcile() == "missing 0, repaired 0"
 
 
-def test_an_event_that_was_read_and_not_handled_is_sent_again(
+def test_a_read_but_unhandled_event_is_sent_again(
     reconcile: Reconcile, event: Message, topics: Topics
 ) -> None:
     produce(topics.order_events, bytes(event.value), partition=0)
@@ -142,7 +142,7 @@ def test_an_event_that_was_handled_is_not_missing(
     if handled == "notified":
         notify([decode(bytes(event.value))])
     else:
-        set_aside(event, group=group, state="open")
+        make_dead_letter(event, group=group, state="open")
     assert reconcile() == "missing 0, repaired 0"
 
 
@@ -151,9 +151,9 @@ def test_an_event_that_was_handled_is_not_missing(
 def test_a_letter_of_an_earlier_release_counts(
     reconcile: Reconcile, event: Message, group: str, state: str, is_row_there: bool
 ) -> None:
-    """Its consumers run beside this release during a rollout, and name no subject."""
+    """Consumers of an earlier release, which run beside this one during a rollout, record no subject."""
     publish(event, offset=7)
-    set_aside(event, group=group, state=state)
+    make_dead_letter(event, group=group, state=state)
     DeadLetter.objects.update(subject_id=None)
     if not is_row_there:
         OutboxEvent.objects.filter(event_id=event.event_id).delete()
@@ -163,14 +163,14 @@ def test_a_letter_of_an_earlier_release_counts(
 def test_another_messages_letter_at_its_position_hides_nothing(
     reconcile: Reconcile, event: Message, settings: Settings
 ) -> None:
-    """Offsets start again when a topic is made anew."""
+    """Offsets restart when a topic is recreated."""
     garbage = kafka_record(b"garbage", topic=settings.ORDER_EVENTS_TOPIC, offset=7)
     record_dead_letter(record=garbage, error=Poison("no event"), group=NOTIFICATIONS.group)
     publish(event, offset=7)
     assert reconcile() == "missing 1, repaired 0 and 1"
 
 
-def set_aside(event: Message, *, group: str, state: str) -> DeadLetter:
+def make_dead_letter(event: Message, *, group: str, state: str) -> DeadLetter:
     record = kafka_record(bytes(event.value), topic=event.topic, headers=unpack(event.headers))
     record_dead_letter(record=record, error=Poison("no event"), group=group)
     DeadLetter.objects.update(state=state)
@@ -185,17 +185,17 @@ def test_a_change_whose_row_was_pruned_is_not_missing(
     if handled == "notified":
         notify([decode(bytes(event.value))])
     else:
-        set_aside(event, group=group, state=handled)
+        make_dead_letter(event, group=group, state=handled)
     assert list(prune(published_before=now() + timedelta(days=1))) == [1]
     assert not OutboxEvent.objects.filter(event_id=event.event_id).exists()
     assert reconcile(repair=True) == "missing 0, repaired 0"
     assert not OutboxEvent.objects.filter(event_id=event.event_id).exists()
 
 
-def test_a_lost_row_is_found_among_any_number_of_pruned_ones(
+def test_a_lost_row_is_found_among_many_pruned_ones(
     reconcile: Reconcile, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("commerce.operations.reconcile.ORDERS_AT_ONCE", 2)
+    monkeypatch.setattr("commerce.operations.reconcile.BATCH_ORDERS", 2)
     events = []
     for _ in range(5):
         placed = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
@@ -206,32 +206,32 @@ def test_a_lost_row_is_found_among_any_number_of_pruned_ones(
     assert set(OutboxEvent.objects.values_list("event_id", flat=True)) == {events[0].event_id, events[7].event_id}
 
 
-def test_orders_that_are_placed_meanwhile_do_not_keep_it_going(
+def test_new_orders_do_not_prolong_the_search(
     reconcile: Reconcile, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("commerce.operations.reconcile.ORDERS_AT_ONCE", 1)
-    looks: list[int] = []
+    monkeypatch.setattr("commerce.operations.reconcile.BATCH_ORDERS", 1)
+    calls: list[int] = []
 
-    def look(first: int, last: int) -> list[tuple[int, int]]:
-        assert not looks
-        looks.append(first)
+    def without_row(first: int, last: int) -> list[tuple[int, int]]:
+        assert not calls
+        calls.append(first)
         place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
         return []
 
-    monkeypatch.setattr("commerce.operations.reconcile._without_row", look)
+    monkeypatch.setattr("commerce.operations.reconcile._without_row", without_row)
     place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
     reconcile()
-    assert looks
+    assert calls
 
 
 @pytest.mark.parametrize("outcome", ["handled", "failed again", "lost"])
 def test_a_replay_is_never_missing(
     reconcile: Reconcile, event: Message, topics: Topics, group: str, outcome: str
 ) -> None:
-    """Its event id is its own, so that nothing ever tells of it; while it is not handled, its letter is open."""
+    """No receipt names the id of a replay. Until the replay is handled, its dead letter stays open."""
     publish(event)
     produce(topics.order_events, bytes(event.value), partition=0)
-    letter = set_aside(event, group=group, state="open")
+    letter = make_dead_letter(event, group=group, state="open")
     replay(letter_id=letter.pk)
     row = letter.replays.get()
     publish(row, offset=1)
@@ -251,7 +251,7 @@ def test_the_timeline_shows_an_open_dead_letter(
     api: APIClient, event: Message, settings: Settings, state: str, expected: str
 ) -> None:
     publish(event)
-    set_aside(event, group=settings.NOTIFICATION_CONSUMER_GROUP, state=state)
+    make_dead_letter(event, group=settings.NOTIFICATION_CONSUMER_GROUP, state=state)
     path = f"/api/orders/{Order.objects.get().pk}/events"
     assert [one["state"] for one in api.get(path).json()] == [expected]
     notify([decode(bytes(event.value))])

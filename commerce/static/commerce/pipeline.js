@@ -1,9 +1,9 @@
 "use strict";
 
-// Asks for the pipeline's state again and again, and shows it. Drawn by the Chart.js that Unfold brings along.
+// Polls the pipeline's state and shows it. Unfold ships Chart.js.
 document.addEventListener("DOMContentLoaded", () => {
-  const PAUSE_MS = 2000;
-  const PATIENCE_MS = 8000;
+  const POLL_PAUSE_MS = 2000;
+  const TIMEOUT_MS = 8000;
   const LAG_POINTS = 150;
   const page = document.getElementById("pipeline");
   const COLOURS = ["#a855f7", "#10b981", "#f59e0b", "#3b82f6", "#ec4899", "#14b8a6"];
@@ -99,9 +99,9 @@ document.addEventListener("DOMContentLoaded", () => {
     lag.update();
   }
 
-  async function look() {
+  async function poll() {
     try {
-      const response = await fetch(page.dataset.state, { signal: AbortSignal.timeout(PATIENCE_MS) });
+      const response = await fetch(page.dataset.state, { signal: AbortSignal.timeout(TIMEOUT_MS) });
       if (!response.ok || response.redirected) {
         throw new Error(response.statusText);
       }
@@ -110,8 +110,8 @@ document.addEventListener("DOMContentLoaded", () => {
     } catch {
       trouble("site", true);
     }
-    setTimeout(look, PAUSE_MS);
+    setTimeout(poll, POLL_PAUSE_MS);
   }
 
-  look();
+  poll();
 });

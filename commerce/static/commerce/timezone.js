@@ -1,6 +1,6 @@
 "use strict";
 
-// Tells the server in which zone its times are to be shown (commerce/admin_site/middleware.py).
+// Sends the browser's time zone to the server in a cookie (see commerce/admin_site/middleware.py).
 {
   const admin = location.pathname.split("/")[1];
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;

@@ -1,4 +1,4 @@
-"""`manage.py consume_order_events`: turn the events of orders into notifications."""
+"""`manage.py consume_order_events`: turn order events into notifications."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from notifications.subscriptions import NOTIFICATIONS
 class Command(BaseCommand):
     help = (
         "Consume the topic order-events and save a notification for every event, until SIGTERM or SIGINT. "
-        "Any number of consumers may run; they share the partitions."
+        "Any number of consumers may run. They share the partitions."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

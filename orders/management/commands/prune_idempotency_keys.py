@@ -1,4 +1,4 @@
-"""`manage.py prune_idempotency_keys`: remove the idempotency keys that have expired."""
+"""`manage.py prune_idempotency_keys`: delete the expired idempotency keys."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from orders.idempotency import prune_keys
 
 
 class Command(BaseCommand):
-    help = "Remove idempotency keys that are older than 24 hours: they are new again, with or without their row."
+    help = "Delete idempotency keys that are older than 24 hours. A client may use such a key again in any case."
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_database()
@@ -19,6 +19,6 @@ class Command(BaseCommand):
             for removed in prune_keys():
                 pruned += removed
         except Error as error:
-            raise CommandError(f"The database failed, run it again for the rest: {str(error).strip()}") from error
+            raise CommandError(f"The database failed. Run it again for the rest: {str(error).strip()}") from error
         finally:
             self.stdout.write(f"pruned {pruned}")

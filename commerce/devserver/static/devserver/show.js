@@ -1,12 +1,12 @@
 "use strict";
 
-// Places orders by the REST API, follows their events, and switches the consumer and the broker of `make run`.
+// Places orders through the REST API, follows their events, and switches the consumer and the broker of `make run`.
 document.addEventListener("DOMContentLoaded", () => {
   const PAUSE_MS = 300;
   const IDLE_PAUSE_MS = 1500;
   const TIMEOUT_MS = 8000;
-  const SHOWN = 10;
-  const MAX_ORDERS = 1000; // The server follows no more for one page.
+  const DETAILED_ORDERS = 10;
+  const MAX_ORDERS = 1000; // The server's limit for one page.
   const show = document.getElementById("show");
   const text = show.dataset;
   const csrf = show.querySelector("[name=csrfmiddlewaretoken]").value;
@@ -72,7 +72,7 @@ document.addEventListener("DOMContentLoaded", () => {
     try {
       let response = await send(body);
       if (response.status === 401) {
-        access = null; // It has run out, or make run was started again.
+        access = null; // The token has expired, or make run was restarted.
         response = await send(body);
       }
       const order = await read(response);
@@ -110,7 +110,7 @@ document.addEventListener("DOMContentLoaded", () => {
     });
   }
 
-  // --- What is known ---
+  // --- State ---
 
   async function look() {
     clearTimeout(timer);
@@ -185,7 +185,7 @@ document.addEventListener("DOMContentLoaded", () => {
       button.disabled = orders.size >= MAX_ORDERS;
     }
     put(document.getElementById("say"), sentence());
-    const newest = [...orders.keys()].sort((one, other) => other - one).slice(0, SHOWN);
+    const newest = [...orders.keys()].sort((one, other) => other - one).slice(0, DETAILED_ORDERS);
     if (newest.length > 0) {
       const last = orders.get(newest[0]);
       put(show.querySelector("[data-note=answered]"), fill(text.textAnswered, { time: duration(last.answeredMs) }));
@@ -194,7 +194,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 
-  // A text that did not change is left alone, or screen readers would read it again.
+  // An unchanged text is not set again, because screen readers would repeat it.
   function put(place, value) {
     if (place.textContent !== value) {
       place.textContent = value;
@@ -272,7 +272,7 @@ document.addEventListener("DOMContentLoaded", () => {
   function cell(column, state, value, detail) {
     const made = document.createElement("td");
     made.className = state;
-    // Where a row is not a row any more, because the screen is narrow, each cell names its column.
+    // On narrow screens the cells of a row are stacked, so each cell shows its column's name.
     const label = show.querySelectorAll(".journeys thead th")[column].textContent;
     const parts = { span: label, strong: value, small: detail };
     for (const [tag, content] of Object.entries(parts)) {
