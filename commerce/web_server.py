@@ -24,7 +24,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from commerce.patches import run_exit_handlers_in_this_worker
-from events.process.shutdown import GRACE, SIGNALS, end_at_once_until_ready
+from events.process.shutdown import GRACE_S, SIGNALS, end_at_once_until_ready
 
 KEEP_ALIVE_MS = 75_000
 """How long a client may take to send a request's headers, and how long a connection may rest between two requests.
@@ -108,9 +108,9 @@ def _serve(host: str, port: int) -> None:
         raise CannotServe(str(error)) from error
     from django.conf import settings
 
-    from events.process.garbage import collect_seldom
+    from events.process.garbage import reduce_garbage_collection
 
-    collect_seldom()
+    reduce_garbage_collection()
     # A signal may reach a worker twice, from its terminal and from the server. granian's handler deadlocks when it
     # interrupts itself, so a thread of the worker calls it once. Blocked from before the fork on, no signal gets lost.
     os.register_at_fork(
@@ -185,7 +185,7 @@ def _end_when_told(server: int) -> None:
     handler(signal.SIGTERM, None)
     # Clients that never finish their requests are not waited for. granian's own limit sometimes warns of a worker that
     # has ended by then.
-    time.sleep(GRACE)
+    time.sleep(GRACE_S)
     os._exit(0)
 
 

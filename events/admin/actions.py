@@ -13,11 +13,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin
 
-REFUSALS_NAMED = 20
+MAX_REFUSALS_SHOWN = 20
 """Messages have to fit into a session; of further refusals only the number is told."""
-ROWS_NAMED = 20
+MAX_ROWS_LISTED = 20
 """Rows that the question names; of the others it tells the number."""
-MOST_AT_ONCE = 1_000
+MAX_ROWS_PER_REQUEST = 1_000
 """Rows that one request may change: it has to end within the web server's time."""
 
 
@@ -46,11 +46,11 @@ class RowActionsAdmin(ModelAdmin):
         self, request: HttpRequest, action: RowAction, *, rows: models.QuerySet[Any], object_id: str | None = None
     ) -> HttpResponse | None:
         """Ask, or if that was confirmed, do it. `object_id` names the row whose page this was asked on."""
-        ids = list(rows.order_by("pk").values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
+        ids = list(rows.order_by("pk").values_list("pk", flat=True)[: MAX_ROWS_PER_REQUEST + 1])
         back = self._back(object_id)
-        if len(ids) > MOST_AT_ONCE:
+        if len(ids) > MAX_ROWS_PER_REQUEST:
             text = _("These are more than %d, which is what one request can do. Select fewer.")
-            self.message_user(request, f"{text % MOST_AT_ONCE} {action.for_more}".strip(), messages.WARNING)
+            self.message_user(request, f"{text % MAX_ROWS_PER_REQUEST} {action.for_more}".strip(), messages.WARNING)
             return HttpResponseRedirect(back)
         if "confirmed" not in request.POST:
             return self._ask(request, action, rows=rows, ids=ids, back=back)
@@ -76,8 +76,8 @@ class RowActionsAdmin(ModelAdmin):
             "title": action.button,
             "opts": self.opts,
             "action": action,
-            "rows": rows.order_by("pk")[:ROWS_NAMED],
-            "more": max(0, len(ids) - ROWS_NAMED),
+            "rows": rows.order_by("pk")[:MAX_ROWS_LISTED],
+            "more": max(0, len(ids) - MAX_ROWS_LISTED),
             "back": back,
             "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
             "select_across": request.POST.get("select_across", ""),
@@ -101,9 +101,9 @@ class RowActionsAdmin(ModelAdmin):
                 done += 1
         if done:
             self.message_user(request, action.done % done, messages.SUCCESS)
-        for refusal in refusals[:REFUSALS_NAMED]:
+        for refusal in refusals[:MAX_REFUSALS_SHOWN]:
             self.message_user(request, refusal, messages.WARNING)
-        more = len(refusals) - REFUSALS_NAMED
+        more = len(refusals) - MAX_REFUSALS_SHOWN
         if more > 0:
             text = ngettext("%d more is left as it is.", "%d more are left as they are.", more) % more
             self.message_user(request, text, messages.WARNING)

@@ -76,11 +76,11 @@ class GroupFilter(admin.AllValuesFieldListFilter):
             self.lookup_choices: Any = [name for (name,) in cursor]
 
 
-CAUSES_SHOWN = 20
+MAX_CAUSES_SHOWN = 20
 
 
 def open_letters_by_cause() -> list[dict[str, Any]]:
-    """Count the open letters of each group, topic and error class, the most frequent first, up to `CAUSES_SHOWN`.
+    """Count the open letters of each group, topic and error class, the most frequent first, up to `MAX_CAUSES_SHOWN`.
 
     Each entry has the query of the list's address that shows its letters.
     """
@@ -97,7 +97,7 @@ def open_letters_by_cause() -> list[dict[str, Any]]:
                 }
             ),
         }
-        for cause in causes.order_by("-count", "group", "topic", "error_class")[:CAUSES_SHOWN]
+        for cause in causes.order_by("-count", "group", "topic", "error_class")[:MAX_CAUSES_SHOWN]
     ]
 
 

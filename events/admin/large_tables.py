@@ -11,9 +11,9 @@ from django.db import models
 from django.http import HttpRequest
 from django.utils import timezone
 
-COUNTED = 1_000
+EXACT_COUNT_LIMIT = 1_000
 """Rows up to which a list is counted; beyond it their number is PostgreSQL's estimate."""
-NEWEST = 10_000
+FILTER_SAMPLE_ROWS = 10_000
 """Rows that are asked for the values which a filter offers."""
 PERIOD_STARTS = {"year": {"month": 1, "day": 1}, "month": {"day": 1}, "day": {}}
 
@@ -24,8 +24,8 @@ class EstimatingPaginator(Paginator):  # type: ignore[type-arg]
     @cached_property
     def count(self) -> int:
         rows = cast(models.QuerySet[Any], self.object_list).order_by()
-        counted: int = rows[: COUNTED + 1].count()
-        if counted <= COUNTED:
+        counted: int = rows[: EXACT_COUNT_LIMIT + 1].count()
+        if counted <= EXACT_COUNT_LIMIT:
             return counted
         (explained,) = json.loads(rows.explain(format="json"))
         return max(counted, int(explained["Plan"]["Plan Rows"]))
@@ -44,7 +44,7 @@ class NewestValuesFilter(admin.AllValuesFieldListFilter):
         field_path: str,
     ) -> None:
         super().__init__(field, request, params, model, model_admin, field_path)
-        newest = model._default_manager.order_by("-pk").values_list(field.name, flat=True)[:NEWEST]
+        newest = model._default_manager.order_by("-pk").values_list(field.name, flat=True)[:FILTER_SAMPLE_ROWS]
         self.lookup_choices: Any = sorted(set(newest))
 
 

@@ -11,12 +11,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy
 
 from events.admin.read_only import ReadOnlyAdmin, preformatted
-from events.foreign_text import LIMIT, cut
+from events.foreign_text import TEXT_LIMIT_CHARS, cut
 from events.headers import unpack
 from events.kafka import MAX_MESSAGE_BYTES
 from events.models import DeadLetter, OutboxEvent
 
-SHOWN_BYTES = 64 * 1024
+MAX_SHOWN_BYTES = 64 * 1024
 """The beginning of a message that is shown."""
 
 
@@ -43,13 +43,13 @@ class MessageAdmin(ReadOnlyAdmin):
         if size > MAX_MESSAGE_BYTES:
             return preformatted(gettext("(%(size)d bytes, too many to be shown)") % {"size": size})
         return preformatted(
-            "\n".join(f"{cut(name)}: {_text(value, limit=LIMIT)}" for name, value in unpack(row.headers))
+            "\n".join(f"{cut(name)}: {_text(value, limit=TEXT_LIMIT_CHARS)}" for name, value in unpack(row.headers))
         )
 
 
 def _beginning(row: OutboxEvent | DeadLetter, field: str) -> tuple[bytes | None, int | None]:
     """Return the first bytes of what is stored there, which the database cuts off, and how many there are."""
-    first = Substr(field, 1, SHOWN_BYTES, output_field=models.BinaryField())
+    first = Substr(field, 1, MAX_SHOWN_BYTES, output_field=models.BinaryField())
     stored, size = type(row).objects.values_list(first, Length(field)).get(pk=row.pk)
     return stored, size
 
@@ -64,7 +64,7 @@ def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
         return _text(stored)
 
 
-def _text(stored: bytes | memoryview | None, *, size: int | None = None, limit: int = SHOWN_BYTES) -> str:
+def _text(stored: bytes | memoryview | None, *, size: int | None = None, limit: int = MAX_SHOWN_BYTES) -> str:
     """Text as it is, and anything else as hexadecimal digits; the first `limit` bytes. `size` is that before a cut."""
     if stored is None:
         return "(null)"

@@ -34,7 +34,7 @@ end_to_end_unmeasured_total = Counter(
     "Events that event_end_to_end_seconds leaves out: too old, or of the future.",
     ["reason"],
 )
-LONGEST_LATENCY_S = 24 * 60 * 60.0
+MAX_LATENCY_S = 24 * 60 * 60.0
 """An older event was read from a backlog or sent with a foreign clock: one such timestamp of last year would weigh more
 in the sum than all events of a year."""
 CLOCK_SKEW_S = 5.0
@@ -85,8 +85,8 @@ def _count_types(events: Iterable[TimedEvent], outcome: str, *, less: Tally[str]
 
 
 def _observe_latencies(seconds: Collection[float]) -> None:
-    end_to_end_seconds.observe_all(max(0.0, one) for one in seconds if -CLOCK_SKEW_S <= one <= LONGEST_LATENCY_S)
-    if old := sum(one > LONGEST_LATENCY_S for one in seconds):
+    end_to_end_seconds.observe_all(max(0.0, one) for one in seconds if -CLOCK_SKEW_S <= one <= MAX_LATENCY_S)
+    if old := sum(one > MAX_LATENCY_S for one in seconds):
         end_to_end_unmeasured_total.labels("old").inc(old)
     if future := sum(one < -CLOCK_SKEW_S for one in seconds):
         end_to_end_unmeasured_total.labels("future").inc(future)

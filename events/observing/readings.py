@@ -20,11 +20,11 @@ from events.subscriptions import Subscription
 
 logger = logging.getLogger(__name__)
 
-FRESH_S = 2.0
+FRESH_FOR_S = 2.0
 """A reading is answered again for this time."""
-STALE_S = 10.0
+STALE_AFTER_S = 10.0
 """A reading that is older than this counts for nothing."""
-PATIENCE_S = 2.0
+DEFAULT_WAIT_S = 2.0
 """The longest wait for a reading, where the caller does not say. Prometheus itself gives up after ten seconds."""
 
 Value = TypeVar("Value")
@@ -42,10 +42,10 @@ class Reading(Generic[Value]):
         self._latest: tuple[float, Value] | None = None
         """When it was read, by the monotonic clock, and what."""
 
-    def latest(self, *, fresh_s: float = FRESH_S, patience_s: float | None = None) -> Value | None:
+    def latest(self, *, fresh_s: float = FRESH_FOR_S, max_wait_s: float | None = None) -> Value | None:
         """Return a value that is at most `fresh_s` old, or else the newest one that is not stale; None without one.
 
-        Waits at most `patience_s`, by default `PATIENCE_S`.
+        Waits at most `max_wait_s`, by default `DEFAULT_WAIT_S`.
         """
         if self._age() > fresh_s:
             with self._starting:
@@ -53,8 +53,8 @@ class Reading(Generic[Value]):
                     self._thread = threading.Thread(target=self._attempt, name=f"reading {self._name}", daemon=True)
                     self._thread.start()
                 attempt = self._thread
-            attempt.join(PATIENCE_S if patience_s is None else patience_s)
-        return self._latest[1] if self._latest is not None and self._age() <= STALE_S else None
+            attempt.join(DEFAULT_WAIT_S if max_wait_s is None else max_wait_s)
+        return self._latest[1] if self._latest is not None and self._age() <= STALE_AFTER_S else None
 
     def _age(self) -> float:
         return float("inf") if self._latest is None else time.monotonic() - self._latest[0]

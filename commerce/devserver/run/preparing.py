@@ -54,8 +54,8 @@ def _forget_the_broker_before() -> None:
     # Models can be imported once Django is set up.
     from events.consuming import dead_letter_limit, quarantine
 
-    dead_letter_limit.forget()
-    quarantine.forget()
+    dead_letter_limit.reset_all()
+    quarantine.delete_all_marks()
 
 
 def repair_lost_events() -> None:

@@ -84,7 +84,7 @@ def test_many_refusals_are_summed_up(
     admin_client: Client, letters: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     DeadLetter.objects.update(state="dismissed")
-    monkeypatch.setattr(admin_actions, "REFUSALS_NAMED", 1)
+    monkeypatch.setattr(admin_actions, "MAX_REFUSALS_SHOWN", 1)
     first, second = replay(admin_client, letters)
     assert "it is dismissed already" in first
     assert second == "2 more are left as they are."
@@ -192,7 +192,7 @@ def test_to_replay_is_not_to_dismiss(viewer: Client, letters: list[DeadLetter]) 
 def test_more_than_a_request_can_do_is_refused(
     admin_client: Client, letters: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admin_actions, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(admin_actions, "MAX_ROWS_PER_REQUEST", 2)
     (said,) = act(admin_client, "replay_selected", letters)
     assert "more than 2" in said
     assert replays() == []
@@ -213,7 +213,7 @@ def audited(letters: list[DeadLetter]) -> list[DeadLetter]:
 def test_the_filter_by_group_stands_first_and_offers_all_groups(
     admin_client: Client, audited: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(large_tables, "NEWEST", 1)
+    monkeypatch.setattr(large_tables, "FILTER_SAMPLE_ROWS", 1)
     page = admin_client.get(LETTERS).context["cl"]
     assert page.filter_specs[0].field_path == "group"
     assert [choice["display"] for choice in page.filter_specs[0].choices(page)] == ["All", "audit", "group"]
@@ -249,7 +249,7 @@ def test_all_letters_of_a_filter_are_dismissed_at_once(
 def test_too_many_for_a_request_lead_to_the_command(
     admin_client: Client, letters: list[DeadLetter], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr(admin_actions, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(admin_actions, "MAX_ROWS_PER_REQUEST", 2)
     (said,) = act(admin_client, f"{command}_selected", letters)
     assert said.endswith(f"manage.py {command}_dead_letters --group NAME")
 
@@ -356,7 +356,7 @@ def test_a_long_list_is_estimated(admin_client: Client, monkeypatch: pytest.Monk
     OutboxEventFactory.create_batch(40)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE events_outboxevent")
-    monkeypatch.setattr(large_tables, "COUNTED", 10)
+    monkeypatch.setattr(large_tables, "EXACT_COUNT_LIMIT", 10)
     with CaptureQueriesContext(connection) as captured:
         assert admin_client.get(OUTBOX).context["cl"].result_count == 40
     counts = [query["sql"] for query in captured if "COUNT(" in query["sql"] and "outboxevent" in query["sql"]]

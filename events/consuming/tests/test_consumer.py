@@ -278,7 +278,7 @@ def die() -> None:
 
 def killed_while_handling(*values: bytes) -> None:
     """What a consumer leaves behind that died with the first batch in hand."""
-    quarantine.place(group=GROUP, topic="order-events", records=records(*values))
+    quarantine.place_marks(group=GROUP, topic="order-events", records=records(*values))
 
 
 class TestDeathMarks:

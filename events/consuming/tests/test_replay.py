@@ -190,7 +190,7 @@ class TestReplay:
         assert list(ids) == [second.pk]
 
     def test_any_number_of_letters_is_walked_through(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("events.consuming.replay.IDS_AT_ONCE", 2)
+        monkeypatch.setattr("events.consuming.replay.IDS_PER_QUERY", 2)
         letters = [set_aside().pk for _ in range(5)]
         assert list(open_letters()) == letters
 

@@ -15,7 +15,7 @@ from events.kafka import KafkaRefuses
 from events.models import OutboxEvent, OutboxQuerySet
 from events.observing import exposition
 from events.outbox.relay import Relay
-from events.process.garbage import collect_seldom
+from events.process.garbage import reduce_garbage_collection
 from events.process.shutdown import Shutdown
 from events.subscriptions import subscriptions
 
@@ -37,7 +37,7 @@ class Command(BaseCommand):
     ) -> None:
         shutdown = Shutdown()
         require_database()
-        collect_seldom()
+        reduce_garbage_collection()
         with exposition.observed(
             metrics_port=metrics_port, liveness_file=liveness_file, subscriptions=subscriptions()
         ) as alive:

@@ -14,7 +14,7 @@ from events.models import DeadLetter
 from events.process.arguments import positive, positive_float
 from events.process.shutdown import Shutdown
 
-LONGEST_PAUSE = 24 * 60 * 60.0
+MAX_PAUSE_S = 24 * 60 * 60.0
 """Seconds; a wait has to end somewhere."""
 
 
@@ -46,7 +46,7 @@ class Command(BaseCommand):
         require_database()
         ids = options["id"]
         treat = preview if dry_run else replay
-        pause = min(1 / rate, LONGEST_PAUSE) if rate and not dry_run else 0.0
+        pause = min(1 / rate, MAX_PAUSE_S) if rate and not dry_run else 0.0
         replayed = 0
         try:
             _require_open(ids or [])

@@ -145,7 +145,7 @@ class TestReadings:
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
-        monkeypatch.setattr(readings, "PATIENCE_S", 0.2)
+        monkeypatch.setattr(readings, "DEFAULT_WAIT_S", 0.2)
         asked = time.monotonic()
         told = scraped(PipelineCollector(lambda: [member_of("g")]))
         assert time.monotonic() - asked < 2
@@ -160,10 +160,10 @@ class TestReadings:
             return len(asked)
 
         reading = readings.Reading("a number", read)
-        assert [reading.latest(patience_s=0.05) for _ in range(3)] == [None, None, None]
+        assert [reading.latest(max_wait_s=0.05) for _ in range(3)] == [None, None, None]
         answer.set()
-        assert [reading.latest(patience_s=10) for _ in range(3)] == [1, 1, 1]
-        assert reading.latest(fresh_s=0, patience_s=10) == 2
+        assert [reading.latest(max_wait_s=10) for _ in range(3)] == [1, 1, 1]
+        assert reading.latest(fresh_s=0, max_wait_s=10) == 2
 
     def test_published_messages_are_counted_once_by_topic_and_path(self, topics: Topics) -> None:
         relay = Relay(stopping=lambda: False, wait=time.sleep)

@@ -18,8 +18,8 @@ from conftest import Topics
 from events.headers import pack, unpack
 from events.models import OutboxEvent
 from events.outbox import recording as outbox
-from events.outbox.publisher import LARGEST, BackgroundPublisher
-from events.outbox.relay import TURN_LOCK, Relay
+from events.outbox.publisher import MAX_QUEUED_MESSAGE_BYTES, BackgroundPublisher
+from events.outbox.relay import TURN_LOCK_ID, Relay
 from events.timestamps import now
 from testkit.factories import OutboxEventFactory
 from testkit.kafka_client import read_topic
@@ -208,7 +208,7 @@ def test_relays_take_turns(relay: Relay, topics: Topics) -> None:
 
     def hold_the_turn() -> None:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [TURN_LOCK])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [TURN_LOCK_ID])
             taken.set()
             other.wait(10)
         connection.close()
@@ -348,7 +348,7 @@ def test_what_does_not_fit_the_queue_waits_for_the_relay(topics: Topics, setting
 def test_a_message_too_large_for_memory_waits_for_the_relay(
     background: BackgroundPublisher, relay: Relay, topics: Topics
 ) -> None:
-    large = OutboxEventFactory.create(topic=topics.order_events, value=b"x" * LARGEST)
+    large = OutboxEventFactory.create(topic=topics.order_events, value=b"x" * MAX_QUEUED_MESSAGE_BYTES)
     background.publish([large.message, OutboxEventFactory.create(topic=topics.order_events).message])
     wait_until(lambda: OutboxEvent.objects.filter(published_path="fast").exists())
     assert OutboxEvent.objects.pending().get() == large

@@ -13,7 +13,7 @@ import pytest
 from testkit.processes import lifeline
 
 READY = "print('ready', flush=True)"
-INSTALL = "from events.process import shutdown; shutdown.GRACE = 0.3; stop = shutdown.Shutdown()"
+INSTALL = "from events.process import shutdown; shutdown.GRACE_S = 0.3; stop = shutdown.Shutdown()"
 WAIT_IN_A_LIBRARY = (
     "import os, psycopg2; cursor = psycopg2.connect(os.environ['DATABASE_URL']).cursor();"
     f"{READY}; cursor.execute('SELECT pg_sleep(60)')"
@@ -63,7 +63,7 @@ def test_a_process_that_waits_inside_a_library_is_ended_in_time(processes: list[
 
 
 def test_a_second_signal_ends_at_once(processes: list[subprocess.Popen[str]]) -> None:
-    process = run(processes, INSTALL, "shutdown.GRACE = 60", NEVER_END)
+    process = run(processes, INSTALL, "shutdown.GRACE_S = 60", NEVER_END)
     process.send_signal(signal.SIGTERM)
     # Two signals at the same moment are one.
     time.sleep(0.05)

@@ -82,7 +82,7 @@ def test_a_consumer_whose_client_never_returns_ends_and_shows_where_and_another_
         **SHORT_SESSION,
     )
     words = last_words(stuck)
-    assert words.count("The Kafka client has not returned for 2 s: ending with 1. Stacks follow") == 1
+    assert words.count("The Kafka client has not returned for 2 s: ending with exit code 1. Stacks follow") == 1
     assert re.search(r"in sabotaged\n", words)
     site.consumer.start()
     figures = oracle.settle_and_compare()
