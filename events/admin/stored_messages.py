@@ -1,4 +1,4 @@
-"""Admin of rows that hold a message: its beginning as text, read one row at a time."""
+"""Admin of rows that hold a message. A row's page shows the beginning of its message as text."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ from events.kafka import MAX_MESSAGE_BYTES
 from events.models import DeadLetter, OutboxEvent
 
 MAX_SHOWN_BYTES = 64 * 1024
-"""The beginning of a message that is shown."""
+"""Bytes of a key or value that a page shows."""
 
 
 class MessageAdmin(ReadOnlyAdmin):
-    """Rows that hold a message. Lists leave out its bytes, which may be a mebibyte each."""
+    """Base class for rows that hold a message. Lists do not load its bytes, which may be 1 MiB each."""
 
     readonly_fields: tuple[str, ...] = ("key_text", "value_text", "headers_text")
 
@@ -48,14 +48,14 @@ class MessageAdmin(ReadOnlyAdmin):
 
 
 def _beginning(row: OutboxEvent | DeadLetter, field: str) -> tuple[bytes | None, int | None]:
-    """Return the first bytes of what is stored there, which the database cuts off, and how many there are."""
+    """Return the first `MAX_SHOWN_BYTES` of the field, which the database cuts, and the size of the whole field."""
     first = Substr(field, 1, MAX_SHOWN_BYTES, output_field=models.BinaryField())
     stored, size = type(row).objects.values_list(first, Length(field)).get(pk=row.pk)
     return stored, size
 
 
 def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
-    """JSON with its own spellings, in lines; anything else as it is."""
+    """Return JSON indented, with its numbers and strings unchanged; other values as `_text` shows them."""
     if stored is None or len(stored) != size:
         return _text(stored, size=size)
     try:
@@ -65,7 +65,10 @@ def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
 
 
 def _text(stored: bytes | memoryview | None, *, size: int | None = None, limit: int = MAX_SHOWN_BYTES) -> str:
-    """Text as it is, and anything else as hexadecimal digits; the first `limit` bytes. `size` is that before a cut."""
+    """Return the first `limit` bytes as text if they are printable, else as hexadecimal digits.
+
+    `size` is the size before the database cut it.
+    """
     if stored is None:
         return "(null)"
     size = size or len(stored)

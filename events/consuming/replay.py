@@ -136,7 +136,7 @@ def _record(letter: DeadLetter) -> Message:
 
 
 def _headers(letter: DeadLetter) -> list[Header]:
-    """Return the message's headers and the two of this replay. Null values become empty: the client cannot send null."""
+    """Return the message's headers, then those of this replay. Null values become b"": the client cannot send null."""
     original = unpack(letter.headers)
     kept = [(name, value or b"") for name, value in original if name not in (COUNT_HEADER, LETTER_ID_HEADER)]
     return [

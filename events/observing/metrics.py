@@ -1,4 +1,4 @@
-"""What the plumbing counts. What is read at the moment of a scrape stands in `events.observing.readings`."""
+"""Counters and histograms of the event pipeline. Gauges, which are read at a scrape, are in `readings`."""
 
 from collections import Counter as Tally
 from collections.abc import Collection, Iterable
@@ -10,7 +10,7 @@ from prometheus_client import Counter, Histogram
 from events.observing.patches import BatchHistogram
 
 OTHER = "OTHER"
-"""Stands for every event type that nobody has declared: labels must not grow with what producers send."""
+"""Label for every undeclared event type. Producers must not be able to create labels."""
 OUTCOMES = ("handled", "duplicate", "ignored", "dead")
 
 published_total = Counter("events_published_total", "Messages recorded as published.", ["topic", "path"])
@@ -35,13 +35,14 @@ end_to_end_unmeasured_total = Counter(
     ["reason"],
 )
 MAX_LATENCY_S = 24 * 60 * 60.0
-"""An older event was read from a backlog or sent with a foreign clock: one such timestamp of last year would weigh more
-in the sum than all events of a year."""
+"""Longest measured latency, in seconds. Older events come from a backlog or a wrong clock and would distort the sum."""
 CLOCK_SKEW_S = 5.0
-"""An event may be this far in the future, because clocks of machines differ; its latency counts as 0."""
+"""Accepted difference of two machines' clocks, in seconds. An event that is this far in the future has latency 0."""
 
 
 class TimedEvent(Protocol):
+    """The properties of an event that the metrics need."""
+
     @property
     def event_type(self) -> str: ...
 
@@ -50,7 +51,7 @@ class TimedEvent(Protocol):
 
 
 def declare(event_types: Collection[str]) -> None:
-    """Show zeros before the first event: what appears with its first increment has never increased for Prometheus."""
+    """Export all counters as 0 before the first event: Prometheus does not see the increment of a new counter."""
     for event_type in (*event_types, OTHER):
         for outcome in OUTCOMES:
             consumed_total.labels(event_type, outcome)
@@ -67,7 +68,8 @@ def count_consumed(
 ) -> None:
     """Count a batch that was saved at `saved_at` (seconds since 1970).
 
-    Of its `events` the group wanted `wanted`, and of these it had not handled `new` before.
+    `wanted` are those of `events` whose type the group wants; `new` are those of `wanted` that it handled for the first
+    time.
     """
     handled = _count_types(new, "handled", less=Tally())
     if len(new) < len(wanted):

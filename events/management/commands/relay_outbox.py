@@ -1,4 +1,4 @@
-"""`manage.py relay_outbox`: send the events that the fast path did not."""
+"""`manage.py relay_outbox`: send the events that the fast path did not send."""
 
 from contextlib import closing
 from datetime import timedelta
@@ -27,8 +27,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--once",
             action="store_true",
-            help="wait for the turn, send everything pending whatever its age, print `sent N`, and end: "
-            "with 1 if something could not be sent",
+            help="wait for the turn, send all pending events of any age, print `sent N`, and end: "
+            "with exit code 1 if an event could not be sent",
         )
         exposition.add_arguments(parser)
 

@@ -1,4 +1,4 @@
-"""`manage.py replay_dead_letters`: send dead letters to their topic again."""
+"""`manage.py replay_dead_letters`: send the messages of dead letters to their topics again."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,21 +15,21 @@ from events.process.arguments import positive, positive_float
 from events.process.shutdown import Shutdown
 
 MAX_PAUSE_S = 24 * 60 * 60.0
-"""Seconds; a wait has to end somewhere."""
+"""Longest pause between two replays, in seconds."""
 
 
 class Command(BaseCommand):
     help = (
-        "Send open dead letters to their topic again, oldest first, and all of them where no filter is given. "
-        "A letter is closed when its replay was handled, and stays open where it fails again."
+        "Send open dead letters to their topics again, oldest first. Without a filter, all of them are sent. "
+        "A letter is closed when its replay is handled, and stays open if the replay fails."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--id", type=positive, action="append", help="this letter; may be given several times")
-        parser.add_argument("--group", help="letters of this consumer group alone")
-        parser.add_argument("--event-type", help="letters of this type alone, such as ORDER_CREATED")
-        parser.add_argument("--limit", type=positive, help="this many letters at most")
-        parser.add_argument("--rate", type=positive_float, help="this many letters a second at most")
+        parser.add_argument("--group", help="only letters of this consumer group")
+        parser.add_argument("--event-type", help="only letters of this type, such as ORDER_CREATED")
+        parser.add_argument("--limit", type=positive, help="at most this many letters")
+        parser.add_argument("--rate", type=positive_float, help="at most this many letters a second")
         parser.add_argument("--dry-run", action="store_true", help="change nothing, and list what would be replayed")
 
     def handle(
@@ -63,7 +63,7 @@ class Command(BaseCommand):
     def _treat_each(
         self, letter_ids: Iterable[int], treat: Callable[..., Outcome], pause: float, shutdown: Shutdown
     ) -> Iterator[DeadLetter]:
-        """The letters that are not refused, with a pause between two of them."""
+        """Yield the letters that are not refused, with a pause between two of them."""
         next_at = 0.0
         for letter_id in letter_ids:
             shutdown.wait(max(0.0, next_at - time.monotonic()))
@@ -79,9 +79,9 @@ class Command(BaseCommand):
 
 
 def _require_open(ids: Iterable[int]) -> None:
-    """Raises CommandError, which names all that are not."""
+    """Raise CommandError with all letters that do not exist or are not open."""
     states = dict(DeadLetter.objects.filter(pk__in=ids).values_list("pk", "state"))
     problems = [f"there is no letter {letter_id}" for letter_id in ids if letter_id not in states]
     problems += [f"letter {pk} is {state} already" for pk, state in states.items() if state != DeadLetter.State.OPEN]
     if problems:
-        raise CommandError(f"Nothing is replayed: {'; '.join(problems)}. Name open ones only; --dry-run lists them.")
+        raise CommandError(f"Nothing is replayed: {'; '.join(problems)}. Name only open ones; --dry-run lists them.")
