@@ -38,7 +38,7 @@ class Topic:
     event_types: Collection[str]
     """Every type that the topic's producers publish. A message of another type becomes a dead letter."""
     subject: str = ""
-    """Member of an event's JSON object with the id of its subject, an integer: for example `orderId`."""
+    """Member of an event's JSON object with the id of its subject, an integer."""
     stream_prefix: str = ""
     """Prefix of an event's stream. The stream's name is the prefix followed by the subject's id."""
 

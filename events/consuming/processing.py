@@ -58,7 +58,7 @@ class Processor(Generic[EventT]):
             if kind_of(error) == "outage":
                 raise
             if len(records) == 1:
-                return self._set_aside_suspect(records[0], error)
+                return self._retry_or_dead_letter(records[0], error)
             middle = len(records) // 2
             first = self.process(records[:middle])
             if first.at_limit:
@@ -78,7 +78,7 @@ class Processor(Generic[EventT]):
                 decoded.append(record)
                 consecutive.reset()
             except Poison as poison:
-                at_limit = self._dead_letter(record, poison, consecutive)
+                at_limit = self._record_dead_letter(record, poison, consecutive)
                 if at_limit:
                     break
         # The count's row is locked before any row of the subscription, so that two consumers cannot deadlock.
@@ -115,7 +115,7 @@ class Processor(Generic[EventT]):
     def forget_failed_attempts(self) -> None:
         self._failed_attempts.clear()
 
-    def _set_aside_suspect(self, record: Record, error: Exception) -> Progress:
+    def _retry_or_dead_letter(self, record: Record, error: Exception) -> Progress:
         """Make `record`, which has failed alone, a dead letter. Raises Suspect while a suspect has attempts left."""
         if kind_of(error) == "suspect":
             attempt = self.count_failed_attempt(record)
@@ -123,17 +123,17 @@ class Processor(Generic[EventT]):
                 raise Suspect(
                     f"{position(record)} failed, attempt {attempt}: {type(error).__name__}: {error}"
                 ) from error
-        return self.set_aside(record, error)
+        return self.make_dead_letter(record, error)
 
-    def set_aside(self, record: Record, error: Exception) -> Progress:
+    def make_dead_letter(self, record: Record, error: Exception) -> Progress:
         """Make `record` a dead letter in a separate transaction."""
         with transaction.atomic():
             consecutive = ConsecutiveDeadLetters(group=self._group, limit=self._limit)
-            at_limit = self._dead_letter(record, error, consecutive)
+            at_limit = self._record_dead_letter(record, error, consecutive)
             consecutive.save()
         return Progress(1, at_limit)
 
-    def _dead_letter(self, record: Record, error: Exception, consecutive: ConsecutiveDeadLetters) -> bool:
+    def _record_dead_letter(self, record: Record, error: Exception, consecutive: ConsecutiveDeadLetters) -> bool:
         """Make `record` a dead letter in the current transaction. Return whether the group has reached its limit."""
         letter = record_dead_letter(record=record, error=error, group=self._group)
         if not letter.is_new_or_reopened:

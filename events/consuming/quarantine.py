@@ -105,7 +105,7 @@ class Quarantine:
             if deaths >= settings.CONSUMER_DEATHS:
                 processes = f"{deaths} process{pluralize(deaths, 'es')}"
                 poison = Poison(f"Handling it ended {processes}, with {how}")
-                return self._processor.set_aside(record, poison).at_limit
+                return self._processor.make_dead_letter(record, poison).at_limit
 
     def _trial(self, record: Record) -> Trial:
         try:

@@ -110,8 +110,8 @@ def _refusal_reason(letter: DeadLetter) -> str:
         )
     if letter.replay_count >= settings.DEAD_LETTER_REPLAY_LIMIT:
         return (
-            f"it was replayed {_times(letter.replay_count)}, which is the limit. See in the admin what it fails of, "
-            "then let its producer send the event again, or dismiss the letter"
+            f"it was replayed {_times(letter.replay_count)}, which is the limit. See its error in the admin, then let "
+            "its producer send the event again, or dismiss the letter"
         )
     return ""
 

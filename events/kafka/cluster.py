@@ -68,7 +68,7 @@ class Viewer:
                 by_partition = self._client.poll(timeout_ms=200)
             for partition, records in by_partition.items():
                 found.setdefault(partition.partition, records[0].timestamp)
-            # Not pausing the others: the client would keep a batch of each paused partition, up to 32 MiB.
+            # Not pausing the other partitions, because the client would keep a batch of each, up to 32 MiB.
             if waiting := [TopicPartition(topic, number) for number in positions if number not in found]:
                 self._client.assign(waiting)
         return found

@@ -112,8 +112,7 @@ class Consumer(ConsumerRebalanceListener):
     def poll(self, *, timeout: float) -> list[Record]:
         """Return records of all assigned partitions, in offset order for each; none after `timeout` seconds.
 
-        After an error of the client, which could otherwise spin for ever, a new client joins the group at the next
-        poll.
+        After an error, the client could spin forever. So a new client joins the group at the next poll.
 
         Raises:
             ReadingFailed: a new client would fail, too.
@@ -165,7 +164,7 @@ class Consumer(ConsumerRebalanceListener):
     def _commit_positions(self) -> None:
         """Commit the positions behind the last records.
 
-        The end of a transaction has an offset but is no record, so it would count as lag for ever. Call this only when
+        The end of a transaction has an offset but is no record, so it would count as lag forever. Call this only when
         every record that was read is committed or held.
         """
         for partition in self._client.assignment():
@@ -207,11 +206,11 @@ class Consumer(ConsumerRebalanceListener):
             with self._watchdog.guard():
                 self._client.commit(offsets, timeout_ms=GROUP_TIMEOUT_MS)
         except RetriableError as error:
-            # The offsets may be committed or not. The next poll repeats it, or an idle group would show lag for ever.
-            logger.info("Offsets are committed later: %s", error)
+            # The offsets may be committed or not. The next poll repeats it, or an idle group would show lag forever.
+            logger.info("Committing offsets failed, the next poll repeats it: %s", error)
             return
         except (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError) as error:
-            logger.info("Offsets not committed, the partitions' next owner reads again: %s", error)
+            logger.info("Offsets not committed, the next owner of the partitions reads the records again: %s", error)
         else:
             self._committed = self._committed | {partition: kept.offset for partition, kept in offsets.items()}
         self._uncommitted = {}
@@ -239,7 +238,7 @@ class Consumer(ConsumerRebalanceListener):
 
 
 def _first_offset(record: Record) -> int:
-    """Return the first offset that `record` stands for: a damaged batch may be sound when it is read again."""
+    """Return the first offset that `record` represents: a damaged batch may be sound when it is read again."""
     return record.value.first_offset if isinstance(record.value, Unreadable) else record.offset
 
 
@@ -248,7 +247,7 @@ def report_lost(*, group: str, partition: TopicPartition, first: int, last: int)
     lost_total.labels(group, partition.topic, str(partition.partition)).inc(last - first + 1)
     logger.warning(
         "Kafka deleted %s[%d] from offset %d to %d before group %s read it, by its retention or on request. "
-        "`manage.py reconcile_events --repair` sends our own events again",
+        "`manage.py reconcile_events --repair` sends this project's events again",
         partition.topic,
         partition.partition,
         first,

@@ -25,10 +25,10 @@ class DamagedRecord(Exception):
 class Unreadable(bytes):
     """The value of a record that could not be read. Only the position of such a record is true.
 
-    It may stand for the rest of a batch. Its record then has the last offset of the batch, so that committing it skips
+    It may represent the rest of a batch. Its record then has the last offset of the batch, so that committing it skips
     the batch.
     """
 
     error: Exception
     first_offset: int
-    """First offset of the records that this stands for."""
+    """First offset of the records that this represents."""

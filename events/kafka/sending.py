@@ -17,7 +17,7 @@ from events.kafka.connecting import connect
 from events.kafka.patches.network import ClosingProducer, SleepingNetworkClient
 from events.messages import Message
 
-# A relay's turn ends after 8 s (events.outbox.relay), so a send must end before that.
+# Together they must end within a relay's turn, which has 8 s (events.outbox.relay).
 METADATA_TIMEOUT_MS = 2_000
 REQUEST_TIMEOUT_MS = 4_000
 DELIVERY_TIMEOUT_MS = 5_000
@@ -66,7 +66,7 @@ class Producer:
             max_request_size=MAX_MESSAGE_BYTES,
             batch_size=128 * 1024,
             linger_ms=LINGER_MS,
-            # Unused, and they cost CPU (docs/performance.md).
+            # The client's metrics are unused, and they cost CPU (docs/performance.md).
             metrics_enabled=False,
         )
 

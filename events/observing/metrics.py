@@ -14,9 +14,9 @@ OTHER = "OTHER"
 OUTCOMES = ("handled", "duplicate", "ignored", "dead")
 
 published_total = Counter("events_published_total", "Messages recorded as published.", ["topic", "path"])
-parked_total = Counter("events_parked_total", "Messages that turned out never to be sendable.", ["topic"])
-consumed_total = Counter("events_consumed_total", "Events worked off.", ["event_type", "outcome"])
-dead_letters_total = Counter("events_dead_letters_total", "Messages set aside.", ["topic", "reason"])
+parked_total = Counter("events_parked_total", "Messages parked, because they can never be sent.", ["topic"])
+consumed_total = Counter("events_consumed_total", "Events consumed.", ["event_type", "outcome"])
+dead_letters_total = Counter("events_dead_letters_total", "Messages that became dead letters.", ["topic", "reason"])
 batch_seconds = Histogram(
     "consumer_batch_seconds",
     "From a batch's arrival to its committed offsets.",

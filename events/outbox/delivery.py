@@ -68,7 +68,7 @@ def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEven
 
 def park(row: Message | OutboxEvent, *, reason: str) -> None:
     """Park an outbox row that can never be sent: neither the publisher nor the relay tries it again."""
-    logger.error("Parked %s for %s, it can never be sent: %s", row, row.topic, reason)
+    logger.error("Parked %s for topic %s, because it can never be sent: %s", row, row.topic, reason)
     OutboxEvent.objects.filter(event_id=row.event_id).update(parked_at=DatabaseClock(), parked_reason=cut(reason))
     metrics.parked_total.labels(row.topic).inc()
 

@@ -160,8 +160,8 @@ class BackgroundPublisher:
             self._note_outage(wave, error)
         except Error as error:
             connection.close()
-            wait = f"{len(wave)} event{pluralize(len(wave))} wait{pluralize(len(wave), 's,')} for the relay"
-            logger.warning("%s: %s", wait, str(error).strip())
+            waiting = f"{len(wave)} event{pluralize(len(wave))} wait{pluralize(len(wave), 's,')} for the relay"
+            logger.warning("%s: %s", waiting, str(error).strip())
 
     def _sendable(self, messages: Sequence[Message]) -> list[Message]:
         """Return the messages that may be sent now. Messages whose predecessor is unpublished go to `_waiting`.

@@ -60,9 +60,9 @@ class Relay:
             if isinstance(outage, KafkaRefuses):
                 raise outage
             if outage and not in_outage:
-                logger.warning("Events wait: %s", str(outage).strip())
+                logger.warning("Events stay pending: %s", str(outage).strip())
             elif in_outage and not outage:
-                logger.info("Events flow again")
+                logger.info("The outage is over, pending events are sent")
             in_outage = outage is not None
             self._wait(settings.OUTBOX_RELAY_INTERVAL.total_seconds())
 

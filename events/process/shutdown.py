@@ -52,7 +52,7 @@ class Shutdown:
         second, _, _ = select.select([self._signals], [], [], GRACE_S)
         if second:
             os._exit(128 + os.read(self._signals, 1)[0])
-        logger.warning("Not finished %d s after the signal: what was not committed will be done again", GRACE_S)
+        logger.warning("Not finished %d s after the signal: the next process repeats uncommitted work", GRACE_S)
         os._exit(0)
 
     def requested(self) -> bool:

@@ -1,4 +1,4 @@
-"""A watchdog for calls that may never return: the Kafka client's `poll` spins for ever after some errors."""
+"""A watchdog for calls that may never return: the Kafka client's `poll` spins forever after some errors."""
 
 import faulthandler
 import logging

@@ -14,14 +14,14 @@ def test_a_short_text_stays_as_it_is(size: int) -> None:
     assert cut("x" * size) == "x" * size
 
 
-def test_a_long_text_is_cut_and_says_so() -> None:
+def test_a_long_text_is_cut_with_a_note() -> None:
     assert cut("x" * (TEXT_LIMIT_CHARS + 1)) == "x" * TEXT_LIMIT_CHARS + "... (the first 8192 of 8193 characters)"
     assert cut("abcdef", 3) == "abc... (the first 3 of 6 characters)"
 
 
 def test_a_stack_trace_keeps_its_end() -> None:
     def fail(depth: int, other: int) -> None:
-        # Two calls in turn, because Python folds what repeats.
+        # Two functions in turn, because Python folds repeated frames.
         if depth:
             fail_again(depth - 1, other) if depth % 2 else fail(depth - 1, other)
         else:

@@ -113,7 +113,7 @@ class TolerantRecordBatch(DefaultRecordBatch):
         self._is_reported = True
         if self.is_control_batch:
             return None
-        # A large size, because decompressing took the time of a large batch: the poll ends after it.
+        # It counts as a large batch, because decompressing may have taken as long: the poll ends after it.
         return _unreadable(
             self.base_offset + self.last_offset_delta,
             self._fault,
