@@ -45,13 +45,13 @@ class Command(BaseCommand):
         shutdown = Shutdown()
         require_database()
         ids = options["id"]
-        treat = preview if dry_run else replay
+        process = preview if dry_run else replay
         pause = min(1 / rate, MAX_PAUSE_S) if rate and not dry_run else 0.0
         replayed = 0
         try:
             _require_open(ids or [])
             letters = open_letters(ids=ids, group=group, event_type=event_type)
-            for letter in islice(self._treat_each(letters, treat, pause, shutdown), limit):
+            for letter in islice(self._process_each(letters, process, pause, shutdown), limit):
                 replayed += 1
                 if dry_run:
                     self.stdout.write(describe(letter))
@@ -60,8 +60,8 @@ class Command(BaseCommand):
         finally:
             self.stdout.write(f"{'would replay' if dry_run else 'replayed'} {replayed}")
 
-    def _treat_each(
-        self, letter_ids: Iterable[int], treat: Callable[..., Outcome], pause: float, shutdown: Shutdown
+    def _process_each(
+        self, letter_ids: Iterable[int], process: Callable[..., Outcome], pause: float, shutdown: Shutdown
     ) -> Iterator[DeadLetter]:
         """Yield the letters that are not refused, with a pause between two of them."""
         next_at = 0.0
@@ -70,7 +70,7 @@ class Command(BaseCommand):
             if shutdown.requested():
                 return
             reset_queries()  # With DEBUG on, Django keeps every statement, values included.
-            outcome = treat(letter_id=letter_id)
+            outcome = process(letter_id=letter_id)
             if outcome.refusal:
                 self.stderr.write(outcome.refusal)
                 continue
