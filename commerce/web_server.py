@@ -24,7 +24,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from commerce.patches import run_exit_handlers_in_this_worker
-from events.process.shutdown import GRACE, SIGNALS, end_at_once_until_ready
+from events.process.shutdown import GRACE_S, SIGNALS, end_at_once_until_ready
 
 KEEP_ALIVE_MS = 75_000
 """Longest time for a request's headers, and for an idle connection between two requests.
@@ -110,9 +110,9 @@ def _serve(host: str, port: int) -> None:
         raise CannotServe(str(error)) from error
     from django.conf import settings
 
-    from events.process.garbage import collect_seldom
+    from events.process.garbage import reduce_garbage_collection
 
-    collect_seldom()
+    reduce_garbage_collection()
     # A signal may reach a worker twice, from its terminal and from the server. granian's handler deadlocks if it
     # interrupts itself, so a thread of the worker calls it once. Signals are blocked before the fork, so none is lost.
     os.register_at_fork(

@@ -1,4 +1,4 @@
-"""The plumbing between a committed change and its consumers: outbox, publisher, relay, consumer, dead letters.
+"""The event pipeline between a committed change and its consumers: outbox, publisher, relay, consumer, dead letters.
 
-It knows no app of the project that uses it: apps register topics and subscriptions (`events.subscriptions`).
+This package imports no app of the project. Apps register their topics and subscriptions in `events.subscriptions`.
 """

@@ -7,7 +7,7 @@ class EventsConfig(AppConfig):
     verbose_name = "Event pipeline"
 
     def ready(self) -> None:
-        # Every process refuses a kafka-python that the patches do not fit when it starts, and not at its first event.
+        # Importing the patches checks kafka-python's version: a process fails at its start, not at its first event.
         import events.kafka.patches  # noqa: F401
 
         autodiscover_modules("events", "subscriptions")

@@ -1,4 +1,4 @@
-"""What this is about: the request's id and its trace, on every line of the log and in the headers of its events."""
+"""The request id and the trace that log lines and event headers carry."""
 
 import re
 import secrets
@@ -12,10 +12,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 REQUEST_ID_HEADER = "x-request-id"
 REQUEST_ID = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
-"""What is taken for one; anything else could forge a line of the log."""
+"""Pattern of an accepted request id. Other characters could forge a log line."""
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""Empty where nothing is known."""
+"""Id of the current request; empty outside a request."""
 
 _propagator = TraceContextTextMapPropagator()
 TRACE_HEADERS = ("traceparent", "tracestate")
@@ -23,25 +23,25 @@ TRACE_HEADERS = ("traceparent", "tracestate")
 
 
 def trace_id() -> str:
-    """The current trace's, 32 hexadecimal digits; empty outside one."""
+    """Return the id of the current trace as 32 hexadecimal digits; an empty string outside a trace."""
     known = trace.get_current_span().get_span_context()
     return f"{known.trace_id:032x}" if known.is_valid else ""
 
 
 def current_traceparent() -> str:
-    """The `traceparent` of the request being served; outside one, a fresh unsampled trace."""
+    """Return the `traceparent` of the current request; outside a request, that of a new unsampled trace."""
     carrier: dict[str, str] = {}
     _propagator.inject(carrier)
     return carrier.get("traceparent") or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
 
 
 def received_context(headers: Mapping[str, str]) -> Context:
-    """Return the W3C trace context that `headers` carry, by their names in lower case; an empty one for none."""
+    """Return the W3C trace context in `headers`, whose names are in lower case; an empty context without one."""
     return _propagator.extract(headers, Context())
 
 
 def trace_context(headers: Iterable[tuple[str, bytes | None]]) -> Context:
-    """The W3C trace context of a message; an empty one where it has none."""
+    """Return the W3C trace context in the headers of a message; an empty context without one."""
     return received_context(
         {
             name: value.decode("ascii", "replace")
@@ -52,8 +52,8 @@ def trace_context(headers: Iterable[tuple[str, bytes | None]]) -> Context:
 
 
 @contextmanager
-def about(headers: Iterable[tuple[str, bytes | None]]) -> Iterator[None]:
-    """Within it, lines of the log tell of the request that a message comes from."""
+def log_context(headers: Iterable[tuple[str, bytes | None]]) -> Iterator[None]:
+    """Attach the request id and the trace of a message to the log lines of this block."""
     named = next((value for name, value in headers if name == REQUEST_ID_HEADER and value), b"")
     text = named.decode("ascii", "replace")
     id_token = request_id.set(text if REQUEST_ID.fullmatch(text) else "")

@@ -1,4 +1,4 @@
-"""The database's clock, by which ages in the outbox are measured: clocks of processes may differ by hours."""
+"""The database's clock, which measures the age of outbox rows: the clocks of processes may differ by hours."""
 
 from datetime import datetime
 
@@ -6,14 +6,14 @@ from django.db import connection, models
 
 
 class DatabaseClock(models.Func):
-    """`clock_timestamp()`: the time at which PostgreSQL evaluates it, also within a statement."""
+    """`clock_timestamp()`: the time at which PostgreSQL evaluates the expression, even within one statement."""
 
     function = "clock_timestamp"
     output_field = models.DateTimeField()
 
 
 def database_now() -> datetime:
-    """Raises django.db.Error."""
+    """Return the current time of the database's clock. Raises django.db.Error."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         (moment,) = cursor.fetchone()

@@ -1,9 +1,9 @@
-"""What stands in front of JSON that a decoder refuses, so that the refusal can name it."""
+"""Prefixes that make a JSON decoder refuse a value, described for its error message."""
 
 import codecs
 
 SCHEMA_REGISTRY_FRAME_BYTES = 5
-"""A zero byte and a schema's id (int32), before the value that a schema registry's serializer writes.
+"""Length of the prefix that a schema registry's serializer writes: a zero byte and the schema id (int32).
 
 Source: https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
 """
@@ -11,7 +11,7 @@ BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "UTF-8", codecs.BOM_UTF16_LE: "UTF-16", cod
 
 
 def byte_order_mark(text: bytes) -> str | None:
-    """The byte order mark that `text` begins with, in words; None where there is none."""
+    """Return a description of the byte order mark at the start of `text`; None without one."""
     for mark, encoding in BYTE_ORDER_MARKS.items():
         if text.startswith(mark):
             return f"the byte order mark of {encoding} ({mark.hex(' ')})"
@@ -19,7 +19,7 @@ def byte_order_mark(text: bytes) -> str | None:
 
 
 def schema_registry_frame(value: bytes) -> str | None:
-    """The frame of a schema registry that `value` begins with, in words; None where there is none."""
+    """Return a description of the schema registry prefix at the start of `value`; None without one."""
     if len(value) <= SCHEMA_REGISTRY_FRAME_BYTES or value[0] != 0:
         return None
     schema_id = int.from_bytes(value[1:SCHEMA_REGISTRY_FRAME_BYTES])

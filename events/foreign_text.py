@@ -1,14 +1,14 @@
-"""Bound what is logged, stored or shown of texts that others wrote: messages, headers, exceptions about them."""
+"""Limit the length of text from outside (messages, headers, exceptions) before it is logged, stored or shown."""
 
 import traceback
 from collections.abc import Callable
 
-LIMIT = 8 * 1024
-"""Characters of one text."""
+TEXT_LIMIT_CHARS = 8 * 1024
+"""Default limit of one text, in characters."""
 
 
-def cut(text: str, limit: int = LIMIT) -> str:
-    """Return `text`, or its first `limit` characters and a note that says how many there were."""
+def cut(text: str, limit: int = TEXT_LIMIT_CHARS) -> str:
+    """Return `text` if it has at most `limit` characters, else its first `limit` characters and a note of its size."""
     return text if len(text) <= limit else text[:limit] + cut_note(shown=limit, size=len(text))
 
 
@@ -17,14 +17,14 @@ def cut_note(*, shown: int, size: int) -> str:
 
 
 def stack_trace(error: BaseException, shorten: Callable[[str], str] = cut) -> str:
-    """Return the end of the stack trace of `error`, at most `LIMIT` characters and a note of what was left out.
+    """Return the end of the stack trace of `error`: at most `TEXT_LIMIT_CHARS` characters, after a note of the cut.
 
-    `shorten` is called with each frame and each exception's text by itself, so that a foreign text within an
-    exception's message crowds out no frame.
+    `shorten` is called with each part by itself (a frame or an exception's text), so that a long message of an
+    exception does not displace the frames. The last part is always returned.
     """
     parts = [shorten(part) for part in traceback.format_exception(error)]
     size = kept = 0
-    while kept < len(parts) and (kept == 0 or size + len(parts[-1 - kept]) <= LIMIT):
+    while kept < len(parts) and (kept == 0 or size + len(parts[-1 - kept]) <= TEXT_LIMIT_CHARS):
         size += len(parts[-1 - kept])
         kept += 1
     left_out = len(parts) - kept

@@ -1,4 +1,4 @@
-"""Kafka record headers: how they are stored, and the ones every event of ours carries."""
+"""Kafka record headers: their storage format, and the headers of every event that this project publishes."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -10,18 +10,19 @@ from events.correlation import REQUEST_ID_HEADER, current_traceparent, request_i
 from events.timestamps import rfc3339
 
 Header = tuple[str, bytes | None]
-"""Name and value as on the wire. A null value can be read from Kafka, but not be sent by our client."""
+"""Name and value as on the wire. The client reads null values, but cannot send them."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Header])
 
 
 def pack(headers: Iterable[Header]) -> bytes:
-    """MessagePack, because header values are arbitrary bytes and their order and repetition count."""
+    """Return `headers` as MessagePack, which keeps arbitrary bytes, the order and repeated names."""
     return _encoder.encode(list(headers))
 
 
 def unpack(packed: bytes | memoryview) -> list[Header]:
+    """Return the headers that `pack` encoded."""
     return _decoder.decode(packed)
 
 
@@ -34,8 +35,9 @@ def cloud_event_headers(
     subject: str | None = None,
     sequence: int | None = None,
 ) -> list[Header]:
-    """Headers of a CloudEvents 1.0 event in the Kafka binding's binary mode, with its W3C `traceparent`
-    and the id of the request it comes from, if it comes from one.
+    """Return the headers of a CloudEvents 1.0 event in the Kafka binding's binary mode.
+
+    They include the current W3C `traceparent` and, within a request, the request id.
 
     Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
     """

@@ -1,16 +1,18 @@
-"""Ids in the words of others: of whoever searches, and of messages that name a row."""
+"""Parse ids from search terms and from messages."""
 
 from uuid import UUID
 
 MAX_ID_DIGITS = 18
-"""A number of more digits is no id of this database."""
+"""Most digits of a primary key: a larger number may not fit into PostgreSQL's bigint."""
 
 
 def id_or_none(text: str) -> int | None:
+    """Return the non-negative integer that `text` spells in ASCII digits; None for any other text."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_ID_DIGITS else None
 
 
 def uuid_or_none(text: str) -> UUID | None:
+    """Return the UUID that `text` spells; None for any other text."""
     try:
         return UUID(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The inbox: which events each group has handled. A group claims an event in the transaction that handles it."""
+"""The inbox records which events each group has handled. A group claims an event in the transaction that handles it."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from events.troubles import EventIdConflict
 
 
 class Identified(Protocol):
-    """What tells an event from all others. Where the event id is the same, the rest has to be the same, too."""
+    """An event's identity. Two events with the same id must agree in all these properties."""
 
     @property
     def event_id(self) -> UUID: ...
@@ -23,15 +23,15 @@ class Identified(Protocol):
 
     @property
     def stream(self) -> str:
-        """What the event is about. The producer's outbox rows name the same stream."""
+        """Name of the stream, as in the producer's outbox rows."""
 
     @property
     def owner(self) -> int | None:
-        """Id of the user whom the event concerns; None where it concerns no user."""
+        """Id of the user that the event belongs to; None if it belongs to no user."""
 
 
 class Identity(NamedTuple):
-    """An event without its content."""
+    """The identity of an event, as the inbox stores it."""
 
     event_id: UUID
     event_type: str
@@ -46,18 +46,18 @@ EventT = TypeVar("EventT", bound=Identified)
 
 
 def claim(*, group: str, events: Sequence[EventT]) -> list[EventT]:
-    """Return those of `events` that `group` has not handled before, each once and in their order.
+    """Claim `events` for `group`, and return those that it has not handled before, each once and in their order.
 
-    They count as handled when the caller's transaction commits. Another process that claims one of them waits for
-    this transaction.
+    Claimed events count as handled once the caller's transaction commits. Another process that claims one of them
+    waits for that transaction to end.
 
     Raises:
-        EventIdConflict: an event has the id of another one.
+        EventIdConflict: two different events have the same id.
     """
     first: dict[UUID, EventT] = {}
     for event in events:
         first.setdefault(event.event_id, event)
-    # In a certain order: two processes that claim the same events in different orders would deadlock.
+    # Sorted, because two processes that claim the same events in different orders would deadlock.
     rows = sorted((str(event.event_id), event.event_type, event.stream, event.owner) for event in first.values())
     with connection.cursor() as cursor:
         cursor.execute(
@@ -77,7 +77,7 @@ def claim(*, group: str, events: Sequence[EventT]) -> list[EventT]:
 
 
 def handled(*, group: str, events: Iterable[Identified]) -> dict[UUID, datetime]:
-    """Return, by event id, when `group` handled each of `events`; those it has not handled are left out."""
+    """Return the time at which `group` handled each of `events`, by event id. Unhandled events are left out."""
     wanted = {event.event_id: _identity(event) for event in events}
     return {
         entry.event_id: entry.handled_at
@@ -87,11 +87,12 @@ def handled(*, group: str, events: Iterable[Identified]) -> dict[UUID, datetime]
 
 
 def entries(group: str) -> QuerySet[InboxEntry]:
+    """Return the inbox entries of `group`."""
     return InboxEntry.objects.filter(group=group)
 
 
 def entries_of_row(group: str) -> QuerySet[InboxEntry]:
-    """Return the entry of the event in the outbox row that the outer query looks at."""
+    """Return the inbox entry for the outbox row of the outer query, as a subquery."""
     return entries(group).filter(
         event_id=OuterRef("event_id"), event_type=OuterRef("event_type"), stream=OuterRef("stream")
     )

@@ -6,11 +6,10 @@ from uuid import UUID
 
 
 class Message(NamedTuple):
-    """What is recorded in the outbox, and sent from there byte for byte.
+    """A message as it is recorded in the outbox and sent, byte for byte.
 
-    Each field has the name of a column of `OutboxEvent`, which the statement that records a message relies on.
-
-    No model, because every change of an order makes one: a model's instance takes 0.03 ms of CPU more.
+    Each field has the name of a column of `OutboxEvent`: the INSERT of `events.outbox.recording` relies on it. It is
+    a tuple because a model instance costs more CPU (docs/performance.md).
     """
 
     event_id: UUID
@@ -19,20 +18,20 @@ class Message(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: bytes
-    """See `events.headers`."""
+    """Packed by `events.headers.pack`."""
     created_at: datetime
     partition: int | None = None
-    """None: by key."""
+    """Partition to send to; None for the partitioner's choice by key."""
     stream: str | None = None
-    """Messages of one stream leave in the order of their sequence: 1, 2, 3 ..."""
+    """Messages of one stream are sent in the order of their sequence: 1, 2, 3 ..."""
     sequence: int | None = None
     dead_letter_id: int | None = None
-    """Of which this message is a replay."""
+    """Id of the dead letter that this message replays."""
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.event_id}"
 
     @property
     def size(self) -> int:
-        """Bytes of what is sent, roughly."""
+        """Bytes of key, value and packed headers: about the size on the wire."""
         return len(self.key or b"") + len(self.value or b"") + len(self.headers)

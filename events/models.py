@@ -1,4 +1,4 @@
-"""What the plumbing remembers: events on their way to Kafka, and messages that could not be handled."""
+"""Tables of the event pipeline: outbox, dead letters, inbox, and the state of consumer groups."""
 
 from datetime import datetime
 from typing import ClassVar, NamedTuple, Self
@@ -15,30 +15,32 @@ from events.database_clock import DatabaseClock
 from events.messages import Message
 
 AGE_OF_OLDEST = DatabaseClock() - Min("recorded_at")
-"""Aggregate of outbox rows, a timedelta; None where there are no rows."""
+"""Aggregate over outbox rows: the age of the oldest row as a timedelta; None without rows."""
 
 
 def stored_bytes() -> Combinable:
-    """How many bytes the message of a row has, told by the database without reading them."""
+    """Return an expression for the bytes of a row's message, which the database computes without sending them."""
     return Coalesce(Length("key"), 0) + Coalesce(Length("value"), 0) + Length("headers")
 
 
 class OldestRows(NamedTuple):
+    """The result of `OutboxQuerySet.oldest`."""
+
     rows: list["OutboxEvent"]
     too_large: dict[int, int]
-    """Bytes by primary key, of rows that stand among them and are not loaded."""
+    """Rows that are too large to be loaded: size in bytes by primary key."""
 
 
 class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
     def pending(self) -> Self:
-        """Rows that still have to reach Kafka."""
+        """Return the rows that still have to reach Kafka."""
         return self.filter(published_at=None, parked_at=None)
 
     def sendable(self) -> Self:
-        """Pending rows that may be sent now: within a stream, number n+1 waits until n is recorded as published.
+        """Return the pending rows that may be sent now.
 
-        Chosen by state and never by "id greater than the last one sent": a transaction that took a lower id may
-        commit later.
+        Within a stream, number n+1 waits until n is recorded as published. Rows are selected by state, never by "id
+        greater than the last one sent": a transaction with a lower id may commit later.
         """
         unpublished_predecessor = OutboxEvent.objects.filter(
             stream=OuterRef("stream"), sequence=OuterRef("sequence") - 1, published_at=None
@@ -47,16 +49,16 @@ class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
 
     @staticmethod
     def recorded_by(moment: datetime) -> Q:
-        """Return the condition of rows recorded until `moment` of the database's clock.
+        """Return the condition for rows recorded at or before `moment` of the database's clock.
 
-        A row ahead of that clock counts, too: the clock was set back since, and the row's age is unknown.
+        It includes rows with a future time: the clock was set back after they were recorded, so their age is unknown.
         """
         return Q(recorded_at__lte=moment) | Q(recorded_at__gt=DatabaseClock())
 
     def oldest(self, *, max_row_bytes: int) -> "OldestRows":
-        """Return the oldest rows that fit in a batch: `OUTBOX_BATCH_SIZE` rows, `OUTBOX_BATCH_BYTES` bytes.
+        """Return the oldest rows for one batch: at most `OUTBOX_BATCH_SIZE` rows, until they have `OUTBOX_BATCH_BYTES`.
 
-        The database tells how large they are; what is larger than `max_row_bytes` is never loaded.
+        The database computes their sizes. Rows larger than `max_row_bytes` are reported, but never loaded.
         """
         sizes = self.order_by("pk").values_list("pk", stored_bytes())[: settings.OUTBOX_BATCH_SIZE]
         found = OldestRows([], {})
@@ -75,7 +77,7 @@ class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
 
 
 class OutboxEvent(models.Model):
-    """A message recorded in the transaction of the change it tells of, and how far it has come."""
+    """A message recorded in the same transaction as the change that it announces, with its delivery state."""
 
     class Path(models.TextChoices):
         FAST = "fast", gettext_lazy("Fast")
@@ -105,8 +107,8 @@ class OutboxEvent(models.Model):
     created_at = models.DateTimeField(
         help_text=gettext_lazy("By the clock of the process that recorded it; events carry this time.")
     )
-    # The database fills it in, so that no INSERT has to name it. Not `DatabaseClock`, with which adding the column
-    # would have rewritten the table.
+    # A default of the database, so that no INSERT has to name the column. `DatabaseClock` as the default would have
+    # made the migration rewrite the table.
     recorded_at = models.DateTimeField(
         db_default=Now(), help_text=gettext_lazy("By the database's clock; its age counts from here.")
     )
@@ -144,15 +146,15 @@ class OutboxEvent(models.Model):
                 condition=Q(published_at=None, parked_at=None),
             ),
             models.Index(fields=["id"], name="outbox_parked", condition=Q(parked_at__isnull=False)),
-            # For events per minute: a range of times costs a few pages, and keeping it next to nothing.
-            # Without pending rows, or PostgreSQL looks for those here: through the whole table, once for each of them.
+            # For counts of events per minute: a BRIN index reads few pages and costs little to maintain. It excludes
+            # pending rows, because PostgreSQL would otherwise use it to find them and scan the table for each one.
             BrinIndex(
                 fields=["published_at"],
                 name="outbox_published_at",
                 autosummarize=True,
                 condition=Q(published_at__isnull=False),
             ),
-            # Replays are few: the many other rows pay nothing for it.
+            # Partial, because few rows are replays.
             models.Index(fields=["dead_letter"], name="outbox_replay", condition=Q(dead_letter__isnull=False)),
         ]
 
@@ -168,7 +170,7 @@ class OutboxEvent(models.Model):
 
 
 class DeadLetter(models.Model):
-    """A message of a topic that can never be handled, kept until somebody replays or dismisses it."""
+    """A message that a group cannot handle, kept until a person replays or dismisses it."""
 
     class State(models.TextChoices):
         OPEN = "open", gettext_lazy("Open")
@@ -212,13 +214,13 @@ class DeadLetter(models.Model):
             ("dismiss_deadletter", "Can dismiss dead letters"),
         ]
         indexes = [
-            # What is open is asked for on every page of admin, and is little among what was.
+            # Every admin page counts the open letters, which are few among all letters.
             models.Index(fields=["state", "id"], name="dead_letter_state"),
-            # A group's open letters are counted on every page of admin, however many another group has.
+            # Every admin page counts the open letters of a group; those of other groups must not slow it down.
             models.Index(fields=["group"], name="dead_letter_open_of_group", condition=Q(state="open")),
         ]
         constraints = [
-            # Offsets repeat when a topic is made anew, so that the position alone does not name a message.
+            # Offsets repeat when a topic is recreated, so the position alone does not identify a message.
             models.UniqueConstraint(
                 fields=["group", "topic", "partition", "offset", "timestamp", "value_hash"],
                 name="dead_letter_once",
@@ -249,7 +251,7 @@ class InboxEntry(models.Model):
 
 
 class ConsumerGroup(models.Model):
-    """What the consumers of a group have to know of each other."""
+    """State that the consumers of a group share."""
 
     name = models.CharField(max_length=255, primary_key=True)
     consecutive_dead_letters = models.PositiveIntegerField(
@@ -261,8 +263,10 @@ class ConsumerGroup(models.Model):
 
 
 class DeathMark(models.Model):
-    """The first batch that a consumer has in hand after its start. Where it is found later, that consumer died of it,
-    or was killed with it. See `events.consuming.quarantine`.
+    """A mark for the first batch that a consumer handles after its start.
+
+    The consumer deletes it after the batch. A mark that another consumer finds means that its owner ended during the
+    batch. See `events.consuming.quarantine`.
     """
 
     group = models.CharField(max_length=255)

@@ -1,7 +1,7 @@
-"""The registry: the topics of this project with their vocabularies, and the groups that handle their events.
+"""The registry of topics with their event types, and of the consumer groups that handle these events.
 
-Apps fill it. An app's `events.py` registers the topics that it publishes, its `subscriptions.py` the groups that it
-runs; Django imports both modules of every installed app at the start.
+An app's `events.py` registers the topics that the app publishes, its `subscriptions.py` the groups that it runs. The
+`events` app imports both modules of every installed app at the start.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -19,11 +19,11 @@ from events import inbox
 
 
 class Event(inbox.Identified, Protocol):
-    """A decoded event, as far as the plumbing needs to know it."""
+    """The properties of a decoded event that the event pipeline needs."""
 
     @property
     def timestamp(self) -> datetime:
-        """When it happened, by the producer's clock."""
+        """Time of the event by the producer's clock."""
 
 
 EventT = TypeVar("EventT", bound=Event)
@@ -31,62 +31,65 @@ EventT = TypeVar("EventT", bound=Event)
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
-    """A topic and its vocabulary."""
+    """A topic and the types of its events."""
 
     setting: str
-    """Name of the setting that names the topic."""
+    """Name of the setting that holds the topic's name."""
     event_types: Collection[str]
-    """Every type that its producers publish. A message of another type is a dead letter."""
+    """Every type that the topic's producers publish. A message of another type becomes a dead letter."""
     subject: str = ""
-    """Member of an event's JSON object that tells what the event is about, an integer."""
+    """Member of an event's JSON object with the id of its subject, an integer."""
     stream_prefix: str = ""
-    """The stream of an event is this and its subject."""
+    """Prefix of an event's stream. The stream's name is the prefix followed by the subject's id."""
 
     @property
     def name(self) -> str:
+        """Name of the topic in Kafka."""
         return str(getattr(settings, self.setting))
 
 
 class Receipts(NamedTuple):
-    """Rows that say which events a group has handled, one row an event."""
+    """Rows that prove which events a group has handled, one row per event."""
 
     rows: QuerySet[Any]
     handled_at: str
-    """Name of the column that has the time."""
+    """Name of the column with the time of handling."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subscription(Generic[EventT]):
-    """A group of consumers and what it does with the events of a topic.
+    """A consumer group and its handling of the events of one topic.
 
-    The inbox remembers which events the group has handled, so that `handle` sees each event once. A subclass whose
-    own rows have a unique event id may do without the inbox: it overrides `save`, `handled`, `receipts` and
+    The inbox records which events the group has handled, so that `handle` gets each event once. A subclass whose own
+    rows have a unique event id can replace the inbox: it overrides `save`, `handled`, `receipts` and
     `receipts_of_row` together.
     """
 
     group: str
     topic: Topic
     decode: Callable[[bytes | None], EventT]
-    """Makes an event of a record's value. Raises `events.troubles.Poison` where it is none."""
+    """Decode a record's value into an event. It raises `events.troubles.Poison` for any other value."""
     handle: Callable[[Sequence[EventT]], object]
-    """Gets new events, in the topic's order for each key, in a transaction. When that commits, they are handled."""
+    """Handle new events, which come in the topic's order for each key. It runs in the transaction of the batch. When
+    that commits, the events count as handled."""
     event_types: Collection[str] | None = None
-    """The types that the group wants; it passes over the topic's others. None: all of them."""
+    """The types that the group handles; it ignores the topic's other types. None for all types."""
 
     @cached_property
     def wanted(self) -> frozenset[str]:
+        """The types that the group handles."""
         return frozenset(self.topic.event_types if self.event_types is None else self.event_types)
 
     @cached_property
     def unwanted(self) -> frozenset[str]:
-        """The types of the topic that the group passes over. A type that the topic does not have is not among them."""
+        """The topic's types that the group ignores. A type that the topic does not declare is not among them."""
         return frozenset(self.topic.event_types) - self.wanted
 
     def save(self, events: Sequence[EventT]) -> Collection[EventT]:
-        """Handle those of `events` that are new, in the caller's transaction, and return these.
+        """Handle the new ones among `events` in the caller's transaction, and return them.
 
         Raises:
-            EventIdConflict: an event has the id of another one that this group has handled.
+            EventIdConflict: an event has the id of a different event that this group has handled.
         """
         new = inbox.claim(group=self.group, events=events)
         if new:
@@ -94,15 +97,15 @@ class Subscription(Generic[EventT]):
         return new
 
     def handled(self, events: Iterable[inbox.Identified]) -> dict[UUID, datetime]:
-        """Return, by event id, when this group handled each of `events`; those it has not handled are left out."""
+        """Return the time at which this group handled each of `events`, by event id. Unhandled events are left out."""
         return inbox.handled(group=self.group, events=events)
 
     def receipts(self) -> Receipts:
-        """Return everything that this group has handled."""
+        """Return the receipts of all events that this group has handled."""
         return Receipts(inbox.entries(self.group), "handled_at")
 
     def receipts_of_row(self) -> QuerySet[Any]:
-        """Return the receipts of the event in the outbox row that the outer query looks at."""
+        """Return the receipts for the outbox row of the outer query, as a subquery."""
         return inbox.entries_of_row(self.group)
 
 
@@ -115,14 +118,14 @@ _subscriptions: dict[str, Subscription[Any]] = {}
 
 
 def register_topic(topic: Topic) -> Topic:
-    """Make `topic` known, and return it."""
+    """Add `topic` to the registry, and return it."""
     if topic not in _topics:
         _topics.append(topic)
     return topic
 
 
 def register(*subscriptions: Subscription[Any]) -> None:
-    """Make `subscriptions` known. Raises ImproperlyConfigured where a group has another one already."""
+    """Add `subscriptions` and their topics to the registry. Raises ImproperlyConfigured if a group is taken."""
     for subscription in subscriptions:
         if _subscriptions.setdefault(subscription.group, subscription) is not subscription:
             raise ImproperlyConfigured(
@@ -132,13 +135,13 @@ def register(*subscriptions: Subscription[Any]) -> None:
 
 
 def subscriptions(topic: str | None = None) -> list[Subscription[Any]]:
-    """Return all subscriptions, by group, or those of one topic."""
+    """Return the subscriptions of `topic`, or all subscriptions, ordered by group."""
     found = [one for one in _subscriptions.values() if topic in (None, one.topic.name)]
     return sorted(found, key=lambda one: one.group)
 
 
 def subscription(group: str) -> Subscription[Any]:
-    """Raises UnknownGroup."""
+    """Return the subscription of `group`. Raises UnknownGroup."""
     try:
         return _subscriptions[group]
     except KeyError:
@@ -147,14 +150,15 @@ def subscription(group: str) -> Subscription[Any]:
 
 
 def topics() -> list[Topic]:
+    """Return all registered topics."""
     return list(_topics)
 
 
 def topic_named(name: str) -> Topic | None:
-    """Return the registered topic of this name; None for a topic that no app has registered."""
+    """Return the registered topic with this name; None if no app has registered it."""
     return next((topic for topic in _topics if topic.name == name), None)
 
 
 def dead_letter_topic(topic: str) -> str:
-    """Return the name of the topic that gets copies of `topic`'s dead letters."""
+    """Return the name of the topic that receives copies of `topic`'s dead letters."""
     return f"{topic}-dlt"

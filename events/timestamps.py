@@ -1,4 +1,4 @@
-"""One precision and one spelling for every time the outside world sees: UTC, milliseconds, `Z`."""
+"""The one format of every published time: RFC 3339 in UTC with milliseconds and `Z`."""
 
 import re
 from datetime import UTC, datetime
@@ -8,18 +8,18 @@ import msgspec
 from rest_framework import serializers
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-"""RFC 3339, the offset included, without which nobody knows which moment is meant."""
+"""An RFC 3339 time whose offset is required."""
 
 LEAP_SECOND = re.compile(r"\d[Tt ]\d\d:\d\d:60")
 
 
 def has_leap_second(text: str) -> bool:
-    """Whether RFC 3339 `text` names the second 60, which neither Python's nor PostgreSQL's times have."""
+    """Return whether RFC 3339 `text` contains the second 60, which neither Python nor PostgreSQL can represent."""
     return LEAP_SECOND.search(text) is not None
 
 
 def now() -> datetime:
-    """The current UTC time, cut to the milliseconds that are published, so that what is stored equals what is sent."""
+    """Return the current UTC time, truncated to milliseconds, so that the stored time equals the published time."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
@@ -30,7 +30,7 @@ def rfc3339(moment: datetime) -> str:
 
 
 class TimestampField(serializers.DateTimeField):
-    """A serializer field that takes RFC 3339 with any offset, and answers it in UTC with milliseconds."""
+    """A serializer field that accepts RFC 3339 with any offset, and returns UTC with milliseconds."""
 
     default_error_messages = {
         "invalid": "Must be RFC 3339 with an offset, such as 2025-01-30T10:15:30.123Z.",
@@ -39,7 +39,7 @@ class TimestampField(serializers.DateTimeField):
 
     def to_internal_value(self, value: Any) -> datetime:
         try:
-            # In UTC, because PostgreSQL refuses offsets above 16 hours, which RFC 3339 has.
+            # In UTC, because PostgreSQL refuses offsets above 16 hours, which RFC 3339 allows.
             return msgspec.convert(value, Moment).astimezone(UTC)
         except (msgspec.ValidationError, OverflowError):
             self.fail("leap_second" if has_leap_second(str(value)) else "invalid")

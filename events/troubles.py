@@ -1,10 +1,10 @@
-"""The three kinds of trouble that a message can make, and what follows from each.
+"""The three kinds of failure in handling a message, and what the consumer does after each.
 
-| kind | whose fault | what follows |
+| kind | cause | the consumer |
 |---|---|---|
-| `Poison` | the message's, for good | a dead letter at once |
-| `Suspect` | perhaps the message's | `CONSUMER_SUSPECT_ATTEMPTS` attempts, then a dead letter |
-| `Outage` | the world's | retried for ever; the message is blameless |
+| `Poison` | the message can never be handled | makes a dead letter at once |
+| `Suspect` | unknown, perhaps the message | makes `CONSUMER_SUSPECT_ATTEMPTS` attempts, then a dead letter |
+| `Outage` | a dependency fails | retries without a limit, and never makes a dead letter |
 """
 
 from typing import Literal
@@ -16,30 +16,30 @@ Kind = Literal["poison", "suspect", "outage"]
 
 
 class Poison(Exception):
-    """A message that no retry can make fit."""
+    """A message that no retry can handle."""
 
 
 class EventIdConflict(Poison):
-    """An event has the id of another one: one of the two is forged, or a producer gave one id to two events."""
+    """Two different events have the same id: one is forged, or a producer used one id for both."""
 
     def __init__(self, event_id: UUID, *, before: str, now: str) -> None:
         """`before` and `now` describe the two events."""
         super().__init__(
-            f"Event id {event_id} came first with {before}, and now with {now}. Find out who sent which: one of them "
-            "is forged, or its producer gave one id to two events"
+            f"Event id {event_id} came first with {before}, and now with {now}. Find the producers of both: one event "
+            "is forged, or a producer used one id for two events"
         )
 
 
 class Outage(Exception):
-    """Something that handling needs is away. A handler raises it for what is not the database."""
+    """A dependency of the handler is not available. Handlers raise it for dependencies other than the database."""
 
 
 class Suspect(Exception):
-    """A message that failed for a reason nobody foresaw, and that has attempts left."""
+    """A message failed for an unknown reason, and has attempts left."""
 
 
 def kind_of(error: Exception) -> Kind:
-    """What a failure of handling means. Of the database's errors, only those about the data are the message's fault."""
+    """Return the kind of a failure in handling. Database errors count as poison only if they are about the data."""
     if isinstance(error, Poison | DataError | IntegrityError):
         return "poison"
     if isinstance(error, Outage | Error):

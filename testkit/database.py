@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg2
 
-from events.outbox.relay import TURN_LOCK
+from events.outbox.relay import TURN_LOCK_ID
 
 
 def rows(sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
@@ -66,6 +66,6 @@ def holder_of_the_turn() -> str | None:
     holders = rows(
         "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory'"
         " AND granted AND (classid::bigint << 32) + objid::bigint = %(lock)s",
-        lock=TURN_LOCK,
+        lock=TURN_LOCK_ID,
     )
     return str(holders[0][0]) if holders else None

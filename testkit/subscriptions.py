@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
-from events.consuming.consumer import DEAD_LETTERS_IN_A_ROW
+from events.consuming.consumer import DEFAULT_MAX_CONSECUTIVE_DEAD_LETTERS
 from events.consuming.processing import Processor, Progress
 from events.kafka import Consumer, Record
 from events.subscriptions import Subscription, Topic
@@ -30,7 +30,7 @@ def process(
     records: Sequence[Record],
     subscription: Subscription[Any] | None = None,
     *,
-    limit: int = DEAD_LETTERS_IN_A_ROW,
+    limit: int = DEFAULT_MAX_CONSECUTIVE_DEAD_LETTERS,
 ) -> Progress:
     """Process `records` as a consumer does. The default subscription is the notifications' one in the group `group`."""
     wanted = subscription or replace(NOTIFICATIONS, group="group")

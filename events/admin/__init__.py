@@ -1,4 +1,4 @@
-"""Admin of the plumbing's rows. Django imports this package, which registers the admin of each model."""
+"""Admin of the event pipeline. Django imports this package, which registers the admin classes."""
 
 from events.admin import dead_letters, outbox
 

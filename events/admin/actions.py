@@ -1,4 +1,4 @@
-"""What staff may do to rows in admin: asked for first, done one row at a time, and each on record."""
+"""Admin actions on rows: each is confirmed first, runs for one row at a time, and is logged for each row."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,44 +13,48 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin
 
-REFUSALS_NAMED = 20
-"""Messages have to fit into a session; of further refusals only the number is told."""
-ROWS_NAMED = 20
-"""Rows that the question names; of the others it tells the number."""
-MOST_AT_ONCE = 1_000
-"""Rows that one request may change: it has to end within the web server's time."""
+MAX_REFUSALS_SHOWN = 20
+"""Refusals that are shown in full, because messages must fit into a session. Further ones are counted."""
+MAX_ROWS_LISTED = 20
+"""Rows that the confirmation lists. Further ones are counted."""
+MAX_ROWS_PER_REQUEST = 1_000
+"""Rows that one request may change within the web server's time limit."""
 
 
 class Refused(Exception):
-    """This row is left as it is; why, for people."""
+    """The action leaves this row unchanged. The message says why, for the user."""
 
 
 class RowAction(NamedTuple):
-    """Something that can be done to a row."""
+    """An action on a row."""
 
     question: Any
-    """Asked before, with the consequences."""
+    """Text of the confirmation, with the consequences of the action."""
     button: Any
+    """Label of the button that confirms."""
     done: Any
-    """Said afterwards, with `%d` for the number of rows."""
+    """Message after the action, with `%d` for the number of rows."""
     do: Callable[[int], tuple[models.Model, str]]
-    """Takes a row's id, and answers the row and what the record says. Raises Refused."""
+    """Change the row with this id. Return the row and the text of its log entry. Raises Refused."""
     for_more: Any = ""
-    """Said where more rows are selected than one request can change: what does it for them."""
+    """Hint for a selection above `MAX_ROWS_PER_REQUEST`: the command for any number of rows."""
 
 
 class RowActionsAdmin(ModelAdmin):
-    """Base of models whose rows have actions, in their list and on their page."""
+    """Base class for models with row actions, in the list and on the page of a row."""
 
     def offer(
         self, request: HttpRequest, action: RowAction, *, rows: models.QuerySet[Any], object_id: str | None = None
     ) -> HttpResponse | None:
-        """Ask, or if that was confirmed, do it. `object_id` names the row whose page this was asked on."""
-        ids = list(rows.order_by("pk").values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
+        """Show the confirmation of `action` for `rows`, or run the action if the request confirms it.
+
+        `object_id` is the id of the row on whose page the action was started; None in the list.
+        """
+        ids = list(rows.order_by("pk").values_list("pk", flat=True)[: MAX_ROWS_PER_REQUEST + 1])
         back = self._back(object_id)
-        if len(ids) > MOST_AT_ONCE:
+        if len(ids) > MAX_ROWS_PER_REQUEST:
             text = _("These are more than %d, which is what one request can do. Select fewer.")
-            self.message_user(request, f"{text % MOST_AT_ONCE} {action.for_more}".strip(), messages.WARNING)
+            self.message_user(request, f"{text % MAX_ROWS_PER_REQUEST} {action.for_more}".strip(), messages.WARNING)
             return HttpResponseRedirect(back)
         if "confirmed" not in request.POST:
             return self._ask(request, action, rows=rows, ids=ids, back=back)
@@ -58,7 +62,7 @@ class RowActionsAdmin(ModelAdmin):
         return HttpResponseRedirect(back)
 
     def one(self, request: HttpRequest, object_id: str) -> models.QuerySet[Any]:
-        """The row with this id, as it stands in a URL. Raises Http404."""
+        """Return a query for the row with this id from a URL. Raises Http404."""
         row = self.get_object(request, object_id)
         if row is None:
             raise Http404
@@ -76,8 +80,8 @@ class RowActionsAdmin(ModelAdmin):
             "title": action.button,
             "opts": self.opts,
             "action": action,
-            "rows": rows.order_by("pk")[:ROWS_NAMED],
-            "more": max(0, len(ids) - ROWS_NAMED),
+            "rows": rows.order_by("pk")[:MAX_ROWS_LISTED],
+            "more": max(0, len(ids) - MAX_ROWS_LISTED),
             "back": back,
             "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
             "select_across": request.POST.get("select_across", ""),
@@ -91,7 +95,7 @@ class RowActionsAdmin(ModelAdmin):
         refusals = []
         for row_id in ids:
             try:
-                # The change and its record are one transaction.
+                # The change and its log entry are one transaction.
                 with transaction.atomic():
                     row, what = action.do(row_id)
                     self.log_change(request, row, what)
@@ -101,9 +105,9 @@ class RowActionsAdmin(ModelAdmin):
                 done += 1
         if done:
             self.message_user(request, action.done % done, messages.SUCCESS)
-        for refusal in refusals[:REFUSALS_NAMED]:
+        for refusal in refusals[:MAX_REFUSALS_SHOWN]:
             self.message_user(request, refusal, messages.WARNING)
-        more = len(refusals) - REFUSALS_NAMED
+        more = len(refusals) - MAX_REFUSALS_SHOWN
         if more > 0:
             text = ngettext("%d more is left as it is.", "%d more are left as they are.", more) % more
             self.message_user(request, text, messages.WARNING)

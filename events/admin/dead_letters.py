@@ -1,4 +1,4 @@
-"""Admin of dead letters: what could not be handled, and replaying or dismissing it."""
+"""Admin of dead letters: their list, and the actions to replay and to dismiss them."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -23,6 +23,7 @@ from events.timestamps import now
 
 
 def replay_letter(letter_id: int) -> tuple[DeadLetter, str]:
+    """Replay the letter. Return it and the text of its log entry. Raises Refused."""
     outcome = replay(letter_id=letter_id)
     if outcome.refusal:
         raise Refused(outcome.refusal)
@@ -30,6 +31,7 @@ def replay_letter(letter_id: int) -> tuple[DeadLetter, str]:
 
 
 def dismiss_letter(letter_id: int) -> tuple[DeadLetter, str]:
+    """Dismiss the letter. Return it and the text of its log entry. Raises Refused."""
     try:
         return dismiss(letter_id=letter_id), "Dismissed."
     except NotOpen as error:
@@ -55,12 +57,12 @@ DISMISS = RowAction(
 
 
 class GroupFilter(admin.AllValuesFieldListFilter):
-    """Offers every group that has letters, also where another one made all of the newest."""
+    """Filter that offers every group with letters, even if the newest letters all belong to one group."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         with connection.cursor() as cursor:
-            # Of each group one index entry is read, where DISTINCT would read every row. See "loose index scan" in
+            # Reads one index entry per group, where DISTINCT would read every row. See "loose index scan" in
             # PostgreSQL's wiki.
             cursor.execute(
                 """
@@ -76,13 +78,14 @@ class GroupFilter(admin.AllValuesFieldListFilter):
             self.lookup_choices: Any = [name for (name,) in cursor]
 
 
-CAUSES_SHOWN = 20
+MAX_CAUSES_SHOWN = 20
 
 
 def open_letters_by_cause() -> list[dict[str, Any]]:
-    """Count the open letters of each group, topic and error class, the most frequent first, up to `CAUSES_SHOWN`.
+    """Return the most frequent causes of open letters, at most `MAX_CAUSES_SHOWN`, the most frequent first.
 
-    Each entry has the query of the list's address that shows its letters.
+    A cause is a group, a topic and an error class. Each has its number of letters, the time of the newest one, and the
+    query string of the list that shows them.
     """
     open_letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN).order_by()
     causes = open_letters.values("group", "topic", "error_class").annotate(count=Count("pk"), newest=Max("created_at"))
@@ -97,7 +100,7 @@ def open_letters_by_cause() -> list[dict[str, Any]]:
                 }
             ),
         }
-        for cause in causes.order_by("-count", "group", "topic", "error_class")[:CAUSES_SHOWN]
+        for cause in causes.order_by("-count", "group", "topic", "error_class")[:MAX_CAUSES_SHOWN]
     ]
 
 
@@ -162,7 +165,7 @@ class DeadLetterAdmin(MessageAdmin):
 
     @admin.display(description=gettext_lazy("open for"))
     def age(self, letter: DeadLetter) -> str:
-        """Until now, or until it was closed."""
+        """Return the time from the letter's creation until it was closed, or until now."""
         seconds = int(((letter.closed_at or now()) - letter.created_at).total_seconds())
         for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
             if seconds >= size:

@@ -1,4 +1,4 @@
-"""Admin lists of tables that grow without bounds: nothing here reads every row of one."""
+"""Admin lists of tables that grow without a limit. No class here reads all rows of a table."""
 
 import json
 from datetime import datetime, timedelta
@@ -11,28 +11,28 @@ from django.db import models
 from django.http import HttpRequest
 from django.utils import timezone
 
-COUNTED = 1_000
-"""Rows up to which a list is counted; beyond it their number is PostgreSQL's estimate."""
-NEWEST = 10_000
-"""Rows that are asked for the values which a filter offers."""
+EXACT_COUNT_LIMIT = 1_000
+"""Largest number of rows that is counted exactly. For more rows, PostgreSQL's estimate is shown."""
+FILTER_SAMPLE_ROWS = 10_000
+"""Newest rows from which a filter takes the values that it offers."""
 PERIOD_STARTS = {"year": {"month": 1, "day": 1}, "month": {"day": 1}, "day": {}}
 
 
 class EstimatingPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts what is quickly counted, and takes the query planner's word for the rest."""
+    """Paginator that counts at most `EXACT_COUNT_LIMIT` rows, and estimates larger numbers with the query planner."""
 
     @cached_property
     def count(self) -> int:
         rows = cast(models.QuerySet[Any], self.object_list).order_by()
-        counted: int = rows[: COUNTED + 1].count()
-        if counted <= COUNTED:
+        counted: int = rows[: EXACT_COUNT_LIMIT + 1].count()
+        if counted <= EXACT_COUNT_LIMIT:
             return counted
         (explained,) = json.loads(rows.explain(format="json"))
         return max(counted, int(explained["Plan"]["Plan Rows"]))
 
 
 class NewestValuesFilter(admin.AllValuesFieldListFilter):
-    """Offers the values that the newest rows have."""
+    """Filter that offers the values of the newest rows."""
 
     def __init__(
         self,
@@ -44,12 +44,12 @@ class NewestValuesFilter(admin.AllValuesFieldListFilter):
         field_path: str,
     ) -> None:
         super().__init__(field, request, params, model, model_admin, field_path)
-        newest = model._default_manager.order_by("-pk").values_list(field.name, flat=True)[:NEWEST]
+        newest = model._default_manager.order_by("-pk").values_list(field.name, flat=True)[:FILTER_SAMPLE_ROWS]
         self.lookup_choices: Any = sorted(set(newest))
 
 
 class PeriodsQuerySet(models.QuerySet[Any]):
-    """Answers a date hierarchy with all periods between the first row and the last, those without rows included."""
+    """Returns to a date hierarchy all periods from the first row to the last, including periods without rows."""
 
     def datetimes(self, field_name: str, kind: str, order: str = "ASC", tzinfo: Any = None) -> Any:
         ends = self.aggregate(first=models.Min(field_name), last=models.Max(field_name))

@@ -1,4 +1,4 @@
-"""Admin of the outbox: what was recorded, whether it was sent, and sending it again."""
+"""Admin of the outbox: its messages with their delivery state, and the action to send them again."""
 
 from typing import Any
 
@@ -42,6 +42,7 @@ OUTBOX_STATES = {
 
 
 def send_again(row_id: int) -> tuple[OutboxEvent, str]:
+    """Make the row pending again. Return it and the text of its log entry. Raises Refused."""
     row = OutboxEvent.objects.select_for_update().defer("key", "value", "headers").get(pk=row_id)
     if not recording.send_again([row.event_id]):
         raise Refused(gettext("%s is pending already.") % row)

@@ -1,4 +1,4 @@
-"""Admin of rows that the system wrote: lists of any length, which nothing changes but the actions they offer."""
+"""Admin of rows that the system writes: lists of any length, which only row actions can change."""
 
 from typing import Any
 
@@ -17,13 +17,13 @@ PERIOD_LOOKUPS = ("year", "month", "day", "gte", "lt")
 
 
 class ReadOnlyAdmin(RowActionsAdmin):
-    """What the system wrote is for looking at, in lists of any length."""
+    """Base class for models whose rows users view, but never add, edit or delete."""
 
     paginator = EstimatingPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
-    # Any other order than the one that has an index reads every row.
+    # Any other order has no index and would read every row.
     sortable_by = ()
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
@@ -35,7 +35,7 @@ class ReadOnlyAdmin(RowActionsAdmin):
         return kind in allowed and super().lookup_allowed(lookup, value, request)
 
     def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
-        """Those of `rows` that a search for `term` shows, found by an index."""
+        """Return the rows that match the search term. The query must use an index."""
         raise NotImplementedError
 
     def get_search_results(
@@ -55,7 +55,7 @@ class ReadOnlyAdmin(RowActionsAdmin):
 
 
 def badge(text: object, colour: str) -> str:
-    """`colour` is one of Unfold's: success, info, warning, danger, or none."""
+    """Return the HTML of a label. `colour` is one of Unfold's variants (success, info, warning, danger) or empty."""
     return render_to_string("unfold/helpers/label.html", {"text": text, "variant": colour})
 
 

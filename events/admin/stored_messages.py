@@ -1,4 +1,4 @@
-"""Admin of rows that hold a message: its beginning as text, read one row at a time."""
+"""Admin of rows that hold a message. A row's page shows the beginning of its message as text."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy
 
 from events.admin.read_only import ReadOnlyAdmin, preformatted
-from events.foreign_text import LIMIT, cut
+from events.foreign_text import TEXT_LIMIT_CHARS, cut
 from events.headers import unpack
 from events.kafka import MAX_MESSAGE_BYTES
 from events.models import DeadLetter, OutboxEvent
 
-SHOWN_BYTES = 64 * 1024
-"""The beginning of a message that is shown."""
+MAX_SHOWN_BYTES = 64 * 1024
+"""Bytes of a key or value that a page shows."""
 
 
 class MessageAdmin(ReadOnlyAdmin):
-    """Rows that hold a message. Lists leave out its bytes, which may be a mebibyte each."""
+    """Base class for rows that hold a message. Lists do not load its bytes, which may be 1 MiB each."""
 
     readonly_fields: tuple[str, ...] = ("key_text", "value_text", "headers_text")
 
@@ -43,19 +43,19 @@ class MessageAdmin(ReadOnlyAdmin):
         if size > MAX_MESSAGE_BYTES:
             return preformatted(gettext("(%(size)d bytes, too many to be shown)") % {"size": size})
         return preformatted(
-            "\n".join(f"{cut(name)}: {_text(value, limit=LIMIT)}" for name, value in unpack(row.headers))
+            "\n".join(f"{cut(name)}: {_text(value, limit=TEXT_LIMIT_CHARS)}" for name, value in unpack(row.headers))
         )
 
 
 def _beginning(row: OutboxEvent | DeadLetter, field: str) -> tuple[bytes | None, int | None]:
-    """Return the first bytes of what is stored there, which the database cuts off, and how many there are."""
-    first = Substr(field, 1, SHOWN_BYTES, output_field=models.BinaryField())
+    """Return the first `MAX_SHOWN_BYTES` of the field, which the database cuts, and the size of the whole field."""
+    first = Substr(field, 1, MAX_SHOWN_BYTES, output_field=models.BinaryField())
     stored, size = type(row).objects.values_list(first, Length(field)).get(pk=row.pk)
     return stored, size
 
 
 def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
-    """JSON with its own spellings, in lines; anything else as it is."""
+    """Return JSON indented, with its numbers and strings unchanged; other values as `_text` shows them."""
     if stored is None or len(stored) != size:
         return _text(stored, size=size)
     try:
@@ -64,8 +64,11 @@ def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
         return _text(stored)
 
 
-def _text(stored: bytes | memoryview | None, *, size: int | None = None, limit: int = SHOWN_BYTES) -> str:
-    """Text as it is, and anything else as hexadecimal digits; the first `limit` bytes. `size` is that before a cut."""
+def _text(stored: bytes | memoryview | None, *, size: int | None = None, limit: int = MAX_SHOWN_BYTES) -> str:
+    """Return the first `limit` bytes as text if they are printable, else as hexadecimal digits.
+
+    `size` is the size before the database cut it.
+    """
     if stored is None:
         return "(null)"
     size = size or len(stored)

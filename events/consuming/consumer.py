@@ -21,13 +21,13 @@ from events.troubles import Outage, Suspect
 logger = logging.getLogger(__name__)
 
 POLL_TIMEOUT_S = 1.0
-"""A signal is noticed within this time, because the client has no wakeup()."""
-DEAD_LETTERS_IN_A_ROW = 1000
+"""Longest poll, in seconds. The client has no wakeup(), so the consumer notices a signal only after a poll."""
+DEFAULT_MAX_CONSECUTIVE_DEAD_LETTERS = 1000
 """The default of `--max-consecutive-dead-letters`."""
 
 
 class EventConsumer(Generic[EventT]):
-    """Works off the batches that one member of a group reads. See `run`."""
+    """Handles the batches that one member of a consumer group reads."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class EventConsumer(Generic[EventT]):
         source: Consumer,
         subscription: Subscription[EventT],
         stopping: Callable[[], bool],
-        max_consecutive_dead_letters: int = DEAD_LETTERS_IN_A_ROW,
+        max_consecutive_dead_letters: int = DEFAULT_MAX_CONSECUTIVE_DEAD_LETTERS,
     ) -> None:
         self._source = source
         self._subscription = subscription
@@ -45,13 +45,14 @@ class EventConsumer(Generic[EventT]):
         self._quarantine = Quarantine(self._processor, group=subscription.group)
 
     def run(self) -> None:
-        """Consume until `stopping`. A batch that has begun is finished and committed.
+        """Consume until `stopping`. The consumer finishes and commits the batch in progress first.
 
-        After an outage the consumer tries the batch again for ever, after a failure of a suspect a few times: the
-        offsets stay uncommitted, the partitions are held, and polling goes on so that the group keeps this member.
+        A batch that fails is retried with backoff: without a limit after an outage, a few times after the failure of a
+        suspect. Meanwhile its offsets stay uncommitted, the partitions are paused, and the consumer goes on polling so
+        that it stays in the group.
 
         Raises:
-            TooManyDeadLetters: the limit is reached; everything up to it is committed.
+            TooManyDeadLetters: the limit is reached. Everything up to it is committed.
         """
         metrics.declare(self._subscription.topic.event_types)
         failures = 0
@@ -73,7 +74,7 @@ class EventConsumer(Generic[EventT]):
                 metrics.batch_size.observe(len(records))
 
     def _handle(self, records: Sequence[Record]) -> None:
-        """Process `records` and commit them; one by one where an earlier consumer may have died of them."""
+        """Process and commit `records`: one by one on marked partitions, all at once on the others."""
         marks = self._quarantine.marks_on(records)
         unsuspected = [record for record in records if record.partition not in marks]
         if unsuspected:
@@ -94,7 +95,7 @@ class EventConsumer(Generic[EventT]):
             raise TooManyDeadLetters(group=self._subscription.group, count=self._limit)
 
     def _wait_and_rewind(self, records: Sequence[Record], trouble: Exception, failures: int) -> None:
-        """Hold all partitions for a pause that grows with `failures`, and go on before `records`."""
+        """Pause all partitions for a time that grows with `failures`, then continue at the first of `records`."""
         longest = min(settings.CONSUMER_RETRY_FIRST * 2 ** min(failures - 1, 30), settings.CONSUMER_RETRY_LAST)
         pause = longest * random.uniform(0.5, 1)  # noqa: S311
         said = f"{len(records)} record{pluralize(len(records))} again in {pause:.1f} s"
@@ -103,7 +104,7 @@ class EventConsumer(Generic[EventT]):
         self._source.hold(records)
         deadline = time.monotonic() + pause
         while not self._stopping() and (left := deadline - time.monotonic()) > 0:
-            # A rebalance hands out partitions that are not held yet.
+            # A rebalance may assign partitions that are not paused yet.
             newly_assigned = self._source.poll(timeout=min(left, POLL_TIMEOUT_S))
             if newly_assigned:
                 self._source.hold(newly_assigned)

@@ -1,6 +1,6 @@
-"""How many dead letters in a row a group may make: where nearly everything is poison, something else is wrong.
+"""The limit of consecutive dead letters of a group: if nearly every message is poison, the consumer itself is at fault.
 
-Counted in the database, so that neither a supervisor's restarts nor the number of consumers begins to count anew.
+The count is in the database, so that restarts by a supervisor do not reset it and all consumers of the group share it.
 """
 
 from django.template.defaultfilters import pluralize
@@ -9,55 +9,56 @@ from events.models import ConsumerGroup
 
 
 class TooManyDeadLetters(Exception):
-    """The group is at its limit: a person has to look before it goes on."""
+    """The group has reached its limit of consecutive dead letters. A person has to find the cause."""
 
     def __init__(self, *, group: str, count: int) -> None:
         super().__init__(
             f"Stopped after {count} dead letter{pluralize(count)} in a row of group {group}: nothing it reads can be "
             "handled. Look at the last ones in the admin. To go on behind them, raise --max-consecutive-dead-letters; "
-            "the count starts again with the first message that can be handled."
+            "the first message that can be handled resets the count."
         )
 
 
 def require_below_limit(*, group: str, limit: int) -> None:
-    """Raises TooManyDeadLetters."""
+    """Raise TooManyDeadLetters if `group` has made `limit` consecutive dead letters."""
     known = ConsumerGroup.objects.filter(name=group).first()
     if known is not None and known.consecutive_dead_letters >= limit:
         raise TooManyDeadLetters(group=group, count=known.consecutive_dead_letters)
 
 
-def forget() -> None:
-    """Let every group count anew, because its broker is gone with all that was poison there.
+def reset_all() -> None:
+    """Reset the count of every group, for a broker that has lost all its records and so the poison among them.
 
-    A broker that keeps its records is no reason: there, only a message that can be handled ends a row of dead letters.
+    On a broker that keeps its records, only a message that can be handled may reset the count.
     """
     ConsumerGroup.objects.filter(consecutive_dead_letters__gt=0).update(consecutive_dead_letters=0)
 
 
-class Streak:
-    """A group's dead letters in a row, as they go on in one transaction. Its row is locked with the first of them."""
+class ConsecutiveDeadLetters:
+    """The count of a group's consecutive dead letters within one transaction. The first one locks the group's row."""
 
     def __init__(self, *, group: str, limit: int) -> None:
         self._group = group
         self._limit = limit
         self._row: ConsumerGroup | None = None
-        self._broken = False
+        self._is_reset = False
 
-    def handled(self) -> None:
-        """A message could be handled."""
-        self._broken = True
+    def reset(self) -> None:
+        """Start the count again, after a message that can be handled."""
+        self._is_reset = True
 
-    def dead_letter(self) -> bool:
-        """Count one more; whether that is the last one allowed.
+    def add(self) -> bool:
+        """Count a dead letter. Return whether the group has reached its limit.
 
-        Raises TooManyDeadLetters where other consumers of the group have come to the limit meanwhile.
+        Raises:
+            TooManyDeadLetters: other consumers of the group have reached the limit.
         """
         if self._row is None:
             ConsumerGroup.objects.bulk_create([ConsumerGroup(name=self._group)], ignore_conflicts=True)
             self._row = ConsumerGroup.objects.select_for_update().get(name=self._group)
-        if self._broken:
+        if self._is_reset:
             self._row.consecutive_dead_letters = 0
-            self._broken = False
+            self._is_reset = False
         if self._row.consecutive_dead_letters >= self._limit:
             raise TooManyDeadLetters(group=self._group, count=self._row.consecutive_dead_letters)
         self._row.consecutive_dead_letters += 1
@@ -65,9 +66,9 @@ class Streak:
 
     def save(self) -> None:
         if self._row is not None:
-            self._row.consecutive_dead_letters *= not self._broken
+            self._row.consecutive_dead_letters *= not self._is_reset
             self._row.save()
-        elif self._broken:
+        elif self._is_reset:
             ConsumerGroup.objects.filter(name=self._group, consecutive_dead_letters__gt=0).update(
                 consecutive_dead_letters=0
             )

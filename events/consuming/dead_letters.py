@@ -1,4 +1,7 @@
-"""Messages that can never be handled: kept in the database, copied to the topic's `-dlt` topic through the outbox."""
+"""Dead letters: messages that can never be handled.
+
+They are stored in the database, and copied to the topic's `-dlt` topic through the outbox.
+"""
 
 import hashlib
 import struct
@@ -22,25 +25,25 @@ from events.outbox import recording as outbox
 from events.subscriptions import dead_letter_topic, topic_named
 from events.timestamps import now
 
-STACKTRACE_LIMIT = 8 * 1024
-"""Bytes of stack trace that travel in the copy's header."""
-NULLS_LIMIT = 1024
-"""Bytes of the copy's header that names what was null: names may be as long as a record."""
+STACKTRACE_LIMIT_BYTES = 8 * 1024
+"""Limit of the stack trace in a header of the copy, in bytes."""
+NULLS_LIMIT_BYTES = 1024
+"""Limit of the copy's `dead-letter-nulls` header, in bytes. It lists header names, which may be as long as a record."""
 LETTER_ID_HEADER = "dead-letter-id"
-"""Names, in a message that was sent to its topic again, the dead letter it comes from."""
-EVENT_TYPE_LENGTH = 100
-"""Characters."""
+"""Header of a replayed message with the id of its dead letter."""
+EVENT_TYPE_LIMIT_CHARS = 100
+"""Limit of the stored event type, in characters."""
 SUBJECT_IDS = range(-(2**63), 2**63)
-"""What the database can hold."""
+"""Subject ids that fit into PostgreSQL's bigint."""
 
 Value = TypeVar("Value")
 
 
 @cache
-def _named_in_body(subject: str) -> type[msgspec.Struct]:
-    """Return a struct of what a message's body may say of its event; `subject` is the topic's member for that.
+def _body_struct(subject: str) -> type[msgspec.Struct]:
+    """Return a struct for the members of a JSON body that identify its event. `subject` is `Topic.subject`.
 
-    All other members are skipped, because 2 MiB of JSON become 50 MiB of objects.
+    Decoding into it skips all other members: 2 MiB of JSON would otherwise become 50 MiB of Python objects.
     """
     members = {"event_id": "eventId", "event_type": "eventType", "subject_id": subject or "subjectId"}
     raw = {name: msgspec.field(name=member, default=msgspec.Raw()) for name, member in members.items()}
@@ -49,38 +52,38 @@ def _named_in_body(subject: str) -> type[msgspec.Struct]:
 
 
 class NotOpen(Exception):
-    """A dead letter that is closed already."""
+    """The dead letter is already closed."""
 
 
-class Kept(NamedTuple):
-    """What became of a message that was set aside."""
+class RecordedLetter(NamedTuple):
+    """The result of recording a dead letter."""
 
-    is_news: bool
-    """Whether the dead letter is new, or open again; False for one that was merely delivered once more."""
+    is_new_or_reopened: bool
+    """Whether the letter is new or was opened again. False for a message that was only delivered again."""
     copy: Message | None
-    """The copy for the `-dlt` topic, of a new one."""
+    """The copy of a new letter for the `-dlt` topic; None for any other letter."""
 
     @property
     def is_reopened(self) -> bool:
-        """Whether the message was a replay that failed again."""
-        return self.is_news and self.copy is None
+        """Whether the message was a replay that failed."""
+        return self.is_new_or_reopened and self.copy is None
 
 
-class Named(NamedTuple):
+class NamedEvent(NamedTuple):
     """The event that a message names."""
 
     event_id: UUID | None
     event_type: str
-    """Empty where it names none."""
+    """Empty if the message names no type."""
     subject_id: int | None
-    """What the event is about. None unless the body itself names all three."""
+    """Id of the event's subject. None unless the body names id, type and subject."""
 
 
-def record_dead_letter(*, record: Record, error: Exception, group: str) -> Kept:
-    """Keep `record` as a dead letter of `group`, and record its copy for the `-dlt` topic, in the caller's transaction.
+def record_dead_letter(*, record: Record, error: Exception, group: str) -> RecordedLetter:
+    """Store `record` as a dead letter of `group`, and its copy for the `-dlt` topic, in the caller's transaction.
 
-    A replay that failed leaves its letter open instead, with the new reason. One whose letter was dismissed meanwhile,
-    or is another group's, changes nothing.
+    A replay that fails opens its letter again with the new error instead. It changes nothing if the letter was
+    dismissed or belongs to another group.
     """
     stacktrace = stack_trace(error, lambda part: cut(_storable(part)))
     trouble = {
@@ -91,7 +94,7 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Kept:
     if (replayed := _replayed(record)).exists():
         failed = replayed.filter(group=group).exclude(state=DeadLetter.State.DISMISSED)
         changed = failed.update(state=DeadLetter.State.OPEN, closed_at=None, **trouble)
-        return Kept(is_news=changed > 0, copy=None)
+        return RecordedLetter(is_new_or_reopened=changed > 0, copy=None)
     is_readable = not isinstance(record.value, Unreadable)
     named = _identify(record)
     letter, created = DeadLetter.objects.get_or_create(
@@ -112,22 +115,22 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Kept:
         },
     )
     copy = _record_copy(letter, record, _spring_headers(record, error, stacktrace, group)) if created else None
-    return Kept(is_news=created, copy=copy)
+    return RecordedLetter(is_new_or_reopened=created, copy=copy)
 
 
 def close_replayed(records: Iterable[Record], *, group: str) -> None:
-    """Close the letters that `records`, which were handled now, come from, in the caller's transaction."""
+    """Close the letters whose replays are among `records`, which the caller's transaction has handled."""
     for record in records:
         if any(name == LETTER_ID_HEADER for name, _ in record.headers):
             _replayed(record).filter(group=group).update(state=DeadLetter.State.REPLAYED, closed_at=now())
 
 
 def dismiss(*, letter_id: int) -> DeadLetter:
-    """Close an open letter without its message being handled. Raises DeadLetter.DoesNotExist, NotOpen."""
+    """Close an open letter without handling its message. Raises DeadLetter.DoesNotExist, NotOpen."""
     with transaction.atomic():
         letter = DeadLetter.objects.select_for_update().defer("key", "value", "headers", "stacktrace").get(pk=letter_id)
         if letter.state != DeadLetter.State.OPEN:
-            raise NotOpen(f"Letter {letter.pk} ({letter}) is {letter.state} already, so that nothing is left to do.")
+            raise NotOpen(f"Letter {letter.pk} ({letter}) is {letter.state} already, so there is nothing to do.")
         letter.state = DeadLetter.State.DISMISSED
         letter.closed_at = now()
         letter.save(update_fields=["state", "closed_at"])
@@ -135,7 +138,7 @@ def dismiss(*, letter_id: int) -> DeadLetter:
 
 
 def _replayed(record: Record) -> models.QuerySet[DeadLetter]:
-    """The letter that `record` is a replay of, if it is one: it names the letter, and says the same."""
+    """Return the letter that `record` replays: its header names the letter, and topic and value are the same."""
     for name, value in record.headers:
         if name == LETTER_ID_HEADER and (letter_id := id_or_none(_text(value))) is not None:
             return DeadLetter.objects.filter(pk=letter_id, topic=record.topic, value_hash=_hash(record.value))
@@ -144,14 +147,14 @@ def _replayed(record: Record) -> models.QuerySet[DeadLetter]:
 
 def _record_copy(letter: DeadLetter, record: Record, spring_headers: list[Header]) -> Message:
     all_headers = with_spring_headers(record.headers, spring_headers)
-    # Our client cannot send a null header value, nor a null key with a null value.
+    # The client can send neither a null header value nor a null key with a null value.
     nulls = [f"header {name}" for name, value in all_headers if value is None]
     value = record.value if letter.is_readable else None
     if record.key is None and value is None:
         nulls.append("value")
         value = b""
     headers: list[Header] = [(name, b"" if content is None else content) for name, content in all_headers]
-    named: Header = ("dead-letter-nulls", _bytes(", ".join(nulls), NULLS_LIMIT))
+    named: Header = ("dead-letter-nulls", _limited_utf8(", ".join(nulls), NULLS_LIMIT_BYTES))
     if nulls and named not in headers:
         headers.append(named)
     return outbox.record(
@@ -169,7 +172,7 @@ def _record_copy(letter: DeadLetter, record: Record, spring_headers: list[Header
 
 
 def _spring_headers(record: Record, error: Exception, stacktrace: str, group: str) -> list[Header]:
-    """The headers of Spring Kafka's DeadLetterPublishingRecoverer, text in UTF-8 and numbers big-endian.
+    """Return the headers of Spring Kafka's DeadLetterPublishingRecoverer: text in UTF-8, numbers big-endian.
 
     Source: https://docs.spring.io/spring-kafka/reference/kafka/annotation-error-handling.html#dlpr-headers
     """
@@ -181,46 +184,46 @@ def _spring_headers(record: Record, error: Exception, stacktrace: str, group: st
         ("kafka_dlt-original-timestamp-type", (b"CreateTime", b"LogAppendTime")[record.timestamp_type]),
         ("kafka_dlt-original-consumer-group", group.encode()),
         ("kafka_dlt-exception-fqcn", _class_name(error).encode()),
-        ("kafka_dlt-exception-message", _bytes(str(error), 1024)),
-        ("kafka_dlt-exception-stacktrace", _bytes(stacktrace, STACKTRACE_LIMIT)),
+        ("kafka_dlt-exception-message", _limited_utf8(str(error), 1024)),
+        ("kafka_dlt-exception-stacktrace", _limited_utf8(stacktrace, STACKTRACE_LIMIT_BYTES)),
     ]
 
 
-def named_event_type(record: Record) -> str:
-    """As the message names it; empty where it names none."""
+def event_type_of(record: Record) -> str:
+    """Return the event type that the body or the headers name; an empty string without one."""
     return _identify(record).event_type
 
 
-def _identify(record: Record) -> Named:
-    """Return what the body names, and only what is missing there from the headers, which are for display alone."""
+def _identify(record: Record) -> NamedEvent:
+    """Return the event that the body names. Its headers, which are for display only, fill in what is missing."""
     in_body = _in_body(record.topic, record.value)
     headers = {name: _text(value) for name, value in record.headers}
-    return Named(
+    return NamedEvent(
         in_body.event_id or uuid_or_none(headers.get("ce_id", "")),
         in_body.event_type or _event_type(headers.get("ce_type", "")),
-        in_body.subject_id if _is_whole(in_body) else None,
+        in_body.subject_id if _is_complete(in_body) else None,
     )
 
 
-def named_by_body(topic: str, value: bytes | None) -> Named | None:
-    """Return the event that a message's body names by itself; None where it lacks the id, the type or the subject."""
+def event_named_in_body(topic: str, value: bytes | None) -> NamedEvent | None:
+    """Return the event that a message's body names; None if the body lacks the id, the type or the subject."""
     named = _in_body(topic, value)
-    return named if _is_whole(named) else None
+    return named if _is_complete(named) else None
 
 
-def _is_whole(named: Named) -> bool:
+def _is_complete(named: NamedEvent) -> bool:
     return named.event_id is not None and named.event_type != "" and named.subject_id is not None
 
 
-def _in_body(topic: str, value: bytes | None) -> Named:
+def _in_body(topic: str, value: bytes | None) -> NamedEvent:
     registered = topic_named(topic)
-    kind = _named_in_body(registered.subject if registered else "")
+    kind = _body_struct(registered.subject if registered else "")
     body: Any = kind()
-    # Not being readable may be what made it a dead letter.
+    # Invalid JSON may be the reason for the dead letter.
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         body = msgspec.json.decode(value or b"", type=kind)
     subject_id = _json_value(body.subject_id, int)
-    return Named(
+    return NamedEvent(
         uuid_or_none(_json_value(body.event_id, str) or ""),
         _event_type(_json_value(body.event_type, str) or ""),
         subject_id if subject_id is not None and subject_id in SUBJECT_IDS else None,
@@ -228,7 +231,7 @@ def _in_body(topic: str, value: bytes | None) -> Named:
 
 
 def _json_value(raw: msgspec.Raw, kind: type[Value]) -> Value | None:
-    """Return a JSON value of this kind; None for what is none."""
+    """Return a JSON value as `kind`; None for a value of another type."""
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -236,7 +239,7 @@ def _json_value(raw: msgspec.Raw, kind: type[Value]) -> Value | None:
 
 
 def _event_type(text: str) -> str:
-    return text[:EVENT_TYPE_LENGTH] if text.isprintable() else ""
+    return text[:EVENT_TYPE_LIMIT_CHARS] if text.isprintable() else ""
 
 
 def _text(value: bytes | None) -> str:
@@ -251,8 +254,8 @@ def _class_name(error: Exception) -> str:
     return f"{type(error).__module__}.{type(error).__qualname__}"
 
 
-def _bytes(text: str, limit: int) -> bytes:
-    """UTF-8 of at most `limit` bytes, cut between characters, with a note where it was cut."""
+def _limited_utf8(text: str, limit: int) -> bytes:
+    """Return at most `limit` bytes of UTF-8, cut between characters, with a note at the end if it was cut."""
     encoded = text.encode(errors="backslashreplace")
     if len(encoded) <= limit:
         return encoded
@@ -261,5 +264,5 @@ def _bytes(text: str, limit: int) -> bytes:
 
 
 def _storable(text: str) -> str:
-    """PostgreSQL's text holds neither NUL nor lone surrogates."""
+    """Return `text` with NUL and lone surrogates escaped, which PostgreSQL's text cannot hold."""
     return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")

@@ -1,7 +1,7 @@
-"""Whether a group has handled the event of an outbox row, or set it aside: the one definition of both.
+"""Conditions for outbox rows whose event a group has handled or made a dead letter.
 
-An event id alone proves nothing, because any program that writes to the topic may put any id into its messages. So
-receipts and dead letters count only where they also name the row's event type and stream.
+An event id alone proves nothing, because any program that writes to the topic can use any id. So a receipt or a dead
+letter counts only if it also has the row's event type and stream.
 """
 
 from functools import reduce
@@ -17,7 +17,7 @@ from events.subscriptions import Subscription, Topic, subscriptions, topics
 
 
 def letters_of_row(topic: Topic, *, group: str) -> QuerySet[DeadLetter]:
-    """Return the group's letters, open or closed, of the event in the outbox row that the outer query looks at."""
+    """Return the group's dead letters, open and closed, for the outbox row of the outer query, as a subquery."""
     stream = Concat(Value(topic.stream_prefix), Cast(F("subject_id"), CharField()))
     return DeadLetter.objects.alias(stream=stream).filter(
         group=group, event_id=OuterRef("event_id"), event_type=OuterRef("event_type"), stream=OuterRef("stream")
@@ -25,7 +25,7 @@ def letters_of_row(topic: Topic, *, group: str) -> QuerySet[DeadLetter]:
 
 
 def is_known_to(subscription: Subscription[Any]) -> Q:
-    """Return the condition of outbox rows whose event the group has handled, set aside, or does not want."""
+    """Return the condition for outbox rows whose event the group has handled, made a dead letter, or ignores."""
     return (
         Q(event_type__in=subscription.unwanted)
         | Exists(subscription.receipts_of_row())
@@ -34,7 +34,7 @@ def is_known_to(subscription: Subscription[Any]) -> Q:
 
 
 def is_settled_for(subscription: Subscription[Any]) -> Q:
-    """Return the condition of outbox rows that the group needs no longer: handled, unwanted, or all letters closed."""
+    """Return the condition for outbox rows that the group no longer needs: handled, ignored, or all letters closed."""
     letters = letters_of_row(subscription.topic, group=subscription.group)
     return (
         Q(event_type__in=subscription.unwanted)
@@ -44,9 +44,9 @@ def is_settled_for(subscription: Subscription[Any]) -> Q:
 
 
 def is_settled() -> Q:
-    """Return the condition of outbox rows that no registered group needs any more.
+    """Return the condition for outbox rows that no registered group needs any more.
 
-    A replay is needed while its letter is open. Rows of topics that no group reads are not needed.
+    A replay is needed while its letter is open. Rows of topics without a group are never needed.
     """
     open_letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
     replay = Q(event_type=REPLAY) & ~Exists(open_letters.filter(pk=OuterRef("dead_letter")))

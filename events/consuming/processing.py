@@ -1,4 +1,4 @@
-"""From a batch of records to what a subscription saves, and to dead letters where that is impossible."""
+"""Process a batch of records: hand its events to the subscription, and record its poison as dead letters."""
 
 import logging
 import time
@@ -9,9 +9,9 @@ from typing import Generic, NamedTuple
 from django.conf import settings
 from django.db import transaction
 
-from events.consuming.dead_letter_limit import Streak, TooManyDeadLetters
-from events.consuming.dead_letters import close_replayed, named_event_type, record_dead_letter
-from events.correlation import about
+from events.consuming.dead_letter_limit import ConsecutiveDeadLetters, TooManyDeadLetters
+from events.consuming.dead_letters import close_replayed, event_type_of, record_dead_letter
+from events.correlation import log_context
 from events.kafka import Record, Unreadable
 from events.messages import Message
 from events.observing import metrics, tracing
@@ -23,30 +23,30 @@ logger = logging.getLogger(__name__)
 
 
 class Progress(NamedTuple):
-    """How much of a batch was worked off."""
+    """How much of a batch is done."""
 
     done: int
-    """Number of records, counted from the first one, that are handled or dead letters now."""
+    """Number of records from the start of the batch that are handled or dead letters."""
     at_limit: bool
-    """Whether processing stopped at the limit of dead letters in a row."""
+    """Whether processing stopped at the limit of consecutive dead letters."""
 
 
 class Processor(Generic[EventT]):
-    """Processes batches of records for one subscription. It knows nothing of offsets."""
+    """Processes batches of records for one subscription. It does not commit offsets."""
 
     def __init__(self, subscription: Subscription[EventT], *, max_consecutive_dead_letters: int) -> None:
         self._subscription = subscription
         self._group = subscription.group
         self._limit = max_consecutive_dead_letters
         self._failed_attempts: Counter[tuple[int, int]] = Counter()
-        """By partition and offset, of suspects."""
+        """Failed attempts of suspect records, by (partition, offset)."""
 
     def process(self, records: Sequence[Record]) -> Progress:
-        """Handle `records` in one transaction. Where their data makes it fail, halve them until the culprit is alone.
+        """Handle `records` in one transaction. If their data makes it fail, halve the batch until the culprit is alone.
 
         Raises:
-            django.db.Error, Outage: something is away. Nothing of the failing part is saved; all may be tried again.
-            Suspect: a message failed that has attempts left. All before it is saved; all may be tried again.
+            django.db.Error, Outage: a dependency failed. The failing part is not saved; the caller may retry the batch.
+            Suspect: a message with attempts left failed. Records before it are saved; the caller may retry the batch.
             TooManyDeadLetters: other consumers of the group have reached the limit.
         """
         try:
@@ -58,7 +58,7 @@ class Processor(Generic[EventT]):
             if kind_of(error) == "outage":
                 raise
             if len(records) == 1:
-                return self._set_aside_suspect(records[0], error)
+                return self._retry_or_dead_letter(records[0], error)
             middle = len(records) // 2
             first = self.process(records[:middle])
             if first.at_limit:
@@ -68,7 +68,7 @@ class Processor(Generic[EventT]):
 
     def _save(self, records: Sequence[Record]) -> Progress:
         begun = tracing.now()
-        streak = Streak(group=self._group, limit=self._limit)
+        consecutive = ConsecutiveDeadLetters(group=self._group, limit=self._limit)
         events: list[EventT] = []
         decoded: list[Record] = []
         at_limit = False
@@ -76,13 +76,13 @@ class Processor(Generic[EventT]):
             try:
                 events.append(self._decode(record))
                 decoded.append(record)
-                streak.handled()
+                consecutive.reset()
             except Poison as poison:
-                at_limit = self._dead_letter(record, poison, streak)
+                at_limit = self._record_dead_letter(record, poison, consecutive)
                 if at_limit:
                     break
-        # In this order: a process that waits for the streak must not hold what the streak's holder waits for.
-        streak.save()
+        # The count's row is locked before any row of the subscription, so that two consumers cannot deadlock.
+        consecutive.save()
         if events:
             saving = tracing.now()
             self._handle(events)
@@ -92,7 +92,7 @@ class Processor(Generic[EventT]):
         return Progress(records.index(record) + 1 if at_limit else len(records), at_limit)
 
     def _handle(self, events: list[EventT]) -> None:
-        """Pass over events of types that the group does not want, and hand the others to the subscription."""
+        """Hand the events of the types that the group wants to the subscription."""
         wanted = [event for event in events if event.event_type in self._subscription.wanted]
         new = self._subscription.save(wanted) if wanted else []
         transaction.on_commit(
@@ -115,38 +115,38 @@ class Processor(Generic[EventT]):
     def forget_failed_attempts(self) -> None:
         self._failed_attempts.clear()
 
-    def _set_aside_suspect(self, record: Record, error: Exception) -> Progress:
-        """Make `record`, which has just failed alone, a dead letter. A suspect gets its other attempts first."""
+    def _retry_or_dead_letter(self, record: Record, error: Exception) -> Progress:
+        """Make `record`, which has failed alone, a dead letter. Raises Suspect while a suspect has attempts left."""
         if kind_of(error) == "suspect":
             attempt = self.count_failed_attempt(record)
             if attempt < settings.CONSUMER_SUSPECT_ATTEMPTS:
                 raise Suspect(
                     f"{position(record)} failed, attempt {attempt}: {type(error).__name__}: {error}"
                 ) from error
-        return self.set_aside(record, error)
+        return self.make_dead_letter(record, error)
 
-    def set_aside(self, record: Record, error: Exception) -> Progress:
-        """Make `record` a dead letter, in a transaction of its own."""
+    def make_dead_letter(self, record: Record, error: Exception) -> Progress:
+        """Make `record` a dead letter in a separate transaction."""
         with transaction.atomic():
-            streak = Streak(group=self._group, limit=self._limit)
-            at_limit = self._dead_letter(record, error, streak)
-            streak.save()
+            consecutive = ConsecutiveDeadLetters(group=self._group, limit=self._limit)
+            at_limit = self._record_dead_letter(record, error, consecutive)
+            consecutive.save()
         return Progress(1, at_limit)
 
-    def _dead_letter(self, record: Record, error: Exception, streak: Streak) -> bool:
-        """Keep `record` as a dead letter in this transaction; return whether it is the last one allowed in a row."""
-        kept = record_dead_letter(record=record, error=error, group=self._group)
-        if not kept.is_news:
+    def _record_dead_letter(self, record: Record, error: Exception, consecutive: ConsecutiveDeadLetters) -> bool:
+        """Make `record` a dead letter in the current transaction. Return whether the group has reached its limit."""
+        letter = record_dead_letter(record=record, error=error, group=self._group)
+        if not letter.is_new_or_reopened:
             return False
-        transaction.on_commit(lambda: self._report(record, error, kept.copy), robust=True)
-        # A replay that fails again says nothing new about what the topic brings.
-        return not kept.is_reopened and streak.dead_letter()
+        transaction.on_commit(lambda: self._report(record, error, letter.copy), robust=True)
+        # A replay that fails does not count, because it says nothing about the new messages of the topic.
+        return not letter.is_reopened and consecutive.add()
 
     def _report(self, record: Record, error: Exception, copy: Message | None) -> None:
         reason = type(error).__name__
-        with about(record.headers):
+        with log_context(record.headers):
             logger.error("Dead letter %s: %s: %s", position(record), reason, error)
-        event_type = named_event_type(record)
+        event_type = event_type_of(record)
         label = event_type if event_type in self._subscription.topic.event_types else metrics.OTHER
         metrics.consumed_total.labels(label, "dead").inc()
         metrics.dead_letters_total.labels(record.topic, reason).inc()
@@ -157,5 +157,5 @@ class Processor(Generic[EventT]):
 
 
 def position(record: Record) -> str:
-    """Return where `record` stands, as `topic[partition]@offset`, for people."""
+    """Return the position of `record` as `topic[partition]@offset`."""
     return f"{record.topic}[{record.partition}]@{record.offset}"

@@ -1,9 +1,9 @@
-"""The quarantine: finds the message that kills the process that handles it.
+"""The quarantine finds a message that kills the process that handles it.
 
-Such a message would kill every process after it, too. So a consumer commits a mark before it handles the first batch of
-each partition since its start, and lifts the mark behind that batch. A consumer that starts and finds a mark handles
-the marked messages one by one, each in a child process. A child that dies was killed by its message; a person who kills
-the consumer itself leaves nothing but the mark. A healthy consumer pays for one mark a partition and start.
+Such a message would kill every later consumer, too. So a consumer commits a mark before the first batch of each
+partition after its start, and lifts the mark after that batch. A consumer that finds a mark at its start handles the
+marked messages one by one, each in a child process. If the child dies, its message killed it. A person who kills the
+consumer leaves only the mark, and no message is blamed. A healthy consumer writes one mark per partition and start.
 """
 
 import logging
@@ -22,7 +22,7 @@ from django.template.defaultfilters import pluralize
 
 from events.consuming.dead_letter_limit import TooManyDeadLetters
 from events.consuming.processing import Processor, position
-from events.correlation import about
+from events.correlation import log_context
 from events.kafka import Record
 from events.models import DeathMark
 from events.troubles import Outage, Poison, Suspect
@@ -30,11 +30,11 @@ from events.troubles import Outage, Poison, Suspect
 logger = logging.getLogger(__name__)
 
 CHILD_POLL_S = 0.005
-"""Between two looks at a child."""
+"""Seconds between two checks of a child process."""
 
 
 class Trial(IntEnum):
-    """How a child that tried one message ended. Any other exit code is a death."""
+    """Exit codes of a child process that tried one message. Any other exit code counts as a death."""
 
     DONE = 0
     OUTAGE = 64
@@ -43,50 +43,50 @@ class Trial(IntEnum):
 
 
 class Quarantine:
-    """Keeps the marks of one consumer, and tries marked messages alone."""
+    """The marks of one consumer, and its trials of marked messages."""
 
     def __init__(self, processor: Processor[Any], *, group: str) -> None:
         self._processor = processor
         self._group = group
         self._proven: set[int] = set()
-        """Partitions of which this process has survived a batch."""
+        """Partitions from which this process has survived a batch."""
         self._marked: set[int] = set()
-        """Partitions whose mark is this process's own."""
+        """Partitions that this process has marked."""
 
     def marks_on(self, records: Sequence[Record]) -> dict[int, DeathMark]:
-        """Return, by partition, the marks that an earlier consumer left on partitions of `records`."""
+        """Return the marks that earlier consumers left on the partitions of `records`, by partition."""
         unknown = {record.partition for record in records} - self._proven - self._marked
-        return left_behind(group=self._group, topic=records[0].topic, partitions=unknown) if unknown else {}
+        return leftover_marks(group=self._group, topic=records[0].topic, partitions=unknown) if unknown else {}
 
     @contextmanager
     def marking(self, records: Sequence[Record]) -> Iterator[None]:
-        """Mark the partitions of `records` that are not proven, and lift the marks when the block has succeeded."""
+        """Mark the unproven partitions of `records`, and lift the marks after the block has succeeded."""
         topic = records[0].topic
         unproven = {record.partition for record in records} - self._proven
         if unproven:
             self._marked |= unproven
             first = [record for record in records if record.partition in unproven]
-            place(group=self._group, topic=topic, records=first)
+            place_marks(group=self._group, topic=topic, records=first)
         yield
         if unproven:
             self._lift(topic, unproven)
 
     def one_by_one(self, records: Sequence[Record], mark: DeathMark) -> Iterator[Record]:
-        """Yield each of `records`, which have the mark's partition, and lift the mark behind the last marked one."""
-        logger.warning("A consumer ended with %s in hand: its messages are tried one by one", mark)
+        """Yield each of `records`, all of the mark's partition, and lift the mark after the last marked record."""
+        logger.warning("A consumer ended while it handled %s: its messages are tried one by one", mark)
         yield from records
         if records[-1].offset >= mark.last_offset:
             self._lift(mark.topic, {mark.partition})
 
     def _lift(self, topic: str, partitions: set[int]) -> None:
-        lift(group=self._group, topic=topic, partitions=partitions)
+        lift_marks(group=self._group, topic=topic, partitions=partitions)
         self._proven |= partitions
         self._marked -= partitions
 
     def try_alone(self, record: Record, mark: DeathMark) -> bool:
-        """Process `record` in a child process, until it is done or has killed `CONSUMER_DEATHS` children.
+        """Process `record` in a child process. A record that kills `CONSUMER_DEATHS` children becomes a dead letter.
 
-        Return whether the group is at its limit of dead letters in a row. Raises Outage, Suspect.
+        Return whether the group has reached its limit of consecutive dead letters. Raises Outage, Suspect.
         """
         while True:
             ended = run_in_child(lambda: self._trial(record))
@@ -99,13 +99,13 @@ class Quarantine:
                 raise Suspect("tried in a child process, see above")
             deaths = count_death(mark, record)
             how = f"signal {-ended}" if ended < 0 else f"exit code {ended}"
-            with about(record.headers):
+            with log_context(record.headers):
                 so_far = f"{deaths} time{pluralize(deaths)} so far"
                 logger.error("Handling %s ended its process with %s, %s", position(record), how, so_far)
             if deaths >= settings.CONSUMER_DEATHS:
                 processes = f"{deaths} process{pluralize(deaths, 'es')}"
                 poison = Poison(f"Handling it ended {processes}, with {how}")
-                return self._processor.set_aside(record, poison).at_limit
+                return self._processor.make_dead_letter(record, poison).at_limit
 
     def _trial(self, record: Record) -> Trial:
         try:
@@ -120,13 +120,14 @@ class Quarantine:
             return Trial.AT_LIMIT
 
 
-def left_behind(*, group: str, topic: str, partitions: Iterable[int]) -> dict[int, DeathMark]:
-    """Return, by partition, the marks of consumers that never came to lift them."""
+def leftover_marks(*, group: str, topic: str, partitions: Iterable[int]) -> dict[int, DeathMark]:
+    """Return the marks that consumers of `group` did not lift, by partition."""
     marks = DeathMark.objects.filter(group=group, topic=topic, partition__in=list(partitions))
     return {mark.partition: mark for mark in marks}
 
 
-def place(*, group: str, topic: str, records: Sequence[Record]) -> None:
+def place_marks(*, group: str, topic: str, records: Sequence[Record]) -> None:
+    """Mark the partitions of `records`, each up to its last offset."""
     last_offsets = {record.partition: record.offset for record in records}
     DeathMark.objects.bulk_create(
         [
@@ -139,17 +140,18 @@ def place(*, group: str, topic: str, records: Sequence[Record]) -> None:
     )
 
 
-def lift(*, group: str, topic: str, partitions: Iterable[int]) -> None:
+def lift_marks(*, group: str, topic: str, partitions: Iterable[int]) -> None:
+    """Delete the marks of `partitions`."""
     DeathMark.objects.filter(group=group, topic=topic, partition__in=list(partitions)).delete()
 
 
-def forget() -> None:
-    """Drop all marks, because their broker is gone. A new broker has other messages at these offsets."""
+def delete_all_marks() -> None:
+    """Delete all marks, for a broker that has lost its records: other messages will have the marked offsets."""
     DeathMark.objects.all().delete()
 
 
 def count_death(mark: DeathMark, record: Record) -> int:
-    """Count one more process that `record` killed, and return how many there were."""
+    """Count a process that `record` killed. Return the number of processes it has killed."""
     mark.deaths = mark.deaths + 1 if mark.deadly_offset == record.offset else 1
     mark.deadly_offset = record.offset
     mark.save(update_fields=["deadly_offset", "deaths"])
@@ -157,11 +159,11 @@ def count_death(mark: DeathMark, record: Record) -> int:
 
 
 def run_in_child(work: Callable[[], int]) -> int:
-    """Fork, do `work` in the child, and return its result (0 to 255), or minus the signal that ended the child.
+    """Run `work` in a forked child. Return its result (0 to 255), or minus the signal that ended the child.
 
-    A child that is not done after `CONSUMER_TRIAL_TIMEOUT` is killed.
+    A child that is not done after `CONSUMER_TRIAL_TIMEOUT` seconds is killed.
     """
-    connections.close_all()  # Parent and child would speak over one and the same.
+    connections.close_all()  # Parent and child must not share a connection.
     parent_lives, held_by_parent = os.pipe()
     child = os.fork()
     if child == 0:
@@ -186,19 +188,19 @@ def _wait_for(child: int) -> int:
 
 
 def _become_worker(work: Callable[[], int], parent_lives: int) -> None:
-    result = 1  # What an exception leaves behind.
+    result = 1  # The exit code after an exception.
     try:
         threading.Thread(target=_end_with_parent, args=(parent_lives,), daemon=True).start()
-        # Signals to the whole process group are the parent's business, and must not reach it twice.
+        # The parent handles signals to the process group. Its wakeup pipe must not get them a second time.
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         result = work()
     finally:
-        # None of the parent's threads, clients and exit handlers came along.
+        # Without exit handlers, which belong to the parent's clients and threads.
         os._exit(result)
 
 
 def _end_with_parent(parent_lives: int) -> None:
-    os.read(parent_lives, 1)  # Nothing is ever written: it returns when the parent's end is closed.
+    os.read(parent_lives, 1)  # The parent writes nothing, so this returns when the parent's end is closed.
     os._exit(1)

@@ -1,7 +1,7 @@
-"""Headers of a dead letter whose message came from a `-dlt` topic, with that topic's headers, and has failed again.
+"""Headers of a dead letter whose message was sent back from a `-dlt` topic and failed again.
 
-They do not grow with each round: as with Spring Kafka's DeadLetterPublishingRecoverer since 2.8, the position stays
-that of the first failure, and the exception is the latest one.
+They do not grow with each round. As in Spring Kafka's DeadLetterPublishingRecoverer since 2.8, the position is that of
+the first failure, and the exception that of the last one.
 
 Source: https://docs.spring.io/spring-kafka/reference/kafka/annotation-error-handling.html#dlpr-headers
 """
@@ -11,31 +11,32 @@ from collections.abc import Iterable, Sequence
 
 from events.headers import Header
 
-GROUP = "kafka_dlt-original-consumer-group"
-POSITION = {
+GROUP_HEADER = "kafka_dlt-original-consumer-group"
+POSITION_HEADERS = {
     "kafka_dlt-original-topic": re.compile(rb"[a-zA-Z0-9._-]{1,249}"),
     "kafka_dlt-original-partition": re.compile(rb"[\0-\x7f].{3}", re.DOTALL),
     "kafka_dlt-original-offset": re.compile(rb"[\0-\x7f].{7}", re.DOTALL),
     "kafka_dlt-original-timestamp": re.compile(rb".{8}", re.DOTALL),
     "kafka_dlt-original-timestamp-type": re.compile(rb"CreateTime|LogAppendTime"),
 }
-"""What a position consists of, as Kafka allows it. Numbers are big-endian; only the timestamp may be negative."""
-EXCEPTION = re.compile(r"kafka_dlt-(key-)?exception-(fqcn|cause-fqcn|message|stacktrace)")
+"""Headers of a position, with patterns of the values that Kafka allows. Numbers are big-endian, and only the timestamp
+may be negative."""
+EXCEPTION_HEADER = re.compile(r"kafka_dlt-(key-)?exception-(fqcn|cause-fqcn|message|stacktrace)")
 
 
 def with_spring_headers(headers: Iterable[Header], spring_headers: Sequence[Header]) -> list[Header]:
-    """Return a message's `headers` with the `spring_headers` of its latest failure, each name of these once.
+    """Return a message's `headers` and the `spring_headers` of its last failure, each Spring name once.
 
-    A position that the message brings is kept where it is whole: a topic of one failure with an offset of another
-    would lead nowhere. The consumer group may be missing, because Spring Kafka has written it since 2.8 only. Of a
-    header that stands there twice the last one counts, as for Spring.
+    A position in `headers` is kept only if it is complete, because parts of two failures would form a wrong position.
+    The consumer group may be missing: Spring Kafka writes it only since 2.8. If a header occurs twice, the last one
+    counts, as in Spring.
     """
     own, brought = [], {}
     for name, value in headers:
-        if name in POSITION or name == GROUP:
+        if name in POSITION_HEADERS or name == GROUP_HEADER:
             brought[name] = value
-        elif not EXCEPTION.fullmatch(name):
+        elif not EXCEPTION_HEADER.fullmatch(name):
             own.append((name, value))
-    is_whole = all(form.fullmatch(brought.get(name) or b"") for name, form in POSITION.items())
+    is_whole = all(form.fullmatch(brought.get(name) or b"") for name, form in POSITION_HEADERS.items())
     kept = {name: value for name, value in brought.items() if value} if is_whole else {}
     return own + [(name, kept.get(name, value)) for name, value in spring_headers]

@@ -1,4 +1,4 @@
-"""Send dead letters to their topics again. A letter stays open until a consumer has handled what was sent."""
+"""Send the messages of dead letters to their topics again. A letter stays open until a consumer handles its replay."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -19,28 +19,29 @@ from events.outbox.publisher import publish
 from events.timestamps import now
 
 REPLAY = "REPLAY"
-"""Type of an outbox row that is a replay. Its event id is its own, not the one of the event that it carries."""
+"""Event type of an outbox row that is a replay. The row has a new event id, not the id of the event in its message."""
 COUNT_HEADER = "replay-count"
-"""Tells, in digits, how often the letter has been replayed by now."""
-IDS_AT_ONCE = 1000
-STORED = ("key", "value", "headers")
+"""Header with the number of replays of the letter, this one included, in digits."""
+IDS_PER_QUERY = 1000
+MESSAGE_FIELDS = ("key", "value", "headers")
+"""Fields of the stored message, which may be large."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one letter."""
+    """The result for one letter."""
 
     letter: DeadLetter
     refusal: str
-    """Why it is not replayed, and what to do, for people; empty where it is."""
+    """Why the letter is not replayed, and what to do, as a sentence; empty if it is replayed."""
 
 
 def open_letters(
     *, ids: Collection[int] | None = None, group: str | None = None, event_type: str | None = None
 ) -> Iterator[int]:
-    """Ids of the letters that are open now, oldest first, of all or of these.
+    """Yield the ids of the letters that are open now and match the arguments, oldest first.
 
-    Letters that come up meanwhile are left out, so that what fails again is not replayed in circles.
+    Letters that are recorded after the start are left out, so that failing messages are not replayed in a loop.
     """
     letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
     if ids is not None:
@@ -49,12 +50,12 @@ def open_letters(
         letters = letters.filter(group=group)
     if event_type is not None:
         letters = letters.filter(event_type=event_type)
-    for ids_of_step in in_steps(letters, size=IDS_AT_ONCE):
+    for ids_of_step in in_steps(letters, size=IDS_PER_QUERY):
         yield from ids_of_step
 
 
 def describe(letter: DeadLetter) -> str:
-    """Return one line about a letter, for people."""
+    """Return a description of a letter in one line."""
     event = f"{letter.event_type or 'no event type'}, {letter.event_id or 'no event id'}"
     failure = f"{letter.error_class}, replayed {_times(letter.replay_count)}"
     return f"letter {letter.pk}: {letter}, {event}, {failure}, group {letter.group}"
@@ -65,22 +66,22 @@ def _times(count: int) -> str:
 
 
 def preview(*, letter_id: int) -> Outcome:
-    """What `replay` would do. Raises DeadLetter.DoesNotExist."""
-    letter = DeadLetter.objects.defer(*STORED, "stacktrace").get(pk=letter_id)
+    """Return what `replay` would do, and change nothing. Raises DeadLetter.DoesNotExist."""
+    letter = DeadLetter.objects.defer(*MESSAGE_FIELDS, "stacktrace").get(pk=letter_id)
     return Outcome(letter=letter, refusal=_refusal(letter))
 
 
 def replay(*, letter_id: int) -> Outcome:
-    """Send the letter's message to its topic again, to be published once the transaction has committed.
+    """Record the letter's message for its topic again. It is published after the transaction has committed.
 
     Raises DeadLetter.DoesNotExist.
     """
     with transaction.atomic():
-        # What is stored is loaded when it turns out to be small enough.
-        letter = DeadLetter.objects.select_for_update().defer(*STORED, "stacktrace").get(pk=letter_id)
+        # The message is loaded later, after the check of its size.
+        letter = DeadLetter.objects.select_for_update().defer(*MESSAGE_FIELDS, "stacktrace").get(pk=letter_id)
         refusal = _refusal(letter)
         if not refusal:
-            letter.refresh_from_db(fields=STORED)
+            letter.refresh_from_db(fields=MESSAGE_FIELDS)
             letter.replay_count += 1
             letter.save(update_fields=["replay_count"])
             message = _record(letter)
@@ -89,13 +90,13 @@ def replay(*, letter_id: int) -> Outcome:
 
 
 def _refusal(letter: DeadLetter) -> str:
-    reason = _why_not(letter)
+    reason = _refusal_reason(letter)
     return reason and f"Letter {letter.pk} ({letter}) is not replayed: {reason}."
 
 
-def _why_not(letter: DeadLetter) -> str:
+def _refusal_reason(letter: DeadLetter) -> str:
     if letter.state != DeadLetter.State.OPEN:
-        return f"it is {letter.state} already, so that nothing is left to do"
+        return f"it is {letter.state} already, so there is nothing to do"
     if not letter.is_readable:
         return (
             "its content is unknown, because the client could not read the record or refused it for its size: see the "
@@ -109,8 +110,8 @@ def _why_not(letter: DeadLetter) -> str:
         )
     if letter.replay_count >= settings.DEAD_LETTER_REPLAY_LIMIT:
         return (
-            f"it was replayed {_times(letter.replay_count)}, which is the limit. See in the admin what it fails of, "
-            "then let its producer send the event again, or dismiss the letter"
+            f"it was replayed {_times(letter.replay_count)}, which is the limit. See its error in the admin, then let "
+            "its producer send the event again, or dismiss the letter"
         )
     return ""
 
@@ -125,7 +126,7 @@ def _record(letter: DeadLetter) -> Message:
             topic=letter.topic,
             partition=letter.partition,
             key=key,
-            # Our client cannot send a null key with a null value.
+            # The client cannot send a null key with a null value.
             value=b"" if key is None and value is None else value,
             headers=pack(_headers(letter)),
             created_at=now(),
@@ -135,7 +136,7 @@ def _record(letter: DeadLetter) -> Message:
 
 
 def _headers(letter: DeadLetter) -> list[Header]:
-    """The message's own, where our client cannot send a null value an empty one, and those of this replay."""
+    """Return the message's headers, then those of this replay. Null values become b"": the client cannot send null."""
     original = unpack(letter.headers)
     kept = [(name, value or b"") for name, value in original if name not in (COUNT_HEADER, LETTER_ID_HEADER)]
     return [

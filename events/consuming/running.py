@@ -1,4 +1,4 @@
-"""A consumer process: its options, its start, and how it ends."""
+"""The consumer process: its command-line options, its start and its end."""
 
 import logging
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from django.core.management.base import CommandError, CommandParser
 
-from events.consuming.consumer import DEAD_LETTERS_IN_A_ROW, EventConsumer
+from events.consuming.consumer import DEFAULT_MAX_CONSECUTIVE_DEAD_LETTERS, EventConsumer
 from events.consuming.dead_letter_limit import TooManyDeadLetters, require_below_limit
 from events.database import require_database
 from events.kafka import Consumer, KafkaError, KafkaRefuses, KafkaUnreachable, ReadingFailed
@@ -16,17 +16,17 @@ from events.kafka.lag import CaughtUp
 from events.kafka.topics import TopicUnfit, require_topic
 from events.observing import exposition
 from events.process.arguments import positive
-from events.process.garbage import collect_seldom
+from events.process.garbage import reduce_garbage_collection
 from events.process.shutdown import Shutdown
 from events.subscriptions import Subscription
 
 logger = logging.getLogger(__name__)
 
 EXIT_AT_LIMIT = 3
-"""Exit code at the limit of dead letters in a row, by contract."""
+"""Exit code at the limit of consecutive dead letters, as documented for supervisors."""
 
 OPTIONS = ("batch_size", "until_caught_up", "max_consecutive_dead_letters", "metrics_port", "liveness_file")
-"""Names of what `add_arguments` adds, which `run` takes."""
+"""Names of the options that `add_arguments` adds and `run` takes."""
 
 Client = TypeVar("Client")
 
@@ -36,13 +36,13 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--until-caught-up",
         action="store_true",
-        help="end once the group has worked off what stands on the topic now",
+        help="end once the group has handled everything that is on the topic now",
     )
     parser.add_argument(
         "--max-consecutive-dead-letters",
         type=positive,
-        default=DEAD_LETTERS_IN_A_ROW,
-        help="end with 3 when the group has made so many in a row: nothing seems to fit any more",
+        default=DEFAULT_MAX_CONSECUTIVE_DEAD_LETTERS,
+        help="end with exit code 3 when the group has made this many dead letters in a row",
     )
     exposition.add_arguments(parser)
 
@@ -56,14 +56,14 @@ def run(
     metrics_port: int | None,
     liveness_file: Path | None,
 ) -> None:
-    """Consume for `subscription` until SIGTERM or SIGINT, or until the group has caught up.
+    """Consume for `subscription` until SIGTERM or SIGINT, or with `until_caught_up` until the group has caught up.
 
-    Raises CommandError where the process cannot start or go on.
+    Raises CommandError if the process cannot start or cannot go on.
     """
     shutdown = Shutdown()
     topic, group = subscription.topic.name, subscription.group
     require_database()
-    collect_seldom()
+    reduce_garbage_collection()
     with ExitStack() as cleanup:
         try:
             alive = cleanup.enter_context(
@@ -111,7 +111,7 @@ def _join(topic: str, group: str, batch_size: int) -> Consumer:
 
 
 def _wait_for_kafka(connect: Callable[[], Client], stopping: Callable[[], bool], shutdown: Shutdown) -> Client | None:
-    """Return what `connect` makes, as soon as Kafka answers; None when told to stop meanwhile."""
+    """Return the client that `connect` creates, as soon as Kafka answers; None if the process is told to stop."""
     waiting = False
     while not stopping():
         try:

@@ -1,25 +1,25 @@
-"""Complete dead letters of an earlier release, which names no subject.
+"""Fill in the subjects of dead letters that an earlier release recorded without one.
 
-Consumers of that release may run beside this one during a rollout, after the migration that read the letters of before.
+During a rollout, consumers of that release may record letters after the migration that filled in the existing ones.
 """
 
 from django.db.models.functions import Length
 
-from events.consuming.dead_letters import named_by_body
+from events.consuming.dead_letters import event_named_in_body
 from events.kafka import MAX_MESSAGE_BYTES
 from events.models import DeadLetter
 
 
 def complete_subjects() -> None:
-    """Read from the bodies of letters without a subject what they are about, and keep it.
+    """Read the subjects of letters without one from their bodies, and store them.
 
-    A letter of this release lacks its subject where its body names none. Few of these have an event id, from their
-    headers, and are read again each time.
+    A letter of this release has no subject if its body names none. Only the few of these whose headers name an event id
+    are read again at each call.
     """
     incomplete = DeadLetter.objects.filter(subject_id=None, event_id__isnull=False)
     letters = incomplete.alias(size=Length("value")).filter(size__lte=MAX_MESSAGE_BYTES)
-    # One body at a time, because it may have two mebibytes.
+    # One body at a time, because each may have 2 MiB.
     for pk in list(letters.values_list("pk", flat=True)):
         for topic, value in letters.filter(pk=pk).values_list("topic", "value"):
-            if named := named_by_body(topic, bytes(value or b"")):
+            if named := event_named_in_body(topic, bytes(value or b"")):
                 incomplete.filter(pk=pk).update(**named._asdict())

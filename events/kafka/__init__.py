@@ -1,4 +1,4 @@
-"""The client: kafka-python with its edges taken off. Nothing outside this package imports `kafka`."""
+"""The Kafka client: kafka-python behind a small interface. No module outside this package imports `kafka`."""
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError

@@ -1,4 +1,4 @@
-"""The cluster, looked at from outside: topics, and how far a group has come. And topics made."""
+"""Read topics, offsets and group members from the cluster, and create topics."""
 
 import time
 from collections.abc import Mapping
@@ -18,23 +18,23 @@ from events.kafka import (
 
 
 class Offsets(NamedTuple):
-    """Offsets of one partition, as Kafka keeps them."""
+    """Offsets of one partition, as Kafka reports them."""
 
     beginning: int
     committed: int | None
-    """The group's next offset; None before its first commit."""
+    """Next offset of the group; None before its first commit."""
     end: int
 
 
 class Viewer:
-    """Looks at a topic and at a group's offsets without joining the group. Every method raises KafkaUnreachable."""
+    """Reads a topic and a group's offsets without joining the group. Every method raises KafkaUnreachable."""
 
     def __init__(self, *, group: str) -> None:
         self._client = connect(
             KafkaConsumer,
             group_id=group,
             enable_auto_commit=False,
-            # As the group reads: an end that nobody may read yet is not lag.
+            # As the consumers read: records of an open transaction do not count as lag.
             isolation_level="read_committed",
             allow_auto_create_topics=False,
             max_poll_records=1,
@@ -43,17 +43,21 @@ class Viewer:
         )
 
     def offsets(self, topic: str) -> dict[int, Offsets]:
-        """By partition; empty where there is no such topic."""
+        """Return the offsets of each partition; empty if the topic does not exist."""
         partitions = [TopicPartition(topic, number) for number in range(count_partitions(topic))]
         with unreachable_on_error():
-            # Committed before end: what is written meanwhile may count as lag, never as read.
+            # Committed offsets before end offsets: a record written in between may count as lag, never as read.
             committed = {p: self._client.committed(p, timeout_ms=CONNECT_TIMEOUT_MS) for p in partitions}
             beginning = self._client.beginning_offsets(partitions, timeout_ms=CONNECT_TIMEOUT_MS)
             end = self._client.end_offsets(partitions, timeout_ms=CONNECT_TIMEOUT_MS)
         return {p.partition: Offsets(beginning[p], committed[p], end[p]) for p in partitions}
 
     def timestamps(self, topic: str, positions: Mapping[int, int], *, timeout: float) -> dict[int, int]:
-        """Timestamp in milliseconds of the record at each position; partitions that did not answer are left out."""
+        """Return the timestamp of the record at each position, in milliseconds since 1970, by partition.
+
+        `positions` has an offset for each partition. Partitions that do not answer within `timeout` seconds are left
+        out.
+        """
         self._client.assign([TopicPartition(topic, number) for number in positions])
         for number, offset in positions.items():
             self._client.seek(TopicPartition(topic, number), offset)
@@ -64,7 +68,7 @@ class Viewer:
                 by_partition = self._client.poll(timeout_ms=200)
             for partition, records in by_partition.items():
                 found.setdefault(partition.partition, records[0].timestamp)
-            # Of a partition that is paused, the client would keep the batch, up to 32 MiB of it.
+            # Not pausing the other partitions, because the client would keep a batch of each, up to 32 MiB.
             if waiting := [TopicPartition(topic, number) for number in positions if number not in found]:
                 self._client.assign(waiting)
         return found
@@ -74,7 +78,7 @@ class Viewer:
 
 
 class Member(NamedTuple):
-    """A consumer of a group."""
+    """A member of a consumer group."""
 
     client_id: str
     host: str
@@ -82,7 +86,10 @@ class Member(NamedTuple):
 
 
 def group_members(*, group: str, topic: str) -> list[Member] | None:
-    """Who reads `topic` in the group; None where the broker cannot tell. Raises KafkaUnreachable without a broker."""
+    """Return the members of `group` with their partitions of `topic`; None if the broker refuses to describe the group.
+
+    Raises KafkaUnreachable.
+    """
     with admin_client() as admin:
         try:
             described = admin.describe_groups([group])[group]
@@ -97,25 +104,25 @@ def group_members(*, group: str, topic: str) -> list[Member] | None:
 
 
 def _assigned(assignment: Any, topic: str) -> list[int]:
-    """The partitions; of an assignment that our client could not decode, none."""
+    """Return the assigned partitions of `topic`; none if the client could not decode the assignment."""
     topics = assignment["assigned_partitions"] if isinstance(assignment, dict) else []
     return sorted(number for one in topics if one["topic"] == topic for number in one["partitions"])
 
 
 def count_partitions(topic: str) -> int:
-    """How many partitions the topic has; 0 where there is no such topic. Raises KafkaUnreachable."""
-    # Asked of the admin client, because the consumer's metadata calls have no timeout.
+    """Return the number of partitions of `topic`; 0 if it does not exist. Raises KafkaUnreachable."""
+    # With the admin client, because the consumer's metadata calls have no timeout.
     with admin_client() as admin, unreachable_on_error():
         (described,) = admin.describe_topics([topic])
         return len(described["partitions"])
 
 
 def create_topic(name: str, *, partitions: int, replication: int, max_message_bytes: int | None = None) -> bool:
-    """Create it where it is missing; whether that was so.
+    """Create the topic if it does not exist. Return whether it was created.
 
     Raises:
-        KafkaUnreachable: as for every client.
-        KafkaError: the broker refused.
+        KafkaUnreachable: no broker answered.
+        KafkaError: the broker refused the request.
     """
     if count_partitions(name):
         return False
@@ -126,7 +133,7 @@ def create_topic(name: str, *, partitions: int, replication: int, max_message_by
         try:
             admin.create_topics({name: topic}, wait_for_metadata=True)
         except KafkaError:
-            # Somebody may have been faster.
+            # Another process may have created it in the meantime.
             if count_partitions(name):
                 return False
             raise

@@ -1,4 +1,4 @@
-"""Connections that never leak, and one error for a Kafka that does not answer."""
+"""Connect clients to Kafka without leaking threads, and report a Kafka that does not answer as one error."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,21 +18,21 @@ Client = TypeVar("Client")
 
 
 class KafkaUnreachable(Exception):
-    """Kafka did not answer. It may come back: wait, then try again."""
+    """Kafka did not answer. The caller may try again later."""
 
 
 class KafkaRefuses(KafkaUnreachable):
-    """Kafka, or our look at its certificate, said no. Waiting does not help whoever has only just been configured."""
+    """Kafka refused the connection, or its certificate is not trusted. The configuration is probably wrong."""
 
 
 def connect(client: Callable[..., Client], *, network: type[NetworkClient] = NetworkClient, **config: Any) -> Client:
-    """Build a client on a `network` client, or leave nothing behind.
+    """Return a `client` with the project's settings and `config`, on a `network` client.
 
-    A constructor that raises leaves its network thread running, so the network client is closed here.
+    A constructor that raises leaves its network thread running, so this function closes the network client then.
 
     Raises:
         KafkaUnreachable: no broker answered within `CONNECT_TIMEOUT_MS`.
-        KafkaRefuses: one answered, and let nobody in.
+        KafkaRefuses: a broker answered and refused the connection.
     """
     opened: list[NetworkClient] = []
 
@@ -46,7 +46,7 @@ def connect(client: Callable[..., Client], *, network: type[NetworkClient] = Net
             bootstrap_servers=settings.KAFKA_BOOTSTRAP_SERVERS,
             api_version=settings.KAFKA_API_VERSION,
             bootstrap_timeout_ms=CONNECT_TIMEOUT_MS,
-            # The default backs off to 30 s, which is how long a healed system would stay idle.
+            # With the default of 30 s the client would stay idle that long after an outage.
             reconnect_backoff_max_ms=1_000,
             metadata_max_age_ms=settings.KAFKA_METADATA_MAX_AGE_MS,
             security_protocol=settings.KAFKA_SECURITY_PROTOCOL,
@@ -68,7 +68,7 @@ def connect(client: Callable[..., Client], *, network: type[NetworkClient] = Net
 
 @contextmanager
 def admin_client() -> Iterator[KafkaAdminClient]:
-    """Raises KafkaUnreachable."""
+    """Open an admin client for this block. Raises KafkaUnreachable."""
     admin = connect(KafkaAdminClient, request_timeout_ms=CONNECT_TIMEOUT_MS)
     try:
         yield admin
@@ -78,7 +78,7 @@ def admin_client() -> Iterator[KafkaAdminClient]:
 
 @contextmanager
 def unreachable_on_error() -> Iterator[None]:
-    """Whatever the client raises in this block becomes KafkaUnreachable."""
+    """Turn every KafkaError of this block into KafkaUnreachable."""
     try:
         yield
     except KafkaError as error:

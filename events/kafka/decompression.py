@@ -1,4 +1,4 @@
-"""Decompression of what stands on a topic: never more than a bound, whatever the bytes claim."""
+"""Decompress record batches within a bound, whatever size the compressed bytes claim."""
 
 import gzip
 import io
@@ -10,20 +10,21 @@ import zstandard
 from lz4.frame import LZ4FrameFile
 
 MAX_BATCH_BYTES = 32 * 1024 * 1024
-"""Decompressed bytes of one record batch. A topic takes 1 MiB of compressed bytes by default, and JSON shrinks to a
-tenth or a twentieth."""
+"""Limit of one record batch after decompression. A topic accepts 1 MiB of compressed bytes by default, and JSON
+compresses to a tenth or a twentieth of its size."""
 ZSTD_WINDOW_BYTES = 128 * 1024 * 1024
-"""The window that a zstd frame may declare, for which memory is reserved before anything comes out of it. Producers
-declare this much at the highest level, however little they send, and Java's clients take no more. Only what comes out
-of the frame is written there."""
+"""Largest window that a zstd frame may declare. The library reserves it as address space before it decompresses.
+
+Producers at the highest level declare this size even for small batches, and Java's clients accept no larger one.
+"""
 CHUNK_BYTES = 256 * 1024
 XERIAL_HEADER = b"\x82SNAPPY\x00"
-"""Begins a stream of snappy blocks as Java writes them. Its two version numbers, of 4 bytes each, follow."""
+"""Magic bytes of a stream of snappy blocks in Java's format. Two version numbers of 4 bytes each follow."""
 XERIAL_BLOCKS_AT = 16
 
 
 class BatchTooLarge(Exception):
-    """A batch has more bytes than `MAX_BATCH_BYTES` once it is decompressed."""
+    """A batch has more than `MAX_BATCH_BYTES` after decompression."""
 
     def __init__(self) -> None:
         super().__init__(f"more than {MAX_BATCH_BYTES} bytes come out of it")
@@ -34,11 +35,11 @@ class Reader(Protocol):
 
 
 def decompress(codec: int, compressed: memoryview) -> bytes:
-    """Return the decompressed bytes. `codec` is the number that a record batch has in its attributes.
+    """Return the decompressed bytes. `codec` is the number in the attributes of a record batch.
 
     Raises:
-        BatchTooLarge: at `MAX_BATCH_BYTES`, before there are more.
-        Exception: the bytes are damaged; every library has errors of its own.
+        BatchTooLarge: more than `MAX_BATCH_BYTES` would come out.
+        Exception: the bytes are damaged. Each library raises its own errors.
     """
     if codec == SNAPPY:
         return _read_snappy(compressed)
@@ -52,7 +53,7 @@ def name_of(codec: int) -> str:
 
 
 def _read(reader: Reader) -> bytes:
-    decompressed = io.BytesIO()  # Its value needs no copy.
+    decompressed = io.BytesIO()  # `getvalue` makes no copy.
     while chunk := reader.read(CHUNK_BYTES):
         _require_room(decompressed.tell() + len(chunk))
         decompressed.write(chunk)
@@ -60,7 +61,7 @@ def _read(reader: Reader) -> bytes:
 
 
 def _read_snappy(compressed: memoryview) -> bytes:
-    """Decompress one bare block, or a stream of them. The length that each block declares is judged first."""
+    """Decompress one bare block or a stream of blocks. The declared length of each block is checked first."""
     if compressed[: len(XERIAL_HEADER)] != XERIAL_HEADER:
         _require_room(_declared_length(compressed))
         return snappy.decompress(bytes(compressed))
@@ -76,7 +77,7 @@ def _read_snappy(compressed: memoryview) -> bytes:
 
 
 def _declared_length(block: memoryview) -> int:
-    """Return the decompressed length that a snappy block begins with; snappy refuses a block with another one."""
+    """Return the decompressed length at the start of a snappy block. Snappy refuses a block with another length."""
     length = 0
     for shift, byte in zip(range(0, 35, 7), block, strict=False):
         length |= (byte & 0x7F) << shift

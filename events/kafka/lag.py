@@ -1,4 +1,4 @@
-"""How far a consumer group is behind a topic."""
+"""The lag of a consumer group on a topic."""
 
 import time
 from typing import NamedTuple
@@ -6,12 +6,12 @@ from typing import NamedTuple
 from events.kafka import KafkaUnreachable
 from events.kafka.cluster import Viewer
 
-READ_TIMEOUT = 3.0
-"""Seconds for reading the first unread record of every partition."""
+READ_TIMEOUT_S = 3.0
+"""Limit for reading the first unread record of every partition, in seconds."""
 
 
 class PartitionLag(NamedTuple):
-    """One partition's lag. What depends on a committed offset is None before the group's first commit."""
+    """The lag on one partition. Fields that need a committed offset are None before the group's first commit."""
 
     topic: str
     partition: int
@@ -19,11 +19,11 @@ class PartitionLag(NamedTuple):
     end_offset: int
     lag: int | None
     seconds_behind: float | None
-    """Age of the first unread record; 0 where there is none."""
+    """Age of the first unread record; 0 if there is none, None if it could not be read."""
 
 
 def group_lag(*, topic: str, group: str) -> list[PartitionLag]:
-    """The group's lag on every partition of `topic`. Raises KafkaUnreachable."""
+    """Return the group's lag on every partition of `topic`, by partition number. Raises KafkaUnreachable."""
     viewer = Viewer(group=group)
     try:
         offsets = viewer.offsets(topic)
@@ -32,7 +32,7 @@ def group_lag(*, topic: str, group: str) -> list[PartitionLag]:
             for partition, known in offsets.items()
             if known.committed is not None and known.committed < known.end
         }
-        timestamps = viewer.timestamps(topic, unread, timeout=READ_TIMEOUT) if unread else {}
+        timestamps = viewer.timestamps(topic, unread, timeout=READ_TIMEOUT_S) if unread else {}
     finally:
         viewer.close()
     return [
@@ -41,7 +41,7 @@ def group_lag(*, topic: str, group: str) -> list[PartitionLag]:
             partition=partition,
             current_offset=known.committed,
             end_offset=known.end,
-            # What Kafka deleted before the group read it cannot be read any more.
+            # Records that Kafka deleted before the group read them do not count.
             lag=None if known.committed is None else max(0, known.end - max(known.committed, known.beginning)),
             seconds_behind=_seconds_behind(known.committed, timestamps.get(partition), is_behind=partition in unread),
         )
@@ -56,17 +56,20 @@ def _seconds_behind(committed: int | None, timestamp: int | None, *, is_behind: 
 
 
 class CaughtUp:
-    """Whether a group has worked off what stood on the topic when this was first asked."""
+    """Tells whether a group has handled every record that was on the topic at the first call."""
 
     def __init__(self, *, topic: str, group: str) -> None:
-        """Raises KafkaUnreachable."""
+        """Connect to Kafka. Raises KafkaUnreachable."""
         self._topic = topic
         self._viewer = Viewer(group=group)
         self._goal: dict[int, int] | None = None
         self._next_look = 0.0
 
     def __call__(self) -> bool:
-        """Looks at the committed offsets, but not more often than twice a second; False where Kafka does not answer."""
+        """Return whether the group has caught up; False without an answer of Kafka.
+
+        It reads the committed offsets at most twice a second, and returns False in between.
+        """
         if time.monotonic() < self._next_look:
             return False
         self._next_look = time.monotonic() + 0.5

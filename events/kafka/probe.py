@@ -1,4 +1,4 @@
-"""A look whether Kafka answers, within a fraction of a second and without a client."""
+"""Check within a fraction of a second whether Kafka answers, without a client."""
 
 import socket
 import ssl
@@ -8,18 +8,18 @@ from django.conf import settings
 
 ANSWER_TIMEOUT_S = 0.5
 DEFAULT_PORT = 9092
-ASK_FOR_VERSIONS = bytes.fromhex("0000000a 0012 0000 00000000 ffff")
-"""Kafka's ApiVersions request, the oldest one: brokers answer it before they know who asks.
+API_VERSIONS_REQUEST = bytes.fromhex("0000000a 0012 0000 00000000 ffff")
+"""Kafka's ApiVersions request in version 0. Brokers answer it before authentication.
 
 Source: https://kafka.apache.org/protocol
 """
 
 
 def probe_kafka() -> str:
-    """Return "up" where one of the bootstrap servers answers, else "down".
+    """Return "up" if one of the bootstrap servers answers, else "down".
 
-    A connection alone says nothing: the kernel takes it for a frozen broker, too. The client is no help here, because
-    it needs a thread, and until its timeout for a broker that is away.
+    A connection alone is no proof, because the kernel also accepts it for a frozen broker. The client would start a
+    thread, and take until its timeout if no broker answers.
     """
     for server in settings.KAFKA_BOOTSTRAP_SERVERS:
         address = urlsplit(f"//{server}")
@@ -38,5 +38,5 @@ def _answers(host: str, port: int) -> bool:
             trust = ssl.create_default_context(cafile=settings.KAFKA_SSL_CAFILE)
             connection = trust.wrap_socket(plain, server_hostname=host)
         with connection:
-            connection.sendall(ASK_FOR_VERSIONS)
+            connection.sendall(API_VERSIONS_REQUEST)
             return bool(connection.recv(1))

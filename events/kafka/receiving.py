@@ -1,4 +1,4 @@
-"""One member of a consumer group; offsets are committed only when somebody says which."""
+"""A member of a consumer group. It commits only the offsets that its caller names."""
 
 import logging
 import os
@@ -39,12 +39,11 @@ lost_total = Counter(
     ["group", "topic", "partition"],
 )
 
-# Committing and leaving have to fit into the 10 s that a stopping consumer has.
 GROUP_TIMEOUT_MS = 3_000
+"""Limit of one request to the group. Committing and leaving must fit into the 10 s of a stopping consumer."""
 FETCH_BYTES = 8 * 1024 * 1024
-"""What one broker sends at once, of all partitions together; a single batch may be larger."""
+"""Most bytes that one broker sends at once for all partitions. A single batch may be larger."""
 PARTITION_FETCH_BYTES = 1024 * 1024
-
 
 FATAL = (
     AuthorizationError,
@@ -54,18 +53,18 @@ FATAL = (
     SaslAuthenticationFailedError,
     UnsupportedVersionError,
 )
-"""Errors of the client that joining again does not mend."""
+"""Errors of the client that remain after joining the group again."""
 
 
 class ReadingFailed(Exception):
-    """The client cannot read, and would not be able to after joining the group again."""
+    """The client cannot read, and joining the group again would not help."""
 
 
 class Consumer(ConsumerRebalanceListener):
-    """One member of a consumer group. Nothing is committed but what `commit` is given."""
+    """A member of a consumer group. It commits only the records that `commit` is given."""
 
     def __init__(self, *, topic: str, group: str, batch_size: int) -> None:
-        """Raises KafkaUnreachable."""
+        """Join `group`, to read at most `batch_size` records at once. Raises KafkaUnreachable."""
         self._topic = topic
         self._group = group
         self._batch_size = batch_size
@@ -75,17 +74,17 @@ class Consumer(ConsumerRebalanceListener):
         self._uncommitted: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._expected: dict[TopicPartition, int] = {}
-        """The offset that each partition is read at next, while nothing is deleted."""
+        """Next offset to read from each partition, if Kafka deletes nothing."""
 
     def _join(self) -> GroupMember:
         client = connect(
             GroupMember,
-            # By which people tell members apart.
+            # Shown to people who look at the members of the group.
             client_id=f"{socket.gethostname()}-{os.getpid()}",
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            # What another program took back was never an event.
+            # Skip the records of aborted transactions.
             isolation_level="read_committed",
             allow_auto_create_topics=False,
             max_poll_records=self._batch_size,
@@ -102,21 +101,21 @@ class Consumer(ConsumerRebalanceListener):
         return client
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Whoever owns them next may be further by the time we get them back."""
+        """Forget all offsets: another member may commit later ones before this one gets the partitions back."""
         self._uncommitted = {}
         self._committed = {}
         self._expected = {}
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Nothing to do: reading starts at the committed offsets."""
+        """Do nothing: the client starts to read at the committed offsets."""
 
     def poll(self, *, timeout: float) -> list[Record]:
-        """Records of all assigned partitions, each partition's in offset order; none after `timeout` seconds.
+        """Return records of all assigned partitions, in offset order for each; none after `timeout` seconds.
 
-        What the client cannot cope with by itself it is not asked to: after an error it would spin for ever. Then a
-        new one joins the group, as soon as Kafka lets it.
+        After an error, the client could spin forever. So a new client joins the group at the next poll.
 
-        Raises ReadingFailed.
+        Raises:
+            ReadingFailed: a new client would fail, too.
         """
         if self._is_lost and not self._join_again(timeout):
             return []
@@ -126,7 +125,7 @@ class Consumer(ConsumerRebalanceListener):
             with self._watchdog.guard():
                 by_partition = self._client.poll(timeout_ms=int(timeout * 1000))
                 for partition, records in by_partition.items():
-                    self._look_for_lost(partition, found=_first_offset(records[0]))
+                    self._report_deleted_records(partition, found=_first_offset(records[0]))
                     self._expected[partition] = records[-1].offset + 1
             if not by_partition and not self._uncommitted:
                 self._commit_positions()
@@ -153,39 +152,44 @@ class Consumer(ConsumerRebalanceListener):
         return True
 
     def commit(self, records: Iterable[Record]) -> None:
-        """Tell the group that `records` are done with. Whoever owns their partitions now may read them again."""
-        # Never changed in place: a rebalance replaces it from the client's own thread.
+        """Commit the offsets behind `records`.
+
+        If the commit fails, it is repeated at the next poll. If the partitions have a new owner, that member reads the
+        records again.
+        """
+        # Never changed in place, because a rebalance replaces it in the client's thread.
         self._uncommitted = self._uncommitted | {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
         self._commit()
 
     def _commit_positions(self) -> None:
-        """Commit what lies behind the last record, when all that was read is done with or held.
+        """Commit the positions behind the last records.
 
-        The end of a transaction has an offset and is no record: without this, it would be lag for ever.
+        The end of a transaction has an offset but is no record, so it would count as lag forever. Call this only when
+        every record that was read is committed or held.
         """
         for partition in self._client.assignment():
-            with suppress(IllegalStateError, KafkaTimeoutError):  # It has just been revoked, or is not known yet.
+            with suppress(IllegalStateError, KafkaTimeoutError):  # Revoked just now, or the position is not known yet.
                 position = self._client.position(partition, timeout_ms=0)
                 if position is not None and position > self._committed.get(partition, 0):
-                    self._look_for_lost(partition, found=position)
+                    self._report_deleted_records(partition, found=position)
                     self._expected[partition] = position
                     self._uncommitted = self._uncommitted | {partition: position}
         if self._uncommitted:
             self._commit()
 
-    def _look_for_lost(self, partition: TopicPartition, *, found: int) -> None:
-        """Report the records that Kafka deleted before the group read them, where reading goes on at `found`.
+    def _report_deleted_records(self, partition: TopicPartition, *, found: int) -> None:
+        """Report records that Kafka deleted before the group read them. `found` is the next offset that was read.
 
         Raises KafkaError.
         """
         if partition not in self._expected:
             committed = self._client.committed(partition, timeout_ms=GROUP_TIMEOUT_MS)
-            # A group that has committed nothing yet begins with what is there.
+            # A group without a committed offset starts with the first record that exists.
             self._expected[partition] = found if committed is None else committed
         expected = self._expected[partition]
         if found <= expected:
             return
-        # The end of a transaction has an offset and is no record, so that a gap alone is no loss.
+        # A gap alone is no loss: the end of a transaction has an offset but is no record.
         beginning = self._client.beginning_offsets([partition], timeout_ms=GROUP_TIMEOUT_MS)[partition]
         last_lost = min(beginning, found) - 1
         if last_lost >= expected:
@@ -202,17 +206,17 @@ class Consumer(ConsumerRebalanceListener):
             with self._watchdog.guard():
                 self._client.commit(offsets, timeout_ms=GROUP_TIMEOUT_MS)
         except RetriableError as error:
-            # Perhaps committed, perhaps not: once more at the next poll, or an idle group would show lag for ever.
-            logger.info("Offsets are committed later: %s", error)
+            # The offsets may be committed or not. The next poll repeats it, or an idle group would show lag forever.
+            logger.info("Committing offsets failed, the next poll repeats it: %s", error)
             return
         except (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError) as error:
-            logger.info("Offsets not committed, the partitions' next owner reads again: %s", error)
+            logger.info("Offsets not committed, the next owner of the partitions reads the records again: %s", error)
         else:
             self._committed = self._committed | {partition: kept.offset for partition, kept in offsets.items()}
         self._uncommitted = {}
 
     def hold(self, records: Iterable[Record]) -> None:
-        """Go back to before `records`, and read nothing until `release`, without leaving the group."""
+        """Go back to the first of `records` on each partition, and pause all partitions until `release`."""
         owned = self._client.assignment()
         first: dict[TopicPartition, int] = {}
         for record in records:
@@ -234,7 +238,7 @@ class Consumer(ConsumerRebalanceListener):
 
 
 def _first_offset(record: Record) -> int:
-    """Return the offset of `record`. A damaged batch may turn out to be sound, and then all of its records count."""
+    """Return the first offset that `record` represents: a damaged batch may be sound when it is read again."""
     return record.value.first_offset if isinstance(record.value, Unreadable) else record.offset
 
 
@@ -243,7 +247,7 @@ def report_lost(*, group: str, partition: TopicPartition, first: int, last: int)
     lost_total.labels(group, partition.topic, str(partition.partition)).inc(last - first + 1)
     logger.warning(
         "Kafka deleted %s[%d] from offset %d to %d before group %s read it, by its retention or on request. "
-        "`manage.py reconcile_events --repair` sends our own events again",
+        "`manage.py reconcile_events --repair` sends this project's events again",
         partition.topic,
         partition.partition,
         first,

@@ -1,4 +1,4 @@
-"""Records as they are read, also those that the client cannot read, and the bounds that hold for them."""
+"""Records of a topic, the stand-ins for unreadable ones, and the bounds for both."""
 
 from events.kafka.patches.group import Record
 from events.kafka.sending import MAX_MESSAGE_BYTES
@@ -7,27 +7,28 @@ from events.troubles import Poison
 __all__ = ["MAX_RECORD_BYTES", "DamagedRecord", "Record", "Unreadable", "UnreadableRecord"]
 
 MAX_RECORD_BYTES = MAX_MESSAGE_BYTES - 32 * 1024
-"""Key, value and headers of one record. Its dead letter's copy has further headers, and must fit into a message."""
+"""Limit of a record's key, value and headers. The copy of its dead letter adds headers and must fit into a message."""
 MAX_HEADERS = 1_000
-"""Headers of one record. Kafka knows no limit, and an empty header of 2 bytes takes 64 bytes of memory."""
+"""Limit of a record's headers. Kafka has none, and an empty header of 2 bytes takes 64 bytes of memory."""
 HEADER_BYTES = 200
-"""What a small header takes in memory, roughly."""
+"""Approximate memory of a small header, in bytes."""
 
 
 class UnreadableRecord(Poison):
-    """The client cannot make sense of a record's bytes, or refuses them; they stand on the topic like this."""
+    """The client cannot decode a record's bytes, or refuses them. The bytes on the topic are like this."""
 
 
 class DamagedRecord(Exception):
-    """A record's bytes do not have their checksum. They may be sound when they are fetched again."""
+    """A record's bytes do not match their checksum. They may be sound when the client fetches them again."""
 
 
 class Unreadable(bytes):
-    """Stands in the place of the value of a record that could not be read; of that record only the position is true.
+    """The value of a record that could not be read. Only the position of such a record is true.
 
-    One may stand for a whole batch, which it is the last record of, so that committing it leads behind the batch.
+    It may represent the rest of a batch. Its record then has the last offset of the batch, so that committing it skips
+    the batch.
     """
 
     error: Exception
     first_offset: int
-    """Of the batch that this stands for, or the record's own."""
+    """First offset of the records that this represents."""

@@ -1,4 +1,4 @@
-"""Sending, and Kafka's word on every single message."""
+"""Send messages to Kafka, and return the outcome of each."""
 
 import sys
 import time
@@ -17,43 +17,45 @@ from events.kafka.connecting import connect
 from events.kafka.patches.network import ClosingProducer, SleepingNetworkClient
 from events.messages import Message
 
-# The relay's turn ends by itself after 8 s (events.outbox.relay): a send has to be over before that.
+# Together they must end within a relay's turn, which has 8 s (events.outbox.relay).
 METADATA_TIMEOUT_MS = 2_000
 REQUEST_TIMEOUT_MS = 4_000
 DELIVERY_TIMEOUT_MS = 5_000
-# A wave leaves in one request, when `send_all` has handed it over: the client's thread needs 1.2 ms for each request.
 LINGER_MS = 500
-SLICE, NAP = 30, 0.002
-"""Messages that a producer which gives way hands over without a pause, and seconds of the pause. With slices of 10, a
-saturated server took 4 % fewer orders."""
-# A dead letter's copy may carry a value of 1 MiB and Spring's headers beside it.
+"""Longest wait of the client for more messages. `send_all` flushes earlier, so that a wave leaves in one request."""
+YIELD_EVERY_MESSAGES = 30
+"""Messages between two pauses of a producer with `yields`."""
+YIELD_PAUSE_S = 0.002
+"""Length of such a pause, in seconds."""
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+"""Limit of one message. The copy of a dead letter may have a value of 1 MiB and Spring's headers."""
 
 
 class Sent(NamedTuple):
-    """Acknowledged by Kafka: where the message stands."""
+    """The position of a message that Kafka has acknowledged."""
 
     partition: int
     offset: int
 
 
 class Unsendable(Exception):
-    """A message that no Kafka would ever take, for a reason of its own."""
+    """A message that can never be sent, because of its own content."""
 
 
 class Producer:
-    """Sends messages and waits for Kafka's word on each. Not shared across a fork."""
+    """Sends messages and waits for Kafka's acknowledgement of each. It must not be shared across a fork."""
 
-    def __init__(self, *, gives_way: bool = False) -> None:
-        """With `gives_way`, other threads of this process get their turn within a wave: requests wait for the
-        interpreter's lock otherwise. Raises KafkaUnreachable.
+    def __init__(self, *, yields: bool = False) -> None:
+        """Connect to Kafka. Raises KafkaUnreachable.
+
+        With `yields` the producer pauses within a wave, so that requests in other threads get the interpreter's lock.
         """
-        self._slice = SLICE if gives_way else sys.maxsize
+        self._yield_every = YIELD_EVERY_MESSAGES if yields else sys.maxsize
         self._client = connect(
             ClosingProducer,
             network=SleepingNetworkClient,
-            # With idempotence, messages of a producer that never got its id would never expire. Without it, one
-            # request in flight keeps the order, and a repeat is absorbed by the consumer.
+            # With idempotence, messages of a producer without an id never expire. Without it, one request in flight
+            # keeps the order, and consumers ignore repeats.
             enable_idempotence=False,
             acks="all",
             max_in_flight_requests_per_connection=1,
@@ -64,22 +66,23 @@ class Producer:
             max_request_size=MAX_MESSAGE_BYTES,
             batch_size=128 * 1024,
             linger_ms=LINGER_MS,
-            # Nobody reads them, and they take a fifth of what a wave costs in the client's thread.
+            # The client's metrics are unused, and they cost CPU (docs/performance.md).
             metrics_enabled=False,
         )
 
     def send_all(self, messages: Sequence[Message]) -> list[Sent | Exception]:
-        """One outcome per message, in order: `Sent`, `Unsendable`, or the outage that kept it.
+        """Send `messages`, and return one outcome per message in their order: `Sent`, `Unsendable`, or the outage.
 
-        Returns within about `METADATA_TIMEOUT_MS` per topic plus `DELIVERY_TIMEOUT_MS`, with nothing left in flight.
+        It returns within about `METADATA_TIMEOUT_MS` per topic plus `DELIVERY_TIMEOUT_MS`. No message is left in
+        flight.
         """
         outages: dict[str, Exception] = {}
         futures = []
         for number, message in enumerate(messages, 1):
-            if number % self._slice == 0:
-                time.sleep(NAP)
+            if number % self._yield_every == 0:
+                time.sleep(YIELD_PAUSE_S)
             try:
-                # Each send to a topic without metadata would block anew.
+                # After an outage, another send to the same topic would block for `METADATA_TIMEOUT_MS` again.
                 futures.append(outages.get(message.topic) or self._send(message))
             except Unsendable as error:
                 futures.append(error)
@@ -104,13 +107,13 @@ class Producer:
             raise Unsendable(str(error)) from error
 
     def _partition(self, message: Message) -> int | None:
-        """The wanted partition, or none (by key) where the topic has fewer."""
+        """Return the wanted partition; None (a choice by key) if the topic does not have it."""
         if message.partition is None or message.partition not in self._client.partitions_for(message.topic):
             return None
         return message.partition
 
     def close(self) -> None:
-        """Messages in flight are given up; their rows stay pending."""
+        """Close the client within a second. Messages in flight are abandoned, and their rows stay pending."""
         self._client.close(timeout=1)
 
 

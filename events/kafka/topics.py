@@ -1,4 +1,4 @@
-"""The topics that the registry names, made as settings describe them."""
+"""Create and check the registered topics, with the partitions and replication of the settings."""
 
 from django.conf import settings
 from django.template.defaultfilters import pluralize
@@ -9,18 +9,18 @@ from events.subscriptions import dead_letter_topic, subscriptions, topics
 
 
 class TopicUnfit(Exception):
-    """A topic is missing, or has fewer partitions than configured. Adding some moves keys, so a person decides."""
+    """A topic is missing or has too few partitions. A person must add them, because that moves keys."""
 
 
 def create_missing_topics() -> dict[str, bool]:
-    """Create the registered topics that are missing; return, by name, whether each was.
+    """Create the registered topics that are missing. Return for each name whether it was created.
 
-    A topic that a group reads gets a topic for its dead letters as well.
+    Every topic that a group reads also gets a topic for its dead letters.
 
     Raises:
-        KafkaUnreachable: as for every client.
-        TopicUnfit: a topic exists with fewer partitions than configured; more is fine.
-        KafkaError: the broker refused.
+        KafkaUnreachable: no broker answered.
+        TopicUnfit: a topic has fewer partitions than configured. More are accepted.
+        KafkaError: the broker refused a request.
     """
     max_message_bytes: dict[str, int | None] = {}
     for topic in topics():
@@ -40,7 +40,7 @@ def create_missing_topics() -> dict[str, bool]:
 
 
 def require_topic(name: str) -> None:
-    """Raises TopicUnfit where it is missing or smaller than configured, KafkaUnreachable without an answer."""
+    """Raise TopicUnfit if the topic is missing or has too few partitions, KafkaUnreachable without an answer."""
     partitions = count_partitions(name)
     if partitions == 0:
         raise TopicUnfit(f"Topic {name} does not exist: run `manage.py create_topics`.")
@@ -48,5 +48,5 @@ def require_topic(name: str) -> None:
         raise TopicUnfit(
             f"Topic {name} has {partitions} partition{pluralize(partitions)}, KAFKA_TOPIC_PARTITIONS asks for "
             f"{settings.KAFKA_TOPIC_PARTITIONS}. Lower the setting, or add partitions with Kafka's own tools once "
-            "its events are worked off."
+            "all its events are handled."
         )

@@ -1,4 +1,4 @@
-"""Read from the bodies of the letters that are there which event each of them names."""
+"""Fill in the event that each existing dead letter names, from its body."""
 
 import json
 from uuid import UUID
@@ -7,7 +7,7 @@ from django.db import migrations
 
 LETTERS_AT_ONCE = 100
 LONGEST_BODY_BYTES = 64 * 1024
-"""Events are shorter. Longer bodies are poison, and not worth the memory."""
+"""Longest body that is read. Events are shorter, so a longer body cannot be an event."""
 EVENT_TYPE_LENGTH = 100
 
 
@@ -36,7 +36,7 @@ def event_named_by(body):
 
 
 class Migration(migrations.Migration):
-    # Each letter by itself: no lock is held for as long as all of them take.
+    # Not atomic, so that each row is locked only for its own update.
     atomic = False
 
     dependencies = [("events", "0006_dead_letter_subject")]

@@ -3,8 +3,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """PostgreSQL computes this default once and keeps it beside the table, so that no row is written: Django's `Now`
-    stays the same within a statement. Processes of the release before insert without the column.
+    """Add `recorded_at` with a default of the database, because processes of the previous release insert without it.
+
+    Django's `Now` is constant within a statement, so PostgreSQL stores the value once and rewrites no row.
     """
 
     dependencies = [

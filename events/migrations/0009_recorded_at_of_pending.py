@@ -1,7 +1,6 @@
 from django.db import migrations
 
-# Without this a backlog would look as if it had begun with the migration. Rows that are being published at this moment
-# are locked, and need no age.
+# Without this, a backlog would seem to begin with the migration. Locked rows are being published and need no age.
 PENDING_SINCE_CREATED = """
     UPDATE events_outboxevent SET recorded_at = created_at WHERE id IN (
         SELECT id FROM events_outboxevent
@@ -12,7 +11,7 @@ PENDING_SINCE_CREATED = """
 
 
 class Migration(migrations.Migration):
-    """A migration of its own, because the one before locks the whole table until it commits."""
+    """Set `recorded_at` of pending rows. Separate from the previous migration, which locks the whole table."""
 
     dependencies = [
         ('events', '0008_recorded_at'),

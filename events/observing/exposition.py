@@ -1,4 +1,4 @@
-"""What every long-running command offers to those who watch over it: a port with metrics, and a file it touches."""
+"""Monitoring options of every long-running command: a port for metrics, and a liveness file."""
 
 import errno
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--liveness-file",
         type=Path,
-        help="touch this file in every round of the loop: about every second, and at least every two minutes",
+        help="touch this file in every iteration of the loop: about every second, at least every two minutes",
     )
 
 
@@ -27,9 +27,10 @@ def add_arguments(parser: CommandParser) -> None:
 def observed(
     *, metrics_port: int | None, liveness_file: Path | None, subscriptions: Sequence[Subscription[Any]]
 ) -> Iterator[Callable[[], None]]:
-    """Give the function that the loop calls in every round. The metrics have the lag of the groups of `subscriptions`.
+    """Serve metrics during this block, and yield a function that the caller's loop calls in every iteration.
 
-    Raises CommandError where the port or the file cannot be had.
+    The metrics include the lag of the groups of `subscriptions`. Raises CommandError if the port or the file cannot be
+    used.
     """
     with ExitStack() as cleanup:
         if metrics_port is not None:
@@ -39,7 +40,7 @@ def observed(
 
 @contextmanager
 def _metrics(port: int, subscriptions: Sequence[Subscription[Any]]) -> Iterator[None]:
-    """Without a token: the port is for a network that Prometheus and nobody else reaches."""
+    """Serve metrics without authentication: only Prometheus may reach the port's network."""
     try:
         server, thread = start_http_server(port)
     except OSError as error:
@@ -63,7 +64,7 @@ def _toucher(file: Path) -> Callable[[], None]:
         raise CommandError(f"--liveness-file {file} cannot be written: {error.strerror}") from error
 
     def touch() -> None:
-        # A disk that fails later must not end the loop: the file grows old, and tells.
+        # A disk that fails later must not end the loop. The age of the file shows the failure.
         with suppress(OSError):
             file.touch()
 

@@ -1,4 +1,4 @@
-"""What the plumbing counts. What is read at the moment of a scrape stands in `events.observing.readings`."""
+"""Counters and histograms of the event pipeline. Gauges, which are read at a scrape, are in `readings`."""
 
 from collections import Counter as Tally
 from collections.abc import Collection, Iterable
@@ -10,13 +10,13 @@ from prometheus_client import Counter, Histogram
 from events.observing.patches import BatchHistogram
 
 OTHER = "OTHER"
-"""Stands for every event type that nobody has declared: labels must not grow with what producers send."""
+"""Label for every undeclared event type. Producers must not be able to create labels."""
 OUTCOMES = ("handled", "duplicate", "ignored", "dead")
 
 published_total = Counter("events_published_total", "Messages recorded as published.", ["topic", "path"])
-parked_total = Counter("events_parked_total", "Messages that turned out never to be sendable.", ["topic"])
-consumed_total = Counter("events_consumed_total", "Events worked off.", ["event_type", "outcome"])
-dead_letters_total = Counter("events_dead_letters_total", "Messages set aside.", ["topic", "reason"])
+parked_total = Counter("events_parked_total", "Messages parked, because they can never be sent.", ["topic"])
+consumed_total = Counter("events_consumed_total", "Events consumed.", ["event_type", "outcome"])
+dead_letters_total = Counter("events_dead_letters_total", "Messages that became dead letters.", ["topic", "reason"])
 batch_seconds = Histogram(
     "consumer_batch_seconds",
     "From a batch's arrival to its committed offsets.",
@@ -34,14 +34,15 @@ end_to_end_unmeasured_total = Counter(
     "Events that event_end_to_end_seconds leaves out: too old, or of the future.",
     ["reason"],
 )
-LONGEST_LATENCY_S = 24 * 60 * 60.0
-"""An older event was read from a backlog or sent with a foreign clock: one such timestamp of last year would weigh more
-in the sum than all events of a year."""
+MAX_LATENCY_S = 24 * 60 * 60.0
+"""Longest measured latency, in seconds. Older events come from a backlog or a wrong clock and would distort the sum."""
 CLOCK_SKEW_S = 5.0
-"""An event may be this far in the future, because clocks of machines differ; its latency counts as 0."""
+"""Accepted difference of two machines' clocks, in seconds. An event that is this far in the future has latency 0."""
 
 
 class TimedEvent(Protocol):
+    """The properties of an event that the metrics need."""
+
     @property
     def event_type(self) -> str: ...
 
@@ -50,7 +51,7 @@ class TimedEvent(Protocol):
 
 
 def declare(event_types: Collection[str]) -> None:
-    """Show zeros before the first event: what appears with its first increment has never increased for Prometheus."""
+    """Export all counters as 0 before the first event: Prometheus does not see the increment of a new counter."""
     for event_type in (*event_types, OTHER):
         for outcome in OUTCOMES:
             consumed_total.labels(event_type, outcome)
@@ -67,7 +68,8 @@ def count_consumed(
 ) -> None:
     """Count a batch that was saved at `saved_at` (seconds since 1970).
 
-    Of its `events` the group wanted `wanted`, and of these it had not handled `new` before.
+    `wanted` are those of `events` whose type the group wants; `new` are those of `wanted` that it handled for the first
+    time.
     """
     handled = _count_types(new, "handled", less=Tally())
     if len(new) < len(wanted):
@@ -85,8 +87,8 @@ def _count_types(events: Iterable[TimedEvent], outcome: str, *, less: Tally[str]
 
 
 def _observe_latencies(seconds: Collection[float]) -> None:
-    end_to_end_seconds.observe_all(max(0.0, one) for one in seconds if -CLOCK_SKEW_S <= one <= LONGEST_LATENCY_S)
-    if old := sum(one > LONGEST_LATENCY_S for one in seconds):
+    end_to_end_seconds.observe_all(max(0.0, one) for one in seconds if -CLOCK_SKEW_S <= one <= MAX_LATENCY_S)
+    if old := sum(one > MAX_LATENCY_S for one in seconds):
         end_to_end_unmeasured_total.labels("old").inc(old)
     if future := sum(one < -CLOCK_SKEW_S for one in seconds):
         end_to_end_unmeasured_total.labels("future").inc(future)

@@ -7,10 +7,9 @@ from prometheus_client import Histogram
 
 
 class BatchHistogram(Histogram):
-    """A histogram that takes a batch at once.
+    """A histogram that observes a batch of values at once.
 
-    Reason: of 500 events, `observe` takes 1.1 ms where processes share their values, and this 0.06 ms. The batch takes
-    about 40 ms, of which that is 2.7 %.
+    Reason: if processes share their values, `observe` costs a batch of 500 events about 3 % of its time.
     Upstream: https://github.com/prometheus/client_python/issues/279 and
     https://github.com/prometheus/client_python/issues/733 ask for it, and were closed in favour of custom collectors,
     which do not share values between processes.
@@ -19,6 +18,7 @@ class BatchHistogram(Histogram):
     """
 
     def observe_all(self, values: Iterable[float]) -> None:
+        """Observe each of `values`."""
         ascending = sorted(values)
         self._sum.inc(sum(ascending))
         below = 0

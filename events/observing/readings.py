@@ -1,6 +1,6 @@
-"""Figures that are read when they are asked for: the lag of the groups, and the outbox.
+"""Gauges that are read at a scrape: the lag of the groups, and the outbox.
 
-A thread reads them, so that the answer comes in time when Kafka or the database does not.
+A thread reads them, so that a scrape is answered in time even if Kafka or the database is not.
 """
 
 import logging
@@ -20,32 +20,33 @@ from events.subscriptions import Subscription
 
 logger = logging.getLogger(__name__)
 
-FRESH_S = 2.0
-"""A reading is answered again for this time."""
-STALE_S = 10.0
-"""A reading that is older than this counts for nothing."""
-PATIENCE_S = 2.0
-"""The longest wait for a reading, where the caller does not say. Prometheus itself gives up after ten seconds."""
+FRESH_FOR_S = 2.0
+"""Age up to which a value is returned without a new attempt to read it, in seconds."""
+STALE_AFTER_S = 10.0
+"""Age from which a value is no longer returned, in seconds."""
+DEFAULT_WAIT_S = 2.0
+"""Default for the longest wait for a new value, in seconds. Prometheus gives up after ten seconds."""
 
 Value = TypeVar("Value")
 
 
 class Reading(Generic[Value]):
-    """Reads a value in the background, one attempt at a time: what hangs does not hang twice."""
+    """Reads a value in a background thread. While an attempt hangs, no second one starts."""
 
     def __init__(self, name: str, read: Callable[[], Value]) -> None:
-        """`name` is what log lines call it."""
+        """Create a reading. `name` is its name in log lines."""
         self._name = name
         self._read = read
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._latest: tuple[float, Value] | None = None
-        """When it was read, by the monotonic clock, and what."""
+        """The time of the last successful attempt by the monotonic clock, and its value."""
 
-    def latest(self, *, fresh_s: float = FRESH_S, patience_s: float | None = None) -> Value | None:
-        """Return a value that is at most `fresh_s` old, or else the newest one that is not stale; None without one.
+    def latest(self, *, fresh_s: float = FRESH_FOR_S, max_wait_s: float | None = None) -> Value | None:
+        """Return a value that is at most `fresh_s` seconds old.
 
-        Waits at most `patience_s`, by default `PATIENCE_S`.
+        If it is not read within `max_wait_s` seconds (by default `DEFAULT_WAIT_S`), return the last value. Return None if
+        that is stale or the last attempt failed.
         """
         if self._age() > fresh_s:
             with self._starting:
@@ -53,8 +54,8 @@ class Reading(Generic[Value]):
                     self._thread = threading.Thread(target=self._attempt, name=f"reading {self._name}", daemon=True)
                     self._thread.start()
                 attempt = self._thread
-            attempt.join(PATIENCE_S if patience_s is None else patience_s)
-        return self._latest[1] if self._latest is not None and self._age() <= STALE_S else None
+            attempt.join(DEFAULT_WAIT_S if max_wait_s is None else max_wait_s)
+        return self._latest[1] if self._latest is not None and self._age() <= STALE_AFTER_S else None
 
     def _age(self) -> float:
         return float("inf") if self._latest is None else time.monotonic() - self._latest[0]
@@ -62,7 +63,7 @@ class Reading(Generic[Value]):
     def _attempt(self) -> None:
         try:
             self._latest = (time.monotonic(), self._read())
-        except Exception as error:  # noqa: BLE001 - whatever it is, the answer goes without
+        except Exception as error:  # noqa: BLE001 - a failed reading must not fail the scrape
             self._latest = None
             logger.warning("Reading %s failed: %s", self._name, str(error).strip())
         finally:
@@ -70,13 +71,16 @@ class Reading(Generic[Value]):
 
 
 class Outbox(NamedTuple):
+    """The pending rows of the outbox."""
+
     pending: int
+    """Number of pending rows."""
     oldest_pending_seconds: float
-    """0 where nothing is pending."""
+    """Age of the oldest pending row; 0 without one."""
 
 
 def read_outbox(*, count_up_to: int | None = None) -> Outbox:
-    """Read how much is pending, counted up to `count_up_to` rows."""
+    """Read the number and the age of the pending rows. At most `count_up_to` rows are read."""
     rows = OutboxEvent.objects.pending().order_by("topic", "pk")[:count_up_to]
     found = rows.aggregate(pending=Count("pk"), age=AGE_OF_OLDEST)
     return Outbox(found["pending"], max(0.0, found["age"].total_seconds()) if found["age"] else 0.0)
@@ -88,18 +92,18 @@ def lag_by_group(subscriptions: Sequence[Subscription[Any]]) -> dict[str, list[P
 
 
 class PipelineCollector(Collector):
-    """Gauges of the groups' lag, named as kafka_exporter names them, and of the outbox.
+    """Gauges of the groups' lag, with the names of kafka_exporter, and of the outbox.
 
-    What cannot be read is left out: a gap says that nothing is known, an old number would say that all is as it was.
+    A value that cannot be read is left out, because an old number would hide the failure.
     """
 
     def __init__(self, subscriptions: Callable[[], Sequence[Subscription[Any]]]) -> None:
-        """`subscriptions` returns those whose groups are looked at."""
+        """Create a collector for the groups of the subscriptions that `subscriptions` returns."""
         self._lag = Reading("the lag", lambda: lag_by_group(subscriptions()))
         self._outbox = Reading("the outbox", read_outbox)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing is read when this is registered."""
+        """Return nothing, so that registering the collector does not read the gauges."""
         yield from ()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:

@@ -1,7 +1,7 @@
-"""Spans of messages that were sent and processed, for the traces they belong to. Off unless a tracer is configured.
+"""Spans of sent and processed messages, within the traces of their events. Off unless a tracer is configured.
 
-They are told when the work is done, with the times it took: a batch that fails and is halved leaves no spans of its
-attempts, and whoever does not trace pays for one comparison a batch.
+Spans are created after the work, with its start times. So a batch that fails and is halved leaves no spans of its
+attempts, and without a tracer a batch costs one comparison.
 
 Names and attributes: https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
 """
@@ -21,16 +21,17 @@ from events.messages import Message
 
 
 def is_on() -> bool:
+    """Return whether the project has configured a tracer."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def now() -> int:
-    """Nanoseconds since 1970, as spans have it."""
+    """Return the current time in nanoseconds since 1970, the unit of spans."""
     return time.time_ns()
 
 
 def trace_sent(*, messages: Iterable[tuple[Message, Sent]], path: str, begun: int) -> None:
-    """Tell of messages that Kafka has acknowledged just now."""
+    """Create the spans of messages that Kafka has just acknowledged. `begun` is the start of their wave."""
     for message, sent in messages:
         span = _tracer().start_span(
             f"send {message.topic}",
@@ -47,7 +48,10 @@ def trace_sent(*, messages: Iterable[tuple[Message, Sent]], path: str, begun: in
 
 
 def trace_processed(*, records: Sequence[Record], group: str, begun: int, saving: int) -> None:
-    """Record the spans of `records`, which `group` has handled just now; `saving` is when it began to save."""
+    """Create the spans of records that `group` has just handled.
+
+    `begun` is the start of the batch, `saving` the start of its handling.
+    """
     for record in records:
         span = _process_span(record, group, begun)
         child = _tracer().start_span(f"save {group}", context=trace.set_span_in_context(span), start_time=saving)
@@ -56,7 +60,7 @@ def trace_processed(*, records: Sequence[Record], group: str, begun: int, saving
 
 
 def trace_failed(*, record: Record, group: str, error: Exception) -> None:
-    """Tell of a record that became a dead letter."""
+    """Create the span of a record that has become a dead letter of `group`."""
     span = _process_span(record, group, now())
     span.set_attribute("error.type", type(error).__name__)
     span.set_status(Status(StatusCode.ERROR, cut(str(error))))

@@ -1,4 +1,7 @@
-"""Deliver recorded messages: send a wave to Kafka, record what was acknowledged. Publisher and relay share it."""
+"""Deliver one wave of recorded messages: send it to Kafka, and record the acknowledgements.
+
+The publisher and the relay share this code.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -6,7 +9,7 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
-from events.correlation import about
+from events.correlation import log_context
 from events.database_clock import DatabaseClock
 from events.foreign_text import cut
 from events.headers import unpack
@@ -21,20 +24,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """What became of one wave."""
+    """The result of one wave: a batch of messages that are sent together."""
 
     published: list[Message]
     parked: list[Message]
     failed: list[Message]
-    """Those an outage kept; they stay pending."""
+    """Messages that an outage stopped; they stay pending."""
     error: Exception | None
-    """The outage, if there was one."""
+    """The outage; None without one."""
 
 
 def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEvent.Path) -> Delivery:
-    """Send recorded `messages` and record the acknowledged ones.
+    """Send `messages`, whose outbox rows must be sendable, and mark the acknowledged ones as published.
 
-    Each must be sendable. An outage leaves it pending; only an error of the message itself parks it.
+    After an outage a message stays pending. Only an error of the message itself parks it.
     """
     begun = tracing.now()
     outcomes = list(zip(messages, producer.send_all(messages), strict=True))
@@ -53,7 +56,7 @@ def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEven
                 lambda: tracing.trace_sent(messages=published, path=path.value, begun=begun), robust=True
             )
     for message, error in parked:
-        with about(unpack(message.headers)):
+        with log_context(unpack(message.headers)):
             park(message, reason=str(error))
     return Delivery(
         published=[message for message, _ in published],
@@ -64,8 +67,8 @@ def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEven
 
 
 def park(row: Message | OutboxEvent, *, reason: str) -> None:
-    """Put aside what can never be sent."""
-    logger.error("Parked %s for %s, it can never be sent: %s", row, row.topic, reason)
+    """Park an outbox row that can never be sent: neither the publisher nor the relay tries it again."""
+    logger.error("Parked %s for topic %s, because it can never be sent: %s", row, row.topic, reason)
     OutboxEvent.objects.filter(event_id=row.event_id).update(parked_at=DatabaseClock(), parked_reason=cut(reason))
     metrics.parked_total.labels(row.topic).inc()
 

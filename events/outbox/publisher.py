@@ -1,7 +1,7 @@
-"""The fast path: publish committed events at once, in the background. Whatever it leaves, the relay sends.
+"""The fast path: publish committed events at once, in the background. The relay sends the events that it misses.
 
-`publish` is meant for `transaction.on_commit`. Which publisher it uses is the setting `EVENT_PUBLISHER`, a dotted
-path as Django's mail backends have it.
+Call `publish` from `transaction.on_commit`. The setting `EVENT_PUBLISHER` is the dotted path of the publisher's class,
+as `EMAIL_BACKEND` is for mail.
 """
 
 import atexit
@@ -30,36 +30,42 @@ from events.timestamps import now
 
 logger = logging.getLogger(__name__)
 
-CLOSE_TIMEOUT = 2.0
-"""Seconds that a process that ends waits for its fast path."""
-LOOK_AFTER, TRY_AFTER = 1.0, 30.0
-"""Seconds, in an outage, between two looks whether the relay gets through, and until the fast path tries by itself."""
-PAUSE_PER_EVENT, LONGEST_PAUSE, REST = 0.01, 0.4, 0.005
-"""Seconds from the start of one wave to the next: for each event of it, at most, and behind its end at least. Waves
-grow where more than one event comes in a pause: one of 15 events costs 3 ms of CPU, 15 of one event 25 ms. A single
-event waits no longer than for its predecessor's wave and pause.
+CLOSE_TIMEOUT_S = 2.0
+"""Longest wait of `close` for the publisher's thread, in seconds."""
+RELAY_CHECK_INTERVAL_S = 1.0
+"""Seconds between two checks, during an outage, whether the relay has sent one of the failed messages."""
+RETRY_AFTER_S = 30.0
+"""Seconds after which the fast path itself tries to send again, if the relay has sent none of them."""
+PAUSE_PER_EVENT_S = 0.01
+"""Seconds from the start of a wave to the next one, for each event of the wave.
 
-With 0.005 an event a machine that saturates at 200 orders/s in a worker sends them one by one, and took 335 orders/s
-instead of 401; 0.02 was no better. With a longest pause of 0.2 a saturated server took 1 to 5 % fewer orders in each of
-four runs."""
-LARGEST = 4 * 1024
-"""Bytes of a message that is worth keeping in memory; order events have some 600. Larger ones wait for the relay."""
+Events that are published during the pause form the next wave, so waves grow with the load. A large wave costs less CPU
+than many small ones (docs/performance.md).
+"""
+MAX_PAUSE_S = 0.4
+"""Longest time from the start of a wave to the next one, in seconds, if the wave itself takes no longer."""
+MIN_PAUSE_S = 0.005
+"""Shortest pause between the end of a wave and the next one, in seconds."""
+MAX_QUEUED_MESSAGE_BYTES = 4 * 1024
+"""Largest message that is queued in memory, in bytes. An order event has about 600. Larger ones wait for the relay."""
 
 
-giving_way = partial(Producer, gives_way=True)
-"""Because it shares its process with requests."""
+yielding_producer = partial(Producer, yields=True)
+"""Producer of the fast path: it yields to the requests of its process."""
 
 
 class Publisher(Protocol):
+    """The interface of the classes that `EVENT_PUBLISHER` can name."""
+
     def publish(self, messages: Sequence[Message]) -> None:
-        """Take committed messages without waiting for Kafka, and without raising."""
+        """Accept committed messages. It must neither wait for Kafka nor raise."""
 
     def close(self) -> None:
-        """Finish what is in hand, briefly."""
+        """Finish the accepted messages within a short time."""
 
 
 class RecordingPublisher:
-    """Keeps what it is given in `published`, and sends nothing: for tests without a broker."""
+    """Collects messages in `published` and sends nothing, for tests without a broker."""
 
     def __init__(self) -> None:
         self.published: list[Message] = []
@@ -72,30 +78,30 @@ class RecordingPublisher:
 
 
 class BackgroundPublisher:
-    """Publishes from one thread per process, started with the first event and fed through a bounded queue.
+    """Publishes from one thread per process, which starts with the first message and reads from a bounded queue.
 
-    A full queue, a dead thread, a dead broker: messages stay pending, and the relay sends them. In an outage it does
-    not even try, because a client that waits for its broker costs the requests of this process their time.
+    If the queue is full, the thread has died or the broker is down, messages stay pending and the relay sends them.
+    During an outage the thread does not send, because a waiting client takes CPU time from this process's requests.
     """
 
-    def __init__(self, *, connect: Callable[[], Producer] = giving_way) -> None:
-        """`connect` makes the producer when one is needed."""
+    def __init__(self, *, connect: Callable[[], Producer] = yielding_producer) -> None:
+        """Create a publisher. `connect` creates the producer before the first wave."""
         self._connect = connect
-        # Not queue.Queue, which Python locks for each row: requests would wait there for one another.
+        # Not queue.Queue: its lock would make requests wait for one another.
         self._queue: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._producer: Producer | None = None
         self._waiting: list[Message] = []
-        """Messages whose predecessor in the stream is not recorded as published yet."""
-        self._kept: list[UUID] = []
-        """Messages that Kafka did not take; while there are some, it counts as away."""
-        self._look_at = self._try_at = 0.0
+        """Messages whose predecessor in the stream is not yet marked as published."""
+        self._unsent: list[UUID] = []
+        """Ids of the messages that the last outage stopped. While there are some, Kafka counts as unavailable."""
+        self._next_check_at = self._retry_at = 0.0
 
     def publish(self, messages: Sequence[Message]) -> None:
         for message in messages:
-            # Otherwise it stays pending.
-            if message.size <= LARGEST and self._queue.qsize() < settings.OUTBOX_QUEUE_SIZE:
+            # A message that is not queued stays pending.
+            if message.size <= MAX_QUEUED_MESSAGE_BYTES and self._queue.qsize() < settings.OUTBOX_QUEUE_SIZE:
                 self._queue.put(message)
         if not self._is_running():
             with self._starting:
@@ -106,7 +112,7 @@ class BackgroundPublisher:
     def close(self) -> None:
         if self._thread is not None and self._is_running():
             self._queue.put(None)
-            self._thread.join(CLOSE_TIMEOUT)
+            self._thread.join(CLOSE_TIMEOUT_S)
 
     def _is_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
@@ -116,9 +122,9 @@ class BackgroundPublisher:
             closing = False
             while not closing:
                 wave, closing = self._next_wave()
-                next_at = time.monotonic() + min(PAUSE_PER_EVENT * len(wave), LONGEST_PAUSE)
+                next_at = time.monotonic() + min(PAUSE_PER_EVENT_S * len(wave), MAX_PAUSE_S)
                 self._deliver(wave)
-                time.sleep(max(REST, next_at - time.monotonic()))
+                time.sleep(max(MIN_PAUSE_S, next_at - time.monotonic()))
         finally:
             if self._producer is not None:
                 atexit.unregister(self.close)
@@ -127,7 +133,10 @@ class BackgroundPublisher:
             connection.close()
 
     def _next_wave(self) -> tuple[list[Message], bool]:
-        """What is queued, as much as fits in a batch, and whether it is the last. It waits for something to do."""
+        """Return the queued messages for one batch, and whether `close` was called.
+
+        It waits for a queued message, unless other messages wait for their predecessors.
+        """
         queued = [] if self._waiting else [self._queue.get()]
         with suppress(queue.Empty):
             while len(queued) < settings.OUTBOX_BATCH_SIZE:
@@ -138,12 +147,12 @@ class BackgroundPublisher:
         wave = messages
         try:
             reset_queries()  # With DEBUG on, Django keeps every statement.
-            # A database that restarted since must not be noticed only when the wave is sent, and cannot be recorded.
+            # Before sending: after a restart of the database, a sent wave could not be marked as published.
             connection.close_if_unusable_or_obsolete()
             wave = self._sendable([*self._waiting, *messages])
             if not wave or self._is_away():
                 return
-            self._kept = []
+            self._unsent = []
             delivery = deliver(wave, producer=self._connected(), path=OutboxEvent.Path.FAST)
             if delivery.error:
                 self._note_outage(delivery.failed, delivery.error)
@@ -151,14 +160,14 @@ class BackgroundPublisher:
             self._note_outage(wave, error)
         except Error as error:
             connection.close()
-            wait = f"{len(wave)} event{pluralize(len(wave))} wait{pluralize(len(wave), 's,')} for the relay"
-            logger.warning("%s: %s", wait, str(error).strip())
+            waiting = f"{len(wave)} event{pluralize(len(wave))} wait{pluralize(len(wave), 's,')} for the relay"
+            logger.warning("%s: %s", waiting, str(error).strip())
 
     def _sendable(self, messages: Sequence[Message]) -> list[Message]:
-        """Those of `messages` that may be sent now; those that may soon are kept waiting.
+        """Return the messages that may be sent now. Messages whose predecessor is unpublished go to `_waiting`.
 
-        Only those with a predecessor have to be looked up, which most orders never have. What the relay takes by
-        now is left to it, so that not all of them are sent twice when this process is slow.
+        Only messages with a predecessor need a query. Messages older than `OUTBOX_RELAY_GRACE` are left to the relay,
+        so that a slow process does not send every message a second time.
         """
         relays_by = now() - settings.OUTBOX_RELAY_GRACE
         young = [message for message in messages if message.created_at > relays_by]
@@ -171,37 +180,37 @@ class BackgroundPublisher:
         return [message for message in young if message.event_id not in blocked]
 
     def _connected(self) -> Producer:
-        """Raises KafkaUnreachable."""
+        """Return the producer, connected. Raises KafkaUnreachable."""
         if self._producer is None:
             self._producer = self._connect()
-            # After the client's own exit handler, so that it runs before it: the client must not close first.
+            # Exit handlers run in reverse order: this one must run before the client's own, which closes the client.
             atexit.register(self.close)
         return self._producer
 
-    def _note_outage(self, kept: Sequence[Message], error: Exception) -> None:
+    def _note_outage(self, unsent: Sequence[Message], error: Exception) -> None:
         logger.warning(
-            "%d event%s, and those that follow, wait for the relay: %s", len(kept), pluralize(len(kept)), error
+            "%d event%s, and those that follow, wait for the relay: %s", len(unsent), pluralize(len(unsent)), error
         )
-        self._kept = [message.event_id for message in kept]
-        self._look_at = time.monotonic() + LOOK_AFTER
-        self._try_at = time.monotonic() + TRY_AFTER
+        self._unsent = [message.event_id for message in unsent]
+        self._next_check_at = time.monotonic() + RELAY_CHECK_INTERVAL_S
+        self._retry_at = time.monotonic() + RETRY_AFTER_S
 
     def _is_away(self) -> bool:
-        """Whether Kafka still is: until the relay has sent what it kept, or for `TRY_AFTER`."""
+        """Return whether an outage lasts: the relay sent none of `_unsent`, and `RETRY_AFTER_S` has not passed."""
         now = time.monotonic()
-        if not self._kept or now >= self._try_at:
+        if not self._unsent or now >= self._retry_at:
             return False
-        if now < self._look_at:
+        if now < self._next_check_at:
             return True
-        self._look_at = now + LOOK_AFTER
-        return not OutboxEvent.objects.filter(event_id__in=self._kept).exclude(published_at=None).exists()
+        self._next_check_at = now + RELAY_CHECK_INTERVAL_S
+        return not OutboxEvent.objects.filter(event_id__in=self._unsent).exclude(published_at=None).exists()
 
 
 _current: Publisher | None = None
 
 
 def current_publisher() -> Publisher:
-    """This process's publisher."""
+    """Return the publisher of this process."""
     global _current
     if _current is None:
         _current = import_string(settings.EVENT_PUBLISHER)()
@@ -209,12 +218,12 @@ def current_publisher() -> Publisher:
 
 
 def publish(messages: Sequence[Message]) -> None:
-    """Publish committed messages at once, as far as that is possible."""
+    """Hand committed messages to the publisher of this process."""
     current_publisher().publish(messages)
 
 
-def _forget() -> None:
-    """A thread and its connections do not survive a fork; the child makes its own."""
+def _discard_publisher() -> None:
+    """Drop the publisher, so that the next use creates one: its thread and connections do not survive a fork."""
     global _current
     _current = None
 
@@ -222,8 +231,8 @@ def _forget() -> None:
 def _on_setting_changed(*, setting: str, **kwargs: object) -> None:
     if setting == "EVENT_PUBLISHER" and _current is not None:
         _current.close()
-        _forget()
+        _discard_publisher()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_discard_publisher)
 setting_changed.connect(_on_setting_changed)

@@ -1,4 +1,4 @@
-"""The relay: send what the fast path did not. Any number may run; they take turns."""
+"""The relay sends the events that the fast path did not send. Any number of relays may run; they take turns."""
 
 import logging
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from events.outbox.delivery import Delivery, deliver, park
 
 logger = logging.getLogger(__name__)
 
-# The number only has to differ from other advisory locks of this database.
-TURN_LOCK = 0x6F7574626F78
-# A relay that is frozen, or whose connection is lost, loses its turn after this time.
+TURN_LOCK_ID = 0x6F7574626F78
+"""Key of the advisory lock that a relay holds for its turn. It must differ from the other keys of this database."""
 TURN_TIMEOUT_MS = 8_000
+"""Milliseconds after which PostgreSQL ends the turn of a relay that is frozen or has lost its connection."""
 
 
 class Relay:
-    """Sends pending outbox rows, oldest first, topic by topic so that a topic that is missing holds up no other."""
+    """Sends pending outbox rows, oldest first. It goes topic by topic, so that a missing topic delays no other."""
 
     def __init__(
         self,
@@ -33,18 +33,23 @@ class Relay:
         wait: Callable[[float], object],
         connect: Callable[[], Producer] = Producer,
     ) -> None:
-        """`stopping` tells when to end; `wait` pauses for seconds; `connect` makes the producer when one is needed."""
+        """Create a relay.
+
+        `stopping` returns whether to end. `wait` pauses for a number of seconds. `connect` creates the producer when
+        there are rows to send.
+        """
         self._stopping = stopping
         self._wait = wait
         self._connect = connect
         self._producer: Producer | None = None
-        self._behind: dict[str, int] = {}
-        """By topic, the last row that was tried."""
+        self._last_tried_pk: dict[str, int] = {}
+        """Primary key of the last row that was tried, by topic."""
 
     def run(self) -> None:
-        """Sweep until stopping, through outages of Kafka and of the database.
+        """Sweep until `stopping`. Outages of Kafka and of the database do not end it.
 
-        Raises KafkaRefuses, while it has not been let in yet.
+        Raises:
+            KafkaRefuses: Kafka refused the connection of a new producer.
         """
         in_outage = False
         while not self._stopping():
@@ -55,16 +60,16 @@ class Relay:
             if isinstance(outage, KafkaRefuses):
                 raise outage
             if outage and not in_outage:
-                logger.warning("Events wait: %s", str(outage).strip())
+                logger.warning("Events stay pending: %s", str(outage).strip())
             elif in_outage and not outage:
-                logger.info("Events flow again")
+                logger.info("The outage is over, pending events are sent")
             in_outage = outage is not None
             self._wait(settings.OUTBOX_RELAY_INTERVAL.total_seconds())
 
     def sweep(self, *, older_than: timedelta, wait_for_turn: bool = False) -> tuple[int, Exception | None]:
-        """Send every sendable row of that age; how many were sent, and the last outage that kept some.
+        """Send every sendable row older than `older_than`. Return the number of sent rows, and the last outage.
 
-        Where another relay is at work it waits for its turn, or leaves the rest to that one.
+        If another relay has the turn, wait for it with `wait_for_turn`, else leave the rows to that relay.
         """
         sent, outage = 0, None
         try:
@@ -84,7 +89,7 @@ class Relay:
                     if delivery.error:
                         break
                     if not (delivery.published or delivery.parked):
-                        del self._behind[topic]
+                        del self._last_tried_pk[topic]
                         break
         except (KafkaUnreachable, Error) as error:
             connection.close()
@@ -92,7 +97,7 @@ class Relay:
         return sent, outage
 
     def _topics(self, due: datetime) -> list[str]:
-        """Topics with rows to send. Where there are some, a producer is needed, too. Raises KafkaUnreachable."""
+        """Return the topics with rows to send. If there are any, connect the producer. Raises KafkaUnreachable."""
         pending = OutboxEvent.objects.sendable().filter(OutboxQuerySet.recorded_by(due))
         topics = list(pending.order_by().values_list("topic", flat=True).distinct())
         if topics and self._producer is None:
@@ -100,36 +105,37 @@ class Relay:
         return topics
 
     def _take_turn(self, topic: str, due: datetime, followed: list[Message]) -> Delivery | None:
-        """Send one wave of rows of that time or older, and of the direct followers of rows just published, whatever
-        their age. None where another relay has the turn.
+        """Send one wave of the topic's rows that were recorded until `due`; None if another relay has the turn.
+
+        Rows of the streams in `followed`, the messages published just now, are included at any age.
         """
         assert self._producer is not None
         with transaction.atomic(), connection.cursor() as cursor:
-            # First, so that a process that is frozen with the lock in its hands loses it.
+            # Before taking the lock, so that a process that freezes while it holds the lock loses it.
             cursor.execute(
                 "SELECT set_config('idle_in_transaction_session_timeout', %s, true),"
                 " set_config('statement_timeout', %s, true)",
                 [str(TURN_TIMEOUT_MS)] * 2,
             )
-            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [TURN_LOCK])
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [TURN_LOCK_ID])
             if not cursor.fetchone()[0]:
                 return None
             streams = [message.stream for message in followed if message.stream is not None]
             is_due = OutboxQuerySet.recorded_by(due) | Q(stream__in=streams)
             rows = OutboxEvent.objects.sendable().filter(is_due, topic=topic)
-            # Behind the last wave: what was sent need not be looked at again, and if a partition is away, its rows
-            # must not hold up the topic's others. Then once more from the start: followers may stand before.
-            wave = self._choose(rows.filter(pk__gt=self._behind.get(topic, 0))) or self._choose(rows)
-            self._behind[topic] = wave[-1].pk if wave else 0
+            # Rows behind the last wave first: rows of an unavailable partition must not delay the topic's others. At
+            # the end, start again from the oldest row, because followers may have lower ids.
+            wave = self._select_wave(rows.filter(pk__gt=self._last_tried_pk.get(topic, 0))) or self._select_wave(rows)
+            self._last_tried_pk[topic] = wave[-1].pk if wave else 0
             return deliver([row.message for row in wave], producer=self._producer, path=OutboxEvent.Path.RELAY)
 
-    def _choose(self, rows: OutboxQuerySet) -> list[OutboxEvent]:
-        """Return the oldest of `rows` that fit in a wave. What no topic takes is parked unread."""
+    def _select_wave(self, rows: OutboxQuerySet) -> list[OutboxEvent]:
+        """Return the oldest of `rows` that fit into one wave. Park rows that are too large without loading them."""
         oldest = rows.oldest(max_row_bytes=MAX_MESSAGE_BYTES)
         for row in OutboxEvent.objects.filter(pk__in=oldest.too_large).only("event_id", "event_type", "topic"):
             size = oldest.too_large[row.pk]
             park(row, reason=f"Its {size} bytes are larger than the {MAX_MESSAGE_BYTES} that a message may have")
-        return self._choose(rows) if oldest.too_large and not oldest.rows else oldest.rows
+        return self._select_wave(rows) if oldest.too_large and not oldest.rows else oldest.rows
 
     def close(self) -> None:
         if self._producer is not None:

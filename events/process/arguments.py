@@ -1,20 +1,22 @@
-"""Types of command-line arguments, for argparse: each raises ValueError for what it refuses."""
+"""Argument types for argparse. Each raises ValueError for an invalid argument."""
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 on."""
+    """Return an integer of at least 1."""
     if (number := int(text)) < 1:
         raise ValueError
     return number
 
 
 def positive_float(text: str) -> float:
+    """Return a number above 0."""
     if not (number := float(text)) > 0:
         raise ValueError
     return number
 
 
 def port(text: str) -> int:
+    """Return a TCP port from 1 to 65535."""
     if not 0 < (number := int(text)) < 2**16:
         raise ValueError
     return number

@@ -1,17 +1,16 @@
-"""Garbage collection in processes that run for long."""
+"""Garbage collection in long-running processes."""
 
 import gc
 
-YOUNG_OBJECTS = 10_000
-"""That are made before Python looks among them for garbage; by itself it does after 700."""
+GC_THRESHOLD_OBJECTS = 10_000
+"""New objects before Python collects the youngest generation. Python's default is 700."""
 
 
-def collect_seldom() -> None:
-    """Leave what is there by now, Django above all, out of every later collection, and collect less often.
+def reduce_garbage_collection() -> None:
+    """Exclude all existing objects, mainly Django's, from later collections, and collect less often.
 
-    Walking over Django takes 60 to 100 ms, for which a web worker answers nobody, every 2,500 orders; the other
-    collections took 3 % of its time. Without the walk, the relay sends 15 % more.
+    A full collection over Django's objects stops every thread of the process (docs/performance.md).
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 10, 10)
+    gc.set_threshold(GC_THRESHOLD_OBJECTS, 10, 10)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a flag that loops look at. A process that does not come to look is ended in time anyway."""
+"""Turn SIGTERM and SIGINT into a flag that loops check. A process that does not check it in time is ended."""
 
 import logging
 import os
@@ -7,15 +7,15 @@ import signal
 import threading
 from types import FrameType
 
-GRACE = 8
-"""Seconds for finishing what is in hand; supervisors allow ten."""
+GRACE_S = 8
+"""Seconds from the signal until the process is ended. Supervisors allow ten."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger(__name__)
 
 
 def end_at_once_until_ready() -> None:
-    """Make a signal end the process with 0, for a command that has begun nothing yet. `Shutdown` takes over from it."""
+    """Make a signal end the process with exit code 0, until the command has work to finish and creates `Shutdown`."""
     for number in SIGNALS:
         signal.signal(number, _end_at_once)
 
@@ -25,20 +25,20 @@ def _end_at_once(number: int, frame: FrameType | None) -> None:
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """Python writes the number to the wakeup pipe for signals that have a handler, and for no others."""
+    """Do nothing. Python writes a signal to the wakeup pipe only if the signal has a handler."""
 
 
 class Shutdown:
-    """Installed by a command before its loop starts. A second signal ends the process at once.
+    """The shutdown flag of a command, which creates it before its loop. A second signal ends the process at once.
 
-    Whatever is not finished `GRACE` seconds after the signal (a database that does not answer, say) is given up: what
-    was not committed is done again by the next process.
+    `GRACE_S` seconds after the first signal the process ends even if it has not finished, for example because the
+    database does not answer. The next process repeats what was not committed.
     """
 
     def __init__(self) -> None:
         self._requested = threading.Event()
-        # Python runs signal handlers between two steps of the main thread, which may be waiting inside a library. The
-        # number on this pipe arrives all the same.
+        # Python runs signal handlers only between two steps of the main thread, which may wait inside a library. The
+        # wakeup pipe gets the signal's number at once.
         self._signals, written = os.pipe()
         os.set_blocking(written, False)
         signal.set_wakeup_fd(written)
@@ -49,15 +49,15 @@ class Shutdown:
     def _watch(self) -> None:
         os.read(self._signals, 1)
         self._requested.set()
-        second, _, _ = select.select([self._signals], [], [], GRACE)
+        second, _, _ = select.select([self._signals], [], [], GRACE_S)
         if second:
             os._exit(128 + os.read(self._signals, 1)[0])
-        logger.warning("Not finished %d s after the signal: what was not committed will be done again", GRACE)
+        logger.warning("Not finished %d s after the signal: the next process repeats uncommitted work", GRACE_S)
         os._exit(0)
 
     def requested(self) -> bool:
         return self._requested.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Pause, but no longer than until a signal arrives."""
+        """Wait for `seconds` or until a signal arrives. Return whether one has arrived."""
         return self._requested.wait(seconds)

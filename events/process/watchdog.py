@@ -1,4 +1,4 @@
-"""A watchdog for calls that should return and may not: the client's `poll` spins for ever after some errors."""
+"""A watchdog for calls that may never return: the Kafka client's `poll` spins forever after some errors."""
 
 import faulthandler
 import logging
@@ -10,12 +10,12 @@ from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
 
-TICKS = 20
-"""Looks within the time allowed. Counted instead of asking the clock, which goes on while a process is frozen."""
+CHECKS_PER_LIMIT = 20
+"""Checks within the limit. The watchdog counts checks, because the clock goes on while a process is frozen."""
 
 
 class Watchdog:
-    """Ends the process with 1, its stacks on stderr, when what it guards does not return within `limit` seconds."""
+    """Ends the process with exit code 1 if a guarded call takes more than `limit` seconds. Stacks go to stderr."""
 
     def __init__(self, *, what: str, limit: float) -> None:
         self._what = what
@@ -33,10 +33,10 @@ class Watchdog:
 
     def _watch(self) -> None:
         seen, ticks = 0, 0
-        while ticks < TICKS:
-            time.sleep(self._limit / TICKS)
+        while ticks < CHECKS_PER_LIMIT:
+            time.sleep(self._limit / CHECKS_PER_LIMIT)
             ticks = ticks + 1 if self._calls == seen and seen % 2 else 0
             seen = self._calls
-        logger.critical("%s has not returned for %g s: ending with 1. Stacks follow", self._what, self._limit)
+        logger.critical("%s has not returned for %g s: ending with exit code 1. Stacks follow", self._what, self._limit)
         faulthandler.dump_traceback()
         os._exit(1)

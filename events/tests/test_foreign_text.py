@@ -2,26 +2,26 @@ import pytest
 from django.test import Client
 
 from events.consuming.dead_letters import record_dead_letter
-from events.foreign_text import LIMIT, cut, stack_trace
+from events.foreign_text import TEXT_LIMIT_CHARS, cut, stack_trace
 from events.headers import pack, unpack
 from events.models import DeadLetter, OutboxEvent
 from events.troubles import Poison
 from testkit.factories import kafka_record
 
 
-@pytest.mark.parametrize("size", [0, 1, LIMIT])
+@pytest.mark.parametrize("size", [0, 1, TEXT_LIMIT_CHARS])
 def test_a_short_text_stays_as_it_is(size: int) -> None:
     assert cut("x" * size) == "x" * size
 
 
-def test_a_long_text_is_cut_and_says_so() -> None:
-    assert cut("x" * (LIMIT + 1)) == "x" * LIMIT + "... (the first 8192 of 8193 characters)"
+def test_a_long_text_is_cut_with_a_note() -> None:
+    assert cut("x" * (TEXT_LIMIT_CHARS + 1)) == "x" * TEXT_LIMIT_CHARS + "... (the first 8192 of 8193 characters)"
     assert cut("abcdef", 3) == "abc... (the first 3 of 6 characters)"
 
 
 def test_a_stack_trace_keeps_its_end() -> None:
     def fail(depth: int, other: int) -> None:
-        # Two calls in turn, because Python folds what repeats.
+        # Two functions in turn, because Python folds repeated frames.
         if depth:
             fail_again(depth - 1, other) if depth % 2 else fail(depth - 1, other)
         else:
@@ -35,7 +35,7 @@ def test_a_stack_trace_keeps_its_end() -> None:
     trace = stack_trace(raised.value)
     assert "earlier parts of the stack trace are left out" in trace.splitlines()[0]
     assert trace.endswith("ValueError: the end\n")
-    assert LIMIT / 2 < len(trace) < LIMIT + 100
+    assert TEXT_LIMIT_CHARS / 2 < len(trace) < TEXT_LIMIT_CHARS + 100
 
 
 @pytest.mark.django_db
@@ -52,8 +52,8 @@ def test_a_dead_letter_keeps_a_bounded_reason(piece: str, times: int) -> None:
         decode(piece * times)
     record_dead_letter(record=kafka_record(b"garbage"), error=poison.value, group="some-group")
     letter = DeadLetter.objects.get()
-    assert len(letter.error_message) < LIMIT + 100
-    assert len(letter.stacktrace) < LIMIT + 200
+    assert len(letter.error_message) < TEXT_LIMIT_CHARS + 100
+    assert len(letter.stacktrace) < TEXT_LIMIT_CHARS + 200
     assert "Poison" in letter.stacktrace
     headers = dict(unpack(OutboxEvent.objects.get().headers))
     message = headers["kafka_dlt-exception-message"] or b""

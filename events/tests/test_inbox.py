@@ -1,4 +1,4 @@
-"""The inbox: a group's function sees each event once, whatever comes again."""
+"""The inbox gives each event to a group's handler once, even if the event is delivered again."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ def decode(value: bytes | None) -> Thing:
 
 @dataclass
 class Handler:
-    """Writes a row for each event, and then does what `then` says."""
+    """Writes a row for each event, then calls `then`."""
 
     then: Callable[[Sequence[Thing]], object] = len
 
@@ -102,7 +102,7 @@ def test_a_failure_takes_back_writes_and_claims(error: Exception) -> None:
     def fail(_: Sequence[Thing]) -> None:
         raise error
 
-    with pytest.raises(Exception):  # noqa: B017, PT011 - whichever the processor makes of it
+    with pytest.raises(Exception):  # noqa: B017, PT011 - the type depends on the kind of the failure
         deliver(subscribed(handler=Handler(fail)), values(*events))
     assert (handled(), InboxEntry.objects.count()) == ([], 0)
     deliver(subscribed(), values(*events))
@@ -138,7 +138,7 @@ def test_a_replayed_letter_is_handled_by_its_group_alone() -> None:
     assert set(InboxEntry.objects.values_list("group", flat=True)) == {"others", "things"}
 
 
-def test_types_that_a_group_does_not_want_are_passed_over() -> None:
+def test_unwanted_types_are_ignored() -> None:
     made, moved = things(2)
     wanting = replace(subscribed(), event_types=["MADE"])
     assert deliver(wanting, values(made, msgspec.structs.replace(moved, event_type="MOVED"))) == []
@@ -159,7 +159,7 @@ def test_an_id_of_another_event_is_a_dead_letter(changed: dict[str, object], bat
     assert handled() == [event.event_id]
 
 
-def test_what_was_handled_is_known_by_its_whole_identity() -> None:
+def test_a_handled_event_is_known_by_its_whole_identity() -> None:
     first, second = things(2)
     deliver(subscribed(), values(first))
     assert set(subscribed().handled([first, second])) == {first.event_id}

@@ -14,7 +14,7 @@ from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from events.kafka import Record, Unreadable
 from events.kafka.decompression import MAX_BATCH_BYTES, ZSTD_WINDOW_BYTES
-from events.kafka.patches.batches import ForgivingRecordBatch
+from events.kafka.patches.batches import TolerantRecordBatch
 from events.kafka.records import MAX_HEADERS, MAX_RECORD_BYTES, DamagedRecord, UnreadableRecord
 from tests.kafka.record_batches import CODECS, XERIAL, batch, compressed_batch, field, framed, record, varint
 
@@ -225,7 +225,7 @@ class TestRecords:
     @pytest.mark.parametrize("before", [b"", field(b"key")], ids=["key", "value"])
     def test_no_part_of_a_record_takes_the_bytes_behind_it(self, before: bytes) -> None:
         greedy = framed(varint(0) + before + varint(MAX_INT32))
-        records = iter(ForgivingRecordBatch(memoryview(batch(greedy, *[record(bytes(MIB), delta=1)] * 8))))
+        records = iter(TolerantRecordBatch(memoryview(batch(greedy, *[record(bytes(MIB), delta=1)] * 8))))
         assert peak_mib(lambda: next(records)) < 1
 
     def test_headers_count_as_the_memory_they_take(self) -> None:

@@ -15,7 +15,7 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from commerce.api.asyncapi import asyncapi
-from events.correlation import about
+from events.correlation import log_context
 from events.headers import unpack
 from events.kafka.topics import create_missing_topics
 from events.models import OutboxEvent
@@ -117,7 +117,7 @@ def test_every_example_fits_its_own_schemas() -> None:
 
 @pytest.mark.django_db
 def test_written_messages_fit_the_document(user: User) -> None:
-    with about([("x-request-id", b"shop-7")]):
+    with log_context([("x-request-id", b"shop-7")]):
         pay_order(order_id=order_of(user).pk)
         read_notification(notification_id=NotificationFactory.create(user_id=user.pk).pk, user_id=user.pk)
     written = {"order-events": "orderEvent", "notification-events": "notificationRead"}

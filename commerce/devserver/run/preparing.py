@@ -54,8 +54,8 @@ def _clear_state_of_earlier_broker() -> None:
     # Models can be imported only after django.setup().
     from events.consuming import dead_letter_limit, quarantine
 
-    dead_letter_limit.forget()
-    quarantine.forget()
+    dead_letter_limit.reset_all()
+    quarantine.delete_all_marks()
 
 
 def repair_lost_events() -> None:

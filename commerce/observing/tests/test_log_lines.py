@@ -16,8 +16,8 @@ from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import RefreshToken
 
 from commerce.observing.log_lines import JSONFormatter, LineFormatter
-from events.correlation import about
-from events.foreign_text import LIMIT
+from events.correlation import log_context
+from events.foreign_text import TEXT_LIMIT_CHARS
 from testkit.processes import WebServer
 
 
@@ -88,20 +88,20 @@ SPLIT = {
 def test_a_secret_that_the_cut_splits_is_not_shown_in_part(message: str, secret: str) -> None:
     begins = message.index(secret)
     for shown in range(4, len(secret)):
-        text = "." * (LIMIT - begins - shown - len("ERROR ")) + message + "." * 100
+        text = "." * (TEXT_LIMIT_CHARS - begins - shown - len("ERROR ")) + message + "." * 100
         written = line("%s", text)
         assert secret[:4] not in written, shown
-        assert f"(the first {LIMIT} of {len(text) + len('ERROR ')} characters)" in written
+        assert f"(the first {TEXT_LIMIT_CHARS} of {len(text) + len('ERROR ')} characters)" in written
 
 
 @pytest.mark.parametrize("piece", ["x", "eyJ-", "주", "\0", "token=", "\n"])
 def test_a_long_message_is_cut_and_says_so(piece: str) -> None:
     text = piece * 200_000
-    assert f"(the first {LIMIT} of {len(text) + len('ERROR ')} characters)" in line("%s", text)
+    assert f"(the first {TEXT_LIMIT_CHARS} of {len(text) + len('ERROR ')} characters)" in line("%s", text)
     record = logging.LogRecord("shop", logging.ERROR, __file__, 1, "%s", (text,), None)
     message = json.loads(JSONFormatter().format(record))["message"]
-    assert message.endswith(f"(the first {LIMIT} of {len(text)} characters)")
-    assert len(message) < LIMIT + 100
+    assert message.endswith(f"(the first {TEXT_LIMIT_CHARS} of {len(text)} characters)")
+    assert len(message) < TEXT_LIMIT_CHARS + 100
 
 
 def test_a_long_text_in_an_exception_crowds_out_no_frame() -> None:
@@ -111,7 +111,7 @@ def test_a_long_text_in_an_exception_crowds_out_no_frame() -> None:
         written = line("Failed", exc_info=sys.exc_info())
     assert "test_a_long_text_in_an_exception_crowds_out_no_frame" in written
     assert "ValueError: password=***" in written
-    assert len(written) < 2 * LIMIT
+    assert len(written) < 2 * TEXT_LIMIT_CHARS
 
 
 def test_a_stack_trace_of_another_formatter_is_cleaned() -> None:
@@ -184,7 +184,7 @@ def test_production_logs_for_machines_and_development_for_people(debug: str, kin
 def test_a_line_names_its_request_and_its_trace() -> None:
     headers = [("x-request-id", b"r-1"), ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]
     record = logging.LogRecord("shop", logging.INFO, __file__, 1, "Saved", (), None)
-    with about(headers):
+    with log_context(headers):
         parsed = json.loads(JSONFormatter().format(record))
         text = line("Saved")
     assert (parsed["requestId"], parsed["traceId"]) == ("r-1", "0af7651916cd43dd8448eb211c80319c")
@@ -194,7 +194,7 @@ def test_a_line_names_its_request_and_its_trace() -> None:
 
 @pytest.mark.parametrize("forged", [b"a b", b"x\nINFO admin logged in", b"\xff", b"x" * 129, b"", None])
 def test_a_request_id_that_could_forge_a_line_is_not_written(forged: bytes | None) -> None:
-    with about([("x-request-id", forged)]):
+    with log_context([("x-request-id", forged)]):
         assert line("Saved") == "ERROR Saved"
 
 

@@ -1,4 +1,4 @@
-"""Dead letters and the outbox in the admin: changed by who may, after a question, and every change on record."""
+"""Admin of dead letters and the outbox: actions need a permission and a confirmation, and each is logged."""
 
 import html
 from typing import Any
@@ -29,7 +29,7 @@ OUTBOX = "/admin/events/outboxevent/"
 
 @pytest.fixture
 def letters() -> list[DeadLetter]:
-    """Three, the first of them at the limit of its replays."""
+    """Three letters. The first one is at its replay limit."""
     for offset in range(3):
         record = kafka_record(b"garbage", offset=offset, headers=[("ce_type", b"ORDER_PAID")])
         record_dead_letter(record=record, error=Poison("no event"), group="group")
@@ -40,7 +40,7 @@ def letters() -> list[DeadLetter]:
 
 @pytest.fixture
 def viewer(client: Client) -> Client:
-    """Logged in as one of the staff who may look at dead letters."""
+    """A client of a staff member who may only view dead letters."""
     user = User.objects.create_user("viewer", is_staff=True)
     user.user_permissions.add(Permission.objects.get(codename="view_deadletter"))
     client.force_login(user)
@@ -48,7 +48,7 @@ def viewer(client: Client) -> Client:
 
 
 def act(client: Client, action: str, rows: list[DeadLetter], *, confirmed: bool = True) -> list[str]:
-    """What the admin says to an action on rows of the list."""
+    """Run an action on rows of the list, and return the admin's messages."""
     posted = {"action": action, "_selected_action": [row.pk for row in rows]}
     response: Any = client.post(LETTERS, posted | ({"confirmed": "yes"} if confirmed else {}))
     assert response.status_code in (200, 302)
@@ -84,13 +84,13 @@ def test_many_refusals_are_summed_up(
     admin_client: Client, letters: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     DeadLetter.objects.update(state="dismissed")
-    monkeypatch.setattr(admin_actions, "REFUSALS_NAMED", 1)
+    monkeypatch.setattr(admin_actions, "MAX_REFUSALS_SHOWN", 1)
     first, second = replay(admin_client, letters)
     assert "it is dismissed already" in first
     assert second == "2 more are left as they are."
 
 
-def test_whoever_may_only_look_cannot_replay(viewer: Client, letters: list[DeadLetter]) -> None:
+def test_a_viewer_cannot_replay(viewer: Client, letters: list[DeadLetter]) -> None:
     page = viewer.get(LETTERS)
     assert page.status_code == 200
     assert "replay_selected" not in page.content.decode()
@@ -147,11 +147,11 @@ def test_a_replay_leads_to_its_letter(admin_client: Client, letters: list[DeadLe
     assert f"{LETTERS}{letters[1].pk}/change/" in text
 
 
-# --- Questions, and other actions ---------------------------------------------------------------
+# --- Confirmations, and other actions -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("action", ["replay_selected", "dismiss_selected"])
-def test_nothing_happens_before_it_is_confirmed(admin_client: Client, letters: list[DeadLetter], action: str) -> None:
+def test_an_action_waits_for_its_confirmation(admin_client: Client, letters: list[DeadLetter], action: str) -> None:
     assert act(admin_client, action, letters, confirmed=False) == []
     assert replays() == []
     assert not DeadLetter.objects.exclude(state="open").exists()
@@ -180,7 +180,7 @@ def test_a_dismissed_letter_is_closed_once_and_on_record(
     assert (entry.object_id, entry.user, entry.change_message) == (str(letter.pk), admin_user, "Dismissed.")
 
 
-def test_to_replay_is_not_to_dismiss(viewer: Client, letters: list[DeadLetter]) -> None:
+def test_the_permission_to_replay_does_not_allow_dismissing(viewer: Client, letters: list[DeadLetter]) -> None:
     User.objects.get().user_permissions.add(Permission.objects.get(codename="replay_deadletter"))
     act(viewer, "dismiss_selected", letters)
     for action in ("replay", "dismiss"):
@@ -189,10 +189,10 @@ def test_to_replay_is_not_to_dismiss(viewer: Client, letters: list[DeadLetter]) 
     assert not DeadLetter.objects.filter(state="dismissed").exists()
 
 
-def test_more_than_a_request_can_do_is_refused(
+def test_a_selection_above_the_limit_is_refused(
     admin_client: Client, letters: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admin_actions, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(admin_actions, "MAX_ROWS_PER_REQUEST", 2)
     (said,) = act(admin_client, "replay_selected", letters)
     assert "more than 2" in said
     assert replays() == []
@@ -203,7 +203,7 @@ def test_more_than_a_request_can_do_is_refused(
 
 @pytest.fixture
 def audited(letters: list[DeadLetter]) -> list[DeadLetter]:
-    """The letters that another group made of the same messages."""
+    """Letters of the group `audit` for the same messages."""
     for letter in letters:
         record = kafka_record(b"garbage", offset=letter.offset)
         record_dead_letter(record=record, error=Poison("no event"), group="audit")
@@ -213,7 +213,7 @@ def audited(letters: list[DeadLetter]) -> list[DeadLetter]:
 def test_the_filter_by_group_stands_first_and_offers_all_groups(
     admin_client: Client, audited: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(large_tables, "NEWEST", 1)
+    monkeypatch.setattr(large_tables, "FILTER_SAMPLE_ROWS", 1)
     page = admin_client.get(LETTERS).context["cl"]
     assert page.filter_specs[0].field_path == "group"
     assert [choice["display"] for choice in page.filter_specs[0].choices(page)] == ["All", "audit", "group"]
@@ -232,7 +232,7 @@ def test_a_group_is_shown_alone(admin_client: Client, audited: list[DeadLetter])
 def test_all_letters_of_a_filter_are_dismissed_at_once(
     admin_client: Client, admin_user: User, audited: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More of them than one page shows."""
+    """The filter matches more letters than one page shows."""
     monkeypatch.setattr(DeadLetterAdmin, "list_per_page", 1)
     posted = {"action": "dismiss_selected", "select_across": "1", "_selected_action": [audited[0].pk]}
     filtered = f"{LETTERS}?group=audit&state__exact=open"
@@ -246,10 +246,10 @@ def test_all_letters_of_a_filter_are_dismissed_at_once(
 
 
 @pytest.mark.parametrize("command", ["replay", "dismiss"])
-def test_too_many_for_a_request_lead_to_the_command(
+def test_a_selection_above_the_limit_names_the_command(
     admin_client: Client, letters: list[DeadLetter], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr(admin_actions, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(admin_actions, "MAX_ROWS_PER_REQUEST", 2)
     (said,) = act(admin_client, f"{command}_selected", letters)
     assert said.endswith(f"manage.py {command}_dead_letters --group NAME")
 
@@ -265,14 +265,14 @@ def test_a_message_is_sent_again(admin_client: Client, state: str) -> None:
     assert LogEntry.objects.get().change_message == "Send again."
 
 
-def test_what_is_pending_is_not_sent_again(admin_client: Client) -> None:
+def test_a_pending_message_is_not_sent_again(admin_client: Client) -> None:
     row = OutboxEventFactory.create()
     response = admin_client.post(f"{OUTBOX}{row.pk}/send-again/", {"confirmed": "yes"}, follow=True)
     assert "is pending already" in response.content.decode()
     assert not LogEntry.objects.exists()
 
 
-# --- What is shown ------------------------------------------------------------------------------
+# --- Pages of messages --------------------------------------------------------------------------
 
 
 def shown(admin_client: Client, value: bytes | None) -> str:
@@ -356,7 +356,7 @@ def test_a_long_list_is_estimated(admin_client: Client, monkeypatch: pytest.Monk
     OutboxEventFactory.create_batch(40)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE events_outboxevent")
-    monkeypatch.setattr(large_tables, "COUNTED", 10)
+    monkeypatch.setattr(large_tables, "EXACT_COUNT_LIMIT", 10)
     with CaptureQueriesContext(connection) as captured:
         assert admin_client.get(OUTBOX).context["cl"].result_count == 40
     counts = [query["sql"] for query in captured if "COUNT(" in query["sql"] and "outboxevent" in query["sql"]]

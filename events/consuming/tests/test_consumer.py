@@ -1,4 +1,4 @@
-"""The consumer's loop without a broker: which trouble leads where."""
+"""The consumer's loop without a broker: what it does after each kind of failure."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ GROUP = "group"
 
 
 class Source:
-    """Gives batches of one partition, again from what is held on, and keeps what is committed."""
+    """A source of batches of one partition. `hold` moves it back, and `committed` is the committed offset."""
 
     def __init__(self, records: Sequence[Record], batch_size: int = 500) -> None:
         self._records = records
@@ -58,10 +58,10 @@ class Source:
 
 
 class RowHandler:
-    """Saves a row for every message; "poison" is poison, and other values do what `tricks` says."""
+    """Saves a row for every message except "poison". `actions` has a function to call for some values."""
 
-    def __init__(self, tricks: dict[bytes, Callable[[], None]] | None = None) -> None:
-        self.tricks = tricks or {}
+    def __init__(self, actions: dict[bytes, Callable[[], None]] | None = None) -> None:
+        self.actions = actions or {}
 
     def decode(self, value: bytes | None) -> bytes | None:
         if value == b"poison":
@@ -70,19 +70,19 @@ class RowHandler:
 
     def save(self, events: Sequence[bytes]) -> None:
         for event in events:
-            self.tricks.get(event, lambda: None)()
+            self.actions.get(event, lambda: None)()
             OutboxEventFactory.create(topic="saved", value=event)
 
 
 def fail(*errors: Exception) -> Callable[[], None]:
-    """Raises one error a call; afterwards nothing."""
+    """Return a function that raises one of `errors` at each call, and nothing after the last one."""
     left = list(errors)
 
-    def trick() -> None:
+    def act() -> None:
         if left:
             raise left.pop(0)
 
-    return trick
+    return act
 
 
 def records(*values: bytes) -> list[Record]:
@@ -106,7 +106,7 @@ def saved() -> list[bytes]:
 
 
 @pytest.fixture(autouse=True)
-def _hasty(settings: Settings) -> None:
+def _short_backoff(settings: Settings) -> None:
     settings.CONSUMER_RETRY_FIRST = 0.001
     settings.CONSUMER_RETRY_LAST = 0.01
 
@@ -141,7 +141,7 @@ class TestTroubles:
 
     @pytest.mark.parametrize(("error", "holds"), [(UnreadableRecord("not UTF-8"), 0), (DamagedRecord("not UTF-8"), 2)])
     def test_an_unreadable_record_is_a_dead_letter_without_content(self, error: Exception, holds: int) -> None:
-        """One with its checksum at once: the same bytes would come again."""
+        """A record with a correct checksum becomes one at once, because the client would read the same bytes again."""
         value = Unreadable()
         value.error = error
         unreadable = kafka_record(value, offset=1, key=None, timestamp=-1)
@@ -180,7 +180,7 @@ class TestLimitOfDeadLetters:
             consume(source, limit=7)
         assert (DeadLetter.objects.count(), source.committed) == (7, 7)
 
-    def test_with_a_higher_limit_it_goes_on_where_it_was(self) -> None:
+    def test_with_a_higher_limit_it_continues_at_its_offset(self) -> None:
         everything = records(*[b"poison"] * 9, b"good")
         first = Source(everything)
         with pytest.raises(TooManyDeadLetters):
@@ -193,7 +193,7 @@ class TestLimitOfDeadLetters:
         assert ConsumerGroup.objects.get().consecutive_dead_letters == 0
 
     @pytest.mark.parametrize("batch_size", [1, 2, 5, 500])
-    def test_a_message_that_can_be_handled_ends_the_row(self, batch_size: int) -> None:
+    def test_a_handled_message_resets_the_count(self, batch_size: int) -> None:
         values = [b"poison", b"poison", b"good"] * 3 + [b"poison", b"poison"]
         consume(Source(records(*values), batch_size), limit=3)
         assert DeadLetter.objects.count() == 8
@@ -212,7 +212,7 @@ class TestLimitOfDeadLetters:
             consume(source, limit=5)
         assert (DeadLetter.objects.count(), source.committed) == (0, 0)
 
-    def test_what_the_handler_cannot_save_counts_too(self) -> None:
+    def test_a_message_that_the_handler_cannot_save_counts(self) -> None:
         def refuse() -> None:
             raise Poison("in saving")
 
@@ -265,7 +265,7 @@ class TestLimitOfDeadLetters:
 
 
 def replays_of_all() -> list[Record]:
-    """What the replays of all dead letters bring to the topic."""
+    """Return the records that replays of all dead letters put on the topic."""
     return [
         kafka_record(bytes(letter.value or b""), offset=at, headers=[("dead-letter-id", str(letter.pk).encode())])
         for at, letter in enumerate(DeadLetter.objects.order_by("pk"))
@@ -276,13 +276,13 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed_while_handling(*values: bytes) -> None:
-    """What a consumer leaves behind that died with the first batch in hand."""
-    quarantine.place(group=GROUP, topic="order-events", records=records(*values))
+def leave_mark(*values: bytes) -> None:
+    """Leave the mark of a consumer that died during its first batch."""
+    quarantine.place_marks(group=GROUP, topic="order-events", records=records(*values))
 
 
 class TestDeathMarks:
-    def test_a_batch_that_is_survived_leaves_no_mark(self) -> None:
+    def test_a_survived_batch_leaves_no_mark(self) -> None:
         marks: list[int] = []
         consume(Source(records(b"a")), RowHandler({b"a": lambda: marks.append(DeathMark.objects.count())}))
         assert marks == [1]
@@ -295,7 +295,7 @@ class TestDeathMarks:
         assert marks == [1, 0, 0]
 
     def test_a_message_that_kills_its_process_becomes_a_dead_letter(self) -> None:
-        killed_while_handling(b"a", b"deadly", b"c")
+        leave_mark(b"a", b"deadly", b"c")
         source = Source(records(b"a", b"deadly", b"c", b"d"))
         consume(source, RowHandler({b"deadly": die}))
         assert saved() == [b"a", b"c", b"d"]
@@ -303,27 +303,27 @@ class TestDeathMarks:
         assert (letter.offset, letter.error_message) == (1, "Handling it ended 3 processes, with signal 9")
         assert not DeathMark.objects.exists()
 
-    def test_repeated_kills_with_a_batch_in_hand_blame_no_message(self) -> None:
+    def test_repeated_kills_during_a_batch_blame_no_message(self) -> None:
         for _ in range(20):
-            killed_while_handling(b"a", b"b")
+            leave_mark(b"a", b"b")
         consume(Source(records(b"a", b"b")))
         assert saved() == [b"a", b"b"]
         assert not DeadLetter.objects.exists()
 
-    def test_deaths_are_remembered_across_starts(self) -> None:
-        killed_while_handling(b"deadly")
+    def test_deaths_are_counted_across_starts(self) -> None:
+        leave_mark(b"deadly")
         DeathMark.objects.update(deadly_offset=0, deaths=2)
         consume(Source(records(b"deadly")), RowHandler({b"deadly": die}))
         assert DeadLetter.objects.get().error_message == "Handling it ended 3 processes, with signal 9"
 
-    def test_a_message_that_never_comes_to_an_end_counts_as_deadly(self, settings: Settings) -> None:
+    def test_a_message_that_hangs_counts_as_deadly(self, settings: Settings) -> None:
         settings.CONSUMER_TRIAL_TIMEOUT = 0.05
-        killed_while_handling(b"endless")
+        leave_mark(b"endless")
         consume(Source(records(b"endless")), RowHandler({b"endless": signal.pause}))
         assert DeadLetter.objects.get().error_message == "Handling it ended 3 processes, with signal 9"
 
-    def test_an_outage_during_a_trial_blames_nobody(self) -> None:
-        killed_while_handling(b"a")
+    def test_an_outage_during_a_trial_blames_no_message(self) -> None:
+        leave_mark(b"a")
 
         class OnlyHere(RowHandler):
             def save(self, events: Sequence[bytes]) -> None:
@@ -343,7 +343,7 @@ class TestDeathMarks:
         assert DeathMark.objects.get().deaths == 0
 
     def test_a_stop_leaves_marked_messages_to_the_next_start(self) -> None:
-        killed_while_handling(b"a", b"b", b"c")
+        leave_mark(b"a", b"b", b"c")
         source = Source(records(b"a", b"b", b"c"))
         EventConsumer(
             source=source, subscription=rows(RowHandler(), group=GROUP), stopping=lambda: source.committed > 0
@@ -352,7 +352,7 @@ class TestDeathMarks:
         assert DeathMark.objects.exists()
 
     def test_poison_among_marked_messages_stops_at_the_limit(self) -> None:
-        killed_while_handling(*[b"poison"] * 5)
+        leave_mark(*[b"poison"] * 5)
         source = Source(records(*[b"poison"] * 5))
         with pytest.raises(TooManyDeadLetters):
             consume(source, limit=3)
@@ -362,7 +362,7 @@ class TestDeathMarks:
         def always() -> None:
             raise KeyError("colour")
 
-        killed_while_handling(b"a", b"b")
+        leave_mark(b"a", b"b")
         source = Source(records(b"a", b"b"))
         consume(source, RowHandler({b"b": always}))
         assert source.holds == 2

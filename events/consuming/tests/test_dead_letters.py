@@ -17,7 +17,7 @@ from testkit.kafka_client import Message, read_topic
 
 
 def copy_on_topic(topics: Topics, **record: Any) -> Message:
-    """Dead-letter a record and read its copy from the `-dlt` topic."""
+    """Make a record a dead letter, and return its copy from the `-dlt` topic."""
     with transaction.atomic():
         record_dead_letter(
             record=kafka_record(record.pop("value", b"garbage"), topic=topics.order_events, **record),
@@ -66,7 +66,7 @@ def test_a_null_value_with_a_key_stays_null(topics: Topics) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nulls_that_our_client_cannot_send_are_named(topics: Topics) -> None:
+def test_nulls_that_the_client_cannot_send_are_listed(topics: Topics) -> None:
     message = copy_on_topic(topics, value=None, key=None, headers=[("h", None)])
     assert (message.key, message.value, message.header["h"]) == (None, b"", b"")
     assert message.header["dead-letter-nulls"] == b"header h, value"
@@ -78,7 +78,7 @@ def test_a_value_of_a_mebibyte_fits(topics: Topics, settings: Any) -> None:
 
 
 @pytest.mark.django_db
-def test_what_text_cannot_hold_is_kept_readable() -> None:
+def test_characters_that_text_cannot_hold_are_escaped() -> None:
     record_dead_letter(
         record=kafka_record(b"\0", headers=[("h", None)]), error=ValueError("nul \0 and \ud800"), group="g"
     )
@@ -113,7 +113,7 @@ def test_a_failed_replay_reopens_no_dismissed_or_foreign_letter(state: str, grou
         letter = DeadLetter.objects.get()
         DeadLetter.objects.update(state=state)
         replayed = kafka_record(b"garbage", offset=9, headers=[("dead-letter-id", b"%d" % letter.pk)])
-        kept = record_dead_letter(record=replayed, error=Poison("again"), group=group)
-    assert kept == (False, None)
+        result = record_dead_letter(record=replayed, error=Poison("again"), group=group)
+    assert result == (False, None)
     letter = DeadLetter.objects.get()
     assert (letter.state, letter.error_message) == (state, "first")

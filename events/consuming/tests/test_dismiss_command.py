@@ -1,4 +1,4 @@
-"""`manage.py dismiss_dead_letters` as an operator types it: which letters it closes, and what is on record."""
+"""`manage.py dismiss_dead_letters`: the letters that it closes, and their log entries."""
 
 from collections.abc import Callable
 
@@ -9,8 +9,8 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from events.consuming.replay import describe
-from events.consuming.tests.test_replay import set_aside
-from events.consuming.tests.test_replay_command import Signalled
+from events.consuming.tests.test_replay import new_letter
+from events.consuming.tests.test_replay_command import FakeShutdown
 from events.management.commands import dismiss_dead_letters
 from events.models import DeadLetter, OutboxEvent
 from testkit.factories import UserFactory
@@ -21,15 +21,15 @@ Command = Callable[..., list[str]]
 
 
 @pytest.fixture
-def shutdown(monkeypatch: pytest.MonkeyPatch) -> Signalled:
-    signalled = Signalled()
-    monkeypatch.setattr(dismiss_dead_letters, "Shutdown", lambda: signalled)
-    return signalled
+def shutdown(monkeypatch: pytest.MonkeyPatch) -> FakeShutdown:
+    fake = FakeShutdown()
+    monkeypatch.setattr(dismiss_dead_letters, "Shutdown", lambda: fake)
+    return fake
 
 
 @pytest.fixture
-def command(shutdown: Signalled, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs it; its lines on stdout."""
+def command(shutdown: FakeShutdown, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return a function that runs the command and returns its lines on stdout."""
 
     def run(*arguments: str) -> list[str]:
         call_command("dismiss_dead_letters", *arguments)
@@ -43,8 +43,8 @@ def dismissed() -> list[int]:
 
 
 def test_it_closes_the_open_letters_of_one_group(command: Command) -> None:
-    set_aside()
-    audited = [set_aside(group="audit").pk for _ in range(3)]
+    new_letter()
+    audited = [new_letter(group="audit").pk for _ in range(3)]
     DeadLetter.objects.filter(pk=audited[0]).update(state="replayed")
     assert command("--group", "audit") == ["dismissed 2"]
     assert dismissed() == audited[1:]
@@ -53,7 +53,7 @@ def test_it_closes_the_open_letters_of_one_group(command: Command) -> None:
 
 
 def test_it_closes_more_than_one_request_of_admin_may(command: Command) -> None:
-    letter = set_aside(group="audit")
+    letter = new_letter(group="audit")
     fields = {field.attname for field in DeadLetter._meta.local_fields} - {"id", "offset"}
     same = {name: getattr(letter, name) for name in fields}
     DeadLetter.objects.bulk_create(DeadLetter(**same, offset=offset) for offset in range(1, 1101))
@@ -61,23 +61,23 @@ def test_it_closes_more_than_one_request_of_admin_may(command: Command) -> None:
     assert LogEntry.objects.count() == 1101
 
 
-def test_of_one_event_type(command: Command) -> None:
-    paid = set_aside(group="audit", headers=[("ce_type", b"ORDER_PAID")])
-    set_aside(group="audit", headers=[("ce_type", b"ORDER_CREATED")])
-    set_aside(headers=[("ce_type", b"ORDER_PAID")])
+def test_a_type_selects_the_dismissed_letters(command: Command) -> None:
+    paid = new_letter(group="audit", headers=[("ce_type", b"ORDER_PAID")])
+    new_letter(group="audit", headers=[("ce_type", b"ORDER_CREATED")])
+    new_letter(headers=[("ce_type", b"ORDER_PAID")])
     assert command("--group", "audit", "--event-type", "ORDER_PAID") == ["dismissed 1"]
     assert dismissed() == [paid.pk]
 
 
-def test_a_group_has_to_be_named(command: Command) -> None:
-    set_aside()
+def test_a_group_is_required(command: Command) -> None:
+    new_letter()
     with pytest.raises(CommandError, match="--group"):
         command()
     assert dismissed() == []
 
 
 def test_each_dismissal_is_on_record_as_one_of_admin(command: Command, admin_client: Client) -> None:
-    by_command, by_admin = set_aside(group="audit"), set_aside()
+    by_command, by_admin = new_letter(group="audit"), new_letter()
     command("--group", "audit")
     admin_client.post(f"/admin/events/deadletter/{by_admin.pk}/dismiss/", {"confirmed": "yes"})
     first, second = LogEntry.objects.order_by("pk")
@@ -87,8 +87,8 @@ def test_each_dismissal_is_on_record_as_one_of_admin(command: Command, admin_cli
     assert (first.action_flag, first.user.username, second.user.username) == (CHANGE, "command line", "admin")
 
 
-def test_its_account_admits_nobody_and_cannot_be_registered(command: Command, client: Client) -> None:
-    set_aside(group="audit")
+def test_the_commands_account_cannot_log_in_or_be_registered(command: Command, client: Client) -> None:
+    new_letter(group="audit")
     command("--group", "audit")
     command("--group", "audit")
     account = User.objects.get(username="command line")
@@ -103,21 +103,21 @@ def test_its_account_admits_nobody_and_cannot_be_registered(command: Command, cl
 
 def test_the_record_names_the_given_account(command: Command) -> None:
     operator = UserFactory.create(username="mina")
-    set_aside(group="audit")
+    new_letter(group="audit")
     assert command("--group", "audit", "--user", "mina") == ["dismissed 1"]
     assert LogEntry.objects.get().user == operator
 
 
 def test_an_unknown_account_dismisses_nothing(command: Command) -> None:
-    set_aside(group="audit")
+    new_letter(group="audit")
     with pytest.raises(CommandError, match="There is no account mina"):
         command("--group", "audit", "--user", "mina")
     assert dismissed() == []
 
 
 def test_a_dry_run_lists_the_letters_and_changes_nothing(command: Command) -> None:
-    letters = [set_aside(group="audit") for _ in range(2)]
-    set_aside()
+    letters = [new_letter(group="audit") for _ in range(2)]
+    new_letter()
     copies = OutboxEvent.objects.count()
     assert command("--group", "audit", "--dry-run") == [*map(describe, letters), "would dismiss 2"]
     assert ", group audit" in describe(letters[0])
@@ -126,7 +126,7 @@ def test_a_dry_run_lists_the_letters_and_changes_nothing(command: Command) -> No
 
 
 def test_a_letter_that_was_closed_meanwhile_is_left_out(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = set_aside(group="audit"), set_aside(group="audit")
+    first, second = new_letter(group="audit"), new_letter(group="audit")
     DeadLetter.objects.filter(pk=first.pk).update(state="replayed")
     monkeypatch.setattr(dismiss_dead_letters, "open_letters", lambda **_: [first.pk, second.pk])
     assert command("--group", "audit") == ["dismissed 1"]
@@ -134,9 +134,9 @@ def test_a_letter_that_was_closed_meanwhile_is_left_out(command: Command, monkey
 
 
 def test_a_signal_ends_it_after_the_letter_in_hand(
-    command: Command, shutdown: Signalled, monkeypatch: pytest.MonkeyPatch
+    command: Command, shutdown: FakeShutdown, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    letters = [set_aside(group="audit").pk for _ in range(3)]
+    letters = [new_letter(group="audit").pk for _ in range(3)]
     monkeypatch.setattr(shutdown, "requested", lambda: bool(dismissed()))
     assert command("--group", "audit") == ["dismissed 1"]
     assert dismissed() == letters[:1]

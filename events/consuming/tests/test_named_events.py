@@ -1,4 +1,4 @@
-"""Which event a dead letter names: the body decides, and headers are for display."""
+"""The body decides which event a dead letter names; headers are for display only."""
 
 import json
 from importlib import import_module
@@ -18,27 +18,27 @@ pytestmark = pytest.mark.django_db
 IN_BODY = "5f0c7a3e-0c1e-4d6b-9a43-1f3a8a7f7c55"
 IN_HEADERS = "aaaaaaaa-0c1e-4d6b-9a43-1f3a8a7f7c55"
 HEADERS = [("ce_id", IN_HEADERS.encode()), ("ce_type", b"ORDER_CANCELLED")]
-WHOLE: dict[str, Any] = {"eventId": IN_BODY, "eventType": "ORDER_PAID", "orderId": 7}
+COMPLETE: dict[str, Any] = {"eventId": IN_BODY, "eventType": "ORDER_PAID", "orderId": 7}
 
 NAMED_BY_BODY = [
-    json.dumps(WHOLE).encode(),
-    json.dumps(WHOLE | {"eventId": IN_BODY.upper(), "totalAmount": "much"}).encode(),
-    json.dumps(WHOLE | {"userId": None, "note": "x" * 1000}, indent=2).encode(),
+    json.dumps(COMPLETE).encode(),
+    json.dumps(COMPLETE | {"eventId": IN_BODY.upper(), "totalAmount": "much"}).encode(),
+    json.dumps(COMPLETE | {"userId": None, "note": "x" * 1000}, indent=2).encode(),
 ]
 NOT_NAMED_BY_BODY = [
     None,
     b"",
     b"garbage",
-    json.dumps([WHOLE]).encode(),
-    json.dumps(WHOLE).encode()[:-1],
-    json.dumps(WHOLE).encode()[1:],
-    json.dumps(WHOLE).encode() + b"\xff",
-    json.dumps({"data": WHOLE}).encode(),
+    json.dumps([COMPLETE]).encode(),
+    json.dumps(COMPLETE).encode()[:-1],
+    json.dumps(COMPLETE).encode()[1:],
+    json.dumps(COMPLETE).encode() + b"\xff",
+    json.dumps({"data": COMPLETE}).encode(),
     b"[" * 10_000,
-    *(json.dumps(WHOLE | {"orderId": value}).encode() for value in (None, "7", 7.5, True, 2**63, -(2**63) - 1, [7])),
-    *(json.dumps(WHOLE | {"eventType": value}).encode() for value in ("", "A\nB")),
-    json.dumps(WHOLE | {"eventId": "5f0c7a3e"}).encode(),
-    *(json.dumps({key: WHOLE[key] for key in WHOLE if key != left_out}).encode() for left_out in WHOLE),
+    *(json.dumps(COMPLETE | {"orderId": value}).encode() for value in (None, "7", 7.5, True, 2**63, -(2**63) - 1, [7])),
+    *(json.dumps(COMPLETE | {"eventType": value}).encode() for value in ("", "A\nB")),
+    json.dumps(COMPLETE | {"eventId": "5f0c7a3e"}).encode(),
+    *(json.dumps({key: COMPLETE[key] for key in COMPLETE if key != left_out}).encode() for left_out in COMPLETE),
 ]
 
 
@@ -68,7 +68,7 @@ def test_a_body_without_the_whole_event_names_no_subject(value: bytes | None) ->
 
 
 def as_recorded_by_an_earlier_release(letter: DeadLetter) -> None:
-    """It took the headers first, and kept no subject."""
+    """Change the letter as an earlier release recorded it: from the headers first, and without a subject."""
     DeadLetter.objects.filter(pk=letter.pk).update(
         event_id=UUID(IN_HEADERS), event_type="ORDER_CANCELLED", subject_id=None
     )
@@ -87,7 +87,7 @@ def test_the_migration_reads_any_number_of_letters(monkeypatch: pytest.MonkeyPat
     migration = import_module("events.migrations.0007_subjects_of_dead_letters")
     monkeypatch.setattr(migration, "LETTERS_AT_ONCE", 2)
     for offset in range(5):
-        body = json.dumps(WHOLE | {"orderId": offset}).encode()
+        body = json.dumps(COMPLETE | {"orderId": offset}).encode()
         record_dead_letter(record=kafka_record(body, offset=offset), error=Poison("no event"), group="g")
     for letter in DeadLetter.objects.all():
         as_recorded_by_an_earlier_release(letter)

@@ -1,4 +1,4 @@
-"""What commands say of one thing, and of several."""
+"""Messages of commands use singular and plural correctly."""
 
 import pytest
 from django.core.management import CommandError, call_command

@@ -1,4 +1,4 @@
-"""Dead letters that came back from the `-dlt` topic with its headers, and fail again."""
+"""Headers of messages that were sent back from the `-dlt` topic and fail again."""
 
 import struct
 from collections import Counter
@@ -25,7 +25,7 @@ POSITION = {
     "kafka_dlt-original-timestamp-type": b"CreateTime",
 }
 GROUP = "kafka_dlt-original-consumer-group"
-BROUGHT = POSITION | {GROUP: b"first-group"}
+OLD_POSITION = POSITION | {GROUP: b"first-group"}
 EXCEPTION = {
     "kafka_dlt-exception-fqcn": b"java.lang.IllegalStateException",
     "kafka_dlt-exception-cause-fqcn": b"java.io.IOException",
@@ -38,8 +38,8 @@ EXCEPTION = {
 
 
 @transaction.atomic
-def copied(reason: str, headers: list[Header], *, group: str = "group", **record: Any) -> list[Header]:
-    """Headers of the copy that a failing record leaves for the `-dlt` topic."""
+def copy_headers(reason: str, headers: list[Header], *, group: str = "group", **record: Any) -> list[Header]:
+    """Make a record with `headers` a dead letter, and return the headers of its copy."""
     value = record.pop("value", b"garbage")
     record_dead_letter(record=kafka_record(value, headers=headers, **record), error=Poison(reason), group=group)
     return unpack(OutboxEvent.objects.latest("pk").headers)
@@ -56,11 +56,11 @@ def names_more_than_once(headers: list[Header]) -> list[str]:
 @pytest.mark.django_db
 @pytest.mark.parametrize("rounds", [1, 2, 3])
 def test_rounds_keep_the_first_position_and_the_last_exception(rounds: int) -> None:
-    headers = first = copied("failure 0", [("ce_id", b"1"), ("own", b"x")], group="first-group", partition=2, offset=7)
+    headers = first = copy_headers("failure 0", [("ce_id", b"1"), ("own", b"x")], group="first-group", partition=2, offset=7)
     for number in range(1, rounds + 1):
-        headers = copied(f"failure {number}", headers, group="group", partition=0, offset=100 + number)
+        headers = copy_headers(f"failure {number}", headers, group="group", partition=0, offset=100 + number)
     assert [name for name, _ in headers] == [name for name, _ in first]
-    assert position(headers) == position(first) == BROUGHT
+    assert position(headers) == position(first) == OLD_POSITION
     assert headers[:2] == [("ce_id", b"1"), ("own", b"x")]
     last = dict(headers)
     assert last["kafka_dlt-exception-message"] == b"failure %d" % rounds
@@ -73,7 +73,7 @@ def test_a_copy_sent_back_gets_no_more_headers_on_the_broker(topics: Topics) -> 
     produce(topics.order_events, first.value, key=first.key, headers=first.headers, partition=1)
     (redriven,) = read_topic(topics.order_events)
     OutboxEvent.objects.all().delete()
-    again = copied(
+    again = copy_headers(
         "no event", redriven.headers, group="some-group", topic=topics.order_events, partition=1, offset=redriven.offset
     )
     assert [name for name, _ in again] == [name for name, _ in first.headers]
@@ -82,7 +82,7 @@ def test_a_copy_sent_back_gets_no_more_headers_on_the_broker(topics: Topics) -> 
 
 @pytest.mark.django_db
 def test_every_header_of_the_earlier_exception_goes() -> None:
-    headers = dict(copied("latest", [*BROUGHT.items(), *EXCEPTION.items()]))
+    headers = dict(copy_headers("latest", [*OLD_POSITION.items(), *EXCEPTION.items()]))
     assert {name for name in headers if "exception" in name} == {
         "kafka_dlt-exception-fqcn",
         "kafka_dlt-exception-message",
@@ -91,30 +91,30 @@ def test_every_header_of_the_earlier_exception_goes() -> None:
     assert headers["kafka_dlt-exception-fqcn"] == b"events.troubles.Poison"
 
 
-OWN: list[Header] = [(name, b"own %d" % number) for number, name in enumerate(BROUGHT)]
+OWN: list[Header] = [(name, b"own %d" % number) for number, name in enumerate(OLD_POSITION)]
 
 
-def test_doubled_headers_are_kept_once_with_their_last_value() -> None:
-    stale: list[Header] = [(name, b"\0" * len(value)) for name, value in BROUGHT.items()]
-    headers = with_spring_headers([*stale, *BROUGHT.items(), *EXCEPTION.items(), *EXCEPTION.items()], OWN)
-    assert headers == list(BROUGHT.items())
+def test_repeated_headers_are_kept_once_with_their_last_value() -> None:
+    stale: list[Header] = [(name, b"\0" * len(value)) for name, value in OLD_POSITION.items()]
+    headers = with_spring_headers([*stale, *OLD_POSITION.items(), *EXCEPTION.items(), *EXCEPTION.items()], OWN)
+    assert headers == list(OLD_POSITION.items())
 
 
 @pytest.mark.parametrize("name", POSITION)
 @pytest.mark.parametrize("value", [None, b"", b"\xff\xff\xff\xff", b"\xff" * 9, "order-events/é".encode()])
-def test_a_position_that_is_not_whole_gives_way_as_a_whole(name: str, value: bytes | None) -> None:
-    headers: list[Header] = [("own", None), *(BROUGHT | {name: value}).items()]
+def test_an_invalid_position_is_replaced_as_a_whole(name: str, value: bytes | None) -> None:
+    headers: list[Header] = [("own", None), *(OLD_POSITION | {name: value}).items()]
     assert with_spring_headers(headers, OWN) == [("own", None), *OWN]
 
 
 @pytest.mark.parametrize("name", POSITION)
-def test_a_position_that_lacks_a_part_gives_way_as_a_whole(name: str) -> None:
-    headers: list[Header] = [one for one in BROUGHT.items() if one[0] != name]
+def test_an_incomplete_position_is_replaced_as_a_whole(name: str) -> None:
+    headers: list[Header] = [one for one in OLD_POSITION.items() if one[0] != name]
     assert with_spring_headers(headers, OWN) == OWN
 
 
 @pytest.mark.parametrize("group", [[], [(GROUP, None)], [(GROUP, b"")]])
-def test_a_position_without_a_group_is_kept_and_gets_ours(group: list[Header]) -> None:
+def test_a_position_without_a_group_gets_the_own_group(group: list[Header]) -> None:
     headers = dict(with_spring_headers([*POSITION.items(), *group], OWN))
     assert headers == POSITION | {GROUP: dict(OWN)[GROUP]}
 
@@ -133,6 +133,6 @@ def test_headers_that_spring_does_not_write_stay() -> None:
 def test_nulls_that_stay_null_are_named_once() -> None:
     headers: list[Header] = []
     for number in range(3):
-        headers = copied("no event", headers, value=None, key=None, offset=number)
+        headers = copy_headers("no event", headers, value=None, key=None, offset=number)
     assert names_more_than_once(headers) == []
     assert dict(headers)["dead-letter-nulls"] == b"value"

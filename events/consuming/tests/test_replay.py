@@ -1,4 +1,4 @@
-"""Dead letters on their way to their topic again, until they are handled or given up."""
+"""Replays of dead letters, until a consumer handles them or the limit is reached."""
 
 import threading
 import time
@@ -29,8 +29,8 @@ GROUP = "group"
 
 
 @transaction.atomic
-def set_aside(value: bytes | None = b"garbage", *, group: str = GROUP, **record: Any) -> DeadLetter:
-    """A letter of this message."""
+def new_letter(value: bytes | None = b"garbage", *, group: str = GROUP, **record: Any) -> DeadLetter:
+    """Make a message a dead letter, and return the letter."""
     position = {"offset": DeadLetter.objects.count()} | record
     record_dead_letter(record=kafka_record(value, **position), error=Poison("no event"), group=group)
     return DeadLetter.objects.latest("pk")
@@ -50,14 +50,14 @@ def headers(row: OutboxEvent) -> list[Header]:
     return unpack(row.headers)
 
 
-class Mended:
-    """A handler that finds everything poison until it is mended."""
+class StubHandler:
+    """A handler that accepts every message, or refuses every message as poison."""
 
-    def __init__(self, *, is_mended: bool) -> None:
-        self.is_mended = is_mended
+    def __init__(self, *, accepts: bool) -> None:
+        self.accepts = accepts
 
     def decode(self, value: bytes | None) -> bytes | None:
-        if not self.is_mended:
+        if not self.accepts:
             raise Poison("still no event")
         return value
 
@@ -65,18 +65,18 @@ class Mended:
         pass
 
 
-def arrive(row: OutboxEvent, *, is_mended: bool) -> None:
-    """The replay comes to a consumer."""
+def consume_replay(row: OutboxEvent, *, accepts: bool) -> None:
+    """Consume the message of a replay's outbox row."""
     value = None if row.value is None else bytes(row.value)
     record = kafka_record(value, topic=row.topic, partition=row.partition, offset=1000 + row.pk, headers=headers(row))
-    process([record], rows(Mended(is_mended=is_mended), group=GROUP))
+    process([record], rows(StubHandler(accepts=accepts), group=GROUP))
 
 
 @pytest.mark.django_db(transaction=True)
 class TestOnTheBroker:
     def sent(self, topics: Topics, **record: Any) -> Message:
-        """The replay of this message, as it stands on its topic."""
-        letter = set_aside(record.pop("value", b"garbage"), topic=topics.order_events, **record)
+        """Make a message a dead letter, replay it, and return the replay from the topic."""
+        letter = new_letter(record.pop("value", b"garbage"), topic=topics.order_events, **record)
         OutboxEvent.objects.all().delete()  # The copy for the -dlt topic.
         assert not replay(letter_id=letter.pk).refusal
         relay = Relay(stopping=lambda: False, wait=time.sleep)
@@ -101,14 +101,14 @@ class TestOnTheBroker:
     def test_unsendable_nulls_are_sent_empty_and_close_their_letter(self, topics: Topics) -> None:
         message = self.sent(topics, value=None, key=None, headers=[("h", None)])
         assert (message.key, message.value, message.headers[0]) == (None, b"", ("h", b""))
-        arrive(replays()[0], is_mended=True)
+        consume_replay(replays()[0], accepts=True)
         assert DeadLetter.objects.get().state == "replayed"
 
 
 @pytest.mark.django_db
 class TestReplay:
-    def test_the_headers_of_an_earlier_replay_give_way(self) -> None:
-        letter = set_aside(headers=[("replay-count", b"4"), ("h", b"1"), ("dead-letter-id", b"77"), ("h", b"2")])
+    def test_headers_of_an_earlier_replay_are_replaced(self) -> None:
+        letter = new_letter(headers=[("replay-count", b"4"), ("h", b"1"), ("dead-letter-id", b"77"), ("h", b"2")])
         replay(letter_id=letter.pk)
         (row,) = replays()
         assert headers(row) == [
@@ -121,7 +121,7 @@ class TestReplay:
     def test_a_replay_leaves_after_commit_under_its_own_event_id(
         self, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks, publisher: RecordingPublisher
     ) -> None:
-        letter = set_aside(b'{"eventId":"5f0c7a3e-0c1e-4d6b-9a43-1f3a8a7f7c55"}')
+        letter = new_letter(b'{"eventId":"5f0c7a3e-0c1e-4d6b-9a43-1f3a8a7f7c55"}')
         with django_capture_on_commit_callbacks(execute=True):
             replay(letter_id=letter.pk)
             assert publisher.published == []
@@ -129,22 +129,22 @@ class TestReplay:
         assert replays()[0].event_id != letter.event_id
 
     def test_a_letter_stays_open_until_its_replay_was_handled(self) -> None:
-        letter = set_aside()
+        letter = new_letter()
         replay(letter_id=letter.pk)
         letter.refresh_from_db()
         assert (letter.state, letter.replay_count) == ("open", 1)
-        arrive(replays()[0], is_mended=True)
+        consume_replay(replays()[0], accepts=True)
         letter.refresh_from_db()
         assert letter.state == "replayed"
         assert letter.closed_at
 
     def test_a_failing_replay_is_one_letter_and_refused_at_the_limit(self) -> None:
-        letter = set_aside(headers=[("h", b"1")])
+        letter = new_letter(headers=[("h", b"1")])
         for count in range(1, 6):
             assert not replay(letter_id=letter.pk).refusal
             row = replays()[-1]
             assert headers(row)[:2] == [("h", b"1"), ("replay-count", str(count).encode())]
-            arrive(row, is_mended=False)
+            consume_replay(row, accepts=False)
         last = DeadLetter.objects.get()
         assert (last.pk, last.state, last.replay_count) == (letter.pk, "open", 5)
         assert last.error_message == "still no event"
@@ -154,14 +154,14 @@ class TestReplay:
         assert len(replays()) == 5
         assert DeadLetter.objects.get().replay_count == 5
 
-    def test_what_the_client_could_not_read_is_refused(self) -> None:
-        outcome = replay(letter_id=set_aside(unreadable(), key=None).pk)
+    def test_a_replay_of_an_unreadable_record_is_refused(self) -> None:
+        outcome = replay(letter_id=new_letter(unreadable(), key=None).pk)
         assert "its content is unknown" in outcome.refusal
         assert (replays(), outcome.letter.replay_count) == ([], 0)
 
     @pytest.mark.parametrize("field", ["key", "value", "headers"])
     def test_what_no_topic_takes_is_refused_unread(self, field: str) -> None:
-        letter = set_aside()
+        letter = new_letter()
         DeadLetter.objects.update(**{field: b"x" * (2 * 1024 * 1024 + 1)})
         with CaptureQueriesContext(connection) as queries:
             outcome = replay(letter_id=letter.pk)
@@ -171,36 +171,36 @@ class TestReplay:
 
     @pytest.mark.parametrize("state", ["replayed", "dismissed"])
     def test_a_closed_letter_is_refused(self, state: str) -> None:
-        letter = set_aside()
+        letter = new_letter()
         DeadLetter.objects.update(state=state)
         assert f"it is {state} already" in replay(letter_id=letter.pk).refusal
         assert replays() == []
 
-    def test_a_preview_tells_the_same_and_changes_nothing(self) -> None:
-        good, bad = set_aside(), set_aside(unreadable())
+    def test_a_preview_gives_the_same_answer_and_changes_nothing(self) -> None:
+        good, bad = new_letter(), new_letter(unreadable())
         assert preview(letter_id=good.pk).refusal == ""
         assert preview(letter_id=bad.pk).refusal == replay(letter_id=bad.pk).refusal
         assert replays() == []
 
     def test_letters_that_arrive_during_a_replay_are_left_out(self) -> None:
-        first, second = set_aside(), set_aside()
+        first, second = new_letter(), new_letter()
         ids = open_letters()
         assert next(ids) == first.pk
-        set_aside()
+        new_letter()
         assert list(ids) == [second.pk]
 
     def test_any_number_of_letters_is_walked_through(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("events.consuming.replay.IDS_AT_ONCE", 2)
-        letters = [set_aside().pk for _ in range(5)]
+        monkeypatch.setattr("events.consuming.replay.IDS_PER_QUERY", 2)
+        letters = [new_letter().pk for _ in range(5)]
         assert list(open_letters()) == letters
 
     def test_looking_for_letters_reads_no_values(self) -> None:
-        letter = set_aside()
+        letter = new_letter()
         with CaptureQueriesContext(connection) as queries:
             list(open_letters(event_type=""))
             preview(letter_id=letter.pk)
         assert len(queries) >= 3
-        # How long it is, the database may be asked.
+        # Asking the database for the length is allowed.
         assert not any(
             '"value"' in query["sql"].replace('LENGTH("events_deadletter"."value")', "") for query in queries
         )
@@ -208,7 +208,7 @@ class TestReplay:
 
 @pytest.mark.django_db(transaction=True)
 def test_parallel_replays_of_one_letter_are_all_counted() -> None:
-    letter = set_aside()
+    letter = new_letter()
     together = threading.Barrier(5)
 
     def replay_it() -> None:

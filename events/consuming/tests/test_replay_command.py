@@ -1,4 +1,4 @@
-"""`manage.py replay_dead_letters` as an operator types it: which letters it takes, what it prints, how it ends."""
+"""`manage.py replay_dead_letters`: the letters that it replays, its output, and its end."""
 
 import math
 import os
@@ -13,15 +13,15 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from conftest import Topics
-from events.consuming.tests.test_replay import headers, replays, set_aside, unreadable
+from events.consuming.tests.test_replay import headers, replays, new_letter, unreadable
 from events.management.commands import replay_dead_letters
 from events.models import DeadLetter, OutboxEvent
 from testkit.processes import ProductProcess
 from testkit.waiting import wait_until
 
 
-class Signalled:
-    """In the place of `Shutdown`: waits for nothing, and is requested after so many waits."""
+class FakeShutdown:
+    """A `Shutdown` that records its waits without waiting, and is requested after `after` waits."""
 
     def __init__(self) -> None:
         self.waits: list[float] = []
@@ -37,18 +37,18 @@ class Signalled:
 
 
 @pytest.fixture
-def shutdown(monkeypatch: pytest.MonkeyPatch) -> Signalled:
-    signalled = Signalled()
-    monkeypatch.setattr(replay_dead_letters, "Shutdown", lambda: signalled)
-    return signalled
+def shutdown(monkeypatch: pytest.MonkeyPatch) -> FakeShutdown:
+    fake = FakeShutdown()
+    monkeypatch.setattr(replay_dead_letters, "Shutdown", lambda: fake)
+    return fake
 
 
 Command = Callable[..., list[str]]
 
 
 @pytest.fixture
-def command(shutdown: Signalled, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs it; its lines on stdout, and on stderr where `errors` is asked for."""
+def command(shutdown: FakeShutdown, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return a function that runs the command and returns its lines on stdout, or on stderr with `errors`."""
 
     def run(*arguments: str, errors: bool = False) -> list[str]:
         call_command("replay_dead_letters", *arguments)
@@ -61,33 +61,33 @@ def command(shutdown: Signalled, capsys: pytest.CaptureFixture[str]) -> Command:
 @pytest.mark.django_db
 class TestCommand:
     def replayed(self) -> list[int]:
-        """Ids of the letters that were replayed, in this order."""
+        """Return the ids of the replayed letters, in the order of their replays."""
         return [int(dict(headers(row))["dead-letter-id"] or 0) for row in replays()]
 
     def test_without_filters_it_replays_all_open_ones_oldest_first(self, command: Command) -> None:
-        letters = [set_aside().pk for _ in range(4)]
+        letters = [new_letter().pk for _ in range(4)]
         DeadLetter.objects.filter(pk=letters[1]).update(state="dismissed")
         # An UPDATE moves a row to the end of the table.
         DeadLetter.objects.filter(pk=letters[0]).update(error_message="x")
         assert command() == ["replayed 3"]
         assert self.replayed() == [letters[0], letters[2], letters[3]]
 
-    def test_of_closed_ones_it_does_not_speak(self, command: Command) -> None:
-        set_aside()
+    def test_closed_letters_are_not_mentioned(self, command: Command) -> None:
+        new_letter()
         DeadLetter.objects.update(state="dismissed")
         assert command(errors=True) == []
 
-    def test_with_nothing_to_replay_it_says_so(self, command: Command) -> None:
+    def test_without_open_letters_it_replays_none(self, command: Command) -> None:
         assert command() == ["replayed 0"]
 
     def test_by_id(self, command: Command) -> None:
-        letters = [set_aside().pk for _ in range(3)]
+        letters = [new_letter().pk for _ in range(3)]
         assert command("--id", str(letters[2]), "--id", str(letters[0]), "--id", str(letters[0])) == ["replayed 2"]
         assert self.replayed() == [letters[0], letters[2]]
 
     @pytest.mark.parametrize("unknown", [4_000_000_000, 2**70])
     def test_nothing_is_replayed_if_one_id_is_unknown_or_not_open(self, command: Command, unknown: int) -> None:
-        letters = [set_aside().pk for _ in range(2)]
+        letters = [new_letter().pk for _ in range(2)]
         DeadLetter.objects.filter(pk=letters[0]).update(state="replayed")
         with pytest.raises(CommandError) as error:
             command("--id", str(unknown), "--id", str(letters[0]), "--id", str(letters[1]))
@@ -95,29 +95,29 @@ class TestCommand:
         assert replays() == []
 
     def test_by_event_type(self, command: Command) -> None:
-        wanted = set_aside(headers=[("ce_type", b"ORDER_PAID")])
-        set_aside(headers=[("ce_type", b"ORDER_CREATED")])
-        set_aside()
+        wanted = new_letter(headers=[("ce_type", b"ORDER_PAID")])
+        new_letter(headers=[("ce_type", b"ORDER_CREATED")])
+        new_letter()
         assert command("--event-type", "ORDER_PAID") == ["replayed 1"]
         assert self.replayed() == [wanted.pk]
 
     def test_by_group(self, command: Command) -> None:
-        set_aside()
-        wanted = set_aside(group="audit", headers=[("ce_type", b"ORDER_PAID")])
-        set_aside(group="audit")
+        new_letter()
+        wanted = new_letter(group="audit", headers=[("ce_type", b"ORDER_PAID")])
+        new_letter(group="audit")
         assert command("--group", "audit", "--event-type", "ORDER_PAID") == ["replayed 1"]
         assert self.replayed() == [wanted.pk]
         assert command("--group", "audit") == ["replayed 2"]
-        assert command("--group", "nobody") == ["replayed 0"]
+        assert command("--group", "unknown") == ["replayed 0"]
 
     def test_a_limit_counts_what_is_replayed_and_not_what_is_refused(self, command: Command) -> None:
-        set_aside(unreadable())
-        letters = [set_aside().pk for _ in range(3)]
+        new_letter(unreadable())
+        letters = [new_letter().pk for _ in range(3)]
         assert command("--limit", "2") == ["replayed 2"]
         assert self.replayed() == letters[:2]
 
     def test_each_refusal_is_a_line_on_stderr_and_not_counted(self, command: Command) -> None:
-        exhausted, unknown, good = set_aside(), set_aside(unreadable()), set_aside()
+        exhausted, unknown, good = new_letter(), new_letter(unreadable()), new_letter()
         DeadLetter.objects.filter(pk=exhausted.pk).update(replay_count=5)
         first, second = command(errors=True)
         assert f"Letter {exhausted.pk} ({exhausted}) is not replayed: it was replayed 5 times" in first
@@ -126,12 +126,12 @@ class TestCommand:
 
     @pytest.mark.parametrize("extra", [[], ["--rate", "0.001"]])
     def test_a_dry_run_lists_one_line_a_letter_and_changes_nothing(
-        self, command: Command, shutdown: Signalled, extra: list[str]
+        self, command: Command, shutdown: FakeShutdown, extra: list[str]
     ) -> None:
-        paid = set_aside(headers=[("ce_type", b"ORDER_PAID"), ("ce_id", b"5f0c7a3e-0c1e-4d6b-9a43-1f3a8a7f7c55")])
+        paid = new_letter(headers=[("ce_type", b"ORDER_PAID"), ("ce_id", b"5f0c7a3e-0c1e-4d6b-9a43-1f3a8a7f7c55")])
         DeadLetter.objects.update(error_message="on\ntwo lines", replay_count=2)
-        bare = set_aside()
-        set_aside(unreadable())
+        bare = new_letter()
+        new_letter(unreadable())
         before = [list(model.objects.order_by("pk").values_list()) for model in (DeadLetter, OutboxEvent)]
         first, second, last = command("--dry-run", *extra)
         assert re.match(rf"letter {paid.pk}: {re.escape(str(paid))}, ORDER_PAID, 5f0c7a3e-.*, replayed 2 times", first)
@@ -140,21 +140,21 @@ class TestCommand:
         assert [list(model.objects.order_by("pk").values_list()) for model in (DeadLetter, OutboxEvent)] == before
         assert not any(shutdown.waits)
 
-    def test_a_rate_makes_it_wait_between_two_replays(self, command: Command, shutdown: Signalled) -> None:
-        letters = [set_aside(), set_aside(unreadable()), set_aside(), set_aside()]
+    def test_a_rate_adds_waits_between_replays(self, command: Command, shutdown: FakeShutdown) -> None:
+        letters = [new_letter(), new_letter(unreadable()), new_letter(), new_letter()]
         assert command("--rate", "0.1") == ["replayed 3"]
-        # The waits pass at once here, so that the one that was due before a refused letter is still due behind it.
+        # The fake waits take no time, so the wait before a refused letter is still due after it.
         assert [round(seconds) for seconds in shutdown.waits] == [0, 10, 10, 10]
         assert len(letters) == 4
 
-    def test_without_a_rate_it_does_not_wait(self, command: Command, shutdown: Signalled) -> None:
+    def test_without_a_rate_it_does_not_wait(self, command: Command, shutdown: FakeShutdown) -> None:
         for _ in range(3):
-            set_aside()
+            new_letter()
         command()
         assert not any(shutdown.waits)
 
-    def test_a_signal_ends_it_between_two_letters(self, command: Command, shutdown: Signalled) -> None:
-        letters = [set_aside().pk for _ in range(4)]
+    def test_a_signal_ends_it_between_two_letters(self, command: Command, shutdown: FakeShutdown) -> None:
+        letters = [new_letter().pk for _ in range(4)]
         shutdown.after = 2
         assert command() == ["replayed 2"]
         assert self.replayed() == letters[:2]
@@ -163,16 +163,16 @@ class TestCommand:
         "arguments",
         [("--limit", "0"), ("--limit", "x"), ("--rate", "0"), ("--rate", "-1"), ("--rate", "nan"), ("--id", "0")],
     )
-    def test_numbers_that_make_no_sense_are_errors(self, command: Command, arguments: tuple[str, str]) -> None:
-        set_aside()
+    def test_invalid_numbers_are_errors(self, command: Command, arguments: tuple[str, str]) -> None:
+        new_letter()
         with pytest.raises(CommandError, match="invalid"):
             command(*arguments)
         assert replays() == []
 
     @pytest.mark.parametrize("rate", ["inf", "1e-320"])
-    def test_every_positive_rate_is_one(self, command: Command, rate: str) -> None:
-        set_aside()
-        set_aside()
+    def test_every_positive_rate_is_accepted(self, command: Command, rate: str) -> None:
+        new_letter()
+        new_letter()
         assert command("--rate", rate) == ["replayed 2"]
 
 
@@ -185,16 +185,16 @@ def started(tmp_path: Path) -> Iterator[list[ProductProcess]]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_sigterm_ends_it_cleanly_and_it_says_what_it_replayed(
+def test_sigterm_ends_it_cleanly_and_it_reports_its_replays(
     topics: Topics, tmp_path: Path, started: list[ProductProcess]
 ) -> None:
     for _ in range(50):
-        set_aside(topic=topics.order_events)
+        new_letter(topic=topics.order_events)
     database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
     command = ("django", "replay_dead_letters", "--rate", "2")
     process = ProductProcess(*command, log=tmp_path / "log", env={"DATABASE_URL": database})
     started.append(process)
-    # Published at once: nobody relays here.
+    # The fast path publishes them: no relay runs here.
     wait_until(lambda: OutboxEvent.objects.filter(event_type="REPLAY", published_path="fast").count() >= 2)
     assert process.stop() == 0
     assert process.says(f"replayed {len(replays())}\n")

@@ -1,6 +1,6 @@
-"""Patches of kafka-python's readers of record batches: what cannot be read does not hide what stands behind it.
+"""Patches of kafka-python's readers of record batches: they skip unreadable records and read on.
 
-Nothing here believes a length that a record or a batch claims: it is judged before anything of that length is made.
+They check every length that a record or a batch claims before they allocate memory for it.
 The format is Kafka's, version 2: https://kafka.apache.org/documentation/#recordbatch
 """
 
@@ -24,28 +24,28 @@ from events.kafka.records import (
 
 
 def install() -> None:
-    """Have every consumer of this process read with the classes below.
+    """Make every consumer of this process read with the classes below.
 
-    Reason: `MemoryRecords` looks both classes up in its module, and takes none from a consumer.
+    Reason: `MemoryRecords` looks both classes up in its module, and a consumer cannot choose others.
     Upstream: no issue is known.
     Guard: tests/kafka/test_unreadable_records.py.
     It can go when both classes can go.
     """
-    memory_records.DefaultRecordBatch = ForgivingRecordBatch
-    memory_records.LegacyRecordBatch = ForgivingLegacyBatch
+    memory_records.DefaultRecordBatch = TolerantRecordBatch
+    memory_records.LegacyRecordBatch = TolerantLegacyBatch
 
 
-class ForgivingRecordBatch(DefaultRecordBatch):
-    """A batch that yields what cannot be read as `Unreadable` values, and reads on behind it.
+class TolerantRecordBatch(DefaultRecordBatch):
+    """A batch that yields an `Unreadable` value for an unreadable record, and reads on.
 
-    What makes one record unreadable is told at the record's offset. What makes the rest of the batch unreadable is told
-    once, at the batch's last offset, because a batch may claim 2^31 records.
+    A fault of one record is reported at the record's offset. A fault of the rest of the batch is reported once, at the
+    batch's last offset, because a batch may claim 2^31 records.
 
-    Reason: the original gives up for good: one header name that is not UTF-8 would hide all that stands behind it. It
-    also believes every length, and decompresses whatever there is (docs/decisions/0006 and 0012).
+    Reason: the original stops for good: one header name that is not UTF-8 would hide every record behind it. It also
+    trusts every length, and decompresses without a limit (docs/decisions/0006 and 0012).
     Upstream: no issue of kafka-python is known; https://github.com/aio-libs/aiokafka/issues/321 asks aiokafka for it.
     Guard: tests/kafka/test_unreadable_records.py, test_record_bounds.py and test_bombs.py.
-    It can go when the client hands over unreadable records, and takes bounds for what it decompresses and makes.
+    It can go when the client hands over unreadable records, and has bounds for decompression and allocation.
     """
 
     _buffer: bytes
@@ -53,26 +53,26 @@ class ForgivingRecordBatch(DefaultRecordBatch):
     _header_data: tuple[Any, ...]
     _pos: int
     _fault: Exception | None = None
-    """Why nothing more of the batch can be read."""
-    _is_told = False
+    """Why the rest of the batch cannot be read; None while it can."""
+    _is_reported = False
     _next_delta = 0
-    """The least offset that the next record may have, counted from the batch's first."""
+    """Least offset that the next record may have, relative to the batch's first offset."""
 
     def __init__(self, buffer: memoryview) -> None:
         super().__init__(buffer)
-        # Slices of bytes need no second copy.
+        # A slice of bytes needs one copy, a slice of a memoryview a second one.
         self._buffer = bytes(buffer)
 
     def validate_crc(self) -> bool:
         if not super().validate_crc():
             self._fault = DamagedRecord(f"{self._describe()} has a wrong checksum")
-            # Its flags might say that it is compressed, or not for us. The checksum itself stands before them.
+            # Clear the flags: damaged ones could mark the batch as compressed or as a control batch.
             self._header_data = (*self._header_data[:5], 0, *self._header_data[6:])
-            # Where not even its length can be believed, the client has to give up.
+            # Without a plausible length the client cannot skip the batch.
             return 0 <= self.last_offset_delta < self.size_in_bytes
         if not 0 <= self.records_count <= self.last_offset_delta + 1:
             self._fault = UnreadableRecord(f"{self._describe()} claims to have {self.records_count} records")
-            # Reading must not go on before it.
+            # The last offset must not lie before the first, or the batch would be read again.
             self._header_data = (*self._header_data[:6], max(0, self.last_offset_delta), *self._header_data[7:])
         return True
 
@@ -89,7 +89,7 @@ class ForgivingRecordBatch(DefaultRecordBatch):
             self._pos = 0
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 - the decompressing libraries raise whatever they like
+        except Exception as error:  # noqa: BLE001 - the libraries for decompression document no errors
             self._fault = UnreadableRecord(
                 f"{self._describe()}, {len(compressed)} bytes of {name_of(self.compression_type)}, cannot be"
                 f" decompressed: {str(error) or type(error).__name__}"
@@ -108,12 +108,12 @@ class ForgivingRecordBatch(DefaultRecordBatch):
             self._fault = UnreadableRecord(
                 f"{self._describe()} has {len(self._buffer) - self._pos} bytes behind its last record"
             )
-        if self._fault is None or self._is_told:
+        if self._fault is None or self._is_reported:
             raise StopIteration
-        self._is_told = True
+        self._is_reported = True
         if self.is_control_batch:
             return None
-        # The work it took was that of a large batch, which counts where work is divided.
+        # It counts as a large batch, because decompressing may have taken as long: the poll ends after it.
         return _unreadable(
             self.base_offset + self.last_offset_delta,
             self._fault,
@@ -125,7 +125,7 @@ class ForgivingRecordBatch(DefaultRecordBatch):
         return f"The record batch at offsets {self.base_offset} to {self.base_offset + self.last_offset_delta}"
 
     def _read_msg(self) -> Any:
-        """Raises ValueError, IndexError where nothing behind this record can be read either."""
+        """Return the next record. Raises ValueError, IndexError if the rest of the batch cannot be read either."""
         buffer = self._buffer
         length, start = decode_varint(buffer, self._pos)
         end = start + length
@@ -134,7 +134,7 @@ class ForgivingRecordBatch(DefaultRecordBatch):
         self._pos = end
         offset_delta = self._next_delta
         try:
-            # Attributes, which mean nothing yet, are the first byte.
+            # The first byte has the attributes, which are unused in this version of the format.
             timestamp_delta, at = decode_varint(buffer, start + 1)
             claimed_delta, at = decode_varint(buffer, at)
             if not offset_delta <= claimed_delta <= self.last_offset_delta:
@@ -177,9 +177,9 @@ class ForgivingRecordBatch(DefaultRecordBatch):
 
 
 def _field(buffer: bytes, at: int, end: int) -> tuple[bytes | None, int]:
-    """Return the bytes that stand at `at` behind their length, None for a length below 0, and where they end.
+    """Return the field at `at` (its length, then its bytes; None for a negative length), and the offset behind it.
 
-    Most lengths take one byte, a zigzag varint of which is read here: twenty of them make a record.
+    One-byte lengths, zigzag varints below 64, are decoded here because a record may have twenty of them.
     """
     length = buffer[at]
     at += 1
@@ -197,23 +197,23 @@ def _field(buffer: bytes, at: int, end: int) -> tuple[bytes | None, int]:
     return buffer[at:stop], stop
 
 
-class ForgivingLegacyBatch(LegacyRecordBatch):
-    """A message set of the formats before Kafka 0.11, which holds one record unless it is compressed.
+class TolerantLegacyBatch(LegacyRecordBatch):
+    """A message set of the formats before Kafka 0.11. It holds one record unless it is compressed.
 
-    A compressed one is refused: Kafka 4 does not have it any more, and its reader, which follows nested sets and the
-    lengths they claim, would need all the care that the newer format gets.
+    Compressed sets are refused. Kafka 4 no longer has them, and their reader would need checks of its own, because it
+    follows nested sets and trusts the lengths that they claim.
 
-    Reason, upstream, and when it can go: as for `ForgivingRecordBatch`.
+    Reason, upstream, and when it can go: as for `TolerantRecordBatch`.
     Guard: tests/kafka/test_record_bounds.py.
     """
 
     def validate_crc(self) -> bool:
-        """Leave it to `__iter__`, which can tell of it."""
+        """Return True. `__iter__` checks the checksum, because it can report the fault."""
         return True
 
     def __iter__(self) -> Iterator[Any]:
         offset = self.base_offset
-        fault = self._judge()
+        fault = self._find_fault()
         if fault is None:
             try:
                 yield from super().__iter__()
@@ -222,7 +222,7 @@ class ForgivingLegacyBatch(LegacyRecordBatch):
                 fault = UnreadableRecord(f"The record at offset {offset} cannot be read: {error}")
         yield _unreadable(offset, fault, size_in_bytes=self.size_in_bytes)
 
-    def _judge(self) -> Exception | None:
+    def _find_fault(self) -> Exception | None:
         what = f"The message set of format {self.magic} at offset {self.base_offset}"
         if not super().validate_crc():
             return DamagedRecord(f"{what} has a wrong checksum")

@@ -12,10 +12,10 @@ from kafka.coordinator.consumer import ConsumerCoordinator
 
 __all__ = ["DelayedRangeAssignor", "GroupMember", "Record"]
 
-LOOK_AGAIN_S = 0.1
-"""A poll without records waits so long at least, if its timeout lets it."""
+MIN_POLL_WAIT_S = 0.1
+"""Shortest wait of a poll without records, in seconds, within its timeout."""
 POLL_BYTES = 8 * 1024 * 1024
-"""What a poll hands over, and at most one record more. 500 events have 300 kB."""
+"""Size at which a poll takes no further record, in bytes. 500 events have 300 kB."""
 
 
 class DelayedRangeAssignor(RangePartitionAssignor):
@@ -35,7 +35,7 @@ class DelayedRangeAssignor(RangePartitionAssignor):
 
 
 class AttentiveCoordinator(ConsumerCoordinator):
-    """Miss no answer of the group, and do not poll in a busy loop.
+    """Keep every answer of the group, and do not poll in a busy loop.
 
     Reason: the original takes answers only during a poll. It asks again for an answer that comes between two polls.
     It ignores a rebalance that new partitions trigger: such a member keeps reading outside its group, or stops
@@ -53,8 +53,8 @@ class AttentiveCoordinator(ConsumerCoordinator):
         return bool(self.rejoining or super().need_rejoin())
 
     def time_to_next_poll(self) -> float:
-        """Return seconds. A heartbeat that is due is the business of another thread."""
-        return max(super().time_to_next_poll(), LOOK_AGAIN_S)
+        """Return seconds, even if a heartbeat is due: another thread sends heartbeats."""
+        return max(super().time_to_next_poll(), MIN_POLL_WAIT_S)
 
     async def _do_join_and_sync_async(self) -> bytes:
         if self._answer is None:
@@ -66,14 +66,14 @@ class AttentiveCoordinator(ConsumerCoordinator):
         await super()._on_join_complete_async(*answered)
 
 
-class MeasuredFetcher(Fetcher):
+class ByteLimitedFetcher(Fetcher):
     """Hand over records until they have `POLL_BYTES`.
 
-    What is not handed over stays as it came: a batch is decompressed when its first record is wanted, and one at a
-    time. The size of a record that could not be read is that of the work it took, so that a poll ends in time.
+    Other batches stay compressed: one batch at a time is decompressed, when its first record is wanted. An unreadable
+    record counts with the size of its batch, so that a poll ends in time.
 
-    Reason: the original counts records, of whatever size. It also keeps a decompressed batch of each partition that is
-    paused, which is fetched again here.
+    Reason: the original limits the number of records, but not their size. It also keeps a decompressed batch of each
+    paused partition. This class drops that batch and fetches it again.
     Upstream: batches of paused partitions are kept since https://github.com/dpkp/kafka-python/pull/2981; no issue about
     a bound in bytes is known.
     Guard: events/kafka/tests/test_receiving.py and tests/kafka/test_bombs.py.
@@ -84,7 +84,7 @@ class MeasuredFetcher(Fetcher):
 
     class PartitionRecords(Fetcher.PartitionRecords):
         full_at: int
-        """Value of `bytes_read` at which no further record is taken."""
+        """Value of `bytes_read` at which `take` stops."""
 
         def take(self, n: int) -> list[Record]:
             self._maybe_raise_next_inline_exception()
@@ -106,7 +106,7 @@ class MeasuredFetcher(Fetcher):
         return super().fetched_records(*args, **options)
 
     def _append(self, drained: Any, part: Any, max_records: int, update_offsets: Any) -> int:
-        """Return how many of the `max_records` are used up: all of them where there is no room left."""
+        """Return how many of the `max_records` are used up: all of them if there is no room left."""
         before = part.bytes_read
         part.full_at = before + self._room
         taken: int = super()._append(drained, part, max_records, update_offsets)
@@ -115,9 +115,9 @@ class MeasuredFetcher(Fetcher):
 
 
 class GroupMember(KafkaConsumer):
-    """A consumer with the coordinator and the fetcher above.
+    """A consumer with the patched coordinator and fetcher.
 
-    Reason: `KafkaConsumer` makes both itself, and takes no class for either.
+    Reason: `KafkaConsumer` creates both itself and accepts no other class.
     Upstream: no issue is known.
     Guard: the tests of both.
     It can go when both can go.
@@ -126,4 +126,4 @@ class GroupMember(KafkaConsumer):
     def __init__(self, *topics: str, **configuration: Any) -> None:
         super().__init__(*topics, **configuration)
         self._coordinator.__class__ = AttentiveCoordinator
-        self._fetcher.__class__ = MeasuredFetcher
+        self._fetcher.__class__ = ByteLimitedFetcher

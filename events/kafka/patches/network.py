@@ -1,7 +1,7 @@
 """Patches of kafka-python's connections, and of its producer's waiting and closing.
 
-No module of the client that is imported here is documented. `kafka_client`, the parameter of every client that takes
-a network client of ours, is.
+The imported `kafka.net` modules are private. `kafka_client`, the parameter that accepts the network client, is
+documented.
 """
 
 import ssl
@@ -16,7 +16,8 @@ from kafka.net.connection import KafkaConnection
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
-LOOK_AGAIN_MS = 100
+MIN_SLEEP_MS = 100
+"""Shortest sleep of the sender while it waits for a broker."""
 
 Receive = Callable[[], tuple[bytes, Exception | None]]
 
@@ -24,8 +25,7 @@ Receive = Callable[[], tuple[bytes, Exception | None]]
 class NetworkClient(KafkaNetClient):
     """Keep the reason why a broker refused a connection.
 
-    Reason: the constructor of a client writes a refusal to its log, tries again, and raises `KafkaTimeoutError` when
-    the time is up.
+    Reason: the constructor of a client logs a refusal, tries again, and raises `KafkaTimeoutError` at its timeout.
     Upstream: https://github.com/dpkp/kafka-python/pull/2994 raises such errors later on, but not while a client looks
     for its first broker.
     Guard: tests/kafka/test_secured_kafka.py on Apache Kafka.
@@ -38,7 +38,7 @@ class NetworkClient(KafkaNetClient):
 
     @property
     def refusal(self) -> Exception | None:
-        """The last refusal; None where no broker refused a connection."""
+        """The last refusal; None if no broker refused a connection."""
         return self._manager.refusal
 
 
@@ -49,24 +49,24 @@ class ConnectionManager(KafkaConnectionManager):
 
     async def _build_transport(self, node: Any, **options: Any) -> Any:
         transport = await super()._build_transport(node, **options)
-        transport._sock_recv = last_words_first(transport._sock_recv)
+        transport._sock_recv = bytes_before_end(transport._sock_recv)
         return transport
 
     async def _connect(self, node: Any, conn: KafkaConnection, **options: Any) -> None:
-        conn.init_future.add_errback(self._note)
+        conn.init_future.add_errback(self._keep_refusal)
         await super()._connect(node, conn, **options)
 
-    def _note(self, failure: Exception) -> None:
-        # The last attempt fails in any case: it is cut short when the time is up.
+    def _keep_refusal(self, failure: Exception) -> None:
+        # Other failures must not replace a refusal: the timeout makes the last attempt fail in any case.
         if _is_refusal(failure):
             self.refusal = failure
 
 
-def last_words_first(receive: Receive) -> Receive:
-    """Return `receive` with the end of a connection kept for the next call when bytes came with it.
+def bytes_before_end(receive: Receive) -> Receive:
+    """Return a `receive` that returns bytes first, and reports the end of the connection at the next call.
 
     Reason: the transport drops bytes that arrive together with the end of the connection. A broker that refuses a
-    password says so and hangs up at once.
+    password sends its reason and closes the connection at once.
     Upstream: no issue is known.
     Guard: events/kafka/tests/test_patches.py, and tests/kafka/test_secured_kafka.py on Apache Kafka.
     It can go when `kafka.net.transport` hands over those bytes before it closes.
@@ -84,10 +84,10 @@ def last_words_first(receive: Receive) -> Receive:
 
 
 def _is_refusal(failure: Exception) -> bool:
-    # The client packs what went wrong between two TLS ends into an error of its own.
+    # The client raises its own error with the TLS error as its context.
     cause = failure if isinstance(failure, ssl.SSLError) else failure.__context__
     if isinstance(cause, ssl.SSLError):
-        # A broker that goes down in mid-handshake is one that is away.
+        # A broker that stops during the handshake has refused nothing.
         return not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
     return isinstance(failure, SaslAuthenticationFailedError | UnsupportedSaslMechanismError)
 
@@ -95,23 +95,23 @@ def _is_refusal(failure: Exception) -> bool:
 class SleepingNetworkClient(NetworkClient):
     """Let the sender sleep until a broker is connected or has answered; either wakes it.
 
-    Reason: the sender takes the delay as milliseconds and gets seconds, and 0 while a broker is silent. It then looks
-    again at once, which takes a whole core.
+    Reason: the sender takes the delay as milliseconds, but gets seconds, and 0 while a broker is silent. It then runs
+    in a busy loop.
     Upstream: https://github.com/dpkp/kafka-python/issues/1413 and
     https://github.com/dpkp/kafka-python/issues/1907 were the same faults of older releases.
     Guard: events/kafka/tests/test_patches.py, and tests/faults/test_kafka_away.py on Apache Kafka.
-    It can go when the sender sleeps by itself beside a silent broker.
+    It can go when the sender sleeps by itself while a broker is silent.
     """
 
     def connection_delay(self, node_id: Any) -> float:
-        """Return milliseconds, as the sender takes them."""
-        return max(super().connection_delay(node_id) * 1000, LOOK_AGAIN_MS)
+        """Return milliseconds, as the sender expects them."""
+        return max(super().connection_delay(node_id) * 1000, MIN_SLEEP_MS)
 
 
 class ClosingProducer(KafkaProducer):
-    """Close with messages in flight, too.
+    """End the sender's thread even if messages are in flight.
 
-    Reason: `close` calls `flush`, whose timeout ends it before the sender's thread is told to end.
+    Reason: `close` calls `flush`. Its timeout error ends `close` before the sender's thread is told to end.
     Upstream: https://github.com/dpkp/kafka-python/pull/2537 made `close` flush.
     Guard: events/kafka/tests/test_patches.py.
     It can go when `close` ends the thread after a flush that timed out.

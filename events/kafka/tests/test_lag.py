@@ -20,7 +20,7 @@ from testkit.subscriptions import read_and_commit
 from testkit.waiting import wait_until
 
 
-def test_lag_is_what_is_written_and_not_committed(topics: Topics, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lag_counts_uncommitted_records(topics: Topics, capsys: pytest.CaptureFixture[str]) -> None:
     group = f"group-{uuid4().hex[:8]}"
     produce(topics.order_events, b"1", partition=0)
     caught_up = CaughtUp(topic=topics.order_events, group=group)
@@ -64,10 +64,10 @@ def test_members_of_a_group_are_told_apart(topics: Topics, broker: Broker) -> No
     if broker.creates_topics:
         assert members == [Member(f"{socket.gethostname()}-{os.getpid()}", "127.0.0.1", [0, 1, 2])]
     else:
-        assert members is None, "The embedded broker can tell now: show it"
+        assert members is None, "The embedded broker describes groups now: show the members"
 
 
-def test_without_kafka_a_command_says_so_in_one_line(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_report_an_unreachable_kafka(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
     monkeypatch.setattr("events.kafka.connecting.CONNECT_TIMEOUT_MS", 500)
     for command in ("consumer_lag", "create_topics"):
@@ -77,7 +77,7 @@ def test_without_kafka_a_command_says_so_in_one_line(settings: Settings, monkeyp
 
 def test_the_runbooks_command_resets_a_groups_offsets(topics: Topics, broker: Broker) -> None:
     if not broker.creates_topics:
-        pytest.skip("The embedded broker does not tell of groups: make test-kafka")
+        pytest.skip("the embedded broker does not describe groups: run make test-kafka")
     group = f"group-{uuid4().hex[:8]}"
     produce(topics.order_events, b"1", partition=0)
     read_and_commit(topics.order_events, group, 1)

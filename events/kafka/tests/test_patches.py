@@ -1,4 +1,4 @@
-"""Patches of kafka-python that no other test meets, and the refusal of a version that they were not tested with."""
+"""Patches of kafka-python without another test, and the refusal of an untested version."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from conftest import Topics
 from events.kafka import Producer
 from events.kafka.patches import TESTED_VERSION
-from events.kafka.patches.network import last_words_first
+from events.kafka.patches.network import bytes_before_end
 from testkit.factories import OutboxEventFactory
 from testkit.processes import CHECKOUT
 from testkit.servers import Broker
@@ -22,23 +22,23 @@ kafka.version.__version__ = "3.1.0"
 module, *sys.argv[1:] = sys.argv[1:]
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
-"""Runs the module that its first argument names, as it would run beside another version of kafka-python."""
+"""Program that runs the module in its first argument with another version of kafka-python."""
 REFUSAL = (
-    "Cannot start: kafka-python 3.1.0 is installed, and the patches in events/kafka/patches are tested with "
-    f"{TESTED_VERSION} alone. Install kafka-python=={TESTED_VERSION}, as requirements.txt says.\n"
+    "Cannot start: kafka-python 3.1.0 is installed, but the patches in events/kafka/patches are tested only with "
+    f"{TESTED_VERSION}. Install kafka-python=={TESTED_VERSION}, as in requirements.txt.\n"
 )
 
 
-def test_what_a_broker_says_before_it_hangs_up_is_heard() -> None:
+def test_bytes_before_the_end_of_a_connection_are_kept() -> None:
     end = ConnectionError("socket disconnected")
-    receive = last_words_first(lambda: (b"wrong password", end))
+    receive = bytes_before_end(lambda: (b"wrong password", end))
     assert receive() == (b"wrong password", None)
     assert receive() == (b"", end)
 
 
-def test_an_end_without_words_is_the_end() -> None:
+def test_an_end_without_bytes_is_reported_at_once() -> None:
     end = ConnectionError("socket disconnected")
-    assert last_words_first(lambda: (b"", end))() == (b"", end)
+    assert bytes_before_end(lambda: (b"", end))() == (b"", end)
 
 
 @pytest.mark.django_db

@@ -13,11 +13,11 @@ from events.kafka.patches.group import DelayedRangeAssignor
 from testkit.apache_kafka import ApacheKafka
 from testkit.kafka_client import Outgoing, produce, produce_all
 from testkit.servers import PARTITIONS, Broker
-from testkit.subscriptions import read_and_commit as commit_first
+from testkit.subscriptions import read_and_commit as read_and_commit_first
 from testkit.waiting import wait_until
 
-SHORT = 0.1
-"""Seconds of a poll: the embedded broker's group takes longer to tell a member what it may read."""
+POLL_TIMEOUT_S = 0.1
+"""Timeout of one poll, in seconds. It is shorter than the embedded broker's assignment of partitions."""
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def consumer(topics: Topics, group: str, settings: Settings) -> Iterator[Consume
 
 
 def read_and_commit(consumer: Consumer) -> None:
-    consumer.commit(wait_until(lambda: consumer.poll(timeout=SHORT)))
+    consumer.commit(wait_until(lambda: consumer.poll(timeout=POLL_TIMEOUT_S)))
 
 
 def test_what_a_group_answers_between_two_polls_is_not_missed(topics: Topics, consumer: Consumer) -> None:
@@ -52,7 +52,7 @@ def test_a_poll_ends_where_its_records_have_enough_bytes(
     polls: list[list[bytes]] = []
 
     def has_read_all() -> bool:
-        records = consumer.poll(timeout=SHORT)
+        records = consumer.poll(timeout=POLL_TIMEOUT_S)
         consumer.commit(records)
         polls.append([record.value for record in records])
         return sum(len(values) for values in polls) == len(sent)
@@ -70,7 +70,7 @@ def test_a_damaged_batch_is_fetched_again_from_its_beginning(topics: Topics, con
     records: list[Record] = []
 
     def has_read_all() -> bool:
-        records.extend(consumer.poll(timeout=SHORT))
+        records.extend(consumer.poll(timeout=POLL_TIMEOUT_S))
         return len(records) == 3
 
     wait_until(has_read_all)
@@ -78,7 +78,7 @@ def test_a_damaged_batch_is_fetched_again_from_its_beginning(topics: Topics, con
     damaged.first_offset = 0
     consumer.hold([records[2]._replace(value=damaged)])
     consumer.release()
-    assert wait_until(lambda: consumer.poll(timeout=SHORT))[0].offset == 0
+    assert wait_until(lambda: consumer.poll(timeout=POLL_TIMEOUT_S))[0].offset == 0
 
 
 def test_no_batch_is_kept_while_partitions_are_held(topics: Topics, consumer: Consumer) -> None:
@@ -87,13 +87,13 @@ def test_no_batch_is_kept_while_partitions_are_held(topics: Topics, consumer: Co
     read: set[tuple[int, int]] = set()
 
     def has_read_all() -> bool:
-        records = consumer.poll(timeout=SHORT)
+        records = consumer.poll(timeout=POLL_TIMEOUT_S)
         consumer.hold(records)
         consumer.poll(timeout=0)
         consumer.poll(timeout=0)
         assert not consumer._client._fetcher._paused_partition_records
         consumer.release()
-        read.update((record.partition, record.offset) for record in consumer.poll(timeout=SHORT))
+        read.update((record.partition, record.offset) for record in consumer.poll(timeout=POLL_TIMEOUT_S))
         return len(read) == len(sent)
 
     wait_until(has_read_all)
@@ -106,14 +106,14 @@ def test_a_member_whose_topic_has_changed_stays_a_member(topics: Topics, group: 
     produce(topics.order_events, b"2", partition=0)
 
     def has_committed_both() -> bool:
-        consumer.commit(consumer.poll(timeout=SHORT))
+        consumer.commit(consumer.poll(timeout=POLL_TIMEOUT_S))
         return group_lag(topic=topics.order_events, group=group)[0].current_offset == 2
 
     wait_until(has_committed_both)
 
 
 class TestNewPartitions:
-    """The embedded broker cannot add any to a topic."""
+    """On Apache Kafka only: the embedded broker cannot add partitions to a topic."""
 
     @pytest.fixture
     def kafka(self, broker: Broker) -> ApacheKafka:
@@ -138,7 +138,7 @@ class TestNewPartitions:
     def test_a_consumer_that_joins_meanwhile_reads_them(
         self, topics: Topics, group: str, kafka: ApacheKafka, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Its topic grows after it has asked for the partitions, and before it divides them among the members."""
+        """The topic grows after the consumer has read its partitions, and before it assigns them to the members."""
         assign = DelayedRangeAssignor.assign
         grown: list[None] = []
 
@@ -151,7 +151,7 @@ class TestNewPartitions:
         monkeypatch.setattr(DelayedRangeAssignor, "assign", classmethod(grow_and_assign))
         joining = Consumer(topic=topics.order_events, group=group, batch_size=10)
         try:
-            wait_until(lambda: joining.poll(timeout=SHORT) or grown)
+            wait_until(lambda: joining.poll(timeout=POLL_TIMEOUT_S) or grown)
             fill(topics.order_events, total=PARTITIONS + 1)
             assert read([joining], count=PARTITIONS + 1) == {b"%d" % number for number in range(PARTITIONS + 1)}
             wait_until(lambda: has_no_lag(topics, group, joining))
@@ -173,18 +173,18 @@ class TestNewPartitions:
 
 
 def fill(topic: str, *, total: int) -> None:
-    """Write its number to each partition."""
+    """Write to each partition a record with the partition's number."""
     for number in range(total):
         produce(topic, b"%d" % number, partition=number)
 
 
 def read(members: Sequence[Consumer], *, count: int) -> set[bytes | None]:
-    """Read and commit, until the members have read so many different values."""
+    """Read and commit until the members have read `count` different values, and return these."""
     values: set[bytes | None] = set()
 
     def has_read_all() -> bool:
         for member in members:
-            records = member.poll(timeout=SHORT)
+            records = member.poll(timeout=POLL_TIMEOUT_S)
             member.commit(records)
             values.update(record.value for record in records)
         return len(values) >= count
@@ -195,7 +195,7 @@ def read(members: Sequence[Consumer], *, count: int) -> set[bytes | None]:
 
 def has_no_lag(topics: Topics, group: str, *members: Consumer) -> bool:
     for member in members:
-        member.commit(member.poll(timeout=SHORT))
+        member.commit(member.poll(timeout=POLL_TIMEOUT_S))
     return all(partition.lag == 0 for partition in group_lag(topic=topics.order_events, group=group))
 
 
@@ -208,14 +208,14 @@ def test_deleted_records_are_reported_once(
         pytest.skip("the embedded broker deletes no records")
     produce_all(topics.order_events, [Outgoing(b"%d" % number, partition=0) for number in range(7)])
     if read:
-        commit_first(topics.order_events, group, read)
+        read_and_commit_first(topics.order_events, group, read)
     broker.delete_records(topics.order_events, partition=0, before=7 - left)
     consumer = Consumer(topic=topics.order_events, group=group, batch_size=500)
     labels = {"group": group, "topic": topics.order_events, "partition": "0"}
     found: list[bytes] = []
 
     def has_read_all() -> bool:
-        records = consumer.poll(timeout=SHORT)
+        records = consumer.poll(timeout=POLL_TIMEOUT_S)
         consumer.commit(records)
         found.extend(record.value for record in records)
         return all(one.lag in (0, None) for one in group_lag(topic=topics.order_events, group=group)) and (
@@ -224,7 +224,7 @@ def test_deleted_records_are_reported_once(
 
     try:
         wait_until(has_read_all)
-        wait_until(lambda: not consumer.poll(timeout=SHORT))
+        wait_until(lambda: not consumer.poll(timeout=POLL_TIMEOUT_S))
     finally:
         consumer.close()
     lost = 7 - left - read if read else 0
@@ -241,6 +241,6 @@ def test_lag_counts_only_records_that_are_left(topics: Topics, group: str, broke
     if not isinstance(broker, ApacheKafka):
         pytest.skip("the embedded broker deletes no records")
     produce_all(topics.order_events, [Outgoing(b"%d" % number, partition=0) for number in range(7)])
-    commit_first(topics.order_events, group, 1)
+    read_and_commit_first(topics.order_events, group, 1)
     broker.delete_records(topics.order_events, partition=0, before=5)
     assert group_lag(topic=topics.order_events, group=group)[0].lag == 2

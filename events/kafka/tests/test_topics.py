@@ -1,4 +1,4 @@
-"""`create_topics` on a real broker."""
+"""`manage.py create_topics` on a real broker."""
 
 from uuid import uuid4
 
@@ -15,7 +15,7 @@ def test_missing_topics_are_created_with_their_message_size(
     broker: Broker, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not broker.creates_topics:
-        pytest.skip("the embedded broker does not know the request")
+        pytest.skip("the embedded broker does not support the request")
     settings.ORDER_EVENTS_TOPIC = f"order-events-{uuid4().hex[:8]}"
     settings.NOTIFICATION_EVENTS_TOPIC = f"notification-events-{uuid4().hex[:8]}"
     call_command("create_topics")

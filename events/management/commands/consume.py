@@ -16,7 +16,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("group", nargs="?", help="the consumer group, as an app's subscriptions.py registers it")
-        parser.add_argument("--list", action="store_true", help="name the registered groups and their topics, and end")
+        parser.add_argument("--list", action="store_true", help="print the registered groups and their topics, and end")
         running.add_arguments(parser)
 
     def handle(self, *args: Any, group: str | None, **options: Any) -> None:

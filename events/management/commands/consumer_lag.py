@@ -1,4 +1,4 @@
-"""`manage.py consumer_lag`: how far consumer groups are behind."""
+"""`manage.py consumer_lag`: show the lag of consumer groups."""
 
 import json
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--group", help="one consumer group; without it, every registered group")
-        parser.add_argument("--json", action="store_true", help="a list of objects instead of a table")
-        parser.add_argument("--watch", action="store_true", help="show it anew every two seconds")
+        parser.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
+        parser.add_argument("--watch", action="store_true", help="print it again every two seconds")
 
     def handle(self, *args: Any, group: str | None, watch: bool, **options: Any) -> None:
         if not watch:
@@ -33,7 +33,7 @@ class Command(BaseCommand):
             try:
                 report = self._report(group, as_json=options["json"])
             except CommandError as error:
-                # The watcher wants to see it come back.
+                # Kafka may come back while the user watches.
                 self.stderr.write(str(error))
             else:
                 self.stdout.write(CLEAR_SCREEN + report if self.stdout.isatty() and not options["json"] else report)
@@ -50,13 +50,13 @@ class Command(BaseCommand):
         except KafkaUnreachable as error:
             raise CommandError(str(error)) from error
         if group is not None:
-            # The caller knows which group it asked for.
+            # With --group the group's name would be the same in every row.
             rows = [{column: row[column] for column in COLUMNS} for row in rows]
         return json.dumps(rows) if as_json else _table(rows, columns=COLUMNS if group else ("group", *COLUMNS))
 
 
 def _groups(group: str | None) -> list[tuple[str, str]]:
-    """Return groups with their topics. A group that no app has registered is looked for on every topic that is read."""
+    """Return pairs of group and topic. An unregistered group is looked up on every topic that has a subscription."""
     if group is None:
         return [(one.group, one.topic.name) for one in subscriptions()]
     try:

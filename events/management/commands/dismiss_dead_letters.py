@@ -13,19 +13,19 @@ from events.database import require_database
 from events.process.shutdown import Shutdown
 
 COMMAND_LINE = "command line"
-"""Account that the record names where no other is given. With its space nobody can register it."""
+"""Account in the log entries if --user is not given. A user cannot register this name, because it has a space."""
 
 
 class Command(BaseCommand):
     help = (
-        "Close the open dead letters of a consumer group without handling their messages, for good. Each dismissal "
-        "is on record in admin, as if it had been made there."
+        "Close the open dead letters of a consumer group for good, without handling their messages. Each dismissal "
+        "is logged, as in admin."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--group", required=True, help="letters of this consumer group alone")
-        parser.add_argument("--event-type", help="letters of this type alone, such as ORDER_CREATED")
-        parser.add_argument("--user", help=f"account that the record names; without it {COMMAND_LINE!r}")
+        parser.add_argument("--group", required=True, help="only letters of this consumer group")
+        parser.add_argument("--event-type", help="only letters of this type, such as ORDER_CREATED")
+        parser.add_argument("--user", help=f"account for the log entries; default: {COMMAND_LINE!r}")
         parser.add_argument("--dry-run", action="store_true", help="change nothing, and list what would be dismissed")
 
     def handle(
@@ -52,9 +52,9 @@ class Command(BaseCommand):
 
 
 def _account(name: str | None) -> User:
-    """Raises CommandError."""
+    """Return the account with this name; without a name, the command's own. Raises CommandError."""
     if name is None:
-        # It has no password, so that nobody can log in with it.
+        # Without a password, so that no user can log in with it.
         account, _ = User.objects.get_or_create(username=COMMAND_LINE, defaults={"is_active": False, "password": "!"})
         return account
     try:
@@ -64,7 +64,7 @@ def _account(name: str | None) -> User:
 
 
 def _dismiss_on_record(letter_id: int, account: User) -> bool:
-    """Dismiss the letter; False where it was closed meanwhile."""
+    """Dismiss the letter, and log it. Return False if it is already closed."""
     try:
         with transaction.atomic():
             letter = dismiss(letter_id=letter_id)

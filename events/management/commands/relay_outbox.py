@@ -1,4 +1,4 @@
-"""`manage.py relay_outbox`: send the events that the fast path did not."""
+"""`manage.py relay_outbox`: send the events that the fast path did not send."""
 
 from contextlib import closing
 from datetime import timedelta
@@ -15,7 +15,7 @@ from events.kafka import KafkaRefuses
 from events.models import OutboxEvent, OutboxQuerySet
 from events.observing import exposition
 from events.outbox.relay import Relay
-from events.process.garbage import collect_seldom
+from events.process.garbage import reduce_garbage_collection
 from events.process.shutdown import Shutdown
 from events.subscriptions import subscriptions
 
@@ -27,8 +27,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--once",
             action="store_true",
-            help="wait for the turn, send everything pending whatever its age, print `sent N`, and end: "
-            "with 1 if something could not be sent",
+            help="wait for the turn, send all pending events of any age, print `sent N`, and end: "
+            "with exit code 1 if an event could not be sent",
         )
         exposition.add_arguments(parser)
 
@@ -37,7 +37,7 @@ class Command(BaseCommand):
     ) -> None:
         shutdown = Shutdown()
         require_database()
-        collect_seldom()
+        reduce_garbage_collection()
         with exposition.observed(
             metrics_port=metrics_port, liveness_file=liveness_file, subscriptions=subscriptions()
         ) as alive:

@@ -1,4 +1,4 @@
-"""`manage.py replay_dead_letters`: send dead letters to their topic again."""
+"""`manage.py replay_dead_letters`: send the messages of dead letters to their topics again."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,22 +14,22 @@ from events.models import DeadLetter
 from events.process.arguments import positive, positive_float
 from events.process.shutdown import Shutdown
 
-LONGEST_PAUSE = 24 * 60 * 60.0
-"""Seconds; a wait has to end somewhere."""
+MAX_PAUSE_S = 24 * 60 * 60.0
+"""Longest pause between two replays, in seconds."""
 
 
 class Command(BaseCommand):
     help = (
-        "Send open dead letters to their topic again, oldest first, and all of them where no filter is given. "
-        "A letter is closed when its replay was handled, and stays open where it fails again."
+        "Send open dead letters to their topics again, oldest first. Without a filter, all of them are sent. "
+        "A letter is closed when its replay is handled, and stays open if the replay fails."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--id", type=positive, action="append", help="this letter; may be given several times")
-        parser.add_argument("--group", help="letters of this consumer group alone")
-        parser.add_argument("--event-type", help="letters of this type alone, such as ORDER_CREATED")
-        parser.add_argument("--limit", type=positive, help="this many letters at most")
-        parser.add_argument("--rate", type=positive_float, help="this many letters a second at most")
+        parser.add_argument("--group", help="only letters of this consumer group")
+        parser.add_argument("--event-type", help="only letters of this type, such as ORDER_CREATED")
+        parser.add_argument("--limit", type=positive, help="at most this many letters")
+        parser.add_argument("--rate", type=positive_float, help="at most this many letters a second")
         parser.add_argument("--dry-run", action="store_true", help="change nothing, and list what would be replayed")
 
     def handle(
@@ -45,13 +45,13 @@ class Command(BaseCommand):
         shutdown = Shutdown()
         require_database()
         ids = options["id"]
-        treat = preview if dry_run else replay
-        pause = min(1 / rate, LONGEST_PAUSE) if rate and not dry_run else 0.0
+        process = preview if dry_run else replay
+        pause = min(1 / rate, MAX_PAUSE_S) if rate and not dry_run else 0.0
         replayed = 0
         try:
             _require_open(ids or [])
             letters = open_letters(ids=ids, group=group, event_type=event_type)
-            for letter in islice(self._treat_each(letters, treat, pause, shutdown), limit):
+            for letter in islice(self._process_each(letters, process, pause, shutdown), limit):
                 replayed += 1
                 if dry_run:
                     self.stdout.write(describe(letter))
@@ -60,17 +60,17 @@ class Command(BaseCommand):
         finally:
             self.stdout.write(f"{'would replay' if dry_run else 'replayed'} {replayed}")
 
-    def _treat_each(
-        self, letter_ids: Iterable[int], treat: Callable[..., Outcome], pause: float, shutdown: Shutdown
+    def _process_each(
+        self, letter_ids: Iterable[int], process: Callable[..., Outcome], pause: float, shutdown: Shutdown
     ) -> Iterator[DeadLetter]:
-        """The letters that are not refused, with a pause between two of them."""
+        """Yield the letters that are not refused, with a pause between two of them."""
         next_at = 0.0
         for letter_id in letter_ids:
             shutdown.wait(max(0.0, next_at - time.monotonic()))
             if shutdown.requested():
                 return
             reset_queries()  # With DEBUG on, Django keeps every statement, values included.
-            outcome = treat(letter_id=letter_id)
+            outcome = process(letter_id=letter_id)
             if outcome.refusal:
                 self.stderr.write(outcome.refusal)
                 continue
@@ -79,9 +79,9 @@ class Command(BaseCommand):
 
 
 def _require_open(ids: Iterable[int]) -> None:
-    """Raises CommandError, which names all that are not."""
+    """Raise CommandError with all letters that do not exist or are not open."""
     states = dict(DeadLetter.objects.filter(pk__in=ids).values_list("pk", "state"))
     problems = [f"there is no letter {letter_id}" for letter_id in ids if letter_id not in states]
     problems += [f"letter {pk} is {state} already" for pk, state in states.items() if state != DeadLetter.State.OPEN]
     if problems:
-        raise CommandError(f"Nothing is replayed: {'; '.join(problems)}. Name open ones only; --dry-run lists them.")
+        raise CommandError(f"Nothing is replayed: {'; '.join(problems)}. Name only open ones; --dry-run lists them.")

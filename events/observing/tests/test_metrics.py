@@ -68,7 +68,7 @@ def test_an_event_beyond_a_day_or_of_the_future_is_counted_apart(latency_s: floa
         }
 
     before, sum_before = counts(), value("event_end_to_end_seconds_sum")
-    _count(timestamp=0.0, saved_at=latency_s)
+    count_one_event(timestamp=0.0, saved_at=latency_s)
     assert {name: count - before[name] for name, count in counts().items()} == {
         "measured": 0,
         "old": 0,
@@ -82,7 +82,7 @@ def test_an_event_beyond_a_day_or_of_the_future_is_counted_apart(latency_s: floa
 @pytest.mark.parametrize("year", [1, 1970, 2025, 9999])
 def test_no_year_moves_the_sum_of_latencies(year: int) -> None:
     before = value("event_end_to_end_seconds_sum")
-    _count(timestamp=datetime(year, 1, 30, tzinfo=UTC).timestamp(), saved_at=time.time())
+    count_one_event(timestamp=datetime(year, 1, 30, tzinfo=UTC).timestamp(), saved_at=time.time())
     assert value("event_end_to_end_seconds_sum") == before
 
 
@@ -96,8 +96,8 @@ def test_within_a_batch_only_sane_latencies_are_measured() -> None:
     assert (after[0] - before[0], after[1] - before[1]) == (1, 1)
 
 
-def _count(*, timestamp: float, saved_at: float) -> None:
-    """A batch of one event; both in seconds since 1970."""
+def count_one_event(*, timestamp: float, saved_at: float) -> None:
+    """Count a batch of one event. Both times are in seconds since 1970."""
     event = OrderEventFactory.build(timestamp=datetime.fromtimestamp(0, UTC) + timedelta(seconds=timestamp))
     count_consumed(events=[event], wanted=[event], new=[event], saved_at=saved_at)
 
@@ -113,45 +113,45 @@ def test_outcomes_are_zero_before_the_first_event() -> None:
 
 @pytest.mark.django_db(transaction=True)
 class TestReadings:
-    def test_the_outbox_is_read_when_somebody_asks(self) -> None:
+    def test_the_outbox_is_read_at_a_scrape(self) -> None:
         OutboxEventFactory.create(recorded_at=now() - timedelta(seconds=90))
         OutboxEventFactory.create()
         OutboxEventFactory.create(published_at=now(), published_partition=0, published_offset=0)
         OutboxEventFactory.create(parked_at=now(), recorded_at=now() - timedelta(days=1))
-        told = scraped(PipelineCollector(lambda: [member_of("g")]))
-        assert told["outbox_pending"] == 2
-        assert 90 <= told["outbox_oldest_pending_seconds"] < 150
+        gauges = scraped(PipelineCollector(lambda: [member_of("g")]))
+        assert gauges["outbox_pending"] == 2
+        assert 90 <= gauges["outbox_oldest_pending_seconds"] < 150
 
     def test_an_empty_outbox_is_zero(self) -> None:
-        told = scraped(PipelineCollector(lambda: [member_of("g")]))
-        assert (told["outbox_pending"], told["outbox_oldest_pending_seconds"]) == (0, 0)
+        gauges = scraped(PipelineCollector(lambda: [member_of("g")]))
+        assert (gauges["outbox_pending"], gauges["outbox_oldest_pending_seconds"]) == (0, 0)
 
-    def test_lag_is_what_the_command_says(self, topics: Topics) -> None:
+    def test_lag_equals_the_lag_of_the_command(self, topics: Topics) -> None:
         produce(topics.order_events, b"1", partition=0)
         read_and_commit(topics.order_events, "measured", 1)
         produce(topics.order_events, b"2", partition=0)
-        told = scraped(PipelineCollector(lambda: [member_of("measured")]))
+        gauges = scraped(PipelineCollector(lambda: [member_of("measured")]))
         first = group_lag(topic=topics.order_events, group="measured")[0]
         topic_labels = f'partition="0",topic="{topics.order_events}"'
         group_labels = f'consumergroup="measured",{topic_labels}'
-        assert told[f"kafka_consumergroup_lag{{{group_labels}}}"] == first.lag == 1
-        assert told[f"kafka_consumergroup_current_offset{{{group_labels}}}"] == first.current_offset == 1
-        assert told[f"kafka_topic_partition_current_offset{{{topic_labels}}}"] == first.end_offset == 2
-        assert 0 < told[f"kafka_consumergroup_lag_seconds{{{group_labels}}}"] <= (first.seconds_behind or 0)
-        # Nothing was ever committed there.
-        assert not [name for name in told if name.startswith("kafka_consumergroup") and 'partition="1"' in name]
+        assert gauges[f"kafka_consumergroup_lag{{{group_labels}}}"] == first.lag == 1
+        assert gauges[f"kafka_consumergroup_current_offset{{{group_labels}}}"] == first.current_offset == 1
+        assert gauges[f"kafka_topic_partition_current_offset{{{topic_labels}}}"] == first.end_offset == 2
+        assert 0 < gauges[f"kafka_consumergroup_lag_seconds{{{group_labels}}}"] <= (first.seconds_behind or 0)
+        # The group has committed no offset on partition 1.
+        assert not [name for name in gauges if name.startswith("kafka_consumergroup") and 'partition="1"' in name]
 
-    def test_without_kafka_a_scrape_comes_in_time_and_tells_the_rest(
+    def test_a_scrape_without_kafka_returns_the_other_gauges(
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
-        monkeypatch.setattr(readings, "PATIENCE_S", 0.2)
+        monkeypatch.setattr(readings, "DEFAULT_WAIT_S", 0.2)
         asked = time.monotonic()
-        told = scraped(PipelineCollector(lambda: [member_of("g")]))
+        gauges = scraped(PipelineCollector(lambda: [member_of("g")]))
         assert time.monotonic() - asked < 2
-        assert told == {"outbox_pending": 0, "outbox_oldest_pending_seconds": 0}
+        assert gauges == {"outbox_pending": 0, "outbox_oldest_pending_seconds": 0}
 
-    def test_what_hangs_is_asked_once_and_kept_briefly(self) -> None:
+    def test_a_hanging_reading_is_attempted_once(self) -> None:
         answer, asked = threading.Event(), []
 
         def read() -> int:
@@ -160,10 +160,10 @@ class TestReadings:
             return len(asked)
 
         reading = readings.Reading("a number", read)
-        assert [reading.latest(patience_s=0.05) for _ in range(3)] == [None, None, None]
+        assert [reading.latest(max_wait_s=0.05) for _ in range(3)] == [None, None, None]
         answer.set()
-        assert [reading.latest(patience_s=10) for _ in range(3)] == [1, 1, 1]
-        assert reading.latest(fresh_s=0, patience_s=10) == 2
+        assert [reading.latest(max_wait_s=10) for _ in range(3)] == [1, 1, 1]
+        assert reading.latest(fresh_s=0, max_wait_s=10) == 2
 
     def test_published_messages_are_counted_once_by_topic_and_path(self, topics: Topics) -> None:
         relay = Relay(stopping=lambda: False, wait=time.sleep)

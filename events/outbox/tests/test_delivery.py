@@ -1,4 +1,4 @@
-"""Publisher and relay on a real broker: what was committed gets there, in order, and is recorded."""
+"""The publisher and the relay, on a real broker, send committed rows in order and mark them as published."""
 
 import os
 import signal
@@ -18,8 +18,8 @@ from conftest import Topics
 from events.headers import pack, unpack
 from events.models import OutboxEvent
 from events.outbox import recording as outbox
-from events.outbox.publisher import LARGEST, BackgroundPublisher
-from events.outbox.relay import TURN_LOCK, Relay
+from events.outbox.publisher import MAX_QUEUED_MESSAGE_BYTES, BackgroundPublisher
+from events.outbox.relay import TURN_LOCK_ID, Relay
 from events.timestamps import now
 from testkit.factories import OutboxEventFactory
 from testkit.kafka_client import read_topic
@@ -49,7 +49,7 @@ def all_published() -> bool:
     return not OutboxEvent.objects.pending().exists()
 
 
-def test_what_was_recorded_is_sent_byte_for_byte(relay: Relay, topics: Topics) -> None:
+def test_the_relay_sends_a_row_byte_for_byte(relay: Relay, topics: Topics) -> None:
     headers = [("ce_id", b"1"), ("binary", bytes(range(256))), ("ce_id", b"again"), ("empty", b"")]
     row = OutboxEventFactory.create(
         topic=topics.order_events, key=b"\xff\x00", value=b"\x00\xffvalue", headers=pack(headers), partition=2
@@ -69,7 +69,7 @@ def test_what_was_recorded_is_sent_byte_for_byte(relay: Relay, topics: Topics) -
 def test_a_backlog_is_found_at_once_with_stale_statistics(topics: Topics) -> None:
     backlog = 3_000
     with connection.cursor() as cursor:
-        # As an outage begins: PostgreSQL has looked at the table when nothing was pending.
+        # As at the start of an outage: PostgreSQL's statistics come from a table without pending rows.
         _record_many(cursor, topics.order_events, count=20_000)
         OutboxEvent.objects.update(published_at=now(), published_partition=0, published_offset=0)
         cursor.execute("ANALYZE events_outboxevent")
@@ -82,7 +82,7 @@ def test_a_backlog_is_found_at_once_with_stale_statistics(topics: Topics) -> Non
 
 
 def _record_many(cursor: CursorWrapper, topic: str, *, count: int) -> None:
-    """In one statement."""
+    """Insert `count` pending rows with one statement."""
     cursor.execute(
         "INSERT INTO events_outboxevent"
         " (event_id, event_type, topic, key, value, headers, stream, sequence, created_at, parked_reason)"
@@ -105,7 +105,7 @@ def test_the_fast_path_publishes_at_once(background: BackgroundPublisher, topics
     assert len(read_topic(topics.order_events)) == 3
 
 
-def test_a_restarted_database_costs_the_fast_path_nothing(background: BackgroundPublisher, topics: Topics) -> None:
+def test_the_fast_path_survives_a_database_restart(background: BackgroundPublisher, topics: Topics) -> None:
     background.publish([OutboxEventFactory.create(topic=topics.order_events).message])
     wait_until(all_published)
     others = "FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
@@ -137,10 +137,10 @@ def test_the_relay_sends_young_followers_of_what_it_sent(relay: Relay, topics: T
 
 
 @pytest.mark.parametrize("committed", [(1, 2, 3), (3, 2, 1), (2, 3, 1)])
-def test_an_orders_next_event_waits_for_the_one_before(
+def test_events_of_an_order_are_published_in_sequence(
     background: BackgroundPublisher, topics: Topics, committed: tuple[int, ...]
 ) -> None:
-    """Whichever is published first, they leave in order, and without the relay."""
+    """The fast path sends them in sequence without the relay, in any order of their commits."""
     rows = {
         sequence: OutboxEventFactory.create(
             topic=topics.order_events, value=b"%d" % sequence, stream="order-1", sequence=sequence
@@ -188,7 +188,7 @@ def test_a_row_that_commits_late_is_sent_after_higher_ids(relay: Relay, topics: 
     assert relay.sweep(older_than=EVERYTHING) == (1, None)
 
 
-def test_what_was_rolled_back_is_never_sent(relay: Relay, topics: Topics) -> None:
+def test_a_rolled_back_row_is_never_sent(relay: Relay, topics: Topics) -> None:
     with pytest.raises(RuntimeError), transaction.atomic():
         OutboxEventFactory.create(topic=topics.order_events)
         raise RuntimeError
@@ -208,7 +208,7 @@ def test_relays_take_turns(relay: Relay, topics: Topics) -> None:
 
     def hold_the_turn() -> None:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [TURN_LOCK])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [TURN_LOCK_ID])
             taken.set()
             other.wait(10)
         connection.close()
@@ -253,7 +253,7 @@ def test_rows_that_are_too_large_are_parked_unread(
 
 def test_a_missing_topic_holds_up_no_other(relay: Relay, topics: Topics, broker: Broker) -> None:
     if not broker.creates_topics:
-        pytest.skip("the embedded broker creates every topic it is asked for")
+        pytest.skip("the embedded broker creates every topic that a client names")
     OutboxEventFactory.create(topic="missing-topic")
     OutboxEventFactory.create(topic=topics.order_events)
     sent, outage = relay.sweep(older_than=EVERYTHING)
@@ -310,7 +310,7 @@ def test_in_an_outage_the_fast_path_waits_for_the_relay(
 
 
 def test_a_forked_process_publishes_with_a_publisher_of_its_own(topics: Topics, settings: Settings) -> None:
-    """As in a pre-fork server that has published before its workers are forked."""
+    """A pre-fork server may publish before it forks its workers."""
     settings.EVENT_PUBLISHER = "events.outbox.publisher.BackgroundPublisher"
     from events.outbox.publisher import current_publisher, publish
 
@@ -332,7 +332,7 @@ def test_a_forked_process_publishes_with_a_publisher_of_its_own(topics: Topics, 
     current_publisher().close()
 
 
-def test_what_does_not_fit_the_queue_waits_for_the_relay(topics: Topics, settings: Settings, relay: Relay) -> None:
+def test_messages_beyond_the_queue_wait_for_the_relay(topics: Topics, settings: Settings, relay: Relay) -> None:
     settings.OUTBOX_QUEUE_SIZE = 2
     publisher = BackgroundPublisher()
     try:
@@ -348,7 +348,7 @@ def test_what_does_not_fit_the_queue_waits_for_the_relay(topics: Topics, setting
 def test_a_message_too_large_for_memory_waits_for_the_relay(
     background: BackgroundPublisher, relay: Relay, topics: Topics
 ) -> None:
-    large = OutboxEventFactory.create(topic=topics.order_events, value=b"x" * LARGEST)
+    large = OutboxEventFactory.create(topic=topics.order_events, value=b"x" * MAX_QUEUED_MESSAGE_BYTES)
     background.publish([large.message, OutboxEventFactory.create(topic=topics.order_events).message])
     wait_until(lambda: OutboxEvent.objects.filter(published_path="fast").exists())
     assert OutboxEvent.objects.pending().get() == large
@@ -366,7 +366,7 @@ def test_the_fast_path_leaves_old_rows_to_the_relay(
     assert relay.sweep(older_than=settings.OUTBOX_RELAY_GRACE) == (1, None)
 
 
-def test_once_tells_of_what_it_could_not_send(topics: Topics, capsys: pytest.CaptureFixture[str]) -> None:
+def test_once_reports_unsent_events(topics: Topics, capsys: pytest.CaptureFixture[str]) -> None:
     OutboxEventFactory.create(topic=topics.order_events, value=b"x" * (2 * 1024 * 1024 + 1))
     OutboxEventFactory.create(topic=topics.order_events)
     with pytest.raises(CommandError, match="1 event could not be sent"):

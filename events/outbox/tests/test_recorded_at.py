@@ -1,4 +1,4 @@
-"""The age of an outbox row is measured by the database's clock, whatever the clocks of the processes say."""
+"""The database's clock measures the age of an outbox row, so the clocks of processes do not matter."""
 
 import time
 from collections.abc import Iterator
@@ -40,15 +40,15 @@ def relay() -> Iterator[Relay]:
 
 
 def record(topic: str = "order-events", **changes: Any) -> OutboxEvent:
-    """As the product records an event."""
+    """Record an event as the product does."""
     fields = {"key": b"1", "value": b"{}", "headers": b"\x90", "created_at": timestamps.now()} | changes
     with transaction.atomic():
         message = outbox.record(Message(event_id=uuid4(), event_type="ORDER_CREATED", topic=topic, **fields))
     return OutboxEvent.objects.get(event_id=message.event_id)
 
 
-def recorded_before(row: OutboxEvent, age: timedelta) -> None:
-    """Let the database have recorded it so long ago."""
+def backdate(row: OutboxEvent, age: timedelta) -> None:
+    """Change the row's `recorded_at` to `age` ago."""
     OutboxEvent.objects.filter(pk=row.pk).update(recorded_at=database_now() - age)
 
 
@@ -59,12 +59,12 @@ class TestTwoClocks:
     ) -> None:
         set_clock(recorder)
         old, young = record(topics.order_events), record(topics.order_events)
-        recorded_before(old, GRACE * 2)
+        backdate(old, GRACE * 2)
         set_clock(reader)
         assert relay.sweep(older_than=GRACE) == (1, None)
         assert OutboxEvent.objects.pending().get() == young
 
-    def test_once_sends_everything_and_complains_of_nothing(
+    def test_once_sends_everything_without_an_error(
         self,
         set_clock: SetClock,
         topics: Topics,
@@ -83,18 +83,18 @@ class TestTwoClocks:
         self, set_clock: SetClock, recorder: timedelta, reader: timedelta
     ) -> None:
         set_clock(recorder)
-        recorded_before(record(), timedelta(seconds=90))
+        backdate(record(), timedelta(seconds=90))
         record()
         set_clock(reader)
         assert 90 <= read_outbox().oldest_pending_seconds < 150
 
-    def test_a_fresh_row_is_fresh(self, set_clock: SetClock, recorder: timedelta, reader: timedelta) -> None:
+    def test_a_new_row_has_a_low_age(self, set_clock: SetClock, recorder: timedelta, reader: timedelta) -> None:
         set_clock(recorder)
         record()
         set_clock(reader)
         assert 0 <= read_outbox().oldest_pending_seconds < 30
 
-    def test_once_tells_of_parked_rows_it_parked_and_no_others(
+    def test_once_reports_only_the_rows_that_it_parked(
         self, set_clock: SetClock, topics: Topics, recorder: timedelta, reader: timedelta
     ) -> None:
         OutboxEventFactory.create(topic=topics.order_events, parked_at=database_now() - timedelta(minutes=1))
@@ -108,7 +108,7 @@ class TestTwoClocks:
 
 def test_rows_of_a_database_whose_clock_was_set_back_are_sent(relay: Relay, topics: Topics) -> None:
     ahead = record(topics.order_events)
-    recorded_before(ahead, timedelta(hours=-2))
+    backdate(ahead, timedelta(hours=-2))
     record(topics.order_events)
     assert relay.sweep(older_than=GRACE) == (1, None)
     assert read_outbox().oldest_pending_seconds < 30
@@ -116,15 +116,15 @@ def test_rows_of_a_database_whose_clock_was_set_back_are_sent(relay: Relay, topi
     assert not OutboxEvent.objects.pending().exists()
 
 
-class TestWhatOnceSaysOfTheRest:
-    def test_of_an_outage(self, topics: Topics, settings: Any) -> None:
+class TestReasonForPendingRows:
+    def test_an_outage_is_named(self, topics: Topics, settings: Any) -> None:
         settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
         record(topics.order_events)
         said = r"^1 event could not be sent\. 1 is pending: .*(does not answer|metadata)"
         with pytest.raises(CommandError, match=said):
             call_command("relay_outbox", once=True)
 
-    def test_of_followers_of_a_parked_row(self, topics: Topics) -> None:
+    def test_a_parked_predecessor_is_named(self, topics: Topics) -> None:
         for sequence in (1, 2, 3):
             parked = {"parked_at": database_now() - timedelta(minutes=1)} if sequence == 1 else {}
             OutboxEventFactory.create(topic=topics.order_events, stream="order-1", sequence=sequence, **parked)
@@ -134,25 +134,25 @@ class TestWhatOnceSaysOfTheRest:
 
 class TestMigration:
     @pytest.fixture(autouse=True)
-    def _back_to_before(self) -> Iterator[None]:
+    def _before_the_migration(self) -> Iterator[None]:
         MigrationExecutor(connection).migrate([("events", "0005_published_index_without_pending")])
         yield
         migrate()
 
-    def test_it_writes_no_row_and_knows_the_age_of_what_is_pending(self) -> None:
-        insert_as_before(created="now() - interval '1 hour'")
-        insert_as_before(created="now() + interval '1 hour'")
-        insert_as_before(created="now() - interval '9 days'", published="now() - interval '9 days'")
-        before = file_of_the_table()
+    def test_it_rewrites_no_row_and_dates_pending_rows(self) -> None:
+        insert_as_previous_release(created="now() - interval '1 hour'")
+        insert_as_previous_release(created="now() + interval '1 hour'")
+        insert_as_previous_release(created="now() - interval '9 days'", published="now() - interval '9 days'")
+        before = table_file_number()
         migrate()
-        assert file_of_the_table() == before
+        assert table_file_number() == before
         assert 3600 <= read_outbox().oldest_pending_seconds < 3700
         pending = OutboxEvent.objects.pending()
         assert pending.filter(OutboxEvent.objects.recorded_by(database_now())).count() == 2
 
-    def test_a_process_of_the_release_before_goes_on_recording(self) -> None:
+    def test_the_previous_release_can_still_record(self) -> None:
         migrate()
-        insert_as_before(created="now() - interval '2 hours'")
+        insert_as_previous_release(created="now() - interval '2 hours'")
         assert 0 <= read_outbox().oldest_pending_seconds < 30
 
 
@@ -161,8 +161,8 @@ def migrate() -> None:
     executor.migrate(executor.loader.graph.leaf_nodes("events"))
 
 
-def insert_as_before(*, created: str, published: str = "NULL") -> None:
-    """With the columns that the release before knows."""
+def insert_as_previous_release(*, created: str, published: str = "NULL") -> None:
+    """Insert a row with the columns that the previous release knows."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO events_outboxevent (event_id, event_type, topic, value, headers, parked_reason, created_at,"
@@ -171,8 +171,8 @@ def insert_as_before(*, created: str, published: str = "NULL") -> None:
         )
 
 
-def file_of_the_table() -> int:
-    """PostgreSQL's number of it, a new one when the table is rewritten."""
+def table_file_number() -> int:
+    """Return PostgreSQL's file number of the table, which changes when the table is rewritten."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_relation_filenode('events_outboxevent')")
         (number,) = cursor.fetchone()

@@ -1,4 +1,4 @@
-"""What is recorded in the outbox is the message, field by field."""
+"""The outbox stores every field of a message unchanged."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ from testkit.factories import kafka_record
 
 pytestmark = pytest.mark.django_db
 
-BARE = Message(
+MINIMAL = Message(
     event_id=UUID("5f0c7a3e-0000-4000-8000-000000000001"),
     event_type="ORDER_PAID",
     topic="a-topic",
@@ -28,8 +28,8 @@ BARE = Message(
 
 
 def replay_of(letter: DeadLetter) -> Message:
-    """A message that says something in each of its fields."""
-    return BARE._replace(partition=2, stream="order-7", sequence=3, dead_letter_id=letter.pk)
+    """Return a message with a value in every field."""
+    return MINIMAL._replace(partition=2, stream="order-7", sequence=3, dead_letter_id=letter.pk)
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def test_every_field_of_a_message_comes_back(letter: DeadLetter) -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"key": None}, {"value": None}, {"key": b"", "value": b""}])
 def test_null_and_empty_bytes_stay_what_they_are(changes: dict[str, Any]) -> None:
-    outbox.record(BARE._replace(**changes))
-    assert OutboxEvent.objects.get().message == BARE._replace(**changes)
+    outbox.record(MINIMAL._replace(**changes))
+    assert OutboxEvent.objects.get().message == MINIMAL._replace(**changes)
 
 
 def test_every_field_of_a_message_is_a_column() -> None:

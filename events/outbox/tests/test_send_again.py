@@ -1,4 +1,4 @@
-"""A row that is sent again is as old as the wish to send it again; its event keeps its own time."""
+"""The age of a row that is sent again counts from that request; its event keeps its own time."""
 
 import time
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def parked() -> dict[str, Any]:
     return {"parked_at": database_now() - AGE, "parked_reason": "too large"}
 
 
-BEFORE = pytest.mark.parametrize("before", [published, parked])
+FROM_EACH_STATE = pytest.mark.parametrize("before", [published, parked])
 
 
 def old_row(before: Callable[[], dict[str, Any]], **changes: Any) -> OutboxEvent:
@@ -41,7 +41,7 @@ def old_row(before: Callable[[], dict[str, Any]], **changes: Any) -> OutboxEvent
     return OutboxEventFactory.create(created_at=old, recorded_at=old, **before(), **changes)
 
 
-@BEFORE
+@FROM_EACH_STATE
 def test_its_age_counts_from_now(before: Callable[[], dict[str, Any]]) -> None:
     row = old_row(before)
     started = database_now()
@@ -52,8 +52,8 @@ def test_its_age_counts_from_now(before: Callable[[], dict[str, Any]]) -> None:
     assert (again.created_at, again.message) == (row.created_at, row.message)
 
 
-@BEFORE
-def test_a_row_that_waits_already_keeps_its_age(before: Callable[[], dict[str, Any]]) -> None:
+@FROM_EACH_STATE
+def test_a_pending_row_keeps_its_age(before: Callable[[], dict[str, Any]]) -> None:
     row = old_row(before)
     waiting = OutboxEventFactory.create(recorded_at=database_now() - timedelta(hours=1))
     assert outbox.send_again([row.event_id, waiting.event_id]) == 1
@@ -61,7 +61,7 @@ def test_a_row_that_waits_already_keeps_its_age(before: Callable[[], dict[str, A
     assert outbox.send_again([row.event_id, waiting.event_id]) == 0
 
 
-@BEFORE
+@FROM_EACH_STATE
 def test_the_relay_sends_it_after_its_grace_with_its_own_time(
     before: Callable[[], dict[str, Any]], topics: Topics
 ) -> None:
@@ -81,7 +81,7 @@ def test_the_relay_sends_it_after_its_grace_with_its_own_time(
     assert record.value == row.value
 
 
-@BEFORE
+@FROM_EACH_STATE
 def test_once_sends_it_at_once(
     before: Callable[[], dict[str, Any]], topics: Topics, capsys: pytest.CaptureFixture[str]
 ) -> None:

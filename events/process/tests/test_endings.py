@@ -1,4 +1,4 @@
-"""How a process ends: by signals, in time, and by its watchdog. Each in a process of its own."""
+"""The end of a process after a signal, at its time limit, and by its watchdog. Each test runs a separate process."""
 
 import os
 import re
@@ -13,13 +13,13 @@ import pytest
 from testkit.processes import lifeline
 
 READY = "print('ready', flush=True)"
-INSTALL = "from events.process import shutdown; shutdown.GRACE = 0.3; stop = shutdown.Shutdown()"
+INSTALL = "from events.process import shutdown; shutdown.GRACE_S = 0.3; stop = shutdown.Shutdown()"
 WAIT_IN_A_LIBRARY = (
     "import os, psycopg2; cursor = psycopg2.connect(os.environ['DATABASE_URL']).cursor();"
     f"{READY}; cursor.execute('SELECT pg_sleep(60)')"
 )
 WAIT = f"{READY}; stop.wait(60); print('finished')"
-NEVER_END = f"{READY}\nwhile True: stop.wait(60)"
+LOOP_FOR_EVER = f"{READY}\nwhile True: stop.wait(60)"
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def run(processes: list[subprocess.Popen[str]], *program: str) -> subprocess.Popen[str]:
-    """A Python process that has come to `READY`."""
+    """Start a Python process, and wait until it has printed `ready`."""
     process = lifeline.start(
         [sys.executable, "-c", "\n".join(program)],
         stdin=subprocess.PIPE,
@@ -47,7 +47,7 @@ def run(processes: list[subprocess.Popen[str]], *program: str) -> subprocess.Pop
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_loop_that_looks(processes: list[subprocess.Popen[str]], number: signal.Signals) -> None:
+def test_a_signal_ends_a_loop_that_checks(processes: list[subprocess.Popen[str]], number: signal.Signals) -> None:
     process = run(processes, INSTALL, WAIT)
     process.send_signal(number)
     assert process.communicate(timeout=10)[0] == "finished\n"
@@ -59,19 +59,19 @@ def test_a_process_that_waits_inside_a_library_is_ended_in_time(processes: list[
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 0
-    assert "what was not committed will be done again" in errors
+    assert "the next process repeats uncommitted work" in errors
 
 
 def test_a_second_signal_ends_at_once(processes: list[subprocess.Popen[str]]) -> None:
-    process = run(processes, INSTALL, "shutdown.GRACE = 60", NEVER_END)
+    process = run(processes, INSTALL, "shutdown.GRACE_S = 60", LOOP_FOR_EVER)
     process.send_signal(signal.SIGTERM)
-    # Two signals at the same moment are one.
+    # Two signals at the same moment would arrive as one.
     time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 128 + signal.SIGTERM
 
 
-def test_a_command_that_has_begun_nothing_ends_at_once(processes: list[subprocess.Popen[str]]) -> None:
+def test_a_command_without_work_ends_at_once(processes: list[subprocess.Popen[str]]) -> None:
     process = run(
         processes, "from events.process.shutdown import *", "end_at_once_until_ready()", READY, "signal.pause()"
     )
@@ -79,7 +79,7 @@ def test_a_command_that_has_begun_nothing_ends_at_once(processes: list[subproces
     assert process.wait(10) == 0
 
 
-def test_the_watchdog_ends_what_is_stuck_and_shows_where(processes: list[subprocess.Popen[str]]) -> None:
+def test_the_watchdog_ends_a_stuck_call_and_shows_its_stack(processes: list[subprocess.Popen[str]]) -> None:
     process = run(
         processes,
         "from events.process.watchdog import Watchdog",
@@ -94,7 +94,7 @@ def test_the_watchdog_ends_what_is_stuck_and_shows_where(processes: list[subproc
     assert re.search(r"in spin\n", errors)
 
 
-def test_the_watchdog_lets_live_what_returns(processes: list[subprocess.Popen[str]]) -> None:
+def test_the_watchdog_accepts_calls_that_return(processes: list[subprocess.Popen[str]]) -> None:
     process = run(
         processes,
         "import time",

@@ -147,7 +147,7 @@ def test_commands_whose_kafka_is_gone_end_in_time(
 def test_commands_in_a_database_that_hangs_end_in_time(hanging: Pair) -> None:
     assert end(*hanging) == [CLEAN_EXIT] * 2
     for process in hanging:
-        assert process.says("what was not committed will be done again")
+        assert process.says("the next process repeats uncommitted work")
 
 
 def test_a_second_signal_ends_hanging_commands_at_once(hanging: Pair) -> None:

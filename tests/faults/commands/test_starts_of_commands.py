@@ -81,7 +81,7 @@ def test_a_consumer_with_a_stuck_client_ends_and_shows_stacks(site: Site, oracle
         **SHORT_SESSION,
     )
     words = failure_output(stuck)
-    assert words.count("The Kafka client has not returned for 2 s: ending with 1. Stacks follow") == 1
+    assert words.count("The Kafka client has not returned for 2 s: ending with exit code 1. Stacks follow") == 1
     assert re.search(r"in sabotaged\n", words)
     site.consumer.start()
     figures = oracle.settle_and_compare()
