@@ -187,7 +187,7 @@ def _end_with_server(server: int) -> None:
     handler(signal.SIGTERM, None)
     # The worker does not wait longer for clients that never finish their requests. granian's own limit would sometimes
     # warn about a worker that has already ended.
-    time.sleep(GRACE)
+    time.sleep(GRACE_S)
     os._exit(0)
 
 

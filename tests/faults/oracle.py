@@ -153,7 +153,9 @@ class Oracle:
         try:
             wait_until(_settled, timeout=SETTLE_TIMEOUT_S)
         except TimeoutError as error:
-            raise AssertionError(f"The site has not settled: {database.pending()} events pending, lag {lag()}") from error
+            raise AssertionError(
+                f"The site has not settled: {database.pending()} events pending, lag {lag()}"
+            ) from error
         return comparison.compare(
             user_ids=sorted({shopper.user_id for shopper in self._shoppers}),
             started_after=self._started_after,

@@ -22,6 +22,7 @@ def clear_line(*, count: int, topic: OwnTopic) -> str:
 
 def test_nothing_but_poison_stops_the_group_at_the_limit(own_topic: OwnTopic, start: Start, proxy: Proxy) -> None:
     """A restarted consumer stops at once, also without Kafka; a consumer with a raised limit goes on."""
+
     def consume(limit: int) -> ProductProcess:
         return start(
             *(*CONSUME, "--group", own_topic.name, "--max-consecutive-dead-letters", str(limit)), **own_topic.env
