@@ -1,4 +1,4 @@
-"""Log formatters that write each record on one line and without secrets, even if a client or an exception supplies them."""
+"""Log formatters that write each record on one line and without secrets, whether of a client or of an exception."""
 
 import json
 import logging

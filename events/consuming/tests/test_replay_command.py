@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from conftest import Topics
-from events.consuming.tests.test_replay import headers, replays, new_letter, unreadable
+from events.consuming.tests.test_replay import headers, new_letter, replays, unreadable
 from events.management.commands import replay_dead_letters
 from events.models import DeadLetter, OutboxEvent
 from testkit.processes import ProductProcess
