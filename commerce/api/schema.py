@@ -93,7 +93,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
 
 
 class AutoSchema(SpectacularSchema):
-    """A schema class that adds the shared parts. It warns about an operation without a summary, which fails `make lint`."""
+    """A schema class that adds the shared parts. It warns about operations that lack a summary."""
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         """Return the library's description of the operation, with all its problems added."""
