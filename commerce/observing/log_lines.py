@@ -1,4 +1,4 @@
-"""Log formatters that write each record on one line and without secrets, even if a client or an exception supplies them."""
+"""Log formatters that write each record on one line and without secrets, also those of clients and exceptions."""
 
 import json
 import logging
