@@ -39,7 +39,7 @@ class TokenAuthentication(JWTAuthentication):
         """
         with connection.cursor() as cursor:
             cursor.execute(
-                f"SELECT id, password, username, is_active, {self._also} FROM auth_user WHERE id = %s",  # noqa: S608 - the expression comes from the view
+                f"SELECT id, password, username, is_active, {self._also} FROM auth_user WHERE id = %s",  # noqa: S608 - comes from the view
                 [validated_token[api_settings.USER_ID_CLAIM]],
             )
             row = cursor.fetchone()

@@ -36,8 +36,7 @@ class TokensSerializer(serializers.Serializer[Any]):
         f"{jwt_settings.ACCESS_TOKEN_LIFETIME.total_seconds() / 60:.0f} minutes."
     )
     refresh = serializers.CharField(
-        help_text="JWT that can be exchanged for new tokens once, within "
-        f"{jwt_settings.REFRESH_TOKEN_LIFETIME.days} days."
+        help_text=f"JWT for one exchange for new tokens within {jwt_settings.REFRESH_TOKEN_LIFETIME.days} days."
     )
 
 

@@ -1,4 +1,1 @@
-"""JSON, problem details, pagination and throttling of the REST API.
-
-Settings name these classes; no app imports them.
-"""
+"""JSON, problem details, pagination and throttling of the REST API, enabled by settings. No app imports this package."""

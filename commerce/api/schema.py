@@ -2,8 +2,7 @@
 
 Parameters and bodies come from serializers, filters and pagination. Each app describes its own operations in the
 `schema.py` beside its views, with drf-spectacular's `extend_schema`. For a status from 400 on that has a description
-and no body there, `AutoSchema` adds the body of a problem. It also adds the problems that all operations of a kind
-share.
+and no body there, `AutoSchema` adds the body of a problem. It also adds the problems that operations of a kind share.
 """
 
 from collections.abc import Iterator
@@ -93,7 +92,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
 
 
 class AutoSchema(SpectacularSchema):
-    """A schema class that adds the shared parts. It warns about operations that lack a summary."""
+    """A schema class that adds the shared parts. An operation without a summary is a warning, which fails `make lint`."""
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         """Return the library's description of the operation, with all its problems added."""

@@ -6,7 +6,7 @@ ACCOUNT_BATCH_SIZE = 1_000
 
 
 def save_existing_names(apps, schema_editor):
-    """Save the folded names. The oldest of several accounts with one name owns it; the others are marked as colliding."""
+    """Save the folded names. The oldest of several accounts with one name owns it; the others are marked."""
     using = schema_editor.connection.alias
     AccountName = apps.get_model("commerce", "AccountName")
     accounts = apps.get_model("auth", "User").objects.using(using).order_by("pk").values_list("pk", "username")
