@@ -14,9 +14,9 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from commerce.accounts.hashers import NormalizingHasher
-from events import timestamps
 from events.outbox.publisher import RecordingPublisher, current_publisher
 from events.process.shutdown import SIGNALS
+from events.wire import timestamps
 from testkit import servers
 from testkit.factories import UserFactory
 

@@ -12,8 +12,8 @@ import psutil
 from benchmarks import database
 from benchmarks.comparison import Pair
 from benchmarks.servers import PARTITIONS, Servers, running
-from events.headers import Header, cloud_event_headers
-from events.timestamps import now
+from events.wire.headers import Header, cloud_event_headers
+from events.wire.timestamps import now
 from orders.events import ORDER_CREATED, encode
 from testkit.factories import OrderEventFactory
 from testkit.kafka_client import Outgoing, produce_all

@@ -10,8 +10,8 @@ from benchmarks import database
 from benchmarks.comparison import Pair
 from benchmarks.servers import PARTITIONS, Servers, running
 from commerce.devserver import lifeline
-from events.headers import cloud_event_headers, pack
-from events.timestamps import now
+from events.wire.headers import cloud_event_headers, pack
+from events.wire.timestamps import now
 from orders.events import ORDER_CREATED, encode
 from testkit.factories import OrderEventFactory
 from testkit.waiting import wait_until

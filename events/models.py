@@ -12,7 +12,7 @@ from django.db.models.functions import Coalesce, Length, Now
 from django.utils.translation import gettext_lazy
 
 from events.database_clock import DatabaseClock
-from events.messages import Message
+from events.wire.messages import Message
 
 AGE_OF_OLDEST = DatabaseClock() - Min("recorded_at")
 """Aggregate over outbox rows: the age of the oldest row as a timedelta; None without rows."""
@@ -89,7 +89,7 @@ class OutboxEvent(models.Model):
     partition = models.IntegerField(null=True, help_text=gettext_lazy("Null: by key."))
     key = models.BinaryField(null=True)
     value = models.BinaryField(null=True)
-    headers = models.BinaryField(help_text="See events.headers.")
+    headers = models.BinaryField(help_text="See events.wire.headers.")
     stream = models.CharField(
         max_length=100,
         null=True,
@@ -185,7 +185,7 @@ class DeadLetter(models.Model):
     value_hash = models.BinaryField(max_length=32, help_text="SHA-256 of the value; of nothing for a null value.")
     key = models.BinaryField(null=True)
     value = models.BinaryField(null=True)
-    headers = models.BinaryField(help_text="See events.headers.")
+    headers = models.BinaryField(help_text="See events.wire.headers.")
     event_id = models.UUIDField(null=True, db_index=True, help_text=gettext_lazy("Where the message names one."))
     event_type = models.CharField(max_length=100, blank=True, help_text=gettext_lazy("Where the message names one."))
     subject_id = models.BigIntegerField(

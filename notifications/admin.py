@@ -6,7 +6,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy
 
 from events.admin.read_only import ReadOnlyAdmin, badge
-from events.identifiers import id_or_none, uuid_or_none
+from events.wire.identifiers import id_or_none, uuid_or_none
 from notifications.models import Notification
 
 TYPE_COLOURS = {"ORDER_CREATED": "info", "ORDER_PAID": "success", "ORDER_CANCELLED": "danger"}

@@ -9,7 +9,7 @@ from django.db import connection, models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy
 
-from events.timestamps import now
+from events.wire.timestamps import now
 from orders.events import ORDER_EVENT_TYPES
 
 

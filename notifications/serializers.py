@@ -2,7 +2,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from events.timestamps import TimestampField
+from events.wire.timestamps import TimestampField
 from notifications.models import Notification
 from orders.events import ORDER_EVENT_TYPES
 

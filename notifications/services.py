@@ -8,10 +8,10 @@ import msgspec
 from django.conf import settings
 from django.db import transaction
 
-from events.headers import cloud_event_headers, pack
-from events.messages import Message
 from events.outbox import recording as outbox
-from events.timestamps import now, rfc3339
+from events.wire.headers import cloud_event_headers, pack
+from events.wire.messages import Message
+from events.wire.timestamps import now, rfc3339
 from notifications.events import NOTIFICATION_READ, NotificationRead
 from notifications.models import Notification
 

@@ -13,8 +13,8 @@ from unfold.decorators import action
 from events.admin.actions import Refused, RowAction
 from events.admin.large_tables import PeriodsQuerySet
 from events.admin.read_only import ReadOnlyAdmin, badge
-from events.identifiers import id_or_none
 from events.outbox.publisher import publish
+from events.wire.identifiers import id_or_none
 from orders.models import InvalidTransition, Order, OrderItem
 from orders.services import Change, cancel_order, pay_order
 

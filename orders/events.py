@@ -11,10 +11,10 @@ from uuid import UUID
 
 import msgspec
 
-from events.encodings import byte_order_mark, schema_registry_frame
 from events.subscriptions import Topic, register_topic
-from events.timestamps import has_leap_second, rfc3339
 from events.troubles import Poison
+from events.wire.encodings import byte_order_mark, schema_registry_frame
+from events.wire.timestamps import has_leap_second, rfc3339
 
 ORDER_CREATED: Final = "ORDER_CREATED"
 ORDER_PAID: Final = "ORDER_PAID"

@@ -16,7 +16,7 @@ import msgspec
 from django.db import connection, transaction
 
 from events.database import in_steps
-from events.timestamps import now
+from events.wire.timestamps import now
 from orders.models import IdempotencyKey
 
 KEY_LIFETIME = timedelta(hours=24)

@@ -11,9 +11,9 @@ from django.db.models import Q
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy
 
-from events.messages import Message
 from events.outbox import recording as outbox
-from events.timestamps import now, rfc3339
+from events.wire.messages import Message
+from events.wire.timestamps import now, rfc3339
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEventType, stream_of
 
 

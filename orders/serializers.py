@@ -2,7 +2,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from events.timestamps import TimestampField
+from events.wire.timestamps import TimestampField
 from orders.fields import JSONDecimalField, JSONIntegerField
 from orders.models import Order, OrderItem
 from orders.services import Line

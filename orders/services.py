@@ -8,11 +8,11 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import transaction
 
-from events.headers import cloud_event_headers, pack
-from events.messages import Message
 from events.models import OutboxEvent
 from events.outbox import recording as outbox
-from events.timestamps import now
+from events.wire.headers import cloud_event_headers, pack
+from events.wire.messages import Message
+from events.wire.timestamps import now
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEvent, OrderEventType, encode
 from orders.models import Order, OrderItem
 

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 
 from events.kafka import Record
 from events.models import OutboxEvent
-from events.timestamps import now
+from events.wire.timestamps import now
 from notifications.models import Notification
 from orders.events import ORDER_CREATED, OrderEvent, encode
 from orders.models import Order

@@ -25,12 +25,12 @@ from rest_framework.test import APIClient
 from commerce.observing.patches import LAST_SPANS_TIMEOUT_S
 from conftest import Topics
 from events.consuming.consumer import EventConsumer
-from events.headers import unpack
 from events.kafka import Consumer
 from events.models import OutboxEvent
 from events.observing import tracing
 from events.outbox.publisher import current_publisher
 from events.outbox.relay import Relay
+from events.wire.headers import unpack
 from notifications.models import Notification
 from notifications.subscriptions import NOTIFICATIONS
 from testkit.kafka_client import produce

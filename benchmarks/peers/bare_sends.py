@@ -9,8 +9,8 @@ django.setup()
 
 from django.conf import settings  # noqa: E402
 
-from events.headers import unpack  # noqa: E402
 from events.models import OutboxEvent  # noqa: E402
+from events.wire.headers import unpack  # noqa: E402
 
 
 def main() -> None:

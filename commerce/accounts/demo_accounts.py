@@ -9,7 +9,7 @@ from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.auth.models import User
 from django.db.models import Sum
 
-from events.timestamps import now
+from events.wire.timestamps import now
 
 
 class Account(NamedTuple):

@@ -10,7 +10,7 @@ from django.db.models import Max
 from rest_framework.exceptions import Throttled
 
 from commerce.client_address import client_address
-from events.timestamps import now
+from events.wire.timestamps import now
 
 LOCKED_DETAIL = "There were too many wrong passwords for this name from this address."
 

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from commerce.operations.handled import events_of, letters_of, notifications_of
 from events.models import DeadLetter, OutboxEvent
-from events.timestamps import rfc3339
+from events.wire.timestamps import rfc3339
 from notifications.models import Notification
 from orders.models import Order
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from events.correlation import request_id, trace_id
-from events.foreign_text import LIMIT, cut_note, stack_trace
-from events.timestamps import rfc3339
+from events.wire.foreign_text import LIMIT, cut_note, stack_trace
+from events.wire.timestamps import rfc3339
 
 HIDDEN = "***"
 

@@ -19,7 +19,7 @@ from events.kafka.probe import probe_kafka
 from events.models import DeadLetter, OutboxEvent
 from events.observing.readings import Reading, read_outbox
 from events.subscriptions import subscriptions
-from events.timestamps import now, rfc3339
+from events.wire.timestamps import now, rfc3339
 
 WINDOW_MINUTES = 15
 """Number of minutes for which the page shows events per minute."""

@@ -14,8 +14,8 @@ from commerce.operations.handled import dead_letters
 from events.inbox import Identity
 from events.models import DeadLetter, OutboxEvent
 from events.subscriptions import subscriptions
-from events.timestamps import rfc3339
 from events.views import FreedAtOnce
+from events.wire.timestamps import rfc3339
 from notifications.models import Notification
 from notifications.subscriptions import NOTIFICATIONS
 from orders.events import ORDER_EVENTS

@@ -17,9 +17,9 @@ from events.admin.read_only import badge, preformatted
 from events.admin.stored_messages import MessageAdmin
 from events.consuming.dead_letters import NotOpen, dismiss
 from events.consuming.replay import replay
-from events.identifiers import id_or_none, uuid_or_none
 from events.models import DeadLetter
-from events.timestamps import now
+from events.wire.identifiers import id_or_none, uuid_or_none
+from events.wire.timestamps import now
 
 
 def replay_letter(letter_id: int) -> tuple[DeadLetter, str]:

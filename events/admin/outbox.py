@@ -12,9 +12,9 @@ from events.admin.actions import Refused, RowAction
 from events.admin.large_tables import NewestValuesFilter
 from events.admin.read_only import badge
 from events.admin.stored_messages import MessageAdmin
-from events.identifiers import uuid_or_none
 from events.models import DeadLetter, OutboxEvent
 from events.outbox import recording
+from events.wire.identifiers import uuid_or_none
 
 
 class OutboxStateFilter(admin.SimpleListFilter):

@@ -11,10 +11,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_lazy
 
 from events.admin.read_only import ReadOnlyAdmin, preformatted
-from events.foreign_text import TEXT_LIMIT_CHARS, cut
-from events.headers import unpack
 from events.kafka import MAX_MESSAGE_BYTES
 from events.models import DeadLetter, OutboxEvent
+from events.wire.foreign_text import TEXT_LIMIT_CHARS, cut
+from events.wire.headers import unpack
 
 MAX_SHOWN_BYTES = 64 * 1024
 """Bytes of a key or value that a page shows."""

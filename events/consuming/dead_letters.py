@@ -15,15 +15,15 @@ import msgspec
 from django.db import models, transaction
 
 from events.consuming.redriven import with_spring_headers
-from events.foreign_text import cut, stack_trace
-from events.headers import Header, pack
-from events.identifiers import id_or_none, uuid_or_none
 from events.kafka import Record, Unreadable
-from events.messages import Message
 from events.models import DeadLetter
 from events.outbox import recording as outbox
 from events.subscriptions import dead_letter_topic, topic_named
-from events.timestamps import now
+from events.wire.foreign_text import cut, stack_trace
+from events.wire.headers import Header, pack
+from events.wire.identifiers import id_or_none, uuid_or_none
+from events.wire.messages import Message
+from events.wire.timestamps import now
 
 STACKTRACE_LIMIT_BYTES = 8 * 1024
 """Limit of the stack trace in a header of the copy, in bytes."""

@@ -13,11 +13,11 @@ from events.consuming.dead_letter_limit import ConsecutiveDeadLetters, TooManyDe
 from events.consuming.dead_letters import close_replayed, event_type_of, record_dead_letter
 from events.correlation import log_context
 from events.kafka import Record, Unreadable
-from events.messages import Message
 from events.observing import metrics, tracing
 from events.outbox.publisher import publish
 from events.subscriptions import EventT, Subscription
 from events.troubles import Poison, Suspect, kind_of
+from events.wire.messages import Message
 
 logger = logging.getLogger(__name__)
 

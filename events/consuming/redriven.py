@@ -9,7 +9,7 @@ Source: https://docs.spring.io/spring-kafka/reference/kafka/annotation-error-han
 import re
 from collections.abc import Iterable, Sequence
 
-from events.headers import Header
+from events.wire.headers import Header
 
 GROUP_HEADER = "kafka_dlt-original-consumer-group"
 POSITION_HEADERS = {

@@ -10,13 +10,13 @@ from django.template.defaultfilters import pluralize
 
 from events.consuming.dead_letters import LETTER_ID_HEADER
 from events.database import in_steps
-from events.headers import Header, pack, unpack
 from events.kafka import MAX_MESSAGE_BYTES
-from events.messages import Message
 from events.models import DeadLetter, stored_bytes
 from events.outbox import recording as outbox
 from events.outbox.publisher import publish
-from events.timestamps import now
+from events.wire.headers import Header, pack, unpack
+from events.wire.messages import Message
+from events.wire.timestamps import now
 
 REPLAY = "REPLAY"
 """Event type of an outbox row that is a replay. The row has a new event id, not the id of the event in its message."""

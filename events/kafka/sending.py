@@ -12,10 +12,10 @@ from kafka.errors import (
     RecordListTooLargeError,
 )
 
-from events.headers import unpack
 from events.kafka.connecting import connect
 from events.kafka.patches.network import ClosingProducer, SleepingNetworkClient
-from events.messages import Message
+from events.wire.headers import unpack
+from events.wire.messages import Message
 
 # Together they must end within a relay's turn, which has 8 s (events.outbox.relay).
 METADATA_TIMEOUT_MS = 2_000

@@ -14,10 +14,10 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from events.correlation import trace_context
-from events.foreign_text import cut
-from events.headers import unpack
 from events.kafka import Record, Sent
-from events.messages import Message
+from events.wire.foreign_text import cut
+from events.wire.headers import unpack
+from events.wire.messages import Message
 
 
 def is_on() -> bool:

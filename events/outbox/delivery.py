@@ -11,13 +11,13 @@ from django.db import transaction
 
 from events.correlation import log_context
 from events.database_clock import DatabaseClock
-from events.foreign_text import cut
-from events.headers import unpack
 from events.kafka import Producer, Sent, Unsendable
-from events.messages import Message
 from events.models import OutboxEvent
 from events.observing import metrics, tracing
 from events.outbox import recording as outbox
+from events.wire.foreign_text import cut
+from events.wire.headers import unpack
+from events.wire.messages import Message
 
 logger = logging.getLogger(__name__)
 

@@ -23,10 +23,10 @@ from django.template.defaultfilters import pluralize
 from django.utils.module_loading import import_string
 
 from events.kafka import KafkaUnreachable, Producer
-from events.messages import Message
 from events.models import OutboxEvent
 from events.outbox.delivery import deliver
-from events.timestamps import now
+from events.wire.messages import Message
+from events.wire.timestamps import now
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from django.db import connection, transaction
 from django.db.models import Q
 
 from events.database_clock import DatabaseClock
-from events.messages import Message
 from events.models import OutboxEvent
+from events.wire.messages import Message
 
 INSERT = f"""
     INSERT INTO events_outboxevent ({", ".join(Message._fields)}, parked_reason)

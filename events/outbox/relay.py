@@ -11,9 +11,9 @@ from django.template.defaultfilters import pluralize
 
 from events.database_clock import database_now
 from events.kafka import MAX_MESSAGE_BYTES, KafkaRefuses, KafkaUnreachable, Producer
-from events.messages import Message
 from events.models import OutboxEvent, OutboxQuerySet
 from events.outbox.delivery import Delivery, deliver, park
+from events.wire.messages import Message
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from django.contrib.auth.models import User
 from pytest_django import DjangoAssertNumQueries
 from rest_framework.test import APIClient
 
-from events.headers import unpack
 from events.models import OutboxEvent
-from events.timestamps import now, rfc3339
+from events.wire.headers import unpack
+from events.wire.timestamps import now, rfc3339
 from notifications.models import Notification
 from testkit.factories import NotificationFactory
 

@@ -19,7 +19,7 @@ from events.consuming.replay import replay
 from events.kafka import Record
 from events.models import ConsumerGroup, DeadLetter, OutboxEvent
 from events.outbox.publisher import current_publisher
-from events.timestamps import now
+from events.wire.timestamps import now
 from notifications.models import Notification
 from notifications.subscriptions import NotificationSubscription, notify
 from notifications.tests.test_consumer import Running

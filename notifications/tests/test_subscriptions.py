@@ -7,7 +7,7 @@ from django.db import transaction
 from prometheus_client import REGISTRY
 
 from events.kafka import Record
-from events.timestamps import now
+from events.wire.timestamps import now
 from notifications.models import Notification
 from notifications.subscriptions import notify, to_notification
 from orders.events import OrderEvent, encode

@@ -9,10 +9,10 @@ from django.db import connection
 from pytest_django import DjangoAssertNumQueries, DjangoCaptureOnCommitCallbacks
 from rest_framework.test import APIClient
 
-from events.headers import unpack
 from events.models import OutboxEvent
 from events.outbox.publisher import RecordingPublisher
-from events.timestamps import now
+from events.wire.headers import unpack
+from events.wire.timestamps import now
 from orders.models import Order
 from orders.services import Line, pay_order, place_order
 from testkit.factories import UserFactory

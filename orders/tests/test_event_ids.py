@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from events.models import OutboxEvent
-from events.timestamps import rfc3339
+from events.wire.timestamps import rfc3339
 from orders.models import Order
 from orders.services import Change, Line, cancel_order, pay_order, place_order, record_lost_event
 

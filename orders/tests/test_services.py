@@ -7,9 +7,9 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
 from conftest import SetClock
-from events.headers import unpack
 from events.models import OutboxEvent
-from events.timestamps import rfc3339
+from events.wire.headers import unpack
+from events.wire.timestamps import rfc3339
 from orders.events import decode
 from orders.models import InvalidTransition, Order, OrderItem
 from orders.services import Line, cancel_order, pay_order, place_order, record_lost_event

@@ -21,8 +21,8 @@ def send_poison(run: Run, value: str) -> None:
 SEND = """
 from events.kafka import Producer
 from uuid import uuid4
-from events.messages import Message
-from events.timestamps import now
+from events.wire.messages import Message
+from events.wire.timestamps import now
 producer = Producer()
 poison = Message(uuid4(), "POISON", "order-events", b"7", %r.encode(), headers=b"\\x90", created_at=now())
 producer.send_all([poison])

@@ -10,9 +10,9 @@ from enum import Enum
 from itertools import cycle
 from zlib import crc32
 
-from events.headers import Header, unpack
 from events.kafka import KafkaError, Record, Sent
-from events.messages import Message
+from events.wire.headers import Header, unpack
+from events.wire.messages import Message
 from testkit.factories import kafka_record
 from tests.model.interference import Hook
 

@@ -10,10 +10,10 @@ from django.db import DataError, OperationalError, connection
 
 from events.consuming.consumer import EventConsumer
 from events.kafka import Record
-from events.messages import Message
 from events.models import ConsumerGroup, DeadLetter, DeathMark, OutboxEvent
 from events.outbox.publisher import BackgroundPublisher
 from events.outbox.relay import Relay
+from events.wire.messages import Message
 from notifications.models import Notification
 from notifications.subscriptions import NotificationSubscription
 from orders.events import OrderEvent, encode

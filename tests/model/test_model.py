@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from pytest_django import Settings
 
-from events import timestamps
 from events.models import OutboxEvent
 from events.outbox import publisher
+from events.wire import timestamps
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID
 from orders.models import InvalidTransition
 from orders.services import Change, Line, cancel_order, pay_order, place_order

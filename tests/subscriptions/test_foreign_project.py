@@ -29,7 +29,7 @@ from django.core.management import call_command
 from django.db import transaction
 
 from events.consuming.handled import is_settled
-from events.messages import Message
+from events.wire.messages import Message
 from events.models import DeadLetter, InboxEntry, OutboxEvent
 from events.outbox import recording
 from tests.subscriptions.foreign.meters.events import METER_READINGS, MeterRead

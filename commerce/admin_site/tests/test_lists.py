@@ -7,9 +7,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from events.consuming.dead_letters import record_dead_letter
-from events.headers import pack
 from events.models import DeadLetter, OutboxEvent
 from events.troubles import Poison
+from events.wire.headers import pack
 from notifications.models import Notification
 from orders.services import Line, place_order
 from testkit.factories import NotificationFactory, OutboxEventFactory, kafka_record

@@ -16,9 +16,9 @@ from rest_framework.test import APIClient
 
 from commerce.api.asyncapi import asyncapi
 from events.correlation import log_context
-from events.headers import unpack
 from events.kafka.topics import create_missing_topics
 from events.models import OutboxEvent
+from events.wire.headers import unpack
 from notifications.services import read_notification
 from orders.events import decode
 from orders.services import pay_order

@@ -14,11 +14,11 @@ from pytest_django import DjangoAssertNumQueries
 from commerce.devserver.journeys import as_json, count, follow
 from conftest import SetClock
 from events.consuming.dead_letters import record_dead_letter
-from events.headers import Header, unpack
 from events.models import OutboxEvent
 from events.outbox import recording as outbox
-from events.timestamps import rfc3339
 from events.troubles import Poison
+from events.wire.headers import Header, unpack
+from events.wire.timestamps import rfc3339
 from orders.services import Change, Line, pay_order, place_order
 from testkit.factories import NotificationFactory, UserFactory, kafka_record, poison_that_names
 

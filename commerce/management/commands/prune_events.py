@@ -10,7 +10,7 @@ from django.db import Error, reset_queries
 from commerce.operations.prune import prune
 from events.database import require_database
 from events.process.shutdown import Shutdown
-from events.timestamps import now
+from events.wire.timestamps import now
 
 UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 

@@ -11,7 +11,7 @@ from django.db import Error
 from commerce.accounts.names import save_missing_folded_names
 from commerce.models import RequestCount
 from events.database import require_database
-from events.timestamps import now
+from events.wire.timestamps import now
 
 
 class Command(BaseCommand):

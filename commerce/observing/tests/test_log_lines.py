@@ -17,7 +17,7 @@ from rest_framework_simplejwt.tokens import RefreshToken
 
 from commerce.observing.log_lines import JSONFormatter, LineFormatter
 from events.correlation import log_context
-from events.foreign_text import TEXT_LIMIT_CHARS
+from events.wire.foreign_text import TEXT_LIMIT_CHARS
 from testkit.processes import WebServer
 
 

@@ -15,9 +15,9 @@ from rest_framework.test import APIClient
 from commerce.operations.prune import prune
 from commerce.operations.reconcile import Missing, _changes_without_row, _events_never_handled, repair
 from events.consuming.dead_letters import dismiss
-from events.headers import unpack
 from events.models import DeadLetter, OutboxEvent
-from events.timestamps import now, rfc3339
+from events.wire.headers import unpack
+from events.wire.timestamps import now, rfc3339
 from notifications.models import Notification
 from notifications.subscriptions import NOTIFICATIONS, notify
 from orders.events import ORDER_CANCELLED, OrderEvent, decode, encode

@@ -16,8 +16,8 @@ from commerce.operations.prune import prune
 from commerce.operations.reconcile import _changes_without_row, _events_never_handled
 from events.consuming.dead_letters import dismiss, record_dead_letter
 from events.models import DeadLetter, OutboxEvent
-from events.timestamps import now
 from events.troubles import Poison
+from events.wire.timestamps import now
 from notifications.subscriptions import NOTIFICATIONS
 from notifications.subscriptions import notify as save
 from orders.events import decode

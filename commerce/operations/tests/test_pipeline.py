@@ -20,8 +20,8 @@ from events.consuming.dead_letters import record_dead_letter
 from events.database_clock import database_now
 from events.models import OutboxEvent
 from events.observing.readings import DEFAULT_WAIT_S, Reading
-from events.timestamps import now
 from events.troubles import Poison
+from events.wire.timestamps import now
 from notifications.subscriptions import NOTIFICATIONS
 from orders.services import Line, place_order
 from testkit.factories import NotificationFactory, OutboxEventFactory, kafka_record, poison_that_names

@@ -19,8 +19,8 @@ from commerce.operations.timeline import timeline
 from events.consuming.dead_letters import record_dead_letter
 from events.consuming.replay import replay
 from events.models import DeadLetter, OutboxEvent
-from events.timestamps import now, rfc3339
 from events.troubles import Poison
+from events.wire.timestamps import now, rfc3339
 from notifications.models import Notification
 from notifications.subscriptions import NOTIFICATIONS, notify
 from orders.events import decode, encode

@@ -14,12 +14,12 @@ from commerce.operations.prune import prune
 from conftest import Topics
 from events.consuming.dead_letters import record_dead_letter
 from events.consuming.replay import replay
-from events.headers import unpack
 from events.kafka import Consumer
-from events.messages import Message
 from events.models import DeadLetter, OutboxEvent
-from events.timestamps import now
 from events.troubles import Poison
+from events.wire.headers import unpack
+from events.wire.messages import Message
+from events.wire.timestamps import now
 from notifications.subscriptions import NOTIFICATIONS, notify
 from orders.events import decode
 from orders.models import Order

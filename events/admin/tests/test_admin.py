@@ -17,8 +17,8 @@ from events.admin import large_tables
 from events.admin.dead_letters import DeadLetterAdmin
 from events.consuming.dead_letters import record_dead_letter
 from events.models import DeadLetter, OutboxEvent
-from events.timestamps import now
 from events.troubles import Poison
+from events.wire.timestamps import now
 from testkit.factories import OutboxEventFactory, kafka_record
 
 pytestmark = pytest.mark.django_db

@@ -8,10 +8,10 @@ from django.db import transaction
 
 from conftest import Topics
 from events.consuming.dead_letters import record_dead_letter
-from events.headers import unpack
 from events.models import DeadLetter
 from events.outbox.relay import Relay
 from events.troubles import Poison
+from events.wire.headers import unpack
 from testkit.factories import kafka_record
 from testkit.kafka_client import Message, read_topic
 

@@ -11,9 +11,9 @@ from conftest import Topics
 from events.consuming.dead_letters import record_dead_letter
 from events.consuming.redriven import with_spring_headers
 from events.consuming.tests.test_dead_letters import copy_on_topic
-from events.headers import Header, unpack
 from events.models import OutboxEvent
 from events.troubles import Poison
+from events.wire.headers import Header, unpack
 from testkit.factories import kafka_record
 from testkit.kafka_client import produce, read_topic
 

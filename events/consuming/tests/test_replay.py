@@ -14,13 +14,13 @@ from pytest_django import DjangoCaptureOnCommitCallbacks
 from conftest import Topics
 from events.consuming.dead_letters import record_dead_letter
 from events.consuming.replay import open_letters, preview, replay
-from events.headers import Header, unpack
 from events.kafka import Unreadable
 from events.kafka.records import UnreadableRecord
 from events.models import DeadLetter, OutboxEvent
 from events.outbox.publisher import RecordingPublisher
 from events.outbox.relay import Relay
 from events.troubles import Poison
+from events.wire.headers import Header, unpack
 from testkit.factories import kafka_record
 from testkit.kafka_client import Message, read_topic
 from testkit.subscriptions import process, rows

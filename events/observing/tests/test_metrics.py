@@ -13,7 +13,7 @@ from events.observing.metrics import count_consumed, declare
 from events.observing.patches import BatchHistogram
 from events.observing.readings import PipelineCollector
 from events.outbox.relay import Relay
-from events.timestamps import now
+from events.wire.timestamps import now
 from testkit.factories import OrderEventFactory, OutboxEventFactory
 from testkit.kafka_client import produce
 from testkit.subscriptions import member_of, read_and_commit

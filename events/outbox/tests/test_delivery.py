@@ -15,12 +15,12 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from conftest import Topics
-from events.headers import pack, unpack
 from events.models import OutboxEvent
 from events.outbox import recording as outbox
 from events.outbox.publisher import MAX_QUEUED_MESSAGE_BYTES, BackgroundPublisher
 from events.outbox.relay import TURN_LOCK_ID, Relay
-from events.timestamps import now
+from events.wire.headers import pack, unpack
+from events.wire.timestamps import now
 from testkit.factories import OutboxEventFactory
 from testkit.kafka_client import read_topic
 from testkit.servers import Broker

@@ -12,13 +12,13 @@ from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 from conftest import SetClock, Topics
-from events import timestamps
 from events.database_clock import database_now
-from events.messages import Message
 from events.models import OutboxEvent
 from events.observing.readings import read_outbox
 from events.outbox import recording as outbox
 from events.outbox.relay import Relay
+from events.wire import timestamps
+from events.wire.messages import Message
 from testkit.factories import OutboxEventFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -8,10 +8,10 @@ import pytest
 from django.db import connection
 
 from events.consuming.dead_letters import record_dead_letter
-from events.messages import Message
 from events.models import DeadLetter, OutboxEvent
 from events.outbox import recording as outbox
 from events.troubles import Poison
+from events.wire.messages import Message
 from testkit.factories import kafka_record
 
 pytestmark = pytest.mark.django_db

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from django.conf import settings
 
-from events.timestamps import now
+from events.wire.timestamps import now
 from testkit import database
 from testkit.kafka_client import read_topic
 from testkit.processes import is_frozen

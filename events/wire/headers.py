@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from events.correlation import REQUEST_ID_HEADER, current_traceparent, request_id
-from events.timestamps import rfc3339
+from events.wire.timestamps import rfc3339
 
 Header = tuple[str, bytes | None]
 """Name and value as on the wire. The client reads null values, but cannot send them."""

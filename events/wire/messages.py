@@ -18,7 +18,7 @@ class Message(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: bytes
-    """Packed by `events.headers.pack`."""
+    """Packed by `events.wire.headers.pack`."""
     created_at: datetime
     partition: int | None = None
     """Partition to send to; None for the partitioner's choice by key."""

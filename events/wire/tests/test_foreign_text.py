@@ -2,10 +2,10 @@ import pytest
 from django.test import Client
 
 from events.consuming.dead_letters import record_dead_letter
-from events.foreign_text import TEXT_LIMIT_CHARS, cut, stack_trace
-from events.headers import pack, unpack
 from events.models import DeadLetter, OutboxEvent
 from events.troubles import Poison
+from events.wire.foreign_text import TEXT_LIMIT_CHARS, cut, stack_trace
+from events.wire.headers import pack, unpack
 from testkit.factories import kafka_record
 
 
