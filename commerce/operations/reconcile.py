@@ -19,6 +19,7 @@ from events.kafka.cluster import Offsets, Viewer
 from events.models import DeadLetter, OutboxEvent
 from events.outbox import recording
 from events.subscriptions import Subscription
+from orders.events import STREAM_PREFIX
 from orders.models import Order, UnknownHistory
 from orders.services import record_lost_event
 
@@ -106,12 +107,12 @@ def _without_row(first: int, last: int) -> list[tuple[int, int]]:
             FROM orders_order AS placed, generate_series(1, placed.last_sequence) AS change (sequence)
             WHERE placed.id BETWEEN %s AND %s AND NOT EXISTS (
                 SELECT FROM events_outboxevent AS event
-                WHERE event.stream = 'order-' || placed.id AND event.sequence = change.sequence
+                WHERE event.stream = %s || placed.id AND event.sequence = change.sequence
                 OFFSET 0
             )
             ORDER BY placed.id, change.sequence
             """,
-            [first, last],
+            [first, last, STREAM_PREFIX],
         )
         return cursor.fetchall()
 
