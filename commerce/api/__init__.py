@@ -1,1 +1,1 @@
-"""JSON, problem details, pagination and throttling of the REST API, enabled by settings. No app imports this package."""
+"""JSON, problem details, pagination and throttling of the REST API. Settings name these classes; apps do not import them."""

@@ -66,7 +66,7 @@ def asyncapi() -> dict[str, Any]:
                 "host": "{bootstrapServers}",
                 "protocol": "kafka",
                 "variables": {
-                    "bootstrapServers": {"description": "The value of `KAFKA_BOOTSTRAP_SERVERS`: host:port, with commas."}
+                    "bootstrapServers": {"description": "The value of `KAFKA_BOOTSTRAP_SERVERS`: host:port,host:port."}
                 },
             }
         },
