@@ -92,7 +92,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
 
 
 class AutoSchema(SpectacularSchema):
-    """A schema class that adds the shared parts. An operation without a summary is a warning."""
+    """A schema class that adds the shared parts. A missing summary is a warning, which fails `make lint`."""
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         """Return the library's description of the operation, with all its problems added."""
