@@ -13,7 +13,7 @@ from django.conf import settings
 
 from events.kafka import MAX_MESSAGE_BYTES
 from events.subscriptions import dead_letter_topic
-from events.timestamps import Moment
+from events.wire.timestamps import Moment
 from notifications.events import NOTIFICATION_READ, NotificationRead
 from orders.events import ORDER_EVENT_TYPES, OrderEvent, WireEvent
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from events.correlation import request_id, trace_id
-from events.wire.foreign_text import LIMIT, cut_note, stack_trace
+from events.wire.foreign_text import TEXT_LIMIT_CHARS, cut_note, stack_trace
 from events.wire.timestamps import rfc3339
 
 HIDDEN = "***"
@@ -44,16 +44,16 @@ def without_secrets(text: str, *, secrets: Sequence[str]) -> str:
     A secret that the cut splits is hidden as well.
     """
     size = len(text)
-    text = text[:LIMIT]
+    text = text[:TEXT_LIMIT_CHARS]
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
-        if size > LIMIT:
+        if size > TEXT_LIMIT_CHARS:
             text = _without_beginning(text, secret)
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
-    if size <= LIMIT:
+    if size <= TEXT_LIMIT_CHARS:
         return text
-    return _CUT_CREDENTIALS.sub(rf"\1{HIDDEN}", text) + cut_note(shown=LIMIT, size=size)
+    return _CUT_CREDENTIALS.sub(rf"\1{HIDDEN}", text) + cut_note(shown=TEXT_LIMIT_CHARS, size=size)
 
 
 def _without_beginning(text: str, secret: str) -> str:

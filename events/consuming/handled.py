@@ -26,14 +26,14 @@ def letters_of_row(topic: Topic, *, group: str) -> QuerySet[DeadLetter]:
 
 def is_known_to(subscription: Subscription[Any]) -> Q:
     """Return the condition for outbox rows whose event the group has handled, made a dead letter, or ignores."""
-    return _is_handled_by(subscription) | Exists(letters_of_row(subscription.topic, group=subscription.group))
+    return _is_handled_by(subscription) | Q(Exists(letters_of_row(subscription.topic, group=subscription.group)))
 
 
 def is_settled_for(subscription: Subscription[Any]) -> Q:
     """Return the condition for outbox rows that the group no longer needs: handled, ignored, or all letters closed."""
     letters = letters_of_row(subscription.topic, group=subscription.group)
-    all_closed = Exists(letters) & ~Exists(letters.filter(state=DeadLetter.State.OPEN))
-    return _is_handled_by(subscription) | all_closed
+    open_letters = letters.filter(state=DeadLetter.State.OPEN)
+    return _is_handled_by(subscription) | Q(Exists(letters), ~Exists(open_letters))
 
 
 def is_settled() -> Q:
@@ -54,4 +54,4 @@ def is_settled() -> Q:
 
 
 def _is_handled_by(subscription: Subscription[Any]) -> Q:
-    return Q(event_type__in=subscription.unwanted) | Exists(subscription.receipts_of_row())
+    return Q(event_type__in=subscription.unwanted) | Q(Exists(subscription.receipts_of_row()))
