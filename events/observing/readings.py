@@ -45,8 +45,8 @@ class Reading(Generic[Value]):
     def latest(self, *, fresh_s: float = FRESH_FOR_S, max_wait_s: float | None = None) -> Value | None:
         """Return a value that is at most `fresh_s` seconds old.
 
-        If it is not read within `max_wait_s` seconds (by default `DEFAULT_WAIT_S`), return the last value. Return None if
-        that is stale or the last attempt failed.
+        If it is not read within `max_wait_s` seconds (by default `DEFAULT_WAIT_S`), return the last value.
+        Return None if that is stale or the last attempt failed.
         """
         if self._age() > fresh_s:
             with self._starting:

@@ -56,7 +56,9 @@ def names_more_than_once(headers: list[Header]) -> list[str]:
 @pytest.mark.django_db
 @pytest.mark.parametrize("rounds", [1, 2, 3])
 def test_rounds_keep_the_first_position_and_the_last_exception(rounds: int) -> None:
-    headers = first = copy_headers("failure 0", [("ce_id", b"1"), ("own", b"x")], group="first-group", partition=2, offset=7)
+    headers = first = copy_headers(
+        "failure 0", [("ce_id", b"1"), ("own", b"x")], group="first-group", partition=2, offset=7
+    )
     for number in range(1, rounds + 1):
         headers = copy_headers(f"failure {number}", headers, group="group", partition=0, offset=100 + number)
     assert [name for name, _ in headers] == [name for name, _ in first]
