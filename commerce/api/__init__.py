@@ -1,1 +1,1 @@
-"""JSON, problem details, pagination and throttling of the REST API. Settings name these classes; apps do not import them."""
+"""JSON, problem details, pagination and throttling of the REST API. Settings name the classes; no app imports them."""

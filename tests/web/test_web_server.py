@@ -416,10 +416,7 @@ def test_a_taken_port_is_one_clear_line(web: WebServer, taken_by: str) -> None:
             check=False,
         )
     assert second.returncode == 1
-    assert (
-        second.stderr
-        == f"Cannot serve: cannot listen on {address} (Address already in use). Give another --bind\n"
-    )
+    assert second.stderr == f"Cannot serve: cannot listen on {address} (Address already in use). Give another --bind\n"
 
 
 def test_missing_settings_are_one_clear_line() -> None:

@@ -58,9 +58,7 @@ def test_a_new_customer_registers_and_logs_in(anonymous: APIClient) -> None:
         ({"email": "nowhere"}, "/email"),
     ],
 )
-def test_an_invalid_registration_is_refused(
-    anonymous: APIClient, changes: dict[str, object], pointer: str
-) -> None:
+def test_an_invalid_registration_is_refused(anonymous: APIClient, changes: dict[str, object], pointer: str) -> None:
     UserFactory.create(username="taken")
     body = {"username": "mina", "password": PASSWORD} | changes
     response = anonymous.post("/api/auth/register", body, format="json")

@@ -119,9 +119,7 @@ def test_an_event_that_is_not_read_yet_is_not_missing(reconcile: Reconcile, even
     assert reconcile() == "missing 0, repaired 0"
 
 
-def test_a_read_but_unhandled_event_is_sent_again(
-    reconcile: Reconcile, event: Message, topics: Topics
-) -> None:
+def test_a_read_but_unhandled_event_is_sent_again(reconcile: Reconcile, event: Message, topics: Topics) -> None:
     produce(topics.order_events, bytes(event.value), partition=0)
     publish(event)
     assert reconcile(read=1) == "missing 1, repaired 0 and 1"
