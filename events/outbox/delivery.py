@@ -4,17 +4,17 @@ The publisher and the relay share this code.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from events.correlation import log_context
 from events.database_clock import DatabaseClock
 from events.kafka import Producer, Sent, Unsendable
 from events.models import OutboxEvent
 from events.observing import metrics, tracing
-from events.outbox import recording as outbox
 from events.wire.foreign_text import cut
 from events.wire.headers import unpack
 from events.wire.messages import Message
@@ -45,7 +45,7 @@ def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEven
     parked = [(message, outcome) for message, outcome in outcomes if isinstance(outcome, Unsendable)]
     failed = [(message, outcome) for message, outcome in outcomes if not isinstance(outcome, Sent | Unsendable)]
     if published:
-        marked = outbox.mark_published(
+        marked = mark_published(
             messages=[message for message, _ in published],
             positions=[(sent.partition, sent.offset) for _, sent in published],
             path=path,
@@ -64,6 +64,41 @@ def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEven
         failed=[message for message, _ in failed],
         error=failed[0][1] if failed else None,
     )
+
+
+def mark_published(
+    *, messages: Sequence[Message], positions: Sequence[tuple[int, int]], path: OutboxEvent.Path
+) -> Counter[str]:
+    """Mark `messages` as published at `positions`, (partition, offset) each. Return the number of marked rows by topic.
+
+    One UPDATE marks the whole wave. It locks the rows in the order of their ids, because two processes that mark the
+    same rows in different orders would deadlock. A row that is already marked keeps its first position.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH acknowledged AS (
+                SELECT * FROM unnest(%s::uuid[], %s::int[], %s::bigint[]) AS a (event_id, partition, "offset")
+            ), locked AS (
+                SELECT event_id FROM events_outboxevent
+                WHERE event_id IN (SELECT event_id FROM acknowledged) AND published_at IS NULL
+                ORDER BY event_id FOR UPDATE
+            )
+            UPDATE events_outboxevent AS row
+            SET published_at = clock_timestamp(), published_path = %s,
+                published_partition = acknowledged.partition, published_offset = acknowledged."offset"
+            FROM acknowledged JOIN locked USING (event_id)
+            WHERE row.event_id = acknowledged.event_id
+            RETURNING row.topic
+            """,
+            [
+                [str(message.event_id) for message in messages],
+                [partition for partition, _ in positions],
+                [offset for _, offset in positions],
+                path,
+            ],
+        )
+        return Counter(topic for (topic,) in cursor)
 
 
 def park(row: Message | OutboxEvent, *, reason: str) -> None:

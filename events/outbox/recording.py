@@ -1,7 +1,6 @@
 """The transactional outbox: an event is recorded in the transaction of its change, and sent after the commit."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -37,41 +36,6 @@ def record(message: Message) -> Message:
     with connection.cursor() as cursor:
         cursor.execute(INSERT, message)
     return message
-
-
-def mark_published(
-    *, messages: Sequence[Message], positions: Sequence[tuple[int, int]], path: OutboxEvent.Path
-) -> Counter[str]:
-    """Mark `messages` as published at `positions`, (partition, offset) each. Return the number of marked rows by topic.
-
-    One UPDATE marks the whole wave. It locks the rows in the order of their ids, because two processes that mark the
-    same rows in different orders would deadlock. A row that is already marked keeps its first position.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH acknowledged AS (
-                SELECT * FROM unnest(%s::uuid[], %s::int[], %s::bigint[]) AS a (event_id, partition, "offset")
-            ), locked AS (
-                SELECT event_id FROM events_outboxevent
-                WHERE event_id IN (SELECT event_id FROM acknowledged) AND published_at IS NULL
-                ORDER BY event_id FOR UPDATE
-            )
-            UPDATE events_outboxevent AS row
-            SET published_at = clock_timestamp(), published_path = %s,
-                published_partition = acknowledged.partition, published_offset = acknowledged."offset"
-            FROM acknowledged JOIN locked USING (event_id)
-            WHERE row.event_id = acknowledged.event_id
-            RETURNING row.topic
-            """,
-            [
-                [str(message.event_id) for message in messages],
-                [partition for partition, _ in positions],
-                [offset for _, offset in positions],
-                path,
-            ],
-        )
-        return Counter(topic for (topic,) in cursor)
 
 
 def send_again(event_ids: Iterable[UUID]) -> int:

@@ -8,7 +8,7 @@ PUBLISHER_HAS_IT = "events.outbox.publisher:deliver"
 """Before this call, the fast path has taken the event and has not sent it."""
 RELAY_HAS_IT = "events.outbox.relay:deliver"
 """Before this call, the relay holds the lock and has read a wave of events."""
-SENT_BUT_NOT_RECORDED = "events.outbox.recording:mark_published"
+SENT_BUT_NOT_RECORDED = "events.outbox.delivery:mark_published"
 """Before this call, Kafka has acknowledged the events, and the database does not know."""
 
 BATCH_READ = "events.consuming.processing:Processor.process"

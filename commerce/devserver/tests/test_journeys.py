@@ -15,7 +15,7 @@ from commerce.devserver.journeys import as_json, count, follow
 from conftest import SetClock
 from events.consuming.dead_letters import record_dead_letter
 from events.models import OutboxEvent
-from events.outbox import recording as outbox
+from events.outbox.delivery import mark_published
 from events.troubles import Poison
 from events.wire.headers import Header, unpack
 from events.wire.timestamps import rfc3339
@@ -33,7 +33,7 @@ def placed(user: User) -> Callable[[], Change]:
 
 
 def publish(change: Change, *, partition: int = 1, offset: int = 7) -> None:
-    outbox.mark_published(messages=[change.event], positions=[(partition, offset)], path=OutboxEvent.Path.RELAY)
+    mark_published(messages=[change.event], positions=[(partition, offset)], path=OutboxEvent.Path.RELAY)
 
 
 def notify(change: Change, **forged: Any) -> None:
