@@ -116,7 +116,7 @@ def test_a_preflight_without_a_token_is_not_unauthorized(anonymous: APIClient) -
 
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("path", ["/api/orders", "/api/auth/token", "/api/nothing", "/metrics"])
-def test_a_host_that_is_not_ours_is_a_problem(client: Client, settings: Settings, path: str, debug: bool) -> None:
+def test_an_unknown_host_is_a_problem(client: Client, settings: Settings, path: str, debug: bool) -> None:
     settings.DEBUG = debug
     for host in ODD_HOSTS:
         response = client.get(path, headers={"host": host})
@@ -129,9 +129,7 @@ def test_a_host_that_is_not_ours_is_a_problem(client: Client, settings: Settings
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("method", ["get", "head"])
 @pytest.mark.parametrize("host", ODD_HOSTS)
-def test_health_answers_whatever_the_host(
-    client: Client, settings: Settings, host: str, method: str, debug: bool
-) -> None:
+def test_health_answers_for_every_host(client: Client, settings: Settings, host: str, method: str, debug: bool) -> None:
     settings.DEBUG = debug
     for path in ("/health/live", "/health/ready"):
         assert getattr(client, method)(path, headers={"host": host}).status_code == 200
@@ -161,7 +159,7 @@ def test_an_odd_query_is_refused(api: APIClient, query: str) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded", ""])
-def test_a_body_that_is_too_large_is_refused_everywhere(api: APIClient, content_type: str) -> None:
+def test_a_too_large_body_is_refused_everywhere(api: APIClient, content_type: str) -> None:
     largest = project_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     for path in every_path():
         for client in (api, Client()):
@@ -253,7 +251,7 @@ def test_another_content_type_is_refused_everywhere(api: APIClient, path: str, c
     ],
 )
 @pytest.mark.parametrize("path", ["/api/orders", "/api/auth/register", "/api/auth/token", "/api/auth/token/refresh"])
-def test_no_body_is_a_failure_of_ours(api: APIClient, path: str, body: bytes) -> None:
+def test_no_body_is_a_server_error(api: APIClient, path: str, body: bytes) -> None:
     response = api.post(path, body, content_type="application/json")
     assert response.status_code == 400
     assert response["Content-Type"] == "application/problem+json"
@@ -263,7 +261,7 @@ def test_no_body_is_a_failure_of_ours(api: APIClient, path: str, body: bytes) ->
 # --- Browsers -----------------------------------------------------------------------------------
 
 
-def test_answers_tell_browsers_to_be_careful(client: Client, admin_client: Client) -> None:
+def test_answers_have_security_headers(client: Client, admin_client: Client) -> None:
     data, page = client.get("/health/live"), admin_client.get("/admin/")
     for response in (data, page, client.get("/api/orders"), client.get("/nothing")):
         assert response["X-Content-Type-Options"] == "nosniff"
@@ -284,7 +282,7 @@ def test_only_admin_pages_may_use_eval(client: Client, admin_client: Client) -> 
     assert policies["/api/docs"].startswith("default-src 'self'; script-src 'self' 'unsafe-inline'; ")
 
 
-def test_https_is_insisted_on_once_it_is_there(client: Client) -> None:
+def test_hsts_is_sent_over_https(client: Client) -> None:
     assert client.get("/health/live", secure=True)["Strict-Transport-Security"] == "max-age=31536000"
     assert "Strict-Transport-Security" not in client.get("/health/live")
 
@@ -359,7 +357,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.stop()
 
 
-def test_a_body_in_chunks_is_read_and_bounded_as_any_other(site: str) -> None:
+def test_a_chunked_body_is_read_and_limited(site: str) -> None:
     asked = [
         httpx.post(
             f"{site}/api/auth/token/refresh",
@@ -373,6 +371,6 @@ def test_a_body_in_chunks_is_read_and_bounded_as_any_other(site: str) -> None:
     assert asked[0].json()["errors"] == [{"pointer": "/refresh", "detail": "Not a valid string."}]
 
 
-def test_no_client_says_that_its_connection_is_secure(site: str) -> None:
+def test_no_client_can_claim_a_secure_connection(site: str) -> None:
     answer = httpx.get(f"{site}/health/live", headers={"x-forwarded-proto": "https"}, trust_env=False)
     assert "Strict-Transport-Security" not in answer.headers

@@ -6,7 +6,7 @@ from pathlib import Path
 from testkit.processes import refusal_to_start
 
 
-def test_production_names_everything_that_is_missing_at_once() -> None:
+def test_production_names_all_missing_variables_at_once() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "KAFKA_"))}
     environment |= {"JWT_SIGNING_KEY": "short", "DJANGO_ALLOWED_HOSTS": "*", "THROTTLE_TOKEN": "often"}
     environment |= {"TRUSTED_PROXIES": "-1", "ADMIN_PATH": "api/"}
@@ -48,7 +48,7 @@ def test_a_database_other_than_postgresql_is_refused() -> None:
         assert "DATABASE_URL must be postgresql://" in refusal_to_start(os.environ | {"DATABASE_URL": url})
 
 
-def test_an_impossible_way_to_kafka_is_named_at_the_start(tmp_path: Path) -> None:
+def test_impossible_kafka_settings_are_named_at_the_start(tmp_path: Path) -> None:
     words = refusal_to_start(os.environ | {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SSL_CAFILE": "/nowhere.pem"})
     for problem in (
         "KAFKA_SASL_MECHANISM is '': give one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512",

@@ -59,7 +59,7 @@ def test_reading_sets_the_time_and_publishes_once(api: APIClient, user: User) ->
     assert "ce_sequence" not in headers
 
 
-def test_somebody_elses_notification_is_not_found(api: APIClient, user: User) -> None:
+def test_a_notification_of_another_user_is_not_found(api: APIClient, user: User) -> None:
     notification = NotificationFactory.create(user_id=user.pk + 1)
     assert api.post(f"/api/notifications/{notification.pk}/read").status_code == 404
     assert api.get(f"/api/notifications/{notification.pk}/read").status_code == 405

@@ -107,7 +107,7 @@ def test_an_impossible_transition_is_a_conflict(api: APIClient, user: User) -> N
     }
 
 
-def test_somebody_elses_order_is_not_found(api: APIClient) -> None:
+def test_an_order_of_another_user_is_not_found(api: APIClient) -> None:
     order = order_of(UserFactory.create())
     known = {("get", ""), ("post", "/pay"), ("post", "/cancel"), ("get", "/events")}
     for path in ("", "/pay", "/cancel", "/events"):
@@ -164,7 +164,7 @@ def test_an_invalid_item_is_refused_with_its_pointer(api: APIClient, item: dict[
 
 @pytest.mark.parametrize("literal", ["1e400", "1e999999999", "-1e999999999", "9" * 5000])
 @pytest.mark.parametrize("field", ["productId", "quantity", "price"])
-def test_a_number_of_any_size_is_refused_and_not_computed(api: APIClient, field: str, literal: str) -> None:
+def test_a_number_of_any_size_is_refused_without_computing_it(api: APIClient, field: str, literal: str) -> None:
     body = json.dumps({"items": [ITEM | {field: "@"}]}).replace('"@"', literal)
     assert post(api, body).status_code == 400
 

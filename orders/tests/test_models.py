@@ -59,7 +59,7 @@ def test_the_database_refuses_an_impossible_order(placed: Change, field: str, va
 
 
 @pytest.mark.parametrize("way", [[], [pay_order], [cancel_order], [pay_order, cancel_order]])
-def test_status_and_number_tell_the_types_of_events(placed: Change, way: list[Callable[..., Change]]) -> None:
+def test_status_and_number_determine_the_event_types(placed: Change, way: list[Callable[..., Change]]) -> None:
     recorded = [placed.event.event_type, *(change(order_id=placed.order.pk).event.event_type for change in way)]
     assert list(Order.objects.get().event_types) == recorded
 

@@ -68,7 +68,7 @@ def test_an_invalid_registration_is_refused(anonymous: APIClient, changes: dict[
 
 
 @pytest.mark.django_db
-def test_a_name_is_the_same_however_it_was_typed(anonymous: APIClient) -> None:
+def test_all_compositions_of_a_name_are_one_name(anonymous: APIClient) -> None:
     composed, in_parts = unicodedata.normalize("NFC", "민아"), unicodedata.normalize("NFD", "민아")
     assert composed != in_parts
     registered = anonymous.post("/api/auth/register", {"username": in_parts, "password": PASSWORD}, format="json")
@@ -92,7 +92,7 @@ SPELLINGS = ("ＣＲéme brûlée ﬁne", "비밀번호는 한글", "Ång
 @pytest.mark.django_db
 @pytest.mark.parametrize("password", SPELLINGS)
 @pytest.mark.parametrize("registered_as", ["NFC", "NFD", "NFKC", "NFKD"])
-def test_a_password_is_the_same_however_it_was_typed(anonymous: APIClient, password: str, registered_as: Any) -> None:
+def test_all_compositions_of_a_password_log_in(anonymous: APIClient, password: str, registered_as: Any) -> None:
     body = {"username": "mina", "password": unicodedata.normalize(registered_as, password)}
     assert anonymous.post("/api/auth/register", body, format="json").status_code == 201
     User.objects.update(is_staff=True)
@@ -126,7 +126,7 @@ def log_in_status(client: APIClient, username: str, password: str) -> int:
 
 
 @pytest.mark.django_db
-def test_nobody_registers_as_staff(anonymous: APIClient) -> None:
+def test_registration_cannot_create_staff(anonymous: APIClient) -> None:
     body = {"username": "mina", "password": PASSWORD, "is_staff": True, "is_superuser": True, "id": 77}
     anonymous.post("/api/auth/register", body, format="json")
     user = User.objects.get()
@@ -205,7 +205,7 @@ def test_an_expired_token_is_refused(anonymous: APIClient, user: User, monkeypat
 
 
 @pytest.mark.django_db
-def test_a_new_password_ends_the_tokens_of_the_old_one(anonymous: APIClient, user: User) -> None:
+def test_a_new_password_revokes_the_tokens_of_the_old_one(anonymous: APIClient, user: User) -> None:
     pair = tokens(anonymous, user.username)
     user.set_password("another horse battery")
     user.save()
@@ -269,7 +269,7 @@ def forged(changes: dict[str, Any], *, key: str = settings.JWT_SIGNING_KEY, algo
         lambda _: "a.b.c",
     ],
 )
-def test_a_token_that_is_not_ours_lets_nobody_in(user: User, make: Callable[[dict[str, Any]], str]) -> None:
+def test_a_forged_token_is_refused(user: User, make: Callable[[dict[str, Any]], str]) -> None:
     good = {"user_id": str(user.pk), "hash_password": get_md5_hash_password(user.password)}
     assert APIClient(headers={"authorization": f"Bearer {forged(good)}"}).get("/api/orders").status_code == 200
     refused = APIClient(headers={"authorization": f"Bearer {make(good)}"}).get("/api/orders")

@@ -63,12 +63,12 @@ def test_the_lock_applies_to_one_name_at_one_address(user: User) -> None:
 
 
 @pytest.mark.parametrize("header", ["x-forwarded-for", "x-real-ip", "forwarded", "user-agent"])
-def test_no_header_is_a_way_round_the_lock(user: User, header: str) -> None:
+def test_no_header_circumvents_the_lock(user: User, header: str) -> None:
     statuses = [log_in(user.username, "wrong", **{header: f"192.0.2.{n}"}).status_code for n in range(11)]
     assert statuses == [401] * 10 + [429]
 
 
-def test_an_unknown_name_is_answered_as_a_known_one(user: User) -> None:
+def test_unknown_and_known_names_get_the_same_answer(user: User) -> None:
     answers = []
     for name in (user.username, "nobody"):
         attempts = [log_in(name, "wrong") for _ in range(10)]
@@ -178,7 +178,7 @@ def test_simultaneous_guesses_are_counted(user: User) -> None:
 
 
 @pytest.mark.parametrize("password", [PASSWORD, "wrong"])
-def test_admin_counts_logins_of_accounts_that_may_not_enter(user: User, password: str) -> None:
+def test_admin_counts_logins_of_accounts_without_access(user: User, password: str) -> None:
     body = {"username": user.username, "password": password}
     statuses = [Client().post("/admin/login/", body).status_code for _ in range(11)]
     assert statuses == [200] * 9 + [429] * 2

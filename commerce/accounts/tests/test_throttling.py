@@ -105,7 +105,7 @@ def test_nothing_is_counted_without_a_rate(api: APIClient, anonymous: APIClient,
         (1, "", "192.0.2.1"),
     ],
 )
-def test_a_forwarded_address_is_believed_from_so_many_proxies(
+def test_only_trusted_proxies_set_the_client_address(
     settings: Settings, proxies: int, forwarded: str | None, address: str
 ) -> None:
     settings.TRUSTED_PROXIES = proxies

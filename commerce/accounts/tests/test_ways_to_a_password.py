@@ -128,7 +128,7 @@ def refresh(token: object, address: str = "192.0.2.1") -> Any:
     return APIClient().post("/api/auth/token/refresh", {"refresh": token}, format="json", REMOTE_ADDR=address)
 
 
-def test_an_address_refreshes_so_often_and_no_more(settings: Settings) -> None:
+def test_refreshes_are_limited_per_address(settings: Settings) -> None:
     settings.THROTTLE_RATES = settings.THROTTLE_RATES | {"refresh": Rate(3, 60)}
     tokens = [str(OneUseRefreshToken.for_user(UserFactory.create())) for _ in range(4)]
     before = OutstandingToken.objects.count()
@@ -138,7 +138,7 @@ def test_an_address_refreshes_so_often_and_no_more(settings: Settings) -> None:
     assert refresh(tokens[3], "192.0.2.2").status_code == 200
 
 
-def test_a_user_refreshes_so_often_from_all_addresses_together(settings: Settings, user: User) -> None:
+def test_refreshes_are_limited_per_user_over_all_addresses(settings: Settings, user: User) -> None:
     settings.THROTTLE_RATES = settings.THROTTLE_RATES | {"refresh": Rate(3, 60)}
     tokens = [str(OneUseRefreshToken.for_user(user)) for _ in range(4)]
     statuses = [refresh(token, f"192.0.2.{number}").status_code for number, token in enumerate(tokens)]

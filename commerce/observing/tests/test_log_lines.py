@@ -31,7 +31,7 @@ def test_an_ordinary_line_is_unchanged() -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x0b", "\x85", "\u2028", "\u2029", "\x1b[2K", "\0"])
-def test_nobody_ends_a_line_of_the_log(end: str) -> None:
+def test_no_character_ends_a_log_line(end: str) -> None:
     written = line("No user %s", f"mina{end}INFO admin logged in")
     assert len(written.splitlines()) == 1
     assert end not in written
@@ -67,7 +67,7 @@ def test_an_exception_is_part_of_its_line() -> None:
         "body {'password': 'never ended \\\\@",
     ],
 )
-def test_a_secret_is_hidden_wherever_it_stands(message: str) -> None:
+def test_a_secret_is_hidden_everywhere(message: str) -> None:
     secret = "the-signing-key" if "signing" in message else "hunter2"
     assert secret not in line("%s", message.replace("@", "hunter2", 1))
     assert "***" in line("%s", message.replace("@", "hunter2", 1))
@@ -85,7 +85,7 @@ SPLIT = {
 
 
 @pytest.mark.parametrize(("message", "secret"), SPLIT.values(), ids=SPLIT)
-def test_a_secret_that_the_cut_splits_is_not_shown_in_part(message: str, secret: str) -> None:
+def test_no_part_of_a_secret_split_by_the_cut_is_shown(message: str, secret: str) -> None:
     begins = message.index(secret)
     for shown in range(4, len(secret)):
         text = "." * (TEXT_LIMIT_CHARS - begins - shown - len("ERROR ")) + message + "." * 100

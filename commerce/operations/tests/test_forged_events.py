@@ -124,7 +124,7 @@ FORGERY = pytest.mark.parametrize(
 
 @FORGERY
 @pytest.mark.parametrize("letters", ["open", "dismissed"])
-def test_no_forgery_hides_an_event_that_got_lost(
+def test_no_forgery_hides_a_lost_event(
     api: APIClient, order: Order, forge: Callable[..., None], other: dict[str, Any], letters: str
 ) -> None:
     event_id = row_of(order).event_id
@@ -141,7 +141,7 @@ def test_no_forgery_hides_an_event_that_got_lost(
 
 
 @FORGERY
-def test_no_forgery_hides_a_change_whose_row_got_lost(
+def test_no_forgery_hides_a_change_with_a_lost_row(
     api: APIClient, order: Order, forge: Callable[..., None], other: dict[str, Any]
 ) -> None:
     event_id = row_of(order).event_id

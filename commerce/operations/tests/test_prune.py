@@ -133,7 +133,7 @@ def test_the_row_of_an_event_with_an_open_dead_letter_stays(pruned: Prune) -> No
     assert pruned() == "pruned 0\n"
 
 
-def test_the_row_of_an_event_nobody_has_handled_yet_stays(pruned: Prune) -> None:
+def test_the_row_of_an_unhandled_event_stays(pruned: Prune) -> None:
     published()
     NotificationFactory.create()
     assert pruned() == "pruned 0\n"

@@ -127,7 +127,7 @@ def test_a_read_but_unhandled_event_is_sent_again(reconcile: Reconcile, event: M
     assert OutboxEvent.objects.pending().get().event_id == event.event_id
 
 
-def test_an_event_on_a_topic_that_was_made_anew_is_sent_again(reconcile: Reconcile, event: Message) -> None:
+def test_an_event_of_a_recreated_topic_is_sent_again(reconcile: Reconcile, event: Message) -> None:
     publish(event, offset=7)
     assert reconcile(repair=True) == "missing 1, repaired 1"
 
