@@ -128,6 +128,10 @@ def _user_of_row() -> Case:
 
 
 NOTIFICATIONS = NotificationSubscription(
-    group=settings.NOTIFICATION_CONSUMER_GROUP, topic=ORDER_EVENTS, decode=decode, handle=notify
+    group=settings.NOTIFICATION_CONSUMER_GROUP,
+    topic=ORDER_EVENTS,
+    decode=decode,
+    handle=notify,
+    measures_latency=True,
 )
 register(NOTIFICATIONS)

@@ -1,5 +1,6 @@
 """Views of the published contracts: OpenAPI of the REST API, Swagger UI, and AsyncAPI of the events."""
 
+import threading
 from functools import cache, partial
 from typing import Any
 
@@ -21,6 +22,7 @@ OPENAPI_JSON = "application/vnd.oai.openapi+json"
 ASYNCAPI_JSON = "application/vnd.aai.asyncapi+json;version=3.0.0"
 
 _operation = partial(extend_schema, tags=["Documents"])
+_generating = threading.Lock()
 
 
 class OpenAPIView(APIView):
@@ -69,7 +71,13 @@ class DocsView(SpectacularSwaggerView):
         return super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 
-@cache
 def _openapi() -> bytes:
+    # drf-spectacular loads its extensions lazily, and fails when two threads do so at once.
+    with _generating:
+        return _generated()
+
+
+@cache
+def _generated() -> bytes:
     """Return the OpenAPI document as JSON. Each process generates it once, because it is slow and public."""
     return OpenApiJsonRenderer().render(SchemaGenerator().get_schema(public=True))

@@ -95,9 +95,9 @@ class Processor(Generic[EventT]):
         """Hand the events of the types that the group wants to the subscription."""
         wanted = [event for event in events if event.event_type in self._subscription.wanted]
         new = self._subscription.save(wanted) if wanted else []
-        transaction.on_commit(
-            lambda: metrics.count_consumed(events=events, wanted=wanted, new=new, saved_at=time.time()), robust=True
-        )
+        transaction.on_commit(lambda: metrics.count_consumed(events=events, wanted=wanted, new=new), robust=True)
+        if self._subscription.measures_latency:
+            transaction.on_commit(lambda: metrics.observe_latencies(new, saved_at=time.time()), robust=True)
 
     def _trace(self, records: Sequence[Record], begun: int, saving: int) -> None:
         tracing.trace_processed(records=records, group=self._group, begun=begun, saving=saving)

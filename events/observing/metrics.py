@@ -60,13 +60,9 @@ def declare(event_types: Collection[str]) -> None:
 
 
 def count_consumed(
-    *,
-    events: Collection[TimedEvent],
-    wanted: Collection[TimedEvent],
-    new: Collection[TimedEvent],
-    saved_at: float,
+    *, events: Collection[TimedEvent], wanted: Collection[TimedEvent], new: Collection[TimedEvent]
 ) -> None:
-    """Count a batch that was saved at `saved_at` (seconds since 1970).
+    """Count a batch.
 
     `wanted` are those of `events` whose type the group wants; `new` are those of `wanted` that it handled for the first
     time.
@@ -76,7 +72,6 @@ def count_consumed(
         _count_types(wanted, "duplicate", less=handled)
     if len(wanted) < len(events):
         _count_types(events, "ignored", less=Tally(event.event_type for event in wanted))
-    _observe_latencies([saved_at - event.timestamp.timestamp() for event in new])
 
 
 def _count_types(events: Iterable[TimedEvent], outcome: str, *, less: Tally[str]) -> Tally[str]:
@@ -86,7 +81,9 @@ def _count_types(events: Iterable[TimedEvent], outcome: str, *, less: Tally[str]
     return counts
 
 
-def _observe_latencies(seconds: Collection[float]) -> None:
+def observe_latencies(events: Collection[TimedEvent], *, saved_at: float) -> None:
+    """Measure how long after their timestamps `events` were saved. `saved_at` is in seconds since 1970."""
+    seconds = [saved_at - event.timestamp.timestamp() for event in events]
     end_to_end_seconds.observe_all(max(0.0, one) for one in seconds if -CLOCK_SKEW_S <= one <= MAX_LATENCY_S)
     if old := sum(one > MAX_LATENCY_S for one in seconds):
         end_to_end_unmeasured_total.labels("old").inc(old)

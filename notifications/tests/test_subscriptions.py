@@ -1,15 +1,18 @@
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
 import msgspec
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import transaction
 from prometheus_client import REGISTRY
 
 from events.kafka import Record
 from events.wire.timestamps import now
+from notifications.management.commands import consume_order_events
 from notifications.models import Notification
-from notifications.subscriptions import notify, to_notification
+from notifications.subscriptions import NOTIFICATIONS, notify, to_notification
 from orders.events import OrderEvent, encode
 from testkit.factories import OrderEventFactory, kafka_record
 from testkit.subscriptions import process
@@ -53,6 +56,24 @@ def records(*events: OrderEvent) -> list[Record]:
 
 def counted(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_another_group_adds_no_latencies() -> None:
+    """The metric tells how late notifications are; a group that reads a backlog says nothing of that."""
+    before = counted("event_end_to_end_seconds_count")
+    process(records(OrderEventFactory.build(timestamp=now())), replace(NOTIFICATIONS, measures_latency=False))
+    assert counted("event_end_to_end_seconds_count") == before
+
+
+@pytest.mark.django_db
+def test_the_command_refuses_the_group_of_another_subscription(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would commit offsets for that group without calling its handler."""
+    monkeypatch.setattr(
+        consume_order_events, "subscriptions", lambda: [NOTIFICATIONS, replace(NOTIFICATIONS, group="audit")]
+    )
+    with pytest.raises(CommandError, match=r"Run `manage\.py consume audit`"):
+        call_command("consume_order_events", "--group", "audit")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,10 +1,15 @@
 """The OpenAPI document and its page."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from django.contrib.staticfiles import finders
 from rest_framework.test import APIClient
+
+from testkit.processes import CHECKOUT
 
 CONTRACT = {
     "/": {"get"},
@@ -25,6 +30,29 @@ CONTRACT = {
     "/health/ready": {"get"},
     "/metrics": {"get"},
 }
+
+
+ASK_AT_ONCE = """
+from concurrent.futures import ThreadPoolExecutor
+import django
+django.setup()
+from django.test import Client
+with ThreadPoolExecutor(8) as pool:
+    print({answer.status_code for answer in pool.map(lambda _: Client().get("/api/schema"), range(8))})
+"""
+
+
+def test_the_first_requests_for_the_document_may_come_at_once() -> None:
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "commerce.settings"}
+    asked = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ASK_AT_ONCE],
+        cwd=CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.stdout == "{200}\n", asked.stderr
 
 
 def test_the_public_openapi_document_has_every_path(anonymous: APIClient) -> None:

@@ -9,7 +9,7 @@ from pytest_django import Settings
 from conftest import Topics
 from events.kafka.lag import group_lag
 from events.observing import readings
-from events.observing.metrics import count_consumed, declare
+from events.observing.metrics import declare, observe_latencies
 from events.observing.patches import BatchHistogram
 from events.observing.readings import PipelineCollector
 from events.outbox.relay import Relay
@@ -68,7 +68,7 @@ def test_an_event_beyond_a_day_or_of_the_future_is_counted_apart(latency_s: floa
         }
 
     before, sum_before = counts(), value("event_end_to_end_seconds_sum")
-    count_one_event(timestamp=0.0, saved_at=latency_s)
+    observe_one_event(timestamp=0.0, saved_at=latency_s)
     assert {name: count - before[name] for name, count in counts().items()} == {
         "measured": 0,
         "old": 0,
@@ -82,7 +82,7 @@ def test_an_event_beyond_a_day_or_of_the_future_is_counted_apart(latency_s: floa
 @pytest.mark.parametrize("year", [1, 1970, 2025, 9999])
 def test_no_year_moves_the_sum_of_latencies(year: int) -> None:
     before = value("event_end_to_end_seconds_sum")
-    count_one_event(timestamp=datetime(year, 1, 30, tzinfo=UTC).timestamp(), saved_at=time.time())
+    observe_one_event(timestamp=datetime(year, 1, 30, tzinfo=UTC).timestamp(), saved_at=time.time())
     assert value("event_end_to_end_seconds_sum") == before
 
 
@@ -91,15 +91,15 @@ def test_within_a_batch_only_sane_latencies_are_measured() -> None:
     events = [
         OrderEventFactory.build(timestamp=datetime.fromtimestamp(seconds, UTC)) for seconds in (0, DAY_S, 2 * DAY_S)
     ]
-    count_consumed(events=events, wanted=events, new=events[:2], saved_at=2 * DAY_S - 1)
+    observe_latencies(events[:2], saved_at=2 * DAY_S - 1)
     after = value("event_end_to_end_seconds_count"), value("event_end_to_end_unmeasured_total", reason="old")
     assert (after[0] - before[0], after[1] - before[1]) == (1, 1)
 
 
-def count_one_event(*, timestamp: float, saved_at: float) -> None:
-    """Count a batch of one event. Both times are in seconds since 1970."""
+def observe_one_event(*, timestamp: float, saved_at: float) -> None:
+    """Both times are in seconds since 1970."""
     event = OrderEventFactory.build(timestamp=datetime.fromtimestamp(0, UTC) + timedelta(seconds=timestamp))
-    count_consumed(events=[event], wanted=[event], new=[event], saved_at=saved_at)
+    observe_latencies([event], saved_at=saved_at)
 
 
 def test_outcomes_are_zero_before_the_first_event() -> None:

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from events.consuming import running
+from events.subscriptions import subscriptions
 from notifications.subscriptions import NOTIFICATIONS
 
 
@@ -20,4 +21,10 @@ class Command(BaseCommand):
         running.add_arguments(parser)
 
     def handle(self, *args: Any, group: str, **options: Any) -> None:
-        running.run(replace(NOTIFICATIONS, group=group), **{name: options[name] for name in running.OPTIONS})
+        if group != NOTIFICATIONS.group and group in {one.group for one in subscriptions()}:
+            raise CommandError(
+                f"Group {group} has a subscription of its own, and this command would take its events from it. "
+                f"Run `manage.py consume {group}`, or name a group that is not registered."
+            )
+        subscription = replace(NOTIFICATIONS, group=group, measures_latency=group == NOTIFICATIONS.group)
+        running.run(subscription, **{name: options[name] for name in running.OPTIONS})

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from django.conf import settings
 
 from commerce.devserver import lifeline
 from testkit.database import oldest_pending_seconds, rows
@@ -186,13 +187,13 @@ def catches_sigterm(process: subprocess.Popen[bytes]) -> bool:
 
 
 @pytest.fixture
-def typed(tmp_path: Path, site: Site) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+def typed(tmp_path: Path, site: Site) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Return a function that starts `manage.py COMMAND` and waits until the process catches SIGTERM."""
     started = []
 
-    def typed(command: str) -> subprocess.Popen[bytes]:
+    def typed(*command: str) -> subprocess.Popen[bytes]:
         with (tmp_path / "log").open("ab") as output:
-            words = [sys.executable, "manage.py", command]
+            words = [sys.executable, "manage.py", *command]
             process = lifeline.start(words, cwd=CHECKOUT, env=os.environ, stdout=output, stderr=output)
         started.append(process)
         wait_until(lambda: catches_sigterm(process))
@@ -207,12 +208,13 @@ def typed(tmp_path: Path, site: Site) -> Iterator[Callable[[str], subprocess.Pop
 
 
 def test_commands_end_in_order_at_every_moment_of_their_start(
-    typed: Callable[[str], subprocess.Popen[bytes]], tmp_path: Path
+    typed: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    both = "consume_order_events", "relay_outbox"
+    consumers = ["consume", settings.NOTIFICATION_CONSUMER_GROUP], ["consume_order_events"]
     for early in range(10):
         late = 19 - early
-        ended_early, ended_late = [typed(command) for command in both], [typed(command) for command in both]
+        both = consumers[early % 2], ["relay_outbox"]
+        ended_early, ended_late = [typed(*command) for command in both], [typed(*command) for command in both]
         time.sleep(early / 10)
         assert end(*ended_early) == [CLEAN_EXIT] * 2, f"after {early / 10} s"
         time.sleep((late - early) / 10)
