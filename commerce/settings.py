@@ -84,7 +84,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "commerce.api.problems.ProblemsMiddleware",
-    "commerce.api.problems.BodyLimitMiddleware",
+    "commerce.api.problems.RequestLimitMiddleware",
     "commerce.observing.tracing.TraceContextMiddleware",
     "commerce.admin_site.middleware.SessionMiddleware",
     "commerce.admin_site.middleware.LocaleMiddleware",

@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
+from commerce import request_head
 from commerce.request_bodies import ChunkedBody, SizedBody
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "commerce.settings")
@@ -16,6 +17,7 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
 
     A response to a request whose body was not read to its end closes the connection with `Connection: close`.
     """
+    request_head.check(environ)
     length = environ.get("CONTENT_LENGTH")
     body: SizedBody | ChunkedBody
     if "HTTP_TRANSFER_ENCODING" in environ:

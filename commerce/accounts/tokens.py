@@ -4,8 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 from rest_framework_simplejwt import tokens
-from rest_framework_simplejwt.exceptions import TokenBackendError, TokenError
-from rest_framework_simplejwt.state import token_backend
+from rest_framework_simplejwt.exceptions import TokenError
 
 
 class Claims(msgspec.Struct):
@@ -46,8 +45,11 @@ class OneUseRefreshToken(WellFormed, tokens.RefreshToken):  # type: ignore[misc]
 
 
 def user_of_refresh_token(raw: str) -> str | int | None:
-    """Return the user id of a refresh token, used or not. Return None if this site did not sign it."""
+    """Return the user id of a refresh token that can still be used, and None for any other text.
+
+    Other people may have seen an access token or a used refresh token of a user.
+    """
     try:
-        return msgspec.convert(token_backend.decode(raw, verify=True), Claims).user_id  # type: ignore[arg-type]
-    except (TokenBackendError, msgspec.ValidationError):
+        return OneUseRefreshToken(raw).payload["user_id"]  # type: ignore[arg-type]
+    except TokenError:
         return None

@@ -17,6 +17,7 @@ from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
+from django.core.paginator import InvalidPage
 from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from django.middleware import locale
@@ -126,7 +127,7 @@ def _is_of_the_query(error: Exception) -> bool:
 
     Code of another app, such as a paginator, may run the query of a list.
     """
-    if isinstance(error, DisallowedModelAdminLookup):
+    if isinstance(error, DisallowedModelAdminLookup | InvalidPage):
         return True
     if not isinstance(error, ValueError | OverflowError | DataError):
         return False

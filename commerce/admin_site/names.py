@@ -1,4 +1,4 @@
-"""Names that admin shows without a call of gettext. They stand here for the translation catalogue."""
+"""Names that admin translates while it runs. They stand here so that `makemessages` finds them for the catalogue."""
 
 from django.apps import apps
 from django.utils.translation import gettext_lazy

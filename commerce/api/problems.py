@@ -16,6 +16,7 @@ from rest_framework.views import set_rollback
 
 from commerce.api.json import JSONRenderer
 from commerce.request_bodies import ChunkedBody
+from commerce.request_head import REFUSAL
 
 logger = logging.getLogger(__name__)
 
@@ -128,9 +129,10 @@ class ProblemsMiddleware:
         return response
 
 
-class BodyLimitMiddleware:
-    """Answer 413 to a body larger than `DATA_UPLOAD_MAX_MEMORY_SIZE`, also on paths that ignore the body.
+class RequestLimitMiddleware:
+    """Answer a request whose head is refused (`commerce.request_head`) or whose body is too large.
 
+    A body larger than `DATA_UPLOAD_MAX_MEMORY_SIZE` is a 413, also on paths that ignore the body.
     The size of a chunked body is known only after a view has read it.
     """
 
@@ -138,6 +140,8 @@ class BodyLimitMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        if refusal := request.META.get(REFUSAL):
+            return problem_page(*refusal)
         try:
             length_bytes = int(request.META.get("CONTENT_LENGTH") or 0)
         except ValueError:

@@ -62,7 +62,7 @@ class RowActionsAdmin(ModelAdmin):
         return HttpResponseRedirect(back)
 
     def one(self, request: HttpRequest, object_id: str) -> models.QuerySet[Any]:
-        """Return a query for the row with this id from a URL. Raises Http404."""
+        """Return a queryset of the one row with this id, which comes from a URL. Raises Http404."""
         row = self.get_object(request, object_id)
         if row is None:
             raise Http404

@@ -83,7 +83,7 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Recor
     """Store `record` as a dead letter of `group`, and its copy for the `-dlt` topic, in the caller's transaction.
 
     A replay that fails opens its letter again with the new error instead. It changes nothing if the letter was
-    dismissed or belongs to another group.
+    dismissed, or if it is the letter of another group and this group has one of the same record.
     """
     stacktrace = stack_trace(error, lambda part: cut(_storable(part)))
     trouble = {
@@ -91,8 +91,8 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Recor
         "error_message": cut(_storable(str(error))),
         "stacktrace": stacktrace,
     }
-    if (replayed := _replayed(record)).exists():
-        failed = replayed.filter(group=group).exclude(state=DeadLetter.State.DISMISSED)
+    if _has_letter_of(_replayed(record), group):
+        failed = _replayed(record).filter(group=group).exclude(state=DeadLetter.State.DISMISSED)
         changed = failed.update(state=DeadLetter.State.OPEN, closed_at=None, **trouble)
         return RecordedLetter(is_new_or_reopened=changed > 0, copy=None)
     is_readable = not isinstance(record.value, Unreadable)
@@ -143,6 +143,15 @@ def _replayed(record: Record) -> models.QuerySet[DeadLetter]:
         if name == LETTER_ID_HEADER and (letter_id := id_or_none(_text(value))) is not None:
             return DeadLetter.objects.filter(pk=letter_id, topic=record.topic, value_hash=_hash(record.value))
     return DeadLetter.objects.none()
+
+
+def _has_letter_of(replayed: models.QuerySet[DeadLetter], group: str) -> bool:
+    """Return whether `group` has a letter of the record that the letter in `replayed` is about.
+
+    Any program that writes to the topic may put any id into the header, so that the header alone proves nothing.
+    """
+    original = replayed.values("topic", "partition", "offset", "timestamp", "value_hash").first()
+    return original is not None and DeadLetter.objects.filter(group=group, **original).exists()
 
 
 def _record_copy(letter: DeadLetter, record: Record, spring_headers: list[Header]) -> Message:

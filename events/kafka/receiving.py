@@ -178,7 +178,7 @@ class Consumer(ConsumerRebalanceListener):
             self._commit()
 
     def _report_deleted_records(self, partition: TopicPartition, *, found: int) -> None:
-        """Report records that Kafka deleted before the group read them. `found` is the next offset that was read.
+        """Report records that Kafka deleted before the group read them. The next one has the offset `found`.
 
         Raises KafkaError.
         """

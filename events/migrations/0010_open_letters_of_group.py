@@ -8,6 +8,8 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        # A table of millions of letters takes longer than the limit of ordinary statements.
+        migrations.RunSQL("SET LOCAL statement_timeout = 0", migrations.RunSQL.noop),
         migrations.AddIndex(
             model_name='deadletter',
             index=models.Index(condition=models.Q(('state', 'open')), fields=['group'], name='dead_letter_open_of_group'),

@@ -80,7 +80,7 @@ class Shopper:
 
 
 class Oracle:
-    """The record of one test's acknowledged changes. No other test uses the customers at the same time."""
+    """The record of the changes that were acknowledged to one test. The test has `customers` for itself."""
 
     def __init__(self, customers: Sequence[Customer]) -> None:
         self._customers = cycle(customers)

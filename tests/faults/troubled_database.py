@@ -64,7 +64,7 @@ WAIT_AT_THE_GATE = f"PERFORM pg_advisory_xact_lock_shared({GATE_LOCK_ID});"
 
 @contextmanager
 def closed_gate() -> Iterator[None]:
-    """Close the gate within the block."""
+    """Let every trigger with `WAIT_AT_THE_GATE` wait until the block ends."""
     connection = psycopg2.connect(os.environ["DATABASE_URL"])
     try:
         with connection.cursor() as cursor:

@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from rest_framework_simplejwt.utils import aware_utcnow
 
-from commerce.accounts.tokens import OneUseRefreshToken
+from commerce.accounts.tokens import AccessToken, OneUseRefreshToken
 from commerce.environment import Rate
 from commerce.models import RequestCount
 from testkit.factories import UserFactory
@@ -136,6 +136,16 @@ def test_refreshes_are_limited_per_address(settings: Settings) -> None:
     assert OutstandingToken.objects.count() == before + 3
     assert refresh("garbage").status_code == 429
     assert refresh(tokens[3], "192.0.2.2").status_code == 200
+
+
+def test_tokens_that_cannot_refresh_count_for_no_user(settings: Settings, user: User) -> None:
+    """Other people may have seen them, and would shut the user out."""
+    used = str(OneUseRefreshToken.for_user(user))
+    assert refresh(used).status_code == 200
+    settings.THROTTLE_RATES = settings.THROTTLE_RATES | {"refresh": Rate(3, 60)}
+    for number, token in enumerate([used, str(AccessToken.for_user(user))] * 3):
+        assert refresh(token, f"192.0.2.{10 + number}").status_code == 401
+    assert refresh(str(OneUseRefreshToken.for_user(user)), "192.0.2.99").status_code == 200
 
 
 def test_refreshes_are_limited_per_user_over_all_addresses(settings: Settings, user: User) -> None:

@@ -109,7 +109,7 @@ def test_no_query_of_an_add_page_is_a_server_error(admin_client: Client, model: 
 )
 def test_no_query_of_another_page_is_a_server_error(admin_client: Client, page: str) -> None:
     names = ("next", "q", "s", "term", "app_label", "model_name", "field_name", "page", "e", "extended", "lang")
-    queries = [f"{name}={value}" for name in names for value in ODD]
+    queries = [f"{name}={value}" for name in names for value in ODD] + [f"s=o&page={value}" for value in ODD]
     assert failures(admin_client, [f"/admin/{page}?{query}" for query in queries]) == []
     assert failures(Client(), [f"/admin/{page}?{query}" for query in queries]) == []
 

@@ -40,7 +40,7 @@ def group() -> str:
 
 @pytest.fixture
 def reconcile(topics: Topics, group: str, capsys: pytest.CaptureFixture[str]) -> Reconcile:
-    """Return a function that runs the command and returns its output, with ` and 1` if it fails."""
+    """Return a function that runs the command and returns its output. It adds ` and 1` if the command exits with 1."""
 
     def run(*, repair: bool = False, read: int = 0) -> str:
         if read:

@@ -8,6 +8,7 @@ from django.db import transaction
 
 from conftest import Topics
 from events.consuming.dead_letters import record_dead_letter
+from events.kafka import Record
 from events.models import DeadLetter
 from events.outbox.relay import Relay
 from events.troubles import Poison
@@ -106,14 +107,45 @@ def test_a_dead_letter_knows_the_event_its_message_names(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(("state", "group"), [("dismissed", "g"), ("open", "another")])
-def test_a_failed_replay_reopens_no_dismissed_or_foreign_letter(state: str, group: str) -> None:
+@pytest.mark.parametrize(("state", "group", "is_new"), [("dismissed", "g", False), ("open", "another", True)])
+def test_a_failed_replay_reopens_no_dismissed_or_foreign_letter(state: str, group: str, is_new: bool) -> None:
     with transaction.atomic():
         record_dead_letter(record=kafka_record(b"garbage"), error=Poison("first"), group="g")
         letter = DeadLetter.objects.get()
         DeadLetter.objects.update(state=state)
         replayed = kafka_record(b"garbage", offset=9, headers=[("dead-letter-id", b"%d" % letter.pk)])
         result = record_dead_letter(record=replayed, error=Poison("again"), group=group)
-    assert result == (False, None)
-    letter = DeadLetter.objects.get()
+    assert result.is_new_or_reopened is is_new
+    letter.refresh_from_db()
     assert (letter.state, letter.error_message) == (state, "first")
+
+
+def failed(record: Record, group: str) -> bool:
+    """Return whether a record that fails in a group becomes a letter of it."""
+    return record_dead_letter(record=record, error=Poison("bad"), group=group).is_new_or_reopened
+
+
+def naming(letter_id: int, *, offset: int) -> Record:
+    """Return a record whose header claims to replay a letter."""
+    return kafka_record(b"garbage", offset=offset, headers=[("dead-letter-id", str(letter_id).encode())])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_header_hides_no_message_of_another_group(ahead: int) -> None:
+    """The header may name the letter that the first group makes of this record, or one that it has already."""
+    assert failed(kafka_record(b"garbage", offset=1), "first")
+    record = naming(DeadLetter.objects.latest("pk").pk + ahead, offset=2)
+    failed(record, "first")
+    assert failed(record, "second")
+    assert not failed(record, "second")
+
+
+@pytest.mark.django_db
+def test_a_replay_for_one_group_is_no_news_to_another() -> None:
+    original = kafka_record(b"garbage", offset=1)
+    assert failed(original, "first")
+    first = DeadLetter.objects.get()
+    assert failed(original, "second")
+    assert not failed(naming(first.pk, offset=2), "second")
+    assert DeadLetter.objects.count() == 2

@@ -1,0 +1,50 @@
+"""Check the request line and the headers before Django reads them.
+
+Django parses `Content-Type` when it makes a request, above all middleware. The parser takes quadratic time, fails on
+extended parameters (RFC 2231), and decodes the query and the fields of a form with any codec that the client names.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+MAX_TARGET_CHARS = 8 * 1024
+"""Limit of the path and of the query."""
+MAX_HEADER_CHARS = 8 * 1024
+"""Limit of one header's value."""
+MAX_MEDIA_TYPE_CHARS = 1024
+"""Limit of `Content-Type` and `Accept`, which Django and the REST framework parse in quadratic time."""
+REFUSAL = "commerce.refusal"
+"""Key of the WSGI environment under which `check` leaves a `Refusal` for `RequestLimitMiddleware`."""
+
+_CHARSET = re.compile(r"charset\s*=\s*([^;\s]*)", re.IGNORECASE)
+
+
+class Refusal(NamedTuple):
+    """The answer to a request that Django must not read."""
+
+    status: int
+    detail: str
+
+
+def check(environ: dict[str, Any]) -> None:
+    """Empty every part of the head that is out of bounds, and leave a `Refusal` for the first one."""
+    for name, refusal in list(_problems(environ)):
+        environ[name] = "/" if name == "PATH_INFO" else ""
+        environ.setdefault(REFUSAL, refusal)
+
+
+def _problems(environ: dict[str, Any]) -> Iterator[tuple[str, Refusal]]:
+    for name in ("PATH_INFO", "QUERY_STRING"):
+        if len(environ.get(name, "")) > MAX_TARGET_CHARS:
+            yield name, Refusal(414, f"The path and the query may have {MAX_TARGET_CHARS} characters each.")
+    for name, value in environ.items():
+        limit = MAX_MEDIA_TYPE_CHARS if name in ("CONTENT_TYPE", "HTTP_ACCEPT") else MAX_HEADER_CHARS
+        if name.startswith(("HTTP_", "CONTENT_TYPE")) and len(value) > limit:
+            header = name.removeprefix("HTTP_").replace("_", "-").title()
+            yield name, Refusal(431, f"The header {header} has more than {limit} characters.")
+    content_type = environ.get("CONTENT_TYPE", "")
+    if "*" in content_type:
+        yield "CONTENT_TYPE", Refusal(400, "Parameters of the Content-Type header may not contain an asterisk.")
+    if any(charset.strip("\"'").lower() not in ("utf-8", "utf8") for charset in _CHARSET.findall(content_type)):
+        yield "CONTENT_TYPE", Refusal(415, "The charset of the Content-Type header must be utf-8.")
