@@ -26,7 +26,7 @@ batch_size = Histogram("consumer_batch_size", "Records in a batch.", buckets=[1,
 
 end_to_end_seconds = BatchHistogram(
     "event_end_to_end_seconds",
-    "From an event's timestamp to its notification.",
+    "From an event's timestamp to the commit of its handling.",
     buckets=[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600],
 )
 end_to_end_unmeasured_total = Counter(
