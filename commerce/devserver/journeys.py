@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from commerce.operations.handled import events_of, letters_of, notifications_of
+from commerce.operations.outcomes import events_of, letters_of, notifications_of
 from events.models import DeadLetter, OutboxEvent
 from events.wire.timestamps import rfc3339
 from notifications.models import Notification

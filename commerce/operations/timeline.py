@@ -10,7 +10,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from commerce.operations.handled import dead_letters
+from commerce.operations.outcomes import dead_letters
 from events.inbox import Identity
 from events.models import DeadLetter, OutboxEvent
 from events.subscriptions import subscriptions

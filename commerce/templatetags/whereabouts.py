@@ -6,7 +6,7 @@ from typing import Any
 from django import template
 from django.utils import timezone
 
-from commerce.operations.handled import dead_letters
+from commerce.operations.outcomes import dead_letters
 from commerce.operations.timeline import trace_events
 from events.models import DeadLetter, OutboxEvent
 from notifications.models import Notification

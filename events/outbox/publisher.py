@@ -47,7 +47,7 @@ MAX_PAUSE_S = 0.4
 MIN_PAUSE_S = 0.005
 """Shortest pause between the end of a wave and the next one, in seconds."""
 MAX_QUEUED_MESSAGE_BYTES = 4 * 1024
-"""Largest message that is queued in memory, in bytes. Most events have some hundreds. Larger ones wait for the relay."""
+"""Largest message that is queued in memory, in bytes. Most events have hundreds. Larger ones wait for the relay."""
 
 
 yielding_producer = partial(Producer, yields=True)

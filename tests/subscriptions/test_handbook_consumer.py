@@ -122,7 +122,7 @@ def test_test_of_the_page_passes(project: Path, environment: dict[str, str]) -> 
         "no:cacheprovider",
         "--rootdir",
         str(project),
-        "loyalty/tests.py",
+        "loyalty/test_points.py",
     ]
     (project / "loyalty" / "migrations").mkdir()
     finished = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=120)
