@@ -54,7 +54,9 @@ class Target:
         self._log = checkout / "target.log"
         installed = ["--old-file=.venv/run-installed", "--old-file=.venv/installed"]
         catalogue = "--old-file=commerce/locale/ko/LC_MESSAGES/django.mo"
-        words = ["make", target, f"BIN={Path(sys.executable).parent}", f"PYTHON={sys.executable}"]
+        # `nohup` would let the target ignore the signal.
+        words = ["env", "--default-signal=HUP", "make", target]
+        words += [f"BIN={Path(sys.executable).parent}", f"PYTHON={sys.executable}"]
         with self._log.open("wb") as output:
             self.make = subprocess.Popen(
                 [*words, *installed, catalogue],

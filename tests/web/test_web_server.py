@@ -36,7 +36,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory, migrated: None) -> Iterator[WebServer]:
-    web = WebServer(log=tmp_path_factory.mktemp("logs") / "web.log", env={"METRICS_TOKEN": "token"})
+    web = WebServer(log=tmp_path_factory.mktemp("logs") / "web.log")
     yield web
     web.kill()
     print(web.log.read_text())
@@ -290,7 +290,9 @@ def test_a_kept_alive_connection_is_answered_again_and_again(web: WebServer) -> 
         assert answer.status == status
 
 
-def test_metrics_are_those_of_all_workers(web: WebServer) -> None:
+def test_metrics_are_those_of_all_workers(start_web: Callable[..., WebServer]) -> None:
+    web = start_web(METRICS_TOKEN="token")
+
     def published() -> int:
         text = httpx.get(f"{web.url}/metrics", headers={"Authorization": "Bearer token"}, trust_env=False).text
         counted = re.search(r'events_published_total{path="fast",topic="order-events"} (\d+)', text)
@@ -311,8 +313,9 @@ def test_metrics_are_those_of_all_workers(web: WebServer) -> None:
     assert {published() for _ in range(8)} == {before + 12}
 
 
-def test_the_others_answer_while_a_worker_is_killed(web: WebServer) -> None:
+def test_the_others_answer_while_a_worker_is_killed(start_web: Callable[..., WebServer]) -> None:
     """The other workers answer on their own connections. Connections of the killed worker are lost."""
+    web = start_web()
     connections = [http.client.HTTPConnection(urlsplit(web.url).netloc, timeout=5) for _ in range(20)]
 
     def statuses() -> list[int]:
@@ -335,7 +338,8 @@ def test_the_others_answer_while_a_worker_is_killed(web: WebServer) -> None:
     wait_until(lambda: answers(web))
 
 
-def test_a_killed_worker_is_replaced_at_once(web: WebServer) -> None:
+def test_a_killed_worker_is_replaced_at_once(start_web: Callable[..., WebServer]) -> None:
+    web = start_web()
     before = web.workers()
     before[0].kill()
     started_at = time.monotonic()
