@@ -112,7 +112,7 @@ def test_commands_that_wait_for_the_database_end_at_once(
         oracle.place_orders(site.web.url, 8)
         wait_until(lambda: waiting_for(NOTIFICATIONS))
         postgres.crash()
-        wait_until(lambda: consumer.says(" again in ") and relay.says("Events wait: "))
+        wait_until(lambda: consumer.says(" again in ") and relay.says("Events stay pending: "))
     assert end(*pair, within=3) == [CLEAN_EXIT] * 2
     postgres.start()
     site.consumer.start()
