@@ -127,3 +127,6 @@ def test_orders_are_placed_while_kafka_refuses_and_sent_later(
     accepted = start(*RELAY_ONCE)
     assert accepted.process.wait(30) == 0, accepted.log.read_text()
     assert customer.events(order["id"])[0]["state"] == "PUBLISHED"
+    consumer = start(*CONSUME, "--until-caught-up")
+    assert consumer.process.wait(60) == 0, consumer.log.read_text()
+    assert customer.events(order["id"])[0]["state"] == "NOTIFIED"
