@@ -4,7 +4,7 @@ BIN := .venv/bin
 OPENAPI := $(BIN)/python manage.py spectacular --validate --fail-on-warn
 # The models of asyncapi3 warn about names of their own fields.
 ASYNCAPI := $(BIN)/python -W "ignore:Field name" manage.py asyncapi --validate
-KOREAN := commerce/locale/ko/LC_MESSAGES/django
+KOREAN := $(patsubst %.po,%.mo,$(wildcard commerce/*locale/ko/LC_MESSAGES/*.po))
 # --syntax-only, because the token file of the scrape config exists only in compose's container.
 PROMTOOL := promtool check config --syntax-only deploy/prometheus/prometheus.yml && \
   promtool check rules deploy/prometheus/alerts.yml && promtool test rules deploy/prometheus/alerts_test.yml
@@ -21,14 +21,14 @@ RENEW := { echo "The document in docs/ differs from the code's. If the change is
 export PORT
 
 # `exec` leaves no shell between `make` and a program that starts servers, because the program follows its parent's end.
-run: $(KOREAN).mo
+run: $(KOREAN)
 	@exec $(BIN)/python -m commerce.devserver.run
 
 # YES=1 confirms the question without a terminal.
 reset: .venv/run-installed
 	@exec $(BIN)/python -m commerce.devserver.reset
 
-test: .venv/installed $(KOREAN).mo
+test: .venv/installed $(KOREAN)
 	exec $(BIN)/python -m pytest
 
 test-kafka: .venv/installed
@@ -37,7 +37,7 @@ test-kafka: .venv/installed
 test-faults: .venv/installed
 	exec $(BIN)/python -m pytest --broker=proxied tests/faults
 
-test-browser: .venv/installed $(KOREAN).mo
+test-browser: .venv/installed $(KOREAN)
 	exec $(BIN)/python -m pytest tests/browser
 
 soak: .venv/installed
@@ -83,8 +83,8 @@ audit: .venv/installed
 	  echo "== The output above lists vulnerabilities, or an error if https://pypi.org cannot be reached" >&2; exit 1; }
 
 # With Babel, because a fresh machine does not have gettext's msgfmt.
-$(KOREAN).mo: $(KOREAN).po .venv/run-installed
-	@$(BIN)/pybabel --quiet compile --input-file $(KOREAN).po --output-file $@ --locale ko
+%.mo: %.po .venv/run-installed
+	@$(BIN)/pybabel --quiet compile --input-file $< --output-file $@ --locale ko
 
 .venv/run-installed: pins/requirements-run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'

@@ -104,6 +104,8 @@ APPEND_SLASH = False
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        # Before the apps, so that a template may replace one of Unfold's.
+        "DIRS": [BASE_DIR / "commerce" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -129,7 +131,7 @@ UNFOLD = {
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("ko", "한국어")]
 FORMAT_MODULE_PATH = "commerce.formats"
-LOCALE_PATHS = [BASE_DIR / "commerce" / "locale"]
+LOCALE_PATHS = [BASE_DIR / "commerce" / "locale", BASE_DIR / "commerce" / "package_locale"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -7,7 +7,7 @@ from uuid import UUID
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import connection, models
 from django.db.models import Q
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext, gettext_lazy
 
 from events.wire.timestamps import now
 from orders.events import ORDER_EVENT_TYPES
@@ -69,4 +69,4 @@ class Notification(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.type} for user {self.user_id}"
+        return gettext("%(type)s for user %(id)s") % {"type": self.type, "id": self.user_id}

@@ -9,7 +9,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import connection, models
 from django.db.models import Q
 from django.utils.functional import cached_property
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext, gettext_lazy
 
 from events.outbox import recording as outbox
 from events.wire.messages import Message
@@ -106,7 +106,7 @@ class Order(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"Order {self.pk}"
+        return gettext("Order %(id)s") % {"id": self.pk}
 
     @cached_property
     def lines(self) -> list["OrderItem"]:
@@ -175,7 +175,7 @@ class OrderItem(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.quantity} x product {self.product_id}"
+        return gettext("%(quantity)s x product %(id)s") % {"quantity": self.quantity, "id": self.product_id}
 
     @property
     def amount(self) -> Decimal:

@@ -4,7 +4,7 @@ from django.apps import apps
 from django.utils.translation import gettext_lazy
 from django.utils.translation import gettext_noop as _
 
-TRANSLATED_APPS = ("events", "orders", "notifications")
+TRANSLATED_APPS = ("events", "orders", "notifications", "commerce", "axes")
 MODELS_AND_FIELDS = (
     _("order"),
     _("orders"),
@@ -17,6 +17,11 @@ MODELS_AND_FIELDS = (
     _("dead letter"),
     _("dead letters"),
     _("user"),
+    _("account name"),
+    _("account names"),
+    _("request count"),
+    _("request counts"),
+    _("Commerce"),
     _("total amount"),
     _("status"),
     _("created at"),
@@ -59,30 +64,6 @@ MODELS_AND_FIELDS = (
     _("closed at"),
 )
 """Verbose names that Django derives from the names of models and fields."""
-UNFOLD = (
-    _("All applications"),
-    _("Apply Filters"),
-    _("Change password"),
-    _("Clear all filters"),
-    _("Clear selection"),
-    _("Dark"),
-    _("Filters"),
-    _("General"),
-    _("Go back"),
-    _("Light"),
-    _("No data"),
-    _("No results found"),
-    _("Reset filters"),
-    _("Run"),
-    _("Run the selected action"),
-    _("Select action"),
-    _("Select all rows"),
-    _("Select record"),
-    _("System"),
-    _("This page yielded into no results. Create a new item or reset your filters."),
-    _("Type to search"),
-)
-"""Texts of Unfold, which has no Korean translation."""
 
 
 def translate_names() -> None:

@@ -77,3 +77,20 @@ def picture(page: Page, name: str) -> Path:
     path = SCREENSHOTS / f"{name}.png"
     page.screenshot(path=path)
     return path
+
+
+def send_poison(run: Run, value: str) -> None:
+    """Send a message to the orders' topic, past the outbox."""
+    run.manage("shell", "-c", SEND % value)
+
+
+SEND = """
+from events.kafka import Producer
+from uuid import uuid4
+from events.wire.messages import Message
+from events.wire.timestamps import now
+producer = Producer()
+poison = Message(uuid4(), "POISON", "order-events", b"7", %r.encode(), headers=b"\\x90", created_at=now())
+producer.send_all([poison])
+producer.close()
+"""

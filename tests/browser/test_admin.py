@@ -9,25 +9,9 @@ from playwright.sync_api import Page, expect
 from testkit.customer import Customer
 from testkit.waiting import wait_until
 from testkit.whole_run import Run
-from tests.browser.conftest import picture
+from tests.browser.conftest import picture, send_poison
 
 TIMEOUT_MS = 30_000
-
-
-def send_poison(run: Run, value: str) -> None:
-    run.manage("shell", "-c", SEND % value)
-
-
-SEND = """
-from events.kafka import Producer
-from uuid import uuid4
-from events.wire.messages import Message
-from events.wire.timestamps import now
-producer = Producer()
-poison = Message(uuid4(), "POISON", "order-events", b"7", %r.encode(), headers=b"\\x90", created_at=now())
-producer.send_all([poison])
-producer.close()
-"""
 
 
 def test_timeline_shows_the_notifications_of_an_api_order(run: Run, page: Page) -> None:
