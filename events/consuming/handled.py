@@ -1,7 +1,7 @@
 """Conditions for outbox rows whose event a group has handled or made a dead letter.
 
-An event id alone proves nothing, because any program that writes to the topic can use any id. So a receipt or a dead
-letter counts only if it also has the row's event type and stream.
+An event id alone proves nothing, because any program that writes to the topic can use any id. So a receipt counts only
+if it also has the row's event type and stream, and a dead letter only if it also has the row's very bytes.
 """
 
 from functools import reduce
@@ -20,7 +20,11 @@ def letters_of_row(topic: Topic, *, group: str) -> QuerySet[DeadLetter]:
     """Return the group's dead letters, open and closed, for the outbox row of the outer query, as a subquery."""
     stream = Concat(Value(topic.stream_prefix), Cast(F("subject_id"), CharField()))
     return DeadLetter.objects.alias(stream=stream).filter(
-        group=group, event_id=OuterRef("event_id"), event_type=OuterRef("event_type"), stream=OuterRef("stream")
+        group=group,
+        event_id=OuterRef("event_id"),
+        event_type=OuterRef("event_type"),
+        stream=OuterRef("stream"),
+        value=OuterRef("value"),
     )
 
 
