@@ -2,6 +2,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
@@ -11,6 +12,7 @@ from testkit.processes import CHECKOUT, free_port
 from testkit.whole_run import Run, copy_checkout
 
 SCREENSHOTS = CHECKOUT / "var" / "screenshots"
+ColorScheme = Literal["dark", "light"]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -35,7 +37,19 @@ def timezone_id() -> str | None:
 
 
 @pytest.fixture
-def page(run: Run, timezone_id: str | None) -> Iterator[Page]:
+def locale() -> str:
+    """Return the browser's language. Tests override it."""
+    return "en-US"
+
+
+@pytest.fixture
+def color_scheme() -> ColorScheme:
+    """Return the colours that the browser prefers. Tests override it."""
+    return "light"
+
+
+@pytest.fixture
+def page(run: Run, timezone_id: str | None, locale: str, color_scheme: ColorScheme) -> Iterator[Page]:
     """Return a page that is logged in to admin. After the test, fail if the browser has reported an error."""
     # Django refuses database access in a thread with an event loop, and Playwright runs one in this thread.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
@@ -45,7 +59,11 @@ def page(run: Run, timezone_id: str | None) -> Iterator[Page]:
         options = [] if os.geteuid() else ["--no-sandbox"]
         browser = playwright.chromium.launch(executable_path=_chromium(), args=options)
         page = browser.new_page(
-            base_url=run.site, viewport={"width": 1280, "height": 900}, locale="en-US", timezone_id=timezone_id
+            base_url=run.site,
+            viewport={"width": 1280, "height": 900},
+            locale=locale,
+            timezone_id=timezone_id,
+            color_scheme=color_scheme,
         )
         page.on("console", lambda said: errors.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
