@@ -1,6 +1,7 @@
 """The commands and files that README and docs/ name exist and work as described."""
 
 import gettext
+import os
 import re
 import shutil
 import subprocess
@@ -41,6 +42,21 @@ def test_the_way_without_docker_installs_what_it_calls() -> None:
     pins = "".join((CHECKOUT / file).read_text().lower() for file in installed)
     for package in ("babel", "django", "granian"):
         assert re.search(rf"^{package}==", pins, re.MULTILINE)
+
+
+def test_make_alone_explains_every_target() -> None:
+    (declared,) = re.findall(r"^\.PHONY: (.+)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+    # Without the variables of the `make` that may run this test.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    made = subprocess.run(["make"], cwd=CHECKOUT, env=env, capture_output=True, text=True, check=True)
+    told = dict(re.findall(r"^make (\S+) +(\S.+)$", made.stdout, re.MULTILINE))
+    assert len(told) == len(made.stdout.splitlines())
+    assert set(told) == set(declared.split())
+
+
+def test_the_readme_names_every_target() -> None:
+    (declared,) = re.findall(r"^\.PHONY: (.+)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"make ([a-z-]+)", README)) >= set(declared.split()) - {"help"}
 
 
 def test_the_readme_names_every_file_of_requirements() -> None:
