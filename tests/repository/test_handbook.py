@@ -15,6 +15,7 @@ from testkit.processes import CHECKOUT
 
 README = (CHECKOUT / "README.md").read_text()
 LOCALE = Path("commerce/locale")
+IMAGE_LIMIT_BYTES = 150 * 1024
 
 
 def section(document: str, title: str) -> str:
@@ -75,3 +76,9 @@ def test_every_command_that_prunes_is_run_daily(document: str, title: str) -> No
     assert commands == {"prune_events", "prune_idempotency_keys", "prune_logins"}
     assert set(re.findall(r"manage\.py (prune_[a-z_]+)", section(document, title))) == commands
     assert "once a day" in section(document, title).lower()
+
+
+def test_the_images_of_the_readme_are_there_and_small() -> None:
+    shown = re.findall(r"!\[[^\]]+\]\((\S+)\)", README)
+    assert sorted(shown) == sorted(str(file.relative_to(CHECKOUT)) for file in (CHECKOUT / "docs").rglob("*.png"))
+    assert {name for name in shown if (CHECKOUT / name).stat().st_size > IMAGE_LIMIT_BYTES} == set()
