@@ -25,7 +25,7 @@ class TokenScheme(SimpleJWTScheme):
     target_class = "commerce.accounts.authentication.TokenAuthentication"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        return super().get_security_definition(auto_schema) | {
+        return super().get_security_definition(auto_schema) | {  # type: ignore[no-untyped-call]
             "description": "For the orders, notifications and everything else of a user: the `access` token from "
             "`POST /api/auth/token`, sent as `Authorization: Bearer <token>`. Paste the token alone, without `Bearer`. "
             f"It is valid for {ACCESS_TOKEN_MINUTES} minutes."
