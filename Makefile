@@ -17,43 +17,47 @@ INSTALL := $(if $(UV),{ test -x $(BIN)/python || $(PYTHON) -m venv --without-pip
 REQUIREMENTS := requirements.txt requirements-run.txt requirements-dev.txt deploy/requirements-image.txt deploy/requirements-build.txt
 RENEW := { echo "The document in docs/ differs from the code's. If the change is intended, run: make contracts"; exit 1; }
 
-.PHONY: run reset test lint contracts pins audit kafka test-kafka test-faults test-browser soak bench
+.PHONY: help run reset test lint contracts pins audit kafka test-kafka test-faults test-browser soak bench
 export PORT
 
+# The first target is what `make` alone does: it prints the texts behind `##`.
+help: ## print this list
+	@awk -F ':.* ## ' '/^[a-z-]+:.* ## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
 # `exec` leaves no shell between `make` and a program that starts servers, because the program follows its parent's end.
-run: $(KOREAN)
+run: $(KOREAN) ## start PostgreSQL, Kafka, web, consumer and relay on PORT (8080), until Ctrl-C
 	@exec $(BIN)/python -m commerce.devserver.run
 
 # YES=1 confirms the question without a terminal.
-reset: .venv/run-installed
+reset: .venv/run-installed ## delete the data of earlier runs, after a question; YES=1 does not ask
 	@exec $(BIN)/python -m commerce.devserver.reset
 
-test: .venv/installed $(KOREAN)
+test: .venv/installed $(KOREAN) ## run the whole suite on servers of its own
 	exec $(BIN)/python -m pytest
 
-test-kafka: .venv/installed
+test-kafka: .venv/installed ## run the broker-facing tests on Apache Kafka; needs Java 17 and Maven
 	exec $(BIN)/python -m pytest --broker=apache -m kafka
 
-test-faults: .venv/installed
+test-faults: .venv/installed ## run the fault tests, which break Apache Kafka and PostgreSQL on purpose
 	exec $(BIN)/python -m pytest --broker=proxied tests/faults
 
-test-browser: .venv/installed $(KOREAN)
+test-browser: .venv/installed $(KOREAN) ## run the tests in Chromium
 	exec $(BIN)/python -m pytest tests/browser
 
-soak: .venv/installed
+soak: .venv/installed ## place orders for SOAK_MINUTES (20) with a fault every few seconds
 	@exec $(BIN)/python -m pytest --broker=proxied -q tests/faults/soak.py
 
-bench: .venv/installed
+bench: .venv/installed ## measure the speed beside other designs, 19 to 26 minutes; ONLY=name measures one row
 	@exec $(BIN)/python -m benchmarks --only "$(ONLY)"
 
-kafka:
+kafka: ## start a single-node Apache Kafka 4 in the foreground; needs Java 17 and Maven
 	@exec $(PYTHON) -I commerce/devserver/lifeline.py deploy/kafka/start
 
 lint contracts: export DJANGO_DEBUG = true
 # The published documents show the defaults.
 lint contracts: export KAFKA_TOPIC_PARTITIONS = 3
 lint contracts: export KAFKA_TOPIC_REPLICATION = 1
-lint: .venv/installed
+lint: .venv/installed ## check style, types, imports, migrations and the published documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
@@ -66,19 +70,19 @@ lint: .venv/installed
 	@$(OPENAPI) | diff -u docs/openapi.yaml - || $(RENEW)
 	@$(ASYNCAPI) | diff -u docs/asyncapi.yaml - || $(RENEW)
 
-contracts: .venv/installed
+contracts: .venv/installed ## renew docs/openapi.yaml and docs/asyncapi.yaml from the code
 	$(OPENAPI) --file docs/openapi.yaml
 	$(ASYNCAPI) --file docs/asyncapi.yaml
 
 # With uv, because pip cannot write the hashes of the files for all platforms.
-pins:
+pins: ## renew pins/ after a change of requirements or constraints
 	@test -x var/uv/bin/uv || { $(PYTHON) -m venv var/uv && var/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9; }
 	@mkdir -p pins
 	@for file in $(REQUIREMENTS); do \
 	  var/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    --output-file pins/$$(basename $$file) $$file || exit 1; done
 
-audit: .venv/installed
+audit: .venv/installed ## ask PyPI for known vulnerabilities of the pinned packages
 	@$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt || { \
 	  echo "== The output above lists vulnerabilities, or an error if https://pypi.org cannot be reached" >&2; exit 1; }
 

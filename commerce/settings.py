@@ -226,6 +226,7 @@ SPECTACULAR_SETTINGS = {
         "commerce.observing.schema.add_metrics",
         # After the hooks that add paths.
         "commerce.api.schema.complete",
+        "commerce.accounts.schema.add_first_steps",
     ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

@@ -6,7 +6,7 @@ from django.contrib.auth import get_user_model
 from django.db import models, transaction
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext_lazy
 from unfold.admin import TabularInline
 from unfold.decorators import action
 
@@ -55,13 +55,13 @@ def change_and_publish(change_order: Callable[..., Change]) -> Callable[[int], t
 PAY = RowAction(
     question=gettext_lazy("Mark these orders as paid? Their users will be notified."),
     button=gettext_lazy("Pay"),
-    done=gettext_lazy("Orders paid: %d."),
+    done=ngettext_lazy("%d order was paid.", "%d orders were paid."),
     do=change_and_publish(pay_order),
 )
 CANCEL = RowAction(
     question=gettext_lazy("Cancel these orders? Their users will be notified. This cannot be undone."),
     button=gettext_lazy("Cancel order"),
-    done=gettext_lazy("Orders cancelled: %d."),
+    done=ngettext_lazy("%d order was cancelled.", "%d orders were cancelled."),
     do=change_and_publish(cancel_order),
 )
 

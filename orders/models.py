@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import connection, models
 from django.db.models import Q
+from django.template.defaultfilters import pluralize
 from django.utils.functional import cached_property
 from django.utils.translation import gettext, gettext_lazy
 
@@ -125,8 +126,8 @@ class Order(models.Model):
             return self.EVENT_TYPES[self.status, self.last_sequence]
         except KeyError:
             raise UnknownHistory(
-                f"{self} is {self.status} with {self.last_sequence} events, and no known changes lead there: find the "
-                "program that changed it"
+                f"{self} is {self.status} with {self.last_sequence} event{pluralize(self.last_sequence)}, and no known "
+                "changes lead there: find the program that changed it"
             ) from None
 
     def number_event(self) -> None:

@@ -1,18 +1,25 @@
 """Commands as an operator types them: their output and their ends."""
 
+import json
+import os
+import pty
 import re
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from testkit.processes import ProductProcess
+from testkit.processes import CHECKOUT, ProductProcess
 from testkit.servers import Broker
 from testkit.waiting import wait_until
 
 Start = Callable[..., ProductProcess]
+CLEAR_SCREEN = "\x1b[2J\x1b[H"
 
 
 @pytest.fixture
@@ -115,3 +122,44 @@ def test_a_watched_lag_is_shown_anew_and_survives_an_outage(start: Start) -> Non
     nowhere = start("consumer_lag", "--watch", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
     wait_until(lambda: nowhere.log.read_text().count("does not answer") > 1)
     assert nowhere.stop() == 0
+
+
+def test_a_watched_lag_in_a_pipe_is_json_line_by_line(start: Start) -> None:
+    watching = start("consumer_lag", "--watch", "--json")
+    wait_until(lambda: watching.log.read_text().count("\n") > 1)
+    assert watching.stop() == 0
+    for line in watching.log.read_text().splitlines():
+        assert {"group", "topic", "lag"} <= json.loads(line)[0].keys()
+
+
+def watched_on_a_terminal(**env: str) -> str:
+    """Return what `consumer_lag --watch` writes to a terminal until its second screen is complete."""
+    terminal, end_of_command = pty.openpty()
+    command = [sys.executable, "-m", "django", "consumer_lag", "--watch"]
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "commerce.settings", **env}
+    with subprocess.Popen(command, cwd=CHECKOUT, env=env, stdout=end_of_command, stderr=end_of_command) as watching:
+        os.close(end_of_command)
+        written = ""
+        while written.count(CLEAR_SCREEN) < 3:
+            written += os.read(terminal, 4096).decode()
+        watching.send_signal(signal.SIGTERM)
+        assert watching.wait(10) == 0
+    os.close(terminal)
+    return written
+
+
+@pytest.mark.usefixtures("broker")
+def test_a_watched_lag_on_a_terminal_has_clock_and_totals() -> None:
+    for env, has_colour in (({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False)):
+        _, first, second, _ = watched_on_a_terminal(**env).split(CLEAR_SCREEN)
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, ", first)
+        assert first[:19] < second[:19]
+        assert "secondsBehind" in first
+        assert re.search(r"notification-consumer-group: lag \d+", second)
+        assert ("\x1b" in first) == has_colour
+
+
+def test_a_terminal_shows_that_kafka_is_away() -> None:
+    _, first, *_ = watched_on_a_terminal(NO_COLOR="", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1").split(CLEAR_SCREEN)
+    assert re.match(r"\d{4}-.* UTC, ", first)
+    assert "\x1b[31;1mKafka at 127.0.0.1:1 does not answer" in first

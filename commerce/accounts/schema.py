@@ -1,24 +1,35 @@
-"""Descriptions of registration and tokens for the OpenAPI document, and its security scheme."""
+"""Descriptions of registration and tokens for the OpenAPI document, its security scheme, and its first steps."""
 
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from drf_spectacular.contrib.rest_framework_simplejwt import SimpleJWTScheme
 from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework_simplejwt.settings import api_settings as jwt_settings
 
+from commerce.accounts.demo_accounts import ACCOUNTS
 from commerce.accounts.names import NAME_TAKEN
 from commerce.accounts.serializers import PASSWORD_MAX_LENGTH, RegistrationSerializer
+from commerce.api.schema import EXAMPLE_SITE
 
 TOO_MANY_FROM_ADDRESS = "Too many requests from this address within a minute"
 CREDENTIALS = {"username": "mina", "password": "correct horse battery"}
 TOKENS = {"access": "eyJhbGciOiJIUzI1NiIs...", "refresh": "eyJhbGciOiJIUzI1NiIs..."}
+ACCESS_TOKEN_MINUTES = int(jwt_settings.ACCESS_TOKEN_LIFETIME.total_seconds() // 60)
 
 
 class TokenScheme(SimpleJWTScheme):
     target_class = "commerce.accounts.authentication.TokenAuthentication"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return super().get_security_definition(auto_schema) | {  # type: ignore[no-untyped-call]
+            "description": "For the orders, notifications and everything else of a user: the `access` token from "
+            "`POST /api/auth/token`, sent as `Authorization: Bearer <token>`. Paste the token alone, without `Bearer`. "
+            f"It is valid for {ACCESS_TOKEN_MINUTES} minutes."
+        }
 
 
 class CredentialsSerializer(serializers.Serializer[Any]):
@@ -32,8 +43,7 @@ class RefreshTokenSerializer(serializers.Serializer[Any]):
 
 class TokensSerializer(serializers.Serializer[Any]):
     access = serializers.CharField(
-        help_text=f"JWT for `Authorization: Bearer`, valid for "
-        f"{jwt_settings.ACCESS_TOKEN_LIFETIME.total_seconds() / 60:.0f} minutes."
+        help_text=f"JWT for `Authorization: Bearer`, valid for {ACCESS_TOKEN_MINUTES} minutes."
     )
     refresh = serializers.CharField(
         help_text=f"JWT for one exchange for new tokens within {jwt_settings.REFRESH_TOKEN_LIFETIME.days} days."
@@ -99,3 +109,41 @@ describe_refresh = extend_schema_view(
         examples=_wrong("/refresh", "This field is required."),
     )
 )
+
+
+def add_first_steps(result: dict[str, Any], **context: Any) -> dict[str, Any]:
+    """Begin the description with how to get and use a token. This is a postprocessing hook of drf-spectacular."""
+    result["info"]["description"] = f"{_first_steps()}\n\n{result['info']['description']}"
+    return result
+
+
+def _first_steps() -> str:
+    if settings.DEBUG:
+        demo = ACCOUNTS[0]
+        name, password = demo.name, demo.password
+        account = f"""\
+`make run` has an account to try it with: `{name}`, password `{password}`. Elsewhere, register one with
+`POST /api/auth/register`."""
+    else:
+        # The demo accounts do not exist here.
+        name, password = CREDENTIALS["username"], CREDENTIALS["password"]
+        account = "Register an account with `POST /api/auth/register`. For one with these credentials:"
+    return f"""\
+## First steps: get a token, and use it
+
+{account}
+
+```bash
+curl {EXAMPLE_SITE}/api/auth/token -H 'Content-Type: application/json' \\
+  -d '{{"username":"{name}","password":"{password}"}}'
+```
+
+The answer has two tokens: `{{"access":"...","refresh":"..."}}`.
+
+- On the page `/api/docs`: press **Authorize**, paste the value of `access` below *jwtAuth*, press *Authorize* there and
+  *Close*. Then choose an operation, such as `POST /api/orders`, and press *Try it out* and *Execute*.
+- In a program: send the header `Authorization: Bearer <access>`, such as
+  `curl {EXAMPLE_SITE}/api/orders -H "Authorization: Bearer <access>"`.
+
+After {ACCESS_TOKEN_MINUTES} minutes, or a 401, exchange the `refresh` token for new tokens with
+`POST /api/auth/token/refresh`. It works once. Only `GET /metrics` has another token, *metricsToken*."""

@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 
 from commerce.api.asyncapi import asyncapi
 from commerce.api.json import JSONRenderer
+from commerce.api.schema import EXAMPLE_SITE
 
 OPENAPI_JSON = "application/vnd.oai.openapi+json"
 ASYNCAPI_JSON = "application/vnd.aai.asyncapi+json;version=3.0.0"
@@ -33,7 +34,8 @@ class OpenAPIView(APIView):
         operation_id="getOpenAPI", summary="This document", responses={(200, OPENAPI_JSON): OpenApiTypes.OBJECT}
     )
     def get(self, request: Request) -> HttpResponse:
-        return HttpResponse(_openapi(), content_type=OPENAPI_JSON)
+        site = request.build_absolute_uri("/").rstrip("/")
+        return HttpResponse(_openapi().replace(EXAMPLE_SITE.encode(), site.encode()), content_type=OPENAPI_JSON)
 
 
 class AsyncAPIView(APIView):

@@ -20,7 +20,11 @@ from commerce.api.pagination import LinkHeaderPagination
 from commerce.api.problems import CONTENT_TYPE as PROBLEM_JSON
 from commerce.api.problems import problem
 
+EXAMPLE_SITE = "http://127.0.0.1:8080"
+"""Address of this site in the document's examples. The answer to a request has the address of that request instead."""
 DESCRIPTION = f"""\
+## Conventions
+
 JSON in, JSON out, camelCase. Amounts are JSON numbers with their exact decimal digits; timestamps are UTC, RFC 3339,
 with milliseconds and `Z`. Unknown fields of a body are ignored. Numbers in a body may have any JSON spelling (`2`,
 `2.0`, `1e2`); a string or a boolean instead of a number is refused. A body has at most

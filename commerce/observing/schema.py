@@ -71,6 +71,7 @@ def add_metrics(result: dict[str, Any], **context: Any) -> dict[str, Any]:
     result["components"]["securitySchemes"]["metricsToken"] = {
         "type": "http",
         "scheme": "bearer",
-        "description": "The value of `METRICS_TOKEN`.",
+        "description": "For `GET /metrics` alone: the value of the setting `METRICS_TOKEN`, which Prometheus sends. "
+        "`make run` writes it to `var/run.env`. An access token is refused there.",
     }
     return result

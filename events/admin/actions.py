@@ -33,7 +33,7 @@ class RowAction(NamedTuple):
     button: Any
     """Label of the button that confirms."""
     done: Any
-    """Message after the action, with `%d` for the number of rows."""
+    """Message after the action, from `ngettext_lazy`, with `%d` for the number of rows."""
     do: Callable[[int], tuple[models.Model, str]]
     """Change the row with this id. Return the row and the text of its log entry. Raises Refused."""
     for_more: Any = ""

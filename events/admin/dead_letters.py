@@ -8,7 +8,7 @@ from django.db import connection, models
 from django.db.models import Count, Max
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext_lazy
 from unfold.decorators import action
 
 from events.admin.actions import Refused, RowAction
@@ -43,14 +43,17 @@ REPLAY = RowAction(
         "Send these messages to their topic again? Each letter is closed once a consumer has handled its message."
     ),
     button=gettext_lazy("Replay"),
-    done=gettext_lazy("Replayed %d. Each is closed once it is handled."),
+    done=ngettext_lazy(
+        "Replayed %d dead letter. It is closed once a consumer has handled its message.",
+        "Replayed %d dead letters. Each is closed once a consumer has handled its message.",
+    ),
     do=replay_letter,
     for_more=gettext_lazy("All letters of a group: manage.py replay_dead_letters --group NAME"),
 )
 DISMISS = RowAction(
     question=gettext_lazy("Close these letters without handling their messages? This is for good."),
     button=gettext_lazy("Dismiss"),
-    done=gettext_lazy("Dismissed %d."),
+    done=ngettext_lazy("Dismissed %d dead letter.", "Dismissed %d dead letters."),
     do=dismiss_letter,
     for_more=gettext_lazy("All letters of a group: manage.py dismiss_dead_letters --group NAME"),
 )

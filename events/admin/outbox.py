@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext, gettext_lazy, ngettext_lazy
 from unfold.decorators import action
 
 from events.admin.actions import Refused, RowAction
@@ -52,7 +52,7 @@ def send_again(row_id: int) -> tuple[OutboxEvent, str]:
 SEND_AGAIN = RowAction(
     question=gettext_lazy("Send these messages again, under their own event ids? Consumers recognise the repeats."),
     button=gettext_lazy("Send again"),
-    done=gettext_lazy("Messages that the relay sends again: %d."),
+    done=ngettext_lazy("The relay sends %d message again.", "The relay sends %d messages again."),
     do=send_again,
 )
 

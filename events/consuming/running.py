@@ -32,7 +32,12 @@ Client = TypeVar("Client")
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_argument("--batch-size", type=positive, default=500, help="events saved in one transaction, at most")
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=500,
+        help="events saved in one transaction, at most (default: %(default)s)",
+    )
     parser.add_argument(
         "--until-caught-up",
         action="store_true",
@@ -42,7 +47,7 @@ def add_arguments(parser: CommandParser) -> None:
         "--max-consecutive-dead-letters",
         type=positive,
         default=DEFAULT_MAX_CONSECUTIVE_DEAD_LETTERS,
-        help="end with exit code 3 when the group has made this many dead letters in a row",
+        help="end with exit code 3 when the group has made this many dead letters in a row (default: %(default)s)",
     )
     exposition.add_arguments(parser)
 

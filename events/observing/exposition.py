@@ -15,7 +15,9 @@ from events.subscriptions import Subscription
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_argument("--metrics-port", type=port, help="answer Prometheus on this port, on every address")
+    parser.add_argument(
+        "--metrics-port", type=port, help="answer Prometheus on this port, on every address (default: no port)"
+    )
     parser.add_argument(
         "--liveness-file",
         type=Path,

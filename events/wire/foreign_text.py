@@ -3,6 +3,8 @@
 import traceback
 from collections.abc import Callable
 
+from django.template.defaultfilters import pluralize
+
 TEXT_LIMIT_CHARS = 8 * 1024
 """Default limit of one text, in characters."""
 
@@ -28,5 +30,8 @@ def stack_trace(error: BaseException, shorten: Callable[[str], str] = cut) -> st
         size += len(parts[-1 - kept])
         kept += 1
     left_out = len(parts) - kept
-    note = f"... ({left_out} earlier parts of the stack trace are left out)\n" if left_out else ""
+    earlier = (
+        f"{left_out} earlier part{pluralize(left_out)} of the stack trace {pluralize(left_out, 'is,are')} left out"
+    )
+    note = f"... ({earlier})\n" if left_out else ""
     return note + "".join(parts[left_out:])

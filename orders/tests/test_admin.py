@@ -54,7 +54,7 @@ def test_an_action_refuses_forbidden_orders_and_does_the_others(admin_client: Cl
     admin_client.post(f"{ORDERS}{cancelled.pk}/cancel/", {"confirmed": "yes"})
     selected = {"action": "pay_selected", "_selected_action": [cancelled.pk, pending.pk], "confirmed": "yes"}
     text = admin_client.post(ORDERS, selected, follow=True).content.decode()
-    assert "Orders paid: 1." in text
+    assert "1 order was paid." in text
     assert f"Order {cancelled.pk} is CANCELLED and cannot become PAID." in text
     assert Order.objects.get(pk=pending.pk).status == "PAID"
 

@@ -28,7 +28,7 @@ def test_timeline_shows_the_notifications_of_an_api_order(run: Run, page: Page) 
     page.click("text=Cancel order")
     picture(page, "question")
     page.click("button:has-text('Cancel order')")
-    expect(page.locator("text=Orders cancelled: 1.")).to_be_visible()
+    expect(page.locator("text=1 order was cancelled.")).to_be_visible()
     wait_until(lambda: page.reload() and page.locator(".timeline .event[data-state=NOTIFIED]").count() == 3)
     page.goto("/admin/orders/order/")
     picture(page, "orders")
@@ -45,12 +45,12 @@ def test_a_dead_letter_is_shown_replayed_and_dismissed(run: Run, page: Page) -> 
     picture(page, "dead-letter")
     page.click("a:has-text('Replay')")
     page.click("button:has-text('Replay')")
-    expect(page.locator("text=Replayed 1.")).to_be_visible()
+    expect(page.locator("text=Replayed 1 dead letter.")).to_be_visible()
     # The replay fails again, so the letter is open again and shows the replay.
     expect(page.locator(".related a:has-text('replay 1')")).to_be_visible()
     page.click("a:has-text('Dismiss')")
     page.click("button:has-text('Dismiss')")
-    expect(page.locator("text=Dismissed 1.")).to_be_visible()
+    expect(page.locator("text=Dismissed 1 dead letter.")).to_be_visible()
 
 
 def test_the_pipeline_moves_without_a_reload(run: Run, page: Page) -> None:

@@ -1,6 +1,7 @@
 """The commands and files that README and docs/ name exist and work as described."""
 
 import gettext
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from testkit.processes import CHECKOUT
 
 README = (CHECKOUT / "README.md").read_text()
 LOCALE = Path("commerce/locale")
+IMAGE_LIMIT_BYTES = 150 * 1024
 
 
 def section(document: str, title: str) -> str:
@@ -43,6 +45,21 @@ def test_the_way_without_docker_installs_what_it_calls() -> None:
         assert re.search(rf"^{package}==", pins, re.MULTILINE)
 
 
+def test_make_alone_explains_every_target() -> None:
+    (declared,) = re.findall(r"^\.PHONY: (.+)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+    # Without the variables of the `make` that may run this test.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    made = subprocess.run(["make"], cwd=CHECKOUT, env=env, capture_output=True, text=True, check=True)
+    told = dict(re.findall(r"^make (\S+) +(\S.+)$", made.stdout, re.MULTILINE))
+    assert len(told) == len(made.stdout.splitlines())
+    assert set(told) == set(declared.split())
+
+
+def test_the_readme_names_every_target() -> None:
+    (declared,) = re.findall(r"^\.PHONY: (.+)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"make ([a-z-]+)", README)) >= set(declared.split()) - {"help"}
+
+
 def test_the_readme_names_every_file_of_requirements() -> None:
     there = {str(file.relative_to(CHECKOUT)) for file in CHECKOUT.glob("requirements*.txt")}
     there |= {str(file.relative_to(CHECKOUT)) for file in CHECKOUT.glob("deploy/requirements*.txt")}
@@ -59,3 +76,9 @@ def test_every_command_that_prunes_is_run_daily(document: str, title: str) -> No
     assert commands == {"prune_events", "prune_idempotency_keys", "prune_logins"}
     assert set(re.findall(r"manage\.py (prune_[a-z_]+)", section(document, title))) == commands
     assert "once a day" in section(document, title).lower()
+
+
+def test_the_images_of_the_readme_are_there_and_small() -> None:
+    shown = re.findall(r"!\[[^\]]+\]\((\S+)\)", README)
+    assert sorted(shown) == sorted(str(file.relative_to(CHECKOUT)) for file in (CHECKOUT / "docs").rglob("*.png"))
+    assert {name for name in shown if (CHECKOUT / name).stat().st_size > IMAGE_LIMIT_BYTES} == set()

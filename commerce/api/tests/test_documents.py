@@ -1,14 +1,19 @@
 """The OpenAPI document and its page."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from django.contrib.staticfiles import finders
+from drf_spectacular.generators import SchemaGenerator
+from pytest_django import Settings
 from rest_framework.test import APIClient
 
+from commerce.accounts import demo_accounts
 from testkit.processes import CHECKOUT
 
 CONTRACT = {
@@ -62,6 +67,57 @@ def test_the_public_openapi_document_has_every_path(anonymous: APIClient) -> Non
     document = response.json()
     assert document["openapi"].startswith("3.")
     assert {path: set(methods) for path, methods in document["paths"].items()} == CONTRACT
+
+
+def first_steps(document: dict[str, Any]) -> str:
+    """Return the first section of the document's description."""
+    begin, section, *_ = re.split("^## ", document["info"]["description"], flags=re.MULTILINE)
+    assert begin == ""
+    assert section.startswith("First steps")
+    return section
+
+
+def credentials(section: str) -> dict[str, str]:
+    """Return the body that the section's curl line sends."""
+    (body,) = re.findall(r"^curl \S+/api/auth/token .*\\\n +-d '(.+)'$", section, re.MULTILINE)
+    return json.loads(body)
+
+
+@pytest.mark.django_db
+def test_the_first_steps_log_in_as_demo_in_development(anonymous: APIClient, settings: Settings) -> None:
+    settings.DEBUG = True
+    section = first_steps(SchemaGenerator().get_schema(public=True))
+    assert "**Authorize**" in section
+    demo_accounts.create()
+    tokens = anonymous.post("/api/auth/token", credentials(section), format="json").json()
+    anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens['access']}")
+    assert anonymous.get("/api/orders").status_code == 200
+
+
+@pytest.mark.django_db
+def test_the_first_steps_register_an_account_in_production(anonymous: APIClient, settings: Settings) -> None:
+    settings.DEBUG = False
+    document = SchemaGenerator().get_schema(public=True)
+    text = json.dumps(document, default=str)
+    assert not any(account.password in text for account in demo_accounts.ACCOUNTS)
+    section = first_steps(document)
+    assert "POST /api/auth/register" in section
+    for path, status in (("register", 201), ("token", 200)):
+        assert anonymous.post(f"/api/auth/{path}", credentials(section), format="json").status_code == status
+
+
+def test_the_first_steps_have_the_address_of_the_request(anonymous: APIClient, settings: Settings) -> None:
+    settings.ALLOWED_HOSTS = ["shop.example"]
+    for host in ("shop.example", "shop.example:8443"):
+        section = first_steps(anonymous.get("/api/schema", headers={"host": host}).json())
+        assert set(re.findall(r"https?://[^/ ]+", section)) == {f"http://{host}"}
+
+
+def test_every_security_scheme_is_explained(anonymous: APIClient) -> None:
+    schemes = anonymous.get("/api/schema").json()["components"]["securitySchemes"]
+    assert set(schemes) == {"jwtAuth", "metricsToken"}
+    assert "`POST /api/auth/token`" in schemes["jwtAuth"]["description"]
+    assert "`METRICS_TOKEN`" in schemes["metricsToken"]["description"]
 
 
 def test_every_operation_names_its_refusals_as_problems(anonymous: APIClient) -> None:

@@ -20,7 +20,9 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--repair", action="store_true", help="send them again under their own event id")
+        parser.add_argument(
+            "--repair", action="store_true", help="send the missing events again under their own event ids"
+        )
         parser.add_argument("--group", help="one consumer group; without it, every registered group")
 
     def handle(self, *args: Any, group: str | None, **options: Any) -> None:

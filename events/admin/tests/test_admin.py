@@ -67,7 +67,7 @@ def test_a_superuser_replays_selected_letters_and_sees_refusals(
     admin_client: Client, letters: list[DeadLetter]
 ) -> None:
     first, second = replay(admin_client, letters[:2])
-    assert first.startswith("Replayed 1.")
+    assert first.startswith("Replayed 1 dead letter. It is closed")
     assert second.startswith(f"Letter {letters[0].pk} (order-events[0]@0) is not replayed: it was replayed 5 times")
     assert replays() == [letters[1].pk]
 
@@ -170,7 +170,7 @@ def test_a_dismissed_letter_is_closed_once_and_on_record(
     admin_client: Client, admin_user: User, letters: list[DeadLetter]
 ) -> None:
     (said,) = act(admin_client, "dismiss_selected", letters[:1])
-    assert said == "Dismissed 1."
+    assert said == "Dismissed 1 dead letter."
     *_, refused = act(admin_client, "dismiss_selected", letters[:1])
     assert "is dismissed already" in refused
     letter = DeadLetter.objects.get(pk=letters[0].pk)

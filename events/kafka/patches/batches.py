@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from django.template.defaultfilters import pluralize
 from kafka.record import memory_records
 from kafka.record.default_records import ControlRecord, DefaultRecord, DefaultRecordBatch, decode_varint
 from kafka.record.legacy_records import LegacyRecordBatch
@@ -71,7 +72,8 @@ class TolerantRecordBatch(DefaultRecordBatch):
             # Without a plausible length the client cannot skip the batch.
             return 0 <= self.last_offset_delta < self.size_in_bytes
         if not 0 <= self.records_count <= self.last_offset_delta + 1:
-            self._fault = UnreadableRecord(f"{self._describe()} claims to have {self.records_count} records")
+            count = self.records_count
+            self._fault = UnreadableRecord(f"{self._describe()} claims to have {count} record{pluralize(count)}")
             # The last offset must not lie before the first, or the batch would be read again.
             self._header_data = (*self._header_data[:6], max(0, self.last_offset_delta), *self._header_data[7:])
         return True
@@ -91,7 +93,7 @@ class TolerantRecordBatch(DefaultRecordBatch):
             raise
         except Exception as error:  # noqa: BLE001 - the libraries for decompression document no errors
             self._fault = UnreadableRecord(
-                f"{self._describe()}, {len(compressed)} bytes of {name_of(self.compression_type)}, cannot be"
+                f"{self._describe()}, {_bytes(len(compressed))} of {name_of(self.compression_type)}, cannot be"
                 f" decompressed: {str(error) or type(error).__name__}"
             )
 
@@ -105,9 +107,8 @@ class TolerantRecordBatch(DefaultRecordBatch):
                     f"{self._describe()} cannot be read from offset {self.base_offset + self._next_delta} on: {error}"
                 )
         elif self._fault is None and self._pos != len(self._buffer):
-            self._fault = UnreadableRecord(
-                f"{self._describe()} has {len(self._buffer) - self._pos} bytes behind its last record"
-            )
+            left = _bytes(len(self._buffer) - self._pos)
+            self._fault = UnreadableRecord(f"{self._describe()} has {left} behind its last record")
         if self._fault is None or self._is_reported:
             raise StopIteration
         self._is_reported = True
@@ -130,7 +131,7 @@ class TolerantRecordBatch(DefaultRecordBatch):
         length, start = decode_varint(buffer, self._pos)
         end = start + length
         if not start < end <= len(buffer):
-            raise ValueError(f"a record claims {length} bytes, and there are {len(buffer) - start}")
+            raise ValueError(f"a record claims {_bytes(length)}, of {len(buffer) - start} that are there")
         self._pos = end
         offset_delta = self._next_delta
         try:
@@ -155,7 +156,7 @@ class TolerantRecordBatch(DefaultRecordBatch):
                 header_value, at = _field(buffer, at, end)
                 headers.append((name.decode(), header_value))
             if at != end:
-                raise ValueError(f"it has {length} bytes, and says what {at - start} of them are")
+                raise ValueError(f"it has {_bytes(length)}, and its fields have {at - start}")
             timestamp_type = self.timestamp_type
             timestamp = self.max_timestamp if timestamp_type else self.first_timestamp + timestamp_delta
             make = ControlRecord if self.is_control_batch else DefaultRecord
@@ -176,6 +177,10 @@ class TolerantRecordBatch(DefaultRecordBatch):
         return record
 
 
+def _bytes(size: int) -> str:
+    return f"{size} byte{pluralize(size)}"
+
+
 def _field(buffer: bytes, at: int, end: int) -> tuple[bytes | None, int]:
     """Return the field at `at` (its length, then its bytes; None for a negative length), and the offset behind it.
 
@@ -193,7 +198,7 @@ def _field(buffer: bytes, at: int, end: int) -> tuple[bytes | None, int]:
         length >>= 1
     stop = at + length
     if stop > end:
-        raise ValueError(f"a part of it claims {length} bytes, and there are {end - at}")
+        raise ValueError(f"a part of it claims {_bytes(length)}, of {end - at} that are there")
     return buffer[at:stop], stop
 
 

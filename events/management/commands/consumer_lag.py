@@ -1,18 +1,21 @@
 """`manage.py consumer_lag`: show the lag of consumer groups."""
 
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.color import no_style
 
 from events.kafka import KafkaUnreachable
 from events.kafka.lag import group_lag
+from events.observing.lag_report import COLUMNS, Row, clock, screen, table
 from events.process.shutdown import Shutdown
 from events.subscriptions import UnknownGroup, subscription, subscriptions
+from events.wire.timestamps import now
 
-COLUMNS = ("topic", "partition", "currentOffset", "endOffset", "lag", "secondsBehind")
-Row = dict[str, str | int | float | None]
+WATCH_INTERVAL_S = 2
 CLEAR_SCREEN = "\x1b[2J\x1b[H"
 
 
@@ -22,37 +25,60 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--group", help="one consumer group; without it, every registered group")
         parser.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
-        parser.add_argument("--watch", action="store_true", help="print it again every two seconds")
+        parser.add_argument(
+            "--watch",
+            action="store_true",
+            help="repeat it every two seconds until SIGTERM or SIGINT; on a terminal with a clock, totals and colours, "
+            "or without colours if NO_COLOR is set",
+        )
 
     def handle(self, *args: Any, group: str | None, watch: bool, **options: Any) -> None:
-        if not watch:
-            self.stdout.write(self._report(group, as_json=options["json"]))
-            return
+        # With --group the group's name would be the same in every row.
+        columns = COLUMNS if group else ("group", *COLUMNS)
+        if watch:
+            self._watch(group, columns, as_json=options["json"])
+        else:
+            self.stdout.write(_report(_rows(group), columns, as_json=options["json"]))
+
+    def _watch(self, group: str | None, columns: Sequence[str], *, as_json: bool) -> None:
+        on_screen = self.stdout.isatty() and not as_json
+        # Django knows --no-color, but not the variable of https://no-color.org.
+        style = no_style() if os.environ.get("NO_COLOR") else self.style
         shutdown = Shutdown()
         while not shutdown.requested():
             try:
-                report = self._report(group, as_json=options["json"])
+                rows = _rows(group)
             except CommandError as error:
                 # Kafka may come back while the user watches.
-                self.stderr.write(str(error))
+                if on_screen:
+                    self.stdout.write(f"{CLEAR_SCREEN}{clock(now())}\n\n{style.ERROR(str(error))}")
+                else:
+                    self.stderr.write(str(error))
             else:
-                self.stdout.write(CLEAR_SCREEN + report if self.stdout.isatty() and not options["json"] else report)
+                if on_screen:
+                    self.stdout.write(CLEAR_SCREEN + screen(rows, columns=columns, at=now(), style=style))
+                else:
+                    self.stdout.write(_report(rows, columns, as_json=as_json))
             self.stdout.flush()
-            shutdown.wait(2)
+            shutdown.wait(WATCH_INTERVAL_S)
 
-    def _report(self, group: str | None, *, as_json: bool) -> str:
-        try:
-            rows: list[Row] = [
-                {"group": name, **dict(zip(COLUMNS, one, strict=True))}
-                for name, topic in _groups(group)
-                for one in group_lag(topic=topic, group=name)
-            ]
-        except KafkaUnreachable as error:
-            raise CommandError(str(error)) from error
-        if group is not None:
-            # With --group the group's name would be the same in every row.
-            rows = [{column: row[column] for column in COLUMNS} for row in rows]
-        return json.dumps(rows) if as_json else _table(rows, columns=COLUMNS if group else ("group", *COLUMNS))
+
+def _rows(group: str | None) -> list[Row]:
+    """Return the partitions of the group, or of all registered groups. Raises CommandError if Kafka is away."""
+    try:
+        return [
+            {"group": name, **dict(zip(COLUMNS, one, strict=True))}
+            for name, topic in _groups(group)
+            for one in group_lag(topic=topic, group=name)
+        ]
+    except KafkaUnreachable as error:
+        raise CommandError(str(error)) from error
+
+
+def _report(rows: list[Row], columns: Sequence[str], *, as_json: bool) -> str:
+    if as_json:
+        return json.dumps([{column: row[column] for column in columns} for row in rows])
+    return table(rows, columns=columns)
 
 
 def _groups(group: str | None) -> list[tuple[str, str]]:
@@ -63,11 +89,3 @@ def _groups(group: str | None) -> list[tuple[str, str]]:
         return [(group, subscription(group).topic.name)]
     except UnknownGroup:
         return [(group, topic) for topic in sorted({one.topic.name for one in subscriptions()})]
-
-
-def _table(rows: list[Row], *, columns: Sequence[str]) -> str:
-    cells = [list(columns)] + [["-" if row[name] is None else str(row[name]) for name in columns] for row in rows]
-    widths = [max(len(line[number]) for line in cells) for number in range(len(columns))]
-    return "\n".join(
-        "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True)).rstrip() for line in cells
-    )

@@ -25,7 +25,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--group", required=True, help="only letters of this consumer group")
         parser.add_argument("--event-type", help="only letters of this type, such as ORDER_CREATED")
-        parser.add_argument("--user", help=f"account for the log entries; default: {COMMAND_LINE!r}")
+        parser.add_argument(
+            "--user", help=f"account for the log entries (default: {COMMAND_LINE!r}, an account without a login)"
+        )
         parser.add_argument("--dry-run", action="store_true", help="change nothing, and list what would be dismissed")
 
     def handle(

@@ -63,7 +63,7 @@ class Command(BaseCommand):
             parked = OutboxEvent.objects.filter(parked_at__gte=started_at).count()
             left = OutboxEvent.objects.pending().filter(OutboxQuerySet.recorded_by(started_at))
             pending = left.count()
-            why_pending = _why_pending(left, outage, shutdown) if pending else ""
+            why_pending = _why_pending(left, pending, outage, shutdown) if pending else ""
         except Error as error:
             raise CommandError(f"The database failed, run it again for the rest: {str(error).strip()}") from error
         problems = []
@@ -77,11 +77,11 @@ class Command(BaseCommand):
             raise CommandError(f"{unsent} event{pluralize(unsent)} could not be sent. {'; '.join(problems)}")
 
 
-def _why_pending(left: OutboxQuerySet, outage: Exception | None, shutdown: Shutdown) -> str:
+def _why_pending(left: OutboxQuerySet, pending: int, outage: Exception | None, shutdown: Shutdown) -> str:
     if outage:
         return str(outage).strip()
     if shutdown.requested():
         return "the relay was told to stop, run it again"
     if left.sendable().exists():
-        return "they were committed during the sweep, run it again"
-    return "each waits behind a parked event of its stream"
+        return f"{pluralize(pending, 'it was,they were')} committed during the sweep, run it again"
+    return f"{pluralize(pending, 'it,each')} waits behind a parked event of its stream"

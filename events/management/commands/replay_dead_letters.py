@@ -25,7 +25,9 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--id", type=positive, action="append", help="this letter; may be given several times")
+        parser.add_argument(
+            "--id", type=positive, action="append", help="the letter with this number; may be given several times"
+        )
         parser.add_argument("--group", help="only letters of this consumer group")
         parser.add_argument("--event-type", help="only letters of this type, such as ORDER_CREATED")
         parser.add_argument("--limit", type=positive, help="at most this many letters")

@@ -124,11 +124,15 @@ class TestReasonForPendingRows:
         with pytest.raises(CommandError, match=said):
             call_command("relay_outbox", once=True)
 
-    def test_a_parked_predecessor_is_named(self, topics: Topics) -> None:
-        for sequence in (1, 2, 3):
+    @pytest.mark.parametrize(
+        ("pending", "said"),
+        [(1, "1 is pending: it waits behind a parked"), (2, "2 are pending: each waits behind a parked")],
+    )
+    def test_a_parked_predecessor_is_named(self, topics: Topics, pending: int, said: str) -> None:
+        for sequence in range(1, 2 + pending):
             parked = {"parked_at": database_now() - timedelta(minutes=1)} if sequence == 1 else {}
             OutboxEventFactory.create(topic=topics.order_events, stream="order-1", sequence=sequence, **parked)
-        with pytest.raises(CommandError, match=r"2 are pending: each waits behind a parked event of its stream$"):
+        with pytest.raises(CommandError, match=rf"{said} event of its stream$"):
             call_command("relay_outbox", once=True)
 
 

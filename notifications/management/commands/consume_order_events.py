@@ -17,7 +17,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--group", default=NOTIFICATIONS.group, help="consumer group")
+        parser.add_argument("--group", default=NOTIFICATIONS.group, help="consumer group (default: %(default)s)")
         running.add_arguments(parser)
 
     def handle(self, *args: Any, group: str, **options: Any) -> None:
