@@ -29,6 +29,7 @@ class OrderItemInline(TabularInline):
     fields = ("product_id", "quantity", "price_in_won", "line_total")
     readonly_fields = ("price_in_won", "line_total")
     can_delete = False
+    hide_title = True
 
     @admin.display(description=gettext_lazy("price"))
     def price_in_won(self, item: OrderItem) -> SafeString:

@@ -6,13 +6,14 @@ from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.db import connection, models
 from django.db.models import Count, Max
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 from unfold.decorators import action
+from unfold.views import ChangeList
 
 from events.admin.actions import Refused, RowAction
 from events.admin.large_tables import NewestValuesFilter
@@ -141,6 +142,14 @@ def open_letters_by_cause() -> list[dict[str, Any]]:
     ]
 
 
+class LetterList(ChangeList):
+    """List without the link "Show all", which would lead to the open letters: the filter has the choice."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.full_result_count = self.result_count
+
+
 LETTER_COLOURS = {"open": "danger", "replayed": "success", "dismissed": ""}
 
 
@@ -176,6 +185,9 @@ class DeadLetterAdmin(MessageAdmin):
         "headers_text",
         "stacktrace_text",
     )
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return LetterList
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         return super().changelist_view(request, {"causes": open_letters_by_cause(), **(extra_context or {})})

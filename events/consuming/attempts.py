@@ -51,9 +51,7 @@ def begin_attempt(letter: DeadLetter) -> None:
     )
 
 
-def record_failure(
-    letters: QuerySet[DeadLetter], *, number: int | None, error_class: str, error_message: str
-) -> None:
+def record_failure(letters: QuerySet[DeadLetter], *, number: int | None, error_class: str, error_message: str) -> None:
     """Record that replay `number` of the one letter in `letters` has failed, in the caller's transaction.
 
     The number comes from the message, which any program may have written. So only a row that `begin_attempt` made
