@@ -89,15 +89,17 @@ class StateFilter(admin.ChoicesFieldListFilter):
     """
 
     ALL = "all"
+    lookup_val: Any
 
     def __init__(self, field: Any, request: HttpRequest, params: dict[str, Any], *arguments: Any, **more: Any) -> None:
         super().__init__(field, request, params, *arguments, **more)
-        if self.lookup_val is None:
-            names_rows = request.GET.get(SEARCH_VAR) or _names_selected_rows(request)
-            self.lookup_val = [self.ALL if names_rows else DeadLetter.State.OPEN]
-            self.used_parameters[self.lookup_kwarg] = self.lookup_val
+        if _names_selected_rows(request):
+            self.lookup_val = [self.ALL]
+        elif self.lookup_val is None:
+            self.lookup_val = [self.ALL if request.GET.get(SEARCH_VAR) else DeadLetter.State.OPEN]
+        self.used_parameters[self.lookup_kwarg] = self.lookup_val
 
-    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any] | None:
         return queryset if self.shows_all else super().queryset(request, queryset)
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:

@@ -73,6 +73,15 @@ def test_an_action_on_the_whole_list_takes_open_letters(admin_client: Client, le
     assert str(letters[1]) not in question
 
 
+@pytest.mark.parametrize("query", ["", "?state__exact=open", "?state__exact=all"])
+def test_a_selected_letter_that_was_closed_meanwhile_is_told(
+    admin_client: Client, letters: list[DeadLetter], query: str
+) -> None:
+    selected = {"action": "dismiss_selected", "_selected_action": [letters[2].pk], "confirmed": "yes"}
+    page = admin_client.post(LETTERS + query, selected, follow=True).content.decode()
+    assert f"Letter {letters[2].pk} ({letters[2]}) is dismissed already" in page
+
+
 @pytest.mark.parametrize(
     ("query", "index"), [("", "dead_letter_state"), ("?state__exact=all", "dead_letter_open_first")]
 )
