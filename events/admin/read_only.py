@@ -21,6 +21,8 @@ PERIOD_LOOKUPS = ("year", "month", "day", "gte", "lt")
 class ReadOnlyAdmin(RowActionsAdmin):
     """Base class for models whose rows users view, but never add, edit or delete."""
 
+    # Unfold's own shows times without UTC.
+    object_history_template = "admin/row_history.html"
     paginator = EstimatingPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER

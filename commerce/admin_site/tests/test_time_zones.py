@@ -56,7 +56,7 @@ def test_times_are_in_the_users_zone(
 
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_every_time_has_its_zone_and_utc_as_title(admin_client: Client, order: Order, language: str) -> None:
-    """It looks at the pages of orders, outbox rows, letters and notifications, and at the lists."""
+    """It looks at the pages of orders, outbox rows, letters and notifications, at the lists, and at a history."""
     admin_client.cookies["timezone"] = "Asia/Seoul"
     record = kafka_record(b"garbage")
     record_dead_letter(record=record, error=Poison("bad"), group="group")
@@ -68,7 +68,9 @@ def test_every_time_has_its_zone_and_utc_as_title(admin_client: Client, order: O
     rows = {"orders/order": order, "events/deadletter": letter, "notifications/notification": notification}
     rows |= {"events/outboxevent": OutboxEvent.objects.earliest("pk")}
     for model, row in rows.items():
-        for page in (f"{model}/", f"{model}/{row.pk}/change/"):
+        pages = [f"{model}/", f"{model}/{row.pk}/change/"]
+        pages += [f"{model}/{row.pk}/history/"] if row == letter else []
+        for page in pages:
             text = admin_client.get(f"/admin/{page}", headers={"accept-language": language}).content.decode()
             shown = re.sub(
                 rf'<time datetime="[^"]*Z" title="{TIME}\.\d{{3}} UTC">{TIME}(\.\d{{3}})? KST</time>', "", text
