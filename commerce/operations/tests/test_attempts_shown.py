@@ -178,7 +178,7 @@ def test_an_unknown_order_is_not_linked(admin_client: Client, order: Order, valu
 
 
 def test_a_message_of_another_topic_names_no_order(admin_client: Client, order: Order) -> None:
-    value = b'{"orderId":%d}' % order.pk
+    value = b'{"orderId":%d,"subjectId":%d}' % (order.pk, order.pk)
     assert link_to(order) not in letter_page(admin_client, letter_of(value, topic="payments"))
 
 
