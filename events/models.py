@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple, Self
 from django.conf import settings
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
-from django.db.models import Exists, F, Min, OuterRef, Q
+from django.db.models import Case, Exists, F, Min, OuterRef, Q, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Length, Now
 from django.utils.translation import gettext_lazy
@@ -113,7 +113,8 @@ class OutboxEvent(models.Model):
         db_default=Now(), help_text=gettext_lazy("By the database's clock; its age counts from here.")
     )
 
-    published_at = models.DateTimeField(null=True)
+    # Kafka acknowledges a message after it is stored. The name of the column is older than the words in admin.
+    published_at = models.DateTimeField(gettext_lazy("acknowledged at"), null=True)
     published_path = models.CharField(max_length=5, choices=Path, null=True)
     published_partition = models.IntegerField(null=True)
     published_offset = models.BigIntegerField(null=True)
@@ -169,6 +170,10 @@ class OutboxEvent(models.Model):
         return Message._make(bytes(column) if isinstance(column, memoryview) else column for column in columns)
 
 
+OPEN_FIRST = Case(When(state="open", then=Value(0)), default=Value(1)).asc()
+"""Order of dead letters with the open ones first. Admin sorts by it, and an index supports it."""
+
+
 class DeadLetter(models.Model):
     """A message that a group cannot handle, kept until a person replays or dismisses it."""
 
@@ -218,6 +223,8 @@ class DeadLetter(models.Model):
             models.Index(fields=["state", "id"], name="dead_letter_state"),
             # Every admin page counts the open letters of a group; those of other groups must not slow it down.
             models.Index(fields=["group"], name="dead_letter_open_of_group", condition=Q(state="open")),
+            # Admin's list of all letters begins with the open ones.
+            models.Index(OPEN_FIRST, F("id").desc(), name="dead_letter_open_first"),
         ]
         constraints = [
             # Offsets repeat when a topic is recreated, so the position alone does not identify a message.
@@ -229,6 +236,25 @@ class DeadLetter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+class DeadLetterAttempt(models.Model):
+    """One time that a group failed on, or was sent, a dead letter's message. See `events.consuming.attempts`."""
+
+    letter = models.ForeignKey(DeadLetter, on_delete=models.CASCADE, related_name="attempts", db_index=False)
+    number = models.PositiveSmallIntegerField(help_text="0 for the message itself, n for its n-th replay.")
+    sent_at = models.DateTimeField(null=True, help_text="When a person replayed it. Null for the message itself.")
+    failed_at = models.DateTimeField(null=True, help_text="Null until a failure is known.")
+    error_class = models.CharField(max_length=255, blank=True)
+    error_message = models.TextField(blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["letter", "number"], name="dead_letter_attempt_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} of letter {self.letter_id}"
 
 
 class InboxEntry(models.Model):

@@ -6,6 +6,7 @@ from django.contrib.auth import get_user_model
 from django.db import models, transaction
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy, ngettext_lazy
 from unfold.admin import TabularInline
 from unfold.decorators import action
@@ -16,6 +17,7 @@ from events.admin.read_only import ReadOnlyAdmin, badge
 from events.outbox.publisher import publish
 from events.wire.identifiers import id_or_none
 from orders.models import InvalidTransition, Order, OrderItem
+from orders.money import won
 from orders.services import Change, cancel_order, pay_order
 
 SEARCH_RESULT_LIMIT = 1_000
@@ -24,8 +26,18 @@ SEARCH_RESULT_LIMIT = 1_000
 
 class OrderItemInline(TabularInline):
     model = OrderItem
-    fields = ("product_id", "quantity", "price")
+    fields = ("product_id", "quantity", "price_in_won", "line_total")
+    readonly_fields = ("price_in_won", "line_total")
     can_delete = False
+    hide_title = True
+
+    @admin.display(description=gettext_lazy("price"))
+    def price_in_won(self, item: OrderItem) -> SafeString:
+        return won(item.price)
+
+    @admin.display(description=gettext_lazy("line total"))
+    def line_total(self, item: OrderItem) -> SafeString:
+        return won(item.amount)
 
     def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         """Let a user who may view orders view their items as well."""
@@ -73,7 +85,7 @@ STATUS_COLOURS = {"PENDING": "warning", "PAID": "success", "CANCELLED": "danger"
 class OrderAdmin(ReadOnlyAdmin):
     """Read-only list of orders. Only the actions change an order, because each change needs its event."""
 
-    list_display = ("id", "user", "status_label", "total_amount", "created_at")
+    list_display = ("id", "user", "status_label", "total_in_won", "created_at")
     list_filter = ("status",)
     list_select_related = ("user",)
     date_hierarchy = "created_at"
@@ -82,8 +94,8 @@ class OrderAdmin(ReadOnlyAdmin):
     ordering = ("-created_at", "-id")
     actions = ("pay_selected", "cancel_selected")
     actions_detail = ("pay_this", "cancel_this")
-    readonly_fields = ("status_label",)
-    fields = (("id", "user"), ("status_label", "total_amount"), "created_at")
+    readonly_fields = ("status_label", "total_in_won")
+    fields = (("id", "user"), ("status_label", "total_in_won"), "created_at")
     inlines = (OrderItemInline,)
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
@@ -102,6 +114,10 @@ class OrderAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("status"))
     def status_label(self, order: Order) -> str:
         return badge(order.get_status_display(), STATUS_COLOURS[order.status])
+
+    @admin.display(description=gettext_lazy("total amount"))
+    def total_in_won(self, order: Order) -> SafeString:
+        return won(order.total_amount)
 
     def has_pay_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("orders.pay_order")

@@ -46,7 +46,7 @@ MODELS_AND_FIELDS = (
     _("headers"),
     _("stream"),
     _("sequence"),
-    _("published at"),
+    _("acknowledged at"),
     _("published path"),
     _("published partition"),
     _("published offset"),

@@ -1,32 +1,37 @@
 """Template tags for admin's links between an order, its events and their records. Each app shows only its own rows."""
 
-from datetime import datetime
 from typing import Any
 
 from django import template
-from django.utils import timezone
 
 from commerce.operations.outcomes import dead_letters
 from commerce.operations.timeline import trace_events
+from events.consuming.attempts import Attempt, attempts_at
+from events.consuming.dead_letters import subject_named_by
 from events.models import DeadLetter, OutboxEvent
 from notifications.models import Notification
 from notifications.subscriptions import NOTIFICATIONS
-from orders.events import STREAM_PREFIX
+from orders.events import ORDER_EVENTS, STREAM_PREFIX
 from orders.models import Order
 
 register = template.Library()
 
 
-@register.filter
-def moment(time: datetime) -> str:
-    """Format a time in the user's time zone, for example `2025-01-30 19:15:30.123 KST`."""
-    local = timezone.localtime(time)
-    return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03} {local.tzname()}"
-
-
 @register.inclusion_tag("commerce/timeline.html")
 def order_timeline(order: Order) -> dict[str, Any]:
-    return {"events": trace_events(order), "group": NOTIFICATIONS.group}
+    events = trace_events(order)
+    attempts = attempts_at(letter for event in events for letter in event.letters)
+    return {"events": events, "group": NOTIFICATIONS.group, "attempts": attempts}
+
+
+@register.inclusion_tag("commerce/attempts.html")
+def letter_attempts(letter: DeadLetter) -> dict[str, Any]:
+    return {"letter": letter, "attempts": attempts_at([letter]).get(letter.pk, [])}
+
+
+@register.filter
+def of_letter(attempts: dict[int, list[Attempt]], letter: DeadLetter) -> list[Attempt]:
+    return attempts.get(letter.pk, [])
 
 
 @register.inclusion_tag("commerce/related.html")
@@ -35,18 +40,28 @@ def related(shown: OutboxEvent | DeadLetter | Notification) -> dict[str, Any]:
     letter = shown.dead_letter if isinstance(shown, OutboxEvent) else None
     event_id = letter.event_id if letter else shown.event_id
     replays = shown.replays.all() if isinstance(shown, DeadLetter) else OutboxEvent.objects.none()
-    context: dict[str, Any] = {"shown": shown, "group": NOTIFICATIONS.group}
+    named_order = _named_order(shown) if isinstance(shown, DeadLetter) else None
+    context: dict[str, Any] = {"shown": shown, "group": NOTIFICATIONS.group, "named_order": named_order}
     context["replays"] = replays.defer("key", "value", "headers").order_by("pk")
     if event_id is None:
         return context | {"letters": [letter] if letter else []}
     row = OutboxEvent.objects.filter(event_id=event_id).defer("key", "value", "headers").first()
     notification = Notification.objects.filter(event_id=event_id).first()
+    order = _order(row, notification)
     return context | {
-        "order": _order(row, notification),
+        "order": order,
+        "named_order": None if named_order == order else named_order,
         "row": row,
         "notification": notification,
         "letters": dead_letters().filter(event_id=event_id),
     }
+
+
+def _named_order(letter: DeadLetter) -> Order | None:
+    """Return the order that the letter's message names. The message proves nothing, so this serves for a link only."""
+    if letter.topic != ORDER_EVENTS.name or (order_id := subject_named_by(letter)) is None:
+        return None
+    return Order.objects.filter(pk=order_id).first()
 
 
 def _order(row: OutboxEvent | None, notification: Notification | None) -> Order | None:

@@ -1,15 +1,19 @@
 """Admin of dead letters: their list, and the actions to replay and to dismiss them."""
 
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.db import connection, models
 from django.db.models import Count, Max
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy, ngettext_lazy
 from unfold.decorators import action
+from unfold.views import ChangeList
 
 from events.admin.actions import Refused, RowAction
 from events.admin.large_tables import NewestValuesFilter
@@ -17,7 +21,7 @@ from events.admin.read_only import badge, preformatted
 from events.admin.stored_messages import MessageAdmin
 from events.consuming.dead_letters import NotOpen, dismiss
 from events.consuming.replay import replay
-from events.models import DeadLetter
+from events.models import OPEN_FIRST, DeadLetter
 from events.wire.identifiers import id_or_none, uuid_or_none
 from events.wire.timestamps import now
 
@@ -81,6 +85,42 @@ class GroupFilter(admin.AllValuesFieldListFilter):
             self.lookup_choices: Any = [name for (name,) in cursor]
 
 
+class StateFilter(admin.ChoicesFieldListFilter):
+    """Filter that selects the open letters by default.
+
+    A search finds letters of every state, and an action gets every selected letter, which may be closed by now.
+    """
+
+    ALL = "all"
+    lookup_val: Any
+
+    def __init__(self, field: Any, request: HttpRequest, params: dict[str, Any], *arguments: Any, **more: Any) -> None:
+        super().__init__(field, request, params, *arguments, **more)
+        if _names_selected_rows(request):
+            self.lookup_val = [self.ALL]
+        elif self.lookup_val is None:
+            self.lookup_val = [self.ALL if request.GET.get(SEARCH_VAR) else DeadLetter.State.OPEN]
+        self.used_parameters[self.lookup_kwarg] = self.lookup_val
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any] | None:
+        return queryset if self.shows_all else super().queryset(request, queryset)
+
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        everything, *states = super().choices(changelist)
+        query = changelist.get_query_string({self.lookup_kwarg: self.ALL})
+        yield from states
+        yield everything | {"selected": self.shows_all, "query_string": query}
+
+    @property
+    def shows_all(self) -> bool:
+        return self.ALL in (self.lookup_val or [])
+
+
+def _names_selected_rows(request: HttpRequest) -> bool:
+    """Return whether an action was started on selected rows, not on all rows of the list."""
+    return ACTION_CHECKBOX_NAME in request.POST and request.POST.get("select_across") != "1"
+
+
 MAX_CAUSES_SHOWN = 20
 
 
@@ -107,6 +147,14 @@ def open_letters_by_cause() -> list[dict[str, Any]]:
     ]
 
 
+class LetterList(ChangeList):
+    """List without the link "Show all", which would lead to the open letters: the filter has the choice."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.full_result_count = self.result_count
+
+
 LETTER_COLOURS = {"open": "danger", "replayed": "success", "dismissed": ""}
 
 
@@ -115,7 +163,7 @@ class DeadLetterAdmin(MessageAdmin):
     list_display = ("position", "group", "state_label", "event_type", "reason", "replay_count", "age", "created_at")
     list_filter = (
         ("group", GroupFilter),
-        "state",
+        ("state", StateFilter),
         ("topic", NewestValuesFilter),
         ("partition", NewestValuesFilter),
         ("event_type", NewestValuesFilter),
@@ -143,11 +191,23 @@ class DeadLetterAdmin(MessageAdmin):
         "stacktrace_text",
     )
 
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return LetterList
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         return super().changelist_view(request, {"causes": open_letters_by_cause(), **(extra_context or {})})
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         return super().get_queryset(request).defer("key", "value", "headers", "stacktrace")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        is_closed = obj is not None and obj.state != DeadLetter.State.OPEN
+        return ["state_label", *self.fields[1:]] if is_closed else self.fields
+
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Put the open letters first, which needs an order of its own only in a list of several states."""
+        is_of_all = request.GET.get("state__exact") == StateFilter.ALL or request.GET.get(SEARCH_VAR)
+        return (OPEN_FIRST, *self.ordering) if is_of_all else self.ordering
 
     def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
         if event_id := uuid_or_none(term):
@@ -167,9 +227,11 @@ class DeadLetterAdmin(MessageAdmin):
         return f"{letter.error_class.rpartition('.')[2]}: {letter.error_message[:100]}"
 
     @admin.display(description=gettext_lazy("open for"))
-    def age(self, letter: DeadLetter) -> str:
-        """Return the time from the letter's creation until it was closed, or until now."""
-        seconds = int(((letter.closed_at or now()) - letter.created_at).total_seconds())
+    def age(self, letter: DeadLetter) -> str | None:
+        """Return the time since the letter's creation; None for a closed letter."""
+        if letter.state != DeadLetter.State.OPEN:
+            return None
+        seconds = int((now() - letter.created_at).total_seconds())
         for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
             if seconds >= size:
                 return f"{seconds // size} {unit}"

@@ -1,5 +1,6 @@
 """Admin of rows that the system writes: lists of any length, which only row actions can change."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
@@ -11,6 +12,7 @@ from django.utils.safestring import SafeString
 
 from events.admin.actions import RowActionsAdmin
 from events.admin.large_tables import EstimatingPaginator
+from events.templatetags.moments import moment
 
 VALUE_LOOKUPS = ("", "exact", "isempty")
 PERIOD_LOOKUPS = ("year", "month", "day", "gte", "lt")
@@ -19,12 +21,29 @@ PERIOD_LOOKUPS = ("year", "month", "day", "gte", "lt")
 class ReadOnlyAdmin(RowActionsAdmin):
     """Base class for models whose rows users view, but never add, edit or delete."""
 
+    # Unfold's own shows times without UTC.
+    object_history_template = "admin/row_history.html"
     paginator = EstimatingPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
     # Any other order has no index and would read every row.
     sortable_by = ()
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [self._with_zone(name) for name in super().get_list_display(request)]
+
+    def get_fieldsets(self, request: HttpRequest, obj: models.Model | None = None) -> Any:
+        rows = [
+            tuple(map(self._with_zone, row)) if isinstance(row, tuple) else self._with_zone(row)
+            for row in self.get_fields(request, obj)
+        ]
+        return [(None, {"fields": rows})]
+
+    def _with_zone(self, name: Any) -> Any:
+        """Return a column that shows the times of the field `name` with their zone; `name` itself for other fields."""
+        field = next((one for one in self.opts.local_fields if one.name == name), None)
+        return column_of_times(field) if isinstance(field, models.DateTimeField) else name
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Allow the lookups that the list's own filters make. Any other may read every row of a large table."""
@@ -52,6 +71,19 @@ class ReadOnlyAdmin(RowActionsAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False
+
+
+def column_of_times(field: "models.DateTimeField[Any, Any]") -> Callable[[models.Model], SafeString | None]:
+    """Return a column for `list_display` and `fields` that shows the times of `field` as `moment` does."""
+
+    @admin.display(description=field.verbose_name)
+    def column(row: models.Model) -> SafeString | None:
+        time = getattr(row, field.name)
+        return time and moment(time)
+
+    # Django names the cell's class and looks up the help text by it.
+    column.__name__ = field.name
+    return column
 
 
 def badge(text: object, colour: str) -> str:

@@ -13,7 +13,9 @@ from uuid import UUID, uuid4
 
 import msgspec
 from django.db import models, transaction
+from django.db.models.functions import Length
 
+from events.consuming.attempts import record_failure
 from events.consuming.redriven import with_spring_headers
 from events.kafka import Record, Unreadable
 from events.models import DeadLetter
@@ -31,8 +33,12 @@ NULLS_LIMIT_BYTES = 1024
 """Limit of the copy's `dead-letter-nulls` header, in bytes. It lists header names, which may be as long as a record."""
 LETTER_ID_HEADER = "dead-letter-id"
 """Header of a replayed message with the id of its dead letter."""
+COUNT_HEADER = "replay-count"
+"""Header of a replayed message with the number of replays of the letter, this one included, in digits."""
 EVENT_TYPE_LIMIT_CHARS = 100
 """Limit of the stored event type, in characters."""
+SUBJECT_BODY_LIMIT_BYTES = 64 * 1024
+"""Limit of the bodies that `subject_named_by` reads, in bytes."""
 SUBJECT_IDS = range(-(2**63), 2**63)
 """Subject ids that fit into PostgreSQL's bigint."""
 
@@ -86,14 +92,12 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Recor
     dismissed, or if it is the letter of another group and this group has one of the same record.
     """
     stacktrace = stack_trace(error, lambda part: cut(_storable(part)))
-    trouble = {
-        "error_class": _class_name(error),
-        "error_message": cut(_storable(str(error))),
-        "stacktrace": stacktrace,
-    }
+    reason = {"error_class": _class_name(error), "error_message": cut(_storable(str(error)))}
+    trouble = {**reason, "stacktrace": stacktrace}
     if _has_letter_of(_replayed(record), group):
         failed = _replayed(record).filter(group=group).exclude(state=DeadLetter.State.DISMISSED)
         changed = failed.update(state=DeadLetter.State.OPEN, closed_at=None, **trouble)
+        record_failure(failed, number=_number_in(record.headers, COUNT_HEADER), **reason)
         return RecordedLetter(is_new_or_reopened=changed > 0, copy=None)
     is_readable = not isinstance(record.value, Unreadable)
     named = _identify(record)
@@ -139,10 +143,16 @@ def dismiss(*, letter_id: int) -> DeadLetter:
 
 def _replayed(record: Record) -> models.QuerySet[DeadLetter]:
     """Return the letter that `record` replays: its header names the letter, and topic and value are the same."""
-    for name, value in record.headers:
-        if name == LETTER_ID_HEADER and (letter_id := id_or_none(_text(value))) is not None:
-            return DeadLetter.objects.filter(pk=letter_id, topic=record.topic, value_hash=_hash(record.value))
-    return DeadLetter.objects.none()
+    letter_id = _number_in(record.headers, LETTER_ID_HEADER)
+    if letter_id is None:
+        return DeadLetter.objects.none()
+    return DeadLetter.objects.filter(pk=letter_id, topic=record.topic, value_hash=_hash(record.value))
+
+
+def _number_in(headers: Iterable[Header], wanted: str) -> int | None:
+    """Return the number in the first header named `wanted` that has one; None without such a header."""
+    numbers = (id_or_none(_text(value)) for name, value in headers if name == wanted)
+    return next((number for number in numbers if number is not None), None)
 
 
 def _has_letter_of(replayed: models.QuerySet[DeadLetter], group: str) -> bool:
@@ -218,6 +228,18 @@ def event_named_in_body(topic: str, value: bytes | None) -> NamedEvent | None:
     """Return the event that a message's body names; None if the body lacks the id, the type or the subject."""
     named = _in_body(topic, value)
     return named if _is_complete(named) else None
+
+
+def subject_named_by(letter: DeadLetter) -> int | None:
+    """Return the subject id in the body of the letter's message, even if the body names no event; None without one.
+
+    A body above `SUBJECT_BODY_LIMIT_BYTES` is not read. The id is foreign text: the subject may not exist.
+    """
+    if letter.subject_id is not None:
+        return letter.subject_id
+    small = DeadLetter.objects.alias(size=Length("value")).filter(pk=letter.pk, size__lte=SUBJECT_BODY_LIMIT_BYTES)
+    value = small.values_list("value", flat=True).first()
+    return None if value is None else _in_body(letter.topic, bytes(value)).subject_id
 
 
 def _is_complete(named: NamedEvent) -> bool:

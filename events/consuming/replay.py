@@ -8,7 +8,8 @@ from django.conf import settings
 from django.db import transaction
 from django.template.defaultfilters import pluralize
 
-from events.consuming.dead_letters import LETTER_ID_HEADER
+from events.consuming.attempts import begin_attempt
+from events.consuming.dead_letters import COUNT_HEADER, LETTER_ID_HEADER
 from events.database import in_steps
 from events.kafka import MAX_MESSAGE_BYTES
 from events.models import DeadLetter, stored_bytes
@@ -20,8 +21,6 @@ from events.wire.timestamps import now
 
 REPLAY = "REPLAY"
 """Event type of an outbox row that is a replay. The row has a new event id, not the id of the event in its message."""
-COUNT_HEADER = "replay-count"
-"""Header with the number of replays of the letter, this one included, in digits."""
 IDS_PER_QUERY = 1000
 MESSAGE_FIELDS = ("key", "value", "headers")
 """Fields of the stored message, which may be large."""
@@ -84,6 +83,7 @@ def replay(*, letter_id: int) -> Outcome:
             letter.refresh_from_db(fields=MESSAGE_FIELDS)
             letter.replay_count += 1
             letter.save(update_fields=["replay_count"])
+            begin_attempt(letter)
             message = _record(letter)
             transaction.on_commit(lambda: publish([message]), robust=True)
         return Outcome(letter=letter, refusal=refusal)

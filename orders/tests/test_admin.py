@@ -1,5 +1,6 @@
 """Orders in admin are read-only. Actions change an order together with its event."""
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from events.models import OutboxEvent
 from events.outbox.publisher import RecordingPublisher
 from orders.models import Order
+from orders.money import won
 from orders.services import Line, place_order
 from testkit.factories import UserFactory
 
@@ -61,6 +63,34 @@ def test_an_action_refuses_forbidden_orders_and_does_the_others(admin_client: Cl
 
 def test_order_page_shows_the_items(admin_client: Client, order: Order) -> None:
     assert "4711" in admin_client.get(f"{ORDERS}{order.pk}/change/").content.decode()
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_money_is_written_as_people_write_it(admin_client: Client, user: User, language: str) -> None:
+    lines = [Line(1, 3, Decimal("12500.00")), Line(2, 1, Decimal("1999.50")), Line(3, 120, Decimal("4500000.00"))]
+    order = place_order(user_id=user.pk, lines=lines).order
+    korean = {"accept-language": language}
+    amounts = re.compile(r'<span class="money">(.*?)</span>')
+    assert amounts.findall(admin_client.get(ORDERS, headers=korean).content.decode()) == ["540,039,499.50원"]
+    page = admin_client.get(f"{ORDERS}{order.pk}/change/", headers=korean).content.decode()
+    items = ["12,500원", "37,500원", "1,999.50원", "1,999.50원", "4,500,000원", "540,000,000원"]
+    assert amounts.findall(page) == ["540,039,499.50원", *items]
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        ("0.00", "0원"),
+        ("0.05", "0.05원"),
+        ("999.00", "999원"),
+        ("1000.00", "1,000원"),
+        ("1000", "1,000원"),
+        ("100.10", "100.10원"),
+        ("999999999999999999.99", "999,999,999,999,999,999.99원"),
+    ],
+)
+def test_amounts_have_separators_and_the_currency(amount: str, text: str) -> None:
+    assert won(Decimal(amount)) == f'<span class="money">{text}</span>'
 
 
 def test_orders_are_found_by_id_and_user(admin_client: Client, user: User) -> None:

@@ -48,6 +48,10 @@ def test_a_dead_letter_is_shown_replayed_and_dismissed(run: Run, page: Page) -> 
     expect(page.locator("text=Replayed 1 dead letter.")).to_be_visible()
     # The replay fails again, so the letter is open again and shows the replay.
     expect(page.locator(".related a:has-text('replay 1')")).to_be_visible()
+    attempt = page.locator(".attempts li:has-text('Replay 1')")
+    wait_until(lambda: page.reload() and "failed" in attempt.inner_text())
+    expect(attempt).to_contain_text("Poison: Not an order event")
+    picture(page, "dead-letter-attempts")
     page.click("a:has-text('Dismiss')")
     page.click("button:has-text('Dismiss')")
     expect(page.locator("text=Dismissed 1 dead letter.")).to_be_visible()

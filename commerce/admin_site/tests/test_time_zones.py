@@ -1,5 +1,6 @@
 """Admin shows times in the user's time zone, which a cookie names."""
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -8,13 +9,17 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from events.models import OutboxEvent
+from events.consuming.dead_letters import record_dead_letter
+from events.models import DeadLetter, OutboxEvent
+from events.troubles import Poison
 from orders.models import Order
 from orders.services import Line, place_order
+from testkit.factories import NotificationFactory, kafka_record
 
 pytestmark = pytest.mark.django_db
 
 MOMENT = datetime(2025, 1, 31, 20, 15, 30, 123000, tzinfo=UTC)
+TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 EARLIER = datetime(2024, 12, 31, 14, 59, 59, tzinfo=UTC)
 
 
@@ -44,8 +49,34 @@ def test_times_are_in_the_users_zone(
         admin_client.cookies["timezone"] = zone
     for page, milliseconds in (("", ""), (f"{order.pk}/change/", ""), (f"{order.pk}/change/", ".123")):
         answer = admin_client.get(f"/admin/orders/order/{page}", headers={"accept-language": language})
-        assert shown.format(milliseconds) in answer.content.decode()
+        title = 'datetime="2025-01-31T20:15:30.123Z" title="2025-01-31 20:15:30.123 UTC"'
+        assert f"<time {title}>{shown.format(milliseconds)}</time>" in answer.content.decode()
     assert timezone.get_current_timezone_name() == "UTC"
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_every_time_has_its_zone_and_utc_as_title(admin_client: Client, order: Order, language: str) -> None:
+    """It looks at the pages of orders, outbox rows, letters and notifications, at the lists, and at a history."""
+    admin_client.cookies["timezone"] = "Asia/Seoul"
+    record = kafka_record(b"garbage")
+    record_dead_letter(record=record, error=Poison("bad"), group="group")
+    letter = DeadLetter.objects.get()
+    admin_client.post(f"/admin/events/deadletter/{letter.pk}/replay/", {"confirmed": "yes"})
+    published = {"published_at": MOMENT, "published_path": "fast", "published_partition": 0, "published_offset": 1}
+    OutboxEvent.objects.update(**published)
+    notification = NotificationFactory.create(order_id=order.pk, read_at=MOMENT)
+    rows = {"orders/order": order, "events/deadletter": letter, "notifications/notification": notification}
+    rows |= {"events/outboxevent": OutboxEvent.objects.earliest("pk")}
+    for model, row in rows.items():
+        pages = [f"{model}/", f"{model}/{row.pk}/change/"]
+        pages += [f"{model}/{row.pk}/history/"] if row == letter else []
+        for page in pages:
+            text = admin_client.get(f"/admin/{page}", headers={"accept-language": language}).content.decode()
+            shown = re.sub(
+                rf'<time datetime="[^"]*Z" title="{TIME}\.\d{{3}} UTC">{TIME}(\.\d{{3}})? KST</time>', "", text
+            )
+            assert shown != text
+            assert re.findall(TIME, shown) == []
 
 
 def test_the_api_stays_in_utc(admin_client: Client, api: Client, order: Order) -> None:

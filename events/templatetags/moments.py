@@ -1,0 +1,39 @@
+"""The one way in which admin shows a time: in the user's zone, which is named, with the UTC time as the title."""
+
+from datetime import UTC, datetime
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from events.wire.timestamps import rfc3339
+
+register = template.Library()
+
+
+@register.filter
+def moment(time: datetime) -> SafeString:
+    """Return HTML that reads for example `2025-01-30 19:15:30 KST`, and has `2025-01-30 10:15:30.123 UTC` as title."""
+    return _html(time, timespec="seconds")
+
+
+@register.filter
+def precise_moment(time: datetime) -> SafeString:
+    """Return the HTML of `moment` with milliseconds."""
+    return _html(time, timespec="milliseconds")
+
+
+def _html(time: datetime, *, timespec: str) -> SafeString:
+    local = timezone.localtime(time)
+    return format_html(
+        '<time datetime="{}" title="{} UTC">{} {}</time>',
+        rfc3339(time),
+        _digits(time.astimezone(UTC), timespec="milliseconds"),
+        _digits(local, timespec=timespec),
+        local.tzname(),
+    )
+
+
+def _digits(time: datetime, *, timespec: str) -> str:
+    return time.replace(tzinfo=None).isoformat(sep=" ", timespec=timespec)
