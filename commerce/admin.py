@@ -1,16 +1,28 @@
+"""Admin of accounts and of failed logins, which packages define, with Unfold's forms."""
+
 from typing import Any
 
+from axes.admin import AccessAttemptAdmin, IsLockedOutFilter
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib import admin
-from django.contrib.auth.admin import UserAdmin
-from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
-from django.contrib.auth.models import User
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
+from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.translation import gettext_lazy
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
+from unfold.admin import ModelAdmin
+from unfold.decorators import action
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from commerce.accounts.names import validate_new_name
+from events.admin.large_tables import EstimatingPaginator
 
 # The pages of these models would show valid refresh tokens.
 admin.site.unregister([BlacklistedToken, OutstandingToken])
-admin.site.unregister(User)
+# Nothing writes these logs: AXES_DISABLE_ACCESS_LOG is set, and AXES_ENABLE_ACCESS_FAILURE_LOG is not.
+admin.site.unregister([AccessLog, AccessFailureLog])
+admin.site.unregister([AccessAttempt, Group, User])
 
 
 class NewNameForm:
@@ -27,15 +39,48 @@ class NewNameForm:
         return name
 
 
-class NewUserForm(NewNameForm, AdminUserCreationForm):  # type: ignore[type-arg]
+class NewUserForm(NewNameForm, UserCreationForm):
     pass
 
 
-class ChangedUserForm(NewNameForm, UserChangeForm):  # type: ignore[type-arg]
-    pass
+class ChangedUserForm(NewNameForm, UserChangeForm):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if password := self.fields.get("password"):
+            password.help_text = gettext_lazy("Only a hash of the password is stored. Use “Set a new password” above.")
 
 
 @admin.register(User)
-class AccountAdmin(UserAdmin):  # type: ignore[type-arg]
+class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[type-arg]
     add_form = NewUserForm
     form = ChangedUserForm
+    change_password_form = AdminPasswordChangeForm
+    paginator = EstimatingPaginator
+    show_full_result_count = False
+    actions_detail = ("set_new_password",)
+
+    @action(
+        description=gettext_lazy("Set a new password"), url_path="new-password", permissions=["change"], icon="password"
+    )
+    def set_new_password(self, request: HttpRequest, object_id: str) -> HttpResponseRedirect:
+        return HttpResponseRedirect(reverse("admin:auth_user_password_change", args=[object_id]))
+
+
+@admin.register(Group)
+class AccountGroupAdmin(GroupAdmin, ModelAdmin):  # type: ignore[type-arg]
+    pass
+
+
+@admin.register(AccessAttempt)
+class FailedLoginAdmin(AccessAttemptAdmin, ModelAdmin):
+    """Failed logins since the last success. To delete a row lifts its lock."""
+
+    list_display = ("username", "ip_address", "failures_since_start", "status", "attempt_time", "path_info")
+    list_filter = (IsLockedOutFilter, "path_info")
+    # Its expired rows are removed by the command prune_logins.
+    actions = ()
+    fieldsets = ((None, {"fields": ("username", "ip_address", "failures_since_start", "status", "attempt_time")}),)
+    readonly_fields = ("username", "ip_address", "failures_since_start", "status", "attempt_time")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -87,10 +87,13 @@ class Order(models.Model):
     status = models.CharField(max_length=9, choices=Status, default=Status.PENDING)
     created_at = models.DateTimeField(default=now)
     last_sequence = models.PositiveIntegerField(
-        default=0, help_text="Number of the last event recorded for this order. Change it under the row's lock only."
+        default=0,
+        help_text="The last event recorded for this order has this number. Change it under the row's lock only.",
     )
     # An earlier release stored no ids: the field is null, or has fewer ids than the order has events.
-    event_ids = ArrayField(models.UUIDField(), null=True, help_text="Of its events, from the first on. See `event_id`.")
+    event_ids = ArrayField(
+        models.UUIDField(), null=True, help_text="These are the ids of its events, the first one first. See `event_id`."
+    )
 
     objects: ClassVar[OrderManager] = OrderManager()
 
@@ -164,7 +167,9 @@ class OrderItem(models.Model):
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="items")
     product_id = models.BigIntegerField()
     quantity = models.IntegerField()
-    price = models.DecimalField(max_digits=12, decimal_places=2, help_text=gettext_lazy("Of one piece."))
+    price = models.DecimalField(
+        max_digits=12, decimal_places=2, help_text=gettext_lazy("This is the price of one piece.")
+    )
 
     class Meta:
         ordering = ["id"]
@@ -187,8 +192,8 @@ class IdempotencyKey(models.Model):
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
     key = models.CharField(max_length=255)
-    fingerprint = models.BinaryField(help_text="Of the request's body.")
-    body = models.BinaryField(help_text="Of the 201, byte for byte.")
+    fingerprint = models.BinaryField(help_text="This is the SHA-256 of the request's body.")
+    body = models.BinaryField(help_text="This is the body of the response with status 201, byte for byte.")
     location = models.CharField(max_length=200)
     created_at = models.DateTimeField(default=now, db_index=True)
 
