@@ -2,14 +2,16 @@
 
 from typing import Any
 
-from axes.admin import AccessAttemptAdmin, IsLockedOutFilter
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
+from django.db import models
+from django.db.models import OuterRef, Subquery, Sum
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext, gettext_lazy, ngettext
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from unfold.admin import ModelAdmin
 from unfold.decorators import action
@@ -17,6 +19,8 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from commerce.accounts.names import validate_new_name
 from events.admin.large_tables import EstimatingPaginator
+from events.admin.read_only import badge
+from events.wire.timestamps import now
 
 # The pages of these models would show valid refresh tokens.
 admin.site.unregister([BlacklistedToken, OutstandingToken])
@@ -72,15 +76,32 @@ class AccountGroupAdmin(GroupAdmin, ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(AccessAttempt)
-class FailedLoginAdmin(AccessAttemptAdmin, ModelAdmin):
-    """Failed logins since the last success. To delete a row lifts its lock."""
+class FailedLoginAdmin(ModelAdmin):
+    """Failed logins since the last success, by name, address and browser. Deleting them lifts the lock."""
 
-    list_display = ("username", "ip_address", "failures_since_start", "status", "attempt_time", "path_info")
-    list_filter = (IsLockedOutFilter, "path_info")
-    # Its expired rows are removed by the command prune_logins.
-    actions = ()
-    fieldsets = ((None, {"fields": ("username", "ip_address", "failures_since_start", "status", "attempt_time")}),)
-    readonly_fields = ("username", "ip_address", "failures_since_start", "status", "attempt_time")
+    list_display = ("username", "ip_address", "failures_since_start", "lock", "attempt_time")
+    list_display_links = ("username", "ip_address")
+    search_fields = ("username", "ip_address")
+    search_help_text = gettext_lazy("A name or an address")
+    fields = readonly_fields = (*list_display, "user_agent", "path_info")
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[AccessAttempt]:
+        """Annotate each row with `failures`, the failures of its name and address, which decide about the lock."""
+        of_pair = AccessAttempt.objects.filter(username=OuterRef("username"), ip_address=OuterRef("ip_address"))
+        total = of_pair.order_by().values("username").annotate(total=Sum("failures_since_start")).values("total")
+        return super().get_queryset(request).annotate(failures=Subquery(total))
+
+    @admin.display(description=gettext_lazy("state"))
+    def lock(self, attempt: Any) -> str:
+        if attempt.attempt_time + settings.AXES_COOLOFF_TIME <= now():
+            return badge(gettext("over"), "")
+        left = settings.AXES_FAILURE_LIMIT - (attempt.failures or 0)
+        if left <= 0:
+            return badge(gettext("locked"), "danger")
+        return badge(ngettext("%d attempt left", "%d attempts left", left) % left, "warning")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

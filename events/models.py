@@ -199,7 +199,7 @@ class DeadLetter(models.Model):
     subject_id = models.BigIntegerField(
         null=True,
         help_text=gettext_lazy(
-            "This is what the event is about. It is empty unless the body names it together with the event's id and type."
+            "This is what the event is about. It is empty unless the body names it with the event's id and type."
         ),
     )
     is_readable = models.BooleanField(

@@ -43,7 +43,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='deadletter',
             name='subject_id',
-            field=models.BigIntegerField(help_text="This is what the event is about. It is empty unless the body names it together with the event's id and type.", null=True),
+            field=models.BigIntegerField(help_text="This is what the event is about. It is empty unless the body names it with the event's id and type.", null=True),
         ),
         migrations.AlterField(
             model_name='deadletter',
