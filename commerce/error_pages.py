@@ -7,6 +7,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
@@ -97,19 +98,19 @@ def _page(request: HttpRequest, status: int, text: ErrorText) -> HttpResponse:
     # Not the active language: the error may have come before the middleware that activates it.
     language = translation.get_language_from_request(request)
     with translation.override(language):
-        template, context = template_and_context(request, status, text)
-        # With admin's template, the request gives access to the user and to the messages.
-        page = HttpResponse(
-            render_to_string(template, context, request if template == IN_ADMIN else None), status=status
-        )
+        context = plain_context(request, status, text)
+        if status != 500 and _is_logged_in_to_admin(request):
+            page = render(request, IN_ADMIN, {**admin.site.each_context(request), **context}, status=status)
+        else:
+            page = HttpResponse(render_to_string(PLAIN, context), status=status)
     page["Content-Language"] = language
     patch_vary_headers(page, ["Accept-Language", "Cookie"])
     return page
 
 
-def template_and_context(request: HttpRequest, status: int, text: ErrorText) -> tuple[str, dict[str, Any]]:
-    """Return the template of an error page and its context. For a status of 500 neither reads the database."""
-    context = {
+def plain_context(request: HttpRequest, status: int, text: ErrorText) -> dict[str, Any]:
+    """Return the context of the template `PLAIN`."""
+    return {
         "title": text.title,
         "text": text.text,
         "status": status,
@@ -117,9 +118,6 @@ def template_and_context(request: HttpRequest, status: int, text: ErrorText) -> 
         "request_id": request_id.get() if status == 500 else "",
         "language": translation.get_language(),
     }
-    if status == 500 or not _is_logged_in_to_admin(request):
-        return PLAIN, context
-    return IN_ADMIN, {**admin.site.each_context(request), **context}
 
 
 def _is_logged_in_to_admin(request: HttpRequest) -> bool:

@@ -20,6 +20,10 @@ from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEvent
 class InvalidTransition(Exception):
     """The order's status does not allow the requested change."""
 
+    def __init__(self, order: "Order", status: "Order.Status") -> None:
+        super().__init__(f"{order} is {order.status} and cannot become {status}.")
+        self.order = order
+
 
 class UnknownHistory(Exception):
     """No known sequence of changes leads to the order's status and number of events."""
@@ -81,6 +85,11 @@ class Order(models.Model):
         (Status.CANCELLED, 3): (ORDER_CREATED, ORDER_PAID, ORDER_CANCELLED),
     }
     """The types of an order's events in sequence, by (status, number of events). Each new transition adds entries."""
+    ALLOWED_FROM: ClassVar[dict[Status, set[Status]]] = {
+        Status.PAID: {Status.PENDING},
+        Status.CANCELLED: {Status.PENDING, Status.PAID},
+    }
+    """The statuses from which an order may move, by the status to which it moves."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="orders", db_index=False)
     total_amount = models.DecimalField(max_digits=20, decimal_places=2)
@@ -150,15 +159,18 @@ class Order(models.Model):
 
     def pay(self) -> None:
         """Move the order to PAID. Raise InvalidTransition unless it is PENDING."""
-        self._move_to(self.Status.PAID, allowed_from={self.Status.PENDING})
+        self._move_to(self.Status.PAID)
 
     def cancel(self) -> None:
         """Move the order to CANCELLED. Raise InvalidTransition unless it is PENDING or PAID."""
-        self._move_to(self.Status.CANCELLED, allowed_from={self.Status.PENDING, self.Status.PAID})
+        self._move_to(self.Status.CANCELLED)
 
-    def _move_to(self, status: "Order.Status", *, allowed_from: set["Order.Status"]) -> None:
-        if self.status not in allowed_from:
-            raise InvalidTransition(f"{self} is {self.status} and cannot become {status}.")
+    def may_become(self, status: "Order.Status") -> bool:
+        return self.status in self.ALLOWED_FROM[status]
+
+    def _move_to(self, status: "Order.Status") -> None:
+        if not self.may_become(status):
+            raise InvalidTransition(self, status)
         self.status = status
         self.number_event()
 

@@ -116,10 +116,8 @@ class OddAddressMiddleware(_AdminOnly):
     def process_template_response(self, request: HttpRequest, response: Any) -> Any:
         """Replace Django's page about a broken database, which does not render with Unfold's templates."""
         if response.template_name == "admin/invalid_setup.html":
-            response.status_code = 400
-            response.template_name, response.context_data = error_pages.template_and_context(
-                request, 400, error_pages.BAD_ADDRESS
-            )
+            response.template_name, response.status_code = error_pages.PLAIN, 400
+            response.context_data = error_pages.plain_context(request, 400, error_pages.BAD_ADDRESS)
         return response
 
 
