@@ -1,16 +1,32 @@
+"""Admin of accounts and of failed logins, which packages define, with Unfold's forms."""
+
 from typing import Any
 
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.conf import settings
 from django.contrib import admin
-from django.contrib.auth.admin import UserAdmin
-from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
-from django.contrib.auth.models import User
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
+from django.db import models
+from django.db.models import OuterRef, Subquery, Sum
+from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.translation import gettext, gettext_lazy, ngettext
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
+from unfold.admin import ModelAdmin
+from unfold.decorators import action
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from commerce.accounts.names import validate_new_name
+from events.admin.large_tables import EstimatingPaginator
+from events.admin.read_only import badge
+from events.wire.timestamps import now
 
 # The pages of these models would show valid refresh tokens.
 admin.site.unregister([BlacklistedToken, OutstandingToken])
-admin.site.unregister(User)
+# Nothing writes these logs: AXES_DISABLE_ACCESS_LOG is set, and AXES_ENABLE_ACCESS_FAILURE_LOG is not.
+admin.site.unregister([AccessLog, AccessFailureLog])
+admin.site.unregister([AccessAttempt, Group, User])
 
 
 class NewNameForm:
@@ -27,15 +43,65 @@ class NewNameForm:
         return name
 
 
-class NewUserForm(NewNameForm, AdminUserCreationForm):  # type: ignore[type-arg]
+class NewUserForm(NewNameForm, UserCreationForm):
     pass
 
 
-class ChangedUserForm(NewNameForm, UserChangeForm):  # type: ignore[type-arg]
-    pass
+class ChangedUserForm(NewNameForm, UserChangeForm):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if password := self.fields.get("password"):
+            password.help_text = gettext_lazy("Only a hash of the password is stored. Use “Set a new password” above.")
 
 
 @admin.register(User)
-class AccountAdmin(UserAdmin):  # type: ignore[type-arg]
+class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[type-arg]
     add_form = NewUserForm
     form = ChangedUserForm
+    change_password_form = AdminPasswordChangeForm
+    paginator = EstimatingPaginator
+    show_full_result_count = False
+    actions_detail = ("set_new_password",)
+
+    @action(
+        description=gettext_lazy("Set a new password"), url_path="new-password", permissions=["change"], icon="password"
+    )
+    def set_new_password(self, request: HttpRequest, object_id: str) -> HttpResponseRedirect:
+        return HttpResponseRedirect(reverse("admin:auth_user_password_change", args=[object_id]))
+
+
+@admin.register(Group)
+class AccountGroupAdmin(GroupAdmin, ModelAdmin):  # type: ignore[type-arg]
+    pass
+
+
+@admin.register(AccessAttempt)
+class FailedLoginAdmin(ModelAdmin):
+    """Failed logins since the last success, by name, address and browser. Deleting them lifts the lock."""
+
+    list_display = ("username", "ip_address", "failures_since_start", "lock", "attempt_time")
+    list_display_links = ("username", "ip_address")
+    search_fields = ("username", "ip_address")
+    search_help_text = gettext_lazy("A name or an address")
+    fields = readonly_fields = (*list_display, "user_agent", "path_info")
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[AccessAttempt]:
+        """Annotate each row with `failures`, the failures of its name and address, which decide about the lock."""
+        of_pair = AccessAttempt.objects.filter(username=OuterRef("username"), ip_address=OuterRef("ip_address"))
+        total = of_pair.order_by().values("username").annotate(total=Sum("failures_since_start")).values("total")
+        return super().get_queryset(request).annotate(failures=Subquery(total))
+
+    @admin.display(description=gettext_lazy("state"))
+    def lock(self, attempt: Any) -> str:
+        if attempt.attempt_time + settings.AXES_COOLOFF_TIME <= now():
+            return badge(gettext("over"), "")
+        left = settings.AXES_FAILURE_LIMIT - (attempt.failures or 0)
+        if left <= 0:
+            return badge(gettext("locked"), "danger")
+        return badge(ngettext("%d attempt left", "%d attempts left", left) % left, "warning")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

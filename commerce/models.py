@@ -6,9 +6,13 @@ from django.db.models import Q
 class RequestCount(models.Model):
     """The number of requests of one client in its current window. See commerce.api.throttling."""
 
-    client = models.CharField(max_length=100, primary_key=True, help_text="What is counted, and whose.")
+    client = models.CharField(
+        max_length=100,
+        primary_key=True,
+        help_text="It names the limit, and the address or the user whose requests are counted.",
+    )
     requests = models.PositiveBigIntegerField()
-    ends_at = models.DateTimeField(db_index=True, help_text="End of the window.")
+    ends_at = models.DateTimeField(db_index=True, help_text="The window ends at this time.")
 
     class Meta:
         db_table = "commerce_request_count"
@@ -23,7 +27,7 @@ class AccountName(models.Model):
     user = models.OneToOneField(User, on_delete=models.CASCADE, primary_key=True, related_name="+")
     folded = models.TextField()
     collides = models.BooleanField(
-        default=False, help_text="Whether another account had the same folded name before folded names were unique."
+        default=False, help_text="Another account had the same folded name before folded names were unique."
     )
 
     class Meta:

@@ -5,6 +5,7 @@ from django.urls import include, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.generic import RedirectView
 
+from commerce import error_pages
 from commerce.accounts.admin_login import change_own_password
 from commerce.api import problems
 from commerce.api.documents import AsyncAPIView, DocsView, OpenAPIView
@@ -39,7 +40,7 @@ urlpatterns = [
 if apps.is_installed("commerce.devserver"):
     urlpatterns.append(path("devserver/", include("commerce.devserver.urls")))
 
-handler400 = problems.bad_request
-handler403 = problems.permission_denied
-handler404 = problems.not_found
-handler500 = problems.server_error
+handler400 = error_pages.bad_request
+handler403 = error_pages.permission_denied
+handler404 = error_pages.not_found
+handler500 = error_pages.server_error

@@ -86,14 +86,14 @@ class OutboxEvent(models.Model):
     event_id = models.UUIDField(unique=True)
     event_type = models.CharField(max_length=100)
     topic = models.CharField(max_length=249)
-    partition = models.IntegerField(null=True, help_text=gettext_lazy("Null: by key."))
+    partition = models.IntegerField(null=True, help_text=gettext_lazy("Leave empty to choose the partition by key."))
     key = models.BinaryField(null=True)
     value = models.BinaryField(null=True)
-    headers = models.BinaryField(help_text="See events.wire.headers.")
+    headers = models.BinaryField(help_text="The module events.wire.headers defines the encoding.")
     stream = models.CharField(
         max_length=100,
         null=True,
-        help_text=gettext_lazy("Messages of one stream leave in the order of their sequence."),
+        help_text=gettext_lazy("The messages of a stream are sent in the order of their sequence."),
     )
     sequence = models.PositiveIntegerField(null=True)
     dead_letter = models.ForeignKey(
@@ -102,15 +102,16 @@ class OutboxEvent(models.Model):
         on_delete=models.SET_NULL,
         related_name="replays",
         db_index=False,
-        help_text=gettext_lazy("Of which this message is a replay."),
+        help_text=gettext_lazy("This message is a replay of that dead letter."),
     )
     created_at = models.DateTimeField(
-        help_text=gettext_lazy("By the clock of the process that recorded it; events carry this time.")
+        help_text=gettext_lazy("The event carries this time, which is by the clock of the process that recorded it.")
     )
     # A default of the database, so that no INSERT has to name the column. `DatabaseClock` as the default would have
     # made the migration rewrite the table.
     recorded_at = models.DateTimeField(
-        db_default=Now(), help_text=gettext_lazy("By the database's clock; its age counts from here.")
+        db_default=Now(),
+        help_text=gettext_lazy("The age of the row counts from this time, which is by the database's clock."),
     )
 
     # Kafka acknowledges a message after it is stored. The name of the column is older than the words in admin.
@@ -120,7 +121,8 @@ class OutboxEvent(models.Model):
     published_offset = models.BigIntegerField(null=True)
 
     parked_at = models.DateTimeField(
-        null=True, help_text=gettext_lazy("When it turned out that this row can never be sent.")
+        null=True,
+        help_text=gettext_lazy("At this time it turned out that Kafka will never accept this message."),
     )
     parked_reason = models.TextField(blank=True)
 
@@ -186,29 +188,35 @@ class DeadLetter(models.Model):
     topic = models.CharField(max_length=249)
     partition = models.IntegerField()
     offset = models.BigIntegerField()
-    timestamp = models.BigIntegerField(help_text="The record's own, milliseconds since 1970.")
-    value_hash = models.BinaryField(max_length=32, help_text="SHA-256 of the value; of nothing for a null value.")
+    timestamp = models.BigIntegerField(help_text="This is the record's own timestamp, in milliseconds since 1970.")
+    value_hash = models.BinaryField(
+        max_length=32, help_text="This is the SHA-256 of the value. A null value counts as an empty one."
+    )
     key = models.BinaryField(null=True)
     value = models.BinaryField(null=True)
-    headers = models.BinaryField(help_text="See events.wire.headers.")
-    event_id = models.UUIDField(null=True, db_index=True, help_text=gettext_lazy("Where the message names one."))
-    event_type = models.CharField(max_length=100, blank=True, help_text=gettext_lazy("Where the message names one."))
+    headers = models.BinaryField(help_text="The module events.wire.headers defines the encoding.")
+    event_id = models.UUIDField(
+        null=True, db_index=True, help_text=gettext_lazy("It is empty if the message names no event id.")
+    )
+    event_type = models.CharField(
+        max_length=100, blank=True, help_text=gettext_lazy("It is empty if the message names no event type.")
+    )
     subject_id = models.BigIntegerField(
         null=True,
         help_text=gettext_lazy(
-            "What the event is about. Null unless the body itself names it together with the event's id and type."
+            "This is what the event is about. It is empty unless the body names it with the event's id and type."
         ),
     )
     is_readable = models.BooleanField(
         default=True,
-        help_text=gettext_lazy("Where not, the client could not read the record, and only its position is known."),
+        help_text=gettext_lazy("If not, the client could not read the record, and only its position is known."),
     )
     error_class = models.CharField(max_length=255)
     error_message = models.TextField()
     stacktrace = models.TextField()
     state = models.CharField(max_length=9, choices=State, default=State.OPEN)
     replay_count = models.PositiveSmallIntegerField(
-        default=0, help_text=gettext_lazy("How often it was sent to its topic again.")
+        default=0, help_text=gettext_lazy("The message was sent to its topic again so many times.")
     )
     created_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
@@ -264,9 +272,9 @@ class InboxEntry(models.Model):
     group = models.CharField(max_length=255)
     event_id = models.UUIDField()
     event_type = models.CharField(max_length=100)
-    stream = models.CharField(max_length=100, help_text="What the event is about.")
-    owner = models.BigIntegerField(null=True, help_text="The user whom the event concerns.")
-    handled_at = models.DateTimeField(help_text="By the database's clock.")
+    stream = models.CharField(max_length=100, help_text="The stream names what the event is about.")
+    owner = models.BigIntegerField(null=True, help_text="The event concerns this user.")
+    handled_at = models.DateTimeField(help_text="This time is by the database's clock.")
 
     class Meta:
         verbose_name_plural = "inbox entries"
@@ -281,7 +289,7 @@ class ConsumerGroup(models.Model):
 
     name = models.CharField(max_length=255, primary_key=True)
     consecutive_dead_letters = models.PositiveIntegerField(
-        default=0, help_text="Dead letters since the last message that could be handled."
+        default=0, help_text="These dead letters have come since the last message that could be handled."
     )
 
     def __str__(self) -> str:
@@ -298,9 +306,11 @@ class DeathMark(models.Model):
     group = models.CharField(max_length=255)
     topic = models.CharField(max_length=249)
     partition = models.IntegerField()
-    last_offset = models.BigIntegerField(help_text="Of the batch.")
-    deadly_offset = models.BigIntegerField(null=True, help_text="Of the message that killed a process last.")
-    deaths = models.PositiveSmallIntegerField(default=0, help_text="How many processes that message killed.")
+    last_offset = models.BigIntegerField(help_text="This is the last offset of the batch.")
+    deadly_offset = models.BigIntegerField(null=True, help_text="The message with this offset killed a process last.")
+    deaths = models.PositiveSmallIntegerField(
+        default=0, help_text="The message with the deadly offset killed so many processes."
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["group", "topic", "partition"], name="death_mark_per_partition")]

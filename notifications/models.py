@@ -50,7 +50,8 @@ class Notification(models.Model):
     user_id = models.BigIntegerField()
     order_id = models.BigIntegerField()
     event_id = models.UUIDField(
-        unique=True, help_text=gettext_lazy("The event it was made of; what makes it the only one.")
+        unique=True,
+        help_text=gettext_lazy("This notification reports that event. Each event has at most one notification."),
     )
     type = models.CharField(max_length=15, choices=[(name, name) for name in ORDER_EVENT_TYPES])
     message = models.CharField(max_length=200)

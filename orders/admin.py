@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy, ngettext_lazy
 from unfold.admin import TabularInline
 from unfold.decorators import action
+from unfold.enums import ActionVariant
 
 from events.admin.actions import Refused, RowAction
 from events.admin.large_tables import PeriodsQuerySet
@@ -50,6 +51,14 @@ class OrderItemInline(TabularInline):
         return False
 
 
+REFUSALS = {"PAID": gettext_lazy("paid already"), "CANCELLED": gettext_lazy("cancelled already")}
+"""Why an order with this status cannot be changed."""
+
+
+def refuse_unless_it_may_become(status: Order.Status) -> Callable[[Order], Any]:
+    return lambda order: "" if order.may_become(status) else REFUSALS[order.status]
+
+
 def change_and_publish(change_order: Callable[..., Change]) -> Callable[[int], tuple[Order, str]]:
     """Return the action's function, which changes an order and publishes the event on commit, as the API does."""
 
@@ -57,7 +66,7 @@ def change_and_publish(change_order: Callable[..., Change]) -> Callable[[int], t
         try:
             changed = change_order(order_id=order_id)
         except InvalidTransition as error:
-            raise Refused(str(error)) from error
+            raise Refused(REFUSALS[error.order.status]) from error
         transaction.on_commit(lambda: publish([changed.event]), robust=True)
         return changed.order, f"{changed.order.status}, event {changed.event.event_id}."
 
@@ -65,16 +74,29 @@ def change_and_publish(change_order: Callable[..., Change]) -> Callable[[int], t
 
 
 PAY = RowAction(
-    question=gettext_lazy("Mark these orders as paid? Their users will be notified."),
+    question=ngettext_lazy(
+        "Mark this order as paid? Its customer will be notified.",
+        "Mark these %(count)d orders as paid? Their customers will be notified.",
+        "count",
+    ),
     button=gettext_lazy("Pay"),
-    done=ngettext_lazy("%d order was paid.", "%d orders were paid."),
+    possible=ngettext_lazy("%(count)d can be paid", "%(count)d can be paid", "count"),
+    done=ngettext_lazy("%(count)d order was marked as paid.", "%(count)d orders were marked as paid.", "count"),
+    refuse=refuse_unless_it_may_become(Order.Status.PAID),
     do=change_and_publish(pay_order),
 )
 CANCEL = RowAction(
-    question=gettext_lazy("Cancel these orders? Their users will be notified. This cannot be undone."),
+    question=ngettext_lazy(
+        "Cancel this order? Its customer will be notified. This cannot be undone.",
+        "Cancel these %(count)d orders? Their customers will be notified. This cannot be undone.",
+        "count",
+    ),
     button=gettext_lazy("Cancel order"),
-    done=ngettext_lazy("%d order was cancelled.", "%d orders were cancelled."),
+    possible=ngettext_lazy("%(count)d can be cancelled", "%(count)d can be cancelled", "count"),
+    done=ngettext_lazy("%(count)d order was cancelled.", "%(count)d orders were cancelled.", "count"),
+    refuse=refuse_unless_it_may_become(Order.Status.CANCELLED),
     do=change_and_publish(cancel_order),
+    is_final=True,
 )
 
 
@@ -94,6 +116,7 @@ class OrderAdmin(ReadOnlyAdmin):
     ordering = ("-created_at", "-id")
     actions = ("pay_selected", "cancel_selected")
     actions_detail = ("pay_this", "cancel_this")
+    row_actions = {"pay": PAY, "cancel": CANCEL}
     readonly_fields = ("status_label", "total_in_won")
     fields = (("id", "user"), ("status_label", "total_in_won"), "created_at")
     inlines = (OrderItemInline,)
@@ -110,6 +133,9 @@ class OrderAdmin(ReadOnlyAdmin):
         # The ids are read first, so that PostgreSQL does not scan all orders by date to find them.
         newest = Order.objects.filter(found).order_by("-pk").values_list("pk", flat=True)[:SEARCH_RESULT_LIMIT]
         return rows.filter(pk__in=list(newest))
+
+    def describe(self, row: Order) -> list[str]:
+        return [str(row), row.user.get_username(), won(row.total_amount), str(row.get_status_display())]
 
     @admin.display(description=gettext_lazy("status"))
     def status_label(self, order: Order) -> str:
@@ -137,6 +163,11 @@ class OrderAdmin(ReadOnlyAdmin):
     def pay_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
         return self.offer(request, PAY, rows=self.one(request, object_id), object_id=object_id)
 
-    @action(description=gettext_lazy("Cancel order"), url_path="cancel", permissions=["cancel"])
+    @action(
+        description=gettext_lazy("Cancel order"),
+        url_path="cancel",
+        permissions=["cancel"],
+        variant=ActionVariant.DANGER,
+    )
     def cancel_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
         return self.offer(request, CANCEL, rows=self.one(request, object_id), object_id=object_id)

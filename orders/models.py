@@ -21,6 +21,10 @@ from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEvent
 class InvalidTransition(Exception):
     """The order's status does not allow the requested change."""
 
+    def __init__(self, order: "Order", status: "Order.Status") -> None:
+        super().__init__(f"{order} is {order.status} and cannot become {status}.")
+        self.order = order
+
 
 class UnknownHistory(Exception):
     """No known sequence of changes leads to the order's status and number of events."""
@@ -82,16 +86,24 @@ class Order(models.Model):
         (Status.CANCELLED, 3): (ORDER_CREATED, ORDER_PAID, ORDER_CANCELLED),
     }
     """The types of an order's events in sequence, by (status, number of events). Each new transition adds entries."""
+    ALLOWED_FROM: ClassVar[dict[Status, set[Status]]] = {
+        Status.PAID: {Status.PENDING},
+        Status.CANCELLED: {Status.PENDING, Status.PAID},
+    }
+    """The statuses from which an order may move, by the status to which it moves."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="orders", db_index=False)
     total_amount = models.DecimalField(max_digits=20, decimal_places=2)
     status = models.CharField(max_length=9, choices=Status, default=Status.PENDING)
     created_at = models.DateTimeField(default=now)
     last_sequence = models.PositiveIntegerField(
-        default=0, help_text="Number of the last event recorded for this order. Change it under the row's lock only."
+        default=0,
+        help_text="The last event recorded for this order has this number. Change it under the row's lock only.",
     )
     # An earlier release stored no ids: the field is null, or has fewer ids than the order has events.
-    event_ids = ArrayField(models.UUIDField(), null=True, help_text="Of its events, from the first on. See `event_id`.")
+    event_ids = ArrayField(
+        models.UUIDField(), null=True, help_text="These are the ids of its events, the first one first. See `event_id`."
+    )
 
     objects: ClassVar[OrderManager] = OrderManager()
 
@@ -148,15 +160,18 @@ class Order(models.Model):
 
     def pay(self) -> None:
         """Move the order to PAID. Raise InvalidTransition unless it is PENDING."""
-        self._move_to(self.Status.PAID, allowed_from={self.Status.PENDING})
+        self._move_to(self.Status.PAID)
 
     def cancel(self) -> None:
         """Move the order to CANCELLED. Raise InvalidTransition unless it is PENDING or PAID."""
-        self._move_to(self.Status.CANCELLED, allowed_from={self.Status.PENDING, self.Status.PAID})
+        self._move_to(self.Status.CANCELLED)
 
-    def _move_to(self, status: "Order.Status", *, allowed_from: set["Order.Status"]) -> None:
-        if self.status not in allowed_from:
-            raise InvalidTransition(f"{self} is {self.status} and cannot become {status}.")
+    def may_become(self, status: "Order.Status") -> bool:
+        return self.status in self.ALLOWED_FROM[status]
+
+    def _move_to(self, status: "Order.Status") -> None:
+        if not self.may_become(status):
+            raise InvalidTransition(self, status)
         self.status = status
         self.number_event()
 
@@ -165,7 +180,9 @@ class OrderItem(models.Model):
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="items")
     product_id = models.BigIntegerField()
     quantity = models.IntegerField()
-    price = models.DecimalField(max_digits=12, decimal_places=2, help_text=gettext_lazy("Of one piece."))
+    price = models.DecimalField(
+        max_digits=12, decimal_places=2, help_text=gettext_lazy("This is the price of one piece.")
+    )
 
     class Meta:
         ordering = ["id"]
@@ -188,8 +205,8 @@ class IdempotencyKey(models.Model):
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
     key = models.CharField(max_length=255)
-    fingerprint = models.BinaryField(help_text="Of the request's body.")
-    body = models.BinaryField(help_text="Of the 201, byte for byte.")
+    fingerprint = models.BinaryField(help_text="This is the SHA-256 of the request's body.")
+    body = models.BinaryField(help_text="This is the body of the response with status 201, byte for byte.")
     location = models.CharField(max_length=200)
     created_at = models.DateTimeField(default=now, db_index=True)
 

@@ -21,15 +21,13 @@ from django.core.paginator import InvalidPage
 from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from django.middleware import locale
-from django.shortcuts import render
 from django.utils import timezone, translation
 from django.utils.deprecation import MiddlewareMixin
 
-from commerce.api.problems import not_found
+from commerce import error_pages
 
 logger = logging.getLogger(__name__)
 
-BAD_ADDRESS = "commerce/bad_address.html"
 ADMIN_APPS = ("django.contrib.admin", "unfold")
 """The apps that read the query string: filters, order of rows, and initial values of forms."""
 LIST_MODULE = "django.contrib.admin.views.main"
@@ -104,21 +102,22 @@ class OddAddressMiddleware(_AdminOnly):
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:
         if "\0" in request.path_info:
-            return not_found(request)
+            return error_pages.not_found(request)
         given = chain.from_iterable(chain([name], values) for name, values in request.GET.lists())
-        return _bad_address(request) if any("\0" in text for text in given) else None
+        return error_pages.bad_address(request) if any("\0" in text for text in given) else None
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         asks = _is_admin(request) and request.method in ("GET", "HEAD") and request.GET
         if not (asks and _is_of_the_query(exception)):
             return None
         logger.warning("An admin URL has a value that cannot be used: %s", exception, exc_info=exception)
-        return _bad_address(request)
+        return error_pages.bad_address(request)
 
     def process_template_response(self, request: HttpRequest, response: Any) -> Any:
         """Replace Django's page about a broken database, which does not render with Unfold's templates."""
         if response.template_name == "admin/invalid_setup.html":
-            response.template_name, response.status_code = BAD_ADDRESS, 400
+            response.template_name, response.status_code = error_pages.PLAIN, 400
+            response.context_data = error_pages.plain_context(request, 400, error_pages.BAD_ADDRESS)
         return response
 
 
@@ -138,7 +137,3 @@ def _is_of_the_query(error: Exception) -> bool:
         if app := apps.get_containing_app_config(module):
             return app.name in ADMIN_APPS
     return False
-
-
-def _bad_address(request: HttpRequest) -> HttpResponse:
-    return render(request, BAD_ADDRESS, status=400)

@@ -64,6 +64,15 @@ MODELS_AND_FIELDS = (
     _("closed at"),
 )
 """Verbose names that Django derives from the names of models and fields."""
+AXES_NAMES = {
+    "username": _("name"),
+    "ip_address": _("address"),
+    "failures_since_start": _("failures"),
+    "attempt_time": _("last attempt"),
+    "user_agent": _("browser"),
+    "path_info": _("path"),
+}
+"""Our names of the fields of axes' rows, which are failed logins. Axes has no Korean translation."""
 
 
 def translate_names() -> None:
@@ -77,3 +86,7 @@ def translate_names() -> None:
             options.verbose_name_plural = gettext_lazy(str(options.verbose_name_plural))
             for field in options.local_fields:
                 field.verbose_name = gettext_lazy(str(field.verbose_name))
+    options = apps.get_model("axes", "AccessAttempt")._meta
+    options.verbose_name, options.verbose_name_plural = gettext_lazy("failed login"), gettext_lazy("failed logins")
+    for name, text in AXES_NAMES.items():
+        options.get_field(name).verbose_name = gettext_lazy(text)  # type: ignore[union-attr]

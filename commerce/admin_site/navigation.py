@@ -26,7 +26,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
         _("Accounts"): [
             (_("Users"), "person", "admin:auth_user_changelist", "auth.view_user"),
             (_("Groups"), "group", "admin:auth_group_changelist", "auth.view_group"),
-            (_("Locked logins"), "lock", "admin:axes_accessattempt_changelist", "axes.view_accessattempt"),
+            (_("Failed logins"), "lock", "admin:axes_accessattempt_changelist", "axes.view_accessattempt"),
         ],
     }
     return [

@@ -1,10 +1,11 @@
 """Admin actions on rows: each is confirmed first, runs for one row at a time, and is logged for each row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import unquote
 from django.db import models, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -13,35 +14,58 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin
 
-MAX_REFUSALS_SHOWN = 20
-"""Refusals that are shown in full, because messages must fit into a session. Further ones are counted."""
-MAX_ROWS_LISTED = 20
-"""Rows that the confirmation lists. Further ones are counted."""
+MAX_ROWS_NAMED = 12
+"""Rows that a confirmation or a message names. Further ones are counted."""
 MAX_ROWS_PER_REQUEST = 1_000
 """Rows that one request may change within the web server's time limit."""
 
 
 class Refused(Exception):
-    """The action leaves this row unchanged. The message says why, for the user."""
+    """The action leaves this row unchanged. The message says why, in words such as "paid already"."""
 
 
 class RowAction(NamedTuple):
-    """An action on a row."""
+    """An action on a row. Texts with a number are lazy results of ngettext with `%(count)d`."""
 
     question: Any
-    """Text of the confirmation, with the consequences of the action."""
+    """Text of the confirmation, with the consequences of the action and the number of rows."""
     button: Any
     """Label of the button that confirms."""
+    possible: Any
+    """Text such as "3 can be paid", for a selection with rows that the action cannot change."""
     done: Any
-    """Message after the action, from `ngettext_lazy`, with `%d` for the number of rows."""
+    """Message after the action, with the number of rows."""
+    refuse: Callable[[Any], Any]
+    """Return why the action cannot change this row, in words such as "paid already"; an empty text if it can."""
     do: Callable[[int], tuple[models.Model, str]]
     """Change the row with this id. Return the row and the text of its log entry. Raises Refused."""
+    is_final: bool = False
+    """Whether the change cannot be undone. The button is red."""
     for_more: Any = ""
     """Hint for a selection above `MAX_ROWS_PER_REQUEST`: the command for any number of rows."""
 
 
 class RowActionsAdmin(ModelAdmin):
     """Base class for models with row actions, in the list and on the page of a row."""
+
+    row_actions: Mapping[str, RowAction] = {}
+    """The actions on the page of a row, by the `url_path` of their method."""
+
+    def describe(self, row: Any) -> list[str]:
+        """Return the texts by which a user recognises the row in a confirmation."""
+        return [str(row)]
+
+    def for_refusals(self, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        """Return the rows with everything that `RowAction.refuse` reads."""
+        return rows
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """Return the actions that can change the row and that the user may run."""
+        allowed: list[Any] = super().get_actions_detail(request, object_id)
+        if not allowed or (found := self.get_object(request, unquote(str(object_id)))) is None:
+            return allowed
+        row = self.for_refusals(self.get_queryset(request).filter(pk=found.pk)).first()
+        return [one for one in allowed if row and not self.row_actions[one.path].refuse(row)]
 
     def offer(
         self, request: HttpRequest, action: RowAction, *, rows: models.QuerySet[Any], object_id: str | None = None
@@ -57,7 +81,7 @@ class RowActionsAdmin(ModelAdmin):
             self.message_user(request, f"{text % MAX_ROWS_PER_REQUEST} {action.for_more}".strip(), messages.WARNING)
             return HttpResponseRedirect(back)
         if "confirmed" not in request.POST:
-            return self._ask(request, action, rows=rows, ids=ids, back=back)
+            return self._ask(request, action, rows=rows, back=back, is_of_one_page=object_id is not None)
         self._do(request, action, ids)
         return HttpResponseRedirect(back)
 
@@ -73,15 +97,26 @@ class RowActionsAdmin(ModelAdmin):
         return reverse(f"{place}_changelist") if object_id is None else reverse(f"{place}_change", args=[object_id])
 
     def _ask(
-        self, request: HttpRequest, action: RowAction, *, rows: models.QuerySet[Any], ids: list[int], back: str
+        self, request: HttpRequest, action: RowAction, *, rows: models.QuerySet[Any], back: str, is_of_one_page: bool
     ) -> TemplateResponse:
+        possible: list[int] = []
+        skipped: dict[str, list[int]] = {}
+        for row in self.for_refusals(rows).order_by("pk"):
+            reason = str(action.refuse(row))
+            (skipped.setdefault(reason, []) if reason else possible).append(row.pk)
+        shown = possible or [pk for pks in skipped.values() for pk in pks]
+        named = self._named(request, shown)
         context = {
             **self.admin_site.each_context(request),
             "title": action.button,
             "opts": self.opts,
+            "original": named[0] if is_of_one_page and named else None,
             "action": action,
-            "rows": rows.order_by("pk")[:MAX_ROWS_LISTED],
-            "more": max(0, len(ids) - MAX_ROWS_LISTED),
+            "variant": "danger" if action.is_final else "primary",
+            "question": action.question % {"count": len(possible)} if possible else "",
+            "outcome": _outcome(action, possible=len(possible), skipped=skipped),
+            "rows": [self.describe(row) for row in named],
+            "more": len(shown) - len(named),
             "back": back,
             "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
             "select_across": request.POST.get("select_across", ""),
@@ -90,9 +125,15 @@ class RowActionsAdmin(ModelAdmin):
         }
         return TemplateResponse(request, "admin/confirm_action.html", context)
 
+    def _named(self, request: HttpRequest, ids: list[int]) -> list[Any]:
+        """Return the first `MAX_ROWS_NAMED` of the rows with these ids, with all that the list shows of them."""
+        rows = self.get_queryset(request).filter(pk__in=ids[:MAX_ROWS_NAMED]).order_by("pk")
+        related = self.list_select_related
+        return list(rows if isinstance(related, bool) else rows.select_related(*related))
+
     def _do(self, request: HttpRequest, action: RowAction, ids: list[int]) -> None:
         done = 0
-        refusals = []
+        skipped: dict[str, list[int]] = {}
         for row_id in ids:
             try:
                 # The change and its log entry are one transaction.
@@ -100,14 +141,42 @@ class RowActionsAdmin(ModelAdmin):
                     row, what = action.do(row_id)
                     self.log_change(request, row, what)
             except Refused as refused:
-                refusals.append(str(refused))
+                skipped.setdefault(str(refused), []).append(row_id)
             else:
                 done += 1
         if done:
-            self.message_user(request, action.done % done, messages.SUCCESS)
-        for refusal in refusals[:MAX_REFUSALS_SHOWN]:
-            self.message_user(request, refusal, messages.WARNING)
-        more = len(refusals) - MAX_REFUSALS_SHOWN
-        if more > 0:
-            text = ngettext("%d more is left as it is.", "%d more are left as they are.", more) % more
-            self.message_user(request, text, messages.WARNING)
+            self.message_user(request, action.done % {"count": done}, messages.SUCCESS)
+        if skipped:
+            named = {reason: self._named(request, pks) for reason, pks in skipped.items()}
+            self.message_user(request, _left(skipped, named), messages.WARNING)
+
+
+def _outcome(action: RowAction, *, possible: int, skipped: Mapping[str, list[int]]) -> str:
+    """Return what the action will do with the rows; an empty text if it will change all of them.
+
+    `skipped` has the ids of the rows that it cannot change, by the reason.
+    """
+    count = sum(map(len, skipped.values()))
+    if count == 0:
+        return ""
+    reasons = ", ".join(f"{reason} ({len(pks)})" if len(skipped) > 1 else reason for reason, pks in skipped.items())
+    if possible + count == 1:
+        return _("This cannot be done: %(reason)s.") % {"reason": reasons}
+    text = ngettext("%(count)d is skipped: %(reasons)s.", "%(count)d are skipped: %(reasons)s.", count)
+    said = text % {"count": count, "reasons": reasons}
+    if possible == 0:
+        return said
+    return _("%(possible)s, %(skipped)s") % {"possible": action.possible % {"count": possible}, "skipped": said}
+
+
+def _left(skipped: Mapping[str, list[int]], named: Mapping[str, list[Any]]) -> str:
+    """Return one message about all rows that the action left unchanged, with the rows to be named, by the reason."""
+    count = sum(map(len, skipped.values()))
+    reasons = []
+    for reason, pks in skipped.items():
+        names = ", ".join(map(str, named[reason]))
+        more = len(pks) - len(named[reason])
+        rest = " " + ngettext("and %(more)s more", "and %(more)s more", more) % {"more": more} if more else ""
+        reasons.append(f"{reason} ({names}{rest})")
+    text = ngettext("%(count)d is left as it is: %(reasons)s.", "%(count)d are left as they are: %(reasons)s.", count)
+    return text % {"count": count, "reasons": ", ".join(reasons)}

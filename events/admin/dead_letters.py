@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy, ngettext_lazy
 from unfold.decorators import action
+from unfold.enums import ActionVariant
 from unfold.views import ChangeList
 
 from events.admin.actions import Refused, RowAction
@@ -20,17 +21,29 @@ from events.admin.large_tables import NewestValuesFilter
 from events.admin.read_only import badge, preformatted
 from events.admin.stored_messages import MessageAdmin
 from events.consuming.dead_letters import NotOpen, dismiss
-from events.consuming.replay import replay
+from events.consuming.replay import Obstacle, obstacle_to, replay, with_sizes
 from events.models import OPEN_FIRST, DeadLetter
 from events.wire.identifiers import id_or_none, uuid_or_none
 from events.wire.timestamps import now
+
+CLOSED = {"replayed": gettext_lazy("handled already"), "dismissed": gettext_lazy("dismissed already")}
+"""Why a letter in this state cannot be changed."""
+
+
+def refuse_replay(letter: Any) -> Any:
+    """Return why the letter cannot be replayed; an empty text if it can."""
+    return _reason(letter, obstacle_to(letter))
+
+
+def _reason(letter: DeadLetter, obstacle: Obstacle | None) -> Any:
+    return CLOSED[letter.state] if obstacle == Obstacle.CLOSED else obstacle.label if obstacle else ""
 
 
 def replay_letter(letter_id: int) -> tuple[DeadLetter, str]:
     """Replay the letter. Return it and the text of its log entry. Raises Refused."""
     outcome = replay(letter_id=letter_id)
-    if outcome.refusal:
-        raise Refused(outcome.refusal)
+    if outcome.obstacle:
+        raise Refused(_reason(outcome.letter, outcome.obstacle))
     return outcome.letter, f"Replay {outcome.letter.replay_count}."
 
 
@@ -39,26 +52,39 @@ def dismiss_letter(letter_id: int) -> tuple[DeadLetter, str]:
     try:
         return dismiss(letter_id=letter_id), "Dismissed."
     except NotOpen as error:
-        raise Refused(str(error)) from error
+        raise Refused(CLOSED[error.letter.state]) from error
 
 
 REPLAY = RowAction(
-    question=gettext_lazy(
-        "Send these messages to their topic again? Each letter is closed once a consumer has handled its message."
+    question=ngettext_lazy(
+        "Send this message to its topic again? The letter is closed once a consumer has handled it.",
+        "Send these %(count)d messages to their topics again? Each letter is closed once a consumer has handled its "
+        "message.",
+        "count",
     ),
     button=gettext_lazy("Replay"),
+    possible=ngettext_lazy("%(count)d can be replayed", "%(count)d can be replayed", "count"),
     done=ngettext_lazy(
-        "Replayed %d dead letter. It is closed once a consumer has handled its message.",
-        "Replayed %d dead letters. Each is closed once a consumer has handled its message.",
+        "Replayed %(count)d dead letter. It is closed once a consumer has handled its message.",
+        "Replayed %(count)d dead letters. Each is closed once a consumer has handled its message.",
+        "count",
     ),
+    refuse=refuse_replay,
     do=replay_letter,
     for_more=gettext_lazy("All letters of a group: manage.py replay_dead_letters --group NAME"),
 )
 DISMISS = RowAction(
-    question=gettext_lazy("Close these letters without handling their messages? This is for good."),
+    question=ngettext_lazy(
+        "Close this letter without handling its message? This cannot be undone.",
+        "Close these %(count)d letters without handling their messages? This cannot be undone.",
+        "count",
+    ),
     button=gettext_lazy("Dismiss"),
-    done=ngettext_lazy("Dismissed %d dead letter.", "Dismissed %d dead letters."),
+    possible=ngettext_lazy("%(count)d can be dismissed", "%(count)d can be dismissed", "count"),
+    done=ngettext_lazy("Dismissed %(count)d dead letter.", "Dismissed %(count)d dead letters.", "count"),
+    refuse=lambda letter: CLOSED.get(letter.state, ""),
     do=dismiss_letter,
+    is_final=True,
     for_more=gettext_lazy("All letters of a group: manage.py dismiss_dead_letters --group NAME"),
 )
 
@@ -175,6 +201,7 @@ class DeadLetterAdmin(MessageAdmin):
     list_before_template = "events/causes_of_open_letters.html"
     actions = ("replay_selected", "dismiss_selected")
     actions_detail = ("replay_this", "dismiss_this")
+    row_actions = {"replay": REPLAY, "dismiss": DISMISS}
     readonly_fields = (*MessageAdmin.readonly_fields, "state_label", "stacktrace_text", "age")
     fields = (
         ("state_label", "age"),
@@ -213,6 +240,13 @@ class DeadLetterAdmin(MessageAdmin):
         if event_id := uuid_or_none(term):
             return rows.filter(event_id=event_id)
         return rows.filter(pk=id_or_none(term))
+
+    def for_refusals(self, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        return with_sizes(rows.only("state", "is_readable", "replay_count"))
+
+    def describe(self, row: DeadLetter) -> list[str]:
+        texts = [str(row), row.group, row.event_type, self.reason(row), str(row.get_state_display())]
+        return [text for text in texts if text]
 
     @admin.display(description=gettext_lazy("position"))
     def position(self, letter: DeadLetter) -> str:
@@ -259,6 +293,11 @@ class DeadLetterAdmin(MessageAdmin):
     def replay_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
         return self.offer(request, REPLAY, rows=self.one(request, object_id), object_id=object_id)
 
-    @action(description=gettext_lazy("Dismiss"), url_path="dismiss", permissions=["dismiss"])
+    @action(
+        description=gettext_lazy("Dismiss"),
+        url_path="dismiss",
+        permissions=["dismiss"],
+        variant=ActionVariant.DANGER,
+    )
     def dismiss_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
         return self.offer(request, DISMISS, rows=self.one(request, object_id), object_id=object_id)

@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext, gettext_lazy, ngettext_lazy
+from django.utils.translation import gettext_lazy, ngettext_lazy
 from unfold.decorators import action
 
 from events.admin.actions import Refused, RowAction
@@ -41,18 +41,29 @@ OUTBOX_STATES = {
 }
 
 
+PENDING_ALREADY = gettext_lazy("pending already")
+
+
 def send_again(row_id: int) -> tuple[OutboxEvent, str]:
     """Make the row pending again. Return it and the text of its log entry. Raises Refused."""
     row = OutboxEvent.objects.select_for_update().defer("key", "value", "headers").get(pk=row_id)
     if not recording.send_again([row.event_id]):
-        raise Refused(gettext("%s is pending already.") % row)
+        raise Refused(PENDING_ALREADY)
     return row, "Send again."
 
 
 SEND_AGAIN = RowAction(
-    question=gettext_lazy("Send these messages again, under their own event ids? Consumers recognise the repeats."),
+    question=ngettext_lazy(
+        "Send this message again, under its own event id? Consumers recognise the repeat.",
+        "Send these %(count)d messages again, under their own event ids? Consumers recognise the repeats.",
+        "count",
+    ),
     button=gettext_lazy("Send again"),
-    done=ngettext_lazy("The relay sends %d message again.", "The relay sends %d messages again."),
+    possible=ngettext_lazy("%(count)d can be sent again", "%(count)d can be sent again", "count"),
+    done=ngettext_lazy(
+        "The relay sends %(count)d message again.", "The relay sends %(count)d messages again.", "count"
+    ),
+    refuse=lambda row: "" if row.published_at or row.parked_at else PENDING_ALREADY,
     do=send_again,
 )
 
@@ -66,6 +77,7 @@ class OutboxEventAdmin(MessageAdmin):
     ordering = ("-id",)
     actions = ("send_selected_again",)
     actions_detail = ("send_this_again",)
+    row_actions = {"send-again": SEND_AGAIN}
     readonly_fields = (*MessageAdmin.readonly_fields, "state")
     fields = (
         ("event_id", "event_type"),
@@ -89,10 +101,12 @@ class OutboxEventAdmin(MessageAdmin):
             return rows.filter(event_id=event_id)
         return rows.filter(stream=term)
 
+    def describe(self, row: OutboxEvent) -> list[str]:
+        return [str(row), row.stream or row.topic, str(OUTBOX_STATES[_state(row)][0])]
+
     @admin.display(description=gettext_lazy("state"))
     def state(self, row: OutboxEvent) -> str:
-        state = "parked" if row.parked_at else "published" if row.published_at else "pending"
-        return badge(*OUTBOX_STATES[state])
+        return badge(*OUTBOX_STATES[_state(row)])
 
     def has_send_again_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("events.send_again_outboxevent")
@@ -104,3 +118,8 @@ class OutboxEventAdmin(MessageAdmin):
     @action(description=gettext_lazy("Send again"), url_path="send-again", permissions=["send_again"])
     def send_this_again(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
         return self.offer(request, SEND_AGAIN, rows=self.one(request, object_id), object_id=object_id)
+
+
+def _state(row: OutboxEvent) -> str:
+    """Return the row's state, a key of `OUTBOX_STATES`."""
+    return "parked" if row.parked_at else "published" if row.published_at else "pending"

@@ -60,6 +60,10 @@ def _body_struct(subject: str) -> type[msgspec.Struct]:
 class NotOpen(Exception):
     """The dead letter is already closed."""
 
+    def __init__(self, letter: DeadLetter) -> None:
+        super().__init__(f"Letter {letter.pk} ({letter}) is {letter.state} already, so there is nothing to do.")
+        self.letter = letter
+
 
 class RecordedLetter(NamedTuple):
     """The result of recording a dead letter."""
@@ -134,7 +138,7 @@ def dismiss(*, letter_id: int) -> DeadLetter:
     with transaction.atomic():
         letter = DeadLetter.objects.select_for_update().defer("key", "value", "headers", "stacktrace").get(pk=letter_id)
         if letter.state != DeadLetter.State.OPEN:
-            raise NotOpen(f"Letter {letter.pk} ({letter}) is {letter.state} already, so there is nothing to do.")
+            raise NotOpen(letter)
         letter.state = DeadLetter.State.DISMISSED
         letter.closed_at = now()
         letter.save(update_fields=["state", "closed_at"])

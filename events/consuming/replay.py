@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
-from django.db import transaction
+from django.db import models, transaction
 from django.template.defaultfilters import pluralize
+from django.utils.translation import gettext_lazy
 
 from events.consuming.attempts import begin_attempt
 from events.consuming.dead_letters import COUNT_HEADER, LETTER_ID_HEADER
@@ -26,11 +28,21 @@ MESSAGE_FIELDS = ("key", "value", "headers")
 """Fields of the stored message, which may be large."""
 
 
+class Obstacle(models.TextChoices):
+    """Why a letter cannot be replayed. The labels say in a few words what to do instead."""
+
+    CLOSED = "closed", gettext_lazy("closed already")
+    CONTENT_UNKNOWN = "content unknown", gettext_lazy("content unknown: let the producer send it again")
+    TOO_LARGE = "too large", gettext_lazy("too large to be sent: let the producer send the event again, smaller")
+    LIMIT = "limit", gettext_lazy("replayed as often as allowed: let the producer send the event again, or dismiss it")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """The result for one letter."""
 
     letter: DeadLetter
+    obstacle: Obstacle | None
     refusal: str
     """Why the letter is not replayed, and what to do, as a sentence; empty if it is replayed."""
 
@@ -64,10 +76,28 @@ def _times(count: int) -> str:
     return f"{count} time{pluralize(count)}"
 
 
+def with_sizes(letters: models.QuerySet[DeadLetter]) -> models.QuerySet[Any]:
+    """Annotate each letter with `size_bytes`, which the database computes without sending the message."""
+    return letters.annotate(size_bytes=stored_bytes())
+
+
+def obstacle_to(letter: Any) -> Obstacle | None:
+    """Return why a letter from `with_sizes` cannot be replayed; None if it can."""
+    if letter.state != DeadLetter.State.OPEN:
+        return Obstacle.CLOSED
+    if not letter.is_readable:
+        return Obstacle.CONTENT_UNKNOWN
+    if letter.size_bytes > MAX_MESSAGE_BYTES:
+        return Obstacle.TOO_LARGE
+    if letter.replay_count >= settings.DEAD_LETTER_REPLAY_LIMIT:
+        return Obstacle.LIMIT
+    return None
+
+
 def preview(*, letter_id: int) -> Outcome:
     """Return what `replay` would do, and change nothing. Raises DeadLetter.DoesNotExist."""
-    letter = DeadLetter.objects.defer(*MESSAGE_FIELDS, "stacktrace").get(pk=letter_id)
-    return Outcome(letter=letter, refusal=_refusal(letter))
+    letter = with_sizes(DeadLetter.objects.defer(*MESSAGE_FIELDS, "stacktrace")).get(pk=letter_id)
+    return _outcome(letter)
 
 
 def replay(*, letter_id: int) -> Outcome:
@@ -77,43 +107,40 @@ def replay(*, letter_id: int) -> Outcome:
     """
     with transaction.atomic():
         # The message is loaded later, after the check of its size.
-        letter = DeadLetter.objects.select_for_update().defer(*MESSAGE_FIELDS, "stacktrace").get(pk=letter_id)
-        refusal = _refusal(letter)
-        if not refusal:
+        letters = DeadLetter.objects.select_for_update().defer(*MESSAGE_FIELDS, "stacktrace")
+        letter = with_sizes(letters).get(pk=letter_id)
+        outcome = _outcome(letter)
+        if outcome.obstacle is None:
             letter.refresh_from_db(fields=MESSAGE_FIELDS)
             letter.replay_count += 1
             letter.save(update_fields=["replay_count"])
             begin_attempt(letter)
             message = _record(letter)
             transaction.on_commit(lambda: publish([message]), robust=True)
-        return Outcome(letter=letter, refusal=refusal)
+        return outcome
 
 
-def _refusal(letter: DeadLetter) -> str:
-    reason = _refusal_reason(letter)
-    return reason and f"Letter {letter.pk} ({letter}) is not replayed: {reason}."
-
-
-def _refusal_reason(letter: DeadLetter) -> str:
-    if letter.state != DeadLetter.State.OPEN:
-        return f"it is {letter.state} already, so there is nothing to do"
-    if not letter.is_readable:
-        return (
+def _outcome(letter: Any) -> Outcome:
+    obstacle = obstacle_to(letter)
+    if obstacle is None:
+        return Outcome(letter=letter, obstacle=None, refusal="")
+    reasons = {
+        Obstacle.CLOSED: f"it is {letter.state} already, so there is nothing to do",
+        Obstacle.CONTENT_UNKNOWN: (
             "its content is unknown, because the client could not read the record or refused it for its size: see the "
             "letter's reason. Let its producer send it again"
-        )
-    size = DeadLetter.objects.values_list(stored_bytes(), flat=True).get(pk=letter.pk)
-    if size > MAX_MESSAGE_BYTES:
-        return (
-            f"its {size} bytes are more than the {MAX_MESSAGE_BYTES} that a message may have. Let its producer send "
-            "the event again, smaller, and dismiss the letter"
-        )
-    if letter.replay_count >= settings.DEAD_LETTER_REPLAY_LIMIT:
-        return (
+        ),
+        Obstacle.TOO_LARGE: (
+            f"its {letter.size_bytes} bytes are more than the {MAX_MESSAGE_BYTES} that a message may have. Let its "
+            "producer send the event again, smaller, and dismiss the letter"
+        ),
+        Obstacle.LIMIT: (
             f"it was replayed {_times(letter.replay_count)}, which is the limit. See its error in the admin, then let "
             "its producer send the event again, or dismiss the letter"
-        )
-    return ""
+        ),
+    }
+    refusal = f"Letter {letter.pk} ({letter}) is not replayed: {reasons[obstacle]}."
+    return Outcome(letter=letter, obstacle=obstacle, refusal=refusal)
 
 
 def _record(letter: DeadLetter) -> Message:

@@ -1,5 +1,6 @@
 """Orders in admin are read-only. Actions change an order together with its event."""
 
+import html
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,7 +18,7 @@ from events.outbox.publisher import RecordingPublisher
 from orders.models import Order
 from orders.money import won
 from orders.services import Line, place_order
-from testkit.factories import UserFactory
+from testkit.factories import OrderFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -56,8 +57,8 @@ def test_an_action_refuses_forbidden_orders_and_does_the_others(admin_client: Cl
     admin_client.post(f"{ORDERS}{cancelled.pk}/cancel/", {"confirmed": "yes"})
     selected = {"action": "pay_selected", "_selected_action": [cancelled.pk, pending.pk], "confirmed": "yes"}
     text = admin_client.post(ORDERS, selected, follow=True).content.decode()
-    assert "1 order was paid." in text
-    assert f"Order {cancelled.pk} is CANCELLED and cannot become PAID." in text
+    assert "1 order was marked as paid." in text
+    assert f"1 is left as it is: cancelled already (Order {cancelled.pk})." in text
     assert Order.objects.get(pk=pending.pk).status == "PAID"
 
 
@@ -127,3 +128,82 @@ def test_a_longer_list_takes_no_more_queries(admin_client: Client) -> None:
         return len(captured)
 
     assert queries(2) == queries(20)
+
+
+# --- Questions ----------------------------------------------------------------------------------
+
+
+def question(client: Client, orders: list[Order], action: str = "pay") -> str:
+    """Return the text of the confirmation for these orders of the list."""
+    posted = {"action": f"{action}_selected", "_selected_action": [order.pk for order in orders]}
+    return html.unescape(client.post(ORDERS, posted).content.decode())
+
+
+def with_status(user: User, *statuses: str) -> list[Order]:
+    """Return new orders of `user` with these statuses, which have no events."""
+    return [OrderFactory.create(user=user, status=status, total_amount=Decimal("1234567.50")) for status in statuses]
+
+
+def test_a_question_says_whom_it_is_about(admin_client: Client, user: User) -> None:
+    (order,) = with_status(user, "PENDING")
+    for text in (question(admin_client, [order]), admin_client.get(f"{ORDERS}{order.pk}/pay/").content.decode()):
+        assert "Mark this order as paid? Its customer will be notified." in text
+        assert f"<li>Order {order.pk} · {user.username} · 1,234,567.50 · Pending</li>" in text
+        assert "data-outcome" not in text
+
+
+def test_a_question_says_what_will_happen(admin_client: Client, user: User) -> None:
+    orders = with_status(user, *["PENDING"] * 3, *["PAID"] * 5, *["CANCELLED"] * 4)
+    text = question(admin_client, orders)
+    assert "Mark these 3 orders as paid? Their customers will be notified." in text
+    assert "3 can be paid, 9 are skipped: paid already (5), cancelled already (4)." in text
+    assert text.count(f"· {user.username} ·") == 3
+    assert "8 can be cancelled, 4 are skipped: cancelled already." in question(admin_client, orders, "cancel")
+
+
+def test_a_question_names_at_most_a_dozen_orders(admin_client: Client, user: User) -> None:
+    text = question(admin_client, with_status(user, *["PENDING"] * 14))
+    assert text.count(f"· {user.username} ·") == 12
+    assert "<li>and 2 more</li>" in text
+
+
+def test_a_question_takes_no_more_queries_for_more_orders(admin_client: Client) -> None:
+    def queries(orders: int) -> int:
+        chosen = [order for _ in range(orders) for order in with_status(UserFactory.create(), "PENDING", "PAID")]
+        with CaptureQueriesContext(connection) as captured:
+            question(admin_client, chosen)
+        return len(captured)
+
+    assert queries(1) == queries(20)
+
+
+def test_what_cannot_be_done_has_no_button(admin_client: Client, user: User) -> None:
+    paid, cancelled = with_status(user, "PAID", "CANCELLED")
+    text = question(admin_client, [paid, cancelled])
+    assert "2 are skipped: paid already (1), cancelled already (1)." in text
+    assert 'name="confirmed"' not in text
+    alone = admin_client.get(f"{ORDERS}{cancelled.pk}/cancel/").content.decode()
+    assert "This cannot be done: cancelled already." in alone
+    assert 'name="confirmed"' not in alone
+
+
+@pytest.mark.parametrize(
+    ("status", "offered"), [("PENDING", {"pay", "cancel"}), ("PAID", {"cancel"}), ("CANCELLED", set())]
+)
+def test_an_order_offers_what_can_be_done(admin_client: Client, user: User, status: str, offered: set[str]) -> None:
+    (order,) = with_status(user, status)
+    text = admin_client.get(f"{ORDERS}{order.pk}/change/").content.decode()
+    assert {action for action in ("pay", "cancel") if f'href="{ORDERS}{order.pk}/{action}/"' in text} == offered
+
+
+def test_only_what_cannot_be_undone_has_a_red_button(admin_client: Client, user: User) -> None:
+    orders = with_status(user, "PENDING")
+    assert "bg-red-600" in question(admin_client, orders, "cancel")
+    assert "bg-red-600" not in question(admin_client, orders, "pay")
+
+
+def test_a_name_of_a_customer_is_no_markup(admin_client: Client) -> None:
+    orders = with_status(UserFactory.create(username="<b>mina</b>"), "PENDING")
+    text = admin_client.get(f"{ORDERS}{orders[0].pk}/pay/").content.decode()
+    assert "&lt;b&gt;mina" in text
+    assert "<b>mina" not in text

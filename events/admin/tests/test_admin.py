@@ -16,6 +16,7 @@ from events.admin import actions as admin_actions
 from events.admin import large_tables
 from events.admin.dead_letters import DeadLetterAdmin
 from events.consuming.dead_letters import record_dead_letter
+from events.kafka import MAX_MESSAGE_BYTES
 from events.models import DeadLetter, OutboxEvent
 from events.troubles import Poison
 from events.wire.timestamps import now
@@ -67,8 +68,9 @@ def test_a_superuser_replays_selected_letters_and_sees_refusals(
     admin_client: Client, letters: list[DeadLetter]
 ) -> None:
     first, second = replay(admin_client, letters[:2])
-    assert first.startswith("Replayed 1 dead letter. It is closed")
-    assert second.startswith(f"Letter {letters[0].pk} (order-events[0]@0) is not replayed: it was replayed 5 times")
+    assert first.startswith("Replayed 1 dead letter. ")
+    assert second.startswith("1 is left as it is: replayed as often as allowed: let the producer send the event again")
+    assert second.endswith("(order-events[0]@0).")
     assert replays() == [letters[1].pk]
 
 
@@ -80,14 +82,15 @@ def test_every_replay_is_on_record(admin_client: Client, admin_user: User, lette
     ]
 
 
-def test_many_refusals_are_summed_up(
+def test_many_refusals_are_one_message(
     admin_client: Client, letters: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     DeadLetter.objects.update(state="dismissed")
-    monkeypatch.setattr(admin_actions, "MAX_REFUSALS_SHOWN", 1)
-    first, second = replay(admin_client, letters)
-    assert "it is dismissed already" in first
-    assert second == "2 more are left as they are."
+    DeadLetter.objects.filter(pk=letters[2].pk).update(state="replayed")
+    monkeypatch.setattr(admin_actions, "MAX_ROWS_NAMED", 1)
+    assert replay(admin_client, letters) == [
+        "3 are left as they are: dismissed already (order-events[0]@0 and 1 more), handled already (order-events[0]@2)."
+    ]
 
 
 def test_a_viewer_cannot_replay(viewer: Client, letters: list[DeadLetter]) -> None:
@@ -172,7 +175,7 @@ def test_a_dismissed_letter_is_closed_once_and_on_record(
     (said,) = act(admin_client, "dismiss_selected", letters[:1])
     assert said == "Dismissed 1 dead letter."
     *_, refused = act(admin_client, "dismiss_selected", letters[:1])
-    assert "is dismissed already" in refused
+    assert refused == "1 is left as it is: dismissed already (order-events[0]@0)."
     letter = DeadLetter.objects.get(pk=letters[0].pk)
     assert letter.state == "dismissed"
     assert letter.closed_at
@@ -196,6 +199,51 @@ def test_a_selection_above_the_limit_is_refused(
     (said,) = act(admin_client, "replay_selected", letters)
     assert "more than 2" in said
     assert replays() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "offered"),
+    [
+        ({}, {"replay", "dismiss"}),
+        ({"replay_count": 5}, {"dismiss"}),
+        ({"is_readable": False}, {"dismiss"}),
+        ({"value": b"v" * (MAX_MESSAGE_BYTES + 1)}, {"dismiss"}),
+        ({"state": "replayed"}, set()),
+        ({"state": "dismissed"}, set()),
+    ],
+)
+def test_a_letter_offers_what_can_be_done(
+    admin_client: Client, letters: list[DeadLetter], changes: dict[str, Any], offered: set[str]
+) -> None:
+    letter = letters[1]
+    DeadLetter.objects.filter(pk=letter.pk).update(**changes)
+    text = admin_client.get(f"{LETTERS}{letter.pk}/change/").content.decode()
+    actions = {action for action in ("replay", "dismiss") if f'href="{LETTERS}{letter.pk}/{action}/"' in text}
+    assert actions == offered
+    for action in {"replay", "dismiss"} - offered:
+        page = f"{LETTERS}{letter.pk}/{action}/"
+        assert "This cannot be done: " in admin_client.get(page).content.decode()
+        admin_client.post(page, {"confirmed": "yes"})
+    assert not LogEntry.objects.exists()
+
+
+@pytest.mark.parametrize("is_pending", [True, False])
+def test_a_message_is_offered_to_be_sent_again(admin_client: Client, is_pending: bool) -> None:
+    row = OutboxEventFactory.create(parked_at=None if is_pending else now())
+    text = admin_client.get(f"{OUTBOX}{row.pk}/change/").content.decode()
+    assert (f'href="{OUTBOX}{row.pk}/send-again/"' in text) is not is_pending
+
+
+def test_a_question_about_letters_says_what_will_happen(admin_client: Client, letters: list[DeadLetter]) -> None:
+    DeadLetter.objects.filter(pk=letters[2].pk).update(state="dismissed")
+    posted = {"action": "replay_selected", "_selected_action": [letter.pk for letter in letters]}
+    with CaptureQueriesContext(connection) as queries:
+        text = html.unescape(admin_client.post(LETTERS, posted).content.decode())
+    assert "Send this message to its topic again? The letter is closed once a consumer has handled it." in text
+    assert "1 can be replayed, 2 are skipped: replayed as often as allowed: " in text
+    assert "(1), dismissed already (1)." in text
+    assert "<li>order-events[0]@1 · group · ORDER_PAID · Poison: no event · Open</li>" in text
+    assert not any('"value",' in query["sql"] or '"stacktrace"' in query["sql"] for query in queries)
 
 
 # --- Groups -------------------------------------------------------------------------------------
@@ -268,7 +316,7 @@ def test_a_message_is_sent_again(admin_client: Client, state: str) -> None:
 def test_a_pending_message_is_not_sent_again(admin_client: Client) -> None:
     row = OutboxEventFactory.create()
     response = admin_client.post(f"{OUTBOX}{row.pk}/send-again/", {"confirmed": "yes"}, follow=True)
-    assert "is pending already" in response.content.decode()
+    assert "1 is left as it is: pending already" in response.content.decode()
     assert not LogEntry.objects.exists()
 
 
