@@ -131,7 +131,10 @@ def _cards(figures: Figures, findings: Sequence[Finding]) -> dict[str, dict[str,
 def _text_of_minutes(figures: Figures) -> str:
     """Return a sentence that says what the chart of events per minute shows."""
     handled = {group: sum(one.handled[group] for one in figures.minutes) for group in figures.minutes[0].handled}
-    said = ", ".join(f"{group} {count(events)}" for group, events in handled.items())
+    # With one group, its name says nothing.
+    said = ", ".join(
+        count(events) if len(handled) == 1 else f"{group} {count(events)}" for group, events in handled.items()
+    )
     return _("In %(minutes)d minutes: published %(published)s; handled: %(handled)s.") % {
         "minutes": len(figures.minutes),
         "published": count(sum(one.published for one in figures.minutes)),

@@ -127,7 +127,9 @@ document.addEventListener("DOMContentLoaded", () => {
     }
     draw(charts.minutes, state.minutes.map((one) => time(one.start, { hour: "2-digit", minute: "2-digit" })), perMinute);
     const start = Date.parse(state.lag.start);
-    const slots = Array.from({ length: state.lag.slots }, (_, number) => time(start + number * state.lag.slotSeconds * 1000));
+    const slots = Array.from({ length: state.lag.slots }, (_, number) =>
+      time(start + number * state.lag.slotSeconds * 1000, { hour: "2-digit", minute: "2-digit" }),
+    );
     draw(charts.lag, slots, state.lag.groups);
   }
 
