@@ -39,3 +39,16 @@ class AccountName(models.Model):
 
     def __str__(self) -> str:
         return self.folded
+
+
+class LagReading(models.Model):
+    """The lag of the groups in one slot of time. See commerce.operations.lag_history."""
+
+    slot = models.DateTimeField(primary_key=True, help_text="Its beginning, by the database's clock.")
+    lag = models.JSONField(null=True, help_text="Records by group. Null: Kafka was not read.")
+
+    class Meta:
+        db_table = "commerce_lag_reading"
+
+    def __str__(self) -> str:
+        return f"{self.slot:%H:%M:%S}"

@@ -124,6 +124,7 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("commerce/icon.svg")}],
     "LOGIN": {"form": "commerce.accounts.admin_login.LoginForm"},
     "SHOW_LANGUAGES": True,
+    "DASHBOARD_CALLBACK": "commerce.admin_site.index.add_overview",
     "STYLES": [lambda _: static("commerce/admin.css")],
     "SCRIPTS": [lambda _: static("commerce/timezone.js")],
     "SIDEBAR": {"navigation": "commerce.admin_site.navigation.sidebar"},

@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 
 from commerce import error_pages
 from commerce.accounts.admin_login import change_own_password
+from commerce.admin_site import handbook
 from commerce.api import problems
 from commerce.api.documents import AsyncAPIView, DocsView, OpenAPIView
 from commerce.observing import health
@@ -34,6 +35,14 @@ urlpatterns = [
     path(f"{settings.ADMIN_PATH}password_change/", admin.site.admin_view(change_own_password, cacheable=True)),
     path(f"{settings.ADMIN_PATH}pipeline/", admin.site.admin_view(pipeline.page), name="pipeline"),
     path(f"{settings.ADMIN_PATH}pipeline/state", admin.site.admin_view(pipeline.state), name="pipeline-state"),
+    path(
+        f"{settings.ADMIN_PATH}docs/operations.md",
+        admin.site.admin_view(handbook.page),
+        {"document": "operations.md"},
+        name="runbook",
+    ),
+    # The links between the documents are relative.
+    path(f"{settings.ADMIN_PATH}docs/<path:document>", admin.site.admin_view(handbook.page)),
     path(f"{settings.ADMIN_PATH}i18n/", include("django.conf.urls.i18n")),
     path(settings.ADMIN_PATH, admin.site.urls),
 ]

@@ -170,10 +170,13 @@ def _in_each_worker(application: Any) -> Callable[[], Any]:
     """Return the function that granian calls in a new worker to load the application."""
 
     def begin() -> Any:
+        from commerce.operations.lag_history import start_recording
+
         end_at_once_until_ready()
         threading.Thread(target=_end_with_server, args=(os.getppid(),), name="end-worker", daemon=True).start()
         run_exit_handlers_in_this_worker()
         _remove_metrics_of_dead_processes()
+        start_recording()
         return application
 
     return begin

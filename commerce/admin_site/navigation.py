@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from commerce.operations.pipeline import count_open_letters
+from commerce.operations.figures import count_open_letters
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
@@ -22,6 +22,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             ),
             (_("Outbox"), "outbox", "admin:events_outboxevent_changelist", "events.view_outboxevent"),
             (_("Dead letters"), "report", "admin:events_deadletter_changelist", "events.view_deadletter"),
+            (_("Runbook"), "menu_book", "runbook", "events.view_outboxevent"),
         ],
         _("Accounts"): [
             (_("Users"), "person", "admin:auth_user_changelist", "auth.view_user"),

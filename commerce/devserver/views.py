@@ -13,7 +13,7 @@ from commerce.api.problems import problem_page
 from commerce.devserver.access import from_this_machine
 from commerce.devserver.control import ControlUnavailable, SwitchFailed, ask
 from commerce.devserver.journeys import as_json, count, follow
-from commerce.operations import pipeline
+from commerce.operations import figures
 from notifications.subscriptions import NOTIFICATIONS
 
 CUSTOMER = "demo"
@@ -73,7 +73,7 @@ def switch(request: HttpRequest) -> HttpResponse:
 
 def _progress(order_ids: Sequence[int], *, broker_is_on: bool) -> dict[str, object]:
     # Kafka is read before the database, so that records below a committed offset have been saved by then.
-    groups = (pipeline.kafka.latest(fresh_s=pipeline.FRESH_S, max_wait_s=0) or []) if broker_is_on else []
+    groups = (figures.kafka.latest(fresh_s=figures.FRESH_S, max_wait_s=0) or []) if broker_is_on else []
     partitions = [one for group in groups if group.group == NOTIFICATIONS.group for one in group.partitions]
     committed = {one.partition: one.current_offset or 0 for one in partitions}
     # No account has the id 0.

@@ -1,144 +1,165 @@
-"""Admin's page of the event pipeline: lag and members of each group, outbox, dead letters, and events per minute."""
+"""Admin's page of the event pipeline: a verdict, lag and members of each group, outbox, and dead letters."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, DateTimeField, QuerySet
-from django.db.models.functions import TruncMinute
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from events.database_clock import database_now
-from events.kafka import KafkaUnreachable
-from events.kafka.cluster import Member, group_members
-from events.kafka.lag import PartitionLag, group_lag
-from events.kafka.probe import probe_kafka
-from events.models import DeadLetter, OutboxEvent
-from events.observing.readings import Reading, read_outbox
+from commerce.operations.figures import Figures, read_figures
+from commerce.operations.lag_history import SLOT_S, LagHistory, read_history
+from commerce.operations.thresholds import DEAD_LETTERS, LAG_GROWS, MESSAGES_PARKED, OLDEST_PENDING_TOO_OLD
+from commerce.operations.verdict import Finding, count, duration, judge
+from events.models import DeadLetter
 from events.subscriptions import subscriptions
 from events.wire.timestamps import now, rfc3339
-
-WINDOW_MINUTES = 15
-"""Number of minutes for which the page shows events per minute."""
-COUNT_LIMIT = 10_000
-"""Largest number of pending messages and dead letters that the page counts."""
-FRESH_S = 1.0
-"""Age in seconds up to which a reading of Kafka is shown again."""
-
-
-class GroupOnTopic(NamedTuple):
-    """The state of a registered group in Kafka."""
-
-    group: str
-    topic: str
-    partitions: list[PartitionLag]
-    members: list[Member] | None
-    """None if the broker does not list them."""
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "group": self.group,
-            "topic": self.topic,
-            "partitions": [partition._asdict() for partition in self.partitions],
-            "members": None if self.members is None else [member._asdict() for member in self.members],
-        }
-
-
-def _read_groups() -> list[GroupOnTopic] | None:
-    """Return the state of every registered group in Kafka, or None while Kafka is unreachable."""
-    # The probe fails at once on a refused connection. The client would retry for seconds.
-    if probe_kafka() == "down":
-        return None
-    try:
-        return [
-            GroupOnTopic(
-                group=one.group,
-                topic=one.topic.name,
-                partitions=group_lag(topic=one.topic.name, group=one.group),
-                members=group_members(topic=one.topic.name, group=one.group),
-            )
-            for one in subscriptions()
-        ]
-    except KafkaUnreachable:
-        return None
-
-
-kafka = Reading("the groups", _read_groups)
 
 
 def page(request: HttpRequest) -> HttpResponse:
     _require_permission(request)
-    context = {**admin.site.each_context(request), "title": _("Event pipeline")}
+    context = {**admin.site.each_context(request), **summary(), "title": _("Event pipeline")}
     return TemplateResponse(request, "commerce/pipeline.html", context)
 
 
 def state(request: HttpRequest) -> JsonResponse:
-    """Return the page's figures as JSON for its script."""
+    """Return the page's figures and their verdict as JSON for its script."""
     _require_permission(request)
-    groups = kafka.latest(fresh_s=FRESH_S)
+    figures = read_figures()
+    history = read_history()
+    findings = judge(figures)
     return JsonResponse(
         {
             "at": rfc3339(now()),
-            "kafka": "down" if groups is None else "up",
-            "groups": [group.as_json() for group in groups or []],
-            "outbox": _outbox(),
-            "deadLetters": count_open_letters(),
-            "minutes": _minutes(),
+            "kafka": "down" if figures.groups is None else "up",
+            "verdict": _verdict(findings),
+            "cards": _cards(figures, findings),
+            "groups": [group.as_json() for group in figures.groups or []],
+            "minutes": [one._asdict() | {"start": rfc3339(one.start)} for one in figures.minutes],
+            "lag": {
+                "start": rfc3339(history.slots[0]),
+                "slotSeconds": SLOT_S,
+                "slots": len(history.slots),
+                "groups": history.groups,
+            },
+            "texts": {"minutes": _text_of_minutes(figures), "lag": _text_of_lag(history)},
         }
     )
 
 
-def count_open_letters() -> int:
-    """Return the number of open dead letters of the registered groups, at most `COUNT_LIMIT`."""
-    groups = [one.group for one in subscriptions()]
-    return DeadLetter.objects.filter(group__in=groups, state=DeadLetter.State.OPEN)[:COUNT_LIMIT].count()
+def may_view(user: AbstractBaseUser | AnonymousUser) -> bool:
+    """Return whether the user may view the page: whether the user may view the rows that it counts."""
+    return user.has_perms(["events.view_outboxevent", "events.view_deadletter"])  # type: ignore[union-attr]
 
 
-def _require_permission(request: HttpRequest) -> None:
-    if not request.user.has_perms(["events.view_outboxevent", "events.view_deadletter"]):
-        raise PermissionDenied
-
-
-def _outbox() -> dict[str, Any]:
-    outbox = read_outbox(count_up_to=COUNT_LIMIT)
+def summary() -> dict[str, Any]:
+    """Return the context of `commerce/pipeline_summary.html`. The script of the page fills in the figures."""
+    outbox = reverse("admin:events_outboxevent_changelist")
+    letters = reverse("admin:events_deadletter_changelist")
+    open_letters = {"state__exact": DeadLetter.State.OPEN.value}
+    # The card counts the letters of the registered groups. The list can be filtered by one group.
+    if len(groups := subscriptions()) == 1:
+        open_letters["group"] = groups[0].group
     return {
-        "pending": outbox.pending,
-        "oldestSeconds": round(outbox.oldest_pending_seconds, 1),
-        "parked": OutboxEvent.objects.filter(parked_at__isnull=False)[:COUNT_LIMIT].count(),
+        "cards": [
+            _card("lag", _("Lag"), reverse("pipeline") + "#partitions", LAG_GROWS.section),
+            _card("pending", _("Outbox pending"), f"{outbox}?state=pending", OLDEST_PENDING_TOO_OLD.section),
+            _card("parked", _("Parked"), f"{outbox}?state=parked", MESSAGES_PARKED.section),
+            _card("letters", _("Open dead letters"), f"{letters}?{urlencode(open_letters)}", DEAD_LETTERS.section),
+        ]
     }
 
 
-def _minutes() -> list[dict[str, Any]]:
-    """Return one entry per minute, oldest first. The last entry is the current minute.
+def runbook(section: str) -> str:
+    """Return the address of a section of the runbook in admin."""
+    return f"{reverse('runbook')}#{section}"
 
-    `published` counts the events of all topics that groups read. `handled` counts the events that each group handled.
-    """
-    # `published_at` comes from the database's clock.
-    current = database_now().replace(second=0, microsecond=0)
-    minutes = [current - timedelta(minutes=ago) for ago in reversed(range(WINDOW_MINUTES))]
-    groups = subscriptions()
-    read = OutboxEvent.objects.filter(topic__in={one.topic.name for one in groups})
-    published = _per_minute(read, "published_at", since=minutes[0])
-    handled = {one.group: _per_minute(*one.receipts(), since=minutes[0]) for one in groups}
-    return [
-        {
-            "minute": rfc3339(minute),
-            "published": published.get(minute, 0),
-            "handled": {group: counts.get(minute, 0) for group, counts in handled.items()},
+
+def _require_permission(request: HttpRequest) -> None:
+    if not may_view(request.user):
+        raise PermissionDenied
+
+
+def _card(name: str, label: str, rows: str, section: str) -> dict[str, str]:
+    return {"name": name, "label": label, "rows": rows, "runbook": runbook(section)}
+
+
+def _verdict(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return the level, the sentence of the worst finding, and those of the others."""
+    if not findings:
+        return {"level": "ok", "sentence": _("All is well."), "others": [], "runbook": None}
+    worst, *others = findings
+    return {
+        "level": worst.level,
+        "sentence": worst.sentence,
+        "others": [one.sentence for one in others],
+        "runbook": runbook(worst.section),
+    }
+
+
+def _cards(figures: Figures, findings: Sequence[Finding]) -> dict[str, dict[str, str]]:
+    """Return the figure, its level and a note by card."""
+    groups, outbox = figures.groups, figures.outbox
+    shown = {
+        "lag": (
+            "–" if groups is None else count(sum(group.lag for group in groups)),
+            max((group.seconds_behind for group in groups or []), default=0.0),
+        ),
+        "pending": (count(outbox.pending), outbox.oldest_pending_seconds),
+        "parked": (count(figures.parked), 0.0),
+        "letters": (count(figures.open_letters), 0.0),
+    }
+    # The findings begin with the worst, which has to remain.
+    levels = {finding.card: finding.level for finding in reversed(findings)}
+    return {
+        name: {
+            "figure": figure,
+            "level": levels.get(name, "ok"),  # type: ignore[call-overload]
+            "note": _("oldest for %s") % duration(oldest_s) if oldest_s >= 1 else "",
         }
-        for minute in minutes
-    ]
+        for name, (figure, oldest_s) in shown.items()
+    }
 
 
-def _per_minute(rows: QuerySet[Any], moment: str, *, since: datetime) -> dict[datetime, int]:
-    counted = (
-        rows.filter(**{f"{moment}__gte": since})
-        .order_by()
-        .annotate(minute=TruncMinute(moment, output_field=DateTimeField(), tzinfo=UTC))
-        .values("minute")
-        .annotate(events=Count("pk"))
+def _text_of_minutes(figures: Figures) -> str:
+    """Return a sentence that says what the chart of events per minute shows."""
+    handled = {group: sum(one.handled[group] for one in figures.minutes) for group in figures.minutes[0].handled}
+    # With one group, its name says nothing.
+    said = ", ".join(
+        count(events) if len(handled) == 1 else f"{group} {count(events)}" for group, events in handled.items()
     )
-    return {row["minute"]: row["events"] for row in counted}
+    return _("In %(minutes)d minutes: published %(published)s; handled: %(handled)s.") % {
+        "minutes": len(figures.minutes),
+        "published": count(sum(one.published for one in figures.minutes)),
+        "handled": said or "0",
+    }
+
+
+def _text_of_lag(history: LagHistory) -> str:
+    """Return sentences that say what the chart of the lag shows."""
+    totals = {
+        slot: sum(value or 0 for value in values)
+        for slot, *values in zip(history.slots, *history.groups.values(), strict=True)
+        if any(value is not None for value in values)
+    }
+    if not totals:
+        return _("No reading yet.")
+    highest = max(totals, key=lambda slot: totals[slot])
+    if not totals[highest]:
+        return _("It was 0 at every reading.")
+    return _("Highest: %(highest)s at %(time)s. Last: %(last)s.") % {
+        "highest": count(totals[highest]),
+        "time": _clock(highest),
+        "last": count(list(totals.values())[-1]),
+    }
+
+
+def _clock(moment: datetime) -> str:
+    return f"{timezone.localtime(moment):%H:%M:%S}"

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from prometheus_client import REGISTRY
 
+from commerce.operations.thresholds import ALERTS, RECENT_MINUTES
 from events.kafka.lag import PartitionLag
 from events.observing.readings import Outbox, _lag_gauges, _outbox_gauges
 from testkit.processes import CHECKOUT
@@ -16,6 +17,11 @@ PROMETHEUS = CHECKOUT / "deploy" / "prometheus"
 GRAFANA = CHECKOUT / "deploy" / "grafana"
 COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
 NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer)_[a-z_]+)\b")
+UNSEEN_BY_THE_PAGE = {
+    "RelayGone": "The page shows what a relay leaves: pending events that grow old.",
+    "EventsLostToRetention": "Consumers count these records; no row and no offset has them.",
+}
+ABOUT_ABSENCE = ("ConsumerGone", "PipelineUnknown")
 LABEL_LISTS = re.compile(r"\{[^}]*\}|\b(?:by|on) \([^)]*\)")
 
 
@@ -61,6 +67,25 @@ def test_every_alert_leads_to_its_section_of_the_runbook() -> None:
     for rule in rules():
         assert rule["annotations"]["runbook"] in sections, rule["alert"]
         assert f"`{rule['alert']}`" in runbook
+
+
+def test_the_page_has_the_thresholds_of_the_alerts() -> None:
+    known = {alert.name: alert for alert in ALERTS}
+    assert {rule["alert"] for rule in rules()} - known.keys() == UNSEEN_BY_THE_PAGE.keys()
+    for rule in rules():
+        if (alert := known.pop(rule["alert"], None)) is None:
+            continue
+        assert rule["labels"]["severity"] == alert.severity, alert.name
+        assert rule["annotations"]["runbook"] == f"docs/operations.md#{alert.section}"
+        # An alert without a comparison is about something that is absent.
+        numbers = re.findall(r"> *([0-9.]+)", rule["expr"])
+        assert [float(number) for number in numbers] == ([] if alert.name in ABOUT_ABSENCE else [alert.above])
+    assert known == {}
+
+
+def test_recent_means_the_same_in_every_alert() -> None:
+    windows = {window for rule in rules() for window in re.findall(r"\[(\w+)\]|offset (\w+)", rule["expr"])}
+    assert {one or other for one, other in windows} == {f"{RECENT_MINUTES}m"}
 
 
 def test_the_scraped_services_are_those_of_compose() -> None:

@@ -142,7 +142,7 @@ def query_invalid_id(*_: object) -> None:
 
 PLACES = {
     "commerce.admin_site.navigation.count_open_letters": "?q=1",
-    "commerce.operations.pipeline.count_open_letters": "pipeline/state?q=1",
+    "commerce.operations.figures.count_open_letters": "pipeline/state?q=1",
     "orders.admin.OrderAdmin.status_label": "orders/order/?status__exact=PENDING",
     "orders.admin.OrderAdmin.find": "orders/order/?q=1",
     "events.admin.outbox.OutboxStateFilter.queryset": "events/outboxevent/?state=pending",
@@ -177,7 +177,7 @@ def test_a_fault_of_our_code_is_a_logged_server_error(
 
 
 @pytest.mark.parametrize(
-    "place", ["commerce.operations.pipeline.count_open_letters", "orders.admin.OrderAdmin.status_label"]
+    "place", ["commerce.operations.figures.count_open_letters", "orders.admin.OrderAdmin.status_label"]
 )
 def test_an_impossible_query_of_our_code_is_a_server_error(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch, place: str

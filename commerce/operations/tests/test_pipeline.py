@@ -1,6 +1,8 @@
 """The pipeline page in admin: its figures, and that it never waits long for Kafka."""
 
+import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,11 +16,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from commerce.operations import pipeline
+from commerce.models import LagReading
+from commerce.operations import figures, lag_history, pipeline
 from conftest import SetClock, Topics
 from events.consuming.dead_letters import record_dead_letter
 from events.database_clock import database_now
-from events.models import OutboxEvent
+from events.models import DeadLetter, OutboxEvent
 from events.observing.readings import DEFAULT_WAIT_S, Reading
 from events.troubles import Poison
 from events.wire.timestamps import now
@@ -26,6 +29,7 @@ from notifications.subscriptions import NOTIFICATIONS
 from orders.services import Line, place_order
 from testkit.factories import NotificationFactory, OutboxEventFactory, kafka_record, poison_that_names
 from testkit.kafka_client import Outgoing, produce_all
+from testkit.subscriptions import read_and_commit
 
 pytestmark = pytest.mark.django_db
 
@@ -34,7 +38,7 @@ STATE = "/admin/pipeline/state"
 
 @pytest.fixture(autouse=True)
 def _new_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "kafka", Reading("the groups", pipeline._read_groups))
+    monkeypatch.setattr(figures, "kafka", Reading("the groups", figures._read_groups))
 
 
 @pytest.fixture
@@ -64,10 +68,14 @@ def test_it_shows_pending_rows_and_open_letters(admin_client: Client, settings: 
     OutboxEventFactory.create(parked_at=now())
     for group in (settings.NOTIFICATION_CONSUMER_GROUP, "audit"):
         record_dead_letter(record=kafka_record(b"garbage"), error=Poison("no event"), group=group)
-    shown = state(admin_client)
-    assert shown["outbox"]["pending"] == 3  # Two of them are copies of the dead letters.
-    assert shown["outbox"]["oldestSeconds"] >= 90
-    assert (shown["outbox"]["parked"], shown["deadLetters"]) == (1, 1)
+    cards = state(admin_client)["cards"]
+    # Two of the pending rows are copies of the dead letters.
+    assert {name: card["figure"] for name, card in cards.items() if name != "lag"} == {
+        "pending": "3",
+        "parked": "1",
+        "letters": "1",
+    }
+    assert re.fullmatch(r"oldest for 9\d s", cards["pending"]["note"])
 
 
 @pytest.mark.parametrize("hours", [2, -2])
@@ -79,7 +87,7 @@ def test_the_age_and_the_minutes_are_by_the_databases_clock(
     OutboxEventFactory.create(published_at=database_now(), published_partition=0, published_offset=1)
     set_clock(timedelta(hours=hours))
     shown = state(admin_client)
-    assert 90 <= shown["outbox"]["oldestSeconds"] < 150
+    assert re.fullmatch(r"oldest for (9|1[0-4])\d s", shown["cards"]["pending"]["note"])
     assert sum(one["published"] for one in shown["minutes"]) == 1
 
 
@@ -89,7 +97,7 @@ def test_it_counts_what_was_published_and_handled_in_each_minute(admin_client: C
     OutboxEventFactory.create(published_at=now() - timedelta(hours=1), **published)
     NotificationFactory.create(created_at=now() - timedelta(minutes=3))
     minutes = state(admin_client)["minutes"]
-    assert len(minutes) == pipeline.WINDOW_MINUTES
+    assert len(minutes) == figures.WINDOW_MINUTES
     assert sum(one["published"] for one in minutes) == 2
     assert [one["handled"] for one in minutes if one["published"] == 2] == [{NOTIFICATIONS.group: 1}]
 
@@ -108,9 +116,10 @@ def test_a_silent_kafka_does_not_block_the_page(admin_client: Client, silent_kaf
         assert time.monotonic() - started < DEFAULT_WAIT_S + 1
 
 
-def test_the_page_itself_does_not_query_kafka(admin_client: Client, silent_kafka: None) -> None:
+@pytest.mark.parametrize("address", ["/admin/pipeline/", "/admin/"])
+def test_the_page_itself_does_not_query_kafka(admin_client: Client, silent_kafka: None, address: str) -> None:
     started = time.monotonic()
-    assert admin_client.get("/admin/pipeline/").status_code == 200
+    assert admin_client.get(address).status_code == 200
     assert time.monotonic() - started < 1.5
 
 
@@ -118,6 +127,128 @@ def test_the_page_requires_the_permissions_for_its_rows(client: Client) -> None:
     client.force_login(User.objects.create_user("viewer", is_staff=True))
     assert client.get("/admin/pipeline/").status_code == 403
     assert client.get(STATE).status_code == 403
+
+
+def test_a_healthy_pipeline_is_well(admin_client: Client, topics: Topics) -> None:
+    shown = state(admin_client)
+    assert shown["verdict"] == {"level": "ok", "sentence": "All is well.", "others": [], "runbook": None}
+    assert {card["level"] for card in shown["cards"].values()} == {"ok"}
+
+
+def test_an_unreachable_kafka_is_the_verdict(admin_client: Client, settings: Settings) -> None:
+    settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
+    OutboxEventFactory.create_batch(2, recorded_at=now() - timedelta(seconds=14))
+    shown = state(admin_client)
+    assert shown["verdict"] == {
+        "level": "critical",
+        "sentence": "Kafka does not answer; orders are accepted, and 2 events wait in the outbox.",
+        "others": ["2 events wait for Kafka, the oldest for 14 s."],
+        "runbook": "/admin/docs/operations.md#kafka-is-away",
+    }
+    assert {name: card["level"] for name, card in shown["cards"].items()} == {
+        "lag": "critical",
+        "pending": "warning",
+        "parked": "ok",
+        "letters": "ok",
+    }
+    assert shown["cards"]["lag"]["figure"] == "–"
+
+
+def test_unread_messages_are_told_with_their_age(admin_client: Client, topics: Topics, set_clock: SetClock) -> None:
+    produce_all(topics.order_events, [Outgoing(b"{}", partition=0)] * 3)
+    read_and_commit(topics.order_events, NOTIFICATIONS.group, 1)
+    set_clock(timedelta(seconds=30))
+    shown = state(admin_client)
+    assert re.fullmatch(r"Nothing was handled for 3\d s; 2 messages wait\.", shown["verdict"]["sentence"])
+    assert shown["verdict"]["runbook"] == "/admin/docs/operations.md#lag-grows"
+    assert (shown["cards"]["lag"]["figure"], shown["cards"]["lag"]["level"]) == ("2", "warning")
+
+
+def test_parked_messages_worry_for_fifteen_minutes_only(admin_client: Client, topics: Topics) -> None:
+    OutboxEventFactory.create(parked_at=now() - timedelta(minutes=16))
+    assert state(admin_client)["cards"]["parked"] == {"figure": "1", "level": "ok", "note": ""}
+    OutboxEventFactory.create(parked_at=now() - timedelta(minutes=14))
+    assert state(admin_client)["cards"]["parked"] == {"figure": "2", "level": "warning", "note": ""}
+
+
+def test_each_card_links_to_its_rows_and_the_runbook(admin_client: Client) -> None:
+    record_dead_letter(record=kafka_record(b"garbage"), error=Poison("no event"), group=NOTIFICATIONS.group)
+    runbook = admin_client.get("/admin/docs/operations.md").content.decode()
+    for card in admin_client.get("/admin/pipeline/").context["cards"]:
+        assert admin_client.get(card["rows"]).status_code == 200, card
+        page, anchor = card["runbook"].split("#")
+        assert page == "/admin/docs/operations.md"
+        assert f'id="{anchor}"' in runbook
+    (letters,) = [card for card in pipeline.summary()["cards"] if card["name"] == "letters"]
+    assert admin_client.get(letters["rows"]).context["cl"].result_count == 1
+
+
+# --- The history of the lag ---------------------------------------------------------------------
+
+
+def test_the_history_has_the_lag_of_past_slots(admin_client: Client, topics: Topics) -> None:
+    lag_history.record()
+    recorded = LagReading.objects.get()
+    assert recorded.lag == {NOTIFICATIONS.group: 0}
+    LagReading.objects.create(slot=recorded.slot - timedelta(minutes=5), lag={NOTIFICATIONS.group: 50})
+    shown = state(admin_client)
+    values = shown["lag"]["groups"][NOTIFICATIONS.group]
+    assert len(values) == shown["lag"]["slots"] == lag_history.WINDOW_S // lag_history.SLOT_S + 1
+    assert [value for value in values if value is not None] == [50, 0]
+    text = f"Highest: 50 at {LagReading.objects.earliest('slot').slot:%H:%M:%S}. Last: 0."
+    assert shown["texts"]["lag"] == text
+
+
+@pytest.mark.parametrize("kafka", ["refusing", "silent"])
+def test_a_slot_without_kafka_is_a_gap(
+    admin_client: Client, settings: Settings, request: pytest.FixtureRequest, kafka: str
+) -> None:
+    settings.KAFKA_BOOTSTRAP_SERVERS = ["127.0.0.1:1"]
+    if kafka == "silent":
+        request.getfixturevalue("silent_kafka")
+    lag_history.record()
+    slot = LagReading.objects.get().slot
+    LagReading.objects.create(slot=slot - timedelta(seconds=lag_history.SLOT_S), lag={NOTIFICATIONS.group: 7})
+    values = state(admin_client)["lag"]["groups"][NOTIFICATIONS.group]
+    at = values.index(7)
+    assert values[at + 1] is None
+
+
+def test_a_history_without_readings_says_so(admin_client: Client, topics: Topics) -> None:
+    shown = state(admin_client)
+    assert (shown["lag"]["groups"], shown["texts"]["lag"]) == ({}, "No reading yet.")
+
+
+def test_old_and_future_slots_are_deleted(topics: Topics) -> None:
+    for minutes in (-16, -14, 60):
+        LagReading.objects.create(slot=database_now() + timedelta(minutes=minutes), lag={})
+    lag_history.record()
+    ages = [round((database_now() - one.slot).total_seconds() / 60) for one in LagReading.objects.order_by("slot")]
+    assert ages == [14, 0]
+
+
+def test_the_next_slot_is_read_in_its_middle(topics: Topics) -> None:
+    pause_s = lag_history.record()
+    into_slot_s = (database_now().timestamp() + pause_s) % lag_history.SLOT_S
+    assert into_slot_s == pytest.approx(lag_history.SLOT_S / 2, abs=0.5)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_workers_read_each_slot_once(topics: Topics, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = []
+    monkeypatch.setattr(lag_history, "_read_lag", lambda: readings.append(1) or {NOTIFICATIONS.group: len(readings)})
+
+    def work() -> None:
+        lag_history.record()
+        connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # The threads may meet the boundary of two slots.
+    assert len(readings) == LagReading.objects.count() <= 2
 
 
 # --- An order's timeline ------------------------------------------------------------------------
@@ -137,7 +268,7 @@ def test_an_orders_page_links_to_each_event_and_back(admin_client: Client, user:
     text = admin_client.get(order_page).content.decode()
     assert "Relay, order-events[2]@4711" in text
     assert 'data-state="NOTIFIED"' in text
-    (letter,) = pipeline.DeadLetter.objects.all()
+    (letter,) = DeadLetter.objects.all()
     pages = [
         f"/admin/events/outboxevent/{row.pk}/change/",
         f"/admin/notifications/notification/{notification.pk}/change/",

@@ -1,26 +1,19 @@
 "use strict";
 
-// Polls the pipeline's state and shows it. Unfold ships Chart.js.
+// Polls the pipeline's state, and shows it on the pipeline page and on admin's index. The index has no charts and no table.
 document.addEventListener("DOMContentLoaded", () => {
   const POLL_PAUSE_MS = 2000;
   const TIMEOUT_MS = 8000;
-  const LAG_POINTS = 150;
-  const page = document.getElementById("pipeline");
   const COLOURS = ["#a855f7", "#10b981", "#f59e0b", "#3b82f6", "#ec4899", "#14b8a6"];
-  const minutes = chart("pipeline-minutes", "bar");
-  const lag = chart("pipeline-lag", "line");
-
-  function series(chart, label) {
-    let found = chart.data.datasets.find((one) => one.label === label);
-    if (!found) {
-      const colour = COLOURS[chart.data.datasets.length % COLOURS.length];
-      const width = chart.config.type === "line" ? 2 : 0;
-      found = { label, data: [], borderColor: colour, backgroundColor: colour, borderWidth: width, pointRadius: 0 };
-      chart.data.datasets.push(found);
-    }
-    return found;
+  const summary = document.querySelector(".pipeline-summary");
+  if (!summary) {
+    return;
   }
+  const page = document.getElementById("pipeline");
+  const charts = page && { minutes: chart("pipeline-minutes", "bar"), lag: chart("pipeline-lag", "line") };
+  let announced = null;
 
+  // Unfold ships Chart.js.
   function chart(id, type) {
     return new Chart(document.getElementById(id), {
       type,
@@ -28,22 +21,72 @@ document.addEventListener("DOMContentLoaded", () => {
       options: {
         animation: false,
         maintainAspectRatio: false,
-        plugins: { legend: { display: true, position: "bottom" } },
-        scales: { x: { grid: { display: false }, ticks: { maxRotation: 0, autoSkipPadding: 12 } }, y: { beginAtZero: true, ticks: { precision: 0 } } },
+        plugins: { legend: { display: true, position: "bottom", labels: {} } },
+        scales: {
+          x: { grid: { display: false }, ticks: { maxRotation: 0, autoSkipPadding: 12 } },
+          y: { beginAtZero: true, suggestedMax: 5, ticks: { precision: 0 } },
+        },
       },
     });
   }
 
-  function time(text, options) {
-    return new Date(text).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23", ...options });
+  function draw(chart, labels, values) {
+    chart.data.labels = labels;
+    chart.data.datasets = Object.entries(values).map(([label, data], index) => {
+      const colour = COLOURS[index % COLOURS.length];
+      const width = chart.config.type === "line" ? 2 : 0;
+      // A value between two gaps has no line, so that it gets a point.
+      const pointRadius = (at) => (data[at.dataIndex - 1] == null && data[at.dataIndex + 1] == null ? 2 : 0);
+      return { label, data, borderColor: colour, backgroundColor: colour, borderWidth: width, pointRadius };
+    });
+    // The colours of the theme, which a click changes.
+    const text = getComputedStyle(chart.canvas).color;
+    const { plugins, scales } = chart.options;
+    plugins.legend.labels.color = scales.x.ticks.color = scales.y.ticks.color = text;
+    scales.y.grid = { color: `color-mix(in srgb, ${text} 20%, transparent)` };
+    chart.update();
   }
 
-  function say(figure, value) {
-    page.querySelector(`[data-figure="${figure}"]`).textContent = value ?? "–";
+  function time(moment, options) {
+    return new Date(moment).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23", ...options });
   }
 
-  function trouble(name, isThere) {
-    page.querySelector(`[data-trouble="${name}"]`).hidden = !isThere;
+  function say(element, text) {
+    element.textContent = text ?? "–";
+  }
+
+  function showVerdict(verdict) {
+    const box = summary.querySelector("[data-verdict]");
+    box.dataset.level = verdict.level;
+    say(box.querySelector("[data-sentence]"), verdict.sentence);
+    const runbook = box.querySelector("[data-runbook]");
+    runbook.hidden = !verdict.runbook;
+    if (verdict.runbook) {
+      runbook.href = verdict.runbook;
+    }
+    const others = box.querySelector("[data-others]");
+    others.hidden = !verdict.others.length;
+    others.replaceChildren(
+      ...verdict.others.map((sentence) => {
+        const item = document.createElement("li");
+        item.textContent = sentence;
+        return item;
+      }),
+    );
+    // A screen reader hears changes of the level only, because the sentence's numbers change at every poll.
+    if (verdict.level !== announced) {
+      say(summary.querySelector("[data-announcement]"), verdict.sentence);
+      announced = verdict.level;
+    }
+  }
+
+  function showCards(cards) {
+    for (const [name, card] of Object.entries(cards)) {
+      const box = summary.querySelector(`[data-card="${name}"]`);
+      box.dataset.level = card.level;
+      say(box.querySelector("[data-figure]"), card.figure);
+      say(box.querySelector("[data-note]"), card.note);
+    }
   }
 
   function reader(members, partition) {
@@ -55,60 +98,57 @@ document.addEventListener("DOMContentLoaded", () => {
     const line = document.createElement("tr");
     const cells = [group.group, one.topic, one.partition, one.current_offset, one.end_offset, one.lag, one.seconds_behind];
     for (const value of [...cells, reader(group.members, one.partition)]) {
-      line.insertCell().textContent = value ?? "–";
+      say(line.insertCell(), value);
     }
     return line;
   }
 
-  function lagOf(group) {
-    return group.partitions.reduce((sum, one) => sum + (one.lag ?? 0), 0);
-  }
-
-  function show(state) {
-    const isUp = state.kafka === "up";
-    const total = isUp ? state.groups.reduce((sum, group) => sum + lagOf(group), 0) : null;
-    trouble("kafka", !isUp);
-    say("lag", total);
-    say("pending", state.outbox.pending);
-    say("oldest", state.outbox.oldestSeconds);
-    say("parked", state.outbox.parked);
-    say("deadLetters", state.deadLetters);
-    say("at", time(state.at, { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" }));
-    const known = state.groups.filter((group) => group.members !== null);
+  function showMembers(groups, isUp) {
+    const known = groups.filter((group) => group.members !== null);
     page.querySelector('[data-members="known"]').hidden = !known.length;
     page.querySelector('[data-members="unknown"]').hidden = known.length > 0 || !isUp;
-    say("members", known.reduce((sum, group) => sum + group.members.length, 0));
+    say(page.querySelector("[data-figure=members]"), known.reduce((sum, group) => sum + group.members.length, 0));
+  }
+
+  function showDetails(state) {
+    say(
+      page.querySelector("[data-figure=at]"),
+      time(state.at, { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" }),
+    );
+    showMembers(state.groups, state.kafka === "up");
     const rows = state.groups.flatMap((group) => group.partitions.map((one) => row(group, one)));
     document.getElementById("pipeline-partitions").replaceChildren(...rows);
-
-    minutes.data.labels = state.minutes.map((one) => time(one.minute, { hour: "2-digit", minute: "2-digit" }));
-    series(minutes, page.dataset.published).data = state.minutes.map((one) => one.published);
+    for (const [name, text] of Object.entries(state.texts)) {
+      say(page.querySelector(`[data-text="${name}"]`), text);
+    }
+    const perMinute = { [page.dataset.published]: state.minutes.map((one) => one.published) };
     for (const group of Object.keys(state.minutes[0].handled)) {
-      series(minutes, group).data = state.minutes.map((one) => one.handled[group]);
+      perMinute[group] = state.minutes.map((one) => one.handled[group]);
     }
-    minutes.update();
-    lag.data.labels = [...lag.data.labels, time(state.at)].slice(-LAG_POINTS);
-    for (const group of state.groups) {
-      series(lag, group.group);
-    }
-    for (const one of lag.data.datasets) {
-      const group = state.groups.find((found) => found.group === one.label);
-      const missing = Array(Math.max(0, lag.data.labels.length - 1 - one.data.length)).fill(null);
-      one.data = [...missing, ...one.data, group ? lagOf(group) : null].slice(-LAG_POINTS);
-    }
-    lag.update();
+    draw(charts.minutes, state.minutes.map((one) => time(one.start, { hour: "2-digit", minute: "2-digit" })), perMinute);
+    const start = Date.parse(state.lag.start);
+    const slots = Array.from({ length: state.lag.slots }, (_, number) =>
+      time(start + number * state.lag.slotSeconds * 1000, { hour: "2-digit", minute: "2-digit" }),
+    );
+    draw(charts.lag, slots, state.lag.groups);
   }
 
   async function poll() {
+    const trouble = summary.querySelector('[data-trouble="site"]');
     try {
-      const response = await fetch(page.dataset.state, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+      const response = await fetch(summary.dataset.state, { signal: AbortSignal.timeout(TIMEOUT_MS) });
       if (!response.ok || response.redirected) {
         throw new Error(response.statusText);
       }
-      show(await response.json());
-      trouble("site", false);
+      const state = await response.json();
+      showVerdict(state.verdict);
+      showCards(state.cards);
+      if (page) {
+        showDetails(state);
+      }
+      trouble.hidden = true;
     } catch {
-      trouble("site", true);
+      trouble.hidden = false;
     }
     setTimeout(poll, POLL_PAUSE_MS);
   }

@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('commerce', '0004_existing_account_names'),
+        ('commerce', '0005_lag_reading'),
     ]
 
     operations = [

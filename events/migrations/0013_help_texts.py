@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('events', '0011_inbox'),
+        ('events', '0012_dead_letter_attempts'),
     ]
 
     operations = [

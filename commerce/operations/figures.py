@@ -1,0 +1,161 @@
+"""Reads the figures of the pipeline page: groups in Kafka, outbox, dead letters, and events per minute."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.db.models import Count, DateTimeField, Max, QuerySet
+from django.db.models.functions import TruncMinute
+
+from commerce.operations.thresholds import RECENT_MINUTES
+from events.database_clock import database_now
+from events.kafka import KafkaUnreachable
+from events.kafka.cluster import Member, group_members
+from events.kafka.lag import PartitionLag, group_lag
+from events.kafka.probe import probe_kafka
+from events.models import DeadLetter, OutboxEvent
+from events.observing.readings import Outbox, Reading, read_outbox
+from events.subscriptions import subscriptions
+
+WINDOW_MINUTES = 15
+"""Number of minutes for which the page shows events per minute."""
+COUNT_LIMIT = 10_000
+"""Largest number of pending messages, parked messages and dead letters that the page counts."""
+FRESH_S = 1.0
+"""Age in seconds up to which a reading of Kafka is shown again."""
+
+
+class GroupOnTopic(NamedTuple):
+    """The state of a registered group in Kafka."""
+
+    group: str
+    topic: str
+    partitions: list[PartitionLag]
+    members: list[Member] | None
+    """None if the broker does not list them."""
+
+    @property
+    def lag(self) -> int:
+        """Number of records that the group has not committed, on the partitions where it has committed any."""
+        return sum(one.lag or 0 for one in self.partitions)
+
+    @property
+    def seconds_behind(self) -> float:
+        """Age of the oldest unread record; 0 if there is none, or if it could not be read."""
+        return max((one.seconds_behind or 0.0 for one in self.partitions), default=0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "group": self.group,
+            "topic": self.topic,
+            "lag": self.lag,
+            "partitions": [partition._asdict() for partition in self.partitions],
+            "members": None if self.members is None else [member._asdict() for member in self.members],
+        }
+
+
+class Minute(NamedTuple):
+    """The events of one minute."""
+
+    start: datetime
+    published: int
+    """Events that reached the topics that groups read."""
+    handled: dict[str, int]
+    """Events that each group handled."""
+
+
+class Figures(NamedTuple):
+    """All figures of the page at one moment."""
+
+    groups: list[GroupOnTopic] | None
+    """None while Kafka is unreachable."""
+    outbox: Outbox
+    parked: int
+    parked_recently: int
+    """Messages that were parked in the last `RECENT_MINUTES`."""
+    open_letters: int
+    since_handled_s: dict[str, float]
+    """Seconds since each group handled an event, for groups that did in the last `WINDOW_MINUTES`."""
+    minutes: list[Minute]
+    """One entry per minute, oldest first. The last entry is the current minute."""
+
+
+def read_figures() -> Figures:
+    """Read all figures. It waits for Kafka for a few seconds at most."""
+    groups = kafka.latest(fresh_s=FRESH_S)
+    # The rows' times come from the database's clock.
+    now = database_now()
+    recently = now - timedelta(minutes=RECENT_MINUTES)
+    minutes, since_handled_s = _read_minutes(now)
+    return Figures(
+        groups=groups,
+        outbox=read_outbox(count_up_to=COUNT_LIMIT),
+        parked=OutboxEvent.objects.filter(parked_at__isnull=False)[:COUNT_LIMIT].count(),
+        parked_recently=OutboxEvent.objects.filter(parked_at__gte=recently)[:COUNT_LIMIT].count(),
+        open_letters=count_open_letters(),
+        since_handled_s=since_handled_s,
+        minutes=minutes,
+    )
+
+
+def count_open_letters() -> int:
+    """Return the number of open dead letters of the registered groups, at most `COUNT_LIMIT`."""
+    groups = [one.group for one in subscriptions()]
+    return DeadLetter.objects.filter(group__in=groups, state=DeadLetter.State.OPEN)[:COUNT_LIMIT].count()
+
+
+def _read_groups() -> list[GroupOnTopic] | None:
+    """Return the state of every registered group in Kafka, or None while Kafka is unreachable."""
+    # The probe fails at once on a refused connection. The client would retry for seconds.
+    if probe_kafka() == "down":
+        return None
+    try:
+        return [
+            GroupOnTopic(
+                group=one.group,
+                topic=one.topic.name,
+                partitions=group_lag(topic=one.topic.name, group=one.group),
+                members=group_members(topic=one.topic.name, group=one.group),
+            )
+            for one in subscriptions()
+        ]
+    except KafkaUnreachable:
+        return None
+
+
+kafka = Reading("the groups", _read_groups)
+
+
+def _read_minutes(now: datetime) -> tuple[list[Minute], dict[str, float]]:
+    """Return the events of the last minutes, and the seconds since each group handled an event."""
+    current = now.replace(second=0, microsecond=0)
+    starts = [current - timedelta(minutes=ago) for ago in reversed(range(WINDOW_MINUTES))]
+    groups = subscriptions()
+    read = OutboxEvent.objects.filter(topic__in={one.topic.name for one in groups})
+    published = _per_minute(read, "published_at", since=starts[0])
+    handled = {one.group: _per_minute(*one.receipts(), since=starts[0]) for one in groups}
+    minutes = [
+        Minute(
+            start=start,
+            published=_events(published, start),
+            handled={group: _events(found, start) for group, found in handled.items()},
+        )
+        for start in starts
+    ]
+    newest = {group: max(newest for _, newest in found.values()) for group, found in handled.items() if found}
+    return minutes, {group: (now - moment).total_seconds() for group, moment in newest.items()}
+
+
+def _events(found: dict[datetime, tuple[int, datetime]], minute: datetime) -> int:
+    return found[minute][0] if minute in found else 0
+
+
+def _per_minute(rows: QuerySet[Any], moment: str, *, since: datetime) -> dict[datetime, tuple[int, datetime]]:
+    """Return the number of rows and the newest `moment` by minute, for minutes with rows."""
+    counted = (
+        rows.filter(**{f"{moment}__gte": since})
+        .order_by()
+        .annotate(minute=TruncMinute(moment, output_field=DateTimeField(), tzinfo=UTC))
+        .values("minute")
+        .annotate(events=Count("pk"), newest=Max(moment))
+    )
+    return {row["minute"]: (row["events"], row["newest"]) for row in counted}

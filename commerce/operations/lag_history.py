@@ -1,0 +1,119 @@
+"""The lag of the last minutes, which the workers of the web server record in PostgreSQL while they run.
+
+Time is divided into slots by the database's clock. The worker that inserts the slot's row first reads Kafka for it, so
+that any number of workers and machines records one reading per slot.
+"""
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from django.db import Error, connection, reset_queries
+
+from commerce.models import LagReading
+from events.database_clock import database_now
+from events.kafka import KafkaUnreachable
+from events.kafka.probe import probe_kafka
+from events.observing.readings import lag_by_group
+from events.subscriptions import subscriptions
+
+logger = logging.getLogger(__name__)
+
+SLOT_S = 5
+"""Length of a slot in seconds."""
+WINDOW_S = 15 * 60
+"""Age in seconds after which a row is deleted."""
+
+CLAIM_SQL = """
+    WITH clock AS (SELECT extract(epoch FROM clock_timestamp()) AS seconds),
+    claimed AS (
+        INSERT INTO commerce_lag_reading (slot)
+        SELECT to_timestamp(floor(seconds / %(slot)s) * %(slot)s) FROM clock
+        ON CONFLICT DO NOTHING
+        RETURNING slot
+    )
+    SELECT (SELECT slot FROM claimed), seconds FROM clock
+"""
+# Rows of the future remain after the clock was set back. They would keep their slots occupied.
+PRUNE_SQL = """
+    DELETE FROM commerce_lag_reading
+    WHERE slot < %(slot)s - %(window)s * interval '1 second' OR slot > %(slot)s
+"""
+
+
+class LagHistory(NamedTuple):
+    """The lag of each slot of the last `WINDOW_S`."""
+
+    slots: list[datetime]
+    """The beginnings of the slots, oldest first. The last one is the current slot."""
+    groups: dict[str, list[int | None]]
+    """The lag by group, one value per slot. None is a slot without a reading."""
+
+
+def start_recording() -> None:
+    """Record in a thread until this process ends."""
+    threading.Thread(target=_record_for_ever, name="lag history", daemon=True).start()
+
+
+def record() -> float:
+    """Record the current slot, unless another process does. Return the seconds until the middle of the next one.
+
+    A slot without a reading, because Kafka is unreachable, stays empty. Raises django.db.Error.
+    """
+    started_at = time.monotonic()
+    with connection.cursor() as cursor:
+        cursor.execute(CLAIM_SQL, {"slot": SLOT_S})
+        slot, seconds = cursor.fetchone()
+    if slot is not None:
+        _fill(slot)
+    # The middle, so that a thread that runs a little early or late neither misses a slot nor meets one twice.
+    next_in_s = SLOT_S - float(seconds) % SLOT_S + SLOT_S / 2
+    return max(0.0, next_in_s - (time.monotonic() - started_at))
+
+
+def read_history() -> LagHistory:
+    """Return the history of the last `WINDOW_S` seconds, by two small queries."""
+    start = datetime.fromtimestamp(database_now().timestamp() // SLOT_S * SLOT_S - WINDOW_S, UTC)
+    rows = LagReading.objects.filter(slot__gte=start, lag__isnull=False)
+    found: dict[datetime, dict[str, int]] = {row.slot: row.lag or {} for row in rows}
+    slots = [start + timedelta(seconds=SLOT_S * number) for number in range(WINDOW_S // SLOT_S + 1)]
+    groups = sorted({group for lag in found.values() for group in lag})
+    return LagHistory(slots, {group: [found.get(slot, {}).get(group) for slot in slots] for group in groups})
+
+
+def _record_for_ever() -> None:
+    fails = False
+    while True:
+        reset_queries()  # With DEBUG on, Django keeps every statement.
+        try:
+            pause_s = record()
+            fails = False
+        except Error as error:
+            connection.close()
+            pause_s = SLOT_S
+            if not fails:
+                logger.warning("The lag is not recorded: %s", str(error).strip())
+            fails = True
+        time.sleep(pause_s)
+
+
+def _fill(slot: datetime) -> None:
+    """Store the lag in the slot's row, and delete old rows."""
+    lag = _read_lag()
+    if lag is not None:
+        LagReading.objects.filter(slot=slot).update(lag=lag)
+    with connection.cursor() as cursor:
+        cursor.execute(PRUNE_SQL, {"slot": slot, "window": WINDOW_S})
+
+
+def _read_lag() -> dict[str, int] | None:
+    """Return the lag of every registered group, or None while Kafka is unreachable."""
+    if probe_kafka() == "down":
+        return None
+    try:
+        groups = lag_by_group(subscriptions())
+    except KafkaUnreachable:
+        return None
+    return {group: sum(one.lag or 0 for one in partitions) for group, partitions in groups.items()}

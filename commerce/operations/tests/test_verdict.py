@@ -1,0 +1,142 @@
+"""The sentences of the pipeline page, the colours of its cards, and their runbook sections, by its figures."""
+
+from typing import Any
+
+import pytest
+from django.utils import translation
+
+from commerce.operations.figures import Figures, GroupOnTopic
+from commerce.operations.verdict import Finding, duration, judge
+from events.kafka.cluster import Member
+from events.kafka.lag import PartitionLag
+from events.observing.readings import Outbox
+
+GROUP = "notification-consumer-group"
+MEMBER = Member("consumer-1", "/10.0.0.1", [0, 1])
+
+
+def partition(number: int = 0, *, lag: int = 0, seconds_behind: float | None = 0.0) -> PartitionLag:
+    return PartitionLag("order-events", number, 100 - lag, 100, lag, seconds_behind)
+
+
+NEVER_READ = PartitionLag("order-events", 2, None, 4, None, None)
+NEVER_READ_EMPTY = PartitionLag("order-events", 2, None, 0, None, None)
+
+
+def group(*partitions: PartitionLag, name: str = GROUP, members: list[Member] | None = None) -> GroupOnTopic:
+    return GroupOnTopic(name, "order-events", list(partitions or [partition()]), members)
+
+
+def figures(**changes: Any) -> Figures:
+    """Return the figures of a healthy pipeline with these changes."""
+    healthy: dict[str, Any] = {
+        "groups": [group()],
+        "outbox": Outbox(0, 0.0),
+        "parked": 0,
+        "parked_recently": 0,
+        "open_letters": 0,
+        "since_handled_s": {},
+        "minutes": [],
+    }
+    return Figures(**(healthy | changes))
+
+
+def waiting(lag: int, seconds_behind: float) -> list[GroupOnTopic]:
+    return [group(partition(lag=lag, seconds_behind=seconds_behind))]
+
+
+UNREMARKABLE = {
+    "nothing happens": figures(),
+    "messages are on their way": figures(groups=waiting(50, 9.9)),
+    "the age of the oldest cannot be read": figures(groups=[group(partition(lag=3, seconds_behind=None))]),
+    "the group's members are known": figures(groups=[group(members=[MEMBER])]),
+    "an unread partition is empty": figures(groups=[group(NEVER_READ_EMPTY)]),
+    "events are on their way to Kafka": figures(outbox=Outbox(50, 9.9)),
+    "messages were parked long ago": figures(parked=3),
+}
+LAG = ("lag", "lag-grows")
+OUTBOX = ("pending", "outbox-pending-grows")
+FINDINGS: list[tuple[Figures, tuple[str, str], str, str]] = [
+    (figures(groups=waiting(50, 14)), LAG, "warning", "Nothing was handled for 14 s; 50 messages wait."),
+    (figures(groups=waiting(1, 60)), LAG, "warning", "Nothing was handled for 60 s; 1 message waits."),
+    (figures(groups=waiting(1_234, 60.1)), LAG, "critical", "Nothing was handled for 60 s; 1,234 messages wait."),
+    (figures(groups=waiting(5, 7_300)), LAG, "critical", "Nothing was handled for 2 h; 5 messages wait."),
+    (
+        figures(groups=waiting(50, 14), since_handled_s={GROUP: 14.5}),
+        *(LAG, "warning", "Nothing was handled for 14 s; 50 messages wait."),
+    ),
+    (
+        figures(groups=waiting(50, 74), since_handled_s={GROUP: 0.5}),
+        *(LAG, "critical", "50 messages wait, the oldest for 74 s."),
+    ),
+    (
+        figures(groups=waiting(1, 14), since_handled_s={GROUP: 0.5}),
+        *(LAG, "warning", "1 message waits, for 14 s."),
+    ),
+    (
+        figures(groups=[group(partition(0, lag=2, seconds_behind=11), partition(1, lag=3, seconds_behind=130))]),
+        *(LAG, "critical", "Nothing was handled for 2 min; 5 messages wait."),
+    ),
+    (figures(groups=[group(members=[])]), LAG, "critical", "No consumer is running; 0 messages wait."),
+    (
+        figures(groups=[group(partition(lag=1, seconds_behind=99), members=[])]),
+        *(LAG, "critical", "No consumer is running; 1 message waits."),
+    ),
+    (
+        figures(groups=[group(partition(), NEVER_READ)]),
+        *(LAG, "warning", "The group has never read a record of order-events[2]."),
+    ),
+    (
+        figures(groups=[group(), group(partition(lag=9, seconds_behind=15), name="sales")]),
+        *(LAG, "warning", "sales: Nothing was handled for 15 s; 9 messages wait."),
+    ),
+    (
+        figures(groups=None, outbox=Outbox(1, 3)),
+        *(("lag", "kafka-is-away"), "critical"),
+        "Kafka does not answer; orders are accepted, and 1 event waits in the outbox.",
+    ),
+    (figures(outbox=Outbox(3, 10.1)), OUTBOX, "warning", "3 events wait for Kafka, the oldest for 10 s."),
+    (figures(outbox=Outbox(1, 61)), OUTBOX, "critical", "1 event waits for Kafka, for 61 s."),
+    (figures(outbox=Outbox(10_000, 400)), OUTBOX, "critical", "10,000+ events wait for Kafka, the oldest for 6 min."),
+    (
+        figures(parked=2, parked_recently=2),
+        *(("parked", "dead-letters-appear"), "warning"),
+        "2 messages were parked in the last 15 minutes, because they can never be sent.",
+    ),
+    (figures(open_letters=1), ("letters", "dead-letters-appear"), "warning", "1 dead letter is open."),
+    (figures(open_letters=12), ("letters", "dead-letters-appear"), "warning", "12 dead letters are open."),
+]
+
+
+@pytest.mark.parametrize("healthy", UNREMARKABLE.values(), ids=UNREMARKABLE)
+def test_an_unremarkable_state_has_no_finding(healthy: Figures) -> None:
+    assert judge(healthy) == []
+
+
+@pytest.mark.parametrize(("broken", "place", "level", "sentence"), FINDINGS, ids=[one[-1] for one in FINDINGS])
+def test_a_finding_says_what_is_wrong(broken: Figures, place: tuple[str, str], level: Any, sentence: str) -> None:
+    card, section = place
+    assert judge(broken) == [Finding(level, card, section, sentence)]  # type: ignore[arg-type]
+
+
+def test_the_worst_finding_comes_first() -> None:
+    found = judge(figures(groups=waiting(3, 14), open_letters=2, outbox=Outbox(5, 99)))
+    assert [(one.level, one.card) for one in found] == [
+        ("critical", "pending"),
+        ("warning", "lag"),
+        ("warning", "letters"),
+    ]
+
+
+def test_a_finding_is_in_the_users_language() -> None:
+    with translation.override("ko"):
+        (found,) = judge(figures(groups=waiting(1_234, 14)))
+    assert found.sentence == "14초 동안 아무것도 처리되지 않았습니다. 메시지 1,234건이 기다립니다."
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7_199, "119 min"), (7_200, "2 h"), (172_800, "2 d")],
+)
+def test_a_duration_has_the_largest_fitting_unit(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,54 @@
+"""The thresholds that turn the pipeline page amber and red. They are those of the alerts.
+
+`deploy/prometheus/alerts.yml` repeats them for Prometheus, and `tests/repository/test_observability_files.py` compares
+both.
+"""
+
+from typing import Literal, NamedTuple
+
+Level = Literal["warning", "critical"]
+
+EARLY_SHARE = 1 / 6
+"""Share of a critical alert's threshold above which the page is amber."""
+RECENT_MINUTES = 15
+"""Minutes for which an alert about an occurrence, such as a parked message, stays on."""
+
+
+class Alert(NamedTuple):
+    """An alert of Prometheus, as far as the page shows its condition."""
+
+    name: str
+    severity: Level
+    section: str
+    """Anchor of the runbook's section in docs/operations.md."""
+    above: float = 0
+    """The alert's condition is a value above this one."""
+
+    def level(self, value: float) -> Level | None:
+        """Return how the page shows `value`; None if it is unremarkable.
+
+        Prometheus waits until the condition has lasted for some minutes. The page shows it at once.
+        """
+        if value > self.above:
+            return self.severity
+        is_early = self.severity == "critical" and value > self.above * EARLY_SHARE
+        return "warning" if is_early else None
+
+
+PIPELINE_UNKNOWN = Alert("PipelineUnknown", "critical", "kafka-is-away")
+CONSUMER_GONE = Alert("ConsumerGone", "critical", "lag-grows")
+LAG_GROWS = Alert("LagGrows", "critical", "lag-grows", above=60)
+PARTITION_NEVER_READ = Alert("PartitionNeverRead", "warning", "lag-grows")
+OLDEST_PENDING_TOO_OLD = Alert("OldestPendingTooOld", "critical", "outbox-pending-grows", above=60)
+MESSAGES_PARKED = Alert("MessagesParked", "warning", "dead-letters-appear")
+DEAD_LETTERS = Alert("DeadLetters", "warning", "dead-letters-appear")
+
+ALERTS = (
+    PIPELINE_UNKNOWN,
+    CONSUMER_GONE,
+    LAG_GROWS,
+    PARTITION_NEVER_READ,
+    OLDEST_PENDING_TOO_OLD,
+    MESSAGES_PARKED,
+    DEAD_LETTERS,
+)

@@ -1,0 +1,130 @@
+"""Judges the figures of the pipeline page: what is wrong, how badly, and where the runbook explains it."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from django.utils import formats
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from commerce.operations.figures import COUNT_LIMIT, Figures, GroupOnTopic
+from commerce.operations.thresholds import (
+    CONSUMER_GONE,
+    DEAD_LETTERS,
+    LAG_GROWS,
+    MESSAGES_PARKED,
+    OLDEST_PENDING_TOO_OLD,
+    PARTITION_NEVER_READ,
+    PIPELINE_UNKNOWN,
+    RECENT_MINUTES,
+    Level,
+)
+
+Card = Literal["lag", "pending", "parked", "letters"]
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong."""
+
+    level: Level
+    card: Card
+    """The card that shows it."""
+    section: str
+    """Anchor of the runbook's section."""
+    sentence: str
+
+
+def judge(figures: Figures) -> list[Finding]:
+    """Return what is wrong, the worst first. The sentences are in the active language."""
+    found = [*_lag(figures), *_outbox(figures), *_letters(figures)]
+    return sorted(found, key=lambda finding: finding.level != "critical")
+
+
+def duration(seconds: float) -> str:
+    """Return a time such as `14 s` or `3 min`, in the largest unit of which it has at least two."""
+    for size, text in ((86_400, _("%d d")), (3_600, _("%d h")), (60, _("%d min"))):
+        if seconds >= 2 * size:
+            return text % (seconds // size)
+    return _("%d s") % seconds
+
+
+def count(number: int) -> str:
+    """Return a number as people write it. The page counts no more than `COUNT_LIMIT`."""
+    text = formats.number_format(number, use_l10n=True, force_grouping=True)
+    return f"{text}+" if number >= COUNT_LIMIT else str(text)
+
+
+def _lag(figures: Figures) -> Iterator[Finding]:
+    if figures.groups is None:
+        pending = figures.outbox.pending
+        sentence = ngettext(
+            "Kafka does not answer; orders are accepted, and %(count)s event waits in the outbox.",
+            "Kafka does not answer; orders are accepted, and %(count)s events wait in the outbox.",
+            pending,
+        ) % {"count": count(pending)}
+        yield Finding(PIPELINE_UNKNOWN.severity, "lag", PIPELINE_UNKNOWN.section, sentence)
+        return
+    for group in figures.groups:
+        for finding in _lag_of(group, figures.since_handled_s.get(group.group)):
+            # With one group, its name says nothing.
+            name = f"{group.group}: " if len(figures.groups) > 1 else ""
+            yield finding._replace(sentence=f"{name}{finding.sentence}")
+
+
+def _lag_of(group: GroupOnTopic, since_handled_s: float | None) -> Iterator[Finding]:
+    """Judge one group. `since_handled_s` is None if it has handled nothing for a long time."""
+    late_s = group.seconds_behind
+    values = {"count": count(group.lag), "time": duration(late_s)}
+    if group.members == []:
+        sentence = ngettext(
+            "No consumer is running; %(count)s message waits.",
+            "No consumer is running; %(count)s messages wait.",
+            group.lag,
+        )
+        yield Finding(CONSUMER_GONE.severity, "lag", CONSUMER_GONE.section, sentence % values)
+    elif level := LAG_GROWS.level(late_s):
+        # Since the oldest waiting message arrived, the group has handled none.
+        if since_handled_s is None or since_handled_s >= late_s:
+            sentence = ngettext(
+                "Nothing was handled for %(time)s; %(count)s message waits.",
+                "Nothing was handled for %(time)s; %(count)s messages wait.",
+                group.lag,
+            )
+        else:
+            sentence = ngettext(
+                "%(count)s message waits, for %(time)s.",
+                "%(count)s messages wait, the oldest for %(time)s.",
+                group.lag,
+            )
+        yield Finding(level, "lag", LAG_GROWS.section, sentence % values)
+    never_read = [one.partition for one in group.partitions if one.current_offset is None and one.end_offset]
+    if never_read and (level := PARTITION_NEVER_READ.level(len(never_read))):
+        names = ", ".join(f"{group.topic}[{partition}]" for partition in never_read)
+        sentence = _("The group has never read a record of %(partitions)s.") % {"partitions": names}
+        yield Finding(level, "lag", PARTITION_NEVER_READ.section, sentence)
+
+
+def _outbox(figures: Figures) -> Iterator[Finding]:
+    outbox = figures.outbox
+    if level := OLDEST_PENDING_TOO_OLD.level(outbox.oldest_pending_seconds):
+        sentence = ngettext(
+            "%(count)s event waits for Kafka, for %(time)s.",
+            "%(count)s events wait for Kafka, the oldest for %(time)s.",
+            outbox.pending,
+        ) % {"count": count(outbox.pending), "time": duration(outbox.oldest_pending_seconds)}
+        yield Finding(level, "pending", OLDEST_PENDING_TOO_OLD.section, sentence)
+    if level := MESSAGES_PARKED.level(figures.parked_recently):
+        sentence = ngettext(
+            "%(count)s message was parked in the last %(minutes)d minutes, because it can never be sent.",
+            "%(count)s messages were parked in the last %(minutes)d minutes, because they can never be sent.",
+            figures.parked_recently,
+        ) % {"count": count(figures.parked_recently), "minutes": RECENT_MINUTES}
+        yield Finding(level, "parked", MESSAGES_PARKED.section, sentence)
+
+
+def _letters(figures: Figures) -> Iterator[Finding]:
+    if level := DEAD_LETTERS.level(figures.open_letters):
+        sentence = ngettext(
+            "%(count)s dead letter is open.", "%(count)s dead letters are open.", figures.open_letters
+        ) % {"count": count(figures.open_letters)}
+        yield Finding(level, "letters", DEAD_LETTERS.section, sentence)
