@@ -71,7 +71,7 @@ class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Group)
-class AccountGroupAdmin(GroupAdmin, ModelAdmin):  # type: ignore[type-arg]
+class AccountGroupAdmin(GroupAdmin, ModelAdmin):
     pass
 
 

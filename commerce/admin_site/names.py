@@ -108,4 +108,4 @@ def translate_names() -> None:
     options = apps.get_model("axes", "AccessAttempt")._meta
     options.verbose_name, options.verbose_name_plural = gettext_lazy("failed login"), gettext_lazy("failed logins")
     for name, text in AXES_NAMES.items():
-        options.get_field(name).verbose_name = gettext_lazy(text)  # type: ignore[union-attr]
+        options.get_field(name).verbose_name = gettext_lazy(text)
