@@ -6,16 +6,20 @@ from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
+from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.db.models import OuterRef, Subquery, Sum
+from django.forms import ModelMultipleChoiceField
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.text import capfirst
 from django.utils.translation import gettext, gettext_lazy, ngettext
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from unfold.admin import ModelAdmin
 from unfold.decorators import action
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from commerce.accounts.names import validate_new_name
 from events.admin.large_tables import EstimatingPaginator
@@ -27,6 +31,14 @@ admin.site.unregister([BlacklistedToken, OutstandingToken])
 # Nothing writes these logs: AXES_DISABLE_ACCESS_LOG is set, and AXES_ENABLE_ACCESS_FAILURE_LOG is not.
 admin.site.unregister([AccessLog, AccessFailureLog])
 admin.site.unregister([AccessAttempt, Group, User])
+
+ACTIONS = {
+    "add": gettext_lazy("Add"),
+    "change": gettext_lazy("Change"),
+    "delete": gettext_lazy("Delete"),
+    "view": gettext_lazy("View"),
+}
+"""The names of the permissions that Django makes for each model, by the beginning of their codename."""
 
 
 class NewNameForm:
@@ -54,8 +66,36 @@ class ChangedUserForm(NewNameForm, UserChangeForm):
             password.help_text = gettext_lazy("Only a hash of the password is stored. Use “Set a new password” above.")
 
 
+class PermissionChoices(ModelMultipleChoiceField):
+    """A choice of permissions, with labels in the user's language."""
+
+    def label_from_instance(self, permission: Permission) -> str:
+        action = ACTIONS.get(permission.codename.partition("_")[0])
+        return f"{capfirst(permission.content_type.name)}: {action or gettext(permission.name)}"
+
+
+class CheckboxesAdmin(ModelAdmin):
+    """Base class for accounts and groups. Checkboxes have labels, which Django's two lists beside each other lack."""
+
+    filter_horizontal = ()
+
+    def formfield_for_manytomany(self, field: Any, request: HttpRequest, **options: Any) -> Any:
+        options["widget"] = UnfoldAdminCheckboxSelectMultipleWidget()
+        if field.related_model is Permission:
+            shown = ContentType.objects.get_for_models(*admin.site._registry).values()
+            options["queryset"] = Permission.objects.filter(content_type__in=shown).select_related("content_type")
+            options["form_class"] = PermissionChoices
+        return super().formfield_for_manytomany(field, request, **options)
+
+    def get_deleted_objects(self, rows: Any, request: HttpRequest) -> Any:
+        """Name the chosen rows alone: the rows that are deleted with them are parts of them."""
+        _, counts, missing_permissions, protected = super().get_deleted_objects(rows, request)
+        plural = self.opts.verbose_name_plural
+        return [str(row) for row in rows], {plural: counts.get(plural, 0)}, missing_permissions, protected
+
+
 @admin.register(User)
-class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[type-arg]
+class AccountAdmin(CheckboxesAdmin, UserAdmin):  # type: ignore[type-arg]
     add_form = NewUserForm
     form = ChangedUserForm
     change_password_form = AdminPasswordChangeForm
@@ -71,8 +111,12 @@ class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Group)
-class AccountGroupAdmin(GroupAdmin, ModelAdmin):  # type: ignore[type-arg]
+class AccountGroupAdmin(CheckboxesAdmin, GroupAdmin):
     pass
+
+
+# Axes names a row by its time alone.
+AccessAttempt.__str__ = lambda attempt: f"{attempt.username}, {attempt.ip_address}"  # type: ignore[method-assign]
 
 
 @admin.register(AccessAttempt)

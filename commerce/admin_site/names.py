@@ -62,8 +62,13 @@ MODELS_AND_FIELDS = (
     _("state"),
     _("replay count"),
     _("closed at"),
+    _("Can pay orders"),
+    _("Can cancel orders"),
+    _("Can send outbox messages again"),
+    _("Can replay dead letters"),
+    _("Can dismiss dead letters"),
 )
-"""Verbose names that Django derives from the names of models and fields."""
+"""Verbose names that Django derives from the names of models and fields, and the names of our permissions."""
 AXES_NAMES = {
     "username": _("name"),
     "ip_address": _("address"),
@@ -89,4 +94,4 @@ def translate_names() -> None:
     options = apps.get_model("axes", "AccessAttempt")._meta
     options.verbose_name, options.verbose_name_plural = gettext_lazy("failed login"), gettext_lazy("failed logins")
     for name, text in AXES_NAMES.items():
-        options.get_field(name).verbose_name = gettext_lazy(text)  # type: ignore[union-attr]
+        options.get_field(name).verbose_name = gettext_lazy(text)

@@ -106,12 +106,13 @@ class RowActionsAdmin(ModelAdmin):
             (skipped.setdefault(reason, []) if reason else possible).append(row.pk)
         shown = possible or [pk for pks in skipped.values() for pk in pks]
         named = self._named(request, shown)
+        button = action.button % {"count": max(1, len(possible))}
         context = {
             **self.admin_site.each_context(request),
-            "title": action.button,
+            "title": button,
             "opts": self.opts,
             "original": named[0] if is_of_one_page and named else None,
-            "action": action,
+            "button": button,
             "variant": "danger" if action.is_final else "primary",
             "question": action.question % {"count": len(possible)} if possible else "",
             "outcome": _outcome(action, possible=len(possible), skipped=skipped),

@@ -11,14 +11,14 @@ from django.db import connection, models
 from django.db.models import Count, Max
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy, ngettext_lazy
+from django.utils.translation import gettext, gettext_lazy, ngettext_lazy
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.views import ChangeList
 
 from events.admin.actions import Refused, RowAction
 from events.admin.large_tables import NewestValuesFilter
-from events.admin.read_only import badge, preformatted
+from events.admin.read_only import badge, preformatted, untranslated
 from events.admin.stored_messages import MessageAdmin
 from events.consuming.dead_letters import NotOpen, dismiss
 from events.consuming.replay import Obstacle, obstacle_to, replay, with_sizes
@@ -202,7 +202,7 @@ class DeadLetterAdmin(MessageAdmin):
     actions = ("replay_selected", "dismiss_selected")
     actions_detail = ("replay_this", "dismiss_this")
     row_actions = {"replay": REPLAY, "dismiss": DISMISS}
-    readonly_fields = (*MessageAdmin.readonly_fields, "state_label", "stacktrace_text", "age")
+    readonly_fields = (*MessageAdmin.readonly_fields, "state_label", "stacktrace_text", "age", "error_text")
     fields = (
         ("state_label", "age"),
         ("topic", "group"),
@@ -211,7 +211,7 @@ class DeadLetterAdmin(MessageAdmin):
         ("event_id", "event_type", "subject_id"),
         ("replay_count", "is_readable"),
         "error_class",
-        "error_message",
+        "error_text",
         "value_text",
         "key_text",
         "headers_text",
@@ -257,8 +257,12 @@ class DeadLetterAdmin(MessageAdmin):
         return badge(letter.get_state_display(), LETTER_COLOURS[letter.state])
 
     @admin.display(description=gettext_lazy("reason"))
-    def reason(self, letter: DeadLetter) -> str:
-        return f"{letter.error_class.rpartition('.')[2]}: {letter.error_message[:100]}"
+    def reason(self, letter: DeadLetter) -> SafeString:
+        return untranslated(f"{letter.error_class.rpartition('.')[2]}: {letter.error_message[:100]}")
+
+    @admin.display(description=gettext_lazy("error message"))
+    def error_text(self, letter: DeadLetter) -> SafeString:
+        return untranslated(letter.error_message)
 
     @admin.display(description=gettext_lazy("open for"))
     def age(self, letter: DeadLetter) -> str | None:
@@ -266,10 +270,10 @@ class DeadLetterAdmin(MessageAdmin):
         if letter.state != DeadLetter.State.OPEN:
             return None
         seconds = int((now() - letter.created_at).total_seconds())
-        for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        for size, text in ((86_400, gettext("%d d")), (3_600, gettext("%d h")), (60, gettext("%d min"))):
             if seconds >= size:
-                return f"{seconds // size} {unit}"
-        return f"{max(0, seconds)} s"
+                return text % (seconds // size)
+        return gettext("%d s") % max(0, seconds)
 
     @admin.display(description=gettext_lazy("stack trace"))
     def stacktrace_text(self, letter: DeadLetter) -> SafeString:

@@ -5,12 +5,13 @@ from typing import Any
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy, ngettext_lazy
 from unfold.decorators import action
 
 from events.admin.actions import Refused, RowAction
 from events.admin.large_tables import NewestValuesFilter
-from events.admin.read_only import badge
+from events.admin.read_only import badge, untranslated
 from events.admin.stored_messages import MessageAdmin
 from events.models import DeadLetter, OutboxEvent
 from events.outbox import recording
@@ -78,7 +79,7 @@ class OutboxEventAdmin(MessageAdmin):
     actions = ("send_selected_again",)
     actions_detail = ("send_this_again",)
     row_actions = {"send-again": SEND_AGAIN}
-    readonly_fields = (*MessageAdmin.readonly_fields, "state")
+    readonly_fields = (*MessageAdmin.readonly_fields, "state", "parked_because")
     fields = (
         ("event_id", "event_type"),
         ("state", "dead_letter"),
@@ -86,7 +87,7 @@ class OutboxEventAdmin(MessageAdmin):
         ("stream", "sequence"),
         ("created_at", "recorded_at", "published_at"),
         ("published_path", "published_partition", "published_offset"),
-        ("parked_at", "parked_reason"),
+        ("parked_at", "parked_because"),
         "key_text",
         "value_text",
         "headers_text",
@@ -107,6 +108,10 @@ class OutboxEventAdmin(MessageAdmin):
     @admin.display(description=gettext_lazy("state"))
     def state(self, row: OutboxEvent) -> str:
         return badge(*OUTBOX_STATES[_state(row)])
+
+    @admin.display(description=gettext_lazy("parked reason"))
+    def parked_because(self, row: OutboxEvent) -> SafeString:
+        return untranslated(row.parked_reason)
 
     def has_send_again_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("events.send_again_outboxevent")

@@ -92,4 +92,10 @@ def badge(text: object, colour: str) -> str:
 
 
 def preformatted(text: str) -> SafeString:
-    return format_html('<pre class="message">{}</pre>', text)
+    # The keyboard scrolls only an element that takes the focus.
+    return format_html('<pre class="message" tabindex="0">{}</pre>', text)
+
+
+def untranslated(text: str) -> SafeString:
+    """Return the HTML of a text that is data, for which there is no translation."""
+    return format_html('<span translate="no">{}</span>', text)

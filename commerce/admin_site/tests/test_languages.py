@@ -1,5 +1,7 @@
 """Admin is in Korean or English, the API in English."""
 
+import re
+
 import pytest
 from django.apps import apps
 from django.contrib import admin
@@ -54,3 +56,13 @@ def test_every_help_text_that_admin_shows_is_korean(label: str) -> None:
             shown = flatten(page.get_fields(request))
             texts = [field.help_text for field in model._meta.local_fields if field.name in shown and field.help_text]
             assert [text for text in texts if str(text).isascii()] == []
+
+
+@pytest.mark.parametrize("label", ["commerce", *names.TRANSLATED_APPS])
+def test_help_texts_are_sentences(label: str) -> None:
+    """A sentence begins with a capital letter, ends with a full stop, and has a verb of its own."""
+    fields = [field for model in apps.get_app_config(label).get_models() for field in model._meta.local_fields]
+    texts = [str(field.help_text) for field in fields if field.help_text]
+    assert texts
+    verbs = r"\b(is|are|was|ends|has|have|had|names|carries|counts|defines|concerns|reports|killed|turned|leave)\b"
+    assert [text for text in texts if not re.fullmatch(r"[A-Z].+\.", text) or not re.search(verbs, text, re.I)] == []
