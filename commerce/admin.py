@@ -79,13 +79,13 @@ class CheckboxesAdmin(ModelAdmin):
 
     filter_horizontal = ()
 
-    def formfield_for_manytomany(self, field: Any, request: HttpRequest, **options: Any) -> Any:
-        options["widget"] = UnfoldAdminCheckboxSelectMultipleWidget()
-        if field.related_model is Permission:
+    def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
+        kwargs["widget"] = UnfoldAdminCheckboxSelectMultipleWidget()
+        if db_field.related_model is Permission:
             shown = ContentType.objects.get_for_models(*admin.site._registry).values()
-            options["queryset"] = Permission.objects.filter(content_type__in=shown).select_related("content_type")
-            options["form_class"] = PermissionChoices
-        return super().formfield_for_manytomany(field, request, **options)
+            kwargs["queryset"] = Permission.objects.filter(content_type__in=shown).select_related("content_type")
+            kwargs["form_class"] = PermissionChoices
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def get_deleted_objects(self, rows: Any, request: HttpRequest) -> Any:
         """Name the chosen rows alone: the rows that are deleted with them are parts of them."""
