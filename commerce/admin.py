@@ -66,7 +66,7 @@ class ChangedUserForm(NewNameForm, UserChangeForm):
             password.help_text = gettext_lazy("Only a hash of the password is stored. Use “Set a new password” above.")
 
 
-class PermissionChoices(ModelMultipleChoiceField):
+class PermissionChoices(ModelMultipleChoiceField):  # type: ignore[type-arg]
     """A choice of permissions, with labels in the user's language."""
 
     def label_from_instance(self, permission: Permission) -> str:
@@ -95,7 +95,7 @@ class CheckboxesAdmin(ModelAdmin):
 
 
 @admin.register(User)
-class AccountAdmin(CheckboxesAdmin, UserAdmin):  # type: ignore[type-arg]
+class AccountAdmin(CheckboxesAdmin, UserAdmin):  # type: ignore[misc, type-arg]
     add_form = NewUserForm
     form = ChangedUserForm
     change_password_form = AdminPasswordChangeForm
@@ -111,12 +111,12 @@ class AccountAdmin(CheckboxesAdmin, UserAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Group)
-class AccountGroupAdmin(CheckboxesAdmin, GroupAdmin):
+class AccountGroupAdmin(CheckboxesAdmin, GroupAdmin):  # type: ignore[misc]
     pass
 
 
 # Axes names a row by its time alone.
-AccessAttempt.__str__ = lambda attempt: f"{attempt.username}, {attempt.ip_address}"  # type: ignore[method-assign]
+AccessAttempt.__str__ = lambda attempt: f"{attempt.username}, {attempt.ip_address}"
 
 
 @admin.register(AccessAttempt)
