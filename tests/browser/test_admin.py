@@ -79,8 +79,34 @@ def test_the_pipeline_moves_without_a_reload(run: Run, page: Page) -> None:
     customer.http.close()
     wait_until(lambda: _end_offsets(page) >= before + 5)
     expect(page.locator("[data-figure=lag]")).to_have_text("0", timeout=TIMEOUT_MS)
-    page.wait_for_timeout(4_000)
     picture(page, "pipeline")
+
+
+def test_an_outage_is_told_and_leads_to_the_runbook(run: Run, page: Page) -> None:
+    customer = Customer(run.site)
+    customer.place_order()
+    page.goto("/")
+    switch = page.get_by_role("switch", name="Consumer")
+    switch.click()
+    expect(switch).to_have_text("Stopped", timeout=TIMEOUT_MS)
+    for _ in range(5):
+        customer.place_order()
+    page.goto("/admin/")
+    expect(page.locator("[data-verdict]")).to_contain_text("Nothing was handled for", timeout=TIMEOUT_MS)
+    expect(page.locator("[data-verdict]")).to_have_attribute("data-level", "warning")
+    expect(page.locator("[data-card=lag]")).to_have_attribute("data-level", "warning")
+    page.goto("/admin/pipeline/")
+    expect(page.locator("[data-text=lag]")).to_contain_text("Highest: 5", timeout=TIMEOUT_MS)
+    picture(page, "outage")
+    page.click("[data-runbook]")
+    expect(page.locator("h2#lag-grows")).to_be_in_viewport()
+    page.goto("/")
+    switch.click()
+    wait_until(lambda: len(customer.notifications()) == 6)
+    customer.http.close()
+    page.goto("/admin/pipeline/")
+    expect(page.locator("[data-card=lag]")).to_have_attribute("data-level", "ok", timeout=TIMEOUT_MS)
+    expect(page.locator("[data-text=lag]")).to_contain_text("Highest: 5")
 
 
 def test_admin_is_korean_where_it_is_chosen(run: Run, page: Page) -> None:

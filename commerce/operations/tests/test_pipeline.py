@@ -141,7 +141,7 @@ def test_an_unreachable_kafka_is_the_verdict(admin_client: Client, settings: Set
     shown = state(admin_client)
     assert shown["verdict"] == {
         "level": "critical",
-        "sentence": "Kafka does not answer; orders are accepted, and 2 events wait in the outbox.",
+        "sentence": "Kafka does not answer; orders are accepted, and their events wait in the outbox.",
         "others": ["2 events wait for Kafka, the oldest for 14 s."],
         "runbook": "/admin/docs/operations.md#kafka-is-away",
     }

@@ -93,7 +93,7 @@ FINDINGS: list[tuple[Figures, tuple[str, str], str, str]] = [
     (
         figures(groups=None, outbox=Outbox(1, 3)),
         *(("lag", "kafka-is-away"), "critical"),
-        "Kafka does not answer; orders are accepted, and 1 event waits in the outbox.",
+        "Kafka does not answer; orders are accepted, and their events wait in the outbox.",
     ),
     (figures(outbox=Outbox(3, 10.1)), OUTBOX, "warning", "3 events wait for Kafka, the oldest for 10 s."),
     (figures(outbox=Outbox(1, 61)), OUTBOX, "critical", "1 event waits for Kafka, for 61 s."),
