@@ -116,7 +116,7 @@ def test_an_unremarkable_state_has_no_finding(healthy: Figures) -> None:
 @pytest.mark.parametrize(("broken", "place", "level", "sentence"), FINDINGS, ids=[one[-1] for one in FINDINGS])
 def test_a_finding_says_what_is_wrong(broken: Figures, place: tuple[str, str], level: Any, sentence: str) -> None:
     card, section = place
-    assert judge(broken) == [Finding(level, card, section, sentence)]  # type: ignore[arg-type]
+    assert judge(broken) == [Finding(level, card, section, sentence)]
 
 
 def test_the_worst_finding_comes_first() -> None:
