@@ -91,7 +91,7 @@ CANCEL = RowAction(
         "Cancel these %(count)d orders? Their customers will be notified. This cannot be undone.",
         "count",
     ),
-    button=ngettext_lazy("Cancel order", "Cancel %(count)d orders", "count"),
+    button=ngettext_lazy("Cancel this order", "Cancel %(count)d orders", "count"),
     possible=ngettext_lazy("%(count)d can be cancelled", "%(count)d can be cancelled", "count"),
     done=ngettext_lazy("%(count)d order was cancelled.", "%(count)d orders were cancelled.", "count"),
     refuse=refuse_unless_it_may_become(Order.Status.CANCELLED),

@@ -10,6 +10,7 @@ from django.contrib import admin
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -22,7 +23,7 @@ def page(request: HttpRequest, document: str) -> HttpResponse:
     if document not in _documents():
         raise Http404
     text = (DOCS / document).read_text()
-    context = {**admin.site.each_context(request), "title": _title(text), "text": render(text, document)}
+    context = {**admin.site.each_context(request), "title": gettext("Handbook"), "text": render(text, document)}
     return TemplateResponse(request, "commerce/handbook.html", context)
 
 
@@ -46,10 +47,6 @@ def render(text: str, document: str) -> SafeString:
 def anchor(heading: str) -> str:
     """Return the anchor of a heading, as GitHub computes it."""
     return FORBIDDEN_IN_ANCHORS.sub("", heading.lower()).replace(" ", "-")
-
-
-def _title(text: str) -> str:
-    return text.partition("\n")[0].removeprefix("# ")
 
 
 def _documents() -> set[str]:

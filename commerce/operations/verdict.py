@@ -56,12 +56,7 @@ def count(number: int) -> str:
 
 def _lag(figures: Figures) -> Iterator[Finding]:
     if figures.groups is None:
-        pending = figures.outbox.pending
-        sentence = ngettext(
-            "Kafka does not answer; orders are accepted, and %(count)s event waits in the outbox.",
-            "Kafka does not answer; orders are accepted, and %(count)s events wait in the outbox.",
-            pending,
-        ) % {"count": count(pending)}
+        sentence = _("Kafka does not answer; orders are accepted, and their events wait in the outbox.")
         yield Finding(PIPELINE_UNKNOWN.severity, "lag", PIPELINE_UNKNOWN.section, sentence)
         return
     for group in figures.groups:

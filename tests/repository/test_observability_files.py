@@ -88,6 +88,14 @@ def test_recent_means_the_same_in_every_alert() -> None:
     assert {one or other for one, other in windows} == {f"{RECENT_MINUTES}m"}
 
 
+def test_the_image_has_the_runbook() -> None:
+    """Admin shows docs/, so the Dockerfile copies it, and .dockerignore lets it in."""
+    assert "\nCOPY docs docs/\n" in (CHECKOUT / "deploy" / "Dockerfile").read_text()
+    let_in = (CHECKOUT / ".dockerignore").read_text().splitlines()
+    assert "!docs" in let_in
+    assert [line for line in let_in if line.startswith("docs") and ".md" in line] == []
+
+
 def test_the_scraped_services_are_those_of_compose() -> None:
     jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
     assert {job["job_name"] for job in jobs} == {"web", "consumer", "relay"}

@@ -30,7 +30,7 @@ def test_every_link_of_a_document_leads_to_a_page(document: str) -> None:
 
 def test_the_runbook_is_shown_with_its_sections(admin_client: Client) -> None:
     response = admin_client.get("/admin/docs/operations.md")
-    assert response.context["title"] == "Operations"
+    assert response.context["title"] == "Handbook"
     text = response.content.decode()
     assert '<h2 id="lag-grows">Lag grows</h2>' in text
     assert "<table>" in text

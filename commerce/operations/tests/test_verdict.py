@@ -93,7 +93,7 @@ FINDINGS: list[tuple[Figures, tuple[str, str], str, str]] = [
     (
         figures(groups=None, outbox=Outbox(1, 3)),
         *(("lag", "kafka-is-away"), "critical"),
-        "Kafka does not answer; orders are accepted, and 1 event waits in the outbox.",
+        "Kafka does not answer; orders are accepted, and their events wait in the outbox.",
     ),
     (figures(outbox=Outbox(3, 10.1)), OUTBOX, "warning", "3 events wait for Kafka, the oldest for 10 s."),
     (figures(outbox=Outbox(1, 61)), OUTBOX, "critical", "1 event waits for Kafka, for 61 s."),
@@ -116,7 +116,7 @@ def test_an_unremarkable_state_has_no_finding(healthy: Figures) -> None:
 @pytest.mark.parametrize(("broken", "place", "level", "sentence"), FINDINGS, ids=[one[-1] for one in FINDINGS])
 def test_a_finding_says_what_is_wrong(broken: Figures, place: tuple[str, str], level: Any, sentence: str) -> None:
     card, section = place
-    assert judge(broken) == [Finding(level, card, section, sentence)]  # type: ignore[arg-type]
+    assert judge(broken) == [Finding(level, card, section, sentence)]
 
 
 def test_the_worst_finding_comes_first() -> None:
