@@ -16,6 +16,7 @@ from testkit.whole_run import Run
 from tests.browser.conftest import send_poison
 
 NARROW = {"width": 390, "height": 844}
+MAX_ENTRY_PX = 270
 WIDE = {"width": 1400, "height": 900}
 FIRST_PAGES = ("/", "/admin/")
 PAGES_PER_KIND = 2
@@ -104,6 +105,16 @@ def serious_findings(page: Page) -> list[str]:
     ]
 
 
+def layout_findings(page: Page) -> list[str]:
+    """Return whether the page is wider than the screen, and the heights in pixels of too high entries of a list."""
+    wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    heights: list[int] = page.locator("#result_list tr.data-row").evaluate_all(
+        "rows => rows.map(row => row.offsetHeight)"
+    )
+    high = [f"an entry is {height} px high" for height in heights if height > MAX_ENTRY_PX]
+    return [*(["wider than the screen"] if wide else []), *high]
+
+
 @pytest.mark.parametrize("locale", ["ko-KR"])
 @pytest.mark.parametrize("color_scheme", ["light"])
 def test_every_page_is_korean_on_a_narrow_screen(shop: Run, page: Page) -> None:
@@ -111,8 +122,7 @@ def test_every_page_is_korean_on_a_narrow_screen(shop: Run, page: Page) -> None:
     findings: dict[str, list[str]] = {}
     for address in walk(page):
         words = {word for text in page.evaluate(TEXTS) for word in LATIN_WORD.findall(text)} - ALLOWED_WORDS
-        wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
-        findings[address] = [*sorted(words), *(["wider than the screen"] if wide else []), *serious_findings(page)]
+        findings[address] = [*sorted(words), *layout_findings(page), *serious_findings(page)]
     assert len(findings) > 50
     assert {address: found for address, found in findings.items() if found} == {}
 
