@@ -161,6 +161,14 @@ def test_a_question_says_what_will_happen(admin_client: Client, user: User) -> N
     assert "8 can be cancelled, 4 are skipped: cancelled already." in question(admin_client, orders, "cancel")
 
 
+def test_a_question_is_in_the_users_language(admin_client: Client, user: User) -> None:
+    orders = with_status(user, "PENDING", "PAID", "PAID")
+    posted = {"action": "pay_selected", "_selected_action": [order.pk for order in orders]}
+    text = admin_client.post(ORDERS, posted, headers={"accept-language": "ko"}).content.decode()
+    assert "주문 1건을 결제 완료로 바꿀까요?" in text
+    assert "1건을 결제할 수 있고, 2건은 건너뜁니다: 이미 결제됨." in text
+
+
 def test_a_question_names_at_most_a_dozen_orders(admin_client: Client, user: User) -> None:
     text = question(admin_client, with_status(user, *["PENDING"] * 14))
     assert text.count(f"· {user.username} ·") == 12
