@@ -87,10 +87,13 @@ def test_an_outage_is_told_and_leads_to_the_runbook(run: Run, page: Page) -> Non
     page.goto("/admin/pipeline/")
     # A partition that the group has never read has no lag.
     offsets = page.locator("#pipeline-partitions td:nth-child(4)")
-    placed = []
-    wait_until(
-        lambda: placed.append(customer.place_order()) or (offsets.count() and "–" not in offsets.all_inner_texts())
-    )
+    placed: list[int] = []
+
+    def every_partition_is_read() -> bool:
+        placed.append(customer.place_order()["id"])
+        return offsets.count() > 0 and "–" not in offsets.all_inner_texts()
+
+    wait_until(every_partition_is_read)
     wait_until(lambda: len(customer.notifications()) == len(placed))
     page.goto("/")
     switch = page.get_by_role("switch", name="Consumer")
