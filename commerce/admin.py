@@ -74,8 +74,8 @@ class PermissionChoices(ModelMultipleChoiceField):  # type: ignore[type-arg]
         return f"{capfirst(permission.content_type.name)}: {action or gettext(permission.name)}"
 
 
-class CheckboxesAdmin(ModelAdmin):
-    """Base class for accounts and groups. Checkboxes have labels, which Django's two lists beside each other lack."""
+class Checkboxes:
+    """A mixin for the admin of accounts and groups. Checkboxes have labels; the two lists of Django do not."""
 
     filter_horizontal = ()
 
@@ -95,7 +95,7 @@ class CheckboxesAdmin(ModelAdmin):
 
 
 @admin.register(User)
-class AccountAdmin(CheckboxesAdmin, UserAdmin):  # type: ignore[misc, type-arg]
+class AccountAdmin(Checkboxes, UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
     add_form = NewUserForm
     form = ChangedUserForm
     change_password_form = AdminPasswordChangeForm
@@ -111,7 +111,7 @@ class AccountAdmin(CheckboxesAdmin, UserAdmin):  # type: ignore[misc, type-arg]
 
 
 @admin.register(Group)
-class AccountGroupAdmin(CheckboxesAdmin, GroupAdmin):  # type: ignore[misc]
+class AccountGroupAdmin(Checkboxes, GroupAdmin, ModelAdmin):  # type: ignore[misc]
     pass
 
 

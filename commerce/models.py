@@ -44,7 +44,7 @@ class AccountName(models.Model):
 class LagReading(models.Model):
     """The lag of the groups in one slot of time. See commerce.operations.lag_history."""
 
-    slot = models.DateTimeField(primary_key=True, help_text="Its beginning, by the database's clock.")
+    slot = models.DateTimeField(primary_key=True, help_text="This is when it begins, by the database's clock.")
     lag = models.JSONField(null=True, help_text="Records by group. Null: Kafka was not read.")
 
     class Meta:

@@ -250,7 +250,7 @@ class DeadLetterAttempt(models.Model):
     """One time that a group failed on, or was sent, a dead letter's message. See `events.consuming.attempts`."""
 
     letter = models.ForeignKey(DeadLetter, on_delete=models.CASCADE, related_name="attempts", db_index=False)
-    number = models.PositiveSmallIntegerField(help_text="0 for the message itself, n for its n-th replay.")
+    number = models.PositiveSmallIntegerField(help_text="It is 0 for the message itself and n for its n-th replay.")
     sent_at = models.DateTimeField(null=True, help_text="When a person replayed it. Null for the message itself.")
     failed_at = models.DateTimeField(null=True, help_text="Null until a failure is known.")
     error_class = models.CharField(max_length=255, blank=True)

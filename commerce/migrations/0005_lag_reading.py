@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='LagReading',
             fields=[
-                ('slot', models.DateTimeField(help_text="Its beginning, by the database's clock.", primary_key=True, serialize=False)),
+                ('slot', models.DateTimeField(help_text="This is when it begins, by the database's clock.", primary_key=True, serialize=False)),
                 ('lag', models.JSONField(help_text='Records by group. Null: Kafka was not read.', null=True)),
             ],
             options={

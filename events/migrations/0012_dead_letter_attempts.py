@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
             name='DeadLetterAttempt',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveSmallIntegerField(help_text='0 for the message itself, n for its n-th replay.')),
+                ('number', models.PositiveSmallIntegerField(help_text='It is 0 for the message itself and n for its n-th replay.')),
                 ('sent_at', models.DateTimeField(help_text='When a person replayed it. Null for the message itself.', null=True)),
                 ('failed_at', models.DateTimeField(help_text='Null until a failure is known.', null=True)),
                 ('error_class', models.CharField(blank=True, max_length=255)),
