@@ -77,6 +77,7 @@ class PermissionChoices(ModelMultipleChoiceField):  # type: ignore[type-arg]
 class Checkboxes:
     """A mixin for the admin of accounts and groups. Checkboxes have labels; the two lists of Django do not."""
 
+    opts: Any
     filter_horizontal = ()
 
     def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
@@ -85,11 +86,11 @@ class Checkboxes:
             shown = ContentType.objects.get_for_models(*admin.site._registry).values()
             kwargs["queryset"] = Permission.objects.filter(content_type__in=shown).select_related("content_type")
             kwargs["form_class"] = PermissionChoices
-        return super().formfield_for_manytomany(db_field, request, **kwargs)
+        return super().formfield_for_manytomany(db_field, request, **kwargs)  # type: ignore[misc]
 
     def get_deleted_objects(self, rows: Any, request: HttpRequest) -> Any:
         """Name the chosen rows alone: the rows that are deleted with them are parts of them."""
-        _, counts, missing_permissions, protected = super().get_deleted_objects(rows, request)
+        _, counts, missing_permissions, protected = super().get_deleted_objects(rows, request)  # type: ignore[misc]
         plural = self.opts.verbose_name_plural
         return [str(row) for row in rows], {plural: counts.get(plural, 0)}, missing_permissions, protected
 
