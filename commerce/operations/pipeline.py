@@ -17,9 +17,10 @@ from django.utils.translation import gettext as _
 from commerce.operations.figures import Figures, read_figures
 from commerce.operations.lag_history import SLOT_S, LagHistory, read_history
 from commerce.operations.thresholds import DEAD_LETTERS, LAG_GROWS, MESSAGES_PARKED, OLDEST_PENDING_TOO_OLD
-from commerce.operations.verdict import Finding, count, duration, judge
+from commerce.operations.verdict import Finding, count, judge
 from events.models import DeadLetter
 from events.subscriptions import subscriptions
+from events.templatetags.moments import duration
 from events.wire.timestamps import now, rfc3339
 
 

@@ -19,6 +19,7 @@ from commerce.operations.thresholds import (
     RECENT_MINUTES,
     Level,
 )
+from events.templatetags.moments import duration
 
 Card = Literal["lag", "pending", "parked", "letters"]
 
@@ -38,14 +39,6 @@ def judge(figures: Figures) -> list[Finding]:
     """Return what is wrong, the worst first. The sentences are in the active language."""
     found = [*_lag(figures), *_outbox(figures), *_letters(figures)]
     return sorted(found, key=lambda finding: finding.level != "critical")
-
-
-def duration(seconds: float) -> str:
-    """Return a time such as `14 s` or `3 min`, in the largest unit of which it has at least two."""
-    for size, text in ((86_400, _("%d d")), (3_600, _("%d h")), (60, _("%d min"))):
-        if seconds >= 2 * size:
-            return text % (seconds // size)
-    return _("%d s") % seconds
 
 
 def count(number: int) -> str:

@@ -11,7 +11,7 @@ from django.db import connection, models
 from django.db.models import Count, Max
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, gettext_lazy, ngettext_lazy
+from django.utils.translation import gettext_lazy, ngettext_lazy
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.views import ChangeList
@@ -23,6 +23,7 @@ from events.admin.stored_messages import MessageAdmin
 from events.consuming.dead_letters import NotOpen, dismiss
 from events.consuming.replay import Obstacle, obstacle_to, replay, with_sizes
 from events.models import OPEN_FIRST, DeadLetter
+from events.templatetags.moments import duration
 from events.wire.identifiers import id_or_none, uuid_or_none
 from events.wire.timestamps import now
 
@@ -269,11 +270,7 @@ class DeadLetterAdmin(MessageAdmin):
         """Return the time since the letter's creation; None for a closed letter."""
         if letter.state != DeadLetter.State.OPEN:
             return None
-        seconds = int((now() - letter.created_at).total_seconds())
-        for size, text in ((86_400, gettext("%d d")), (3_600, gettext("%d h")), (60, gettext("%d min"))):
-            if seconds >= size:
-                return text % (seconds // size)
-        return gettext("%d s") % max(0, seconds)
+        return duration(max(0.0, (now() - letter.created_at).total_seconds()))
 
     @admin.display(description=gettext_lazy("stack trace"))
     def stacktrace_text(self, letter: DeadLetter) -> SafeString:

@@ -1,4 +1,7 @@
-"""The one way in which admin shows a time: in the user's zone, which is named, with the UTC time as the title."""
+"""The one way in which admin shows a time: in the user's zone, which is named, with the UTC time as the title.
+
+And the one way in which it shows a length of time.
+"""
 
 from datetime import UTC, datetime
 
@@ -6,6 +9,7 @@ from django import template
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 
 from events.wire.timestamps import rfc3339
 
@@ -22,6 +26,14 @@ def moment(time: datetime) -> SafeString:
 def precise_moment(time: datetime) -> SafeString:
     """Return the HTML of `moment` with milliseconds."""
     return _html(time, timespec="milliseconds")
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time such as `14 s` or `3 min`, in the largest unit of which it has at least two."""
+    for size, text in ((86_400, gettext("%d d")), (3_600, gettext("%d h")), (60, gettext("%d min"))):
+        if seconds >= 2 * size:
+            return text % (seconds // size)
+    return gettext("%d s") % seconds
 
 
 def _html(time: datetime, *, timespec: str) -> SafeString:
