@@ -79,7 +79,7 @@ def test_a_selected_letter_that_was_closed_meanwhile_is_told(
 ) -> None:
     selected = {"action": "dismiss_selected", "_selected_action": [letters[2].pk], "confirmed": "yes"}
     page = admin_client.post(LETTERS + query, selected, follow=True).content.decode()
-    assert f"Letter {letters[2].pk} ({letters[2]}) is dismissed already" in page
+    assert f"1 is left as it is: dismissed already ({letters[2]})." in page
 
 
 @pytest.mark.parametrize(
