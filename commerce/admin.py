@@ -3,6 +3,7 @@
 from typing import Any
 
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
@@ -22,6 +23,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from commerce.accounts.names import validate_new_name
+from commerce.patches import name_failed_logins
 from events.admin.large_tables import EstimatingPaginator
 from events.admin.read_only import badge
 from events.wire.timestamps import now
@@ -31,6 +33,7 @@ admin.site.unregister([BlacklistedToken, OutstandingToken])
 # Nothing writes these logs: AXES_DISABLE_ACCESS_LOG is set, and AXES_ENABLE_ACCESS_FAILURE_LOG is not.
 admin.site.unregister([AccessLog, AccessFailureLog])
 admin.site.unregister([AccessAttempt, Group, User])
+name_failed_logins(AccessAttempt)
 
 ACTIONS = {
     "add": gettext_lazy("Add"),
@@ -83,7 +86,7 @@ class Checkboxes:
     def formfield_for_manytomany(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         kwargs["widget"] = UnfoldAdminCheckboxSelectMultipleWidget()
         if db_field.related_model is Permission:
-            shown = ContentType.objects.get_for_models(*admin.site._registry).values()
+            shown = ContentType.objects.get_for_models(*filter(admin.site.is_registered, apps.get_models())).values()
             kwargs["queryset"] = Permission.objects.filter(content_type__in=shown).select_related("content_type")
             kwargs["form_class"] = PermissionChoices
         return super().formfield_for_manytomany(db_field, request, **kwargs)  # type: ignore[misc]
@@ -114,10 +117,6 @@ class AccountAdmin(Checkboxes, UserAdmin, ModelAdmin):  # type: ignore[misc, typ
 @admin.register(Group)
 class AccountGroupAdmin(Checkboxes, GroupAdmin, ModelAdmin):  # type: ignore[misc]
     pass
-
-
-# Axes names a row by its time alone.
-AccessAttempt.__str__ = lambda attempt: f"{attempt.username}, {attempt.ip_address}"
 
 
 @admin.register(AccessAttempt)

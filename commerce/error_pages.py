@@ -80,7 +80,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def bad_address(request: HttpRequest) -> HttpResponse:
-    return _page(request, 400, BAD_ADDRESS)
+    return _answer(request, problems.problem_page(400, str(BAD_ADDRESS.text)), BAD_ADDRESS)
 
 
 def _answer(request: HttpRequest, problem: HttpResponse, text: ErrorText | None = None) -> HttpResponse:

@@ -195,7 +195,7 @@ def _end_with_server(server: int) -> None:
 
 
 def _remove_metrics_of_dead_processes() -> None:
-    """Remove ended processes from the gauges that show living ones."""
+    """Delete the values of ended processes from the gauges of live processes."""
     from prometheus_client.multiprocess import mark_process_dead
 
     pids = {int(file.stem.rpartition("_")[2]) for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*_*.db")}

@@ -216,7 +216,7 @@ class DeadLetter(models.Model):
     stacktrace = models.TextField()
     state = models.CharField(max_length=9, choices=State, default=State.OPEN)
     replay_count = models.PositiveSmallIntegerField(
-        default=0, help_text=gettext_lazy("The message was sent to its topic again so many times.")
+        default=0, help_text=gettext_lazy("This is how often the message was sent to its topic again.")
     )
     created_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True)
@@ -247,7 +247,7 @@ class DeadLetter(models.Model):
 
 
 class DeadLetterAttempt(models.Model):
-    """One time that a group failed on, or was sent, a dead letter's message. See `events.consuming.attempts`."""
+    """The first failure of a dead letter's message, or one of its replays. See `events.consuming.attempts`."""
 
     letter = models.ForeignKey(DeadLetter, on_delete=models.CASCADE, related_name="attempts", db_index=False)
     number = models.PositiveSmallIntegerField(help_text="It is 0 for the message itself and n for its n-th replay.")
@@ -309,7 +309,7 @@ class DeathMark(models.Model):
     last_offset = models.BigIntegerField(help_text="This is the last offset of the batch.")
     deadly_offset = models.BigIntegerField(null=True, help_text="The message with this offset killed a process last.")
     deaths = models.PositiveSmallIntegerField(
-        default=0, help_text="The message with the deadly offset killed so many processes."
+        default=0, help_text="This is how many processes the message with the deadly offset killed."
     )
 
     class Meta:

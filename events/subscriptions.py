@@ -108,7 +108,7 @@ class Subscription(Generic[EventT]):
         return Receipts(inbox.entries(self.group), "handled_at")
 
     def receipts_of_row(self) -> QuerySet[Any]:
-        """Return the receipts for the outbox row of the outer query, as a subquery."""
+        """Return a subquery for queries of outbox rows. It selects what proves that this group has handled the row."""
         return inbox.entries_of_row(self.group)
 
 

@@ -36,7 +36,7 @@ NEXT_ID = "nextval('orders_order_id_seq')"
 
 class OrderManager(models.Manager["Order"]):
     def next_id(self) -> int:
-        """Draw an id from `NEXT_ID`."""
+        """Return the next order id from the sequence of the database."""
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT {NEXT_ID}")
             (number,) = cursor.fetchone()

@@ -1,4 +1,4 @@
-"""A Kafka client for tests, on another library than the product's."""
+"""A Kafka client for tests. It uses another library than the product does: confluent-kafka."""
 
 import os
 from collections.abc import Iterable, Sequence

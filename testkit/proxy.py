@@ -83,7 +83,7 @@ class Proxy:
         self._delay = seconds
 
     def drop_answers(self, count: int = 1, *, to: int = PRODUCE) -> None:
-        """Forward requests of this kind, but close the connection in place of each of the next `count` answers."""
+        """Forward requests of the kind `to`, and close the connection instead of the next `count` answers."""
         self.dropped = 0
         self._to_drop[to] = count
 

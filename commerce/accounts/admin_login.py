@@ -47,7 +47,7 @@ class PasswordThrottleMiddleware:
 
 
 class LoginForm(AuthenticationForm):
-    """A login form that counts the right password of an account without access to admin as a wrong one.
+    """A login form that counts every refused login, also with a right password, for an account without access to admin.
 
     Otherwise the lockout would reveal that the password is right.
     """

@@ -35,7 +35,7 @@ Source: https://www.unicode.org/reports/tr39/#Restriction_Level_Detection, "high
 
 
 def _consisting_of(*scripts: str) -> str:
-    """Return a pattern for text in `scripts`. Digits and signs, which belong to every script, also match."""
+    """Return a pattern for text in `scripts`. Characters of no single script, such as digits, match."""
     return "[" + "".join(rf"\p{{scx={script}}}" for script in (*scripts, "Zyyy", "Zinh")) + "]*+"
 
 

@@ -6,13 +6,15 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from commerce.operations import pipeline
 from commerce.operations.figures import count_open_letters
+from commerce.operations.verdict import limited_count
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
-    items = {
+    items: dict[str, list[tuple[str, ...]]] = {
         _("Orders and events"): [
-            (_("Event pipeline"), "timeline", "pipeline", "events.view_outboxevent"),
+            (_("Event pipeline"), "timeline", "pipeline", *pipeline.PERMISSIONS),
             (_("Orders"), "shopping_cart", "admin:orders_order_changelist", "orders.view_order"),
             (
                 _("Notifications"),
@@ -35,16 +37,16 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "title": title,
             "separator": True,
             "items": [
-                {"title": name, "icon": icon, "link": reverse(place), "badge": _badge(permission)}
-                for name, icon, place, permission in entries
-                if request.user.has_perm(permission)
+                {"title": name, "icon": icon, "link": reverse(place), "badge": _badge(place)}
+                for name, icon, place, *permissions in entries
+                if request.user.has_perms(permissions)
             ],
         }
         for title, entries in items.items()
     ]
 
 
-def _badge(permission: str) -> str | None:
+def _badge(place: str) -> str | None:
     """Return the number of open dead letters as text for their entry, None for other entries and for 0."""
-    open_letters = count_open_letters() if permission == "events.view_deadletter" else 0
-    return str(open_letters) if open_letters else None
+    open_letters = count_open_letters() if place == "admin:events_deadletter_changelist" else 0
+    return limited_count(open_letters) if open_letters else None

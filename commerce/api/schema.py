@@ -21,7 +21,7 @@ from commerce.api.problems import CONTENT_TYPE as PROBLEM_JSON
 from commerce.api.problems import problem
 
 EXAMPLE_SITE = "http://127.0.0.1:8080"
-"""Address of this site in the document's examples. The answer to a request has the address of that request instead."""
+"""Address of this site in the examples of the stored document. The site replaces it with the address of a request."""
 DESCRIPTION = f"""\
 ## Conventions
 

@@ -26,7 +26,7 @@ RESTART_PAUSE_S = 1.0
 QUICK_DEATH_S = 10.0
 """A death within this many seconds of the start counts as quick."""
 MAX_QUICK_DEATHS = 5
-"""Number of quick deaths in a row after which the supervisor gives up."""
+"""The supervisor stops restarting a process after this many quick deaths in a row."""
 POLL_INTERVAL_S = 0.5
 """Longest time in seconds until the main thread runs a signal handler."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -1,7 +1,7 @@
 """The lag of the last minutes, which the workers of the web server record in PostgreSQL while they run.
 
-Time is divided into slots by the database's clock. The worker that inserts the slot's row first reads Kafka for it, so
-that any number of workers and machines records one reading per slot.
+Time is divided into slots by the database's clock. Every worker tries to insert the row of the current slot. The one
+that succeeds reads Kafka and stores the lag. So each slot has one reading, however many workers run.
 """
 
 import logging
@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from django.db import Error, connection, reset_queries
+from django.db import connection, reset_queries
 
 from commerce.models import LagReading
 from events.database_clock import database_now
@@ -90,7 +90,7 @@ def _record_for_ever() -> None:
         try:
             pause_s = record()
             fails = False
-        except Error as error:
+        except Exception as error:  # noqa: BLE001 - the next slot may succeed, and nothing would start the thread again
             connection.close()
             pause_s = SLOT_S
             if not fails:

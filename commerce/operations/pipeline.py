@@ -17,11 +17,13 @@ from django.utils.translation import gettext as _
 from commerce.operations.figures import Figures, read_figures
 from commerce.operations.lag_history import SLOT_S, LagHistory, read_history
 from commerce.operations.thresholds import DEAD_LETTERS, LAG_GROWS, MESSAGES_PARKED, OLDEST_PENDING_TOO_OLD
-from commerce.operations.verdict import Finding, count, judge
+from commerce.operations.verdict import Finding, count, judge, limited_count
 from events.models import DeadLetter
 from events.subscriptions import subscriptions
 from events.templatetags.moments import duration
 from events.wire.timestamps import now, rfc3339
+
+PERMISSIONS = ("events.view_outboxevent", "events.view_deadletter")
 
 
 def page(request: HttpRequest) -> HttpResponse:
@@ -57,7 +59,7 @@ def state(request: HttpRequest) -> JsonResponse:
 
 def may_view(user: AbstractBaseUser | AnonymousUser) -> bool:
     """Return whether the user may view the page: whether the user may view the rows that it counts."""
-    return user.has_perms(["events.view_outboxevent", "events.view_deadletter"])  # type: ignore[union-attr]
+    return user.has_perms(PERMISSIONS)  # type: ignore[union-attr]
 
 
 def summary() -> dict[str, Any]:
@@ -113,9 +115,9 @@ def _cards(figures: Figures, findings: Sequence[Finding]) -> dict[str, dict[str,
             "–" if groups is None else count(sum(group.lag for group in groups)),
             max((group.seconds_behind for group in groups or []), default=0.0),
         ),
-        "pending": (count(outbox.pending), outbox.oldest_pending_seconds),
-        "parked": (count(figures.parked), 0.0),
-        "letters": (count(figures.open_letters), 0.0),
+        "pending": (limited_count(outbox.pending), outbox.oldest_pending_seconds),
+        "parked": (limited_count(figures.parked), 0.0),
+        "letters": (limited_count(figures.open_letters), 0.0),
     }
     # The findings begin with the worst, which has to remain.
     levels = {finding.card: finding.level for finding in reversed(findings)}
@@ -151,7 +153,7 @@ def _text_of_lag(history: LagHistory) -> str:
         if any(value is not None for value in values)
     }
     if not totals:
-        return _("No reading yet.")
+        return _("There was no reading in this time.")
     highest = max(totals, key=lambda slot: totals[slot])
     if not totals[highest]:
         return _("It was 0 at every reading.")

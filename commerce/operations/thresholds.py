@@ -6,6 +6,8 @@ both.
 
 from typing import Literal, NamedTuple
 
+from events.observing.lag_report import LATE_S
+
 Level = Literal["warning", "critical"]
 
 EARLY_SHARE = 1 / 6
@@ -37,7 +39,7 @@ class Alert(NamedTuple):
 
 PIPELINE_UNKNOWN = Alert("PipelineUnknown", "critical", "kafka-is-away")
 CONSUMER_GONE = Alert("ConsumerGone", "critical", "lag-grows")
-LAG_GROWS = Alert("LagGrows", "critical", "lag-grows", above=60)
+LAG_GROWS = Alert("LagGrows", "critical", "lag-grows", above=LATE_S)
 PARTITION_NEVER_READ = Alert("PartitionNeverRead", "warning", "lag-grows")
 OLDEST_PENDING_TOO_OLD = Alert("OldestPendingTooOld", "critical", "outbox-pending-grows", above=60)
 MESSAGES_PARKED = Alert("MessagesParked", "warning", "dead-letters-appear")

@@ -7,7 +7,7 @@ from django.utils import formats
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from commerce.operations.figures import COUNT_LIMIT, Figures, GroupOnTopic
+from commerce.operations.figures import COUNT_LIMIT, WINDOW_MINUTES, Figures, GroupOnTopic
 from commerce.operations.thresholds import (
     CONSUMER_GONE,
     DEAD_LETTERS,
@@ -29,7 +29,7 @@ class Finding(NamedTuple):
 
     level: Level
     card: Card
-    """The card that shows it."""
+    """The card whose colour this finding sets."""
     section: str
     """Anchor of the runbook's section."""
     sentence: str
@@ -42,9 +42,13 @@ def judge(figures: Figures) -> list[Finding]:
 
 
 def count(number: int) -> str:
-    """Return a number as people write it. The page counts no more than `COUNT_LIMIT`."""
-    text = formats.number_format(number, use_l10n=True, force_grouping=True)
-    return f"{text}+" if number >= COUNT_LIMIT else str(text)
+    """Return a number as people write it, such as `12,345`."""
+    return str(formats.number_format(number, use_l10n=True, force_grouping=True))
+
+
+def limited_count(number: int) -> str:
+    """Return the text of a count that ends at `COUNT_LIMIT`, such as `10,000+`."""
+    return f"{count(number)}+" if number >= COUNT_LIMIT else count(number)
 
 
 def _lag(figures: Figures) -> Iterator[Finding]:
@@ -60,7 +64,7 @@ def _lag(figures: Figures) -> Iterator[Finding]:
 
 
 def _lag_of(group: GroupOnTopic, since_handled_s: float | None) -> Iterator[Finding]:
-    """Judge one group. `since_handled_s` is None if it has handled nothing for a long time."""
+    """Judge one group. `since_handled_s` is None if it has handled nothing in the last `WINDOW_MINUTES`."""
     late_s = group.seconds_behind
     values = {"count": count(group.lag), "time": duration(late_s)}
     if group.members == []:
@@ -71,8 +75,10 @@ def _lag_of(group: GroupOnTopic, since_handled_s: float | None) -> Iterator[Find
         )
         yield Finding(CONSUMER_GONE.severity, "lag", CONSUMER_GONE.section, sentence % values)
     elif level := LAG_GROWS.level(late_s):
-        # Since the oldest waiting message arrived, the group has handled none.
         if since_handled_s is None or since_handled_s >= late_s:
+            # The group has handled nothing since the oldest waiting message arrived, as far as the figures go back.
+            idle_s = late_s if since_handled_s else min(late_s, WINDOW_MINUTES * 60)
+            values["time"] = duration(idle_s)
             sentence = ngettext(
                 "Nothing was handled for %(time)s; %(count)s message waits.",
                 "Nothing was handled for %(time)s; %(count)s messages wait.",
@@ -80,7 +86,7 @@ def _lag_of(group: GroupOnTopic, since_handled_s: float | None) -> Iterator[Find
             )
         else:
             sentence = ngettext(
-                "%(count)s message waits, for %(time)s.",
+                "%(count)s message has waited for %(time)s.",
                 "%(count)s messages wait, the oldest for %(time)s.",
                 group.lag,
             )
@@ -99,14 +105,14 @@ def _outbox(figures: Figures) -> Iterator[Finding]:
             "%(count)s event waits for Kafka, for %(time)s.",
             "%(count)s events wait for Kafka, the oldest for %(time)s.",
             outbox.pending,
-        ) % {"count": count(outbox.pending), "time": duration(outbox.oldest_pending_seconds)}
+        ) % {"count": limited_count(outbox.pending), "time": duration(outbox.oldest_pending_seconds)}
         yield Finding(level, "pending", OLDEST_PENDING_TOO_OLD.section, sentence)
     if level := MESSAGES_PARKED.level(figures.parked_recently):
         sentence = ngettext(
             "%(count)s message was parked in the last %(minutes)d minutes, because it can never be sent.",
             "%(count)s messages were parked in the last %(minutes)d minutes, because they can never be sent.",
             figures.parked_recently,
-        ) % {"count": count(figures.parked_recently), "minutes": RECENT_MINUTES}
+        ) % {"count": limited_count(figures.parked_recently), "minutes": RECENT_MINUTES}
         yield Finding(level, "parked", MESSAGES_PARKED.section, sentence)
 
 
@@ -114,5 +120,5 @@ def _letters(figures: Figures) -> Iterator[Finding]:
     if level := DEAD_LETTERS.level(figures.open_letters):
         sentence = ngettext(
             "%(count)s dead letter is open.", "%(count)s dead letters are open.", figures.open_letters
-        ) % {"count": count(figures.open_letters)}
+        ) % {"count": limited_count(figures.open_letters)}
         yield Finding(level, "letters", DEAD_LETTERS.section, sentence)

@@ -66,7 +66,9 @@ def test_an_unknown_page_elsewhere_leads_to_the_start(client: Client, language: 
 
 
 @pytest.mark.parametrize("accept", PROGRAMS)
-@pytest.mark.parametrize(("path", "status"), [("/nothing", 404), ("/admin/nothing/", 404), ("/admin/pipeline/", 403)])
+@pytest.mark.parametrize(
+    ("path", "status"), [("/nothing", 404), ("/admin/nothing/", 404), ("/admin/pipeline/", 403), ("/admin/?o=%00", 400)]
+)
 def test_a_program_gets_a_problem(staff: Client, path: str, status: int, accept: str) -> None:
     answer = ask(staff, path, accept=accept)
     assert (answer.status_code, answer["Content-Type"]) == (status, PROBLEM)

@@ -77,7 +77,7 @@ class RowActionsAdmin(ModelAdmin):
         ids = list(rows.order_by("pk").values_list("pk", flat=True)[: MAX_ROWS_PER_REQUEST + 1])
         back = self._back(object_id)
         if len(ids) > MAX_ROWS_PER_REQUEST:
-            text = _("These are more than %d, which is what one request can do. Select fewer.")
+            text = _("One request can change at most %d rows. Select fewer.")
             self.message_user(request, f"{text % MAX_ROWS_PER_REQUEST} {action.for_more}".strip(), messages.WARNING)
             return HttpResponseRedirect(back)
         if "confirmed" not in request.POST:

@@ -233,7 +233,7 @@ class DeadLetterAdmin(MessageAdmin):
         return ["state_label", *self.fields[1:]] if is_closed else self.fields
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Put the open letters first, which needs an order of its own only in a list of several states."""
+        """Return newest first, with the open letters before the others if the list has several states."""
         is_of_all = request.GET.get("state__exact") == StateFilter.ALL or request.GET.get(SEARCH_VAR)
         return (OPEN_FIRST, *self.ordering) if is_of_all else self.ordering
 

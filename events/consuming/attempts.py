@@ -39,11 +39,12 @@ class Attempt(NamedTuple):
 
 def begin_attempt(letter: DeadLetter) -> None:
     """Record the newest replay of `letter`, which its `replay_count` includes, in the caller's transaction."""
-    if letter.replay_count == FIRST + 1:
+    if letter.replay_count == 1:
         failure = {"error_class": letter.error_class, "error_message": letter.error_message}
         first = DeadLetterAttempt(letter=letter, number=FIRST, failed_at=letter.created_at, **failure)
         DeadLetterAttempt.objects.bulk_create([first], ignore_conflicts=True)
-    # The row exists if an operator has set the count back.
+    # These rows exist if an operator has set the count back.
+    DeadLetterAttempt.objects.filter(letter=letter, number__gt=letter.replay_count).delete()
     DeadLetterAttempt.objects.update_or_create(
         letter=letter,
         number=letter.replay_count,

@@ -74,7 +74,11 @@ class EventConsumer(Generic[EventT]):
                 metrics.batch_size.observe(len(records))
 
     def _handle(self, records: Sequence[Record]) -> None:
-        """Process and commit `records`: one by one on marked partitions, all at once on the others."""
+        """Process and commit `records`.
+
+        The records of a partition with the death mark of an earlier consumer are handled one by one, the others as one
+        batch.
+        """
         marks = self._quarantine.marks_on(records)
         unsuspected = [record for record in records if record.partition not in marks]
         if unsuspected:

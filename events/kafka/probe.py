@@ -18,8 +18,8 @@ Source: https://kafka.apache.org/protocol
 def probe_kafka() -> str:
     """Return "up" if one of the bootstrap servers answers, else "down".
 
-    A connection alone is no proof, because the kernel also accepts it for a frozen broker. The client would start a
-    thread, and take until its timeout if no broker answers.
+    The probe sends a request, because the kernel accepts connections even for a frozen broker. It does not use the
+    Kafka client, which would start a thread and block until its timeout.
     """
     for server in settings.KAFKA_BOOTSTRAP_SERVERS:
         address = urlsplit(f"//{server}")

@@ -38,7 +38,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='deadletter',
             name='replay_count',
-            field=models.PositiveSmallIntegerField(default=0, help_text='The message was sent to its topic again so many times.'),
+            field=models.PositiveSmallIntegerField(default=0, help_text='This is how often the message was sent to its topic again.'),
         ),
         migrations.AlterField(
             model_name='deadletter',
@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='deathmark',
             name='deaths',
-            field=models.PositiveSmallIntegerField(default=0, help_text='The message with the deadly offset killed so many processes.'),
+            field=models.PositiveSmallIntegerField(default=0, help_text='This is how many processes the message with the deadly offset killed.'),
         ),
         migrations.AlterField(
             model_name='deathmark',

@@ -1,7 +1,7 @@
 """Spans of sent and processed messages, within the traces of their events. Off unless a tracer is configured.
 
-Spans are created after the work, with its start times. So a batch that fails and is halved leaves no spans of its
-attempts, and without a tracer a batch costs one comparison.
+Spans are created after the work, with the times at which it started. So failed attempts at a batch leave no spans.
+Without a tracer, a batch costs one comparison.
 
 Names and attributes: https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
 """

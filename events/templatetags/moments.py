@@ -29,7 +29,7 @@ def precise_moment(time: datetime) -> SafeString:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time such as `14 s` or `3 min`, in the largest unit of which it has at least two."""
+    """Return a length of time such as `14 s` or `3 min`, in the largest unit that gives at least 2."""
     for size, text in ((86_400, gettext("%d d")), (3_600, gettext("%d h")), (60, gettext("%d min"))):
         if seconds >= 2 * size:
             return text % (seconds // size)

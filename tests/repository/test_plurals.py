@@ -32,6 +32,8 @@ ALWAYS_MANY = {
     "cut, of {} bytes",
     "(the first %(shown)d of %(size)d bytes)",
     "(%(size)d bytes, too many to be shown)",
+    "In %(minutes)d minutes: ",
+    "can change at most %d rows",
     # Five.
     "the {} bytes of a schema registry",
 }

@@ -16,6 +16,7 @@ SHARED = ("benchmarks", "testkit")
 DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 MODULES_IN_A_ROOM = 14
 TEST_NAME_LENGTH = 60
+TEST_FILE = re.compile(r"\b(?:[a-z_]+/)*tests/[\w/]+\.py\b")
 MODULE_OF_TESTS = re.compile(r"\b(?:[a-z_]+\.)*tests\.[a-z_.]+")
 
 
@@ -77,3 +78,10 @@ def test_every_test_that_a_document_names_exists(document: Path, names_of_tests:
     # docs/consumers.md lets its reader make the app `loyalty`.
     files = re.findall(r"`((?!loyalty/)[a-z_]+/[a-z_/]+(?:\.py|/))`", text)
     assert sorted({file for file in files if not (CHECKOUT / file).exists()}) == []
+
+
+def test_every_test_file_that_a_module_names_exists() -> None:
+    """Patches name the tests that guard them."""
+    named = {(relative(path), name) for path in modules(*ROOMS) for name in TEST_FILE.findall(path.read_text())}
+    assert named
+    assert [one for one in sorted(named) if not (CHECKOUT / one[1]).exists()] == []

@@ -133,3 +133,7 @@ def test_breadcrumbs_say_a_name_once(admin_client: Client) -> None:
     assert breadcrumbs(admin_client, "/admin/notifications/notification/") == ["Notifications"]
     assert breadcrumbs(admin_client, f"/admin/auth/user/{user.pk}/change/") == ["Users", "Mina"]
     assert breadcrumbs(admin_client, "/admin/pipeline/") == ["Event pipeline"]
+
+
+def test_a_failed_login_is_named_by_account_and_address() -> None:
+    assert str(AccessAttempt(username="mallory", ip_address="10.0.0.7")) == "mallory, 10.0.0.7"

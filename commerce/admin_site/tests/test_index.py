@@ -1,5 +1,7 @@
 """Admin's index shows the pipeline's summary, the latest orders and the causes of open letters, by permission."""
 
+import html
+import re
 from decimal import Decimal
 
 import pytest
@@ -57,6 +59,8 @@ def test_the_index_shows_what_the_user_may_view(
     text = index(client)
     assert {part for part in (PIPELINE, CAUSES, ORDERS) if part in text} == shown
     assert ("Choose a page" in text) is not bool(shown)
+    links = {href for href in re.findall(r'href="(/admin/[^"#]*)"', html.unescape(text)) if "logout" not in href}
+    assert {href: client.get(href).status_code for href in links} == dict.fromkeys(links, 200)
 
 
 def test_the_index_lists_the_latest_orders(admin_client: Client, user: User) -> None:

@@ -1,4 +1,4 @@
-"""`make run`: run the whole system on this machine. It starts the servers that the environment does not name."""
+"""`make run`: run the whole system here. It starts PostgreSQL and Kafka unless the environment names servers."""
 
 import os
 import signal

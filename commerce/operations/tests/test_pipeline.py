@@ -216,7 +216,7 @@ def test_a_slot_without_kafka_is_a_gap(
 
 def test_a_history_without_readings_says_so(admin_client: Client, topics: Topics) -> None:
     shown = state(admin_client)
-    assert (shown["lag"]["groups"], shown["texts"]["lag"]) == ({}, "No reading yet.")
+    assert (shown["lag"]["groups"], shown["texts"]["lag"]) == ({}, "There was no reading in this time.")
 
 
 def test_old_and_future_slots_are_deleted(topics: Topics) -> None:

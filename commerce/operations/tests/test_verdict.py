@@ -60,18 +60,19 @@ FINDINGS: list[tuple[Figures, tuple[str, str], str, str]] = [
     (figures(groups=waiting(50, 14)), LAG, "warning", "Nothing was handled for 14 s; 50 messages wait."),
     (figures(groups=waiting(1, 60)), LAG, "warning", "Nothing was handled for 60 s; 1 message waits."),
     (figures(groups=waiting(1_234, 60.1)), LAG, "critical", "Nothing was handled for 60 s; 1,234 messages wait."),
-    (figures(groups=waiting(5, 7_300)), LAG, "critical", "Nothing was handled for 2 h; 5 messages wait."),
+    (figures(groups=waiting(5, 7_300)), LAG, "critical", "Nothing was handled for 15 min; 5 messages wait."),
     (
         figures(groups=waiting(50, 14), since_handled_s={GROUP: 14.5}),
         *(LAG, "warning", "Nothing was handled for 14 s; 50 messages wait."),
     ),
+    (figures(groups=waiting(12_345, 70)), LAG, "critical", "Nothing was handled for 70 s; 12,345 messages wait."),
     (
         figures(groups=waiting(50, 74), since_handled_s={GROUP: 0.5}),
         *(LAG, "critical", "50 messages wait, the oldest for 74 s."),
     ),
     (
         figures(groups=waiting(1, 14), since_handled_s={GROUP: 0.5}),
-        *(LAG, "warning", "1 message waits, for 14 s."),
+        *(LAG, "warning", "1 message has waited for 14 s."),
     ),
     (
         figures(groups=[group(partition(0, lag=2, seconds_behind=11), partition(1, lag=3, seconds_behind=130))]),

@@ -15,7 +15,7 @@ __all__ = ["DelayedRangeAssignor", "GroupMember", "Record"]
 MIN_POLL_WAIT_S = 0.1
 """Shortest wait of a poll without records, in seconds, within its timeout."""
 POLL_BYTES = 8 * 1024 * 1024
-"""Size at which a poll takes no further record, in bytes. 500 events have 300 kB."""
+"""A poll takes no further record above this size in bytes. A full batch of 500 order events is far below, at 300 kB."""
 
 
 class DelayedRangeAssignor(RangePartitionAssignor):
@@ -24,7 +24,7 @@ class DelayedRangeAssignor(RangePartitionAssignor):
     Reason: the embedded broker declares a group complete when the leader has answered, and then refuses the members
     that answer later.
     Upstream: no issue of librdkafka's mock cluster is known.
-    Guard: tests/faults/test_groups.py and events/kafka/tests/test_receiving.py, on the embedded broker.
+    Guard: tests/faults/consuming/test_groups.py and events/kafka/tests/test_receiving.py, on the embedded broker.
     It can go, with its setting, when the mock cluster waits for all members.
     """
 
@@ -43,7 +43,7 @@ class AttentiveCoordinator(ConsumerCoordinator):
     Upstream: the join became these methods with https://github.com/dpkp/kafka-python/pull/2955; no issue about lost
     answers is known. https://github.com/dpkp/kafka-python/issues/1383 was the same busy loop in an older release.
     Guard: events/kafka/tests/test_receiving.py, `TestNewPartitions` of it on Apache Kafka; the busy loop:
-    tests/faults/test_kafka_away.py on Apache Kafka.
+    tests/faults/outbox/test_kafka_away.py on Apache Kafka.
     It can go when these tests pass with `ConsumerCoordinator`.
     """
 
