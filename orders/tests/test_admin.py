@@ -148,7 +148,7 @@ def test_a_question_says_whom_it_is_about(admin_client: Client, user: User) -> N
     (order,) = with_status(user, "PENDING")
     for text in (question(admin_client, [order]), admin_client.get(f"{ORDERS}{order.pk}/pay/").content.decode()):
         assert "Mark this order as paid? Its customer will be notified." in text
-        assert f"<li>Order {order.pk} · {user.username} · 1,234,567.50 · Pending</li>" in text
+        assert f"<li>Order {order.pk} · {user.username} · {won(order.total_amount)} · Pending</li>" in text
         assert "data-outcome" not in text
 
 

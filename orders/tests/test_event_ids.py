@@ -7,7 +7,6 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
@@ -15,6 +14,7 @@ from events.models import OutboxEvent
 from events.wire.timestamps import rfc3339
 from orders.models import Order
 from orders.services import Change, Line, cancel_order, pay_order, place_order, record_lost_event
+from testkit.migrations import migrate_to, migrate_to_newest
 
 pytestmark = pytest.mark.django_db
 
@@ -122,9 +122,8 @@ def test_the_migration_does_not_rewrite_the_table() -> None:
         return int(number)
 
     before = file()
-    MigrationExecutor(connection).migrate([("orders", "0003_admin_lists")])
-    executor = MigrationExecutor(connection)
-    executor.migrate([node for node in executor.loader.graph.leaf_nodes() if node[0] == "orders"])
+    migrate_to("orders", "0003_admin_lists")
+    migrate_to_newest("orders")
     assert file() == before
 
 

@@ -76,5 +76,5 @@ UNKNOWN = sorted(set(product(Order.Status.values, range(5))) - set(Order.EVENT_T
 @pytest.mark.parametrize(("status", "number"), UNKNOWN)
 def test_an_unknown_history_is_an_error(status: str, number: int) -> None:
     order = Order(pk=7, status=status, last_sequence=number)
-    with pytest.raises(UnknownHistory, match=f"Order 7 is {status} with {number} events"):
+    with pytest.raises(UnknownHistory, match=f"Order 7 is {status} with {number} event"):
         order.event_types  # noqa: B018 - it raises

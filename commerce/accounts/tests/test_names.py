@@ -9,13 +9,13 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
-from django.db.migrations.executor import MigrationExecutor
 from django.test import Client
 from rest_framework.test import APIClient
 
 from commerce.accounts.names import fold, validate_new_name
 from commerce.models import AccountName
 from testkit.factories import UserFactory
+from testkit.migrations import migrate_to, migrate_to_newest
 
 pytestmark = pytest.mark.django_db
 
@@ -125,12 +125,11 @@ def test_of_parallel_registrations_of_one_folded_name_one_wins() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_accounts_that_collide_can_be_migrated() -> None:
-    before, after = ("commerce", "0002_groups"), ("commerce", "0004_existing_account_names")
-    MigrationExecutor(connection).migrate([before])
+    migrate_to("commerce", "0002_groups")
     try:
         User.objects.bulk_create([User(username=name) for name in ("admin", "Admin", "mina")])
     finally:
-        MigrationExecutor(connection).migrate([after])
+        migrate_to_newest("commerce")
     kept = AccountName.objects.order_by("pk").values_list("folded", "collides")
     assert list(kept) == [("admin", False), ("admin", True), ("mina", False)]
 

@@ -9,7 +9,6 @@ from uuid import uuid4
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
-from django.db.migrations.executor import MigrationExecutor
 
 from conftest import SetClock, Topics
 from events.database_clock import database_now
@@ -20,6 +19,7 @@ from events.outbox.relay import Relay
 from events.wire import timestamps
 from events.wire.messages import Message
 from testkit.factories import OutboxEventFactory
+from testkit.migrations import migrate_to, migrate_to_newest
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -139,30 +139,25 @@ class TestReasonForPendingRows:
 class TestMigration:
     @pytest.fixture(autouse=True)
     def _before_the_migration(self) -> Iterator[None]:
-        MigrationExecutor(connection).migrate([("events", "0005_published_index_without_pending")])
+        migrate_to("events", "0005_published_index_without_pending")
         yield
-        migrate()
+        migrate_to_newest("events")
 
     def test_it_rewrites_no_row_and_dates_pending_rows(self) -> None:
         insert_as_previous_release(created="now() - interval '1 hour'")
         insert_as_previous_release(created="now() + interval '1 hour'")
         insert_as_previous_release(created="now() - interval '9 days'", published="now() - interval '9 days'")
         before = table_file_number()
-        migrate()
+        migrate_to_newest("events")
         assert table_file_number() == before
         assert 3600 <= read_outbox().oldest_pending_seconds < 3700
         pending = OutboxEvent.objects.pending()
         assert pending.filter(OutboxEvent.objects.recorded_by(database_now())).count() == 2
 
     def test_the_previous_release_can_still_record(self) -> None:
-        migrate()
+        migrate_to_newest("events")
         insert_as_previous_release(created="now() - interval '2 hours'")
         assert 0 <= read_outbox().oldest_pending_seconds < 30
-
-
-def migrate() -> None:
-    executor = MigrationExecutor(connection)
-    executor.migrate(executor.loader.graph.leaf_nodes("events"))
 
 
 def insert_as_previous_release(*, created: str, published: str = "NULL") -> None:
