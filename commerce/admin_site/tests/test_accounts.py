@@ -102,7 +102,7 @@ def test_a_failed_login_is_shown_and_deleted_but_not_changed(admin_client: Clien
     assert not AccessAttempt.objects.exists()
 
 
-@pytest.mark.parametrize(("language", "words"), [("en", "Failed logins"), ("ko", "실패한 로그인")])
+@pytest.mark.parametrize(("language", "words"), [("en", "Failed logins"), ("ko", "로그인 실패 기록")])
 def test_failed_logins_are_called_the_same_everywhere(admin_client: Client, language: str, words: str) -> None:
     text = text_of(admin_client, LOGINS, language)
     assert text.count(words) >= 2
@@ -131,7 +131,7 @@ def test_breadcrumbs_say_a_name_once(admin_client: Client) -> None:
     user = UserFactory.create(username="mina")
     assert breadcrumbs(admin_client, "/admin/orders/order/") == ["Orders"]
     assert breadcrumbs(admin_client, "/admin/notifications/notification/") == ["Notifications"]
-    assert breadcrumbs(admin_client, f"/admin/auth/user/{user.pk}/change/") == ["Users", "Mina"]
+    assert breadcrumbs(admin_client, f"/admin/auth/user/{user.pk}/change/") == ["Users", "mina"]
     assert breadcrumbs(admin_client, "/admin/pipeline/") == ["Event pipeline"]
 
 
