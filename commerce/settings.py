@@ -126,7 +126,7 @@ UNFOLD = {
     "SHOW_LANGUAGES": True,
     "DASHBOARD_CALLBACK": "commerce.admin_site.index.add_overview",
     "STYLES": [lambda _: static("commerce/admin.css")],
-    "SCRIPTS": [lambda _: static("commerce/timezone.js")],
+    "SCRIPTS": [lambda _: static("commerce/timezone.js"), lambda _: static("commerce/keyboard.js")],
     "SIDEBAR": {"navigation": "commerce.admin_site.navigation.sidebar"},
 }
 LANGUAGE_CODE = "en"

@@ -107,6 +107,18 @@ def test_an_outage_is_told_and_leads_to_the_runbook(run: Run, page: Page) -> Non
     expect(page.locator("[data-text=lag]")).to_contain_text("Highest: 5")
 
 
+def test_the_keyboard_reaches_filters_and_menu(run: Run, page: Page) -> None:
+    page.goto("/admin/orders/order/")
+    page.get_by_role("button", name="Filters").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#changelist-filter")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#changelist-filter")).to_be_hidden()
+    page.get_by_role("button", name="admin").focus()
+    page.keyboard.press("Space")
+    expect(page.get_by_role("link", name="Change password")).to_be_visible()
+
+
 def test_admin_is_korean_where_it_is_chosen(run: Run, page: Page) -> None:
     page.goto("/admin/pipeline/")
     page.locator("form[action='/admin/i18n/setlang/'] button:has-text('한국어')").dispatch_event("click")

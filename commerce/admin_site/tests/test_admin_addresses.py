@@ -123,7 +123,8 @@ def test_no_autocompletion_is_a_server_error(admin_client: Client, field: str) -
 
 @pytest.mark.parametrize("query", [f"q={NUL}", "created_at__year=9999", "id__in=x&e=1", f"created_at__gte={NUL}"])
 def test_an_odd_query_gets_a_page_that_says_so(admin_client: Client, query: str) -> None:
-    answer = admin_client.get(f"/admin/orders/order/?{query}", headers={"accept-language": "ko"})
+    headers = {"accept": "text/html", "accept-language": "ko"}
+    answer = admin_client.get(f"/admin/orders/order/?{query}", headers=headers)
     assert answer.status_code == 400
     assert answer["Content-Type"].startswith("text/html")
     assert "주소" in answer.content.decode()

@@ -1,0 +1,36 @@
+/* Lets the keyboard reach what Unfold's markup offers to the mouse only: elements with a click and without a role. */
+
+const NATIVE = "a[href], button, input, select, textarea, label";
+
+function enable(element, texts) {
+    const click = element.getAttribute("x-on:click");
+    element.tabIndex = 0;
+    element.setAttribute("role", "button");
+    // These show an icon alone.
+    if (/sidebar/i.test(click)) {
+        element.setAttribute("aria-label", texts.menu);
+    } else if (/openTheme/.test(click)) {
+        element.setAttribute("aria-label", texts.theme);
+    }
+    element.addEventListener("keydown", (event) => {
+        if (event.target === element && (event.key === "Enter" || event.key === " ")) {
+            event.preventDefault();
+            element.click();
+        }
+    });
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+    const texts = document.querySelector("[data-menu]")?.dataset ?? {};
+    for (const element of document.querySelectorAll("[x-on\\:click]")) {
+        // The overlay beside open filters has no content. Escape presses it.
+        if (!element.matches(NATIVE) && element.childElementCount + element.textContent.trim().length) {
+            enable(element, texts);
+        }
+    }
+    document.addEventListener("keydown", (event) => {
+        if (event.key === "Escape") {
+            document.getElementById("changelist-filter-close")?.click();
+        }
+    });
+});
