@@ -32,7 +32,13 @@ def all_rows() -> list[Row]:
             name="orders-vs-bare-sql",
             what=f"{post} beside one handwritten statement, no DRF, no JWT",
             unit="requests/s",
-            target=0.55,
+            target=0.72,
+        ),
+        Row(
+            name="orders-vs-gunicorn",
+            what=f"{post} beside itself on gunicorn with as many workers and threads",
+            unit="requests/s",
+            target=1.05,
         ),
         Row(
             name="orders-p99-vs-synchronous-kafka",
@@ -135,6 +141,7 @@ def measure(running: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
     for measuring, names in (
         (placing_orders.measure, set(placing_orders.PEERS)),
+        (placing_orders.measure_gunicorn, {"orders-vs-gunicorn"}),
         (placing_orders.measure_outage, {"orders-p99-without-kafka"}),
         (consuming.measure, {"consumer-vs-usual", "consumer-vs-bare-loop", "consumer-with-inbox"}),
         (consuming.measure_growth, {"consumer-growth", "consumer-memory"}),

@@ -15,29 +15,11 @@ from events.database_clock import DatabaseClock
 from events.kafka import Producer, Sent, Unsendable
 from events.models import OutboxEvent
 from events.observing import metrics, tracing
-from events.prepared import PreparedStatement
 from events.wire.foreign_text import cut
 from events.wire.headers import unpack
 from events.wire.messages import Message
 
 logger = logging.getLogger(__name__)
-
-_MARK_PUBLISHED = PreparedStatement(
-    """
-    WITH acknowledged AS (
-        SELECT * FROM unnest(%s::uuid[], %s::int[], %s::bigint[]) AS a (event_id, partition, "offset")
-    ), locked AS (
-        SELECT event_id FROM events_outboxevent
-        WHERE event_id IN (SELECT event_id FROM acknowledged) AND published_at IS NULL
-        ORDER BY event_id FOR UPDATE
-    )
-    UPDATE events_outboxevent AS row
-    SET published_at = clock_timestamp(), published_path = %s,
-        published_partition = acknowledged.partition, published_offset = acknowledged."offset"
-    FROM acknowledged JOIN locked USING (event_id)
-    WHERE row.event_id = acknowledged.event_id
-    RETURNING row.topic    """
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +75,22 @@ def mark_published(
     same rows in different orders would deadlock. A row that is already marked keeps its first position.
     """
     with connection.cursor() as cursor:
-        _MARK_PUBLISHED.execute(
-            cursor,
+        cursor.execute(
+            """
+            WITH acknowledged AS (
+                SELECT * FROM unnest(%s::uuid[], %s::int[], %s::bigint[]) AS a (event_id, partition, "offset")
+            ), locked AS (
+                SELECT event_id FROM events_outboxevent
+                WHERE event_id IN (SELECT event_id FROM acknowledged) AND published_at IS NULL
+                ORDER BY event_id FOR UPDATE
+            )
+            UPDATE events_outboxevent AS row
+            SET published_at = clock_timestamp(), published_path = %s,
+                published_partition = acknowledged.partition, published_offset = acknowledged."offset"
+            FROM acknowledged JOIN locked USING (event_id)
+            WHERE row.event_id = acknowledged.event_id
+            RETURNING row.topic
+            """,
             [
                 [str(message.event_id) for message in messages],
                 [partition for partition, _ in positions],
