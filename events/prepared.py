@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from django.db import Error, connection
+from django.db import Error
 from psycopg2 import errors
 
 logger = logging.getLogger(__name__)
@@ -47,14 +47,15 @@ class PreparedStatement:
         self._execute = f"EXECUTE {self._name} ({', '.join(['%s'] * parameters)})"
 
     def execute(self, cursor: Any, parameters: Sequence[Any]) -> None:
-        """Execute the statement with a cursor of Django's default connection.
+        """Execute the statement with a cursor of one of Django's connections.
 
         In a transaction the SQL is sent as it is: the error of a statement that has become stale would abort the
         transaction. Outside, the statement is its own transaction, and such an error leads to one more attempt.
         """
-        session = connection.connection
+        database = cursor.db
+        session = database.connection
         prepared = _prepared.setdefault(session, set())
-        if prepared is None or not connection.autocommit or not connection.settings_dict.get("PREPARE"):
+        if prepared is None or not database.autocommit or not database.settings_dict.get("PREPARE"):
             cursor.execute(self._sql, parameters)
             return
         try:
