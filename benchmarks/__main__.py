@@ -167,7 +167,7 @@ def main() -> int:
     with servers() as running:
         header = _header(running)
         print("\n".join(f"{name}: {fact}" for name, fact in header.items()))
-        print("A full run takes 19 to 26 minutes; the first figures come after a minute or two.", flush=True)
+        print("A full run takes 22 to 30 minutes; the first figures come after a minute or two.", flush=True)
         if not running.is_apache:
             wanted -= NEEDS_APACHE
         for name, pair in measure(running, wanted):

@@ -9,7 +9,7 @@ from django.conf import settings
 from gunicorn.app.base import BaseApplication
 
 
-class Gunicorn(BaseApplication):  # type: ignore[misc]
+class Gunicorn(BaseApplication):
     """gunicorn with the product's number of workers and threads, and its application loaded before the fork."""
 
     def load_config(self) -> None:
