@@ -1,6 +1,7 @@
 """`POST /api/orders` under load: 8 connections, orders of one item, with a token."""
 
 from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 from benchmarks import database
 from benchmarks.comparison import Pair
@@ -30,6 +31,9 @@ PEERS = {
     "orders-p99-vs-waiting-endpoint": "/peers/waiting-endpoint",
 }
 
+Subject: TypeAlias = "tuple[Site, str]"
+"""A site and a path on it."""
+
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
     """Measure the product's endpoint and its peers in turns, on the same web server."""
@@ -42,18 +46,35 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
             for name, path in list(peers.items())[:: 1 if number % 2 else -1]:
                 site.connect()
                 first, second = (PRODUCT_PATH, path) if number % 2 else (path, PRODUCT_PATH)
-                loads = _there_and_back(site, first, second)
-                ours, beside = loads[PRODUCT_PATH], loads[path]
+                loads = _there_and_back((site, first), (site, second))
+                ours, beside = loads[site, PRODUCT_PATH], loads[site, path]
                 if "p99" in name:
                     yield name, Pair(ours.p99, beside.p99)
                 else:
                     yield name, Pair(ours.per_second, beside.per_second)
 
 
-def _there_and_back(site: "Site", first: str, second: str) -> dict[str, Load]:
+def measure_gunicorn(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
+    """Measure the product's endpoint beside itself on another web server."""
+    with (
+        running(servers.web()) as web,
+        running(servers.web_on_gunicorn()) as gunicorn,
+        running(servers.start("django", "relay_outbox")),
+    ):
+        product, peer = (Site(web), PRODUCT_PATH), (Site(gunicorn), PRODUCT_PATH)
+        for site, _ in (product, peer):
+            site.warm_up()
+        for number in range(ROUNDS):
+            for site, _ in (product, peer):
+                site.connect()
+            loads = _there_and_back(product, peer) if number % 2 else _there_and_back(peer, product)
+            yield "orders-vs-gunicorn", Pair(loads[product].per_second, loads[peer].per_second)
+
+
+def _there_and_back(first: Subject, second: Subject) -> dict[Subject, Load]:
     """Measure first, second, second, first, so that a gradual change of the machine's speed affects both alike."""
-    loads = [(path, site.load(path)) for path in (first, second, second, first)]
-    return {path: sum((load for of, load in loads if of == path), Load()) for path in (first, second)}
+    loads = [(subject, subject[0].load(subject[1])) for subject in (first, second, second, first)]
+    return {subject: sum((load for of, load in loads if of == subject), Load()) for subject in (first, second)}
 
 
 def measure_outage(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:

@@ -42,6 +42,10 @@ class Servers:
         """Start the web server as it is deployed, with the peers' views added."""
         return WebServer(log=self._log("web"), env={"DJANGO_SETTINGS_MODULE": PEER_SETTINGS, **env})
 
+    def web_on_gunicorn(self) -> WebServer:
+        """Start the product on gunicorn instead of granian."""
+        return WebServer(log=self._log("gunicorn"), launcher=["benchmarks.peers.on_gunicorn"])
+
     def start(self, *command: str, **env: str) -> ProductProcess:
         """Start a command of the product: `django`, its name, its options."""
         return ProductProcess(*command, log=self._log(command[-1].lstrip("-")), env=env)

@@ -60,9 +60,9 @@ class Environment:
         # django-environ would treat a value that begins with $ as the name of another variable.
         return self._variables.get(name, "") or default
 
-    def flag(self, name: str) -> bool:
-        """Return whether the variable is true. The default is false."""
-        word = self.text(name, default="false").strip().lower()
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Return whether the variable is true."""
+        word = self.text(name, default=str(default)).strip().lower()
         if word not in TRUE | FALSE:
             self._problems.append(f"{name} is {word!r}: give true or false")
         return word in TRUE

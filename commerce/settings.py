@@ -188,6 +188,8 @@ DATABASES = {
         "ENGINE": "commerce.postgresql",
         "CONN_MAX_AGE": 600,
         "CONN_HEALTH_CHECKS": True,
+        # events.prepared reads it.
+        "PREPARE": environment.flag("DATABASE_PREPARE", default=True),
         "OPTIONS": CONNECTION_OPTIONS | _database.get("OPTIONS", {}),
     }
 }

@@ -13,6 +13,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext, gettext_lazy
 
 from events.outbox import recording as outbox
+from events.prepared import PreparedStatement
 from events.wire.messages import Message
 from events.wire.timestamps import now, rfc3339
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEventType, stream_of
@@ -33,6 +34,19 @@ class UnknownHistory(Exception):
 NEXT_ID = "nextval('orders_order_id_seq')"
 """SQL expression for the id of a new order. The newest order must have the highest id, so insert the order at once."""
 
+INSERT = PreparedStatement(
+    f"""
+    WITH event AS ({outbox.INSERT}), placed AS (
+        INSERT INTO orders_order (id, user_id, total_amount, status, created_at, last_sequence, event_ids)
+        VALUES (%s, %s, %s, %s, %s, %s, %s)
+    )
+    INSERT INTO orders_orderitem (order_id, product_id, quantity, price)
+    SELECT %s::bigint, unnest(%s::bigint[]), unnest(%s::integer[]), unnest(%s::numeric[])
+    RETURNING id
+    """  # noqa: S608 - contains no input
+)
+"""Statement that inserts a new order, its event and its items."""
+
 
 class OrderManager(models.Manager["Order"]):
     def next_id(self) -> int:
@@ -48,28 +62,21 @@ class OrderManager(models.Manager["Order"]):
         One SQL statement replaces three INSERTs of the ORM, because every POST waits for it. For the figures see
         docs/performance.md.
         """
-        order_id = order.id
-        lines = [(order_id, line.product_id, line.quantity, line.price) for line in order.lines]
+        lines = order.lines
         with connection.cursor() as cursor:
-            cursor.execute(
-                f"""
-                WITH event AS ({outbox.INSERT}), placed AS (
-                    INSERT INTO orders_order
-                        (id, user_id, total_amount, status, created_at, last_sequence, event_ids)
-                    VALUES (%s, %s, %s, %s, %s, %s, %s)
-                )
-                INSERT INTO orders_orderitem (order_id, product_id, quantity, price)
-                VALUES {", ".join(["%s"] * len(lines))}
-                RETURNING id
-                """,  # noqa: S608 - contains no input
+            INSERT.execute(
+                cursor,
                 [
                     *event,
-                    *(order_id, order.user_id, order.total_amount, order.status, order.created_at),
+                    *(order.id, order.user_id, order.total_amount, order.status, order.created_at),
                     *(order.last_sequence, order.event_ids),
-                    *lines,
+                    order.id,
+                    [line.product_id for line in lines],
+                    [line.quantity for line in lines],
+                    [line.price for line in lines],
                 ],
             )
-            for line, (line_id,) in zip(order.lines, cursor.fetchall(), strict=True):
+            for line, (line_id,) in zip(lines, cursor.fetchall(), strict=True):
                 line.id = line_id
 
 

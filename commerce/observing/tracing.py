@@ -9,9 +9,10 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from opentelemetry import context, trace
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
 
 from events.correlation import REQUEST_ID, TRACE_HEADERS, received_context, request_id
+from events.observing import tracing
 
 
 def configure() -> None:
@@ -72,10 +73,12 @@ class TraceContextMiddleware:
 
 @contextmanager
 def _traced(request: HttpRequest) -> Iterator[Span]:
-    headers = {name: request.META.get(f"HTTP_{name.upper()}", "") for name in TRACE_HEADERS}
-    span = trace.get_tracer("commerce").start_span(
-        str(request.method), context=received_context(headers), kind=SpanKind.SERVER
-    )
+    headers = {name: value for name in TRACE_HEADERS if (value := request.META.get(f"HTTP_{name.upper()}"))}
+    span: Span = INVALID_SPAN
+    if headers or tracing.is_on():
+        span = trace.get_tracer("commerce").start_span(
+            str(request.method), context=received_context(headers), kind=SpanKind.SERVER
+        )
     if not span.get_span_context().is_valid:
         # Without tracing no span is recorded, but the request's log lines and events still share one trace id.
         span = NonRecordingSpan(SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, is_remote=False))
