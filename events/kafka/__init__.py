@@ -11,6 +11,7 @@ from events.kafka.connecting import (
     connect,
     unreachable_on_error,
 )
+from events.kafka.headers import has_header
 from events.kafka.patches import batches
 from events.kafka.receiving import GROUP_TIMEOUT_MS, Consumer, ReadingFailed
 from events.kafka.records import Record, Unreadable
@@ -34,6 +35,7 @@ __all__ = [
     "Unsendable",
     "admin_client",
     "connect",
+    "has_header",
     "unreachable_on_error",
 ]
 
