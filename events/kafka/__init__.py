@@ -11,8 +11,8 @@ from events.kafka.connecting import (
     connect,
     unreachable_on_error,
 )
-from events.kafka.headers import has_header
 from events.kafka.patches import batches
+from events.kafka.patches.headers import has_header
 from events.kafka.receiving import GROUP_TIMEOUT_MS, Consumer, ReadingFailed
 from events.kafka.records import Record, Unreadable
 from events.kafka.sending import MAX_MESSAGE_BYTES, Producer, Sent, Unsendable

@@ -14,7 +14,7 @@ from kafka.record.default_records import ControlRecord, DefaultRecord, DefaultRe
 from kafka.record.legacy_records import LegacyRecordBatch
 
 from events.kafka.decompression import MAX_BATCH_BYTES, decompress, name_of
-from events.kafka.headers import PackedHeaders, is_plain, read_field, read_headers
+from events.kafka.patches.headers import PackedHeaders, is_plain, read_field, read_headers
 from events.kafka.records import (
     HEADER_BYTES,
     MAX_HEADERS,

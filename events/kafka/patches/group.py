@@ -78,7 +78,7 @@ class ByteLimitedFetcher(Fetcher):
 
     Reason: the original limits the number of records, but not their size. It also keeps a decompressed batch of each
     paused partition. This class drops that batch and fetches it again. The original also measures the headers of
-    every record, which would decode them (events/kafka/headers.py).
+    every record, which would decode them (events/kafka/patches/headers.py).
     Upstream: batches of paused partitions are kept since https://github.com/dpkp/kafka-python/pull/2981; no issue about
     a bound in bytes is known.
     Guard: events/kafka/tests/test_receiving.py, test_headers.py and tests/kafka/test_bombs.py.

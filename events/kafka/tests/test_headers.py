@@ -7,8 +7,8 @@ from kafka import TopicPartition
 from kafka.record.memory_records import MemoryRecords
 
 from events.kafka import Record, has_header
-from events.kafka.headers import PackedHeaders, is_plain, read_headers
 from events.kafka.patches.group import ByteLimitedFetcher
+from events.kafka.patches.headers import PackedHeaders, is_plain, read_headers
 from events.wire.headers import Header, pack, unpack
 from tests.kafka.record_batches import batch, field, record, varint
 
