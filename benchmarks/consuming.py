@@ -31,7 +31,7 @@ USUAL_EVENTS = 2_000
 PRODUCER_QUEUE_MESSAGES = 50_000
 """Number of messages that fit into the producer's queue."""
 BATCH_EVENTS = 500
-"""Number of events in a batch of the product and of the bare loop."""
+"""Number of events in a batch of the product and of the bare loops."""
 
 _groups = count()
 
@@ -49,6 +49,9 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
         if "consumer-vs-bare-loop" in wanted:
             ours, bare = backlog.consume(), backlog.consume(peer="bare_consumer")
             yield "consumer-vs-bare-loop", Pair(ours.per_second, bare.per_second)
+        if "consumer-vs-limit" in wanted:
+            ours, limit = backlog.consume(), backlog.consume(peer="limit_consumer")
+            yield "consumer-vs-limit", Pair(ours.per_second, limit.per_second)
         if "consumer-vs-usual" in wanted:
             ours, usual = backlog.consume(), backlog.consume(peer="usual_consumer", events=USUAL_EVENTS)
             yield "consumer-vs-usual", Pair(ours.per_second, usual.per_second)

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol, TypeVar
+from operator import attrgetter
+from typing import Protocol, TypeVar
 from uuid import UUID
 
+import msgspec
 from django.db import connection
 from django.db.models import OuterRef, QuerySet
 
@@ -30,8 +32,8 @@ class Identified(Protocol):
         """Id of the user that the event belongs to; None if it belongs to no user."""
 
 
-class Identity(NamedTuple):
-    """The identity of an event, as the inbox stores it."""
+class Identity(msgspec.Struct, frozen=True):
+    """The identity of an event. Its fields have the names of the inbox's columns."""
 
     event_id: UUID
     event_type: str
@@ -43,6 +45,7 @@ class Identity(NamedTuple):
 
 
 EventT = TypeVar("EventT", bound=Identified)
+_encoder = msgspec.json.Encoder()
 
 
 def claim(*, group: str, events: Sequence[EventT]) -> list[EventT]:
@@ -58,17 +61,17 @@ def claim(*, group: str, events: Sequence[EventT]) -> list[EventT]:
     for event in events:
         first.setdefault(event.event_id, event)
     # Sorted, because two processes that claim the same events in different orders would deadlock.
-    rows = sorted((str(event.event_id), event.event_type, event.stream, event.owner) for event in first.values())
+    rows = sorted(map(_identity, first.values()), key=attrgetter("event_id.int"))
     with connection.cursor() as cursor:
         cursor.execute(
             """
             INSERT INTO events_inboxentry ("group", event_id, event_type, stream, owner, handled_at)
             SELECT %s, new.*, statement_timestamp()
-            FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::bigint[]) AS new
+            FROM json_to_recordset(%s) AS new (event_id uuid, event_type text, stream text, owner bigint)
             ON CONFLICT DO NOTHING
             RETURNING event_id
             """,
-            [group, *map(list, zip(*rows, strict=True))],
+            [group, _encoder.encode(rows).decode()],
         )
         claimed = {event_id for (event_id,) in cursor}
     if len(claimed) < len(events):

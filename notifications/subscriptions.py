@@ -25,7 +25,7 @@ from django.db.models.functions import Cast, Concat
 from events.inbox import Identified
 from events.subscriptions import Receipts, Subscription, register
 from events.troubles import EventIdConflict
-from notifications.models import Notification
+from notifications.models import NewNotification, Notification
 from orders.events import (
     ORDER_CANCELLED,
     ORDER_CREATED,
@@ -46,8 +46,8 @@ TEXTS: dict[OrderEventType, str] = {
 }
 
 
-def to_notification(event: OrderEvent) -> Notification:
-    return Notification(
+def to_notification(event: OrderEvent) -> NewNotification:
+    return NewNotification(
         user_id=event.user_id,
         order_id=event.order_id,
         event_id=event.event_id,

@@ -17,7 +17,7 @@ from django.db.models.functions import Length
 
 from events.consuming.attempts import record_failure
 from events.consuming.redriven import with_spring_headers
-from events.kafka import Record, Unreadable
+from events.kafka import Record, Unreadable, has_header
 from events.models import DeadLetter
 from events.outbox import recording as outbox
 from events.subscriptions import dead_letter_topic, topic_named
@@ -129,7 +129,7 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Recor
 def close_replayed(records: Iterable[Record], *, group: str) -> None:
     """Close the letters whose replays are among `records`, which the caller's transaction has handled."""
     for record in records:
-        if any(name == LETTER_ID_HEADER for name, _ in record.headers):
+        if has_header(record.headers, LETTER_ID_HEADER):
             _replayed(record).filter(group=group).update(state=DeadLetter.State.REPLAYED, closed_at=now())
 
 

@@ -12,6 +12,7 @@ from events.kafka.connecting import (
     unreachable_on_error,
 )
 from events.kafka.patches import batches
+from events.kafka.patches.headers import has_header
 from events.kafka.receiving import GROUP_TIMEOUT_MS, Consumer, ReadingFailed
 from events.kafka.records import Record, Unreadable
 from events.kafka.sending import MAX_MESSAGE_BYTES, Producer, Sent, Unsendable
@@ -34,6 +35,7 @@ __all__ = [
     "Unsendable",
     "admin_client",
     "connect",
+    "has_header",
     "unreachable_on_error",
 ]
 

@@ -14,6 +14,7 @@ from kafka.record.default_records import ControlRecord, DefaultRecord, DefaultRe
 from kafka.record.legacy_records import LegacyRecordBatch
 
 from events.kafka.decompression import MAX_BATCH_BYTES, decompress, name_of
+from events.kafka.patches.headers import PackedHeaders, is_plain, read_field, read_headers
 from events.kafka.records import (
     HEADER_BYTES,
     MAX_HEADERS,
@@ -143,20 +144,17 @@ class TolerantRecordBatch(DefaultRecordBatch):
             offset_delta = claimed_delta
             if length > MAX_RECORD_BYTES:
                 raise ValueError(f"it has {length} bytes, more than {MAX_RECORD_BYTES}")
-            key, at = _field(buffer, at, end)
-            value, at = _field(buffer, at, end)
+            key, at = read_field(buffer, at, end)
+            value, at = read_field(buffer, at, end)
             header_count, at = decode_varint(buffer, at)
             if not 0 <= header_count <= MAX_HEADERS:
                 raise ValueError(f"it has {header_count} headers, more than {MAX_HEADERS}")
-            headers = []
-            for _ in range(header_count):
-                name, at = _field(buffer, at, end)
-                if name is None:
-                    raise ValueError("a header has no name")
-                header_value, at = _field(buffer, at, end)
-                headers.append((name.decode(), header_value))
-            if at != end:
-                raise ValueError(f"it has {_bytes(length)}, and its fields have {at - start}")
+            packed = buffer[at:end]
+            headers: Any = PackedHeaders(packed, header_count)
+            if not is_plain(packed, header_count):
+                headers, at = read_headers(buffer, at, end, header_count)
+                if at != end:
+                    raise ValueError(f"it has {_bytes(length)}, and its fields have {at - start}")
             timestamp_type = self.timestamp_type
             timestamp = self.max_timestamp if timestamp_type else self.first_timestamp + timestamp_delta
             make = ControlRecord if self.is_control_batch else DefaultRecord
@@ -179,27 +177,6 @@ class TolerantRecordBatch(DefaultRecordBatch):
 
 def _bytes(size: int) -> str:
     return f"{size} byte{pluralize(size)}"
-
-
-def _field(buffer: bytes, at: int, end: int) -> tuple[bytes | None, int]:
-    """Return the field at `at` (its length, then its bytes; None for a negative length), and the offset behind it.
-
-    One-byte lengths, zigzag varints below 64, are decoded here because a record may have twenty of them.
-    """
-    length = buffer[at]
-    at += 1
-    if length >= 0x80:
-        length, at = decode_varint(buffer, at - 1)
-        if length < 0:
-            return None, at
-    elif length & 1:
-        return None, at
-    else:
-        length >>= 1
-    stop = at + length
-    if stop > end:
-        raise ValueError(f"a part of it claims {_bytes(length)}, of {end - at} that are there")
-    return buffer[at:stop], stop
 
 
 class TolerantLegacyBatch(LegacyRecordBatch):

@@ -1,19 +1,23 @@
 """Patches of kafka-python's consumer group: how a member joins, divides partitions, waits, and hands over records."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from kafka import KafkaConsumer
+from kafka import IsolationLevel, KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord as Record
 from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.consumer import ConsumerCoordinator
+from kafka.errors import CorruptRecordError
 
 __all__ = ["DelayedRangeAssignor", "GroupMember", "Record"]
 
 MIN_POLL_WAIT_S = 0.1
 """Shortest wait of a poll without records, in seconds, within its timeout."""
+SIZES_UNKNOWN = (-1, -1, -1)
+"""The serialized sizes of a record's key, value and headers, which nothing reads."""
 POLL_BYTES = 8 * 1024 * 1024
 """A poll takes no further record above this size in bytes. A full batch of 500 order events is far below, at 300 kB."""
 
@@ -73,11 +77,13 @@ class ByteLimitedFetcher(Fetcher):
     record counts with the size of its batch, so that a poll ends in time.
 
     Reason: the original limits the number of records, but not their size. It also keeps a decompressed batch of each
-    paused partition. This class drops that batch and fetches it again.
+    paused partition. This class drops that batch and fetches it again. The original also measures the headers of
+    every record, which would decode them (events/kafka/patches/headers.py).
     Upstream: batches of paused partitions are kept since https://github.com/dpkp/kafka-python/pull/2981; no issue about
     a bound in bytes is known.
-    Guard: events/kafka/tests/test_receiving.py and tests/kafka/test_bombs.py.
-    It can go when `poll` takes a bound in bytes that holds for decompressed and paused batches.
+    Guard: events/kafka/tests/test_receiving.py, test_headers.py and tests/kafka/test_bombs.py.
+    It can go when `poll` takes a bound in bytes that holds for decompressed and paused batches, and leaves headers
+    alone.
     """
 
     _room = POLL_BYTES
@@ -85,6 +91,48 @@ class ByteLimitedFetcher(Fetcher):
     class PartitionRecords(Fetcher.PartitionRecords):
         full_at: int
         """Value of `bytes_read` at which `take` stops."""
+
+        def _unpack_records(self, tp: TopicPartition, records: Any, *_deserializers: Any) -> Iterator[Record]:
+            """Yield the records of `records`, with headers that are not decoded yet."""
+            last = None
+            while (batch := records.next_batch()) is not None:
+                last = batch
+                if self.check_crcs and not batch.validate_crc():
+                    raise CorruptRecordError(f"{tp} at offset {batch.base_offset} has a wrong checksum and length")
+                if batch.magic == 2:
+                    self.leader_epoch = batch.leader_epoch
+                    if self._is_passed_over(batch):
+                        self.next_fetch_offset = batch.next_offset
+                        continue
+                for record in batch:
+                    self.bytes_read += record.size_in_bytes
+                    self.next_fetch_offset = record.offset + 1
+                    yield Record(
+                        *tp,
+                        self.leader_epoch,
+                        record.offset,
+                        record.timestamp,
+                        record.timestamp_type,
+                        record.key,
+                        record.value,
+                        record.headers,
+                        record.checksum,
+                        *SIZES_UNKNOWN,
+                    )
+            if last is not None and last.magic == 2:
+                # The last records of a batch may have been compacted.
+                self.next_fetch_offset = last.next_offset
+            self.drain()
+
+        def _is_passed_over(self, batch: Any) -> bool:
+            """Return whether `batch` has no records for the application: aborted ones, or those of the client."""
+            if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
+                self._consume_aborted_transactions_up_to(batch.last_offset)
+                if self._contains_abort_marker(batch):
+                    self.aborted_producer_ids.discard(batch.producer_id)
+                elif self._is_batch_aborted(batch):
+                    return True
+            return bool(batch.is_control_batch)
 
         def take(self, n: int) -> list[Record]:
             self._maybe_raise_next_inline_exception()
