@@ -132,7 +132,7 @@ def test_the_worst_finding_comes_first() -> None:
 def test_a_finding_is_in_the_users_language() -> None:
     with translation.override("ko"):
         (found,) = judge(figures(groups=waiting(1_234, 14)))
-    assert found.sentence == "14초 동안 아무것도 처리되지 않았습니다. 메시지 1,234건이 기다립니다."
+    assert found.sentence == "14초 동안 아무것도 처리되지 않았습니다. 메시지 1,234건이 기다리고 있습니다."
 
 
 @pytest.mark.parametrize(

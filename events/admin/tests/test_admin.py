@@ -197,7 +197,7 @@ def test_a_selection_above_the_limit_is_refused(
 ) -> None:
     monkeypatch.setattr(admin_actions, "MAX_ROWS_PER_REQUEST", 2)
     (said,) = act(admin_client, "replay_selected", letters)
-    assert "more than 2" in said
+    assert "at most 2 rows" in said
     assert replays() == []
 
 
