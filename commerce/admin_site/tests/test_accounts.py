@@ -135,5 +135,14 @@ def test_breadcrumbs_say_a_name_once(admin_client: Client) -> None:
     assert breadcrumbs(admin_client, "/admin/pipeline/") == ["Event pipeline"]
 
 
+@pytest.mark.parametrize(
+    ("page", "deed"), [("history", "History"), ("delete", "Delete"), ("password", "Change password")]
+)
+def test_breadcrumbs_say_what_the_page_does(admin_client: Client, page: str, deed: str) -> None:
+    user = UserFactory.create(username="mina")
+    assert breadcrumbs(admin_client, f"/admin/auth/user/{user.pk}/{page}/") == ["Users", "mina", deed]
+    assert breadcrumbs(admin_client, "/admin/auth/user/add/") == ["Users", "Add"]
+
+
 def test_a_failed_login_is_named_by_account_and_address() -> None:
     assert str(AccessAttempt(username="mallory", ip_address="10.0.0.7")) == "mallory, 10.0.0.7"
