@@ -142,7 +142,7 @@ def test_a_statement_stays_prepared_after_other_changes(change: str, caplog: pyt
     assert prepared() == 1
 
 
-def test_a_name_that_another_client_of_a_pooler_prepared_is_no_error() -> None:
+def test_a_name_prepared_by_another_client_is_no_error() -> None:
     run(ADD._prepare)
     assert rows_of(ADD, 1, "name") == [(1, "name")]
 

@@ -19,7 +19,6 @@ from events.outbox.relay import Relay
 from events.wire import timestamps
 from events.wire.messages import Message
 from testkit.factories import OutboxEventFactory
-from testkit.migrations import migrate_to, migrate_to_newest
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -139,23 +138,23 @@ class TestReasonForPendingRows:
 class TestMigration:
     @pytest.fixture(autouse=True)
     def _before_the_migration(self) -> Iterator[None]:
-        migrate_to("events", "0005_published_index_without_pending")
+        call_command("migrate", "events", "0005_published_index_without_pending", verbosity=0)
         yield
-        migrate_to_newest("events")
+        call_command("migrate", "events", verbosity=0)
 
     def test_it_rewrites_no_row_and_dates_pending_rows(self) -> None:
         insert_as_previous_release(created="now() - interval '1 hour'")
         insert_as_previous_release(created="now() + interval '1 hour'")
         insert_as_previous_release(created="now() - interval '9 days'", published="now() - interval '9 days'")
         before = table_file_number()
-        migrate_to_newest("events")
+        call_command("migrate", "events", verbosity=0)
         assert table_file_number() == before
         assert 3600 <= read_outbox().oldest_pending_seconds < 3700
         pending = OutboxEvent.objects.pending()
         assert pending.filter(OutboxEvent.objects.recorded_by(database_now())).count() == 2
 
     def test_the_previous_release_can_still_record(self) -> None:
-        migrate_to_newest("events")
+        call_command("migrate", "events", verbosity=0)
         insert_as_previous_release(created="now() - interval '2 hours'")
         assert 0 <= read_outbox().oldest_pending_seconds < 30
 
