@@ -8,16 +8,16 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import Page, ViewportSize, expect
 
 from testkit.customer import Customer
 from testkit.waiting import wait_until
 from testkit.whole_run import Run
 from tests.browser.conftest import send_poison
 
-NARROW = {"width": 390, "height": 844}
+NARROW: ViewportSize = {"width": 390, "height": 844}
 MAX_ENTRY_PX = 270
-WIDE = {"width": 1400, "height": 900}
+WIDE: ViewportSize = {"width": 1400, "height": 900}
 FIRST_PAGES = ("/", "/admin/")
 PAGES_PER_KIND = 2
 NOT_PAGES = re.compile(r"^/(api|health|metrics)|/(jsi18n|logout|state|r)/")
@@ -115,16 +115,34 @@ def layout_findings(page: Page) -> list[str]:
     return [*(["wider than the screen"] if wide else []), *high]
 
 
+def findings_in_korean(page: Page) -> list[str]:
+    words = {word for text in page.evaluate(TEXTS) for word in LATIN_WORD.findall(text)} - ALLOWED_WORDS
+    return [*sorted(words), *layout_findings(page), *serious_findings(page)]
+
+
 @pytest.mark.parametrize("locale", ["ko-KR"])
 @pytest.mark.parametrize("color_scheme", ["light"])
 def test_every_page_is_korean_on_a_narrow_screen(shop: Run, page: Page) -> None:
     page.set_viewport_size(NARROW)
     findings: dict[str, list[str]] = {}
     for address in walk(page):
-        words = {word for text in page.evaluate(TEXTS) for word in LATIN_WORD.findall(text)} - ALLOWED_WORDS
-        findings[address] = [*sorted(words), *layout_findings(page), *serious_findings(page)]
+        findings[address] = findings_in_korean(page)
     assert len(findings) > 50
     assert {address: found for address, found in findings.items() if found} == {}
+
+
+def test_the_login_is_korean_on_a_narrow_screen(run: Run, page: Page) -> None:
+    browser = page.context.browser
+    assert browser
+    stranger = browser.new_page(base_url=run.site, locale="ko-KR", viewport=NARROW)
+    stranger.goto("/admin/login/")
+    assert findings_in_korean(stranger) == []
+    stranger.fill("[name=username]", "mallory")
+    stranger.fill("[name=password]", "a wrong guess")
+    stranger.click("[type=submit]")
+    expect(stranger.locator("form")).to_be_visible()
+    assert findings_in_korean(stranger) == []
+    stranger.close()
 
 
 @pytest.mark.parametrize("color_scheme", ["dark"])
