@@ -24,7 +24,7 @@ from testkit.waiting import wait_until
 
 LIMIT_BYTES = 256 * 1024
 """The limit of a request's body."""
-AT_ONCE_S = 2.0
+AT_ONCE_S = 0.5
 """An answer within this time was not delayed by another client."""
 
 
