@@ -9,18 +9,34 @@ import re
 import ssl
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from datetime import timedelta
+from email.utils import parseaddr
 from typing import Any, NamedTuple
 
 import environ
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import validate_email
 
 TRUE, FALSE = {"true", "on", "ok", "yes", "y", "1"}, {"false", "off", "no", "n", "0"}
 SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-"""Length in seconds of each unit of a rate."""
+"""Length in seconds of each unit of a rate or a duration."""
 POSTGRESQL = "django.db.backends.postgresql"
 KAFKA_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-PATHS_IN_USE = ("api/", "devserver/", "health/", "metrics/", "static/")
+EMAIL_PORTS = {"smtp": 25, "smtp+tls": 587, "smtp+ssl": 465, "filemail": None}
+"""Default port for each scheme of EMAIL_URL."""
+EML_FILES = "notifications.mail.eml_files.EmailBackend"
+EMAIL_DEFAULTS: dict[str, Any] = {
+    "EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend",
+    "EMAIL_HOST": "",
+    "EMAIL_PORT": None,
+    "EMAIL_HOST_USER": "",
+    "EMAIL_HOST_PASSWORD": "",
+    "EMAIL_USE_TLS": False,
+    "EMAIL_USE_SSL": False,
+    "EMAIL_FILE_PATH": None,
+}
+PATHS_IN_USE = ("api/", "devserver/", "email/", "health/", "metrics/", "static/")
 """First path segments that admin cannot use."""
 
 
@@ -83,6 +99,15 @@ class Environment:
             return default
         return float(text)
 
+    def duration(self, name: str, *, default: str) -> timedelta:
+        """Return a duration such as `24h`."""
+        text = self.text(name, default=default)
+        parts = re.fullmatch(r"([1-9][0-9]{0,4})(s|min|h|d)", text)
+        if parts is None:
+            self._problems.append(f"{name} is {text!r}: give a number of s, min, h or d, such as 24h")
+            return timedelta(days=1)
+        return timedelta(seconds=int(parts[1]) * SECONDS[parts[2]])
+
     def choice(self, name: str, among: Collection[str], *, default: str) -> str:
         value = self.text(name, default=default)
         if value not in among:
@@ -139,6 +164,52 @@ class Environment:
         if servers != [""] and "" in servers:
             self._problems.append(f"{name} has an empty part between commas")
         return servers
+
+    # --- E-mail ----------------------------------------------------------------------------------
+
+    def email(self, name: str) -> dict[str, Any]:
+        """Return Django's EMAIL_ settings for the URL. An empty URL gives settings that send no mail."""
+        url = self.text(name)
+        scheme = url.partition("://")[0]
+        if not url:
+            return EMAIL_DEFAULTS
+        # An unescaped # or / in a password truncates the URL.
+        if scheme in EMAIL_PORTS and "#" not in url:
+            with suppress(ValueError):
+                email = EMAIL_DEFAULTS | {"EMAIL_PORT": EMAIL_PORTS[scheme]}
+                email |= {key: value for key, value in environ.Env.email_url_config(url).items() if value}
+                if scheme == "filemail":
+                    path = "/" + email["EMAIL_FILE_PATH"].lstrip("/")
+                    return email | {"EMAIL_BACKEND": EML_FILES, "EMAIL_FILE_PATH": path}
+                if email["EMAIL_HOST"]:
+                    return email
+        # The message leaves out the value, which contains a password.
+        self._problems.append(
+            f"{name} must be smtp://, smtp+tls:// or smtp+ssl://user:password@host:587, where user and password are "
+            "percent-encoded, or filemail:///folder"
+        )
+        return EMAIL_DEFAULTS
+
+    def mailbox(self, name: str, *, is_needed: bool, in_development: str) -> str:
+        """Return a mailbox, such as `Shop <shop@example.com>`. It is required only if `is_needed`."""
+        if not is_needed:
+            return self.text(name, default=in_development)
+        mailbox = self.required(name, in_development=in_development)
+        try:
+            validate_email(parseaddr(mailbox)[1].replace("@localhost", "@localhost.localdomain"))
+        except ValidationError:
+            if mailbox:
+                self._problems.append(f"{name} is {mailbox!r}: give a mailbox, such as Shop <shop@example.com>")
+        return mailbox
+
+    def site(self, name: str, *, is_needed: bool, in_development: str) -> str:
+        """Return the address of a site without a final slash. It is required only if `is_needed`."""
+        if not is_needed:
+            return self.text(name, default=in_development).rstrip("/")
+        site = self.required(name, in_development=in_development).rstrip("/")
+        if site and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", site):
+            self._problems.append(f"{name} is {site!r}: give the address of this site, such as https://shop.example")
+        return site
 
     # --- Single variables ----------------------------------------------------------------------
 

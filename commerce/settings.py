@@ -294,9 +294,40 @@ CONSUMER_POLL_WATCHDOG = environment.number("CONSUMER_POLL_WATCHDOG_SECONDS", de
 # Largest number of replays of one dead letter.
 DEAD_LETTER_REPLAY_LIMIT = 5
 
+# --- E-mail ------------------------------------------------------------------------------------
+
+# Without EMAIL_URL, no notification is mailed. The URL itself is no setting, because it contains a password.
+EMAIL_ENABLED = bool(environment.text("EMAIL_URL"))
+_email = environment.email("EMAIL_URL")
+EMAIL_BACKEND = _email["EMAIL_BACKEND"]
+EMAIL_HOST, EMAIL_PORT = _email["EMAIL_HOST"], _email["EMAIL_PORT"]
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"], _email["EMAIL_HOST_PASSWORD"]
+EMAIL_USE_TLS, EMAIL_USE_SSL = _email["EMAIL_USE_TLS"], _email["EMAIL_USE_SSL"]
+EMAIL_FILE_PATH = _email["EMAIL_FILE_PATH"]
+# Seconds after which a mail server that does not answer counts as unavailable.
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = environment.mailbox(
+    "EMAIL_FROM", is_needed=EMAIL_ENABLED, in_development="Commerce <commerce@localhost>"
+)
+# Events older than this are never mailed, and no mail is tried for longer.
+EMAIL_MAX_AGE = environment.duration("EMAIL_MAX_AGE", default="24h")
+# The address of this site, for links in mails.
+SITE_URL = environment.site(
+    "SITE_URL",
+    is_needed=EMAIL_ENABLED,
+    in_development=f"http://127.0.0.1:{environment.text('PORT', default='8080')}",
+)
+
 # --- Secrets: hidden in log lines and debug pages ----------------------------------------------
 
-SECRETS = [SECRET_KEY, JWT_SIGNING_KEY, DATABASES["default"]["PASSWORD"], KAFKA_SASL_PASSWORD, METRICS_TOKEN]
+SECRETS = [
+    SECRET_KEY,
+    JWT_SIGNING_KEY,
+    DATABASES["default"]["PASSWORD"],
+    KAFKA_SASL_PASSWORD,
+    METRICS_TOKEN,
+    EMAIL_HOST_PASSWORD,
+]
 DEFAULT_EXCEPTION_REPORTER = "commerce.admin_site.debug_pages.Reporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "commerce.admin_site.debug_pages.Filter"
 

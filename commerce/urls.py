@@ -16,6 +16,7 @@ from commerce.operations import pipeline
 from commerce.operations.schema import describe_order_events
 from commerce.operations.timeline import OrderEventsView
 from commerce.start import start
+from notifications.mail.pages import opt_out
 
 urlpatterns = [
     path("", start),
@@ -28,6 +29,7 @@ urlpatterns = [
     path("api/asyncapi", AsyncAPIView.as_view(), name="asyncapi"),
     # Explicit, because in debug mode Django's page would replace handler404, and a POST would get the CSRF page.
     re_path(r"^api/", csrf_exempt(problems.not_found)),
+    path("email/opt-out/<str:token>", opt_out, name="email-opt-out"),
     path("health/live", health.live, name="live"),
     path("health/ready", health.ready, name="ready"),
     path("metrics", metrics),

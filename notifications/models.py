@@ -1,16 +1,19 @@
-"""Notifications to users about their orders."""
+"""Notifications to users about their orders, and their delivery by e-mail."""
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
+from django.contrib.auth.models import User
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import connection, models
 from django.db.models import Q
 from django.utils.translation import gettext, gettext_lazy
 
 from events.wire.timestamps import now
+from events.work.models import LeasedWork
 from orders.events import ORDER_EVENT_TYPES, OrderEventType
 
 
@@ -25,33 +28,80 @@ class NewNotification(msgspec.Struct, frozen=True):
     event_id: UUID
     type: OrderEventType
     message: str
+    occurred_at: datetime
+    """The time of the event."""
+
+
+class EmailTexts(msgspec.Struct, frozen=True):
+    """The parts of every new e-mail. Its text is the notification's message and a link to the order."""
+
+    subjects: Mapping[OrderEventType, str]
+    """The subject for each type of event."""
+    order_link: str
+    """The link to an order, without the order's id at its end."""
+    max_age: timedelta
+    """An event that is older than this gets no e-mail."""
 
 
 class NotificationManager(models.Manager["Notification"]):
-    def insert_new(self, rows: Sequence[NewNotification]) -> list[UUID]:
+    def insert_new(self, rows: Sequence[NewNotification], *, emails: EmailTexts | None = None) -> list[UUID]:
         """Insert the rows whose event has no notification yet, and return their event ids.
 
-        All rows get the current time, and `read_at` and the id keep their defaults. `bulk_create` cannot tell which
-        rows were new, so this is SQL. The rows are one parameter in JSON, because psycopg2 adapts the values of an
-        array one by one.
+        All rows get the current time, and `read_at` and the id keep their defaults. With `emails`, each new
+        notification gets an e-mail delivery if its event is recent, and its user is active, has an address and has not
+        opted out.
+
+        `bulk_create` cannot tell which rows were new, so this is SQL. The rows are one parameter in JSON, because
+        psycopg2 adapts the values of an array one by one.
         """
+        moment = now()
+        parameters: dict[str, Any] = {"now": moment, "rows": _encoder.encode(rows).decode()}
+        statement = _INSERT
+        # An old backlog has no e-mails, so it does without their statement.
+        if emails is not None and any(row.occurred_at > moment - emails.max_age for row in rows):
+            statement = _INSERT_WITH_EMAILS
+            parameters |= {
+                "subjects": _encoder.encode(emails.subjects).decode(),
+                "link": emails.order_link,
+                "max_age": emails.max_age,
+            }
         with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                INSERT INTO notifications_notification (user_id, order_id, event_id, type, message, created_at)
-                SELECT new.*, %s
-                FROM json_to_recordset(%s)
-                    AS new (user_id bigint, order_id bigint, event_id uuid, type text, message text)
-                ON CONFLICT DO NOTHING
-                RETURNING event_id
-                """,
-                [now(), _encoder.encode(rows).decode()],
-            )
+            cursor.execute(statement, parameters)
             if cursor.rowcount == len(rows):
                 return [row.event_id for row in rows]
             return [event_id for (event_id,) in cursor.fetchall()]
 
 
+_COLUMNS = "user_id, order_id, event_id, type, message"
+_NEW_ROWS = """json_to_recordset(%(rows)s) AS new
+    (user_id bigint, order_id bigint, event_id uuid, type text, message text, occurred_at timestamptz)"""
+_INSERT = f"""
+    INSERT INTO notifications_notification ({_COLUMNS}, created_at)
+    SELECT {_COLUMNS}, %(now)s FROM {_NEW_ROWS}
+    ON CONFLICT DO NOTHING
+    RETURNING event_id
+    """  # noqa: S608 - it consists of constants
+_INSERT_WITH_EMAILS = f"""
+    WITH new AS MATERIALIZED (SELECT * FROM {_NEW_ROWS}),
+    inserted AS (
+        INSERT INTO notifications_notification ({_COLUMNS}, created_at)
+        SELECT {_COLUMNS}, %(now)s FROM new
+        ON CONFLICT DO NOTHING
+        RETURNING *
+    ),
+    emails AS (
+        INSERT INTO notifications_emaildelivery (notification_id, address, subject, text, deadline_at)
+        SELECT inserted.id, auth_user.email, %(subjects)s::json ->> inserted.type,
+            inserted.message || E'\\n\\n' || %(link)s || inserted.order_id,
+            least(new.occurred_at, %(now)s) + %(max_age)s
+        FROM inserted JOIN new USING (event_id) JOIN auth_user ON auth_user.id = inserted.user_id
+        WHERE new.occurred_at > %(now)s - %(max_age)s AND auth_user.is_active AND auth_user.email <> ''
+            AND NOT EXISTS (SELECT FROM notifications_emailoptout WHERE user_id = inserted.user_id)
+        -- A batch may contain an event twice.
+        ON CONFLICT DO NOTHING
+    )
+    SELECT event_id FROM inserted
+    """  # noqa: S608 - it consists of constants
 _encoder = msgspec.json.Encoder()
 
 
@@ -85,3 +135,36 @@ class Notification(models.Model):
 
     def __str__(self) -> str:
         return gettext("%(type)s for user %(id)s") % {"type": self.type, "id": self.user_id}
+
+
+class EmailOptOut(models.Model):
+    """A user who wants no e-mails."""
+
+    user = models.OneToOneField(User, primary_key=True, on_delete=models.CASCADE, related_name="email_opt_out")
+    created_at = models.DateTimeField(default=now)
+
+    def __str__(self) -> str:
+        return gettext("user %(id)s wants no e-mails") % {"id": self.user_id}
+
+
+class EmailDelivery(LeasedWork):
+    """The e-mail about one notification. `NotificationManager.insert_new` records it."""
+
+    # Without a constraint in the database, whose check would cost as much as the rest of the INSERT: both rows are made
+    # by one statement.
+    notification = models.OneToOneField(
+        Notification, primary_key=True, on_delete=models.CASCADE, related_name="email", db_constraint=False
+    )
+    address = models.EmailField(help_text=gettext_lazy("The user's address at the first attempt."))
+    subject = models.CharField(max_length=200)
+    text = models.TextField()
+    content = models.BinaryField(
+        null=True, help_text="The message of the first attempt. All further attempts send the same bytes."
+    )
+
+    class Meta(LeasedWork.Meta):
+        verbose_name_plural = "e-mail deliveries"
+        permissions = [("send_again_emaildelivery", "Can send failed e-mails again")]
+
+    def __str__(self) -> str:
+        return gettext("e-mail to %(address)s") % {"address": self.address}

@@ -25,7 +25,7 @@ from django.db.models.functions import Cast, Concat
 from events.inbox import Identified
 from events.subscriptions import Receipts, Subscription, register
 from events.troubles import EventIdConflict
-from notifications.models import NewNotification, Notification
+from notifications.models import EmailTexts, NewNotification, Notification
 from orders.events import (
     ORDER_CANCELLED,
     ORDER_CREATED,
@@ -46,6 +46,22 @@ TEXTS: dict[OrderEventType, str] = {
 }
 
 
+EMAIL_SUBJECTS: dict[OrderEventType, str] = {
+    ORDER_CREATED: "[Commerce] 주문이 생성되었습니다",
+    ORDER_PAID: "[Commerce] 결제가 완료되었습니다",
+    ORDER_CANCELLED: "[Commerce] 주문이 취소되었습니다",
+}
+
+
+def email_texts() -> EmailTexts | None:
+    """Return the texts of new e-mails, or None if no e-mails are sent."""
+    if not settings.EMAIL_ENABLED:
+        return None
+    return EmailTexts(
+        subjects=EMAIL_SUBJECTS, order_link=f"{settings.SITE_URL}/api/orders/", max_age=settings.EMAIL_MAX_AGE
+    )
+
+
 def to_notification(event: OrderEvent) -> NewNotification:
     return NewNotification(
         user_id=event.user_id,
@@ -53,18 +69,19 @@ def to_notification(event: OrderEvent) -> NewNotification:
         event_id=event.event_id,
         type=event.event_type,
         message=TEXTS[event.event_type].format(order_id=event.order_id, total_amount=event.total_amount),
+        occurred_at=event.timestamp,
     )
 
 
 def notify(events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
-    """Save a notification for each event that has none yet, and return these events.
+    """Save a notification for each event that has none yet, and its e-mail delivery. Return these events.
 
     It takes one INSERT, and one SELECT if some events are repeats.
 
     Raises:
         EventIdConflict: an event has the id of an earlier event with another user, order or type.
     """
-    inserted = Notification.objects.insert_new([to_notification(event) for event in events])
+    inserted = Notification.objects.insert_new([to_notification(event) for event in events], emails=email_texts())
     if len(inserted) == len(events):
         return events
     first = {event.event_id: event for event in reversed(events)}

@@ -19,6 +19,7 @@ def overview(*, site: str, servers: Mapping[str, str], pids: Mapping[str, int]) 
         *((name, f"pid {pid}") for name, pid in pids.items()),
         ("admin", f"{site}/{settings.ADMIN_PATH}"),
         ("API", f"{site}/api/docs (OpenAPI), {site}/api/asyncapi (events)"),
+        ("mails", f"{settings.EMAIL_FILE_PATH}/*.eml" if settings.EMAIL_FILE_PATH else "as EMAIL_URL says"),
         ("log lines", "here, each with the name of its process"),
         ("settings", "var/run.env; manage.py in another terminal finds them by itself"),
     ]

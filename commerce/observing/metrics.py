@@ -15,8 +15,11 @@ from prometheus_client.registry import Collector
 from commerce.api.problems import problem_page
 from events.observing.readings import PipelineCollector
 from events.subscriptions import subscriptions
+from events.work.gauges import WorkCollector
+from events.work.kinds import kinds
 
 _pipeline = PipelineCollector(subscriptions)
+_work = WorkCollector(kinds)
 
 
 @csrf_exempt
@@ -31,7 +34,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         refusal = problem_page(401, "The token is missing or wrong.")
         refusal["WWW-Authenticate"] = "Bearer"
         return refusal
-    text = b"".join(generate_latest(collector) for collector in (_counted(), _pipeline))
+    text = b"".join(generate_latest(collector) for collector in (_counted(), _pipeline, _work))
     return HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 

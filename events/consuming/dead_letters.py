@@ -21,7 +21,7 @@ from events.kafka import Record, Unreadable, has_header
 from events.models import DeadLetter
 from events.outbox import recording as outbox
 from events.subscriptions import dead_letter_topic, topic_named
-from events.wire.foreign_text import cut, stack_trace
+from events.wire.foreign_text import cut, stack_trace, storable
 from events.wire.headers import Header, pack
 from events.wire.identifiers import id_or_none, uuid_or_none
 from events.wire.messages import Message
@@ -95,8 +95,8 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Recor
     A replay that fails opens its letter again with the new error instead. It changes nothing if the letter was
     dismissed, or if it is the letter of another group and this group has one of the same record.
     """
-    stacktrace = stack_trace(error, lambda part: cut(_storable(part)))
-    reason = {"error_class": _class_name(error), "error_message": cut(_storable(str(error)))}
+    stacktrace = stack_trace(error, lambda part: cut(storable(part)))
+    reason = {"error_class": _class_name(error), "error_message": cut(storable(str(error)))}
     trouble = {**reason, "stacktrace": stacktrace}
     if _has_letter_of(_replayed(record), group):
         failed = _replayed(record).filter(group=group).exclude(state=DeadLetter.State.DISMISSED)
@@ -296,8 +296,3 @@ def _limited_utf8(text: str, limit: int) -> bytes:
         return encoded
     note = f"... (cut, of {len(encoded)} bytes)".encode()
     return encoded[: limit - len(note)].decode(errors="ignore").encode() + note
-
-
-def _storable(text: str) -> str:
-    """Return `text` with NUL and lone surrogates escaped, which PostgreSQL's text cannot hold."""
-    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")

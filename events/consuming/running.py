@@ -15,6 +15,7 @@ from events.kafka import Consumer, KafkaError, KafkaRefuses, KafkaUnreachable, R
 from events.kafka.lag import CaughtUp
 from events.kafka.topics import TopicUnfit, require_topic
 from events.observing import exposition
+from events.observing.readings import PipelineCollector
 from events.process.arguments import positive
 from events.process.garbage import reduce_garbage_collection
 from events.process.shutdown import Shutdown
@@ -73,7 +74,9 @@ def run(
         try:
             alive = cleanup.enter_context(
                 exposition.observed(
-                    metrics_port=metrics_port, liveness_file=liveness_file, subscriptions=[subscription]
+                    metrics_port=metrics_port,
+                    liveness_file=liveness_file,
+                    collector=PipelineCollector(lambda: [subscription]),
                 )
             )
             require_below_limit(group=group, limit=max_consecutive_dead_letters)

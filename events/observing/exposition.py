@@ -1,17 +1,15 @@
 """Monitoring options of every long-running command: a port for metrics, and a liveness file."""
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from django.core.management import CommandError, CommandParser
 from prometheus_client import REGISTRY, start_http_server
+from prometheus_client.registry import Collector
 
-from events.observing.readings import PipelineCollector
 from events.process.arguments import port
-from events.subscriptions import Subscription
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -27,28 +25,26 @@ def add_arguments(parser: CommandParser) -> None:
 
 @contextmanager
 def observed(
-    *, metrics_port: int | None, liveness_file: Path | None, subscriptions: Sequence[Subscription[Any]]
+    *, metrics_port: int | None, liveness_file: Path | None, collector: Collector
 ) -> Iterator[Callable[[], None]]:
     """Serve metrics during this block, and yield a function that the caller's loop calls in every iteration.
 
-    The metrics include the lag of the groups of `subscriptions`. Raises CommandError if the port or the file cannot be
-    used.
+    The metrics include the gauges of `collector`. Raises CommandError if the port or the file cannot be used.
     """
     with ExitStack() as cleanup:
         if metrics_port is not None:
-            cleanup.enter_context(_metrics(metrics_port, subscriptions))
+            cleanup.enter_context(_metrics(metrics_port, collector))
         yield _toucher(liveness_file) if liveness_file is not None else lambda: None
 
 
 @contextmanager
-def _metrics(port: int, subscriptions: Sequence[Subscription[Any]]) -> Iterator[None]:
+def _metrics(port: int, collector: Collector) -> Iterator[None]:
     """Serve metrics without authentication: only Prometheus may reach the port's network."""
     try:
         server, thread = start_http_server(port)
     except OSError as error:
         reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
         raise CommandError(f"Port {port} {reason}: choose another one, --metrics-port 9102.") from error
-    collector = PipelineCollector(lambda: subscriptions)
     REGISTRY.register(collector)
     try:
         yield

@@ -18,6 +18,11 @@ def cut_note(*, shown: int, size: int) -> str:
     return f"... (the first {shown} of {size} characters)"
 
 
+def storable(text: str) -> str:
+    """Return `text` with NUL and lone surrogates escaped, which PostgreSQL's text cannot hold."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+
+
 def stack_trace(error: BaseException, shorten: Callable[[str], str] = cut) -> str:
     """Return the end of the stack trace of `error`: at most `TEXT_LIMIT_CHARS` characters, after a note of the cut.
 

@@ -61,6 +61,7 @@ def _run(cleanup: ExitStack) -> int:
         "web": ("-m", "commerce.web_server", "--bind", f"{HOST}:{port}"),
         "consumer": ("manage.py", "consume_order_events"),
         "relay": ("manage.py", "relay_outbox"),
+        "mailer": ("manage.py", "send_emails"),
     }.items():
         env = os.environ | {"PYTHONUNBUFFERED": "1"}
         supervisor.add_process(name, [sys.executable, *words], env=env, cwd=CHECKOUT)

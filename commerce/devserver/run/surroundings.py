@@ -23,13 +23,14 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 VAR = CHECKOUT / "var"
 RUN_ENV = VAR / "run.env"
 METRICS = VAR / "metrics"
+MAILS = VAR / "mail"
 HOST = "127.0.0.1"
 POSTGRESQL, KAFKA = "PostgreSQL", "Kafka broker"
 """Names of the servers that a run starts if the environment does not name them."""
 VARIABLE_PREFIXES = (
-    *("ADMIN_PATH", "CONSUMER_", "CORS_ALLOWED_ORIGINS", "DATABASE_URL", "DJANGO_", "HSTS_", "JWT_SIGNING_KEY"),
+    *("ADMIN_PATH", "CONSUMER_", "CORS_ALLOWED_ORIGINS", "DATABASE_", "DJANGO_", "EMAIL_", "HSTS_", "JWT_SIGNING_KEY"),
     *("KAFKA_", "LOG_FORMAT", "METRICS_TOKEN", "OTEL_", "OUTBOX_", "PORT", "PROMETHEUS_", "THROTTLE_"),
-    *("TRUSTED_PROXIES", "WEB_"),
+    *("SITE_URL", "TRUSTED_PROXIES", "WEB_"),
 )
 """Prefixes that cover the names of all variables in `.env.example`."""
 
@@ -74,6 +75,8 @@ def environment(cleanup: ExitStack, port: int, servers: Servers) -> dict[str, st
     made = {"DJANGO_SETTINGS_MODULE": "commerce.settings", "PORT": str(port)}
     if "DJANGO_DEBUG" not in given:
         made["DJANGO_DEBUG"] = "true"
+    if "EMAIL_URL" not in given:
+        made["EMAIL_URL"] = f"filemail://{MAILS}"
     for key in ("DJANGO_SECRET_KEY", "JWT_SIGNING_KEY", "METRICS_TOKEN"):
         if key not in given:
             made[key] = secrets.token_urlsafe(48)

@@ -14,6 +14,7 @@ from events.database_clock import database_now
 from events.kafka import KafkaRefuses
 from events.models import OutboxEvent, OutboxQuerySet
 from events.observing import exposition
+from events.observing.readings import PipelineCollector
 from events.outbox.relay import Relay
 from events.process.garbage import reduce_garbage_collection
 from events.process.shutdown import Shutdown
@@ -39,7 +40,7 @@ class Command(BaseCommand):
         require_database()
         reduce_garbage_collection()
         with exposition.observed(
-            metrics_port=metrics_port, liveness_file=liveness_file, subscriptions=subscriptions()
+            metrics_port=metrics_port, liveness_file=liveness_file, collector=PipelineCollector(subscriptions)
         ) as alive:
 
             def stopping() -> bool:

@@ -1,0 +1,64 @@
+"""Kinds of leased work, which the apps register in their modules `work.py`."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from prometheus_client import Counter
+
+from events.work.models import WorkT
+from events.work.outcomes import Cancelled, Done, Failed, Outcome, TryAgain
+
+LABELS: dict[type[Outcome], str] = {Done: "done", Failed: "failed", Cancelled: "cancelled", TryAgain: "retried"}
+LOST = "lost"
+"""Label of an outcome that was not recorded, because its row had got another lease."""
+
+Act = Callable[[WorkT], Outcome]
+Results = list[tuple[WorkT, Outcome]]
+
+
+def _record_nothing(results: object) -> None:
+    """Nothing follows from the outcomes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Generic[WorkT]):
+    """One kind of leased work: its table, how a piece is done, and what follows from it."""
+
+    name: str
+    """Its name in log lines and metrics."""
+    model: type[WorkT]
+    session: Callable[[], AbstractContextManager[Act[WorkT]]]
+    """Called for each batch. It yields the function that does one piece outside of any transaction, and may keep a
+    connection, which it opens for the first piece. A piece whose worker dies is done again."""
+    record: Callable[[Results[WorkT]], None] = _record_nothing
+    """Called with the outcomes in the transaction that records them, for follow-up messages and other changes."""
+    outcomes_total: Counter
+    """Counter of outcomes. Its label is the outcome: done, failed, cancelled, retried, or lost with its lease."""
+    lease_s: float
+    """Seconds for which a worker claims a batch."""
+    action_s: float
+    """Longest time of one action, in seconds. A worker begins none whose end could be beyond the lease."""
+    first_pause_s: float
+    """Seconds until the second attempt. Each further pause is twice as long, up to `last_pause_s`."""
+    last_pause_s: float
+    batch_size: int = 50
+
+    def __post_init__(self) -> None:
+        """Export all outcomes as 0: Prometheus does not see the first increment of a new counter."""
+        for label in (*LABELS.values(), LOST):
+            self.outcomes_total.labels(label)
+
+
+_kinds: dict[str, Kind[Any]] = {}
+
+
+def register(kind: Kind[Any]) -> Kind[Any]:
+    _kinds[kind.name] = kind
+    return kind
+
+
+def kinds() -> list[Kind[Any]]:
+    """Return the registered kinds, by name."""
+    return [kind for _, kind in sorted(_kinds.items())]

@@ -1,0 +1,81 @@
+"""Claim work with a lease, and record the outcomes of a lease.
+
+The token of a lease fences its work: an outcome is recorded only where the row still has the token, so a worker that
+was frozen beyond its lease cannot overwrite what another worker has done since.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from django.db import connection
+
+from events.work.models import LeasedWork, WorkT
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What becomes of one leased row. Its fields have the names that the statement of `settle` gives them."""
+
+    pk: int
+    state: str
+    """A value of `LeasedWork.State`. A pending row is given back."""
+    error: str | None = None
+    """Its new `last_error`; None keeps the old one."""
+    pause_s: float = 0
+    """Seconds until a row that is given back is due."""
+    tried: bool = True
+    """False if the worker gives the row back without an attempt."""
+
+
+def claim(model: type[WorkT], *, lease: UUID, seconds: float, limit: int, due_until: datetime | None) -> list[WorkT]:
+    """Lease at most `limit` due rows for `seconds`, and return them.
+
+    Rows whose lease has run out are due again. Rows that another worker claims at the same moment are passed over.
+    `due_until` limits the claim to rows due until that time. Each row has an attribute `is_overdue`: whether its
+    deadline has passed.
+    """
+    table, pk = _names(model)
+    # A CTE with MATERIALIZED runs once. PostgreSQL may run a subquery several times, and would then lock more rows.
+    statement = f"""
+        WITH due AS MATERIALIZED (
+            SELECT {pk} AS pk FROM {table}
+            WHERE state = 'pending' AND due_at <= least(statement_timestamp(), %s)
+            ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED
+        )
+        UPDATE {table} AS work
+        SET lease = %s, due_at = statement_timestamp() + make_interval(secs => %s), attempts = attempts + 1
+        FROM due WHERE work.{pk} = due.pk
+        RETURNING work.*, coalesce(deadline_at <= statement_timestamp(), false) AS is_overdue
+        """  # noqa: S608 - it consists of names of the model
+    rows: Any = model._default_manager.raw(statement, [due_until, limit, lease, seconds])
+    return list(rows)
+
+
+def settle(model: type[LeasedWork], *, lease: UUID, settlements: Collection[Settlement]) -> set[int]:
+    """Record what became of rows of `lease`, and return the primary keys of those that still had this lease."""
+    table, pk = _names(model)
+    statement = f"""
+        UPDATE {table} AS work
+        SET state = settled.state,
+            lease = NULL,
+            due_at = CASE settled.state WHEN 'pending'
+                THEN least(statement_timestamp() + make_interval(secs => settled.pause_s), work.deadline_at)
+                ELSE work.due_at END,
+            attempts = work.attempts - (NOT settled.tried)::int,
+            last_error = coalesce(settled.error, work.last_error),
+            finished_at = CASE settled.state WHEN 'pending' THEN NULL ELSE statement_timestamp() END
+        FROM json_to_recordset(%s) AS settled (pk bigint, state text, error text, pause_s float, tried boolean)
+        WHERE work.{pk} = settled.pk AND work.lease = %s
+        RETURNING work.{pk}
+        """  # noqa: S608 - it consists of names of the model
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [msgspec.json.encode(list(settlements)).decode(), lease])
+        return {key for (key,) in cursor}
+
+
+def _names(model: type[LeasedWork]) -> Sequence[str]:
+    """Return the quoted names of the model's table and of its primary key's column."""
+    meta: Any = model._meta
+    return [connection.ops.quote_name(name) for name in (meta.db_table, meta.pk.column)]

@@ -1,0 +1,95 @@
+"""The columns of leased work. Each kind of work has a table of its own, whose model extends `LeasedWork`."""
+
+from datetime import timedelta
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+
+from django.db import models
+from django.db.models import Count, F, Min, Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy
+
+from events.database_clock import DatabaseClock
+
+
+class Backlog(NamedTuple):
+    """The pending work of one kind."""
+
+    pending: int
+    """Number of pending rows."""
+    oldest_pending_seconds: float
+    """Time since the oldest pending row was recorded; 0 without one."""
+
+
+class LeasedWorkQuerySet(models.QuerySet[Any]):
+    def pending(self) -> Self:
+        return self.filter(state=LeasedWork.State.PENDING)
+
+    def failed(self) -> Self:
+        return self.filter(state=LeasedWork.State.FAILED)
+
+    def backlog(self) -> Backlog:
+        found = self.pending().aggregate(count=Count("pk"), age=DatabaseClock() - Min("created_at"))
+        return Backlog(found["count"], max(0.0, found["age"].total_seconds()) if found["age"] else 0.0)
+
+    def try_again(self, *, within: timedelta) -> int:
+        """Make failed work pending again, due at once and with a deadline `within` from now. Return the number."""
+        return self.failed().update(
+            state=LeasedWork.State.PENDING,
+            due_at=DatabaseClock(),
+            deadline_at=DatabaseClock() + within,
+            attempts=0,
+            finished_at=None,
+        )
+
+
+class LeasedWork(models.Model):
+    """A piece of work that one worker at a time does, until it has a final state.
+
+    The primary key of a model that extends this class must be an integer, and its Meta must extend `LeasedWork.Meta`.
+    Every time but the deadline is by the database's clock.
+    """
+
+    is_overdue: bool
+    """Whether the deadline had passed when the row was claimed. `events.work.leases.claim` sets it."""
+
+    class State(models.TextChoices):
+        PENDING = "pending", gettext_lazy("Pending")
+        DONE = "done", gettext_lazy("Done")
+        FAILED = "failed", gettext_lazy("Failed")
+        CANCELLED = "cancelled", gettext_lazy("Cancelled")
+
+    state = models.CharField(max_length=9, choices=State, db_default=State.PENDING)
+    due_at = models.DateTimeField(
+        db_default=Now(),
+        help_text=gettext_lazy("A worker may claim it from this time on. While it is leased, this is the lease's end."),
+    )
+    lease = models.UUIDField(
+        null=True, help_text=gettext_lazy("The worker that has claimed it holds this token. Without one it is free.")
+    )
+    attempts = models.PositiveIntegerField(
+        db_default=0, help_text=gettext_lazy("This is how often a worker has claimed it to do it.")
+    )
+    deadline_at = models.DateTimeField(
+        null=True, help_text=gettext_lazy("No attempt begins after this time: it fails instead.")
+    )
+    last_error = models.TextField(db_default="", blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[LeasedWorkQuerySet] = LeasedWorkQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        abstract = True
+        indexes = [
+            # It has the pending rows alone, so a claim reads no more of it than it takes, whatever else the table has.
+            models.Index(F("due_at"), name="%(class)s_due", condition=Q(state="pending")),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state="pending", finished_at=None) | (~Q(state="pending") & Q(finished_at__isnull=False)),
+                name="%(class)s_has_finished",
+            ),
+        ]
+
+
+WorkT = TypeVar("WorkT", bound=LeasedWork)

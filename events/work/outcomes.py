@@ -1,0 +1,39 @@
+"""What an attempt at a piece of work can lead to."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Done:
+    """The work is done. `result` is for what follows from it."""
+
+    result: Any = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The work can never be done."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """The work is not wanted any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class TryAgain:
+    """The attempt failed, and a later one may succeed."""
+
+    reason: str
+
+
+Outcome = Done | Failed | Cancelled | TryAgain
+
+
+class ServiceUnavailable(Exception):
+    """A service that every piece of this kind needs is not available. The worker pauses before it tries others."""

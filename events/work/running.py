@@ -1,0 +1,71 @@
+"""The worker process: its command-line options, its start and its end."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db import Error
+
+from events.database import require_database
+from events.database_clock import database_now
+from events.observing import exposition
+from events.process.garbage import reduce_garbage_collection
+from events.process.shutdown import Shutdown
+from events.work.gauges import WorkCollector
+from events.work.kinds import Kind, Results
+from events.work.outcomes import ServiceUnavailable
+from events.work.worker import POLL_INTERVAL_S, Worker
+
+logger = logging.getLogger(__name__)
+
+OPTIONS = ("once", "metrics_port", "liveness_file")
+"""Names of the options that `add_arguments` adds and `run` takes."""
+
+
+def add_arguments(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="do all that is due now, print how much was done, and end: with exit code 1 if something was not done",
+    )
+    exposition.add_arguments(parser)
+
+
+def run(kind: Kind[Any] | None, *, once: bool, metrics_port: int | None, liveness_file: Path | None) -> Results[Any]:
+    """Work until SIGTERM or SIGINT, or with `once` until all that is due now was tried. Return the outcomes of `once`.
+
+    Without a kind, which is for a process whose work is turned off, only wait for the signal.
+
+    Raises CommandError if the process cannot start, and with `once` if the service or the database is not available.
+    """
+    shutdown = Shutdown()
+    require_database()
+    reduce_garbage_collection()
+    with exposition.observed(
+        metrics_port=metrics_port, liveness_file=liveness_file, collector=WorkCollector(lambda: [kind] if kind else [])
+    ) as alive:
+
+        def stopping() -> bool:
+            alive()
+            return shutdown.requested()
+
+        if kind is None:
+            while not once and not stopping():
+                shutdown.wait(POLL_INTERVAL_S)
+            return []
+        worker = Worker(kind, stopping=stopping, wait=shutdown.wait)
+        if once:
+            return _sweep(worker)
+        worker.run()
+    logger.info("Stopped cleanly")
+    return []
+
+
+def _sweep(worker: Worker[Any]) -> Results[Any]:
+    try:
+        return worker.sweep(due_until=database_now())
+    except ServiceUnavailable as error:
+        raise CommandError(f"{error}. Run it again for the rest.") from error
+    except Error as error:
+        raise CommandError(f"The database failed, run it again for the rest: {str(error).strip()}") from error

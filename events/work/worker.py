@@ -1,0 +1,166 @@
+"""The worker: claim, act outside of any transaction, record the outcome with what follows from it."""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Generic
+from uuid import UUID, uuid4
+
+from django.db import Error, connection, reset_queries, transaction
+
+from events.troubles import kind_of
+from events.wire.foreign_text import cut, storable
+from events.work.kinds import LABELS, LOST, Act, Kind, Results
+from events.work.leases import Settlement, claim, settle
+from events.work.models import LeasedWork, WorkT
+from events.work.outcomes import Cancelled, Done, Failed, Outcome, ServiceUnavailable, TryAgain
+
+logger = logging.getLogger(__name__)
+
+POLL_INTERVAL_S = 0.5
+"""Seconds between two claims while nothing is due."""
+RECORD_WITHIN_S = 0.01
+"""Seconds of acting after which the outcomes are recorded. A longer action has a transaction of its own, so that a
+crash repeats little; the outcomes of quick ones share a transaction."""
+RECORD_RETRY_S = 0.2
+"""Seconds between two attempts to record outcomes while the database is away."""
+FIRST_OUTAGE_PAUSE_S, LAST_OUTAGE_PAUSE_S = 1.0, 30.0
+"""Pause of the worker after a service or the database was away. Each further failure doubles it."""
+
+
+class Worker(Generic[WorkT]):
+    """Does the work of one kind. Any number of workers may run; each claims what the others have not claimed."""
+
+    def __init__(self, kind: Kind[WorkT], *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
+        """`stopping` is called before each piece. `wait` sleeps for some seconds, or less if the process must stop."""
+        self._kind = kind
+        self._stopping = stopping
+        self._wait = wait
+
+    def run(self) -> None:
+        """Work until `stopping`. An outage of the database or of the service is waited for with growing pauses."""
+        failures = 0
+        while not self._stopping():
+            reset_queries()  # With DEBUG on, Django keeps every statement.
+            try:
+                claimed = self.work_off_batch()
+            except (ServiceUnavailable, Error) as error:
+                connection.close()
+                pause = _backoff(FIRST_OUTAGE_PAUSE_S, LAST_OUTAGE_PAUSE_S, failures)
+                failures += 1
+                logger.warning("No %s for %.1f s: %s", self._kind.name, pause, str(error).strip())
+                self._wait(pause)
+            else:
+                failures = 0
+                if not claimed:
+                    self._wait(POLL_INTERVAL_S)
+
+    def sweep(self, *, due_until: datetime) -> Results[WorkT]:
+        """Do all that is due until that time once, and return the recorded outcomes. Raises as `work_off_batch`."""
+        results: Results[WorkT] = []
+        while batch := self.work_off_batch(due_until=due_until):
+            results += batch
+        return results
+
+    def work_off_batch(self, *, due_until: datetime | None = None) -> Results[WorkT]:
+        """Claim one batch, do it, and record the outcomes. Return those that were recorded; none if nothing is due.
+
+        Raises:
+            ServiceUnavailable: the service is not available. The unfinished rest of the batch is given back.
+            django.db.Error: the database failed while the batch was claimed.
+        """
+        kind, lease = self._kind, uuid4()
+        last_start = time.monotonic() + kind.lease_s - kind.action_s
+        batch = claim(kind.model, lease=lease, seconds=kind.lease_s, limit=kind.batch_size, due_until=due_until)
+        # A piece that kills its worker comes back with its batch. The others get before it, in one batch or another.
+        batch.sort(key=lambda work: (work.attempts, random.random()))  # noqa: S311
+        recorded: Results[WorkT] = []
+        unrecorded: Results[WorkT] = []
+        outage: ServiceUnavailable | None = None
+        with kind.session() as act:
+            begun = time.monotonic()
+            while batch and outage is None and not self._stopping() and time.monotonic() < last_start:
+                work = batch.pop(0)
+                try:
+                    unrecorded.append((work, self._do(act, work)))
+                except ServiceUnavailable as error:
+                    unrecorded.append((work, TryAgain(str(error))))
+                    outage = error
+                if time.monotonic() - begun > RECORD_WITHIN_S:
+                    recorded += self._record(lease, unrecorded)
+                    unrecorded, begun = [], time.monotonic()
+            recorded += self._record(lease, unrecorded)
+        if batch:
+            settle(kind.model, lease=lease, settlements=[_given_back(work) for work in batch])
+        if outage:
+            raise outage
+        return recorded
+
+    def _do(self, act: Act[WorkT], work: WorkT) -> Outcome:
+        if work.is_overdue:
+            return Failed(work.last_error or "Its deadline passed before the first attempt")
+        try:
+            return act(work)
+        except ServiceUnavailable:
+            raise
+        except Error as error:
+            raise ServiceUnavailable(f"The database failed: {str(error).strip()}") from error
+        except Exception as error:
+            logger.exception("An attempt at %s %s failed", self._kind.name, work.pk)
+            return TryAgain(f"{type(error).__name__}: {error}")
+
+    def _record(self, lease: UUID, results: Results[WorkT]) -> Results[WorkT]:
+        """Record the outcomes, and return those whose row still had the lease. Wait while the database is away."""
+        while results:
+            try:
+                return self._record_once(lease, results)
+            except Exception as error:
+                if kind_of(error) == "outage":
+                    logger.warning("Recording %s again: %s", self._kind.name, str(error).strip())
+                    connection.close()
+                    time.sleep(RECORD_RETRY_S)
+                elif len(results) > 1:
+                    return [recorded for one in results for recorded in self._record(lease, [one])]
+                else:
+                    logger.exception("The outcome of %s %s cannot be recorded", self._kind.name, results[0][0].pk)
+                    results = [(results[0][0], TryAgain(f"Its outcome cannot be recorded: {error}"))]
+        return []
+
+    def _record_once(self, lease: UUID, results: Results[WorkT]) -> Results[WorkT]:
+        kind = self._kind
+        with transaction.atomic():
+            settled = settle(
+                kind.model, lease=lease, settlements=[self._settlement(work, outcome) for work, outcome in results]
+            )
+            recorded = [(work, outcome) for work, outcome in results if work.pk in settled]
+            kind.record(recorded)
+        for _, outcome in recorded:
+            kind.outcomes_total.labels(LABELS[type(outcome)]).inc()
+        for work, _ in results:
+            if work.pk not in settled:
+                kind.outcomes_total.labels(LOST).inc()
+                logger.warning("%s %s outlived its lease, so its outcome is not recorded", kind.name, work.pk)
+        return recorded
+
+    def _settlement(self, work: WorkT, outcome: Outcome) -> Settlement:
+        match outcome:
+            case Done():
+                return Settlement(work.pk, LeasedWork.State.DONE, error="")
+            case Failed(reason):
+                return Settlement(work.pk, LeasedWork.State.FAILED, error=cut(storable(reason)))
+            case Cancelled(reason):
+                return Settlement(work.pk, LeasedWork.State.CANCELLED, error=cut(storable(reason)))
+            case TryAgain(reason):
+                pause = _backoff(self._kind.first_pause_s, self._kind.last_pause_s, work.attempts - 1)
+                return Settlement(work.pk, LeasedWork.State.PENDING, error=cut(storable(reason)), pause_s=pause)
+
+
+def _given_back(work: LeasedWork) -> Settlement:
+    return Settlement(work.pk, LeasedWork.State.PENDING, tried=False)
+
+
+def _backoff(first_s: float, last_s: float, failures: int) -> float:
+    """Return the pause after `failures` earlier failures, half of it random, so that workers do not keep step."""
+    return min(first_s * 2 ** min(failures, 30), last_s) * random.uniform(0.5, 1)  # noqa: S311

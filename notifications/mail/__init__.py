@@ -1,0 +1,1 @@
+"""E-mail about notifications: composing a message, sending it, and links that turn mails off."""

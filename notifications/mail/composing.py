@@ -1,0 +1,70 @@
+"""The message of a delivery: plain text and HTML, composed once and then sent with the same bytes each time."""
+
+from email import message_from_bytes
+from email.charset import BASE64, Charset
+from email.message import Message
+from email.utils import formatdate
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
+from django.template.loader import render_to_string
+
+from notifications.mail.opting_out import link_for
+from notifications.models import EmailDelivery
+
+# With it, a message has only ASCII, so that every mail server passes it on without changing it.
+_ASCII_ONLY = Charset("utf-8")
+_ASCII_ONLY.body_encoding = BASE64
+
+
+def compose(delivery: EmailDelivery) -> bytes:
+    """Return the bytes of the delivery's message, with lines that end in LF.
+
+    The Message-ID follows from the event, so the same notification always has the same one.
+
+    Raises:
+        ValueError: the address cannot stand in a header.
+    """
+    return _email(delivery).message().as_bytes()
+
+
+def composed(delivery: EmailDelivery, content: bytes) -> EmailMultiAlternatives:
+    """Return the message for Django's e-mail backends, which send exactly `content`."""
+    email: Any = _email(delivery)
+    frozen = message_from_bytes(content, _class=_Frozen)
+    frozen.content = content
+    email.message = lambda: frozen
+    return cast(EmailMultiAlternatives, email)
+
+
+def _email(delivery: EmailDelivery) -> EmailMultiAlternatives:
+    notification = delivery.notification
+    opt_out = link_for(notification.user_id)
+    words = {"subject": delivery.subject, "text": delivery.text, "opt_out": opt_out}
+    email = EmailMultiAlternatives(
+        subject=delivery.subject,
+        body=render_to_string("notifications/email.txt", words),
+        to=[delivery.address],
+        headers={
+            "Message-ID": f"<{notification.event_id}@{urlsplit(settings.SITE_URL).hostname}>",
+            "Date": formatdate(delivery.created_at.timestamp()),
+            "Auto-Submitted": "auto-generated",
+            "List-Unsubscribe": f"<{opt_out}>",
+            # RFC 8058: a mail program may send this as a POST request to the link.
+            "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+        },
+    )
+    email.encoding = _ASCII_ONLY
+    email.attach_alternative(render_to_string("notifications/email.html", words), "text/html")
+    return email
+
+
+class _Frozen(Message):
+    """A message that is written as the bytes it was read from. Backends pass `linesep`, as to Django's messages."""
+
+    content: bytes
+
+    def as_bytes(self, unixfrom: bool = False, linesep: str = "\n") -> bytes:  # type: ignore[override]  # noqa: FBT001, FBT002
+        return self.content.replace(b"\n", linesep.encode())

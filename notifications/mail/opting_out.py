@@ -1,0 +1,33 @@
+"""Links that turn a user's e-mails off without a login.
+
+The signature proves that the link comes from a mail of ours. It does not expire, because mails are kept for years.
+"""
+
+from django.conf import settings
+from django.core.signing import BadSignature, Signer
+from django.urls import reverse
+
+from notifications.models import EmailOptOut
+
+_signer = Signer(salt="notifications.mail.opting_out")
+
+
+def link_for(user_id: int) -> str:
+    """Return the absolute link for a user's mails."""
+    return settings.SITE_URL + reverse("email-opt-out", args=[_signer.sign(str(user_id))])
+
+
+def user_of(token: str) -> int | None:
+    """Return the user's id in a link's token, or None if the token is not ours."""
+    try:
+        return int(_signer.unsign(token))
+    except BadSignature:
+        return None
+
+
+def set_wanted(user_id: int, *, wanted: bool) -> None:
+    """Turn the e-mails of an existing user on or off. Mails that are already recorded follow it, too."""
+    if wanted:
+        EmailOptOut.objects.filter(user_id=user_id).delete()
+    else:
+        EmailOptOut.objects.get_or_create(user_id=user_id)

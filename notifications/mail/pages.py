@@ -1,0 +1,36 @@
+"""The page that a mail's last link leads to. It needs no login."""
+
+from django.contrib.auth.models import User
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import translation
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods
+
+from notifications.mail.opting_out import set_wanted, user_of
+from notifications.models import EmailOptOut
+
+
+# The signed link is the permission. A mail program sends the POST request of RFC 8058 without a cookie.
+@csrf_exempt
+@require_http_methods(["GET", "HEAD", "POST"])
+def opt_out(request: HttpRequest, token: str) -> HttpResponse:
+    """Show whether the user gets mails, and change it on POST.
+
+    A GET request changes nothing, because mail programs follow links before a person does.
+
+    Raise Http404 for a link that is not ours, or whose user was deleted.
+    """
+    user_id = user_of(token)
+    if user_id is None or not User.objects.filter(pk=user_id).exists():
+        raise Http404
+    if request.method == "POST":
+        set_wanted(user_id, wanted=request.POST.get("wanted") == "true")
+    language = translation.get_language_from_request(request)
+    with translation.override(language):
+        wanted = not EmailOptOut.objects.filter(user_id=user_id).exists()
+        page = render(request, "notifications/opt_out.html", {"wanted": wanted, "language": language})
+    page["Content-Language"] = language
+    # The link is a permission, so no other site gets it as a referrer.
+    page["Referrer-Policy"] = "no-referrer"
+    return page

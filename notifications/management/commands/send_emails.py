@@ -1,0 +1,29 @@
+"""`manage.py send_emails`: send the e-mails of notifications."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from events.work import running
+from events.work.outcomes import Cancelled, Done
+from notifications.work import EMAIL
+
+
+class Command(BaseCommand):
+    help = "Send the e-mails of notifications until SIGTERM or SIGINT. Any number of senders may run."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        running.add_arguments(parser)
+
+    def handle(self, *args: Any, once: bool, **options: Any) -> None:
+        if not settings.EMAIL_ENABLED:
+            self.stderr.write("EMAIL_URL is not set, so notifications get no e-mails: set it to a mail server.")
+        kind = EMAIL if settings.EMAIL_ENABLED else None
+        results = running.run(kind, once=once, **{name: options[name] for name in running.OPTIONS if name != "once"})
+        if not once:
+            return
+        self.stdout.write(f"sent {sum(isinstance(outcome, Done) for _, outcome in results)}")
+        unsent = [outcome.reason for _, outcome in results if not isinstance(outcome, Done | Cancelled)]
+        if unsent:
+            raise CommandError(f"{len(unsent)} could not be sent; the first: {unsent[0]}")

@@ -1,0 +1,21 @@
+"""The leased work of notifications: sending their e-mails."""
+
+from prometheus_client import Counter
+
+from events.work.kinds import Kind, register
+from notifications.mail import sending
+from notifications.models import EmailDelivery
+
+EMAIL = register(
+    Kind(
+        name="email",
+        model=EmailDelivery,
+        session=sending.session,
+        outcomes_total=Counter("email_deliveries_total", "Attempts to send an e-mail, by outcome.", ["outcome"]),
+        lease_s=300,
+        # The server has EMAIL_TIMEOUT for each of about ten answers, from its greeting to the end of DATA.
+        action_s=120,
+        first_pause_s=30,
+        last_pause_s=1800,
+    )
+)
