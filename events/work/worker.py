@@ -47,7 +47,8 @@ class Worker(Generic[WorkT]):
             try:
                 claimed = self.work_off_batch()
             except (ServiceUnavailable, Error) as error:
-                connection.close()
+                if isinstance(error, Error):
+                    connection.close()
                 pause = _backoff(FIRST_OUTAGE_PAUSE_S, LAST_OUTAGE_PAUSE_S, failures)
                 failures += 1
                 logger.warning("No %s for %.1f s: %s", self._kind.name, pause, str(error).strip())
@@ -106,6 +107,7 @@ class Worker(Generic[WorkT]):
         except ServiceUnavailable:
             raise
         except Error as error:
+            connection.close()
             raise ServiceUnavailable(f"The database failed: {str(error).strip()}") from error
         except Exception as error:
             logger.exception("An attempt at %s %s failed", self._kind.name, work.pk)

@@ -1,0 +1,328 @@
+"""The worker: what it does with each outcome, and that an outcome is never lost."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import OperationalError, connection
+from prometheus_client import REGISTRY
+
+from events.database_clock import database_now
+from events.work import worker as worker_module
+from events.work.leases import claim, settle
+from events.work.models import LeasedWork
+from events.work.outcomes import Cancelled, Done, Failed, Outcome, ServiceUnavailable, TryAgain
+from events.work.worker import Worker
+from notifications.models import EmailDelivery
+from testkit.work import kind, record_work, worker
+
+pytestmark = pytest.mark.django_db
+
+State = LeasedWork.State
+OUTCOMES = [
+    (Done(), "done", State.DONE, ""),
+    (Failed("no such user"), "failed", State.FAILED, "no such user"),
+    (Cancelled("not wanted"), "cancelled", State.CANCELLED, "not wanted"),
+    (TryAgain("mailbox full"), "retried", State.PENDING, "mailbox full"),
+]
+
+
+def states(work: list[EmailDelivery]) -> list[str]:
+    return [EmailDelivery.objects.get(pk=one.pk).state for one in work]
+
+
+def counted(outcome: str) -> float:
+    return REGISTRY.get_sample_value("email_deliveries_total", {"outcome": outcome}) or 0.0
+
+
+def end_leases() -> None:
+    EmailDelivery.objects.update(due_at=database_now() - timedelta(minutes=1))
+
+
+@pytest.mark.parametrize(("outcome", "label", "state", "error"), OUTCOMES)
+def test_an_outcome_is_recorded_and_counted(outcome: Outcome, label: str, state: str, error: str) -> None:
+    (work,) = record_work(1, last_error="earlier")
+    before = counted(label)
+    worker(lambda _: outcome).work_off_batch()
+    work.refresh_from_db()
+    assert (work.state, work.last_error, work.lease, work.attempts) == (state, error, None, 1)
+    assert counted(label) == before + 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_action_runs_outside_of_any_transaction() -> None:
+    work = record_work(3)
+    inside: list[bool] = []
+
+    def act(work: EmailDelivery) -> Outcome:
+        inside.append(connection.in_atomic_block)
+        return Done()
+
+    worker(act).work_off_batch()
+    assert inside == [False] * len(work)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_follows_commits_together_with_the_outcome() -> None:
+    work = record_work(3)
+    followed: list[tuple[int, Any, bool]] = []
+
+    def record(results: Any) -> None:
+        followed.extend((one.pk, outcome.result, connection.in_atomic_block) for one, outcome in results)
+
+    worker(lambda work: Done(work.pk * 2), record=record).work_off_batch()
+    assert sorted(followed) == [(one.pk, one.pk * 2, True) for one in work]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_outcome_whose_consequence_fails_is_tried_again() -> None:
+    good, bad, other = record_work(3)
+
+    def record(results: Any) -> None:
+        if any(one.pk == bad.pk and isinstance(outcome, Done) for one, outcome in results):
+            raise LookupError("no such order")
+
+    worker(record=record).work_off_batch()
+    assert states([good, bad, other]) == [State.DONE, State.PENDING, State.DONE]
+    bad.refresh_from_db()
+    assert bad.last_error == "Its outcome cannot be recorded: no such order"
+
+
+def test_an_unexpected_error_is_tried_again_and_holds_up_no_other() -> None:
+    bad, good = record_work(2)
+
+    def act(work: EmailDelivery) -> Outcome:
+        if work.pk == bad.pk:
+            raise KeyError("colour")
+        return Done()
+
+    worker(act).work_off_batch()
+    assert states([bad, good]) == [State.PENDING, State.DONE]
+    bad.refresh_from_db()
+    assert bad.last_error == "KeyError: 'colour'"
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "x" * 100_000])
+def test_an_error_of_any_text_is_stored(text: str) -> None:
+    (work,) = record_work(1)
+    worker(lambda _: TryAgain(text)).work_off_batch()
+    work.refresh_from_db()
+    assert work.attempts == 1
+    assert work.last_error
+    assert len(work.last_error) < 9_000
+
+
+def test_pauses_grow_up_to_their_limit() -> None:
+    (work,) = record_work(1)
+    pauses = []
+    for _ in range(6):
+        end_leases()
+        worker(lambda _: TryAgain("busy"), first_pause_s=10, last_pause_s=100).work_off_batch()
+        work.refresh_from_db()
+        pauses.append((work.due_at - database_now()).total_seconds())
+    for pause, longest in zip(pauses, [10, 20, 40, 80, 100, 100], strict=True):
+        assert longest / 2 - 5 < pause <= longest
+
+
+@pytest.mark.parametrize(
+    ("earlier", "reason"),
+    [("mailbox full", "mailbox full"), ("", "Its deadline passed before the first attempt")],
+)
+def test_overdue_work_fails_without_an_attempt(earlier: str, reason: str) -> None:
+    (work,) = record_work(1, deadline_at=database_now() - timedelta(seconds=1), last_error=earlier)
+    done: list[int] = []
+    worker(lambda work: done.append(work.pk) or Done()).work_off_batch()
+    work.refresh_from_db()
+    assert (done, work.state, work.last_error) == ([], State.FAILED, reason)
+
+
+def test_work_begun_least_often_comes_first() -> None:
+    record_work(3, attempts=4)
+    (fresh,) = record_work(1)
+    order: list[int] = []
+    worker(lambda work: order.append(work.pk) or Done()).work_off_batch()
+    assert order[0] == fresh.pk
+
+
+class TestUnavailable:
+    def test_only_the_piece_that_found_out_counts_an_attempt(self) -> None:
+        record_work(5)
+
+        def act(work: EmailDelivery) -> Outcome:
+            raise ServiceUnavailable("connection refused")
+
+        with pytest.raises(ServiceUnavailable):
+            worker(act).work_off_batch()
+        tried = EmailDelivery.objects.filter(attempts=1)
+        assert [one.last_error for one in tried] == ["connection refused"]
+        assert EmailDelivery.objects.filter(attempts=0, lease=None, due_at__lte=database_now()).count() == 4
+
+    def test_what_was_done_before_is_recorded(self) -> None:
+        work = record_work(5)
+        done: list[int] = []
+
+        def act(work: EmailDelivery) -> Outcome:
+            if len(done) == 3:
+                raise ServiceUnavailable("closed")
+            done.append(work.pk)
+            return Done()
+
+        with pytest.raises(ServiceUnavailable):
+            worker(act).work_off_batch()
+        assert sorted(one.pk for one in work if one.pk in done) == sorted(
+            EmailDelivery.objects.filter(state=State.DONE).values_list("pk", flat=True)
+        )
+
+    @pytest.mark.django_db(transaction=True)
+    def test_the_database_failing_in_an_action_loses_no_outcome(self) -> None:
+        record_work(3)
+        done: list[int] = []
+
+        def act(work: EmailDelivery) -> Outcome:
+            if done:
+                raise OperationalError("server closed the connection")
+            done.append(work.pk)
+            return Done()
+
+        with pytest.raises(ServiceUnavailable):
+            worker(act).work_off_batch()
+        assert EmailDelivery.objects.get(state=State.DONE).pk == done[0]
+
+    def test_the_worker_waits_longer_after_each_outage(self) -> None:
+        record_work(50)
+        waits: list[float] = []
+
+        def act(work: EmailDelivery) -> Outcome:
+            raise ServiceUnavailable("connection refused")
+
+        Worker(kind(act), stopping=lambda: len(waits) == 7, wait=waits.append).run()
+        for wait, longest in zip(waits, [1, 2, 4, 8, 16, 30, 30], strict=True):
+            assert longest / 2 <= wait <= longest
+
+    def test_success_ends_the_growth_of_waits(self) -> None:
+        record_work(9)
+        waits: list[float] = []
+        fails = iter([True, True, False, True])
+
+        def act(work: EmailDelivery) -> Outcome:
+            if next(fails):
+                raise ServiceUnavailable("connection refused")
+            return Done()
+
+        Worker(kind(act, batch_size=1), stopping=lambda: len(waits) == 3, wait=waits.append).run()
+        assert waits[1] > waits[2]
+        assert waits[2] <= 1
+
+
+def test_a_worker_told_to_stop_gives_the_rest_back() -> None:
+    record_work(5)
+    done: list[int] = []
+    Worker(
+        kind(lambda work: done.append(work.pk) or Done()), stopping=lambda: len(done) == 2, wait=lambda _: None
+    ).run()
+    assert EmailDelivery.objects.filter(state=State.DONE).count() == 2
+    assert EmailDelivery.objects.filter(lease=None, attempts=0, due_at__lte=database_now()).count() == 3
+
+
+def test_no_action_begins_whose_end_could_be_beyond_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    record_work(3)
+    start = time.monotonic()
+    clock = [start]
+    monkeypatch.setattr(worker_module.time, "monotonic", lambda: clock[0])
+
+    def act(work: EmailDelivery) -> Outcome:
+        clock[0] += 30
+        return Done()
+
+    worker(act, lease_s=100, action_s=50).work_off_batch()
+    assert EmailDelivery.objects.filter(state=State.DONE).count() == 2
+    assert EmailDelivery.objects.filter(lease=None, attempts=0).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_long_action_is_recorded_before_the_next_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    record_work(3)
+    clock = [time.monotonic()]
+    monkeypatch.setattr(worker_module.time, "monotonic", lambda: clock[0])
+    done_before: list[int] = []
+
+    def act(work: EmailDelivery) -> Outcome:
+        done_before.append(EmailDelivery.objects.filter(state=State.DONE).count())
+        clock[0] += 1
+        return Done()
+
+    worker(act).work_off_batch()
+    assert done_before == [0, 1, 2]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_outcome_waits_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = record_work(2)
+    failures = iter([OperationalError("the database is starting up")] * 3)
+
+    def failing_settle(*args: Any, **options: Any) -> set[int]:
+        if error := next(failures, None):
+            raise error
+        return settle(*args, **options)
+
+    monkeypatch.setattr(worker_module, "settle", failing_settle)
+    monkeypatch.setattr(worker_module, "RECORD_RETRY_S", 0)
+    worker().work_off_batch()
+    assert states(work) == [State.DONE] * 2
+
+
+def test_an_outcome_without_its_lease_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    late, in_time = record_work(2)
+    followed: list[int] = []
+    before = counted("lost")
+
+    def act(work: EmailDelivery) -> Outcome:
+        if work.pk == late.pk:
+            EmailDelivery.objects.filter(pk=late.pk).update(due_at=database_now() - timedelta(minutes=1))
+            claim(EmailDelivery, lease=uuid4(), seconds=60, limit=1, due_until=None)
+        return Done()
+
+    worker(act, record=lambda results: followed.extend(one.pk for one, _ in results)).work_off_batch()
+    assert states([late, in_time]) == [State.PENDING, State.DONE]
+    assert followed == [in_time.pk]
+    assert counted("lost") == before + 1
+    assert f"email {late.pk} outlived its lease" in caplog.text
+
+
+@pytest.mark.parametrize("count", [0, 1, 49, 50, 51, 120])
+def test_a_sweep_does_all_that_is_due(count: int) -> None:
+    record_work(count)
+    assert len(worker().sweep(due_until=database_now())) == count
+    assert EmailDelivery.objects.filter(state=State.DONE).count() == count
+
+
+def test_a_sweep_tries_each_piece_once() -> None:
+    record_work(60)
+    attempted: list[int] = []
+    act: Callable[[EmailDelivery], Outcome] = lambda work: attempted.append(work.pk) or TryAgain("busy")  # noqa: E731
+    worker(act, first_pause_s=0, last_pause_s=0).sweep(due_until=database_now())
+    assert len(attempted) == len(set(attempted)) == 60
+
+
+@pytest.mark.parametrize("fields", [{}, {"attempts": 7, "last_error": "mailbox full", "deadline_at": None}])
+def test_failed_work_can_be_made_pending_again(fields: dict[str, Any]) -> None:
+    failed, done = record_work(1, state=State.FAILED, finished_at=database_now(), **fields) + record_work(
+        1, state=State.DONE, finished_at=database_now()
+    )
+    assert EmailDelivery.objects.all().try_again(within=timedelta(hours=1)) == 1
+    worker().sweep(due_until=database_now())
+    assert states([failed, done]) == [State.DONE] * 2
+    failed.refresh_from_db()
+    assert failed.attempts == 1
+
+
+def test_the_backlog_counts_pending_rows_and_the_oldest_age() -> None:
+    assert EmailDelivery.objects.all().backlog() == (0, 0.0)
+    record_work(2, created_at=database_now() - timedelta(seconds=90))
+    record_work(1, state=State.DONE, finished_at=database_now(), created_at=database_now() - timedelta(days=1))
+    backlog = EmailDelivery.objects.all().backlog()
+    assert backlog.pending == 2
+    assert 90 <= backlog.oldest_pending_seconds < 150

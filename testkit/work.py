@@ -1,0 +1,50 @@
+"""Leased work of one kind for tests and benchmarks: e-mail deliveries with an action of the test's choice."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from events.database_clock import database_now
+from events.work.kinds import Act, Kind
+from events.work.outcomes import Done, Outcome
+from events.work.worker import Worker
+from notifications.models import EmailDelivery, Notification
+from notifications.work import EMAIL
+from orders.events import ORDER_CREATED
+
+
+def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) -> list[EmailDelivery]:
+    """Record pieces of work that are due one after the other, `due_in` from now. Return them in this order."""
+    first_due = database_now() + due_in - timedelta(seconds=count)
+    notifications = Notification.objects.bulk_create(
+        Notification(user_id=1, order_id=n, event_id=uuid4(), type=ORDER_CREATED, message="") for n in range(count)
+    )
+    return EmailDelivery.objects.bulk_create(
+        EmailDelivery(notification=one, due_at=first_due + timedelta(seconds=n), **fields)
+        for n, one in enumerate(notifications)
+    )
+
+
+def kind(act: Act[EmailDelivery] | None = None, **changes: Any) -> Kind[EmailDelivery]:
+    """Return a kind whose action is `act`, or does nothing."""
+
+    def nothing(work: EmailDelivery) -> Outcome:
+        return Done()
+
+    return replace(EMAIL, session=session_of(act or nothing), **changes)
+
+
+def session_of(act: Act[EmailDelivery]) -> Callable[[], AbstractContextManager[Act[EmailDelivery]]]:
+    @contextmanager
+    def session() -> Iterator[Act[EmailDelivery]]:
+        yield act
+
+    return session
+
+
+def worker(act: Act[EmailDelivery] | None = None, **changes: Any) -> Worker[EmailDelivery]:
+    """Return a worker that is not told to stop, for single batches."""
+    return Worker(kind(act, **changes), stopping=lambda: False, wait=lambda _: None)
