@@ -83,6 +83,12 @@ def all_rows() -> list[Row]:
             target=0.5,
         ),
         Row(
+            name="consumer-with-emails",
+            what="consumer that records an e-mail for each notification beside one that records none",
+            unit="events/s",
+            target=0.9,
+        ),
+        Row(
             name="consumer-growth",
             what="consumer with a backlog of 300,000 beside 10,000",
             unit="events/s",
@@ -102,6 +108,19 @@ def all_rows() -> list[Row]:
             what="relay with 100,000 pending rows beside bare sends of the same bytes",
             unit="events/s",
             target=0.5,
+        ),
+        Row(
+            name="work-vs-bare-sql",
+            what="worker of leased work whose action costs nothing beside bare claims and results",
+            unit="pieces/s",
+            target=0.5,
+        ),
+        Row(
+            name="work-growth",
+            what="claim with 1,000,000 pending pieces of work beside 1,000",
+            unit="ms",
+            target=1.3,
+            better="lower",
         ),
         Row(
             name="end-to-end-p50",
@@ -145,16 +164,18 @@ def measure(running: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
     django.setup()
     # httpx would log every request of every customer.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    from benchmarks import consuming, end_to_end, listing, placing_orders, relaying
+    from benchmarks import consuming, end_to_end, listing, placing_orders, relaying, working
 
     for measuring, names in (
         (placing_orders.measure, set(placing_orders.PEERS)),
         (placing_orders.measure_gunicorn, {"orders-vs-gunicorn"}),
         (placing_orders.measure_outage, {"orders-p99-without-kafka"}),
-        (consuming.measure, {"consumer-vs-usual", "consumer-vs-bare-loop", "consumer-vs-limit", "consumer-with-inbox"}),
+        (consuming.measure, set(consuming.ROWS)),
         (consuming.measure_growth, {"consumer-growth", "consumer-memory"}),
         (consuming.measure_several, {"consumers-2", "consumers-3"}),
         (relaying.measure, {"relay-vs-bare-sends"}),
+        (working.measure, {"work-vs-bare-sql"}),
+        (working.measure_growth, {"work-growth"}),
         (end_to_end.measure, {"end-to-end-p50", "end-to-end-p99"}),
         (listing.measure, set(listing.LISTS)),
     ):

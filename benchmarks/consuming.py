@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from itertools import count
 from statistics import median
 from typing import NamedTuple
@@ -20,6 +21,11 @@ from testkit.kafka_client import Outgoing, produce_all
 from testkit.processes import ProductProcess
 from testkit.waiting import wait_until
 
+ROWS = (
+    *("consumer-vs-usual", "consumer-vs-bare-loop", "consumer-vs-limit", "consumer-with-inbox"),
+    "consumer-with-emails",
+)
+"""Rows that `measure` measures."""
 ROUNDS = 5
 SMALL_BACKLOG, MIDDLE_BACKLOG, LARGE_BACKLOG = 10_000, 60_000, 300_000
 SHARED_BACKLOG = 180_000
@@ -33,6 +39,9 @@ PRODUCER_QUEUE_MESSAGES = 50_000
 BATCH_EVENTS = 500
 """Number of events in a batch of the product and of the bare loops."""
 
+FIRST_CUSTOMER, CUSTOMERS = 1_000_000, 10_000
+"""The lowest user id of the events, and the number of their users."""
+
 _groups = count()
 
 
@@ -45,6 +54,9 @@ class Result(NamedTuple):
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
     size = MIDDLE_BACKLOG if servers.is_apache else EMBEDDED_BACKLOG
     backlog = Backlog(servers, "bench-backlog", size)
+    if "consumer-with-emails" in wanted:
+        add_customers()
+        recent = Backlog(servers, "bench-recent", size, occurred_at=now())
     for _ in range(ROUNDS):
         if "consumer-vs-bare-loop" in wanted:
             ours, bare = backlog.consume(), backlog.consume(peer="bare_consumer")
@@ -55,6 +67,9 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
         if "consumer-vs-usual" in wanted:
             ours, usual = backlog.consume(), backlog.consume(peer="usual_consumer", events=USUAL_EVENTS)
             yield "consumer-vs-usual", Pair(ours.per_second, usual.per_second)
+        if "consumer-with-emails" in wanted:
+            without, with_emails = recent.consume(), recent.consume(emails=True)
+            yield "consumer-with-emails", Pair(with_emails.per_second, without.per_second)
         if "consumer-with-inbox" in wanted:
             without, with_inbox = backlog.consume(), backlog.consume(inbox=True)
             yield "consumer-with-inbox", Pair(with_inbox.per_second, without.per_second)
@@ -87,32 +102,45 @@ def measure_several(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, P
 class Backlog:
     """A topic with `size` order events, which one new group after another consumes."""
 
-    def __init__(self, servers: Servers, topic: str, size: int) -> None:
+    def __init__(
+        self, servers: Servers, topic: str, size: int, *, occurred_at: datetime = OrderEventFactory.timestamp
+    ) -> None:
         self._servers = servers
         self._topic = topic
         self._size = size
         servers.broker.create_topic(topic, partitions=PARTITIONS)
         for start in range(1, size + 1, PRODUCER_QUEUE_MESSAGES):
-            produce_all(topic, map(_message, range(start, min(start + PRODUCER_QUEUE_MESSAGES, size + 1))))
+            numbers = range(start, min(start + PRODUCER_QUEUE_MESSAGES, size + 1))
+            produce_all(topic, (_message(number, occurred_at) for number in numbers))
 
     def consume(
-        self, *, consumers: int = 1, peer: str | None = None, inbox: bool = False, events: int | None = None
+        self,
+        *,
+        consumers: int = 1,
+        peer: str | None = None,
+        inbox: bool = False,
+        emails: bool = False,
+        events: int | None = None,
     ) -> Result:
-        """Let a new group save `events` events, by default all, and return its rate. `inbox` lets it claim them.
+        """Let a new group save `events` events, by default all, and return its rate.
+
+        `inbox` lets it claim them. `emails` lets it record an e-mail for each of them.
 
         The rate follows from the times of the first and the last notification, so start-up does not count.
         """
         events = events or self._size
-        database.empty("notifications_notification")
+        database.empty("notifications_notification", "notifications_emaildelivery")
         group = f"bench-{next(_groups)}"
         with ExitStack() as stack:
-            started = (self._start(group, peer=peer, inbox=inbox) for _ in range(consumers))
+            started = (self._start(group, peer=peer, inbox=inbox, emails=emails) for _ in range(consumers))
             processes = [stack.enter_context(running(one)) for one in started]
             wait_until(lambda: _saved(at_least=events), timeout=300)
+            if emails:
+                assert database.value("SELECT count(*) FROM notifications_emaildelivery") >= events
             megabytes = max(psutil.Process(one.process.pid).memory_info().rss / 2**20 for one in processes)
         return Result(_rate(batch=1 if peer == "usual_consumer" else BATCH_EVENTS), megabytes)
 
-    def _start(self, group: str, *, peer: str | None, inbox: bool) -> ProductProcess:
+    def _start(self, group: str, *, peer: str | None, inbox: bool, emails: bool) -> ProductProcess:
         if peer is not None:
             return self._servers.start_peer(peer, self._topic, group)
         if inbox:
@@ -126,11 +154,28 @@ class Backlog:
             *("django", "consume_order_events", "--group", group),
             DJANGO_SETTINGS_MODULE="testkit.own_topic_settings",
             OWN_TOPIC=self._topic,
+            EMAIL_URL="filemail:///nowhere" if emails else "",
         )
 
 
-def _message(number: int) -> Outgoing:
-    event = OrderEventFactory.build(event_id=UUID(int=number), order_id=number)
+def add_customers() -> None:
+    """Create the customers of all events, each with an e-mail address."""
+    database.execute(
+        "INSERT INTO auth_user (id, username, email, password, is_superuser, first_name, last_name, is_staff,"
+        " is_active, date_joined) SELECT n, 'mailed-' || n, n || '@example.com', '', false, '', '', false, true, now()"
+        " FROM generate_series(%(first)s, %(first)s + %(count)s - 1) n ON CONFLICT DO NOTHING",
+        first=FIRST_CUSTOMER,
+        count=CUSTOMERS,
+    )
+
+
+def _message(number: int, occurred_at: datetime) -> Outgoing:
+    event = OrderEventFactory.build(
+        event_id=UUID(int=number),
+        order_id=number,
+        timestamp=occurred_at,
+        user_id=FIRST_CUSTOMER + number % CUSTOMERS,
+    )
     return Outgoing(encode(event), key=str(number).encode(), headers=_headers(number))
 
 

@@ -12,8 +12,7 @@ from django.db import connection, transaction
 from events.database_clock import database_now
 from events.work.leases import Settlement, claim, settle
 from events.work.models import LeasedWork
-from notifications.models import EmailDelivery
-from testkit.work import record_work
+from testkit.mail.work import Work, record_work
 
 pytestmark = pytest.mark.django_db
 
@@ -23,16 +22,16 @@ FINAL_STATES = [state for state in LeasedWork.State if state != LeasedWork.State
 
 def claimed(limit: int = 50, *, lease: UUID | None = None, due_until: Any = None) -> list[int]:
     """Claim for a minute, and return the primary keys in their order by due time."""
-    rows = claim(EmailDelivery, lease=lease or uuid4(), seconds=60, limit=limit, due_until=due_until)
+    rows = claim(Work, lease=lease or uuid4(), seconds=60, limit=limit, due_until=due_until)
     return sorted(row.pk for row in rows)
 
 
-def keys(work: list[EmailDelivery]) -> list[int]:
+def keys(work: list[Work]) -> list[int]:
     return [one.pk for one in work]
 
 
 def end_leases() -> None:
-    EmailDelivery.objects.update(due_at=database_now() - MINUTE)
+    Work.objects.update(due_at=database_now() - MINUTE)
 
 
 def test_the_longest_due_rows_are_claimed_first() -> None:
@@ -77,7 +76,7 @@ def test_each_claim_counts_as_an_attempt() -> None:
 @pytest.mark.parametrize(("deadline", "is_overdue"), [(-MINUTE, True), (MINUTE, False), (None, False)])
 def test_a_claim_tells_which_rows_are_overdue(deadline: timedelta | None, is_overdue: bool) -> None:
     record_work(1, deadline_at=deadline and database_now() + deadline)
-    (row,) = claim(EmailDelivery, lease=uuid4(), seconds=60, limit=1, due_until=None)
+    (row,) = claim(Work, lease=uuid4(), seconds=60, limit=1, due_until=None)
     assert row.is_overdue == is_overdue
 
 
@@ -120,34 +119,34 @@ def test_an_outcome_counts_only_under_the_rows_lease(state: str) -> None:
     claimed(lease=(late := uuid4()))
     end_leases()
     claimed(lease=(current := uuid4()))
-    assert settle(EmailDelivery, lease=late, settlements=[Settlement(work.pk, state, error="late")]) == set()
+    assert settle(Work, lease=late, settlements=[Settlement(work.pk, state, error="late")]) == set()
     work.refresh_from_db()
     assert (work.state, work.lease, work.last_error) == (LeasedWork.State.PENDING, current, "")
-    assert settle(EmailDelivery, lease=current, settlements=[Settlement(work.pk, state, error="now")]) == {work.pk}
+    assert settle(Work, lease=current, settlements=[Settlement(work.pk, state, error="now")]) == {work.pk}
     work.refresh_from_db()
     assert (work.state, work.lease, work.last_error) == (state, None, "now")
 
 
-def test_an_outcome_counts_after_the_lease_if_no_other_claimed_the_row() -> None:
+def test_an_outcome_counts_after_the_lease_if_none_took_the_row() -> None:
     (work,) = record_work(1)
     claimed(lease=(lease := uuid4()))
     end_leases()
-    assert settle(EmailDelivery, lease=lease, settlements=[Settlement(work.pk, "done")]) == {work.pk}
+    assert settle(Work, lease=lease, settlements=[Settlement(work.pk, "done")]) == {work.pk}
 
 
 @pytest.mark.parametrize("state", LeasedWork.State)
 def test_only_a_final_state_has_a_time_of_its_end(state: str) -> None:
     (work,) = record_work(1)
     claimed(lease=(lease := uuid4()))
-    settle(EmailDelivery, lease=lease, settlements=[Settlement(work.pk, state)])
+    settle(Work, lease=lease, settlements=[Settlement(work.pk, state)])
     work.refresh_from_db()
     assert (work.finished_at is None) == (state == LeasedWork.State.PENDING)
 
 
-def test_a_row_given_back_untried_keeps_its_attempts_and_its_error() -> None:
+def test_a_row_given_back_untried_keeps_attempts_and_error() -> None:
     (work,) = record_work(1, attempts=3, last_error="before")
     claimed(lease=(lease := uuid4()))
-    settle(EmailDelivery, lease=lease, settlements=[Settlement(work.pk, "pending", tried=False)])
+    settle(Work, lease=lease, settlements=[Settlement(work.pk, "pending", tried=False)])
     work.refresh_from_db()
     assert (work.attempts, work.last_error) == (3, "before")
     assert claimed() == [work.pk]
@@ -155,10 +154,10 @@ def test_a_row_given_back_untried_keeps_its_attempts_and_its_error() -> None:
 
 def test_the_pause_after_an_attempt_ends_at_the_deadline() -> None:
     soon, late = record_work(2)
-    EmailDelivery.objects.filter(pk=soon.pk).update(deadline_at=database_now() + MINUTE)
+    Work.objects.filter(pk=soon.pk).update(deadline_at=database_now() + MINUTE)
     claimed(lease=(lease := uuid4()))
     before = database_now()
-    settle(EmailDelivery, lease=lease, settlements=[Settlement(one.pk, "pending", pause_s=600) for one in (soon, late)])
+    settle(Work, lease=lease, settlements=[Settlement(one.pk, "pending", pause_s=600) for one in (soon, late)])
     soon.refresh_from_db()
     late.refresh_from_db()
     assert soon.due_at == soon.deadline_at

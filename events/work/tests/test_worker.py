@@ -16,8 +16,7 @@ from events.work.leases import claim, settle
 from events.work.models import LeasedWork
 from events.work.outcomes import Cancelled, Done, Failed, Outcome, ServiceUnavailable, TryAgain
 from events.work.worker import Worker
-from notifications.models import EmailDelivery
-from testkit.work import kind, record_work, worker
+from testkit.mail.work import Work, kind, record_work, worker
 
 pytestmark = pytest.mark.django_db
 
@@ -30,16 +29,26 @@ OUTCOMES = [
 ]
 
 
-def states(work: list[EmailDelivery]) -> list[str]:
-    return [EmailDelivery.objects.get(pk=one.pk).state for one in work]
+def states(work: list[Work]) -> list[str]:
+    return [Work.objects.get(pk=one.pk).state for one in work]
 
 
 def counted(outcome: str) -> float:
     return REGISTRY.get_sample_value("email_deliveries_total", {"outcome": outcome}) or 0.0
 
 
+def noting(keys: list[int], outcome: Outcome = Done()) -> Callable[[Work], Outcome]:  # noqa: B008
+    """Return an action that notes the primary keys of its work."""
+
+    def act(work: Work) -> Outcome:
+        keys.append(work.pk)
+        return outcome
+
+    return act
+
+
 def end_leases() -> None:
-    EmailDelivery.objects.update(due_at=database_now() - timedelta(minutes=1))
+    Work.objects.update(due_at=database_now() - timedelta(minutes=1))
 
 
 @pytest.mark.parametrize(("outcome", "label", "state", "error"), OUTCOMES)
@@ -57,7 +66,7 @@ def test_the_action_runs_outside_of_any_transaction() -> None:
     work = record_work(3)
     inside: list[bool] = []
 
-    def act(work: EmailDelivery) -> Outcome:
+    def act(work: Work) -> Outcome:
         inside.append(connection.in_atomic_block)
         return Done()
 
@@ -91,10 +100,10 @@ def test_an_outcome_whose_consequence_fails_is_tried_again() -> None:
     assert bad.last_error == "Its outcome cannot be recorded: no such order"
 
 
-def test_an_unexpected_error_is_tried_again_and_holds_up_no_other() -> None:
+def test_an_unexpected_error_is_tried_again_alone() -> None:
     bad, good = record_work(2)
 
-    def act(work: EmailDelivery) -> Outcome:
+    def act(work: Work) -> Outcome:
         if work.pk == bad.pk:
             raise KeyError("colour")
         return Done()
@@ -134,7 +143,7 @@ def test_pauses_grow_up_to_their_limit() -> None:
 def test_overdue_work_fails_without_an_attempt(earlier: str, reason: str) -> None:
     (work,) = record_work(1, deadline_at=database_now() - timedelta(seconds=1), last_error=earlier)
     done: list[int] = []
-    worker(lambda work: done.append(work.pk) or Done()).work_off_batch()
+    worker(noting(done)).work_off_batch()
     work.refresh_from_db()
     assert (done, work.state, work.last_error) == ([], State.FAILED, reason)
 
@@ -143,7 +152,7 @@ def test_work_begun_least_often_comes_first() -> None:
     record_work(3, attempts=4)
     (fresh,) = record_work(1)
     order: list[int] = []
-    worker(lambda work: order.append(work.pk) or Done()).work_off_batch()
+    worker(noting(order)).work_off_batch()
     assert order[0] == fresh.pk
 
 
@@ -151,20 +160,20 @@ class TestUnavailable:
     def test_only_the_piece_that_found_out_counts_an_attempt(self) -> None:
         record_work(5)
 
-        def act(work: EmailDelivery) -> Outcome:
+        def act(work: Work) -> Outcome:
             raise ServiceUnavailable("connection refused")
 
         with pytest.raises(ServiceUnavailable):
             worker(act).work_off_batch()
-        tried = EmailDelivery.objects.filter(attempts=1)
+        tried = Work.objects.filter(attempts=1)
         assert [one.last_error for one in tried] == ["connection refused"]
-        assert EmailDelivery.objects.filter(attempts=0, lease=None, due_at__lte=database_now()).count() == 4
+        assert Work.objects.filter(attempts=0, lease=None, due_at__lte=database_now()).count() == 4
 
     def test_what_was_done_before_is_recorded(self) -> None:
         work = record_work(5)
         done: list[int] = []
 
-        def act(work: EmailDelivery) -> Outcome:
+        def act(work: Work) -> Outcome:
             if len(done) == 3:
                 raise ServiceUnavailable("closed")
             done.append(work.pk)
@@ -173,7 +182,7 @@ class TestUnavailable:
         with pytest.raises(ServiceUnavailable):
             worker(act).work_off_batch()
         assert sorted(one.pk for one in work if one.pk in done) == sorted(
-            EmailDelivery.objects.filter(state=State.DONE).values_list("pk", flat=True)
+            Work.objects.filter(state=State.DONE).values_list("pk", flat=True)
         )
 
     @pytest.mark.django_db(transaction=True)
@@ -181,7 +190,7 @@ class TestUnavailable:
         record_work(3)
         done: list[int] = []
 
-        def act(work: EmailDelivery) -> Outcome:
+        def act(work: Work) -> Outcome:
             if done:
                 raise OperationalError("server closed the connection")
             done.append(work.pk)
@@ -189,13 +198,13 @@ class TestUnavailable:
 
         with pytest.raises(ServiceUnavailable):
             worker(act).work_off_batch()
-        assert EmailDelivery.objects.get(state=State.DONE).pk == done[0]
+        assert Work.objects.get(state=State.DONE).pk == done[0]
 
     def test_the_worker_waits_longer_after_each_outage(self) -> None:
         record_work(50)
         waits: list[float] = []
 
-        def act(work: EmailDelivery) -> Outcome:
+        def act(work: Work) -> Outcome:
             raise ServiceUnavailable("connection refused")
 
         Worker(kind(act), stopping=lambda: len(waits) == 7, wait=waits.append).run()
@@ -207,7 +216,7 @@ class TestUnavailable:
         waits: list[float] = []
         fails = iter([True, True, False, True])
 
-        def act(work: EmailDelivery) -> Outcome:
+        def act(work: Work) -> Outcome:
             if next(fails):
                 raise ServiceUnavailable("connection refused")
             return Done()
@@ -220,11 +229,9 @@ class TestUnavailable:
 def test_a_worker_told_to_stop_gives_the_rest_back() -> None:
     record_work(5)
     done: list[int] = []
-    Worker(
-        kind(lambda work: done.append(work.pk) or Done()), stopping=lambda: len(done) == 2, wait=lambda _: None
-    ).run()
-    assert EmailDelivery.objects.filter(state=State.DONE).count() == 2
-    assert EmailDelivery.objects.filter(lease=None, attempts=0, due_at__lte=database_now()).count() == 3
+    Worker(kind(noting(done)), stopping=lambda: len(done) == 2, wait=lambda _: None).run()
+    assert Work.objects.filter(state=State.DONE).count() == 2
+    assert Work.objects.filter(lease=None, attempts=0, due_at__lte=database_now()).count() == 3
 
 
 def test_no_action_begins_whose_end_could_be_beyond_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,13 +240,13 @@ def test_no_action_begins_whose_end_could_be_beyond_the_lease(monkeypatch: pytes
     clock = [start]
     monkeypatch.setattr(worker_module.time, "monotonic", lambda: clock[0])
 
-    def act(work: EmailDelivery) -> Outcome:
+    def act(work: Work) -> Outcome:
         clock[0] += 30
         return Done()
 
     worker(act, lease_s=100, action_s=50).work_off_batch()
-    assert EmailDelivery.objects.filter(state=State.DONE).count() == 2
-    assert EmailDelivery.objects.filter(lease=None, attempts=0).count() == 1
+    assert Work.objects.filter(state=State.DONE).count() == 2
+    assert Work.objects.filter(lease=None, attempts=0).count() == 1
 
 
 @pytest.mark.django_db(transaction=True)
@@ -249,8 +256,8 @@ def test_a_long_action_is_recorded_before_the_next_begins(monkeypatch: pytest.Mo
     monkeypatch.setattr(worker_module.time, "monotonic", lambda: clock[0])
     done_before: list[int] = []
 
-    def act(work: EmailDelivery) -> Outcome:
-        done_before.append(EmailDelivery.objects.filter(state=State.DONE).count())
+    def act(work: Work) -> Outcome:
+        done_before.append(Work.objects.filter(state=State.DONE).count())
         clock[0] += 1
         return Done()
 
@@ -279,10 +286,10 @@ def test_an_outcome_without_its_lease_is_refused(caplog: pytest.LogCaptureFixtur
     followed: list[int] = []
     before = counted("lost")
 
-    def act(work: EmailDelivery) -> Outcome:
+    def act(work: Work) -> Outcome:
         if work.pk == late.pk:
-            EmailDelivery.objects.filter(pk=late.pk).update(due_at=database_now() - timedelta(minutes=1))
-            claim(EmailDelivery, lease=uuid4(), seconds=60, limit=1, due_until=None)
+            Work.objects.filter(pk=late.pk).update(due_at=database_now() - timedelta(minutes=1))
+            claim(Work, lease=uuid4(), seconds=60, limit=1, due_until=None)
         return Done()
 
     worker(act, record=lambda results: followed.extend(one.pk for one, _ in results)).work_off_batch()
@@ -296,14 +303,13 @@ def test_an_outcome_without_its_lease_is_refused(caplog: pytest.LogCaptureFixtur
 def test_a_sweep_does_all_that_is_due(count: int) -> None:
     record_work(count)
     assert len(worker().sweep(due_until=database_now())) == count
-    assert EmailDelivery.objects.filter(state=State.DONE).count() == count
+    assert Work.objects.filter(state=State.DONE).count() == count
 
 
 def test_a_sweep_tries_each_piece_once() -> None:
     record_work(60)
     attempted: list[int] = []
-    act: Callable[[EmailDelivery], Outcome] = lambda work: attempted.append(work.pk) or TryAgain("busy")  # noqa: E731
-    worker(act, first_pause_s=0, last_pause_s=0).sweep(due_until=database_now())
+    worker(noting(attempted, TryAgain("busy")), first_pause_s=0, last_pause_s=0).sweep(due_until=database_now())
     assert len(attempted) == len(set(attempted)) == 60
 
 
@@ -312,7 +318,7 @@ def test_failed_work_can_be_made_pending_again(fields: dict[str, Any]) -> None:
     failed, done = record_work(1, state=State.FAILED, finished_at=database_now(), **fields) + record_work(
         1, state=State.DONE, finished_at=database_now()
     )
-    assert EmailDelivery.objects.all().try_again(within=timedelta(hours=1)) == 1
+    assert Work.objects.all().try_again(within=timedelta(hours=1)) == 1
     worker().sweep(due_until=database_now())
     assert states([failed, done]) == [State.DONE] * 2
     failed.refresh_from_db()
@@ -320,9 +326,9 @@ def test_failed_work_can_be_made_pending_again(fields: dict[str, Any]) -> None:
 
 
 def test_the_backlog_counts_pending_rows_and_the_oldest_age() -> None:
-    assert EmailDelivery.objects.all().backlog() == (0, 0.0)
+    assert Work.objects.all().backlog() == (0, 0.0)
     record_work(2, created_at=database_now() - timedelta(seconds=90))
     record_work(1, state=State.DONE, finished_at=database_now(), created_at=database_now() - timedelta(days=1))
-    backlog = EmailDelivery.objects.all().backlog()
+    backlog = Work.objects.all().backlog()
     assert backlog.pending == 2
     assert 90 <= backlog.oldest_pending_seconds < 150

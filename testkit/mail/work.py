@@ -15,6 +15,9 @@ from notifications.models import EmailDelivery, Notification
 from notifications.work import EMAIL
 from orders.events import ORDER_CREATED
 
+Work = EmailDelivery
+"""The model of the work."""
+
 
 def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) -> list[EmailDelivery]:
     """Record pieces of work that are due one after the other, `due_in` from now. Return them in this order."""
@@ -22,10 +25,11 @@ def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) 
     notifications = Notification.objects.bulk_create(
         Notification(user_id=1, order_id=n, event_id=uuid4(), type=ORDER_CREATED, message="") for n in range(count)
     )
-    return EmailDelivery.objects.bulk_create(
+    rows: Any = EmailDelivery.objects.bulk_create(
         EmailDelivery(notification=one, due_at=first_due + timedelta(seconds=n), **fields)
         for n, one in enumerate(notifications)
     )
+    return list(rows)
 
 
 def kind(act: Act[EmailDelivery] | None = None, **changes: Any) -> Kind[EmailDelivery]:
