@@ -72,7 +72,7 @@ REPLAY = RowAction(
     ),
     refuse=refuse_replay,
     do=replay_letter,
-    for_more=gettext_lazy("All letters of a group: manage.py replay_dead_letters --group NAME"),
+    hint_above_limit=gettext_lazy("All letters of a group: manage.py replay_dead_letters --group NAME"),
 )
 DISMISS = RowAction(
     question=ngettext_lazy(
@@ -86,7 +86,7 @@ DISMISS = RowAction(
     refuse=lambda letter: CLOSED.get(letter.state, ""),
     do=dismiss_letter,
     is_final=True,
-    for_more=gettext_lazy("All letters of a group: manage.py dismiss_dead_letters --group NAME"),
+    hint_above_limit=gettext_lazy("All letters of a group: manage.py dismiss_dead_letters --group NAME"),
 )
 
 
@@ -284,15 +284,15 @@ class DeadLetterAdmin(MessageAdmin):
 
     @admin.action(description=gettext_lazy("Replay selected dead letters"), permissions=["replay"])
     def replay_selected(self, request: HttpRequest, rows: models.QuerySet[DeadLetter]) -> HttpResponse | None:
-        return self.offer(request, REPLAY, rows=rows)
+        return self.confirm_or_run(request, REPLAY, rows=rows)
 
     @admin.action(description=gettext_lazy("Dismiss selected dead letters"), permissions=["dismiss"])
     def dismiss_selected(self, request: HttpRequest, rows: models.QuerySet[DeadLetter]) -> HttpResponse | None:
-        return self.offer(request, DISMISS, rows=rows)
+        return self.confirm_or_run(request, DISMISS, rows=rows)
 
     @action(description=gettext_lazy("Replay"), url_path="replay", permissions=["replay"])
     def replay_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.offer(request, REPLAY, rows=self.one(request, object_id), object_id=object_id)
+        return self.confirm_or_run(request, REPLAY, rows=self.row_by_id(request, object_id), object_id=object_id)
 
     @action(
         description=gettext_lazy("Dismiss"),
@@ -301,4 +301,4 @@ class DeadLetterAdmin(MessageAdmin):
         variant=ActionVariant.DANGER,
     )
     def dismiss_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.offer(request, DISMISS, rows=self.one(request, object_id), object_id=object_id)
+        return self.confirm_or_run(request, DISMISS, rows=self.row_by_id(request, object_id), object_id=object_id)
