@@ -163,7 +163,7 @@ class AccountAdmin(DeleteAction, Checkboxes, UserAdmin, ModelAdmin):  # type: ig
         text = gettext("This account cannot be deleted, because it has %(rows)s. Clear “Active” to close it instead.")
         return text % {"rows": ", ".join(rows)}
 
-    @admin.action(description=delete_selected.short_description, permissions=["delete"])
+    @admin.action(description=delete_selected.short_description, permissions=["delete"])  # type: ignore[attr-defined]
     def delete_selected(self, request: HttpRequest, rows: models.QuerySet[User]) -> HttpResponse | None:
         """Run Django's action for the accounts that can be deleted, and name the others above its question."""
         kept = rows.filter(is_kept()).order_by("pk")

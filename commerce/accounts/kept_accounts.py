@@ -8,8 +8,11 @@ from django.contrib.auth.models import User
 from django.db.models import PROTECT, RESTRICT, Exists, OuterRef, Q
 from django.db.models.deletion import get_candidate_relations_to_delete
 
+_options: Any = User._meta
 PROTECTING: list[Any] = [
-    one for one in get_candidate_relations_to_delete(User._meta) if one.on_delete in (PROTECT, RESTRICT)
+    one
+    for one in get_candidate_relations_to_delete(_options)
+    if one.on_delete in (PROTECT, RESTRICT)  # type: ignore[attr-defined]
 ]
 """The relations whose rows keep their account."""
 

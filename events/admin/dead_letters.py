@@ -20,6 +20,7 @@ from events.admin.actions import Refused, RowAction
 from events.admin.large_tables import NewestValuesFilter
 from events.admin.read_only import badge, preformatted, untranslated
 from events.admin.stored_messages import MessageAdmin
+from events.consuming.attempts import reason_of, short_name
 from events.consuming.dead_letters import NotOpen, dismiss
 from events.consuming.replay import Obstacle, obstacle_to, replay, with_sizes
 from events.models import OPEN_FIRST, DeadLetter
@@ -29,6 +30,12 @@ from events.wire.timestamps import now
 
 CLOSED = {"replayed": gettext_lazy("handled already"), "dismissed": gettext_lazy("dismissed already")}
 """Why a letter in this state cannot be changed."""
+OBSTACLES = {
+    Obstacle.CONTENT_UNKNOWN: gettext_lazy("content unknown: let the producer send it again"),
+    Obstacle.TOO_LARGE: gettext_lazy("too large to be sent: let the producer send the event again, smaller"),
+    Obstacle.LIMIT: gettext_lazy("replayed as often as allowed: let the producer send the event again, or dismiss it"),
+}
+"""Why an open letter cannot be replayed, and what to do instead."""
 
 
 def refuse_replay(letter: Any) -> Any:
@@ -37,7 +44,9 @@ def refuse_replay(letter: Any) -> Any:
 
 
 def _reason(letter: DeadLetter, obstacle: Obstacle | None) -> Any:
-    return CLOSED[letter.state] if obstacle == Obstacle.CLOSED else obstacle.label if obstacle else ""
+    if obstacle is None:
+        return ""
+    return CLOSED[letter.state] if obstacle == Obstacle.CLOSED else OBSTACLES[obstacle]
 
 
 def replay_letter(letter_id: int) -> tuple[DeadLetter, str]:
@@ -162,7 +171,7 @@ def open_letters_by_cause() -> list[dict[str, Any]]:
     return [
         cause
         | {
-            "reason": cause["error_class"].rpartition(".")[2],
+            "reason": short_name(cause["error_class"]),
             "query": urlencode(
                 {
                     "state__exact": DeadLetter.State.OPEN,
@@ -259,7 +268,7 @@ class DeadLetterAdmin(MessageAdmin):
 
     @admin.display(description=gettext_lazy("reason"))
     def reason(self, letter: DeadLetter) -> SafeString:
-        return untranslated(f"{letter.error_class.rpartition('.')[2]}: {letter.error_message[:100]}")
+        return untranslated(reason_of(letter.error_class, letter.error_message[:100]))
 
     @admin.display(description=gettext_lazy("error message"))
     def error_text(self, letter: DeadLetter) -> SafeString:

@@ -41,7 +41,8 @@ def choose(client: Client, *users: User, **more: str) -> Any:
 def test_every_relation_that_protects_an_account_is_known() -> None:
     """Django's own list of what a deletion has to look at, including relations without a name."""
     assert {one.related_model._meta.label for one in PROTECTING} == {"orders.Order"}
-    relations = get_candidate_relations_to_delete(User._meta)
+    options: Any = User._meta
+    relations: Any = get_candidate_relations_to_delete(options)
     assert [one for one in relations if one.on_delete is PROTECT] == PROTECTING
 
 
