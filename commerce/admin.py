@@ -5,14 +5,16 @@ from typing import Any
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.apps import apps
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.actions import delete_selected
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.db.models import OuterRef, Subquery, Sum
 from django.forms import ModelMultipleChoiceField
-from django.http import HttpRequest, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.text import capfirst
 from django.utils.translation import gettext, gettext_lazy, ngettext
@@ -23,10 +25,13 @@ from unfold.enums import ActionVariant
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
+from commerce.accounts.kept_accounts import is_kept, kept_by
 from commerce.accounts.names import validate_new_name
 from commerce.patches import name_failed_logins
+from events.admin.actions import MAX_ROWS_NAMED, names_of
 from events.admin.large_tables import EstimatingPaginator
 from events.admin.read_only import badge
+from events.wire.identifiers import id_or_none
 from events.wire.timestamps import now
 
 # The pages of these models would show valid refresh tokens.
@@ -128,7 +133,50 @@ class AccountAdmin(DeleteAction, Checkboxes, UserAdmin, ModelAdmin):  # type: ig
     change_password_form = AdminPasswordChangeForm
     paginator = EstimatingPaginator
     show_full_result_count = False
+    actions = ("delete_selected",)
     actions_detail = ("set_new_password", *DeleteAction.actions_detail)
+    change_form_before_template = "commerce/kept_account.html"
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the user may delete accounts, and this one can be deleted. Unfold passes its id as `obj`."""
+        user_id = obj.pk if isinstance(obj, User) else id_or_none(unquote(str(obj)))
+        return super().has_delete_permission(request) and not (user_id and kept_by(user_id))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        because = self._kept_because(request, object_id)
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), "kept_because": because})
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Lead an account that cannot be deleted back to its page, which says why."""
+        if not self._kept_because(request, object_id):
+            return super().delete_view(request, object_id, extra_context)
+        self.message_user(request, gettext("The account was not deleted."), messages.ERROR)
+        return HttpResponseRedirect(reverse("admin:auth_user_change", args=[object_id]))
+
+    def _kept_because(self, request: HttpRequest, object_id: str) -> str:
+        """Return why this account cannot be deleted, as a sentence for users who may delete others."""
+        user_id = id_or_none(unquote(object_id))
+        if not (user_id and super().has_delete_permission(request) and (rows := kept_by(user_id))):
+            return ""
+        text = gettext("This account cannot be deleted, because it has %(rows)s. Clear “Active” to close it instead.")
+        return text % {"rows": ", ".join(rows)}
+
+    @admin.action(description=delete_selected.short_description, permissions=["delete"])  # type: ignore[attr-defined]
+    def delete_selected(self, request: HttpRequest, rows: models.QuerySet[User]) -> HttpResponse | None:
+        """Run Django's action for the accounts that can be deleted, and name the others above its question."""
+        kept = rows.filter(is_kept()).order_by("pk")
+        if count := kept.count():
+            text = ngettext(
+                "%(count)d account is skipped: %(names)s. It cannot be deleted; its page says why.",
+                "%(count)d accounts are skipped: %(names)s. They cannot be deleted; their pages say why.",
+                count,
+            )
+            names = names_of(list(kept[:MAX_ROWS_NAMED]), count)
+            self.message_user(request, text % {"count": count, "names": names}, messages.WARNING)
+        others = rows.exclude(is_kept())
+        return delete_selected(self, request, others) if others.exists() else None
 
     @action(
         description=gettext_lazy("Set a new password"), url_path="new-password", permissions=["change"], icon="password"

@@ -50,6 +50,8 @@ urlpatterns = [
 ]
 if apps.is_installed("commerce.devserver"):
     urlpatterns.append(path("devserver/", include("commerce.devserver.urls")))
+# Last, and explicit, because in debug mode Django's page would replace handler404 for people as well.
+urlpatterns.append(re_path(r".*", csrf_exempt(error_pages.not_found)))
 
 handler400 = error_pages.bad_request
 handler403 = error_pages.permission_denied

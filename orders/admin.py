@@ -153,15 +153,15 @@ class OrderAdmin(ReadOnlyAdmin):
 
     @admin.action(description=gettext_lazy("Pay selected orders"), permissions=["pay"])
     def pay_selected(self, request: HttpRequest, rows: models.QuerySet[Order]) -> HttpResponse | None:
-        return self.offer(request, PAY, rows=rows)
+        return self.confirm_or_run(request, PAY, rows=rows)
 
     @admin.action(description=gettext_lazy("Cancel selected orders"), permissions=["cancel"])
     def cancel_selected(self, request: HttpRequest, rows: models.QuerySet[Order]) -> HttpResponse | None:
-        return self.offer(request, CANCEL, rows=rows)
+        return self.confirm_or_run(request, CANCEL, rows=rows)
 
     @action(description=gettext_lazy("Pay"), url_path="pay", permissions=["pay"])
     def pay_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.offer(request, PAY, rows=self.one(request, object_id), object_id=object_id)
+        return self.confirm_or_run(request, PAY, rows=self.row_by_id(request, object_id), object_id=object_id)
 
     @action(
         description=gettext_lazy("Cancel order"),
@@ -170,4 +170,4 @@ class OrderAdmin(ReadOnlyAdmin):
         variant=ActionVariant.DANGER,
     )
     def cancel_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.offer(request, CANCEL, rows=self.one(request, object_id), object_id=object_id)
+        return self.confirm_or_run(request, CANCEL, rows=self.row_by_id(request, object_id), object_id=object_id)

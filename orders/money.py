@@ -6,7 +6,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 
+def won_text(amount: Decimal) -> str:
+    """Return a text such as `1,234,500원`. Decimals are shown only if they are not zero: `0.50원`."""
+    return f"{amount:,.2f}".removesuffix(".00") + "원"
+
+
 def won(amount: Decimal) -> SafeString:
-    """Return HTML that reads for example `1,234,500원`. Decimals are shown only if they are not zero: `0.50원`."""
-    text = f"{amount:,.2f}".removesuffix(".00")
-    return format_html('<span class="money">{}원</span>', text)
+    """Return the text of `won_text` as HTML, which lists show on the right."""
+    return format_html('<span class="money">{}</span>', won_text(amount))

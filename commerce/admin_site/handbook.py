@@ -10,37 +10,50 @@ from django.contrib import admin
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString, mark_safe
-from django.utils.translation import gettext
+from django.utils.translation import get_language, gettext
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 DOCS: Path = settings.BASE_DIR / "docs"
 FORBIDDEN_IN_ANCHORS = re.compile(r"[^\w\- ]")
+EXPLICIT_ANCHOR = re.compile(r' <a id="([\w-]+)"></a>$')
+"""An anchor at the end of a heading. Translated headings have the one of the original, which GitHub knows as well."""
 
 
 def page(request: HttpRequest, document: str) -> HttpResponse:
-    """Show the file `document`, a path below docs/. Raises Http404 for any other file."""
-    if document not in _documents():
+    """Show the file `document`, a path below docs/, in the user's language if docs/ has it in a folder of that name.
+
+    Raises Http404 for any other file.
+    """
+    known = _documents()
+    if document not in known:
         raise Http404
-    text = (DOCS / document).read_text()
-    context = {**admin.site.each_context(request), "title": gettext("Handbook"), "text": render(text, document)}
+    translated = f"{get_language()}/{document}"
+    file = translated if translated in known else document
+    context = {
+        **admin.site.each_context(request),
+        "title": gettext("Handbook"),
+        "text": render((DOCS / file).read_text(), file, shown_as=document),
+        "language": next((code for code, _ in settings.LANGUAGES if file.startswith(f"{code}/")), "en"),
+    }
     return TemplateResponse(request, "commerce/handbook.html", context)
 
 
-def render(text: str, document: str) -> SafeString:
-    """Return the HTML of a file. Its headings have the anchors that GitHub gives them.
+def render(text: str, file: str, *, shown_as: str) -> SafeString:
+    """Return the HTML of a file. Its headings have their explicit anchors, or else those that GitHub gives them.
 
-    A link to a file that admin does not show becomes plain text. HTML in the file is escaped.
+    `file` and `shown_as` are paths below docs/: of the file, and of the document as which admin shows it. A link to a
+    file that admin does not show becomes plain text. HTML in the file is escaped.
     """
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     known = _documents()
     tokens = markdown.parse(text)
     for heading, content in pairwise(tokens):
         if heading.type == "heading_open":
-            heading.attrSet("id", anchor(content.content))
+            heading.attrSet("id", _take_anchor(content))
     for token in tokens:
         if token.children:
-            token.children = _without_dead_links(token.children, document, known)
+            token.children = _with_links(token.children, file, shown_as, known)
     return mark_safe(markdown.renderer.render(tokens, markdown.options, {}))  # noqa: S308 - HTML in it is escaped
 
 
@@ -49,24 +62,40 @@ def anchor(heading: str) -> str:
     return FORBIDDEN_IN_ANCHORS.sub("", heading.lower()).replace(" ", "-")
 
 
+def _take_anchor(content: Token) -> str:
+    """Return the anchor of a heading with this content, and remove an explicit one from its text."""
+    if not (explicit := EXPLICIT_ANCHOR.search(content.content)):
+        return anchor(content.content)
+    # The parser leaves it at the end of the last text, because HTML is off.
+    last = (content.children or [])[-1]
+    last.content = EXPLICIT_ANCHOR.sub("", last.content)
+    return explicit[1]
+
+
 def _documents() -> set[str]:
     """Return the paths of the files that admin shows, relative to docs/."""
     return {file.relative_to(DOCS).as_posix() for file in DOCS.rglob("*.md")}
 
 
-def _without_dead_links(tokens: list[Token], document: str, known: set[str]) -> list[Token]:
+def _with_links(tokens: list[Token], file: str, shown_as: str, known: set[str]) -> list[Token]:
+    """Return the tokens of a text with the links of the document as which admin shows it, and without dead links."""
     kept: list[Token] = []
-    is_dead = False
+    target: str | None = None
     for token in tokens:
         if token.type == "link_open":
-            is_dead = not _leads_somewhere(str(token.attrGet("href")), document, known)
-        if not (is_dead and token.type in ("link_open", "link_close")):
+            target = _target(str(token.attrGet("href")), file, shown_as, known)
+            token.attrSet("href", target or "")
+        if target is not None or token.type not in ("link_open", "link_close"):
             kept.append(token)
     return kept
 
 
-def _leads_somewhere(href: str, document: str, known: set[str]) -> bool:
-    file = href.partition("#")[0]
-    if not file or "://" in file:
-        return True
-    return posixpath.normpath(posixpath.join(posixpath.dirname(document), file)) in known
+def _target(href: str, file: str, shown_as: str, known: set[str]) -> str | None:
+    """Return the address of a link of `file` on the page of `shown_as`; None if admin does not show its target."""
+    path, mark, fragment = href.partition("#")
+    if not path or "://" in path:
+        return href
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(file), path))
+    if path not in known:
+        return None
+    return posixpath.relpath(path, posixpath.dirname(shown_as) or ".") + mark + fragment

@@ -19,7 +19,7 @@ from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
 from django.core.paginator import InvalidPage
 from django.db import DataError
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.middleware import locale
 from django.utils import timezone, translation
 from django.utils.deprecation import MiddlewareMixin
@@ -107,6 +107,9 @@ class OddAddressMiddleware(_AdminOnly):
         return error_pages.bad_address(request) if any("\0" in text for text in given) else None
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if isinstance(exception, Http404) and _is_admin(request):
+            # In debug mode Django's page would replace handler404.
+            return error_pages.not_found(request, exception)
         asks = _is_admin(request) and request.method in ("GET", "HEAD") and request.GET
         if not (asks and _is_of_the_query(exception)):
             return None

@@ -10,7 +10,7 @@ from commerce.operations.thresholds import RECENT_MINUTES
 from events.database_clock import database_now
 from events.kafka import KafkaUnreachable
 from events.kafka.cluster import Member, group_members
-from events.kafka.lag import PartitionLag, group_lag
+from events.kafka.lag import PartitionLag, group_lag, total_lag
 from events.kafka.probe import probe_kafka
 from events.models import DeadLetter, OutboxEvent
 from events.observing.readings import Outbox, Reading, read_outbox
@@ -35,8 +35,7 @@ class GroupOnTopic(NamedTuple):
 
     @property
     def lag(self) -> int:
-        """Number of records that the group has not committed, on the partitions where it has committed any."""
-        return sum(one.lag or 0 for one in self.partitions)
+        return total_lag(self.partitions)
 
     @property
     def seconds_behind(self) -> float:

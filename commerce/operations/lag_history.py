@@ -15,6 +15,7 @@ from django.db import connection, reset_queries
 from commerce.models import LagReading
 from events.database_clock import database_now
 from events.kafka import KafkaUnreachable
+from events.kafka.lag import total_lag
 from events.kafka.probe import probe_kafka
 from events.observing.readings import lag_by_group
 from events.subscriptions import subscriptions
@@ -116,4 +117,4 @@ def _read_lag() -> dict[str, int] | None:
         groups = lag_by_group(subscriptions())
     except KafkaUnreachable:
         return None
-    return {group: sum(one.lag or 0 for one in partitions) for group, partitions in groups.items()}
+    return {group: total_lag(partitions) for group, partitions in groups.items()}

@@ -1,7 +1,6 @@
 """Admin's page of the event pipeline: a verdict, lag and members of each group, outbox, and dead letters."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,7 +10,6 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from commerce.operations.figures import Figures, read_figures
@@ -20,7 +18,7 @@ from commerce.operations.thresholds import DEAD_LETTERS, LAG_GROWS, MESSAGES_PAR
 from commerce.operations.verdict import Finding, count, judge, limited_count
 from events.models import DeadLetter
 from events.subscriptions import subscriptions
-from events.templatetags.moments import duration
+from events.templatetags.moments import clock, duration, moment
 from events.wire.timestamps import now, rfc3339
 
 PERMISSIONS = ("events.view_outboxevent", "events.view_deadletter")
@@ -33,14 +31,14 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def state(request: HttpRequest) -> JsonResponse:
-    """Return the page's figures and their verdict as JSON for its script."""
+    """Return the page's figures and their verdict as JSON for its script. `at` is HTML, the other values are text."""
     _require_permission(request)
     figures = read_figures()
     history = read_history()
     findings = judge(figures)
     return JsonResponse(
         {
-            "at": rfc3339(now()),
+            "at": moment(now()),
             "kafka": "down" if figures.groups is None else "up",
             "verdict": _verdict(findings),
             "cards": _cards(figures, findings),
@@ -159,10 +157,6 @@ def _text_of_lag(history: LagHistory) -> str:
         return _("It was 0 at every reading.")
     return _("Highest: %(highest)s at %(time)s. Last: %(last)s.") % {
         "highest": count(totals[highest]),
-        "time": _clock(highest),
+        "time": clock(highest),
         "last": count(list(totals.values())[-1]),
     }
-
-
-def _clock(moment: datetime) -> str:
-    return f"{timezone.localtime(moment):%H:%M:%S}"

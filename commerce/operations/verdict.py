@@ -19,6 +19,7 @@ from commerce.operations.thresholds import (
     RECENT_MINUTES,
     Level,
 )
+from events.kafka.lag import is_never_read
 from events.templatetags.moments import duration
 
 Card = Literal["lag", "pending", "parked", "letters"]
@@ -91,7 +92,11 @@ def _lag_of(group: GroupOnTopic, since_handled_s: float | None) -> Iterator[Find
                 group.lag,
             )
         yield Finding(level, "lag", LAG_GROWS.section, sentence % values)
-    never_read = [one.partition for one in group.partitions if one.current_offset is None and one.end_offset]
+    never_read = [
+        one.partition
+        for one in group.partitions
+        if is_never_read(current_offset=one.current_offset, end_offset=one.end_offset)
+    ]
     if never_read and (level := PARTITION_NEVER_READ.level(len(never_read))):
         names = ", ".join(f"{group.topic}[{partition}]" for partition in never_read)
         sentence = _("The group has never read a record of %(partitions)s.") % {"partitions": names}

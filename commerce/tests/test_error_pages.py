@@ -6,6 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.test import Client
+from pytest_django import Settings
 
 pytestmark = pytest.mark.django_db
 
@@ -63,6 +64,21 @@ def test_an_unknown_page_elsewhere_leads_to_the_start(client: Client, language: 
     assert 'href="/"' in shown
     assert NAVIGATION not in shown
     assert {"Accept", "Accept-Language", "Cookie"} <= set(answer["Vary"].split(", "))
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/admin/nothing/", "/admin/docs/nothing.md", "/admin/orders/order/1/pay/"]
+)
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_an_unknown_page_is_the_same_in_debug_mode(
+    admin_client: Client, settings: Settings, path: str, method: str
+) -> None:
+    settings.DEBUG = True
+    strict = Client(enforce_csrf_checks=True) if path == "/nothing" else admin_client
+    answer = ask(strict, path, method=method)
+    assert (answer.status_code, answer["Content-Type"]) == (404, PAGE)
+    assert "Nothing is here" in answer.content.decode()
+    assert ask(strict, path, method=method, accept="*/*")["Content-Type"] == PROBLEM
 
 
 @pytest.mark.parametrize("accept", PROGRAMS)

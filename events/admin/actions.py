@@ -1,6 +1,6 @@
 """Admin actions on rows: each is confirmed first, runs for one row at a time, and is logged for each row."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.contrib import messages
@@ -41,7 +41,7 @@ class RowAction(NamedTuple):
     """Change the row with this id. Return the row and the text of its log entry. Raises Refused."""
     is_final: bool = False
     """Whether the change cannot be undone. The button is red."""
-    for_more: Any = ""
+    hint_above_limit: Any = ""
     """Hint for a selection above `MAX_ROWS_PER_REQUEST`: the command for any number of rows."""
 
 
@@ -67,7 +67,7 @@ class RowActionsAdmin(ModelAdmin):
         row = self.for_refusals(self.get_queryset(request).filter(pk=found.pk)).first()
         return [one for one in allowed if row and not self.row_actions[one.path].refuse(row)]
 
-    def offer(
+    def confirm_or_run(
         self, request: HttpRequest, action: RowAction, *, rows: models.QuerySet[Any], object_id: str | None = None
     ) -> HttpResponse | None:
         """Show the confirmation of `action` for `rows`, or run the action if the request confirms it.
@@ -78,14 +78,16 @@ class RowActionsAdmin(ModelAdmin):
         back = self._back(object_id)
         if len(ids) > MAX_ROWS_PER_REQUEST:
             text = _("One request can change at most %d rows. Select fewer.")
-            self.message_user(request, f"{text % MAX_ROWS_PER_REQUEST} {action.for_more}".strip(), messages.WARNING)
+            self.message_user(
+                request, f"{text % MAX_ROWS_PER_REQUEST} {action.hint_above_limit}".strip(), messages.WARNING
+            )
             return HttpResponseRedirect(back)
         if "confirmed" not in request.POST:
-            return self._ask(request, action, rows=rows, back=back, is_of_one_page=object_id is not None)
-        self._do(request, action, ids)
+            return self._confirmation_page(request, action, rows=rows, back=back, is_of_one_page=object_id is not None)
+        self._run(request, action, ids)
         return HttpResponseRedirect(back)
 
-    def one(self, request: HttpRequest, object_id: str) -> models.QuerySet[Any]:
+    def row_by_id(self, request: HttpRequest, object_id: str) -> models.QuerySet[Any]:
         """Return a queryset of the one row with this id, which comes from a URL. Raises Http404."""
         row = self.get_object(request, object_id)
         if row is None:
@@ -96,7 +98,7 @@ class RowActionsAdmin(ModelAdmin):
         place = f"admin:{self.opts.app_label}_{self.opts.model_name}"
         return reverse(f"{place}_changelist") if object_id is None else reverse(f"{place}_change", args=[object_id])
 
-    def _ask(
+    def _confirmation_page(
         self, request: HttpRequest, action: RowAction, *, rows: models.QuerySet[Any], back: str, is_of_one_page: bool
     ) -> TemplateResponse:
         possible: list[int] = []
@@ -132,7 +134,7 @@ class RowActionsAdmin(ModelAdmin):
         related = self.list_select_related
         return list(rows if isinstance(related, bool) else rows.select_related(*related))
 
-    def _do(self, request: HttpRequest, action: RowAction, ids: list[int]) -> None:
+    def _run(self, request: HttpRequest, action: RowAction, ids: list[int]) -> None:
         done = 0
         skipped: dict[str, list[int]] = {}
         for row_id in ids:
@@ -149,7 +151,7 @@ class RowActionsAdmin(ModelAdmin):
             self.message_user(request, action.done % {"count": done}, messages.SUCCESS)
         if skipped:
             named = {reason: self._named(request, pks) for reason, pks in skipped.items()}
-            self.message_user(request, _left(skipped, named), messages.WARNING)
+            self.message_user(request, _text_about_unchanged(skipped, named), messages.WARNING)
 
 
 def _outcome(action: RowAction, *, possible: int, skipped: Mapping[str, list[int]]) -> str:
@@ -170,14 +172,16 @@ def _outcome(action: RowAction, *, possible: int, skipped: Mapping[str, list[int
     return _("%(possible)s, %(skipped)s") % {"possible": action.possible % {"count": possible}, "skipped": said}
 
 
-def _left(skipped: Mapping[str, list[int]], named: Mapping[str, list[Any]]) -> str:
+def _text_about_unchanged(skipped: Mapping[str, list[int]], named: Mapping[str, list[Any]]) -> str:
     """Return one message about all rows that the action left unchanged, with the rows to be named, by the reason."""
     count = sum(map(len, skipped.values()))
-    reasons = []
-    for reason, pks in skipped.items():
-        names = ", ".join(map(str, named[reason]))
-        more = len(pks) - len(named[reason])
-        rest = " " + ngettext("and %(more)s more", "and %(more)s more", more) % {"more": more} if more else ""
-        reasons.append(f"{reason} ({names}{rest})")
+    reasons = [f"{reason} ({names_of(named[reason], len(pks))})" for reason, pks in skipped.items()]
     text = ngettext("%(count)d is left as it is: %(reasons)s.", "%(count)d are left as they are: %(reasons)s.", count)
     return text % {"count": count, "reasons": ", ".join(reasons)}
+
+
+def names_of(rows: Sequence[Any], count: int) -> str:
+    """Return the names of `rows`, which are the first of `count` rows, and the number of the others."""
+    names = ", ".join(map(str, rows))
+    more = count - len(rows)
+    return f"{names} " + ngettext("and %(more)s more", "and %(more)s more", more) % {"more": more} if more else names

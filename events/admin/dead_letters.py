@@ -20,6 +20,7 @@ from events.admin.actions import Refused, RowAction
 from events.admin.large_tables import NewestValuesFilter
 from events.admin.read_only import badge, preformatted, untranslated
 from events.admin.stored_messages import MessageAdmin
+from events.consuming.attempts import reason_of, short_name
 from events.consuming.dead_letters import NotOpen, dismiss
 from events.consuming.replay import Obstacle, obstacle_to, replay, with_sizes
 from events.models import OPEN_FIRST, DeadLetter
@@ -29,6 +30,12 @@ from events.wire.timestamps import now
 
 CLOSED = {"replayed": gettext_lazy("handled already"), "dismissed": gettext_lazy("dismissed already")}
 """Why a letter in this state cannot be changed."""
+OBSTACLES = {
+    Obstacle.CONTENT_UNKNOWN: gettext_lazy("content unknown: let the producer send it again"),
+    Obstacle.TOO_LARGE: gettext_lazy("too large to be sent: let the producer send the event again, smaller"),
+    Obstacle.LIMIT: gettext_lazy("replayed as often as allowed: let the producer send the event again, or dismiss it"),
+}
+"""Why an open letter cannot be replayed, and what to do instead."""
 
 
 def refuse_replay(letter: Any) -> Any:
@@ -37,7 +44,9 @@ def refuse_replay(letter: Any) -> Any:
 
 
 def _reason(letter: DeadLetter, obstacle: Obstacle | None) -> Any:
-    return CLOSED[letter.state] if obstacle == Obstacle.CLOSED else obstacle.label if obstacle else ""
+    if obstacle is None:
+        return ""
+    return CLOSED[letter.state] if obstacle == Obstacle.CLOSED else OBSTACLES[obstacle]
 
 
 def replay_letter(letter_id: int) -> tuple[DeadLetter, str]:
@@ -72,7 +81,7 @@ REPLAY = RowAction(
     ),
     refuse=refuse_replay,
     do=replay_letter,
-    for_more=gettext_lazy("All letters of a group: manage.py replay_dead_letters --group NAME"),
+    hint_above_limit=gettext_lazy("All letters of a group: manage.py replay_dead_letters --group NAME"),
 )
 DISMISS = RowAction(
     question=ngettext_lazy(
@@ -86,7 +95,7 @@ DISMISS = RowAction(
     refuse=lambda letter: CLOSED.get(letter.state, ""),
     do=dismiss_letter,
     is_final=True,
-    for_more=gettext_lazy("All letters of a group: manage.py dismiss_dead_letters --group NAME"),
+    hint_above_limit=gettext_lazy("All letters of a group: manage.py dismiss_dead_letters --group NAME"),
 )
 
 
@@ -162,7 +171,7 @@ def open_letters_by_cause() -> list[dict[str, Any]]:
     return [
         cause
         | {
-            "reason": cause["error_class"].rpartition(".")[2],
+            "reason": short_name(cause["error_class"]),
             "query": urlencode(
                 {
                     "state__exact": DeadLetter.State.OPEN,
@@ -259,7 +268,7 @@ class DeadLetterAdmin(MessageAdmin):
 
     @admin.display(description=gettext_lazy("reason"))
     def reason(self, letter: DeadLetter) -> SafeString:
-        return untranslated(f"{letter.error_class.rpartition('.')[2]}: {letter.error_message[:100]}")
+        return untranslated(reason_of(letter.error_class, letter.error_message[:100]))
 
     @admin.display(description=gettext_lazy("error message"))
     def error_text(self, letter: DeadLetter) -> SafeString:
@@ -284,15 +293,15 @@ class DeadLetterAdmin(MessageAdmin):
 
     @admin.action(description=gettext_lazy("Replay selected dead letters"), permissions=["replay"])
     def replay_selected(self, request: HttpRequest, rows: models.QuerySet[DeadLetter]) -> HttpResponse | None:
-        return self.offer(request, REPLAY, rows=rows)
+        return self.confirm_or_run(request, REPLAY, rows=rows)
 
     @admin.action(description=gettext_lazy("Dismiss selected dead letters"), permissions=["dismiss"])
     def dismiss_selected(self, request: HttpRequest, rows: models.QuerySet[DeadLetter]) -> HttpResponse | None:
-        return self.offer(request, DISMISS, rows=rows)
+        return self.confirm_or_run(request, DISMISS, rows=rows)
 
     @action(description=gettext_lazy("Replay"), url_path="replay", permissions=["replay"])
     def replay_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.offer(request, REPLAY, rows=self.one(request, object_id), object_id=object_id)
+        return self.confirm_or_run(request, REPLAY, rows=self.row_by_id(request, object_id), object_id=object_id)
 
     @action(
         description=gettext_lazy("Dismiss"),
@@ -301,4 +310,4 @@ class DeadLetterAdmin(MessageAdmin):
         variant=ActionVariant.DANGER,
     )
     def dismiss_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.offer(request, DISMISS, rows=self.one(request, object_id), object_id=object_id)
+        return self.confirm_or_run(request, DISMISS, rows=self.row_by_id(request, object_id), object_id=object_id)

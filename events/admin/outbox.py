@@ -118,11 +118,11 @@ class OutboxEventAdmin(MessageAdmin):
 
     @admin.action(description=gettext_lazy("Send selected messages again"), permissions=["send_again"])
     def send_selected_again(self, request: HttpRequest, rows: models.QuerySet[OutboxEvent]) -> HttpResponse | None:
-        return self.offer(request, SEND_AGAIN, rows=rows)
+        return self.confirm_or_run(request, SEND_AGAIN, rows=rows)
 
     @action(description=gettext_lazy("Send again"), url_path="send-again", permissions=["send_again"])
     def send_this_again(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.offer(request, SEND_AGAIN, rows=self.one(request, object_id), object_id=object_id)
+        return self.confirm_or_run(request, SEND_AGAIN, rows=self.row_by_id(request, object_id), object_id=object_id)
 
 
 def _state(row: OutboxEvent) -> str:

@@ -75,12 +75,18 @@ def attempts_at(letters: Iterable[DeadLetter]) -> dict[int, list[Attempt]]:
     for letter_id, number, sent_at, failed_at, *error in rows.values_list(
         "letter", "number", "sent_at", "failed_at", *failure
     ):
-        found[letter_id].append(Attempt(number, sent_at, failed_at, _reason(*error)))
+        found[letter_id].append(Attempt(number, sent_at, failed_at, reason_of(*error)))
     never_replayed = DeadLetter.objects.filter(pk__in=set(ids) - found.keys(), replay_count=0)
     for letter_id, created_at, *error in never_replayed.values_list("pk", "created_at", *failure):
-        found[letter_id] = [Attempt(FIRST, None, created_at, _reason(*error))]
+        found[letter_id] = [Attempt(FIRST, None, created_at, reason_of(*error))]
     return dict(found)
 
 
-def _reason(error_class: str, message: str) -> str:
-    return f"{error_class.rpartition('.')[2]}: {message}" if error_class else ""
+def reason_of(error_class: str, message: str) -> str:
+    """Return an error in one line, such as "Poison: Not an order event"; an empty text without an error."""
+    return f"{short_name(error_class)}: {message}" if error_class else ""
+
+
+def short_name(error_class: str) -> str:
+    """Return the name of a class without its module."""
+    return error_class.rpartition(".")[2]

@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
 from django.db import models, transaction
 from django.template.defaultfilters import pluralize
-from django.utils.translation import gettext_lazy
 
 from events.consuming.attempts import begin_attempt
 from events.consuming.dead_letters import COUNT_HEADER, LETTER_ID_HEADER
@@ -28,13 +28,13 @@ MESSAGE_FIELDS = ("key", "value", "headers")
 """Fields of the stored message, which may be large."""
 
 
-class Obstacle(models.TextChoices):
-    """Why a letter cannot be replayed. The labels say in a few words what to do instead."""
+class Obstacle(Enum):
+    """Why a letter cannot be replayed."""
 
-    CLOSED = "closed", gettext_lazy("closed already")
-    CONTENT_UNKNOWN = "content unknown", gettext_lazy("content unknown: let the producer send it again")
-    TOO_LARGE = "too large", gettext_lazy("too large to be sent: let the producer send the event again, smaller")
-    LIMIT = "limit", gettext_lazy("replayed as often as allowed: let the producer send the event again, or dismiss it")
+    CLOSED = auto()
+    CONTENT_UNKNOWN = auto()
+    TOO_LARGE = auto()
+    LIMIT = auto()
 
 
 @dataclass(frozen=True, kw_only=True)

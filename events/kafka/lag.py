@@ -1,6 +1,7 @@
 """The lag of a consumer group on a topic."""
 
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from events.kafka import KafkaUnreachable
@@ -20,6 +21,16 @@ class PartitionLag(NamedTuple):
     lag: int | None
     seconds_behind: float | None
     """Age of the first unread record; 0 if there is none, None if it could not be read."""
+
+
+def total_lag(partitions: Iterable[PartitionLag]) -> int:
+    """Return the number of records that the group has not committed, where it has committed any offset."""
+    return sum(one.lag or 0 for one in partitions)
+
+
+def is_never_read(*, current_offset: object, end_offset: object) -> bool:
+    """Return whether the partition has had records, and the group has committed no offset of it."""
+    return current_offset is None and bool(end_offset)
 
 
 def group_lag(*, topic: str, group: str) -> list[PartitionLag]:

@@ -7,6 +7,8 @@ from itertools import groupby
 from django.core.management.color import Style
 from django.template.defaultfilters import pluralize
 
+from events.kafka.lag import is_never_read
+
 COLUMNS = ("topic", "partition", "currentOffset", "endOffset", "lag", "secondsBehind")
 LATE_S = 60
 """Age of the first unread record, in seconds, above which a partition is red: the limit of the alert LagGrows."""
@@ -60,8 +62,7 @@ def _colour(rows: Sequence[Row], style: Style) -> Callable[[str], str]:
 
 
 def _is_never_read(row: Row) -> bool:
-    """Return whether the partition has had records, and the group has committed no offset of it."""
-    return row["currentOffset"] is None and bool(row["endOffset"])
+    return is_never_read(current_offset=row["currentOffset"], end_offset=row["endOffset"])
 
 
 def _number(value: str | float | None) -> float:

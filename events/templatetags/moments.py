@@ -28,6 +28,12 @@ def precise_moment(time: datetime) -> SafeString:
     return _html(time, timespec="milliseconds")
 
 
+def clock(time: datetime) -> str:
+    """Return the time of day as text, such as `19:15:30 KST`, for a sentence about the last minutes."""
+    local = timezone.localtime(time)
+    return f"{local:%H:%M:%S} {local.tzname()}"
+
+
 def duration(seconds: float) -> str:
     """Return a length of time such as `14 s` or `3 min`, in the largest unit that gives at least 2."""
     for size, text in ((86_400, gettext("%d d")), (3_600, gettext("%d h")), (60, gettext("%d min"))):

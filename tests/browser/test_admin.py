@@ -1,5 +1,6 @@
 """Admin's pages about events in a browser: timelines, dead letters and the pipeline."""
 
+import re
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -139,7 +140,10 @@ def test_times_are_those_of_the_browsers_zone(run: Run, page: Page) -> None:
     expect(page.locator(".timeline time").first).to_have_text(f"{there:%Y-%m-%d %H:%M:%S.%f}"[:-3] + " KST")
     picture(page, "order-seoul")
     page.goto("/admin/pipeline/")
-    expect(page.locator("[data-figure=at]")).to_contain_text("GMT+9", timeout=TIMEOUT_MS)
+    as_of = page.locator("[data-figure=at] time")
+    expect(as_of).to_have_text(re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d KST$"), timeout=TIMEOUT_MS)
+    expect(as_of).to_have_attribute("title", re.compile(r"\.\d{3} UTC$"))
+    expect(page.locator("body")).not_to_contain_text("GMT")
 
 
 def _end_offsets(page: Page) -> int:

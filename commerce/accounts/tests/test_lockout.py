@@ -1,3 +1,4 @@
+import re
 import threading
 import unicodedata
 from datetime import timedelta
@@ -8,7 +9,9 @@ from axes.models import AccessAttempt
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
+from django.utils import translation
 from django.utils.crypto import pbkdf2
+from django.utils.translation import gettext
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
@@ -175,6 +178,20 @@ def test_simultaneous_guesses_are_counted(user: User) -> None:
     assert set(statuses) <= {401, 429}
     assert statuses.count(401) <= 10
     assert log_in(user.username).status_code == 429
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_page_of_a_locked_login_leads_on(admin_user: User, language: str) -> None:
+    fail(admin_user.username, 10, address="127.0.0.1")
+    address = "/admin/login/?next=/admin/pipeline/%3Fa%3D1%26b"
+    body = {"username": admin_user.username, "password": "password"}
+    locked = Client().post(address, body, headers={"accept-language": language})
+    assert locked.status_code == 429
+    for label, link in (("Go back", address), ("To the start page", "/")):
+        with translation.override(language):
+            text = gettext(label)
+        assert re.search(rf'<a[^>]*href="{re.escape(link)}"[^>]*>\s*{text}\s*</a>', locked.content.decode())
+    assert Client().get(address).status_code == 200
 
 
 @pytest.mark.parametrize("password", [PASSWORD, "wrong"])

@@ -9,6 +9,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
+from commerce.models import LagReading
+from commerce.operations.lag_history import read_history
 from events.consuming.dead_letters import record_dead_letter
 from events.models import DeadLetter, OutboxEvent
 from events.troubles import Poison
@@ -77,6 +79,14 @@ def test_every_time_has_its_zone_and_utc_as_title(admin_client: Client, order: O
             )
             assert shown != text
             assert re.findall(TIME, shown) == []
+
+
+def test_the_live_times_of_the_pipeline_page_have_the_same_form(admin_client: Client) -> None:
+    admin_client.cookies["timezone"] = "Asia/Seoul"
+    LagReading.objects.create(slot=read_history().slots[-2], lag={"notification-consumer-group": 7})
+    state = admin_client.get("/admin/pipeline/state").json()
+    assert re.fullmatch(rf'<time datetime="[^"]*Z" title="{TIME}\.\d{{3}} UTC">{TIME} KST</time>', state["at"])
+    assert re.search(r"at \d\d:\d\d:\d\d KST\.", state["texts"]["lag"])
 
 
 def test_the_api_stays_in_utc(admin_client: Client, api: Client, order: Order) -> None:

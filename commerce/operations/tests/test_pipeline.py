@@ -206,7 +206,7 @@ def test_the_history_has_the_lag_of_past_slots(admin_client: Client, topics: Top
     values = shown["lag"]["groups"][NOTIFICATIONS.group]
     assert len(values) == shown["lag"]["slots"] == lag_history.WINDOW_S // lag_history.SLOT_S + 1
     assert [value for value in values if value is not None] == [50, 0]
-    text = f"Highest: 50 at {LagReading.objects.earliest('slot').slot:%H:%M:%S}. Last: 0."
+    text = f"Highest: 50 at {LagReading.objects.earliest('slot').slot:%H:%M:%S} UTC. Last: 0."
     assert shown["texts"]["lag"] == text
 
 

@@ -47,8 +47,10 @@ document.addEventListener("DOMContentLoaded", () => {
     chart.update();
   }
 
-  function time(moment, options) {
-    return new Date(moment).toLocaleTimeString(document.documentElement.lang, { hourCycle: "h23", ...options });
+  // The mark of a chart's axis. Other times come from the server, which names their zone.
+  function mark(moment) {
+    const options = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+    return new Date(moment).toLocaleTimeString(document.documentElement.lang, options);
   }
 
   function say(element, text) {
@@ -111,10 +113,7 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   function showDetails(state) {
-    say(
-      page.querySelector("[data-figure=at]"),
-      time(state.at, { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" }),
-    );
+    page.querySelector("[data-figure=at]").innerHTML = state.at;
     showMembers(state.groups, state.kafka === "up");
     const rows = state.groups.flatMap((group) => group.partitions.map((one) => row(group, one)));
     document.getElementById("pipeline-partitions").replaceChildren(...rows);
@@ -125,10 +124,10 @@ document.addEventListener("DOMContentLoaded", () => {
     for (const group of Object.keys(state.minutes[0].handled)) {
       perMinute[group] = state.minutes.map((one) => one.handled[group]);
     }
-    draw(charts.minutes, state.minutes.map((one) => time(one.start, { hour: "2-digit", minute: "2-digit" })), perMinute);
+    draw(charts.minutes, state.minutes.map((one) => mark(one.start)), perMinute);
     const start = Date.parse(state.lag.start);
     const slots = Array.from({ length: state.lag.slots }, (_, number) =>
-      time(start + number * state.lag.slotSeconds * 1000, { hour: "2-digit", minute: "2-digit" }),
+      mark(start + number * state.lag.slotSeconds * 1000),
     );
     draw(charts.lag, slots, state.lag.groups);
   }
