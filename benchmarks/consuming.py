@@ -155,6 +155,8 @@ class Backlog:
             DJANGO_SETTINGS_MODULE="testkit.own_topic_settings",
             OWN_TOPIC=self._topic,
             EMAIL_URL="filemail:///nowhere" if emails else "",
+            EMAIL_FROM="shop@example.com",
+            SITE_URL="https://shop.example.com",
         )
 
 
