@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
+from django.core.exceptions import ImproperlyConfigured
 from prometheus_client import Counter
 
 from events.work.models import WorkT
@@ -51,14 +52,30 @@ class Kind(Generic[WorkT]):
             self.outcomes_total.labels(label)
 
 
+KindT = TypeVar("KindT", bound=Kind[Any])
 _kinds: dict[str, Kind[Any]] = {}
 
 
-def register(kind: Kind[Any]) -> Kind[Any]:
-    _kinds[kind.name] = kind
+class UnknownKind(Exception):
+    """No app has registered a kind of work with this name."""
+
+
+def register(kind: KindT) -> KindT:
+    """Add `kind` to the registry, and return it. Raises ImproperlyConfigured if its name is taken."""
+    if _kinds.setdefault(kind.name, kind) is not kind:
+        raise ImproperlyConfigured(f"Two kinds of work have the name {kind.name!r}: give one of them another name.")
     return kind
 
 
 def kinds() -> list[Kind[Any]]:
     """Return the registered kinds, by name."""
     return [kind for _, kind in sorted(_kinds.items())]
+
+
+def kind_named(name: str) -> Kind[Any]:
+    """Return the kind with this name. Raises UnknownKind."""
+    try:
+        return _kinds[name]
+    except KeyError:
+        known = ", ".join(sorted(_kinds)) or "none"
+        raise UnknownKind(f"There is no kind of work {name!r}. Registered kinds: {known}.") from None

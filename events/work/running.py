@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser, OutputWrapper
 from django.db import Error
 
 from events.database import require_database
@@ -14,7 +14,7 @@ from events.process.garbage import reduce_garbage_collection
 from events.process.shutdown import Shutdown
 from events.work.gauges import WorkCollector
 from events.work.kinds import Kind, Results
-from events.work.outcomes import ServiceUnavailable
+from events.work.outcomes import Done, Failed, ServiceUnavailable, TryAgain
 from events.work.worker import POLL_INTERVAL_S, Worker
 
 logger = logging.getLogger(__name__)
@@ -54,12 +54,24 @@ def run(kind: Kind[Any] | None, *, once: bool, metrics_port: int | None, livenes
             while not once and not stopping():
                 shutdown.wait(POLL_INTERVAL_S)
             return []
+        logger.info("Working on %s", kind.name)
         worker = Worker(kind, stopping=stopping, wait=shutdown.wait)
         if once:
             return _sweep(worker)
         worker.run()
     logger.info("Stopped cleanly")
     return []
+
+
+def report(results: Results[Any], output: OutputWrapper, *, verb: str) -> None:
+    """Print how much a sweep has done, such as `sent 3`. `verb` is a past participle.
+
+    Raises CommandError if some of it was not done.
+    """
+    output.write(f"{verb} {sum(isinstance(outcome, Done) for _, outcome in results)}")
+    undone = [outcome.reason for _, outcome in results if isinstance(outcome, Failed | TryAgain)]
+    if undone:
+        raise CommandError(f"{len(undone)} could not be {verb}; the first: {undone[0]}")
 
 
 def _sweep(worker: Worker[Any]) -> Results[Any]:

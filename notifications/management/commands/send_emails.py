@@ -3,10 +3,9 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 
 from events.work import running
-from events.work.outcomes import Cancelled, Done
 from notifications.work import EMAIL
 
 
@@ -21,9 +20,5 @@ class Command(BaseCommand):
             self.stderr.write("EMAIL_URL is not set, so notifications get no e-mails: set it to a mail server.")
         kind = EMAIL if settings.EMAIL_ENABLED else None
         results = running.run(kind, once=once, **{name: options[name] for name in running.OPTIONS if name != "once"})
-        if not once:
-            return
-        self.stdout.write(f"sent {sum(isinstance(outcome, Done) for _, outcome in results)}")
-        unsent = [outcome.reason for _, outcome in results if not isinstance(outcome, Done | Cancelled)]
-        if unsent:
-            raise CommandError(f"{len(unsent)} could not be sent; the first: {unsent[0]}")
+        if once:
+            running.report(results, self.stdout, verb="sent")
