@@ -82,7 +82,8 @@ def refuse_taken_name(*, instance: User, raw: bool, update_fields: frozenset[str
 def save_folded_name(
     *, instance: User, created: bool, raw: bool, update_fields: frozenset[str] | None, **kwargs: Any
 ) -> None:
-    """Save the folded name in the account's transaction. Raise IntegrityError if the name is taken."""
+    """Save the folded name (see `fold`) in the account's transaction. Raise IntegrityError if another account has
+    it."""
     if raw or (update_fields is not None and "username" not in update_fields):
         return
     folded = fold(instance.username)

@@ -22,7 +22,7 @@ class Publication(NamedTuple):
     sequence: int
     event_type: str
     recorded_at: datetime
-    """By the database's clock, as is `published_at`."""
+    """Time of the recording by the database's clock, which also sets `published_at`."""
     published_at: datetime | None
     path: str | None
     partition: int | None
@@ -35,7 +35,7 @@ class Journey(NamedTuple):
     order_id: int
     sequence: int
     publication: Publication | None
-    """None if there is no outbox row."""
+    """The event's row in the outbox; None without a row."""
     notified_at: datetime | None
     is_dead: bool
 

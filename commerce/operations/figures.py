@@ -31,7 +31,7 @@ class GroupOnTopic(NamedTuple):
     topic: str
     partitions: list[PartitionLag]
     members: list[Member] | None
-    """None if the broker does not list them."""
+    """Members of the group; None if the broker does not list them."""
 
     @property
     def lag(self) -> int:

@@ -17,7 +17,8 @@ from orders.models import Order
 
 
 class OrderEventName(NamedTuple):
-    """The values by which a notification or a dead letter belongs to an event."""
+    """The values that identify an order event. A notification or dead letter belongs to the event if it has all
+    three."""
 
     event_id: UUID
     order_id: int

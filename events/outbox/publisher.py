@@ -51,7 +51,7 @@ MAX_QUEUED_MESSAGE_BYTES = 4 * 1024
 
 
 yielding_producer = partial(Producer, yields=True)
-"""Producer of the fast path: it yields to the requests of its process."""
+"""The fast path's producer. It pauses within a wave, so that the requests of its process can run."""
 
 
 class Publisher(Protocol):
