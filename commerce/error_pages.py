@@ -121,8 +121,7 @@ def plain_context(request: HttpRequest, status: int, text: ErrorText) -> dict[st
 
 
 def _is_logged_in_to_admin(request: HttpRequest) -> bool:
-    """Return whether the user is logged in to admin. False if the error came before the middleware that adds the
-    user."""
+    """Return whether the user is logged in to admin. False if no middleware has added the user yet."""
     return hasattr(request, "user") and admin.site.has_permission(request)
 
 

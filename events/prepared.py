@@ -25,8 +25,7 @@ _STALE = (
 """Errors that only a prepared statement can have. PostgreSQL raises them before the statement changes a row."""
 
 _prepared: WeakKeyDictionary[Any, set[str] | None] = WeakKeyDictionary()
-"""Names of the statements that each psycopg2 connection has prepared. None if it must not prepare statements any
-more."""
+"""Names of the statements that each psycopg2 connection has prepared. None if it must not prepare any more."""
 
 
 class PreparedStatement:

@@ -53,8 +53,7 @@ class TokenAuthentication(JWTAuthentication):
         return user
 
     def get_validated_token(self, raw_token: bytes) -> Token:
-        """Return the token, and check its expiry. The check of the signature is cached, because its result never
-        changes."""
+        """Return the token, and check its expiry. The check of the signature is cached: its result never changes."""
         token = _decoded(raw_token)
         try:
             token.check_exp(current_time=aware_utcnow())
@@ -70,8 +69,7 @@ class TokenAuthentication(JWTAuthentication):
 
 @cache
 def _caller_and(expression: str) -> PreparedStatement:
-    """Return the statement that reads a user by id and the value of `expression`. The few expressions come from
-    views."""
+    """Return the statement that reads a user by id and an SQL expression, of which the views have a few."""
     return PreparedStatement(
         f"SELECT id, password, username, is_active, {expression} FROM auth_user WHERE id = %s::bigint"  # noqa: S608 - comes from the view
     )

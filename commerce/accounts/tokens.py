@@ -47,7 +47,7 @@ class OneUseRefreshToken(WellFormed, tokens.RefreshToken):  # type: ignore[misc]
 def user_of_refresh_token(raw: str) -> str | int | None:
     """Return the user id of a refresh token that can still be used, and None for any other text.
 
-    Other people may have seen an access token or a used refresh token of a user.
+    An access token or a used refresh token does not count, because other people may have seen it.
     """
     try:
         return OneUseRefreshToken(raw).payload["user_id"]  # type: ignore[arg-type]

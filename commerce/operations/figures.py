@@ -67,7 +67,7 @@ class Figures(NamedTuple):
     """All figures of the page at one moment."""
 
     groups: list[GroupOnTopic] | None
-    """None while Kafka is unreachable."""
+    """State of each registered group; None while Kafka is unreachable."""
     outbox: Outbox
     parked: int
     parked_recently: int

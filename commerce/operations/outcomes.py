@@ -17,8 +17,7 @@ from orders.models import Order
 
 
 class OrderEventName(NamedTuple):
-    """The values that identify an order event. A notification or dead letter belongs to the event if it has all
-    three."""
+    """The identity of an order event. A notification or dead letter of the event has the same three values."""
 
     event_id: UUID
     order_id: int

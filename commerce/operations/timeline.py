@@ -50,8 +50,7 @@ class EventTrace(NamedTuple):
 
     @property
     def timestamp(self) -> datetime | None:
-        """Return the time of the event. Without its row, only the time of the first event is known: the order's
-        creation."""
+        """Return the time of the event. Without its row, only the first event's is known: the order's creation."""
         if self.row:
             return self.row.created_at
         return self.order.created_at if self.sequence == 1 else None

@@ -18,8 +18,7 @@ from events.wire.timestamps import now
 FIRST = 0
 """Number of the first attempt, at the original message. The replays are numbered 1, 2, 3 ..."""
 REASON_LIMIT_CHARS = 200
-"""Most characters of an error's message that an attempt shows. The letter itself stores up to 8 KiB of the last
-message."""
+"""Most characters of an error's message in an attempt. The letter itself stores up to 8 KiB of the last error."""
 
 
 class Attempt(NamedTuple):

@@ -35,8 +35,7 @@ def reset_all() -> None:
 
 
 class ConsecutiveDeadLetters:
-    """The count of a group's consecutive dead letters within one transaction. The first dead letter locks the group's
-    row."""
+    """The count of a group's consecutive dead letters in one transaction. Its first dead letter locks the row."""
 
     def __init__(self, *, group: str, limit: int) -> None:
         self._group = group

@@ -19,8 +19,8 @@ POSITION_HEADERS = {
     "kafka_dlt-original-timestamp": re.compile(rb".{8}", re.DOTALL),
     "kafka_dlt-original-timestamp-type": re.compile(rb"CreateTime|LogAppendTime"),
 }
-"""Headers that give a record's position, each with the pattern of its allowed values. Numbers are big-endian, and only
-the timestamp may be negative."""
+"""Headers of a record's position, each with the pattern of its allowed values. Numbers are big-endian. Only the
+timestamp may be negative."""
 EXCEPTION_HEADER = re.compile(r"kafka_dlt-(key-)?exception-(fqcn|cause-fqcn|message|stacktrace)")
 
 

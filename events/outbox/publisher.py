@@ -1,4 +1,4 @@
-"""The fast path: publish committed events at once, in the background. The relay sends the events that it misses.
+"""The fast path: publish committed events at once, in the background. The relay sends what the fast path misses.
 
 Call `publish` from `transaction.on_commit`. The setting `EVENT_PUBLISHER` is the dotted path of the publisher's class,
 as `EMAIL_BACKEND` is for mail.

@@ -57,8 +57,7 @@ class AttentiveCoordinator(ConsumerCoordinator):
         return bool(self.rejoining or super().need_rejoin())
 
     def time_to_next_poll(self) -> float:
-        """Return the seconds until the next poll. A heartbeat that is due does not shorten them: another thread sends
-        it."""
+        """Return the seconds until the next poll. A due heartbeat does not shorten them: another thread sends it."""
         return max(super().time_to_next_poll(), MIN_POLL_WAIT_S)
 
     async def _do_join_and_sync_async(self) -> bytes:

@@ -23,8 +23,7 @@ class PackedHeaders(Sequence[Header]):
         self._count = count
 
     def may_have(self, name: str) -> bool:
-        """Return False only if no header has this name. Unlike a search of the decoded headers, it reads the bytes
-        once."""
+        """Return False only if no header has this name. This is faster than a search of the decoded headers."""
         return name.encode() in self._packed
 
     def __len__(self) -> int:
