@@ -8,7 +8,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 
 
 class Claims(msgspec.Struct):
-    """The claims that go into queries or into arithmetic."""
+    """Those claims of a token that are used in queries or in arithmetic."""
 
     exp: Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800)]
     """Seconds since 1970, up to the end of the year 9999, the last year that Python supports."""

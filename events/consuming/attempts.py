@@ -65,8 +65,8 @@ def record_failure(letters: QuerySet[DeadLetter], *, number: int | None, error_c
 def attempts_at(letters: Iterable[DeadLetter]) -> dict[int, list[Attempt]]:
     """Return the attempts at each of `letters`, oldest first, by the id of the letter.
 
-    A letter without a replay has its first failure only. An earlier release recorded no attempts, so a letter lacks
-    those of that time.
+    A letter without a replay has its first failure only. Attempts under an earlier release are missing, because it
+    recorded none.
     """
     ids = [letter.pk for letter in letters]
     found: dict[int, list[Attempt]] = defaultdict(list)

@@ -35,7 +35,10 @@ def reset_all() -> None:
 
 
 class ConsecutiveDeadLetters:
-    """The count of a group's consecutive dead letters in one transaction. Its first dead letter locks the row."""
+    """A group's count of consecutive dead letters within one transaction.
+
+    The first dead letter of the transaction locks the group's row.
+    """
 
     def __init__(self, *, group: str, limit: int) -> None:
         self._group = group
