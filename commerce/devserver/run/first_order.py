@@ -37,7 +37,7 @@ def watch(supervisor: Supervisor, site: str, servers: Mapping[str, str]) -> None
         try:
             repair_lost_events()
         except Exception as error:  # noqa: BLE001 - the next search may succeed
-            say(f"The search for lost events failed: {str(error).strip()}")
+            say(f"Could not look for lost events: {str(error).strip()}")
         finally:
             connection.close()
 

@@ -77,7 +77,7 @@ def repair_lost_events() -> None:
     try:
         missing = find_missing(subscriptions())
     except KafkaUnreachable as error:
-        raise CommandError(f"Could not look for lost events: {error}") from error
+        raise CommandError(str(error)) from error
     repaired = repair(missing)
     if repaired.events:
         say(f"Sending {repaired.events} lost event{pluralize(repaired.events)} again")
