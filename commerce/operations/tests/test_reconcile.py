@@ -129,11 +129,12 @@ def test_a_strange_order_is_named_and_others_are_repaired(
     assert set(OutboxEvent.objects.values_list("stream", flat=True)) == {kept.stream, lost.stream}
 
 
-@pytest.mark.parametrize("change", [{"status": "PAID"}, None], ids=["changed", "deleted"])
+@pytest.mark.parametrize("change", [{"status": "PAID"}, {"status": "PENDING", "last_sequence": 1}, None], ids=str)
 def test_an_order_that_changes_during_a_repair_is_refused(
     user: User, topics: Topics, change: dict[str, Any] | None
 ) -> None:
     strange, lost = [place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("1.00"))]).order for _ in range(2)]
+    pay_order(order_id=strange.pk)
     OutboxEvent.objects.all().delete()
     missing = reconciling.find_missing([replace(NOTIFICATIONS, group="g")])
     strange_id = strange.pk
@@ -141,7 +142,7 @@ def test_an_order_that_changes_during_a_repair_is_refused(
         strange.items.all().delete()
         strange.delete()
     else:
-        Order.objects.filter(pk=strange.pk).update(**change)
+        Order.objects.filter(pk=strange.pk).update(**{"last_sequence": 1, **change})
     repaired = reconciling.repair(missing)
     assert (repaired.events, list(repaired.refused)) == (1, [strange_id])
     assert OutboxEvent.objects.get().stream == lost.stream
