@@ -22,7 +22,7 @@ _STALE = (
     errors.FeatureNotSupported,
     errors.DatatypeMismatch,
 )
-"""Errors that only a prepared statement can have. PostgreSQL raises them before the statement changes a row."""
+"""Errors of a stale prepared statement, which plain SQL does not have. They come before it changes a row."""
 
 _prepared: WeakKeyDictionary[Any, set[str] | None] = WeakKeyDictionary()
 """Names of the statements that each psycopg2 connection has prepared. None if it must not prepare any more."""
