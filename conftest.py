@@ -19,6 +19,7 @@ from events.process.shutdown import SIGNALS
 from events.wire import timestamps
 from testkit import servers
 from testkit.factories import UserFactory
+from testkit.processes import ProductProcess
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -80,6 +81,13 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
         monkeypatch.setattr(time, "time", lambda: true_time() + ahead.total_seconds())
 
     return set_clock
+
+
+@pytest.fixture(scope="session")
+def site_database(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Migrate the database that processes of the product use. Django itself is connected to a test database."""
+    migrate = ProductProcess("django", "migrate", log=tmp_path_factory.mktemp("logs") / "migrate.log")
+    assert migrate.process.wait(60) == 0, migrate.log.read_text()
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ class Site:
             self.load(path, seconds=PEER_WARM_UP_S)
 
     def load(self, path: str, *, seconds: float = LOAD_S, settle: bool = True) -> Load:
-        """Let each customer order again after each answer. With `settle`, wait until all events are sent."""
+        """Let each customer place one order after another. With `settle`, wait until all events are sent."""
         requests = {
             connection: request("POST", path, token=customer.token, body=ORDER, headers={"X-User": str(customer.id)})
             for connection, customer in zip(self._connections, self._customers, strict=True)

@@ -1,4 +1,4 @@
-"""Admin of accounts and of failed logins, which packages define, with Unfold's forms."""
+"""Admin of accounts and failed logins. Their models come from Django and axes, their forms from Unfold."""
 
 from typing import Any
 

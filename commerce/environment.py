@@ -92,7 +92,7 @@ class Environment:
         return int(text)
 
     def number(self, name: str, *, default: float) -> float:
-        """Return a number that is not negative."""
+        """Return a number of at least 0, with at most nine digits before the point and nine behind it."""
         text = self.text(name, default=str(default))
         if not re.fullmatch(r"[0-9]{1,9}([.][0-9]{1,9})?", text):
             self._problems.append(f"{name} is {text!r}: give a number")
@@ -116,7 +116,7 @@ class Environment:
         return value
 
     def names(self, name: str, *, default: str = "") -> list[str]:
-        """Return the parts of a comma-separated text."""
+        """Return the parts of a comma-separated list, without the empty ones."""
         return [part.strip() for part in self.text(name, default=default).split(",") if part.strip()]
 
     def rate(self, name: str, *, default: str) -> Rate | None:
@@ -159,7 +159,7 @@ class Environment:
         return {"ENGINE": POSTGRESQL, "PASSWORD": ""}
 
     def servers(self, name: str, *, in_development: str) -> list[str]:
-        """Return the addresses, each as `host:port`."""
+        """Return the parts of a comma-separated list of addresses, each as `host:port`."""
         servers = [server.strip() for server in self.required(name, in_development=in_development).split(",")]
         if servers != [""] and "" in servers:
             self._problems.append(f"{name} has an empty part between commas")

@@ -19,9 +19,9 @@ from commerce.start import prefers_page
 from events.correlation import request_id
 
 PLAIN = "commerce/error.html"
-"""A page that needs no database, no session and no other file."""
+"""Template of a page that needs no database, no session and no other file."""
 IN_ADMIN = "commerce/admin_error.html"
-"""A page with admin's navigation, for a user who is logged in to admin."""
+"""Template of a page with admin's navigation, for a user who is logged in to admin."""
 
 
 class ErrorText(NamedTuple):
@@ -121,7 +121,7 @@ def plain_context(request: HttpRequest, status: int, text: ErrorText) -> dict[st
 
 
 def _is_logged_in_to_admin(request: HttpRequest) -> bool:
-    """Return False also if the error came before the middleware that adds the user."""
+    """Return whether the user is logged in to admin. False if no middleware has added the user yet."""
     return hasattr(request, "user") and admin.site.has_permission(request)
 
 

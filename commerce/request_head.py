@@ -1,7 +1,8 @@
 """Check the request line and the headers before Django reads them.
 
-Django parses `Content-Type` when it makes a request, above all middleware. The parser takes quadratic time, fails on
-extended parameters (RFC 2231), and decodes the query and the fields of a form with any codec that the client names.
+Django parses `Content-Type` when it creates the request object, before any middleware runs. The parser takes quadratic
+time and fails on extended parameters (RFC 2231). It also lets the client name any codec for the query and the fields of
+a form.
 """
 
 import re

@@ -36,7 +36,7 @@ CONNECTIONS_PER_WORKER = 10_000
 SPARE_FILES = 256
 """File descriptors per worker for other purposes than client connections."""
 PARENT_CHECK_INTERVAL_S = 1.0
-"""Seconds between two checks of a worker that its server is alive."""
+"""Seconds between two checks by which a worker finds out whether its server is alive."""
 THREAD_IDLE_S = 600
 """Seconds until an idle thread ends, granian's maximum. A thread that ends closes its database connection."""
 

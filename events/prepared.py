@@ -22,10 +22,10 @@ _STALE = (
     errors.FeatureNotSupported,
     errors.DatatypeMismatch,
 )
-"""Errors of a prepared statement that the same SQL does not have. All of them come before it changes a row."""
+"""Errors of a stale prepared statement, which plain SQL does not have. They come before it changes a row."""
 
 _prepared: WeakKeyDictionary[Any, set[str] | None] = WeakKeyDictionary()
-"""Names of the statements that a psycopg2 connection has prepared; None if it must prepare none any more."""
+"""Names of the statements that each psycopg2 connection has prepared. None if it must not prepare any more."""
 
 
 class PreparedStatement:
@@ -49,8 +49,8 @@ class PreparedStatement:
     def execute(self, cursor: Any, parameters: Sequence[Any]) -> None:
         """Execute the statement with a cursor of one of Django's connections.
 
-        In a transaction the SQL is sent as it is: the error of a statement that has become stale would abort the
-        transaction. Outside, the statement is its own transaction, and such an error leads to one more attempt.
+        In a transaction the SQL is sent unprepared, because the error of a stale statement would abort the transaction.
+        Outside, the statement is its own transaction, and after such an error the SQL is sent once more, unprepared.
         """
         database = cursor.db
         session = database.connection

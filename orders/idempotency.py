@@ -41,7 +41,7 @@ class KeyOfAnotherBody(Exception):
 
 
 class Answer(NamedTuple):
-    """The 201 response that the client received."""
+    """The 201 response to an order, new or replayed."""
 
     body: bytes
     location: str

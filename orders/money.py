@@ -1,4 +1,4 @@
-"""The one way in which admin shows an amount of money. The API and the events have their own, unchanged."""
+"""Show amounts of money in admin, in one way. The API and the events do not use this module."""
 
 from decimal import Decimal
 

@@ -14,7 +14,7 @@ from events.wire.headers import cloud_event_headers, pack
 from events.wire.messages import Message
 from events.wire.timestamps import now
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEvent, OrderEventType, encode
-from orders.models import Order, OrderItem
+from orders.models import Order, OrderItem, UnknownHistory
 
 
 class Line(NamedTuple):
@@ -82,9 +82,13 @@ def _change_order(
 def record_lost_event(*, order_id: int, sequence: int) -> Message:
     """Record the event of an earlier change again, under the same id, after its outbox row was lost.
 
-    Raise UnknownHistory if the type of the event cannot be known.
+    Raises:
+        Order.DoesNotExist: there is no such order.
+        UnknownHistory: the type of the event cannot be known.
     """
     order = Order.objects.select_for_update().get(pk=order_id)
+    if sequence > len(order.event_types):
+        raise UnknownHistory(f"{order} is {order.status}, and has no event number {sequence}")
     event_type = order.event_types[sequence - 1]
     return outbox.record(_event(order, event_type, sequence, _time_of_lost_event(order, sequence)))
 

@@ -6,12 +6,18 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
+FIRST_PAUSE_S = 0.01
+LAST_PAUSE_S = 0.1
+"""Longest pause between two checks, in seconds. A check may cost the tested processes as much CPU as their work."""
+
 
 def wait_until(condition: Callable[[], Result], *, timeout: float = 60) -> Result:
     """Return the condition's first true result. Raises TimeoutError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
+    pause = FIRST_PAUSE_S
     while time.monotonic() < deadline:
         if result := condition():
             return result
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(pause * 1.2, LAST_PAUSE_S)
     raise TimeoutError(f"{getattr(condition, '__name__', condition)} did not come true within {timeout} s")

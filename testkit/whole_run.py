@@ -42,11 +42,21 @@ class Run:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(20)
 
-    def manage(self, *command: str) -> None:
-        """Run a command of manage.py in the checkout, beside the run. Raises subprocess.CalledProcessError."""
-        subprocess.run(
-            [sys.executable, "manage.py", *command], cwd=self.log.parent, env=environment(), check=True, timeout=60
-        )
+    def manage(self, *command: str) -> str:
+        """Run a command of manage.py in the checkout, beside the run. Return its output.
+
+        Raises:
+            subprocess.CalledProcessError: the command ended with an error.
+        """
+        return subprocess.run(
+            [sys.executable, "manage.py", *command],
+            cwd=self.log.parent,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
 
     def child(self, command: str) -> psutil.Process:
         return next(one for one in self.children if command in one.cmdline())

@@ -23,7 +23,7 @@ CLEAR_SCREEN = "\x1b[2J\x1b[H"
 
 
 @pytest.fixture
-def start(broker: Broker, tmp_path: Path) -> Iterator[Start]:
+def start(broker: Broker, site_database: None, tmp_path: Path) -> Iterator[Start]:
     started: list[ProductProcess] = []
 
     def start(*command: str, **env: str) -> ProductProcess:
@@ -33,12 +33,6 @@ def start(broker: Broker, tmp_path: Path) -> Iterator[Start]:
     yield start
     for process in started:
         process.kill()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _migrated(tmp_path_factory: pytest.TempPathFactory) -> None:
-    migrate = ProductProcess("django", "migrate", log=tmp_path_factory.mktemp("logs") / "migrate.log")
-    assert migrate.process.wait(60) == 0, migrate.log.read_text()
 
 
 def test_a_consumer_without_database_ends_with_one_clear_line(start: Start) -> None:
@@ -97,7 +91,9 @@ def test_a_command_serves_metrics_and_touches_its_liveness_file(start: Start, tm
     wait_until(lambda: "outbox_pending 0.0" in metrics())
     assert "# TYPE events_published_total counter" in metrics()
     if command == "consume_order_events":
-        expected = 'events_consumed_total{event_type="ORDER_PAID",outcome="dead"} 0.0'
+        expected = (
+            'events_consumed_total{event_type="ORDER_PAID",group="notification-consumer-group",outcome="dead"} 0.0'
+        )
         wait_until(lambda: expected in metrics())
     touched = file.stat().st_mtime
     wait_until(lambda: file.stat().st_mtime > touched)

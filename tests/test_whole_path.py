@@ -34,11 +34,9 @@ class Site(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Site]:
+def site(site_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Start all processes on the session's database and the default topics."""
     logs = tmp_path_factory.mktemp("logs")
-    migrate = ProductProcess("django", "migrate", log=logs / "migrate.log")
-    assert migrate.process.wait(60) == 0, migrate.log.read_text()
     site = Site(
         web=WebServer(log=logs / "web.log"),
         consumer=ProductProcess(*CONSUME, log=logs / "consumer.log"),

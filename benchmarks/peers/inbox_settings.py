@@ -1,4 +1,4 @@
-"""The product's settings on a topic of a benchmark, with the group that `benchmarks.subscriptions` registers."""
+"""The product's settings with a benchmark's topic and with the group that `benchmarks.subscriptions` registers."""
 
 from testkit.own_topic_settings import *  # noqa: F403
 

@@ -39,7 +39,7 @@ class Row(msgspec.Struct):
 
 
 class HeaderlessBatch(DefaultRecordBatch):
-    """An uncompressed batch whose records have neither headers nor bounds."""
+    """An uncompressed batch. Its reader skips the records' headers and checks no lengths."""
 
     _pos: int
 

@@ -1,4 +1,4 @@
-"""The product's settings with the peers' views, and with a header that counts the queries of an answer."""
+"""The product's settings with the peers' views. Each response has a header with the number of its SQL queries."""
 
 from commerce.settings import *  # noqa: F403
 

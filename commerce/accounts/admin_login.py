@@ -47,7 +47,8 @@ class PasswordThrottleMiddleware:
 
 
 class LoginForm(AuthenticationForm):
-    """A login form that counts every refused login, also with a right password, for an account without access to admin.
+    """A login form that counts every refused login, also one with the right password of an account without access to
+    admin.
 
     Otherwise the lockout would reveal that the password is right.
     """

@@ -53,7 +53,7 @@ class TokenAuthentication(JWTAuthentication):
         return user
 
     def get_validated_token(self, raw_token: bytes) -> Token:
-        """Return the cached token and check its expiry. The result of the signature check does not change."""
+        """Return the token, and check its expiry. The check of the signature is cached: its result never changes."""
         token = _decoded(raw_token)
         try:
             token.check_exp(current_time=aware_utcnow())
@@ -69,7 +69,7 @@ class TokenAuthentication(JWTAuthentication):
 
 @cache
 def _caller_and(expression: str) -> PreparedStatement:
-    """Return the statement that reads a user by id, and one more value. Views define the few expressions."""
+    """Return the statement that reads a user by id and an SQL expression, of which the views have a few."""
     return PreparedStatement(
         f"SELECT id, password, username, is_active, {expression} FROM auth_user WHERE id = %s::bigint"  # noqa: S608 - comes from the view
     )

@@ -24,7 +24,7 @@ ACCOUNTS = (
     Account("admin", "admin-password", "", is_superuser=True),
 )
 FALLBACK_USERNAME = "make run"
-"""Name of the account that orders if `demo` may not. A name with a space cannot be registered, so it is never taken."""
+"""Name of the account that places the order if `demo` may not. No user can register it, because it has a space."""
 RESTORE = ".venv/bin/python manage.py create_demo_accounts --restore"
 
 

@@ -82,7 +82,7 @@ def refuse_taken_name(*, instance: User, raw: bool, update_fields: frozenset[str
 def save_folded_name(
     *, instance: User, created: bool, raw: bool, update_fields: frozenset[str] | None, **kwargs: Any
 ) -> None:
-    """Save the folded name in the account's transaction. Raise IntegrityError if the name is taken."""
+    """Save the result of `fold` in the account's transaction. Raise IntegrityError if another account has it."""
     if raw or (update_fields is not None and "username" not in update_fields):
         return
     folded = fold(instance.username)
@@ -99,7 +99,7 @@ def save_folded_name(
 
 
 def save_missing_folded_names() -> None:
-    """Save the folded names of accounts that an earlier release, which saves none, created during a rollout.
+    """Save the folded names of accounts without one. An earlier release creates such accounts during a rollout.
 
     The oldest of several accounts with one folded name owns it. The others are marked as colliding and keep working.
     """

@@ -8,7 +8,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 
 
 class Claims(msgspec.Struct):
-    """The claims that go into queries or into arithmetic."""
+    """Those claims of a token that are used in queries or in arithmetic."""
 
     exp: Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800)]
     """Seconds since 1970, up to the end of the year 9999, the last year that Python supports."""
@@ -47,7 +47,7 @@ class OneUseRefreshToken(WellFormed, tokens.RefreshToken):  # type: ignore[misc]
 def user_of_refresh_token(raw: str) -> str | int | None:
     """Return the user id of a refresh token that can still be used, and None for any other text.
 
-    Other people may have seen an access token or a used refresh token of a user.
+    An access token or a used refresh token does not count, because other people may have seen it.
     """
     try:
         return OneUseRefreshToken(raw).payload["user_id"]  # type: ignore[arg-type]

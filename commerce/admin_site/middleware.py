@@ -69,7 +69,8 @@ class LocaleMiddleware(_AdminOnly, locale.LocaleMiddleware):
 
 
 class TimeZoneMiddleware(_AdminOnly):
-    """Show times of admin in the user's time zone. A script sets its name in a cookie; without one it is UTC."""
+    """Show times of admin in the time zone that a cookie names, else in UTC. A script sets the cookie to the user's
+    zone."""
 
     cookie = "timezone"
 

@@ -1,4 +1,4 @@
-"""Filters of lists: a view names a serializer of query parameters whose sources are lookups of the queryset."""
+"""Filters of lists. A view names a serializer of query parameters. A field's `source` is a lookup of the rows."""
 
 from typing import Any
 

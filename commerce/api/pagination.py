@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 
 
 class LinkHeaderPagination(BasePagination):
-    """Pages of the highest ids first. The cursor is the signed id of the last row, so new rows do not shift pages."""
+    """Pages with the highest ids first. The cursor is the signed id of the last row, so new rows do not shift pages."""
 
     default_limit = 50
     largest_limit = 200

@@ -1,8 +1,8 @@
 """The parts that all operations of the OpenAPI document share: problems, headers, pagination, and types.
 
 Parameters and bodies come from serializers, filters and pagination. Each app describes its own operations in the
-`schema.py` beside its views, with drf-spectacular's `extend_schema`. For a status from 400 on that has a description
-and no body there, `AutoSchema` adds the body of a problem. It also adds the problems that operations of a kind share.
+`schema.py` beside its views, with drf-spectacular's `extend_schema`. If an app describes a status from 400 on without a
+body, `AutoSchema` adds the body of a problem. It also adds the problems that all operations of one kind share.
 """
 
 from collections.abc import Iterator
@@ -99,7 +99,7 @@ class AutoSchema(SpectacularSchema):
     """A schema class that adds the shared parts. A missing summary is a warning, which fails `make lint`."""
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-        """Return the library's description of the operation, with all its problems added."""
+        """Return the library's description of the operation, and add its problems: the responses from status 400 on."""
         operation = super().get_operation(*args, **kwargs)
         if operation is not None:
             self._complete_responses(operation)

@@ -24,7 +24,7 @@ CONSUMER, BROKER = "consumer", "broker"
 
 
 class Broker(Protocol):
-    """The embedded broker."""
+    """The methods of the embedded broker that the control channel calls."""
 
     def go_down(self) -> None: ...
 
@@ -32,7 +32,7 @@ class Broker(Protocol):
 
 
 class Processes(Protocol):
-    """The supervisor."""
+    """The methods of the supervisor that the control channel calls."""
 
     def switch(self, name: str, *, on: bool) -> None: ...
 

@@ -8,18 +8,21 @@ from uuid import UUID
 
 from django.conf import settings
 
-from commerce.operations.outcomes import events_of, letters_of, notifications_of
+from commerce.operations.outcomes import OrderEventName, events_of, letters_of, notifications_of
 from events.models import DeadLetter, OutboxEvent
 from events.wire.timestamps import rfc3339
 from notifications.models import Notification
-from orders.models import Order
+from orders.models import Order, UnknownHistory
 
 
 class Publication(NamedTuple):
     """The outbox's data about one event."""
 
+    stream: str
+    sequence: int
+    event_type: str
     recorded_at: datetime
-    """By the database's clock, as is `published_at`."""
+    """Time of the recording by the database's clock, which also sets `published_at`."""
     published_at: datetime | None
     path: str | None
     partition: int | None
@@ -32,7 +35,7 @@ class Journey(NamedTuple):
     order_id: int
     sequence: int
     publication: Publication | None
-    """None if there is no outbox row."""
+    """The event's row in the outbox; None without a row."""
     notified_at: datetime | None
     is_dead: bool
 
@@ -51,10 +54,22 @@ class Journey(NamedTuple):
 
 
 def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
-    """Return every event of the given orders that belong to the user, sorted by order and sequence."""
+    """Return every event of the given orders that belong to the user, sorted by order and sequence.
+
+    An order that another program has changed may have an unknown history. Then only its outbox rows name its events.
+    """
     orders = list(Order.objects.filter(pk__in=order_ids, user=user_id))
-    events = {event: number for order in orders for event, number in events_of(order).items()}
     publications = _publications([order.stream for order in orders])
+    events: dict[OrderEventName, int] = {}
+    for order in orders:
+        try:
+            events |= events_of(order)
+        except UnknownHistory:
+            events |= {
+                OrderEventName(event_id, order.pk, row.event_type): row.sequence
+                for event_id, row in publications.items()
+                if row.stream == order.stream
+            }
     notified = notifications_of(events, user_ids={order.pk: user_id for order in orders})
     letters = letters_of(events, group=settings.NOTIFICATION_CONSUMER_GROUP)
     return sorted(
@@ -70,7 +85,8 @@ def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
 
 
 def _publications(streams: Sequence[str]) -> dict[UUID, Publication]:
-    columns = ("event_id", "recorded_at", "published_at", "published_path", "published_partition", "published_offset")
+    published = ("published_at", "published_path", "published_partition", "published_offset")
+    columns = ("event_id", "stream", "sequence", "event_type", "recorded_at", *published)
     rows = OutboxEvent.objects.filter(stream__in=streams).values_list(*columns)
     return {event_id: Publication(*rest) for event_id, *rest in rows}
 

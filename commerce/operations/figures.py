@@ -31,7 +31,7 @@ class GroupOnTopic(NamedTuple):
     topic: str
     partitions: list[PartitionLag]
     members: list[Member] | None
-    """None if the broker does not list them."""
+    """Members of the group; None if the broker does not list them."""
 
     @property
     def lag(self) -> int:
@@ -66,7 +66,7 @@ class Figures(NamedTuple):
     """All figures of the page at one moment."""
 
     groups: list[GroupOnTopic] | None
-    """None while Kafka is unreachable."""
+    """State of each registered group; None while Kafka is unreachable."""
     outbox: Outbox
     parked: int
     parked_recently: int

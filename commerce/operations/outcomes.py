@@ -17,7 +17,7 @@ from orders.models import Order
 
 
 class OrderEventName(NamedTuple):
-    """The values by which a notification or a dead letter belongs to an event."""
+    """The identity of an order event. A notification or dead letter of the event has the same three values."""
 
     event_id: UUID
     order_id: int

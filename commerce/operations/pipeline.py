@@ -56,7 +56,7 @@ def state(request: HttpRequest) -> JsonResponse:
 
 
 def may_view(user: AbstractBaseUser | AnonymousUser) -> bool:
-    """Return whether the user may view the page: whether the user may view the rows that it counts."""
+    """Return whether the user may view the page. It requires the permission to view all rows that the page counts."""
     return user.has_perms(PERMISSIONS)  # type: ignore[union-attr]
 
 
@@ -106,7 +106,7 @@ def _verdict(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def _cards(figures: Figures, findings: Sequence[Finding]) -> dict[str, dict[str, str]]:
-    """Return the figure, its level and a note by card."""
+    """Return the figure of each card, its level and a note, by the name of the card."""
     groups, outbox = figures.groups, figures.outbox
     shown = {
         "lag": (

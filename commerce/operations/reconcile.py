@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.db.models import Q
 
 from events.consuming.handled import is_known_to
@@ -42,6 +44,13 @@ class Missing:
         return len(self.changes) + len(self.unknown) + len(self.events)
 
 
+class Repaired(NamedTuple):
+    events: int
+    """Number of events that are pending again."""
+    refused: dict[int, str]
+    """One sentence about each order whose lost changes cannot be recorded again, by order id."""
+
+
 def find_missing(groups: Sequence[Subscription[Any]]) -> Missing:
     """Return the changes and events that were lost for at least one of `groups`. Raise KafkaUnreachable."""
     complete_subjects()
@@ -59,15 +68,25 @@ def find_missing(groups: Sequence[Subscription[Any]]) -> Missing:
     return Missing(changes=changes, events=events, unknown=unknown)
 
 
-def repair(missing: Missing) -> int:
-    """Make the missing events pending again under the same event ids, for the relay to send. Return their number.
+def repair(missing: Missing) -> Repaired:
+    """Make the missing events pending again under the same event ids, for the relay to send.
 
-    Raise UnknownHistory if another program has changed an order since `find_missing`. Then nothing is repaired.
+    An order whose row contradicts its events is left as it is, and the others are repaired.
     """
+    recorded = 0
+    refused = {}
     with transaction.atomic():
-        for order_id, sequence in sorted(missing.changes):
-            record_lost_event(order_id=order_id, sequence=sequence)
-        return len(missing.changes) + recording.send_again(missing.events)
+        for order_id, changes in groupby(sorted(missing.changes), key=itemgetter(0)):
+            sequences = [sequence for _, sequence in changes]
+            try:
+                with transaction.atomic():
+                    for sequence in sequences:
+                        record_lost_event(order_id=order_id, sequence=sequence)
+                recorded += len(sequences)
+            except (UnknownHistory, Order.DoesNotExist, DataError, IntegrityError) as error:
+                reason = " ".join(str(error).split()).rstrip(".")
+                refused[order_id] = f"The lost events of order {order_id} are not repaired: {reason}."
+        return Repaired(recorded + recording.send_again(missing.events), refused)
 
 
 def _changes_without_row(groups: Sequence[Subscription[Any]]) -> tuple[set[tuple[int, int]], list[str]]:

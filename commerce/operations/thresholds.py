@@ -17,7 +17,7 @@ RECENT_MINUTES = 15
 
 
 class Alert(NamedTuple):
-    """An alert of Prometheus, as far as the page shows its condition."""
+    """An alert of Prometheus whose condition the page shows."""
 
     name: str
     severity: Level

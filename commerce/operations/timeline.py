@@ -43,14 +43,14 @@ class EventTrace(NamedTuple):
     identity: Identity
     sequence: int
     row: OutboxEvent | None
-    """None if the row was pruned."""
+    """The event's outbox row; None if it was pruned."""
     notification: Notification | None
     groups: list[GroupProgress]
     """The progress of every registered group, and of other groups with dead letters of the event."""
 
     @property
     def timestamp(self) -> datetime | None:
-        """Return the time of the event. For pruned events only the time of the first, the order's own, is known."""
+        """Return the time of the event. Without its row, only the first event's is known: the order's creation."""
         if self.row:
             return self.row.created_at
         return self.order.created_at if self.sequence == 1 else None

@@ -184,7 +184,7 @@ def open_letters_by_cause() -> list[dict[str, Any]]:
 
 
 class LetterList(ChangeList):
-    """List without the link "Show all", which would lead to the open letters: the filter has the choice."""
+    """List without the link "Show all". That link would show the open letters only; the filter by state offers all."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)

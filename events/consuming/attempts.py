@@ -1,7 +1,7 @@
 """The attempts at a dead letter: the first failure of its message, and each replay with its outcome.
 
-A letter has a row for each of its replays, and one for its first failure as soon as it is replayed, because the next
-failure overwrites the letter's own reason. So the replay limit bounds the rows of a letter. They end with the letter.
+Each replay of a letter has a row. The first replay also adds a row for the first failure, because the next failure
+overwrites the letter's own reason. The replay limit therefore bounds a letter's rows. They are deleted with the letter.
 """
 
 from collections import defaultdict
@@ -16,9 +16,9 @@ from events.models import DeadLetter, DeadLetterAttempt
 from events.wire.timestamps import now
 
 FIRST = 0
-"""Number of the attempt at the message itself. Its replays have the numbers from 1."""
+"""Number of the first attempt, at the original message. The replays are numbered 1, 2, 3 ..."""
 REASON_LIMIT_CHARS = 200
-"""Limit of the shown message of an error, in characters. The letter has up to 8 KiB of its last one."""
+"""Most characters of an error's message in an attempt. The letter itself stores up to 8 KiB of the last error."""
 
 
 class Attempt(NamedTuple):
@@ -26,9 +26,9 @@ class Attempt(NamedTuple):
 
     number: int
     sent_at: datetime | None
-    """When a person replayed the message; None for the first attempt."""
+    """Time of the replay; None for the first attempt."""
     failed_at: datetime | None
-    """None while no failure is known: the replay is under way, or the group has handled it."""
+    """Time of the failure. None without one: the replay is under way, or the group has handled it."""
     reason: str
     """Name and message of the error; empty without a failure."""
 
@@ -38,7 +38,7 @@ class Attempt(NamedTuple):
 
 
 def begin_attempt(letter: DeadLetter) -> None:
-    """Record the newest replay of `letter`, which its `replay_count` includes, in the caller's transaction."""
+    """Record the newest replay of `letter` in the caller's transaction. `replay_count` already includes this replay."""
     if letter.replay_count == 1:
         failure = {"error_class": letter.error_class, "error_message": letter.error_message}
         first = DeadLetterAttempt(letter=letter, number=FIRST, failed_at=letter.created_at, **failure)
@@ -53,7 +53,7 @@ def begin_attempt(letter: DeadLetter) -> None:
 
 
 def record_failure(letters: QuerySet[DeadLetter], *, number: int | None, error_class: str, error_message: str) -> None:
-    """Record that replay `number` of the one letter in `letters` has failed, in the caller's transaction.
+    """Record in the caller's transaction that replay `number` has failed. `letters` is a query for the replayed letter.
 
     The number comes from the message, which any program may have written. So only a row that `begin_attempt` made
     changes, and an unknown number changes nothing.
@@ -63,10 +63,10 @@ def record_failure(letters: QuerySet[DeadLetter], *, number: int | None, error_c
 
 
 def attempts_at(letters: Iterable[DeadLetter]) -> dict[int, list[Attempt]]:
-    """Return the recorded attempts at each of `letters` by its id, oldest first.
+    """Return the attempts at each of `letters`, oldest first, by the id of the letter.
 
-    A letter that was never replayed has its first failure only. A letter that an earlier release replayed lacks the
-    attempts up to then.
+    A letter without a replay has its first failure only. Attempts under an earlier release are missing, because it
+    recorded none.
     """
     ids = [letter.pk for letter in letters]
     found: dict[int, list[Attempt]] = defaultdict(list)

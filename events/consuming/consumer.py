@@ -54,7 +54,7 @@ class EventConsumer(Generic[EventT]):
         Raises:
             TooManyDeadLetters: the limit is reached. Everything up to it is committed.
         """
-        metrics.declare(self._subscription.topic.event_types)
+        metrics.declare(self._subscription.topic.event_types, group=self._subscription.group)
         failures = 0
         while not self._stopping():
             records = self._source.poll(timeout=POLL_TIMEOUT_S)
@@ -70,8 +70,8 @@ class EventConsumer(Generic[EventT]):
             else:
                 failures = 0
                 self._processor.forget_failed_attempts()
-                metrics.batch_seconds.observe(time.monotonic() - arrived)
-                metrics.batch_size.observe(len(records))
+                metrics.batch_seconds.labels(self._subscription.group).observe(time.monotonic() - arrived)
+                metrics.batch_size.labels(self._subscription.group).observe(len(records))
 
     def _handle(self, records: Sequence[Record]) -> None:
         """Process and commit `records`.

@@ -27,7 +27,7 @@ def require_below_limit(*, group: str, limit: int) -> None:
 
 
 def reset_all() -> None:
-    """Reset the count of every group, for a broker that has lost all its records and so the poison among them.
+    """Reset the count of every group, because the broker has lost all its records and the poison among them.
 
     On a broker that keeps its records, only a message that can be handled may reset the count.
     """
@@ -35,7 +35,10 @@ def reset_all() -> None:
 
 
 class ConsecutiveDeadLetters:
-    """The count of a group's consecutive dead letters within one transaction. The first one locks the group's row."""
+    """A group's count of consecutive dead letters within one transaction.
+
+    The first dead letter of the transaction locks the group's row.
+    """
 
     def __init__(self, *, group: str, limit: int) -> None:
         self._group = group
@@ -44,7 +47,7 @@ class ConsecutiveDeadLetters:
         self._is_reset = False
 
     def reset(self) -> None:
-        """Start the count again, after a message that can be handled."""
+        """Set the count back to 0 after a message that can be handled."""
         self._is_reset = True
 
     def add(self) -> bool:

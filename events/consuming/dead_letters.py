@@ -69,7 +69,7 @@ class RecordedLetter(NamedTuple):
     """The result of recording a dead letter."""
 
     is_new_or_reopened: bool
-    """Whether the letter is new or was opened again. False for a message that was only delivered again."""
+    """Whether the letter is new or was opened again. False if Kafka only delivered the message a second time."""
     copy: Message | None
     """The copy of a new letter for the `-dlt` topic; None for any other letter."""
 
@@ -92,8 +92,9 @@ class NamedEvent(NamedTuple):
 def record_dead_letter(*, record: Record, error: Exception, group: str) -> RecordedLetter:
     """Store `record` as a dead letter of `group`, and its copy for the `-dlt` topic, in the caller's transaction.
 
-    A replay that fails opens its letter again with the new error instead. It changes nothing if the letter was
-    dismissed, or if it is the letter of another group and this group has one of the same record.
+    A replay that fails makes no new letter: it opens the replayed letter again, with the new error. It changes nothing
+    if that letter was dismissed. It changes nothing either if the letter belongs to another group, and `group` has a
+    letter of the same record.
     """
     stacktrace = stack_trace(error, lambda part: cut(storable(part)))
     reason = {"error_class": _class_name(error), "error_message": cut(storable(str(error)))}
@@ -218,7 +219,7 @@ def event_type_of(record: Record) -> str:
 
 
 def _identify(record: Record) -> NamedEvent:
-    """Return the event that the body names. Its headers, which are for display only, fill in what is missing."""
+    """Return the event that the body names. The headers fill in what the body lacks, for display only."""
     in_body = _in_body(record.topic, record.value)
     headers = {name: _text(value) for name, value in record.headers}
     return NamedEvent(

@@ -1,7 +1,8 @@
 """Conditions for outbox rows whose event a group has handled or made a dead letter.
 
 An event id alone proves nothing, because any program that writes to the topic can use any id. So a receipt counts only
-if it also has the row's event type and stream, and a dead letter only if it also has the row's very bytes.
+if it also has the row's event type and stream. A dead letter counts only if its value also equals the row's, byte for
+byte.
 """
 
 from functools import reduce
@@ -17,7 +18,7 @@ from events.subscriptions import Subscription, Topic, subscriptions, topics
 
 
 def letters_of_row(topic: Topic, *, group: str) -> QuerySet[DeadLetter]:
-    """Return the group's dead letters, open and closed, for the outbox row of the outer query, as a subquery."""
+    """Return a subquery for queries of outbox rows. It selects the group's dead letters of the row, open and closed."""
     stream = Concat(Value(topic.stream_prefix), Cast(F("subject_id"), CharField()))
     return DeadLetter.objects.alias(stream=stream).filter(
         group=group,

@@ -95,9 +95,13 @@ class Processor(Generic[EventT]):
         """Hand the events of the types that the group wants to the subscription."""
         wanted = [event for event in events if event.event_type in self._subscription.wanted]
         new = self._subscription.save(wanted) if wanted else []
-        transaction.on_commit(lambda: metrics.count_consumed(events=events, wanted=wanted, new=new), robust=True)
+        transaction.on_commit(
+            lambda: metrics.count_consumed(group=self._group, events=events, wanted=wanted, new=new), robust=True
+        )
         if self._subscription.measures_latency:
-            transaction.on_commit(lambda: metrics.observe_latencies(new, saved_at=time.time()), robust=True)
+            transaction.on_commit(
+                lambda: metrics.observe_latencies(new, group=self._group, saved_at=time.time()), robust=True
+            )
 
     def _trace(self, records: Sequence[Record], begun: int, saving: int) -> None:
         tracing.trace_processed(records=records, group=self._group, begun=begun, saving=saving)
@@ -148,8 +152,8 @@ class Processor(Generic[EventT]):
             logger.error("Dead letter %s: %s: %s", position(record), reason, error)
         event_type = event_type_of(record)
         label = event_type if event_type in self._subscription.topic.event_types else metrics.OTHER
-        metrics.consumed_total.labels(label, "dead").inc()
-        metrics.dead_letters_total.labels(record.topic, reason).inc()
+        metrics.consumed_total.labels(self._group, label, "dead").inc()
+        metrics.dead_letters_total.labels(self._group, record.topic, reason).inc()
         if tracing.is_on():
             tracing.trace_failed(record=record, group=self._group, error=error)
         if copy is not None:

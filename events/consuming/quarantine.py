@@ -72,7 +72,7 @@ class Quarantine:
             self._lift(topic, unproven)
 
     def one_by_one(self, records: Sequence[Record], mark: DeathMark) -> Iterator[Record]:
-        """Yield each of `records`, all of the mark's partition, and lift the mark after the last marked record."""
+        """Yield each of `records`, which are from the mark's partition. Lift the mark after the last marked record."""
         logger.warning("A consumer ended while it handled %s: its messages are tried one by one", mark)
         yield from records
         if records[-1].offset >= mark.last_offset:
@@ -146,7 +146,7 @@ def lift_marks(*, group: str, topic: str, partitions: Iterable[int]) -> None:
 
 
 def delete_all_marks() -> None:
-    """Delete all marks, for a broker that has lost its records: other messages will have the marked offsets."""
+    """Delete all marks, because the broker has lost its records. Other messages will get the marked offsets."""
     DeathMark.objects.all().delete()
 
 

@@ -1,7 +1,7 @@
 """Headers of a dead letter whose message was sent back from a `-dlt` topic and failed again.
 
-They do not grow with each round. As in Spring Kafka's DeadLetterPublishingRecoverer since 2.8, the position is that of
-the first failure, and the exception that of the last one.
+The headers do not grow with each failure. As in Spring Kafka's DeadLetterPublishingRecoverer since 2.8, the position is
+that of the first failure, and the exception is that of the last one.
 
 Source: https://docs.spring.io/spring-kafka/reference/kafka/annotation-error-handling.html#dlpr-headers
 """
@@ -19,8 +19,8 @@ POSITION_HEADERS = {
     "kafka_dlt-original-timestamp": re.compile(rb".{8}", re.DOTALL),
     "kafka_dlt-original-timestamp-type": re.compile(rb"CreateTime|LogAppendTime"),
 }
-"""Headers of a position, with patterns of the values that Kafka allows. Numbers are big-endian, and only the timestamp
-may be negative."""
+"""Headers of a record's position, each with the pattern of its allowed values. Numbers are big-endian. Only the
+timestamp may be negative."""
 EXCEPTION_HEADER = re.compile(r"kafka_dlt-(key-)?exception-(fqcn|cause-fqcn|message|stacktrace)")
 
 

@@ -29,7 +29,7 @@ MESSAGE_FIELDS = ("key", "value", "headers")
 
 
 class Obstacle(Enum):
-    """Why a letter cannot be replayed."""
+    """A reason why a letter cannot be replayed."""
 
     CLOSED = auto()
     CONTENT_UNKNOWN = auto()
@@ -66,7 +66,7 @@ def open_letters(
 
 
 def describe(letter: DeadLetter) -> str:
-    """Return a description of a letter in one line."""
+    """Return a description of the letter on one line."""
     event = f"{letter.event_type or 'no event type'}, {letter.event_id or 'no event id'}"
     failure = f"{letter.error_class}, replayed {_times(letter.replay_count)}"
     return f"letter {letter.pk}: {letter}, {event}, {failure}, group {letter.group}"

@@ -13,8 +13,8 @@ from events.models import DeadLetter
 def complete_subjects() -> None:
     """Read the subjects of letters without one from their bodies, and store them.
 
-    A letter of this release has no subject if its body names none. Only the few of these whose headers name an event id
-    are read again at each call.
+    A letter that this release records lacks a subject only if its body names none. Each call reads the few such letters
+    again whose headers name an event id.
     """
     incomplete = DeadLetter.objects.filter(subject_id=None, event_id__isnull=False)
     letters = incomplete.alias(size=Length("value")).filter(size__lte=MAX_MESSAGE_BYTES)

@@ -26,9 +26,10 @@ class KafkaRefuses(KafkaUnreachable):
 
 
 def connect(client: Callable[..., Client], *, network: type[NetworkClient] = NetworkClient, **config: Any) -> Client:
-    """Return a `client` with the project's settings and `config`, on a `network` client.
+    """Return an instance of `client`, a class of kafka-python, with the project's settings and `config`.
 
-    A constructor that raises leaves its network thread running, so this function closes the network client then.
+    The instance sends and receives through an instance of `network`. If the constructor raises, this function closes
+    the latter, whose thread would go on running.
 
     Raises:
         KafkaUnreachable: no broker answered within `CONNECT_TIMEOUT_MS`.

@@ -1,4 +1,7 @@
-"""Counters and histograms of the event pipeline. Gauges, which are read at a scrape, are in `readings`."""
+"""Counters and histograms of the event pipeline. The gauges, which are read at a scrape, are in `readings`.
+
+What consumers count has the label `group`, because each group handles the same events.
+"""
 
 from collections import Counter as Tally
 from collections.abc import Collection, Iterable
@@ -15,24 +18,30 @@ OUTCOMES = ("handled", "duplicate", "ignored", "dead")
 
 published_total = Counter("events_published_total", "Messages recorded as published.", ["topic", "path"])
 parked_total = Counter("events_parked_total", "Messages parked, because they can never be sent.", ["topic"])
-consumed_total = Counter("events_consumed_total", "Events consumed.", ["event_type", "outcome"])
-dead_letters_total = Counter("events_dead_letters_total", "Messages that became dead letters.", ["topic", "reason"])
+consumed_total = Counter("events_consumed_total", "Events consumed.", ["group", "event_type", "outcome"])
+dead_letters_total = Counter(
+    "events_dead_letters_total", "Messages that became dead letters.", ["group", "topic", "reason"]
+)
 batch_seconds = Histogram(
     "consumer_batch_seconds",
     "From a batch's arrival to its committed offsets.",
+    ["group"],
     buckets=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
 )
-batch_size = Histogram("consumer_batch_size", "Records in a batch.", buckets=[1, 5, 10, 25, 50, 100, 250, 500, 1000])
+batch_size = Histogram(
+    "consumer_batch_size", "Records in a batch.", ["group"], buckets=[1, 5, 10, 25, 50, 100, 250, 500, 1000]
+)
 
 end_to_end_seconds = BatchHistogram(
     "event_end_to_end_seconds",
     "From an event's timestamp to the commit of its handling.",
+    ["group"],
     buckets=[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600],
 )
 end_to_end_unmeasured_total = Counter(
     "event_end_to_end_unmeasured_total",
     "Events that event_end_to_end_seconds leaves out: too old, or of the future.",
-    ["reason"],
+    ["group", "reason"],
 )
 MAX_LATENCY_S = 24 * 60 * 60.0
 """Longest measured latency, in seconds. Older events come from a backlog or a wrong clock and would distort the sum."""
@@ -50,42 +59,45 @@ class TimedEvent(Protocol):
     def timestamp(self) -> datetime: ...
 
 
-def declare(event_types: Collection[str]) -> None:
-    """Export all counters as 0 before the first event: Prometheus does not see the increment of a new counter."""
+def declare(event_types: Collection[str], *, group: str) -> None:
+    """Export the group's counters as 0 before its first event: Prometheus does not see a new counter's increment."""
     for event_type in (*event_types, OTHER):
         for outcome in OUTCOMES:
-            consumed_total.labels(event_type, outcome)
+            consumed_total.labels(group, event_type, outcome)
     for reason in ("old", "future"):
-        end_to_end_unmeasured_total.labels(reason)
+        end_to_end_unmeasured_total.labels(group, reason)
+    for histogram in (batch_seconds, batch_size):
+        histogram.labels(group)
 
 
 def count_consumed(
-    *, events: Collection[TimedEvent], wanted: Collection[TimedEvent], new: Collection[TimedEvent]
+    *, group: str, events: Collection[TimedEvent], wanted: Collection[TimedEvent], new: Collection[TimedEvent]
 ) -> None:
-    """Count a batch.
+    """Count a batch of `group`.
 
     `wanted` are those of `events` whose type the group wants; `new` are those of `wanted` that it handled for the first
     time.
     """
-    handled = _count_types(new, "handled", less=Tally())
+    handled = _count_types(group, new, "handled", less=Tally())
     if len(new) < len(wanted):
-        _count_types(wanted, "duplicate", less=handled)
+        _count_types(group, wanted, "duplicate", less=handled)
     if len(wanted) < len(events):
-        _count_types(events, "ignored", less=Tally(event.event_type for event in wanted))
+        _count_types(group, events, "ignored", less=Tally(event.event_type for event in wanted))
 
 
-def _count_types(events: Iterable[TimedEvent], outcome: str, *, less: Tally[str]) -> Tally[str]:
+def _count_types(group: str, events: Iterable[TimedEvent], outcome: str, *, less: Tally[str]) -> Tally[str]:
     counts = Tally(event.event_type for event in events) - less
     for event_type, count in counts.items():
-        consumed_total.labels(event_type, outcome).inc(count)
+        consumed_total.labels(group, event_type, outcome).inc(count)
     return counts
 
 
-def observe_latencies(events: Collection[TimedEvent], *, saved_at: float) -> None:
-    """Measure how long after their timestamps `events` were saved. `saved_at` is in seconds since 1970."""
+def observe_latencies(events: Collection[TimedEvent], *, group: str, saved_at: float) -> None:
+    """Measure how long after their timestamps `group` saved `events`. `saved_at` is in seconds since 1970."""
     seconds = [saved_at - event.timestamp.timestamp() for event in events]
-    end_to_end_seconds.observe_all(max(0.0, one) for one in seconds if -CLOCK_SKEW_S <= one <= MAX_LATENCY_S)
+    measured = [max(0.0, one) for one in seconds if -CLOCK_SKEW_S <= one <= MAX_LATENCY_S]
+    end_to_end_seconds.labels(group).observe_all(measured)
     if old := sum(one > MAX_LATENCY_S for one in seconds):
-        end_to_end_unmeasured_total.labels("old").inc(old)
+        end_to_end_unmeasured_total.labels(group, "old").inc(old)
     if future := sum(one < -CLOCK_SKEW_S for one in seconds):
-        end_to_end_unmeasured_total.labels("future").inc(future)
+        end_to_end_unmeasured_total.labels(group, "future").inc(future)

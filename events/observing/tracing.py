@@ -1,7 +1,7 @@
-"""Spans of sent and processed messages, within the traces of their events. Off unless a tracer is configured.
+"""Spans of sent and processed messages, within the traces of their events. Without a configured tracer there are none.
 
-Spans are created after the work, with the times at which it started. So failed attempts at a batch leave no spans.
-Without a tracer, a batch costs one comparison.
+A span is created after its work, with the time at which the work started. So a failed attempt at a batch leaves no
+span.
 
 Names and attributes: https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
 """

@@ -1,4 +1,4 @@
-"""The fast path: publish committed events at once, in the background. The relay sends the events that it misses.
+"""The fast path: publish committed events at once, in the background. The relay sends what the fast path misses.
 
 Call `publish` from `transaction.on_commit`. The setting `EVENT_PUBLISHER` is the dotted path of the publisher's class,
 as `EMAIL_BACKEND` is for mail.
@@ -51,7 +51,7 @@ MAX_QUEUED_MESSAGE_BYTES = 4 * 1024
 
 
 yielding_producer = partial(Producer, yields=True)
-"""Producer of the fast path: it yields to the requests of its process."""
+"""The fast path's producer. It pauses within a wave, so that the requests of its process can run."""
 
 
 class Publisher(Protocol):

@@ -18,7 +18,7 @@ from events.wire.messages import Message
 logger = logging.getLogger(__name__)
 
 TURN_LOCK_ID = 0x6F7574626F78
-"""Key of the advisory lock that a relay holds for its turn. It must differ from the other keys of this database."""
+"""Key of the advisory lock that a relay holds for its turn. No other advisory lock of this database may have it."""
 TURN_TIMEOUT_MS = 8_000
 """Milliseconds after which PostgreSQL ends the turn of a relay that is frozen or has lost its connection."""
 
@@ -69,7 +69,8 @@ class Relay:
     def sweep(self, *, older_than: timedelta, wait_for_turn: bool = False) -> tuple[int, Exception | None]:
         """Send every sendable row older than `older_than`. Return the number of sent rows, and the last outage.
 
-        If another relay has the turn, wait for it with `wait_for_turn`, else leave the rows to that relay.
+        While another relay has its turn, `wait_for_turn` decides: wait until that turn ends, or leave the rows to that
+        relay.
         """
         sent, outage = 0, None
         try:
@@ -107,7 +108,7 @@ class Relay:
     def _take_turn(self, topic: str, due: datetime, followed: list[Message]) -> Delivery | None:
         """Send one wave of the topic's rows that were recorded until `due`; None if another relay has the turn.
 
-        Rows of the streams in `followed`, the messages published just now, are included at any age.
+        `followed` are the messages published just now. Rows of their streams are included at any age.
         """
         assert self._producer is not None
         with transaction.atomic(), connection.cursor() as cursor:

@@ -1,6 +1,6 @@
-"""The one way in which admin shows a time: in the user's zone, which is named, with the UTC time as the title.
+"""Show times and lengths of time in admin, each in one way.
 
-And the one way in which it shows a length of time.
+A time is shown in the user's zone, with the name of the zone. Its title attribute has the time in UTC.
 """
 
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ register = template.Library()
 
 @register.filter
 def moment(time: datetime) -> SafeString:
-    """Return HTML that reads for example `2025-01-30 19:15:30 KST`, and has `2025-01-30 10:15:30.123 UTC` as title."""
+    """Return HTML with a text such as `2025-01-30 19:15:30 KST` and a title such as `2025-01-30 10:15:30.123 UTC`."""
     return _html(time, timespec="seconds")
 
 

@@ -1,4 +1,4 @@
-"""Prefixes that make a JSON decoder refuse a value, described for its error message."""
+"""Recognize prefixes that make a JSON decoder refuse a value, and describe them for the error message."""
 
 import codecs
 

@@ -130,7 +130,7 @@ def test_a_conflict_is_a_log_line_and_a_metric(
     event: OrderEvent, other: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     def count() -> float:
-        labels = {"topic": "order-events", "reason": "EventIdConflict"}
+        labels = {"group": "group", "topic": "order-events", "reason": "EventIdConflict"}
         return REGISTRY.get_sample_value("events_dead_letters_total", labels) or 0
 
     before = count()

@@ -93,10 +93,8 @@ def postgres() -> CrashingPostgres:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(site_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     logs = tmp_path_factory.mktemp("logs")
-    migrate = ProductProcess("django", "migrate", log=logs / "migrate.log")
-    assert migrate.process.wait(60) == 0, migrate.log.read_text()
     site = Site(
         web=WebServer(log=logs / "web.log"),
         consumer=ProductProcess(*CONSUME, log=logs / "consumer.log"),

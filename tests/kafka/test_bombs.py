@@ -43,14 +43,8 @@ class Pipeline(NamedTuple):
         return sum(partition.lag or 0 for partition in known)
 
 
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> None:
-    migrate = ProductProcess("django", "migrate", log=tmp_path_factory.mktemp("logs") / "migrate.log")
-    assert migrate.process.wait(60) == 0, migrate.log.read_text()
-
-
 @pytest.fixture
-def pipeline(broker: Broker, tables: None, tmp_path: Path) -> Iterator[Pipeline]:
+def pipeline(broker: Broker, site_database: None, tmp_path: Path) -> Iterator[Pipeline]:
     topic = f"order-events-{uuid4().hex[:8]}"
     for name in (topic, f"{topic}-dlt"):
         broker.create_topic(name, partitions=servers.PARTITIONS)

@@ -19,19 +19,16 @@ Start = Callable[..., ProductProcess]
 
 
 @pytest.fixture(scope="module")
-def started_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+def started_kafka(site_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
     home = tmp_path_factory.mktemp("secured")
     kafka = SecuredKafka(home / "kafka")
-    migrate = ProductProcess("django", "migrate", log=home / "migrate.log")
     try:
         kafka.start()
-        assert migrate.process.wait(60) == 0, migrate.log.read_text()
         create = ProductProcess("django", "create_topics", log=home / "topics.log", env=kafka.env)
         assert create.process.wait(30) == 0, create.log.read_text()
         assert create.log.read_text().count("created") == 3
         yield kafka
     finally:
-        migrate.kill()
         kafka.stop()
 
 

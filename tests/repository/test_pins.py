@@ -41,6 +41,15 @@ def test_every_pin_has_a_hash(file: str) -> None:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", pin), pin
 
 
+def test_images_are_named_by_digest() -> None:
+    compose = re.findall(r"^    image: (\S+)", (CHECKOUT / "docker-compose.yml").read_text(), re.MULTILINE)
+    bases = re.findall(r"^FROM (\S+)", (CHECKOUT / "deploy/Dockerfile").read_text(), re.MULTILINE)
+    foreign = [name for name in compose if name != "commerce"] + bases
+    assert len(foreign) >= 7
+    assert [name for name in foreign if not re.fullmatch(r"\S+:\S+@sha256:[0-9a-f]{64}", name)] == []
+    assert len(set(bases)) == 1, "Both stages must have the same Python"
+
+
 def test_actions_are_named_by_commit() -> None:
     used = re.findall(r"uses: \S+@(\S+)", (CHECKOUT / ".github/workflows/ci.yml").read_text())
     assert len(used) >= 3

@@ -20,6 +20,8 @@ from testkit.processes import free_port
 from testkit.waiting import wait_until
 from testkit.whole_run import Run, copy_checkout, environment
 
+GROUP = 'group="notification-consumer-group"'
+
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Path]:
@@ -50,8 +52,8 @@ def test_a_run_restarts_dead_processes_and_leaves_none_behind(checkout: Path) ->
         metrics = _metrics(checkout, run.site)
         for metric_of_each_process in (
             'events_published_total{path="fast",topic="order-events"} 1.0',
-            'events_consumed_total{event_type="ORDER_CREATED",outcome="handled"} 1.0',
-            "event_end_to_end_seconds_count 1.0",
+            f'events_consumed_total{{event_type="ORDER_CREATED",{GROUP},outcome="handled"}} 1.0',
+            f"event_end_to_end_seconds_count{{{GROUP}}} 1.0",
             "outbox_pending 0.0",
         ):
             assert f"{metric_of_each_process}\n" in metrics

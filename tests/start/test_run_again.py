@@ -1,6 +1,7 @@
 """`make run` on the data of earlier runs: it starts again, or says how to go on. `make reset` drops the data."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,25 @@ demo = User.objects.get(username="demo")
 demo.username = "renamed"
 demo.save()
 User.objects.filter(username="admin").delete()
+"""
+CHANGE_ORDERS_BY_HAND = """
+from decimal import Decimal
+from events.models import OutboxEvent
+from orders.models import Order
+from orders.services import Line, place_order
+first = Order.objects.earliest("pk")
+paid, pending, copied, lost = [
+    place_order(user_id=first.user_id, lines=[Line(1, 2, Decimal("100.00"))]).order for _ in range(4)
+]
+Order.objects.filter(pk=paid.pk).update(status="PAID")
+Order.objects.filter(pk=pending.pk).update(last_sequence=3)
+Order.objects.filter(pk=copied.pk).update(event_ids=first.event_ids)
+OutboxEvent.objects.filter(stream__in=[one.stream for one in (paid, pending, copied, lost)]).delete()
+print(*(one.pk for one in (paid, pending, copied, lost)))
+"""
+COUNT_NOTIFICATIONS = """
+from notifications.models import Notification
+print(Notification.objects.filter(order_id={order_id}).count())
 """
 REACH_THE_LIMIT = """
 from events.models import ConsumerGroup
@@ -118,11 +138,17 @@ def test_a_run_starts_again_after_poison_and_changed_accounts(
     assert log_in(third.site, "demo", "demo-password") == 200
     assert log_in(third.site, "admin", "admin-password") == 200
     third.manage("shell", "-c", RENAME_AND_DELETE)
+    changed = third.manage("shell", "-v", "0", "-c", CHANGE_ORDERS_BY_HAND)
     assert third.stop() == 0
 
     fourth = run()
     assert fourth.says("READY"), fourth.log.read_text()
     assert log_in(fourth.site, "demo", "demo-password") == 200
+    *strange, lost = map(int, changed.split())
+    for order_id in strange:
+        (line,) = re.findall(rf"^== .*\b[Oo]rder {order_id}\b.*$", fourth.log.read_text(), re.MULTILINE)
+        assert "not repaired" in line
+    wait_until(lambda: "1" in fourth.manage("shell", "-v", "0", "-c", COUNT_NOTIFICATIONS.format(order_id=lost)))
     fourth.manage("shell", "-c", MIGRATE_BY_NEWER_CODE)
     assert fourth.stop() == 0
 

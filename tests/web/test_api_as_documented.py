@@ -26,10 +26,8 @@ class Caller(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
+def caller(site_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     logs = tmp_path_factory.mktemp("logs")
-    migrate = ProductProcess("django", "migrate", log=logs / "migrate.log")
-    assert migrate.process.wait(60) == 0, migrate.log.read_text()
     web = WebServer(log=logs / "web.log")
     try:
         customer = Customer(web.url)

@@ -6,14 +6,12 @@ from pathlib import Path
 import pytest
 
 from testkit.database import rows, value
-from testkit.processes import ProductProcess, WebServer
+from testkit.processes import WebServer
 from testkit.waiting import wait_until
 
 
 @pytest.fixture
-def web(tmp_path: Path) -> Iterator[WebServer]:
-    migrate = ProductProcess("django", "migrate", log=tmp_path / "migrate.log")
-    assert migrate.process.wait(60) == 0, migrate.log.read_text()
+def web(site_database: None, tmp_path: Path) -> Iterator[WebServer]:
     rows("DELETE FROM commerce_lag_reading")
     web = WebServer(log=tmp_path / "web.log")
     yield web

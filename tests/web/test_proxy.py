@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from testkit.processes import CHECKOUT, ProductProcess, WebServer, free_port
+from testkit.processes import CHECKOUT, WebServer, free_port
 from testkit.waiting import wait_until
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -33,10 +33,8 @@ class Site(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(site_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("nginx")
-    migrate = ProductProcess("django", "migrate", log=folder / "migrate.log")
-    assert migrate.process.wait(60) == 0, migrate.log.read_text()
     # The web server has fewer threads than there are slow clients.
     web = WebServer(log=folder / "web.log", env={"TRUSTED_PROXIES": "1", "WEB_THREADS": "2", "THROTTLE_TOKEN": "5/min"})
     port = free_port()

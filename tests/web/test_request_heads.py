@@ -8,18 +8,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from testkit.processes import ProductProcess, WebServer
+from testkit.processes import WebServer
 
 AT_ONCE_S = 0.5
 FORM = "multipart/form-data; boundary=b"
 
 
 @pytest.fixture(scope="module")
-def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
-    logs = tmp_path_factory.mktemp("logs")
-    migrate = ProductProcess("django", "migrate", log=logs / "migrate.log")
-    assert migrate.process.wait(60) == 0, migrate.log.read_text()
-    web = WebServer(log=logs / "web.log")
+def web(site_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    web = WebServer(log=tmp_path_factory.mktemp("logs") / "web.log")
     yield web
     web.kill()
     print(web.log.read_text())

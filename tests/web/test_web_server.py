@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from testkit.customer import Customer
-from testkit.processes import CHECKOUT, ProductProcess, WebServer
+from testkit.processes import CHECKOUT, WebServer
 from testkit.waiting import wait_until
 
 LIMIT_BYTES = 256 * 1024
@@ -29,13 +29,7 @@ AT_ONCE_S = 0.5
 
 
 @pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> None:
-    migrate = ProductProcess("django", "migrate", log=tmp_path_factory.mktemp("logs") / "migrate.log")
-    assert migrate.process.wait(60) == 0, migrate.log.read_text()
-
-
-@pytest.fixture(scope="module")
-def web(tmp_path_factory: pytest.TempPathFactory, migrated: None) -> Iterator[WebServer]:
+def web(site_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     web = WebServer(log=tmp_path_factory.mktemp("logs") / "web.log")
     yield web
     web.kill()
@@ -43,7 +37,7 @@ def web(tmp_path_factory: pytest.TempPathFactory, migrated: None) -> Iterator[We
 
 
 @pytest.fixture
-def start_web(tmp_path: Path, migrated: None) -> Iterator[Callable[..., WebServer]]:
+def start_web(site_database: None, tmp_path: Path) -> Iterator[Callable[..., WebServer]]:
     started: list[WebServer] = []
 
     def start(**env: str) -> WebServer:

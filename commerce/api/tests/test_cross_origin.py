@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from testkit.processes import ProductProcess, WebServer, refusal_to_start
+from testkit.processes import WebServer, refusal_to_start
 
 SHOP = "https://shop.example"
 ALLOWED = (SHOP, "http://localhost:5173", "http://[::1]:3000")
@@ -14,11 +14,10 @@ PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-he
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    logs = tmp_path_factory.mktemp("logs")
-    migrate = ProductProcess("django", "migrate", log=logs / "migrate.log")
-    assert migrate.process.wait(60) == 0, migrate.log.read_text()
-    server = WebServer(log=logs / "web.log", env={"CORS_ALLOWED_ORIGINS": ", ".join(ALLOWED)})
+def site(site_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    server = WebServer(
+        log=tmp_path_factory.mktemp("logs") / "web.log", env={"CORS_ALLOWED_ORIGINS": ", ".join(ALLOWED)}
+    )
     with httpx.Client(base_url=server.url, trust_env=False) as client:
         yield client
     server.stop()

@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
+from django.template.defaultfilters import pluralize
 
 from commerce.devserver.run.messages import cannot_run_on_errors, say
 from commerce.devserver.run.surroundings import CHECKOUT, KAFKA, POSTGRESQL
@@ -58,13 +59,29 @@ def _clear_state_of_earlier_broker() -> None:
     quarantine.delete_all_marks()
 
 
+_named_problems: set[str] = set()
+"""Sentences about orders that cannot be repaired. The run prints each of them once."""
+
+
 def repair_lost_events() -> None:
-    report = io.StringIO()
+    """Send lost events again. Name each order whose events cannot be sent again, and go on with the others.
+
+    Raises:
+        CommandError: Kafka does not answer.
+        django.db.Error: the database failed.
+    """
+    from commerce.operations.reconcile import find_missing, repair
+    from events.kafka import KafkaUnreachable
+    from events.subscriptions import subscriptions
+
     try:
-        call_command("reconcile_events", repair=True, stdout=report, stderr=report)
-    except CommandError:
-        # A report names orders that cannot be repaired, and the run goes on. Without a report the command failed.
-        if not report.getvalue():
-            raise
-    if not report.getvalue().startswith("missing 0,"):
-        say(f"Sending lost events again: {report.getvalue().strip()}")
+        missing = find_missing(subscriptions())
+    except KafkaUnreachable as error:
+        raise CommandError(str(error)) from error
+    repaired = repair(missing)
+    if repaired.events:
+        say(f"Sending {repaired.events} lost event{pluralize(repaired.events)} again")
+    for problem in (*missing.unknown, *repaired.refused.values()):
+        if problem not in _named_problems:
+            say(problem)
+            _named_problems.add(problem)

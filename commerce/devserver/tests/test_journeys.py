@@ -19,6 +19,7 @@ from events.outbox.delivery import mark_published
 from events.troubles import Poison
 from events.wire.headers import Header, unpack
 from events.wire.timestamps import rfc3339
+from orders.models import Order
 from orders.services import Change, Line, pay_order, place_order
 from testkit.factories import NotificationFactory, UserFactory, kafka_record, poison_that_names
 
@@ -171,6 +172,44 @@ def test_each_change_of_an_order_has_a_journey(user: User, placed: Callable[[], 
     pay_order(order_id=change.order.pk)
     assert [one.sequence for one in follow([change.order.pk], user_id=user.pk)] == [1, 2]
     assert figures(user, change.order.pk)["underWay"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "events"),
+    [
+        ({"status": "PAID"}, 1),
+        ({"status": "CANCELLED"}, 1),
+        ({"last_sequence": 0}, 1),
+        ({"last_sequence": 7}, 1),
+        ({"status": "PENDING", "last_sequence": 2}, 2),
+    ],
+    ids=str,
+)
+def test_a_strange_order_has_the_events_of_its_rows(
+    user: User, placed: Callable[[], Change], change: dict[str, Any], events: int
+) -> None:
+    strange, other = placed(), placed()
+    if events == 2:
+        pay_order(order_id=strange.order.pk)
+    publish(strange)
+    notify(strange)
+    Order.objects.filter(pk=strange.order.pk).update(**change)
+    followed = [(one.order_id, one.sequence) for one in follow([strange.order.pk, other.order.pk], user_id=user.pk)]
+    assert followed == [*((strange.order.pk, n) for n in range(1, events + 1)), (other.order.pk, 1)]
+    assert figures(user, strange.order.pk, other.order.pk) == {
+        "orders": 2,
+        "pending": events,
+        "published": 1,
+        "notifications": 1,
+        "underWay": events,
+    }
+
+
+def test_strange_orders_without_rows_have_no_events(user: User, placed: Callable[[], Change]) -> None:
+    orders = [placed().order.pk for _ in range(3)]
+    Order.objects.update(status="PAID")
+    OutboxEvent.objects.all().delete()
+    assert follow(orders, user_id=user.pk) == []
 
 
 def test_another_users_orders_are_not_followed(user: User, placed: Callable[[], Change]) -> None:

@@ -6,17 +6,17 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
-from commerce.operations.reconcile import find_missing, repair
+from commerce.operations.reconcile import Repaired, find_missing, repair
 from events.kafka import KafkaUnreachable
 from events.subscriptions import Subscription, UnknownGroup, subscription, subscriptions
 from notifications.subscriptions import NOTIFICATIONS
-from orders.models import UnknownHistory
 
 
 class Command(BaseCommand):
     help = (
         "Find order changes without an outbox row, and published events that a group has not handled and will not "
-        "read. Exit with 1 while something is missing. Name orders with an unknown history: they cannot be repaired."
+        "read. Exit with 1 while something is missing. Name each order that cannot be repaired, because another "
+        "program has changed it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -28,15 +28,17 @@ class Command(BaseCommand):
     def handle(self, *args: Any, group: str | None, **options: Any) -> None:
         try:
             missing = find_missing(_groups(group))
-            repaired = repair(missing) if options["repair"] else 0
-        except (KafkaUnreachable, UnknownHistory, Error) as error:
+            repaired = repair(missing) if options["repair"] else Repaired(0, {})
+        except (KafkaUnreachable, Error) as error:
             raise CommandError(f"Could not reconcile: {str(error).strip()}") from error
-        self.stdout.write(f"missing {len(missing)}, repaired {repaired}")
-        for problem in missing.unknown:
+        self.stdout.write(f"missing {len(missing)}, repaired {repaired.events}")
+        problems = [*missing.unknown, *repaired.refused.values()]
+        for problem in problems:
             self.stderr.write(problem)
-        if len(missing) > repaired + len(missing.unknown):
+        refused = sum(order_id in repaired.refused for order_id, _ in missing.changes)
+        if len(missing) > repaired.events + len(missing.unknown) + refused:
             raise CommandError("Events are missing: send them again with --repair.")
-        if missing.unknown:
+        if problems:
             raise CommandError("Events are missing, and the orders named above cannot be repaired.")
 
 

@@ -6,7 +6,9 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
+from testkit.customer import Customer
 from testkit.processes import WebServer
+from testkit.waiting import wait_until
 
 TOKEN = "the-token-of-prometheus"
 
@@ -53,15 +55,18 @@ def test_metrics_are_read_only(client: Client) -> None:
     assert (response.status_code, response["Content-Type"]) == (405, "application/problem+json")
 
 
-def test_each_worker_shows_the_metrics_of_all_workers(tmp_path: Path) -> None:
+def test_each_worker_shows_the_metrics_of_all_workers(site_database: None, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     server = WebServer(log=tmp_path / "web.log", env={"METRICS_TOKEN": TOKEN, "TMPDIR": str(tmp_path / "tmp")})
+    published = 'events_published_total{path="fast",topic="order-events"} 1.0'
     try:
         assert len(server.workers()) == 2
         (folder,) = (tmp_path / "tmp").glob("commerce-metrics-*")
+        Customer(server.url).place_order()
+        wait_until(lambda: published in _counted(server))
         texts = [_counted(server) for _ in range(6)]
         assert list(folder.iterdir())
-        assert "consumer_batch_size_count 0.0" in texts[0]
+        assert published in texts[0]
         assert len(set(texts)) == 1
     finally:
         server.stop()

@@ -1,8 +1,12 @@
 """Reconcile finds lost changes and events and sends them again. It ignores events that are only late."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -10,6 +14,7 @@ from django.core.management import CommandError, call_command
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
+from commerce.operations import reconcile as reconciling
 from commerce.operations.prune import prune
 from conftest import Topics
 from events.consuming.dead_letters import record_dead_letter
@@ -94,6 +99,53 @@ def test_an_unknown_history_is_named_and_others_are_repaired(
     assert set(OutboxEvent.objects.values_list("stream", flat=True)) == {orders[0].stream, orders[2].stream}
     with pytest.raises(CommandError, match="cannot be repaired"):
         call_command("reconcile_events", group="g")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "PAID"},
+        {"status": "PENDING", "last_sequence": 3},
+        {"status": "CANCELLED"},
+        {"last_sequence": 9},
+        {"event_ids": "those of another order"},
+        {"event_ids": "the same one twice", "status": "PAID", "last_sequence": 2},
+    ],
+    ids=str,
+)
+def test_a_strange_order_is_named_and_others_are_repaired(
+    reconcile: Reconcile, user: User, capsys: pytest.CaptureFixture[str], change: dict[str, Any]
+) -> None:
+    kept, strange, lost = [place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("1.00"))]).order for _ in range(3)]
+    ids = {"those of another order": kept.event_ids, "the same one twice": [uuid4()] * 2}
+    Order.objects.filter(pk=strange.pk).update(**change | {k: ids[v] for k, v in change.items() if v in ids})
+    OutboxEvent.objects.exclude(stream=kept.stream).delete()
+    with pytest.raises(CommandError, match="the orders named above cannot be repaired"):
+        call_command("reconcile_events", group="g", repair=True)
+    said = capsys.readouterr()
+    assert said.out.strip().endswith(", repaired 1")
+    assert said.err.count("\n") == 1
+    assert re.search(rf"\b[Oo]rder {strange.pk}\b", said.err)
+    assert set(OutboxEvent.objects.values_list("stream", flat=True)) == {kept.stream, lost.stream}
+
+
+@pytest.mark.parametrize("change", [{"status": "PAID"}, {"status": "PENDING", "last_sequence": 1}, None], ids=str)
+def test_an_order_that_changes_during_a_repair_is_refused(
+    user: User, topics: Topics, change: dict[str, Any] | None
+) -> None:
+    strange, lost = [place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("1.00"))]).order for _ in range(2)]
+    pay_order(order_id=strange.pk)
+    OutboxEvent.objects.all().delete()
+    missing = reconciling.find_missing([replace(NOTIFICATIONS, group="g")])
+    strange_id = strange.pk
+    if change is None:
+        strange.items.all().delete()
+        strange.delete()
+    else:
+        Order.objects.filter(pk=strange.pk).update(**{"last_sequence": 1, **change})
+    repaired = reconciling.repair(missing)
+    assert (repaired.events, list(repaired.refused)) == (1, [strange_id])
+    assert OutboxEvent.objects.get().stream == lost.stream
 
 
 def test_an_unknown_history_with_all_its_rows_is_not_missing(reconcile: Reconcile, event: Message) -> None:

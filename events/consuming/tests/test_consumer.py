@@ -90,11 +90,16 @@ def records(*values: bytes) -> list[Record]:
 
 
 def consume(
-    source: Source, handler: RowHandler | None = None, *, limit: int = 1000, event_types: Sequence[str] = ()
+    source: Source,
+    handler: RowHandler | None = None,
+    *,
+    group: str = GROUP,
+    limit: int = 1000,
+    event_types: Sequence[str] = (),
 ) -> None:
     EventConsumer(
         source=source,
-        subscription=rows(handler or RowHandler(), group=GROUP, event_types=event_types),
+        subscription=rows(handler or RowHandler(), group=group, event_types=event_types),
         stopping=source.read_to_the_end,
         max_consecutive_dead_letters=limit,
     ).run()
@@ -154,23 +159,38 @@ class TestTroubles:
 
 
 class TestMetrics:
-    def test_a_dead_letter_is_counted_by_known_type_and_reason(self) -> None:
-        def counts() -> tuple[float, ...]:
-            of_topic = {"topic": "order-events", "reason": "Poison"}
-            return (
-                REGISTRY.get_sample_value("events_consumed_total", {"event_type": "KNOWN", "outcome": "dead"}) or 0,
-                REGISTRY.get_sample_value("events_consumed_total", {"event_type": "OTHER", "outcome": "dead"}) or 0,
-                REGISTRY.get_sample_value("events_dead_letters_total", of_topic) or 0,
-                REGISTRY.get_sample_value("consumer_batch_size_sum") or 0,
-                REGISTRY.get_sample_value("consumer_batch_seconds_count") or 0,
-            )
+    @staticmethod
+    def counts(group: str) -> tuple[float, ...]:
+        def value(name: str, **labels: str) -> float:
+            return REGISTRY.get_sample_value(name, {"group": group, **labels}) or 0
 
-        before = counts()
+        return (
+            value("events_consumed_total", event_type="KNOWN", outcome="dead"),
+            value("events_consumed_total", event_type="OTHER", outcome="dead"),
+            value("events_dead_letters_total", topic="order-events", reason="Poison"),
+            value("consumer_batch_size_sum"),
+            value("consumer_batch_seconds_count"),
+        )
+
+    def test_a_dead_letter_is_counted_by_known_type_and_reason(self) -> None:
+        before = self.counts(GROUP)
         types = (b"KNOWN", b"INVENTED", b"")
         poison = [kafka_record(b"poison", offset=at, headers=[("ce_type", one)]) for at, one in enumerate(types)]
         consume(Source(poison), event_types=["KNOWN"])
         consume(Source(poison), event_types=["KNOWN"])
-        assert [after - known for after, known in zip(counts(), before, strict=True)] == [1, 2, 3, 6, 2]
+        assert [after - known for after, known in zip(self.counts(GROUP), before, strict=True)] == [1, 2, 3, 6, 2]
+
+    def test_each_group_counts_its_own_dead_letters_and_batches(self) -> None:
+        groups = ("first", "second")
+        before = [self.counts(group) for group in groups]
+        poison = [kafka_record(b"poison", offset=at, headers=[("ce_type", b"KNOWN")]) for at in range(5)]
+        consume(Source(poison[:2]), group="first", event_types=["KNOWN"])
+        consume(Source(poison, batch_size=2), group="second", event_types=["KNOWN"])
+        added = [
+            [after - known for after, known in zip(self.counts(group), old, strict=True)]
+            for group, old in zip(groups, before, strict=True)
+        ]
+        assert added == [[2, 0, 2, 2, 1], [5, 0, 5, 5, 3]]
 
 
 class TestLimitOfDeadLetters:

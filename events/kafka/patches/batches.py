@@ -58,7 +58,7 @@ class TolerantRecordBatch(DefaultRecordBatch):
     """Why the rest of the batch cannot be read; None while it can."""
     _is_reported = False
     _next_delta = 0
-    """Least offset that the next record may have, relative to the batch's first offset."""
+    """Smallest offset that the next record may have, relative to the batch's first offset."""
 
     def __init__(self, buffer: memoryview) -> None:
         super().__init__(buffer)

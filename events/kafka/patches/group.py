@@ -17,7 +17,7 @@ __all__ = ["DelayedRangeAssignor", "GroupMember", "Record"]
 MIN_POLL_WAIT_S = 0.1
 """Shortest wait of a poll without records, in seconds, within its timeout."""
 SIZES_UNKNOWN = (-1, -1, -1)
-"""The serialized sizes of a record's key, value and headers, which nothing reads."""
+"""Placeholder for the serialized sizes of a record's key, value and headers. No code reads them."""
 POLL_BYTES = 8 * 1024 * 1024
 """A poll takes no further record above this size in bytes. A full batch of 500 order events is far below, at 300 kB."""
 
@@ -57,7 +57,7 @@ class AttentiveCoordinator(ConsumerCoordinator):
         return bool(self.rejoining or super().need_rejoin())
 
     def time_to_next_poll(self) -> float:
-        """Return seconds, even if a heartbeat is due: another thread sends heartbeats."""
+        """Return the seconds until the next poll. A due heartbeat does not shorten them: another thread sends it."""
         return max(super().time_to_next_poll(), MIN_POLL_WAIT_S)
 
     async def _do_join_and_sync_async(self) -> bytes:

@@ -18,12 +18,12 @@ class PackedHeaders(Sequence[Header]):
     __slots__ = ("_count", "_packed")
 
     def __init__(self, packed: bytes, count: int) -> None:
-        """`packed` must be plain, as `is_plain` finds."""
+        """Take the bytes of `count` headers, for which `is_plain` has returned True."""
         self._packed = packed
         self._count = count
 
     def may_have(self, name: str) -> bool:
-        """Return False if no header has this name. It takes a tenth of the time of decoding the headers."""
+        """Return False only if no header has this name. This is faster than a search of the decoded headers."""
         return name.encode() in self._packed
 
     def __len__(self) -> int:

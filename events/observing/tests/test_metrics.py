@@ -9,7 +9,7 @@ from pytest_django import Settings
 from conftest import Topics
 from events.kafka.lag import group_lag
 from events.observing import readings
-from events.observing.metrics import declare, observe_latencies
+from events.observing.metrics import count_consumed, declare, observe_latencies
 from events.observing.patches import BatchHistogram
 from events.observing.readings import PipelineCollector
 from events.outbox.relay import Relay
@@ -62,12 +62,12 @@ DAY_S = 24 * 60 * 60.0
 def test_an_event_beyond_a_day_or_of_the_future_is_counted_apart(latency_s: float, counted_as: str) -> None:
     def counts() -> dict[str, float]:
         return {
-            "measured": value("event_end_to_end_seconds_count"),
-            "old": value("event_end_to_end_unmeasured_total", reason="old"),
-            "future": value("event_end_to_end_unmeasured_total", reason="future"),
+            "measured": value("event_end_to_end_seconds_count", group="g"),
+            "old": value("event_end_to_end_unmeasured_total", group="g", reason="old"),
+            "future": value("event_end_to_end_unmeasured_total", group="g", reason="future"),
         }
 
-    before, sum_before = counts(), value("event_end_to_end_seconds_sum")
+    before, sum_before = counts(), value("event_end_to_end_seconds_sum", group="g")
     observe_one_event(timestamp=0.0, saved_at=latency_s)
     assert {name: count - before[name] for name, count in counts().items()} == {
         "measured": 0,
@@ -75,40 +75,70 @@ def test_an_event_beyond_a_day_or_of_the_future_is_counted_apart(latency_s: floa
         "future": 0,
         counted_as: 1,
     }
-    added = value("event_end_to_end_seconds_sum") - sum_before
+    added = value("event_end_to_end_seconds_sum", group="g") - sum_before
     assert added == pytest.approx(max(0.0, latency_s) if counted_as == "measured" else 0, abs=1e-6)
 
 
 @pytest.mark.parametrize("year", [1, 1970, 2025, 9999])
 def test_no_year_moves_the_sum_of_latencies(year: int) -> None:
-    before = value("event_end_to_end_seconds_sum")
+    before = value("event_end_to_end_seconds_sum", group="g")
     observe_one_event(timestamp=datetime(year, 1, 30, tzinfo=UTC).timestamp(), saved_at=time.time())
-    assert value("event_end_to_end_seconds_sum") == before
+    assert value("event_end_to_end_seconds_sum", group="g") == before
 
 
 def test_within_a_batch_only_sane_latencies_are_measured() -> None:
-    before = value("event_end_to_end_seconds_count"), value("event_end_to_end_unmeasured_total", reason="old")
+    def counts() -> tuple[float, float]:
+        return (
+            value("event_end_to_end_seconds_count", group="g"),
+            value("event_end_to_end_unmeasured_total", group="g", reason="old"),
+        )
+
+    before = counts()
     events = [
         OrderEventFactory.build(timestamp=datetime.fromtimestamp(seconds, UTC)) for seconds in (0, DAY_S, 2 * DAY_S)
     ]
-    observe_latencies(events[:2], saved_at=2 * DAY_S - 1)
-    after = value("event_end_to_end_seconds_count"), value("event_end_to_end_unmeasured_total", reason="old")
+    observe_latencies(events[:2], group="g", saved_at=2 * DAY_S - 1)
+    after = counts()
     assert (after[0] - before[0], after[1] - before[1]) == (1, 1)
 
 
 def observe_one_event(*, timestamp: float, saved_at: float) -> None:
     """Both times are in seconds since 1970."""
     event = OrderEventFactory.build(timestamp=datetime.fromtimestamp(0, UTC) + timedelta(seconds=timestamp))
-    observe_latencies([event], saved_at=saved_at)
+    observe_latencies([event], group="g", saved_at=saved_at)
 
 
-def test_outcomes_are_zero_before_the_first_event() -> None:
-    declare(["DECLARED"])
-    for outcome in ("handled", "duplicate", "ignored", "dead"):
-        labels = {"event_type": "DECLARED", "outcome": outcome}
-        assert REGISTRY.get_sample_value("events_consumed_total", labels) == 0
-    for reason in ("old", "future"):
-        assert REGISTRY.get_sample_value("event_end_to_end_unmeasured_total", {"reason": reason}) is not None
+def test_a_group_exports_zeros_before_its_first_event() -> None:
+    declare(["DECLARED"], group="declared")
+    expected: list[tuple[str, dict[str, str]]] = [
+        *(
+            ("events_consumed_total", {"event_type": event_type, "outcome": outcome})
+            for event_type in ("DECLARED", "OTHER")
+            for outcome in ("handled", "duplicate", "ignored", "dead")
+        ),
+        *(("event_end_to_end_unmeasured_total", {"reason": reason}) for reason in ("old", "future")),
+        ("consumer_batch_size_count", {}),
+        ("consumer_batch_seconds_count", {}),
+    ]
+    for name, labels in expected:
+        assert REGISTRY.get_sample_value(name, {"group": "declared", **labels}) == 0, name
+        assert REGISTRY.get_sample_value(name, {"group": "undeclared", **labels}) is None, name
+
+
+def test_groups_are_counted_apart() -> None:
+    event = OrderEventFactory.build(event_type="ORDER_PAID", timestamp=datetime.fromtimestamp(0, UTC))
+
+    def counts(group: str) -> list[float]:
+        outcomes = ("handled", "duplicate", "ignored")
+        return [value("events_consumed_total", group=group, event_type="ORDER_PAID", outcome=one) for one in outcomes]
+
+    count_consumed(group="apart-1", events=[event] * 3, wanted=[event] * 3, new=[event])
+    count_consumed(group="apart-2", events=[event] * 4, wanted=[], new=[])
+    observe_latencies([event], group="apart-1", saved_at=7.0)
+    observe_latencies([event] * 2, group="apart-2", saved_at=9.0)
+    assert (counts("apart-1"), counts("apart-2")) == ([1, 2, 0], [0, 0, 4])
+    assert value("event_end_to_end_seconds_sum", group="apart-1") == 7
+    assert value("event_end_to_end_seconds_sum", group="apart-2") == 18
 
 
 @pytest.mark.django_db(transaction=True)
