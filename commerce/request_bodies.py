@@ -6,6 +6,9 @@ from typing import IO
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 
+PART_BYTES = 64 * 1024
+"""Bytes of a discarded body that are read at once."""
+
 
 class SizedBody:
     """A body with a declared length."""
@@ -23,6 +26,12 @@ class SizedBody:
 
     def readline(self, size: int = -1) -> bytes:
         return self._count(self._stream.readline(size))
+
+    def discard(self, *, up_to: int) -> None:
+        """Read the rest of the body if it has at most `up_to` bytes."""
+        if self._unread <= up_to:
+            while not self.is_read and self.read(PART_BYTES):
+                pass
 
     def _count(self, part: bytes) -> bytes:
         self._unread -= len(part)

@@ -15,7 +15,9 @@ _django = get_wsgi_application()
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """Call Django with a body that it can read, also in chunks.
 
-    A response to a request whose body was not read to its end closes the connection with `Connection: close`.
+    A response to a request whose body was not read to its end closes the connection with `Connection: close`. A client
+    that is still sending may then lose the response. So the body from a trusted proxy, which has all of it, is read
+    first.
     """
     request_head.check(environ)
     length = environ.get("CONTENT_LENGTH")
@@ -34,6 +36,8 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
 
 def _closing(start_response: Any, *, unless_read: SizedBody | ChunkedBody) -> Any:
     def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        if settings.TRUSTED_PROXIES and isinstance(unless_read, SizedBody):
+            unless_read.discard(up_to=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
         if not unless_read.is_read:
             headers.append(("Connection", "close"))
         return start_response(status, headers, *exc_info)

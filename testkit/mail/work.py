@@ -20,16 +20,19 @@ Work = EmailDelivery
 
 
 def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) -> list[EmailDelivery]:
-    """Record pieces of work that are due one after the other, `due_in` from now. Return them in this order."""
+    """Record pieces of work that are due one after the other, `due_in` from now. Return them in this order.
+
+    They are inserted in the reverse order, so that no query finds them in this one by chance.
+    """
     first_due = database_now() + due_in - timedelta(seconds=count)
     notifications = Notification.objects.bulk_create(
         Notification(user_id=1, order_id=n, event_id=uuid4(), type=ORDER_CREATED, message="") for n in range(count)
     )
     rows: Any = EmailDelivery.objects.bulk_create(
-        EmailDelivery(notification=one, due_at=first_due + timedelta(seconds=n), **fields)
-        for n, one in enumerate(notifications)
+        EmailDelivery(notification=one, due_at=first_due + timedelta(seconds=count - n), **fields)
+        for n, one in enumerate(notifications, start=1)
     )
-    return list(rows)
+    return list(reversed(rows))
 
 
 def kind(act: Act[EmailDelivery] | None = None, **changes: Any) -> Kind[EmailDelivery]:

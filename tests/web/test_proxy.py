@@ -108,6 +108,13 @@ def test_a_body_of_the_limit_reaches_the_application(site: Site) -> None:
     assert response.status_code == 401
 
 
+def test_a_body_from_the_proxy_is_read_before_the_answer(site: Site) -> None:
+    """Otherwise the connection closes while nginx still sends the body, and nginx has no answer to pass on."""
+    response = httpx.post(f"{site.web.url}/api/orders", content=b" " * (256 * 1024), trust_env=False)
+    assert response.status_code == 401
+    assert "connection" not in response.headers
+
+
 @pytest.mark.parametrize("name", ["X-Forwarded-For", "X_Forwarded_For"])
 def test_a_clients_own_claim_of_its_address_is_not_believed(site: Site, name: str) -> None:
     statuses = [

@@ -83,7 +83,7 @@ def test_what_follows_commits_together_with_the_outcome() -> None:
         followed.extend((one.pk, outcome.result, connection.in_atomic_block) for one, outcome in results)
 
     worker(lambda work: Done(work.pk * 2), record=record).work_off_batch()
-    assert sorted(followed) == [(one.pk, one.pk * 2, True) for one in work]
+    assert sorted(followed) == sorted((one.pk, one.pk * 2, True) for one in work)
 
 
 @pytest.mark.django_db(transaction=True)
