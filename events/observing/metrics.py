@@ -19,7 +19,7 @@ consumed_total = Counter("events_consumed_total", "Events consumed.", ["event_ty
 dead_letters_total = Counter("events_dead_letters_total", "Messages that became dead letters.", ["topic", "reason"])
 batch_seconds = Histogram(
     "consumer_batch_seconds",
-    "From a batch's arrival to its committed offsets.",
+    "From the beginning of a batch's handling until it is saved.",
     buckets=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
 )
 batch_size = Histogram("consumer_batch_size", "Records in a batch.", buckets=[1, 5, 10, 25, 50, 100, 250, 500, 1000])
