@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.comparison import Pair, Row, table
+from benchmarks.earlier import EARLIER
 from benchmarks.servers import Servers, servers
 from commerce.devserver import lifeline
 
@@ -41,6 +42,13 @@ def all_rows() -> list[Row]:
             what=f"{post} beside itself on gunicorn with as many workers and threads",
             unit="requests/s",
             target=1.05,
+        ),
+        Row(
+            name="orders-cpu",
+            what=f"{post}: CPU of web server and PostgreSQL beside commit {EARLIER} on gunicorn",
+            unit="CPU ms",
+            target=0.75,
+            better="lower",
         ),
         Row(
             name="orders-p99-vs-synchronous-kafka",
@@ -169,6 +177,7 @@ def measure(running: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
     for measuring, names in (
         (placing_orders.measure, set(placing_orders.PEERS)),
         (placing_orders.measure_gunicorn, {"orders-vs-gunicorn"}),
+        (placing_orders.measure_cpu, {"orders-cpu"}),
         (placing_orders.measure_outage, {"orders-p99-without-kafka"}),
         (consuming.measure, set(consuming.ROWS)),
         (consuming.measure_growth, {"consumer-growth", "consumer-memory"}),
@@ -196,7 +205,7 @@ def main() -> int:
     with servers() as running:
         header = _header(running)
         print("\n".join(f"{name}: {fact}" for name, fact in header.items()))
-        print("A full run takes 22 to 30 minutes; the first figures come after a minute or two.", flush=True)
+        print("A full run takes 26 to 35 minutes; the first figures come after a minute or two.", flush=True)
         if not running.is_apache:
             wanted -= NEEDS_APACHE
         for name, pair in measure(running, wanted):

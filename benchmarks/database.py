@@ -50,8 +50,8 @@ def value(sql: str, url: str | None = None, **parameters: Any) -> Any:
     return rows(sql, url, **parameters)[0][0]
 
 
-def pending() -> int:
-    return int(value("SELECT count(*) FROM events_outboxevent WHERE published_at IS NULL"))
+def pending(url: str | None = None) -> int:
+    return int(value("SELECT count(*) FROM events_outboxevent WHERE published_at IS NULL", url))
 
 
 def empty(*tables: str) -> None:

@@ -21,13 +21,21 @@ class Load:
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     """The duration of every request in seconds."""
+    cpu_seconds: float = 0.0
+    """CPU time of the programs that the site counts."""
 
     def __add__(self, other: "Load") -> "Load":
-        return Load(self.seconds + other.seconds, self.latencies + other.latencies)
+        latencies = self.latencies + other.latencies
+        return Load(self.seconds + other.seconds, latencies, self.cpu_seconds + other.cpu_seconds)
 
     @property
     def per_second(self) -> float:
         return len(self.latencies) / self.seconds
+
+    @property
+    def cpu_ms(self) -> float:
+        """The CPU time of a request in milliseconds."""
+        return self.cpu_seconds / len(self.latencies) * 1000
 
     @property
     def p50(self) -> float:

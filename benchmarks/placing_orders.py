@@ -1,9 +1,14 @@
 """`POST /api/orders` under load: 8 connections, orders of one item, with a token."""
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeAlias
 
-from benchmarks import database
+import psutil
+
+from benchmarks import database, earlier
 from benchmarks.comparison import Pair
 from benchmarks.load import ORDER, Connection, Load, closed_loop, request
 from benchmarks.servers import Servers, running
@@ -71,6 +76,36 @@ def measure_gunicorn(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, 
             yield "orders-vs-gunicorn", Pair(loads[product].per_second, loads[peer].per_second)
 
 
+def measure_cpu(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
+    """Measure the CPU time of an order, of web server and PostgreSQL together, beside an earlier commit."""
+    try:
+        with earlier.checked_out() as checkout:
+            yield from _measure_cpu_beside(servers, checkout)
+    except earlier.NoEarlierCommit as reason:
+        print(f"orders-cpu is left out: {reason}", file=sys.stderr)
+
+
+def _measure_cpu_beside(servers: Servers, checkout: Path) -> Iterator[tuple[str, Pair]]:
+    url = servers.database("earlier", checkout=checkout)
+    with (
+        running(servers.web(DJANGO_SETTINGS_MODULE="commerce.settings")) as web,
+        running(servers.web_of_earlier(checkout, database_url=url)) as other,
+    ):
+        postgres = psutil.Process(servers.postgres.pid)
+        sites = [
+            Site(web, cpu=[web.family()[0], postgres]),
+            Site(other, cpu=[other.family()[0], postgres], database_url=url),
+        ]
+        for site in sites:
+            site.warm_up()
+        product, peer = [(site, PRODUCT_PATH) for site in sites]
+        for number in range(ROUNDS):
+            for site in sites:
+                site.connect()
+            loads = _there_and_back(product, peer) if number % 2 else _there_and_back(peer, product)
+            yield "orders-cpu", Pair(loads[product].cpu_ms, loads[peer].cpu_ms)
+
+
 def _there_and_back(first: Subject, second: Subject) -> dict[Subject, Load]:
     """Measure first, second, second, first, so that a gradual change of the machine's speed affects both alike."""
     loads = [(subject, subject[0].load(subject[1])) for subject in (first, second, second, first)]
@@ -97,8 +132,11 @@ def measure_outage(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pa
 class Site:
     """A web server with a customer for each connection, because one customer's requests would wait for each other."""
 
-    def __init__(self, web: WebServer) -> None:
+    def __init__(self, web: WebServer, *, cpu: Sequence[psutil.Process] = (), database_url: str | None = None) -> None:
+        """Take the programs whose CPU time a load counts, and the site's database if it is not the product's."""
         self._web = web
+        self._cpu = cpu
+        self._database_url = database_url
         self._customers = [Customer(web.url) for _ in range(CONNECTIONS)]
         self._connections: list[Connection] = []
 
@@ -121,7 +159,18 @@ class Site:
             connection: request("POST", path, token=customer.token, body=ORDER, headers={"X-User": str(customer.id)})
             for connection, customer in zip(self._connections, self._customers, strict=True)
         }
+        before = sum(map(_cpu_seconds, self._cpu))
         load = closed_loop(requests, seconds=seconds)
         if settle:
-            wait_until(lambda: database.pending() == 0, timeout=120)
+            wait_until(lambda: database.pending(self._database_url) == 0, timeout=120)
+        load.cpu_seconds = sum(map(_cpu_seconds, self._cpu)) - before
         return load
+
+
+def _cpu_seconds(program: psutil.Process) -> float:
+    """Return the CPU time of a program and all its children, in seconds."""
+    seconds = 0.0
+    for child in program.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # It has ended, and counts among the program's ended children.
+            seconds += sum(child.cpu_times()[:2])
+    return seconds + sum(program.cpu_times()[:4])

@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks import database
+from benchmarks import database, earlier
 from commerce.devserver import embedded_kafka
 from commerce.devserver.embedded_postgres import EmbeddedPostgres
 from testkit.apache_kafka import ApacheKafka
-from testkit.processes import ProductProcess, WebServer
+from testkit.processes import CHECKOUT, ProductProcess, WebServer
 from testkit.servers import Broker
 
 Process = TypeVar("Process", bound=ProductProcess)
@@ -46,6 +46,11 @@ class Servers:
         """Start the product on gunicorn instead of granian."""
         return WebServer(log=self._log("gunicorn"), launcher=["benchmarks.peers.on_gunicorn"])
 
+    def web_of_earlier(self, checkout: Path, *, database_url: str) -> WebServer:
+        """Start the web server of the commit `earlier.EARLIER` as it was deployed."""
+        env = {"DATABASE_URL": database_url}
+        return WebServer(log=self._log("earlier"), env=env, program=earlier.GUNICORN, checkout=checkout)
+
     def start(self, *command: str, **env: str) -> ProductProcess:
         """Start a command of the product: `django`, its name, its options."""
         return ProductProcess(*command, log=self._log(command[-1].lstrip("-")), env=env)
@@ -53,11 +58,11 @@ class Servers:
     def start_peer(self, module: str, *arguments: str) -> ProductProcess:
         return ProductProcess(*arguments, log=self._log(module), launcher=[f"benchmarks.peers.{module}"])
 
-    def database(self, name: str) -> str:
-        """Create and migrate another database on the same server, and return its URL."""
+    def database(self, name: str, *, checkout: Path = CHECKOUT) -> str:
+        """Create another database on the same server, migrate it with the checkout's command, and return its URL."""
         database.execute(f'CREATE DATABASE "{name}"')
         url = self.postgres.url.replace("/commerce?", f"/{name}?")
-        manage("migrate", "--verbosity=0", DATABASE_URL=url)
+        manage("migrate", "--verbosity=0", checkout=checkout, DATABASE_URL=url)
         return url
 
     def _log(self, name: str) -> Path:
@@ -120,6 +125,7 @@ def _start_broker(home: Path) -> ApacheKafka | embedded_kafka.EmbeddedKafka:
     return apache
 
 
-def manage(*arguments: str, **env: str) -> None:
+def manage(*arguments: str, checkout: Path = CHECKOUT, **env: str) -> None:
     """Run a command by `python -m django`, because manage.py would read the settings of a running `make run`."""
-    subprocess.run([sys.executable, "-m", "django", *arguments], env={**os.environ, **env}, check=True)
+    command = [sys.executable, "-m", "django", *arguments]
+    subprocess.run(command, cwd=checkout, env={**os.environ, **env}, check=True)

@@ -20,12 +20,21 @@ STOP_TIMEOUT_S = 10
 
 
 class ProductProcess:
-    """One process of the product. It writes its output to `log`; `launcher` names a module that starts it."""
+    """One process of the product. It writes its output to `log`; `launcher` names a module that starts it.
+
+    It runs in `checkout`, which is this one unless the process is of another commit.
+    """
 
     def __init__(
-        self, *command: str, log: Path, env: Mapping[str, str] | None = None, launcher: Sequence[str] = ()
+        self,
+        *command: str,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        launcher: Sequence[str] = (),
+        checkout: Path = CHECKOUT,
     ) -> None:
         self._command = [sys.executable, "-m", *launcher, *command]
+        self._cwd = checkout
         # `python -m django`, because manage.py would read the settings of a running `make run`.
         self._env = {**os.environ, "DJANGO_SETTINGS_MODULE": "commerce.settings", **(env or {})}
         self.log = log
@@ -33,7 +42,7 @@ class ProductProcess:
 
     def start(self) -> None:
         with self.log.open("ab") as output:
-            self.process = lifeline.start(self._command, cwd=CHECKOUT, env=self._env, stdout=output, stderr=output)
+            self.process = lifeline.start(self._command, cwd=self._cwd, env=self._env, stdout=output, stderr=output)
 
     def stop(self) -> int:
         """End the process as a supervisor does, and return its exit code.
@@ -75,14 +84,23 @@ def is_frozen(process: psutil.Process) -> bool:
 class WebServer(ProductProcess):
     """The web server on a free port, by default without the limits on registering and logging in."""
 
-    def __init__(self, *, log: Path, env: Mapping[str, str] | None = None, launcher: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        launcher: Sequence[str] = (),
+        program: Sequence[str] = ("commerce.web_server",),
+        checkout: Path = CHECKOUT,
+    ) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         super().__init__(
-            *("commerce.web_server", "--bind", self.url.removeprefix("http://")),
+            *(*program, "--bind", self.url.removeprefix("http://")),
             log=log,
             # All tests share one address, and register more customers a minute than the limit allows.
             env={"THROTTLE_REGISTER": "", "THROTTLE_TOKEN": "", **(env or {})},
             launcher=launcher,
+            checkout=checkout,
         )
 
     def start(self) -> None:

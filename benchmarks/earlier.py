@@ -1,0 +1,44 @@
+"""An earlier commit of this repository, in a worktree of its own."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from testkit.processes import CHECKOUT
+
+EARLIER = "beed5ef"
+"""The last commit on gunicorn, before the work on the speed of an order.
+
+Its versions of the packages are the present ones, so that it runs in the present virtual environment.
+"""
+GUNICORN = ("gunicorn", "commerce.wsgi", "--config", "deploy/gunicorn.conf.py")
+"""The web server of that commit, as it was deployed."""
+
+
+class NoEarlierCommit(Exception):
+    """This is no git clone, or a shallow one."""
+
+    def __init__(self) -> None:
+        super().__init__(f"git finds no commit {EARLIER} here: benchmark a full clone")
+
+
+@contextmanager
+def checked_out() -> Iterator[Path]:
+    """Check the earlier commit out for the block. Raises NoEarlierCommit."""
+    if shutil.which("git") is None or _git("cat-file", "-e", f"{EARLIER}^{{commit}}").returncode != 0:
+        raise NoEarlierCommit
+    with tempfile.TemporaryDirectory(prefix="commerce-earlier-") as folder:
+        checkout = Path(folder) / EARLIER
+        _git("worktree", "add", "--detach", checkout, EARLIER).check_returncode()
+        try:
+            yield checkout
+        finally:
+            _git("worktree", "remove", "--force", checkout).check_returncode()
+
+
+def _git(*arguments: str | os.PathLike[str]) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", "-C", CHECKOUT, *arguments], capture_output=True, check=False)
