@@ -6,13 +6,12 @@ import socket
 import ssl
 import struct
 import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from itertools import count
 from typing import Any, Literal, NamedTuple, cast
 from urllib.parse import quote
 
@@ -58,8 +57,7 @@ class Accepted(NamedTuple):
     sender: str
     recipients: Sequence[str]
     content: bytes
-    at: float
-    """Time by the monotonic clock."""
+    was_encrypted: bool
 
     @property
     def message(self) -> EmailMessage:
@@ -83,7 +81,7 @@ class MailServer:
         self.accepted: list[Accepted] = []
         self.commands: Counter[Stage] = Counter()
         """How often each stage was reached."""
-        self.connections = count(1)
+        self.connections_made = 0
         self.faults: dict[Stage, list[Fault]] = defaultdict(list)
         self.mails_per_connection: float = float("inf")
         """After this number, the server closes the connection or answers 421."""
@@ -198,13 +196,16 @@ class Conversation(SMTP):
         )
         self._server = server
         self._conversations = conversations
-        self._number = next(server.connections)
+        server.connections_made += 1
+        self._number = server.connections_made
         self._mails = 0
         self._was_greeted = False
         self.is_silent = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._conversations.add(self)
+        if self not in self._conversations:
+            self._conversations.add(self)
+            self._socket = transport.get_extra_info("socket")
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -217,11 +218,11 @@ class Conversation(SMTP):
 
     def reset(self) -> None:
         """Close the connection at once with RST, by a linger time of 0 (SO_LINGER in socket(7))."""
-        transport = self.transport
-        if transport is not None:
-            linger = struct.pack("ii", 1, 0)
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            cast(asyncio.Transport, transport).abort()
+        # After a failed TLS handshake, aiosmtpd has a transport whose socket is closed.
+        if self.transport is not None and self._socket.fileno() >= 0:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with suppress(AttributeError):
+                cast(asyncio.Transport, self.transport).abort()
 
     async def push(self, status: str | bytes) -> None:
         if not self._was_greeted:
@@ -307,7 +308,11 @@ class Conversation(SMTP):
         if fault is None or fault.takes:
             assert isinstance(envelope.content, bytes)
             mail = Accepted(
-                self._number, envelope.mail_from or "", envelope.rcpt_tos, envelope.content, time.monotonic()
+                self._number,
+                envelope.mail_from or "",
+                envelope.rcpt_tos,
+                envelope.content,
+                was_encrypted=self.transport is not None and self.transport.get_extra_info("sslcontext") is not None,
             )
             self._server.accepted.append(mail)
             self._mails += 1

@@ -3,7 +3,7 @@
 from email import message_from_bytes
 from email.charset import BASE64, Charset
 from email.message import Message
-from email.utils import formatdate
+from email.utils import format_datetime
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -57,7 +57,7 @@ def _email(delivery: EmailDelivery) -> EmailMultiAlternatives:
         to=[delivery.address],
         headers={
             "Message-ID": f"<{notification.event_id}@{urlsplit(settings.SITE_URL).hostname}>",
-            "Date": formatdate(delivery.created_at.timestamp()),
+            "Date": format_datetime(delivery.created_at),
             "Auto-Submitted": "auto-generated",
             "List-Unsubscribe": f"<{opt_out}>",
             # RFC 8058: a mail program may send this as a POST request to the link.

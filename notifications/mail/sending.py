@@ -95,8 +95,8 @@ class Mailer:
             ) from error
         except ssl.SSLCertVerificationError as error:
             raise ServiceUnavailable(
-                f"{self._server} has a certificate that cannot be trusted ({error.verify_message}): correct the host "
-                "in EMAIL_URL, or name the file of the server's authority in SSL_CERT_FILE"
+                f"{self._server} has a certificate that cannot be trusted ({error.verify_message.rstrip('.')}): "
+                "correct the host in EMAIL_URL, or name the file of the server's authority in SSL_CERT_FILE"
             ) from error
         # smtplib raises ValueError for a host or a password that it cannot encode.
         except (OSError, ValueError) as error:
