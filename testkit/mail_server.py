@@ -40,7 +40,8 @@ class Fault:
     answer: str = ""
     """It sends these lines, such as `550 no such user`."""
     pause_per_byte_s: float = 0
-    then: Literal["go on", "be silent", "close", "reset"] = "go on"
+    then: Literal["go on", "hold", "be silent", "close", "reset"] = "go on"
+    """After `hold`, the usual answer follows as soon as the test calls `release`."""
     takes: bool = False
     """Whether the server has accepted the message, although its client gets no 250. For the stage MESSAGE."""
     times: float = float("inf")
@@ -86,6 +87,7 @@ class MailServer:
         self.mails_per_connection: float = float("inf")
         """After this number, the server closes the connection or answers 421."""
         self.after_last_mail = Fault(then="close")
+        self.released = asyncio.Event()
         self.pause_per_byte_s = 0.0
         """A pause before each byte of an answer."""
         # This socket is bound and never listens: it reserves the port while connections are refused.
@@ -173,6 +175,10 @@ class MailServer:
         for conversation in list(self._conversations):
             conversation.reset()
 
+    def release(self) -> None:
+        """Let the conversations on hold go on."""
+        self._loop.call_soon_threadsafe(self.released.set)
+
     async def _close_silent(self) -> None:
         for conversation in list(self._conversations):
             if conversation.is_silent:
@@ -250,6 +256,9 @@ class Conversation(SMTP):
         if fault.answer:
             for line in fault.answer.splitlines():
                 await self._write(line.encode(), fault.pause_per_byte_s)
+        if fault.then == "hold":
+            await self._server.released.wait()
+            return False
         if fault.then == "close":
             self.close()
         elif fault.then == "reset":
@@ -305,6 +314,9 @@ class Conversation(SMTP):
     async def answer_to_message(self, envelope: Envelope) -> str:
         """Record the message, and return the answer to it."""
         fault = self._server.fault_at("MESSAGE", envelope.rcpt_tos)
+        if fault is not None and fault.then == "hold":
+            await self._commit(fault)
+            fault = None
         if fault is None or fault.takes:
             assert isinstance(envelope.content, bytes)
             mail = Accepted(

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from django.contrib.auth.models import User
 from django.core.mail import get_connection
 from django.core.mail.backends.smtp import EmailBackend as SMTPBackend
+from django.db.models.functions import Now
 
 from events.work.kinds import Act
 from events.work.outcomes import Cancelled, Done, Failed, Outcome, ServiceUnavailable, TryAgain
@@ -51,7 +52,8 @@ class Mailer:
         try:
             if delivery.content is None:
                 assert user is not None
-                _freeze(delivery, address=user.email)
+                delivery.address = user.email
+                delivery.content = compose(delivery)
             self._send(delivery)
         except ValueError as error:
             return Failed(f"The message cannot be composed: {error}")
@@ -68,9 +70,12 @@ class Mailer:
     def _send(self, delivery: EmailDelivery) -> None:
         message = composed(delivery)
         if not isinstance(self._backend, SMTPBackend):
+            _confirm(delivery)
             self._backend.send_messages([message])
             return
-        with _cut_after(SENDING_S, self._open(self._backend)):
+        connection = self._open(self._backend)
+        _confirm(delivery)
+        with _cut_after(SENDING_S, connection):
             self._backend.send_messages([message])
 
     def _open(self, backend: SMTPBackend) -> smtplib.SMTP:
@@ -164,10 +169,11 @@ def _why_unwanted(user: User | None) -> str:
     return ""
 
 
-def _freeze(delivery: EmailDelivery, *, address: str) -> None:
-    """Compose the message and save it before it is sent, so that a second attempt can send the same bytes."""
-    delivery.address = address
-    delivery.content = compose(delivery)
-    saved = EmailDelivery.objects.filter(pk=delivery.pk, lease=delivery.lease)
-    if not saved.update(address=address, content=delivery.content):
+def _confirm(delivery: EmailDelivery) -> None:
+    """Save the message, so that a second attempt sends the same bytes, if the delivery is still leased to us.
+
+    Raises ServiceUnavailable after the end of the lease, as in a process that was frozen: another sender has the mail.
+    """
+    leased = EmailDelivery.objects.filter(pk=delivery.pk, lease=delivery.lease, due_at__gt=Now())
+    if not leased.update(address=delivery.address, content=delivery.content):
         raise ServiceUnavailable(f"The lease of the delivery of notification {delivery.pk} ran out before it was sent")
