@@ -52,3 +52,9 @@ def copies(server: MailServer, addresses: Sequence[str]) -> list[int]:
     for address in addresses:
         assert len({mail.content for mail in server.mails_to(address)}) <= 1, address
     return [len(server.mails_to(address)) for address in addresses]
+
+
+def has_polled(name: str) -> bool:
+    """Return whether the sender with this PGAPPNAME has asked for due deliveries."""
+    sql = "SELECT pid FROM pg_stat_activity WHERE application_name = %(name)s AND query LIKE '%%WITH due AS%%'"
+    return bool(rows(sql, name=name))

@@ -6,14 +6,13 @@ import time
 import httpx
 import pytest
 
-from testkit.database import rows
 from testkit.mail_server import MailServer
 from testkit.postgres import CrashingPostgres
 from testkit.processes import free_port, is_frozen
 from testkit.waiting import wait_until
 from tests.faults.conftest import Start
 from tests.faults.launcher import sabotage
-from tests.faults.mail.mails import SEND, all_done, copies, record_mails, sender_env, states
+from tests.faults.mail.mails import SEND, all_done, copies, has_polled, record_mails, sender_env, states
 from tests.faults.places import BEFORE_SENDING, MAIL_RECORDED, MAIL_SENT
 from tests.faults.short_lease import short_lease
 
@@ -72,7 +71,7 @@ def test_a_database_away_for_longer_than_a_lease_causes_no_second_mail(
     holder = start(*SEND, launcher=short_lease(seconds=20), **sender_env(server))
     wait_until(lambda: server.commands["MESSAGE"])
     start(*SEND, launcher=short_lease(), PGAPPNAME="waiting", **sender_env(server))
-    wait_until(lambda: rows("SELECT FROM pg_stat_activity WHERE application_name = 'waiting' AND query ~ 'due'"))
+    wait_until(lambda: has_polled("waiting"))
     leased_until = time.monotonic() + 20
     postgres.crash()
     server.release()

@@ -11,7 +11,7 @@ from testkit.postgres import CrashingPostgres
 from testkit.waiting import wait_until
 from tests.faults.commands.test_endings_of_commands import CLEAN_EXIT, end
 from tests.faults.conftest import CONSUME, Site, Start
-from tests.faults.mail.mails import SEND, all_done, copies, record_mails, sender_env
+from tests.faults.mail.mails import SEND, all_done, copies, has_polled, record_mails, sender_env
 from tests.faults.oracle import Oracle
 from tests.faults.short_lease import short_lease
 from tests.faults.troubled_database import locked, waiting_for
@@ -54,7 +54,7 @@ def test_senders_of_a_silent_or_refusing_server_end_in_time(
 def test_idle_senders_end_at_once(server: MailServer, start: Start) -> None:
     with_server = start(*SEND, PGAPPNAME="idle", **sender_env(server))
     without = start(*SEND)
-    wait_until(lambda: rows("SELECT FROM pg_stat_activity WHERE application_name = 'idle' AND query ~ 'due'"))
+    wait_until(lambda: has_polled("idle"))
     wait_until(lambda: without.says("EMAIL_URL is not set, so notifications get no e-mails"))
     assert end(with_server, without, within=3) == [CLEAN_EXIT] * 2
 
@@ -69,7 +69,7 @@ def test_senders_without_a_database_end_in_time(server: MailServer, start: Start
     recording = start(*SEND, **sender_env(server))
     wait_until(lambda: server.commands["MESSAGE"])
     waiting = start(*SEND, PGAPPNAME="waiting", **sender_env(server))
-    wait_until(lambda: rows("SELECT FROM pg_stat_activity WHERE application_name = 'waiting' AND query ~ 'due'"))
+    wait_until(lambda: has_polled("waiting"))
     postgres.crash()
     server.release()
     wait_until(lambda: waiting.says("No email for ") and recording.says("Recording email again: "))
