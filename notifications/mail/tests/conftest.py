@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from pytest_django import Settings
 
-from testkit.mail_server import MailServer
-from testkit.mails import use_mail_server
+from testkit.mail.deliveries import use_mail_server
+from testkit.mail.server import MailServer
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from events.wire.timestamps import now
 from events.work.models import LeasedWork
 from events.work.outcomes import Done, Failed
 from notifications.models import EmailDelivery, EmailOptOut
-from testkit.mail_server import Accepted, MailServer
-from testkit.mails import customer, delivery_to, let_pauses_pass, notify_at, send_due
+from testkit.mail.deliveries import customer, delivery_to, let_pauses_pass, notify_at, send_due
+from testkit.mail.server import Accepted, MailServer
 
 pytestmark = pytest.mark.django_db
 

@@ -11,8 +11,8 @@ from pytest_django import Settings
 from events.work.models import LeasedWork
 from events.work.outcomes import Done, ServiceUnavailable
 from notifications.models import EmailDelivery
-from testkit.mail_server import MailServer, Security
-from testkit.mails import delivery_to, let_pauses_pass, send_due, use_mail_server
+from testkit.mail.deliveries import delivery_to, let_pauses_pass, send_due, use_mail_server
+from testkit.mail.server import MailServer, Security
 
 pytestmark = pytest.mark.django_db
 

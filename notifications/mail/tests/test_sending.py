@@ -15,8 +15,8 @@ from events.work.outcomes import Done, Failed, ServiceUnavailable, TryAgain
 from events.work.worker import Worker
 from notifications.models import EmailDelivery
 from notifications.work import EMAIL
-from testkit.mail_server import Fault, MailServer, Stage
-from testkit.mails import customer, delivery_to, let_pauses_pass, notify_at, send_due
+from testkit.mail.deliveries import customer, delivery_to, let_pauses_pass, notify_at, send_due
+from testkit.mail.server import Fault, MailServer, Stage
 
 pytestmark = pytest.mark.django_db
 
@@ -220,7 +220,7 @@ def test_a_limit_of_mails_per_connection_loses_and_doubles_none(server: MailServ
 
 
 @pytest.mark.parametrize("then", ["close", "reset"])
-def test_a_mail_whose_answer_is_lost_is_sent_again_with_the_same_bytes(server: MailServer, then: Any) -> None:
+def test_a_lost_answer_causes_a_second_mail_of_the_same_bytes(server: MailServer, then: Any) -> None:
     delivery_to()
     server.fail("MESSAGE", then=then, takes=True, times=1)
     outage()

@@ -22,8 +22,8 @@ from notifications.subscriptions import NOTIFICATIONS, notify
 from orders.events import encode
 from orders.services import Line, pay_order, place_order, record_lost_event
 from testkit.factories import OrderEventFactory
-from testkit.mail_server import MailServer
-from testkit.mails import customer, notify_at, send_due
+from testkit.mail.deliveries import customer, notify_at, send_due
+from testkit.mail.server import MailServer
 
 pytestmark = pytest.mark.django_db
 
@@ -80,7 +80,7 @@ def test_a_second_delivery_of_an_event_is_not_mailed() -> None:
     assert EmailDelivery.objects.count() == 1
 
 
-def test_an_event_that_was_notified_without_mail_is_not_mailed_later(settings: Settings) -> None:
+def test_an_event_notified_without_mail_is_not_mailed_later(settings: Settings) -> None:
     event = OrderEventFactory.build(user_id=customer().pk, timestamp=now())
     settings.EMAIL_ENABLED = False
     notify([event])
@@ -140,7 +140,7 @@ def test_turning_mails_on_again_mails_new_events_only(server: MailServer) -> Non
     assert len(server.accepted) == 1
 
 
-def test_a_user_that_this_database_has_never_heard_of_gets_no_mail() -> None:
+def test_an_unknown_user_gets_no_mail() -> None:
     assert notify_at(2**63 - 1) is None
     assert notify_at(-(2**63)) is None
     assert Notification.objects.count() == 2

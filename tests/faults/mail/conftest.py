@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from testkit.database import rows
-from testkit.mail_server import MailServer
+from testkit.mail.server import MailServer
 from tests.faults.conftest import Site
 
 

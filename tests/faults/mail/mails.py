@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from testkit.database import rows
-from testkit.mail_server import MailServer
+from testkit.mail.server import MailServer
 
 SEND = ("django", "send_emails")
 

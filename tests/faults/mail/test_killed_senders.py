@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 
-from testkit.mail_server import MailServer
+from testkit.mail.server import MailServer
 from testkit.postgres import CrashingPostgres
 from testkit.processes import free_port, is_frozen
 from testkit.waiting import wait_until
@@ -32,7 +32,7 @@ def test_a_sender_killed_before_250_leaves_its_mails_to_another(
     assert sorted(copies(server, addresses)) == [1] * 19 + [2 if takes else 1]
 
 
-def test_a_sender_killed_after_250_causes_a_second_mail_with_the_same_bytes(server: MailServer, start: Start) -> None:
+def test_a_sender_killed_after_250_causes_the_same_mail_again(server: MailServer, start: Start) -> None:
     addresses = record_mails(20)
     victim = start(*SEND, launcher=[*short_lease(), *sabotage("kill-before", MAIL_SENT)], **sender_env(server))
     wait_until(lambda: victim.process.poll() is not None)
@@ -63,7 +63,7 @@ def test_two_senders_send_no_mail_twice(server: MailServer, start: Start) -> Non
     assert server.connections_made > 1
 
 
-def test_a_database_away_for_longer_than_a_lease_causes_no_second_mail(
+def test_a_database_away_beyond_a_lease_doubles_no_mail(
     server: MailServer, start: Start, postgres: CrashingPostgres
 ) -> None:
     addresses = record_mails(5)
@@ -90,9 +90,7 @@ def lost(port: int) -> float:
 
 
 @pytest.mark.parametrize(("place", "mails"), [(BEFORE_SENDING, 1), (MAIL_SENT, 2)])
-def test_the_result_of_a_sender_frozen_beyond_its_lease_is_refused(
-    server: MailServer, start: Start, place: str, mails: int
-) -> None:
+def test_a_sender_frozen_beyond_its_lease_is_refused(server: MailServer, start: Start, place: str, mails: int) -> None:
     """A sender that was frozen before it handed the mail over does not send it any more."""
     addresses = record_mails(1)
     port = free_port()

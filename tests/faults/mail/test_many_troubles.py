@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from testkit.database import rows
-from testkit.mail_server import MailServer, Stage
+from testkit.mail.server import MailServer, Stage
 from testkit.processes import ProductProcess
 from testkit.waiting import wait_until
 from tests.faults.conftest import CONSUME, Site, Start

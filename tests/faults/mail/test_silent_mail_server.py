@@ -6,7 +6,7 @@ from statistics import median
 import pytest
 
 from testkit.database import rows
-from testkit.mail_server import MailServer, Stage
+from testkit.mail.server import MailServer, Stage
 from testkit.postgres import CrashingPostgres
 from testkit.waiting import wait_until
 from tests.faults.commands.test_endings_of_commands import CLEAN_EXIT, end
