@@ -1,7 +1,7 @@
 """Which notifications get an e-mail delivery, and which deliveries are not sent after all."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -20,7 +20,6 @@ from notifications.mail import opting_out
 from notifications.models import EmailDelivery, EmailOptOut, Notification
 from notifications.subscriptions import NOTIFICATIONS, notify
 from orders.events import encode
-from orders.services import Line, pay_order, place_order, record_lost_event
 from testkit.factories import OrderEventFactory
 from testkit.mail.deliveries import customer, notify_at, send_due
 from testkit.mail.server import MailServer
@@ -190,20 +189,6 @@ def test_a_replay_of_an_old_dead_letter_mails_nobody(settings: Settings) -> None
     assert len(deliver(NOTIFICATIONS, [bad])) == 1
     DeadLetter.objects.update(value=encode(event))
     assert deliver(NOTIFICATIONS, [encode(event)]) == []
-    assert Notification.objects.count() == 1
-    assert not EmailDelivery.objects.exists()
-
-
-@pytest.mark.parametrize("sequence", [1, 2])
-def test_a_lost_event_of_an_old_order_mails_nobody(sequence: int) -> None:
-    """`reconcile_events --repair` records it anew."""
-    user = customer()
-    order = place_order(user_id=user.pk, lines=[Line(product_id=1, quantity=1, price=1)]).order
-    pay_order(order_id=order.pk)
-    type(order).objects.update(created_at=datetime(2025, 1, 30, tzinfo=UTC))
-    type(order)._meta.apps.get_model("events", "OutboxEvent").objects.all().delete()
-    message = record_lost_event(order_id=order.pk, sequence=sequence)
-    assert deliver(NOTIFICATIONS, [message.value]) == []
     assert Notification.objects.count() == 1
     assert not EmailDelivery.objects.exists()
 
