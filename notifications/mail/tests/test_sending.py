@@ -6,13 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 from pytest_django import Settings
 
 from events.work.models import LeasedWork
 from events.work.outcomes import Done, Failed, ServiceUnavailable, TryAgain
-from events.work.worker import Worker
+from events.work.worker import CLAIM_AFTER_OUTAGE_S, Worker
 from notifications.models import EmailDelivery
 from notifications.work import EMAIL
 from testkit.mail.deliveries import customer, delivery_to, let_pauses_pass, notify_at, send_due
@@ -303,3 +304,23 @@ def test_mails_go_out_as_soon_as_the_server_is_back(server: MailServer) -> None:
     let_pauses_pass()
     send_due()
     assert len(server.accepted) == len({mail.recipients[0] for mail in server.accepted}) == 10
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_is_claimed_in_the_first_second_after_an_outage(server: MailServer) -> None:
+    """Another sender may still have to record that the mail was sent, after the end of its lease."""
+    delivery_to()
+    port = connection.settings_dict["PORT"]
+    connection.settings_dict["PORT"] = "1"
+    connection.close()
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        assert server.accepted == []
+        connection.settings_dict["PORT"] = port
+
+    Worker(EMAIL, stopping=lambda: len(server.accepted) == 1, wait=wait).run()
+    outage, before_claim = waits
+    assert 0.5 <= outage <= 1
+    assert before_claim == CLAIM_AFTER_OUTAGE_S
