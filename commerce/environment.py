@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import environ
 from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.mail.message import sanitize_address
 from django.core.validators import validate_email
 
 TRUE, FALSE = {"true", "on", "ok", "yes", "y", "1"}, {"false", "off", "no", "n", "0"}
@@ -54,6 +55,12 @@ def parse_rate(text: str) -> Rate | None:
     if parts is None:
         raise ValueError(f"{text!r} is not a rate: give requests per s, min, h or d, such as 60/min")
     return Rate(int(parts[1]), SECONDS[parts[2]])
+
+
+def _is_mail_server(email: Mapping[str, Any]) -> bool:
+    """Return whether mails can be sent with these EMAIL_ settings. smtplib encodes user and password in ASCII."""
+    login = (email["EMAIL_HOST_USER"], email["EMAIL_HOST_PASSWORD"])
+    return bool(email["EMAIL_HOST"]) and all(login) == any(login) and "".join(login).isascii()
 
 
 class Environment:
@@ -173,20 +180,20 @@ class Environment:
         scheme = url.partition("://")[0]
         if not url:
             return EMAIL_DEFAULTS
-        # An unescaped # or / in a password truncates the URL.
-        if scheme in EMAIL_PORTS and "#" not in url:
+        # An unescaped #, ? or / in a password truncates the URL.
+        if scheme in EMAIL_PORTS and not {"#", "?"} & set(url):
             with suppress(ValueError):
                 email = EMAIL_DEFAULTS | {"EMAIL_PORT": EMAIL_PORTS[scheme]}
                 email |= {key: value for key, value in environ.Env.email_url_config(url).items() if value}
-                if scheme == "filemail":
+                if scheme == "filemail" and email["EMAIL_FILE_PATH"]:
                     path = "/" + email["EMAIL_FILE_PATH"].lstrip("/")
                     return email | {"EMAIL_BACKEND": EML_FILES, "EMAIL_FILE_PATH": path}
-                if email["EMAIL_HOST"]:
+                if _is_mail_server(email):
                     return email
         # The message leaves out the value, which contains a password.
         self._problems.append(
             f"{name} must be smtp://, smtp+tls:// or smtp+ssl://user:password@host:587, where user and password are "
-            "percent-encoded, or filemail:///folder"
+            "ASCII and percent-encoded, or filemail:///folder"
         )
         return EMAIL_DEFAULTS
 
@@ -195,11 +202,17 @@ class Environment:
         if not is_needed:
             return self.text(name, default=in_development)
         mailbox = self.required(name, in_development=in_development)
+        if not mailbox:
+            return mailbox
         try:
-            validate_email(parseaddr(mailbox)[1].replace("@localhost", "@localhost.localdomain"))
-        except ValidationError:
-            if mailbox:
-                self._problems.append(f"{name} is {mailbox!r}: give a mailbox, such as Shop <shop@example.com>")
+            validate_email(parseaddr(mailbox)[1])
+            # Django's e-mail backends call it, too, and would refuse each mail.
+            sanitize_address(mailbox, "utf-8")
+        except (ValidationError, ValueError):
+            self._problems.append(
+                f"{name} is {mailbox!r}: give a mailbox, such as Shop <shop@example.com>, with quotes around a name "
+                "that has a comma"
+            )
         return mailbox
 
     def site(self, name: str, *, is_needed: bool, in_development: str) -> str:
@@ -207,8 +220,13 @@ class Environment:
         if not is_needed:
             return self.text(name, default=in_development).rstrip("/")
         site = self.required(name, in_development=in_development).rstrip("/")
-        if site and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", site):
-            self._problems.append(f"{name} is {site!r}: give the address of this site, such as https://shop.example")
+        # It becomes part of headers, where other characters would be encoded or end a link.
+        if site and not re.fullmatch(
+            r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?(/[\w.~%-]+)*", site, re.ASCII | re.IGNORECASE
+        ):
+            self._problems.append(
+                f"{name} is {site!r}: give the address of this site in ASCII, such as https://shop.example"
+            )
         return site
 
     # --- Single variables ----------------------------------------------------------------------

@@ -13,8 +13,7 @@ EMAIL = register(
         session=sending.session,
         outcomes_total=Counter("email_deliveries_total", "Attempts to send an e-mail, by outcome.", ["outcome"]),
         lease_s=300,
-        # The server has EMAIL_TIMEOUT for each of about ten answers, from its greeting to the end of DATA.
-        action_s=120,
+        action_s=sending.OPENING_S + sending.SENDING_S,
         first_pause_s=30,
         last_pause_s=1800,
     )

@@ -96,12 +96,14 @@ def record_lost_event(*, order_id: int, sequence: int) -> Message:
 def _time_of_lost_event(order: Order, sequence: int) -> datetime:
     """Return the timestamp for a lost event: for the first event, the order's `created_at`.
 
-    For a later event only an upper bound is known: the time of the next event that still has its row, else now.
+    For a later event only bounds are known: the time of the next event that still has its row, else that of the
+    previous one, else `created_at`. The current time would make an old change look new, and users would get a mail.
     """
     if sequence == 1:
         return order.created_at
-    later = OutboxEvent.objects.filter(stream=order.stream, sequence__gt=sequence)
-    return later.order_by("sequence").values_list("created_at", flat=True).first() or now()
+    others = OutboxEvent.objects.filter(stream=order.stream).values_list("created_at", flat=True)
+    later = others.filter(sequence__gt=sequence).order_by("sequence").first()
+    return later or others.filter(sequence__lt=sequence).order_by("sequence").last() or order.created_at
 
 
 def _event(order: Order, event_type: OrderEventType, sequence: int, timestamp: datetime) -> Message:

@@ -28,7 +28,7 @@ class Proxy:
     def __init__(self, *, broker_port: int) -> None:
         self._broker_port = broker_port
         # This socket is bound and never listens: it reserves the port while connections are refused.
-        self._reservation = _bound_socket(0)
+        self._reservation = bound_socket(0)
         self.port: int = self._reservation.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="kafka-proxy", daemon=True)
@@ -107,7 +107,7 @@ class Proxy:
 
     async def _listen(self) -> None:
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._serve, sock=_bound_socket(self.port))
+            self._listener = await asyncio.start_server(self._serve, sock=bound_socket(self.port))
 
     async def _refuse(self) -> None:
         if self._listener is not None:
@@ -202,7 +202,8 @@ async def _read_message(reader: Reader) -> bytes:
     return size + await reader.readexactly(int.from_bytes(size))
 
 
-def _bound_socket(port: int) -> socket.socket:
+def bound_socket(port: int) -> socket.socket:
+    """Bind a socket that does not listen yet. Several sockets may be bound to the port, and 0 chooses a free one."""
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -74,13 +74,33 @@ def test_reconcile_says_what_is_missing(start: Start) -> None:
     assert reconcile.log.read_text() == "missing 0, repaired 0\n"
 
 
-@pytest.mark.parametrize("command", ["consume_order_events", "relay_outbox"])
-def test_a_command_serves_metrics_and_touches_its_liveness_file(start: Start, tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "exported"),
+    [
+        (
+            "consume_order_events",
+            (
+                "outbox_pending 0.0",
+                'events_consumed_total{event_type="ORDER_PAID",group="notification-consumer-group",outcome="dead"} 0.0',
+            ),
+        ),
+        ("relay_outbox", ("outbox_pending 0.0",)),
+        (
+            "send_emails",
+            ("email_pending 0.0", "email_oldest_pending_seconds 0.0", 'email_deliveries_total{outcome="failed"} 0.0'),
+        ),
+    ],
+)
+def test_a_command_serves_metrics_and_touches_its_liveness_file(
+    start: Start, tmp_path: Path, command: str, exported: tuple[str, ...]
+) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     file = tmp_path / "alive"
-    process = start(command, "--metrics-port", str(port), "--liveness-file", str(file))
+    mail = {"EMAIL_URL": f"filemail://{tmp_path}/mail", "EMAIL_FROM": "shop@shop.example"}
+    env = mail | {"SITE_URL": "https://shop.example"}
+    process = start(command, "--metrics-port", str(port), "--liveness-file", str(file), **env)
 
     def metrics() -> str:
         try:
@@ -88,13 +108,8 @@ def test_a_command_serves_metrics_and_touches_its_liveness_file(start: Start, tm
         except httpx.TransportError:
             return ""
 
-    wait_until(lambda: "outbox_pending 0.0" in metrics())
+    wait_until(lambda: all(line in metrics() for line in exported))
     assert "# TYPE events_published_total counter" in metrics()
-    if command == "consume_order_events":
-        expected = (
-            'events_consumed_total{event_type="ORDER_PAID",group="notification-consumer-group",outcome="dead"} 0.0'
-        )
-        wait_until(lambda: expected in metrics())
     touched = file.stat().st_mtime
     wait_until(lambda: file.stat().st_mtime > touched)
 

@@ -26,6 +26,9 @@ RECORD_WITHIN_S = 0.01
 crash repeats little; the outcomes of quick ones share a transaction."""
 RECORD_RETRY_S = 0.2
 """Seconds between two attempts to record outcomes while the database is away."""
+CLAIM_AFTER_OUTAGE_S = 1.0
+"""Seconds for which a worker claims nothing after the database is back. Workers that could not record an outcome do so
+first, although their leases may have run out in the meantime."""
 FIRST_OUTAGE_PAUSE_S, LAST_OUTAGE_PAUSE_S = 1.0, 30.0
 """Pause of the worker after a service or the database was away. Each further failure doubles it."""
 
@@ -42,12 +45,18 @@ class Worker(Generic[WorkT]):
     def run(self) -> None:
         """Work until `stopping`. An outage of the database or of the service is waited for with growing pauses."""
         failures = 0
+        database_was_away = False
         while not self._stopping():
             reset_queries()  # With DEBUG on, Django keeps every statement.
             try:
+                if database_was_away:
+                    connection.ensure_connection()
+                    database_was_away = False
+                    self._wait(CLAIM_AFTER_OUTAGE_S)
                 claimed = self.work_off_batch()
             except (ServiceUnavailable, Error) as error:
-                if isinstance(error, Error):
+                database_was_away = isinstance(error, Error)
+                if database_was_away:
                     connection.close()
                 pause = _backoff(FIRST_OUTAGE_PAUSE_S, LAST_OUTAGE_PAUSE_S, failures)
                 failures += 1

@@ -3,12 +3,14 @@
 from email import message_from_bytes
 from email.charset import BASE64, Charset
 from email.message import Message
-from email.utils import formatdate
+from email.utils import format_datetime
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.mail import EmailMultiAlternatives
+from django.core.exceptions import ValidationError
+from django.core.mail import EmailMessage, EmailMultiAlternatives
+from django.core.validators import validate_email
 from django.template.loader import render_to_string
 
 from notifications.mail.opting_out import link_for
@@ -25,18 +27,24 @@ def compose(delivery: EmailDelivery) -> bytes:
     The Message-ID follows from the event, so the same notification always has the same one.
 
     Raises:
-        ValueError: the address cannot stand in a header.
+        ValueError: the delivery's address is not an e-mail address.
     """
+    # Django would take `Name <name@example.com>`, too, and encode what stands before the @ into another mailbox.
+    try:
+        validate_email(delivery.address)
+    except ValidationError as error:
+        raise ValueError(f"{delivery.address!r} is not an e-mail address") from error
     return _email(delivery).message().as_bytes()
 
 
-def composed(delivery: EmailDelivery, content: bytes) -> EmailMultiAlternatives:
-    """Return the message for Django's e-mail backends, which send exactly `content`."""
-    email: Any = _email(delivery)
+def composed(delivery: EmailDelivery) -> EmailMessage:
+    """Return the delivery's saved message for Django's e-mail backends, which send exactly its bytes."""
+    content = bytes(delivery.content or b"")
+    email: Any = EmailMessage(to=[delivery.address])
     frozen = message_from_bytes(content, _class=_Frozen)
     frozen.content = content
     email.message = lambda: frozen
-    return cast(EmailMultiAlternatives, email)
+    return cast(EmailMessage, email)
 
 
 def _email(delivery: EmailDelivery) -> EmailMultiAlternatives:
@@ -49,7 +57,7 @@ def _email(delivery: EmailDelivery) -> EmailMultiAlternatives:
         to=[delivery.address],
         headers={
             "Message-ID": f"<{notification.event_id}@{urlsplit(settings.SITE_URL).hostname}>",
-            "Date": formatdate(delivery.created_at.timestamp()),
+            "Date": format_datetime(delivery.created_at),
             "Auto-Submitted": "auto-generated",
             "List-Unsubscribe": f"<{opt_out}>",
             # RFC 8058: a mail program may send this as a POST request to the link.

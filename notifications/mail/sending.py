@@ -1,12 +1,17 @@
 """Send deliveries through Django's e-mail backend, and judge what the mail server answers."""
 
 import smtplib
+import socket
+import ssl
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from django.contrib.auth.models import User
 from django.core.mail import get_connection
 from django.core.mail.backends.smtp import EmailBackend as SMTPBackend
+from django.db.models.functions import Now
 
 from events.work.kinds import Act
 from events.work.outcomes import Cancelled, Done, Failed, Outcome, ServiceUnavailable, TryAgain
@@ -15,6 +20,9 @@ from notifications.models import EmailDelivery
 
 SERVICE_CODES = {421, 530, 534, 535, 538}
 """SMTP codes about the connection or our authentication, and not about one mail (RFC 5321 and RFC 4954)."""
+OPENING_S, SENDING_S = 60, 60
+"""Longest times of opening a connection and of sending one mail, in seconds. EMAIL_TIMEOUT alone limits neither: it
+begins anew with each answer, and even with each byte of one."""
 
 
 @contextmanager
@@ -44,7 +52,8 @@ class Mailer:
         try:
             if delivery.content is None:
                 assert user is not None
-                _freeze(delivery, address=user.email)
+                delivery.address = user.email
+                delivery.content = compose(delivery)
             self._send(delivery)
         except ValueError as error:
             return Failed(f"The message cannot be composed: {error}")
@@ -55,33 +64,60 @@ class Mailer:
             return self._refused(error.smtp_code, error.smtp_error)
         except OSError as error:
             self.close()
-            raise ServiceUnavailable(f"The connection to {self._server} failed: {error}") from error
+            raise ServiceUnavailable(f"{self._server} failed: {error}") from error
         return Done()
 
     def _send(self, delivery: EmailDelivery) -> None:
-        if isinstance(self._backend, SMTPBackend):
-            self._connect(self._backend)
-        self._backend.send_messages([composed(delivery, bytes(delivery.content or b""))])
+        message = composed(delivery)
+        if not isinstance(self._backend, SMTPBackend):
+            _confirm(delivery)
+            self._backend.send_messages([message])
+            return
+        connection = self._open(self._backend)
+        _confirm(delivery)
+        with _cut_after(SENDING_S, connection):
+            self._backend.send_messages([message])
 
-    def _connect(self, backend: SMTPBackend) -> None:
-        """Open the connection, also in place of one that the server has closed since the last mail."""
+    def _open(self, backend: SMTPBackend) -> smtplib.SMTP:
+        """Return an open connection, also in place of one that the server has closed since the last mail.
+
+        RSET makes the server forget a mail that it has refused before its message.
+        """
+        begun = time.monotonic()
         try:
-            if backend.connection is not None and backend.connection.noop()[0] != 250:
+            if backend.connection is not None and backend.connection.rset()[0] != 250:
                 self.close()
         except OSError:
             self.close()
         try:
             backend.open()
-        except OSError as error:
-            raise ServiceUnavailable(f"{self._server} is not available: {error}") from error
+            assert backend.connection is not None
+            # Otherwise smtplib greets with the first mail, which would get the refusal.
+            backend.connection.ehlo_or_helo_if_needed()
+        except smtplib.SMTPAuthenticationError as error:
+            raise ServiceUnavailable(
+                f"{self._server} refuses the user and password of EMAIL_URL: {_words(error)}"
+            ) from error
+        except ssl.SSLCertVerificationError as error:
+            raise ServiceUnavailable(
+                f"{self._server} has a certificate that cannot be trusted ({error.verify_message.rstrip('.')}): "
+                "correct the host in EMAIL_URL, or name the file of the server's authority in SSL_CERT_FILE"
+            ) from error
+        # smtplib raises ValueError for a host or a password that it cannot encode.
+        except (OSError, ValueError) as error:
+            raise ServiceUnavailable(f"{self._server} is not available: {_words(error)}") from error
+        if time.monotonic() > begun + OPENING_S:
+            self.close()
+            raise ServiceUnavailable(f"{self._server} took more than {OPENING_S} s to open a connection")
+        return backend.connection
 
     def _refused(self, code: int, answer: bytes | str) -> Outcome:
-        text = answer.decode(errors="backslashreplace") if isinstance(answer, bytes) else answer
-        reason = f"{self._server} answered {code} {text}"
-        if code in SERVICE_CODES:
+        reason = f"{self._server} answered {code} {_text(answer)}"
+        # Any other code than 4xx and 5xx is no answer to our command, so the two sides have lost step.
+        if code in SERVICE_CODES or not 400 <= code <= 599:
             self.close()
             raise ServiceUnavailable(reason)
-        return TryAgain(reason) if 400 <= code < 500 else Failed(reason)
+        return TryAgain(reason) if code < 500 else Failed(reason)
 
     @property
     def _server(self) -> str:
@@ -90,7 +126,36 @@ class Mailer:
         return "The mail backend"
 
     def close(self) -> None:
-        self._backend.close()
+        # The server has answered for every mail, so a connection that fails now loses nothing.
+        with suppress(OSError):
+            self._backend.close()
+
+
+@contextmanager
+def _cut_after(seconds: float, connection: smtplib.SMTP) -> Iterator[None]:
+    """End the connection if the block takes longer."""
+    timer = threading.Timer(seconds, _cut, [connection.sock])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cut(connected: socket.socket) -> None:
+    with suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"it answered {error.smtp_code} {_text(error.smtp_error)}"
+    return str(error)
+
+
+def _text(answer: bytes | str) -> str:
+    return answer.decode(errors="backslashreplace") if isinstance(answer, bytes) else answer
 
 
 def _why_unwanted(user: User | None) -> str:
@@ -104,10 +169,11 @@ def _why_unwanted(user: User | None) -> str:
     return ""
 
 
-def _freeze(delivery: EmailDelivery, *, address: str) -> None:
-    """Compose the message and save it before it is sent, so that a second attempt can send the same bytes."""
-    delivery.address = address
-    delivery.content = compose(delivery)
-    saved = EmailDelivery.objects.filter(pk=delivery.pk, lease=delivery.lease)
-    if not saved.update(address=address, content=delivery.content):
+def _confirm(delivery: EmailDelivery) -> None:
+    """Save the message, so that a second attempt sends the same bytes, if the delivery is still leased to us.
+
+    Raises ServiceUnavailable after the end of the lease, as in a process that was frozen: another sender has the mail.
+    """
+    leased = EmailDelivery.objects.filter(pk=delivery.pk, lease=delivery.lease, due_at__gt=Now())
+    if not leased.update(address=delivery.address, content=delivery.content):
         raise ServiceUnavailable(f"The lease of the delivery of notification {delivery.pk} ran out before it was sent")

@@ -1,1 +1,1 @@
-"""Helpers for tests of e-mail, and of leased work, for which deliveries of e-mails stand."""
+"""Mail in tests: a server with faults, deliveries to send to it, and deliveries that stand for any leased work."""

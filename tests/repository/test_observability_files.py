@@ -11,14 +11,19 @@ from prometheus_client import REGISTRY
 from commerce.operations.thresholds import ALERTS, RECENT_MINUTES
 from events.kafka.lag import PartitionLag
 from events.observing.readings import Outbox, _lag_gauges, _outbox_gauges
+from events.work.gauges import _gauges as _work_gauges
+from events.work.models import Backlog
 from testkit.processes import CHECKOUT
 
 PROMETHEUS = CHECKOUT / "deploy" / "prometheus"
 GRAFANA = CHECKOUT / "deploy" / "grafana"
 COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
-NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer)_[a-z_]+)\b")
+NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer|email)_[a-z_]+)\b")
 UNSEEN_BY_THE_PAGE = {
     "RelayGone": "The page shows what a relay leaves: pending events that grow old.",
+    "MailerGone": "The page shows the pipeline of events, which needs no mailer.",
+    "EmailsNotSent": "Admin's list of e-mail deliveries shows the pending ones.",
+    "EmailsFailing": "Admin's list of e-mail deliveries shows the failed ones.",
     "EventsLostToRetention": "Consumers count these records; no row and no offset has them.",
 }
 ABOUT_ABSENCE = ("ConsumerGone", "PipelineUnknown")
@@ -27,7 +32,11 @@ LABEL_LISTS = re.compile(r"\{[^}]*\}|\b(?:by|on) \([^)]*\)")
 
 def metric_names() -> set[str]:
     """Return the names of all metrics that the product exports."""
-    gauges = [*_outbox_gauges(Outbox(0, 0.0)), *_lag_gauges({"g": [PartitionLag("t", 0, 1, 1, 0, 0.0)]})]
+    gauges = [
+        *_outbox_gauges(Outbox(0, 0.0)),
+        *_lag_gauges({"g": [PartitionLag("t", 0, 1, 1, 0, 0.0)]}),
+        *_work_gauges("email", Backlog(0, 0.0)),
+    ]
     counted = {sample.name for metric in REGISTRY.collect() for sample in metric.samples}
     families = {
         f"{metric.name}{suffix}"
@@ -54,6 +63,7 @@ def expressions() -> Iterator[str]:
 def test_every_metric_that_is_asked_for_exists() -> None:
     asked = {name for one in expressions() for name in NAMES.findall(LABEL_LISTS.sub("", one))}
     assert {"kafka_consumergroup_lag_seconds", "outbox_oldest_pending_seconds", "events_consumed_total"} <= asked
+    assert {"email_oldest_pending_seconds", "email_deliveries_total"} <= asked
     assert asked <= metric_names()
 
 
@@ -98,7 +108,7 @@ def test_the_image_has_the_runbook() -> None:
 
 def test_the_scraped_services_are_those_of_compose() -> None:
     jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
-    assert {job["job_name"] for job in jobs} == {"web", "consumer", "relay"}
+    assert {job["job_name"] for job in jobs} == {"web", "consumer", "relay", "mailer"}
     for job in jobs:
         for lookup in job.get("dns_sd_configs", []):
             (service,) = lookup["names"]

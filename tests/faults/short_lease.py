@@ -1,0 +1,36 @@
+"""Start a program with short leases of e-mail deliveries, so that a test sees one run out.
+
+    python -m tests.faults.short_lease 3 django send_emails
+
+The lease is in seconds. The words after it are the arguments of `python -m`, such as another launcher.
+"""
+
+import runpy
+import sys
+from dataclasses import replace
+
+import django
+
+ACTION_S = 1.0
+PAUSE_S = 0.2
+LEASE_S = 3.0
+
+
+def short_lease(*, seconds: float = LEASE_S) -> list[str]:
+    """Return the command line of this launcher, for `ProductProcess(launcher=...)`."""
+    return ["tests.faults.short_lease", str(seconds)]
+
+
+def main() -> None:
+    django.setup()
+    from notifications import work
+
+    work.EMAIL = replace(
+        work.EMAIL, lease_s=float(sys.argv[1]), action_s=ACTION_S, first_pause_s=PAUSE_S, last_pause_s=PAUSE_S
+    )
+    sys.argv = sys.argv[2:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
