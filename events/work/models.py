@@ -20,7 +20,7 @@ class Backlog(NamedTuple):
     """Time since the oldest pending row was recorded; 0 without one."""
 
 
-class LeasedWorkQuerySet(models.QuerySet[Any]):
+class LeasedWorkQuerySet(models.QuerySet["WorkT"]):
     def pending(self) -> Self:
         return self.filter(state=LeasedWork.State.PENDING)
 
@@ -76,7 +76,7 @@ class LeasedWork(models.Model):
     created_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
 
-    objects: ClassVar[LeasedWorkQuerySet] = LeasedWorkQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar["LeasedWorkQuerySet[Any]"] = LeasedWorkQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
         abstract = True
