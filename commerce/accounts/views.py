@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -73,7 +73,8 @@ class MeView(FreedAtOnce):
     def _account(self) -> User:
         """Return the caller with `wants_emails`. Raise NotFound if the account was deleted during the request."""
         wants_emails = ~Exists(EmailOptOut.objects.filter(user=OuterRef("pk")))
-        account = User.objects.annotate(wants_emails=wants_emails).filter(pk=self.request.user.pk).first()
+        accounts = User.objects.annotate(wants_emails=wants_emails)
+        account = accounts.filter(pk=cast(int, self.request.user.pk)).first()
         if account is None:
             raise NotFound
         return account
