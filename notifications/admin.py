@@ -61,7 +61,7 @@ SEND_AGAIN = RowAction(
 
 @admin.register(EmailDelivery)
 class EmailDeliveryAdmin(LeasedWorkAdmin):
-    list_display = ("number", "address", "subject", *LeasedWorkAdmin.WORK_COLUMNS, "created_at")
+    list_display = ("number", "address", "subject", *LeasedWorkAdmin.WORK_COLUMNS)
     search_fields = ("=notification_id", "=notification__user_id", "=notification__order_id", "address")
     search_help_text = gettext_lazy("A user's, an order's or a notification's id, or an address")
     actions = ("send_selected_again",)

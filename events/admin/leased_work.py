@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from django.utils.translation import gettext, gettext_lazy
 
 from events.admin.actions import Refused
@@ -83,7 +84,7 @@ class LeasedWorkAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("last error"))
     def error_beginning(self, work: LeasedWork) -> SafeString:
-        return untranslated(work.last_error[:ERROR_CHARS_IN_LIST])
+        return untranslated(Truncator(work.last_error).chars(ERROR_CHARS_IN_LIST))
 
     @admin.display(description=gettext_lazy("last error"))
     def error_text(self, work: LeasedWork) -> SafeString:

@@ -27,8 +27,10 @@ class LeasedWorkQuerySet(models.QuerySet[Any]):
     def failed(self) -> Self:
         return self.filter(state=LeasedWork.State.FAILED)
 
-    def backlog(self) -> Backlog:
-        found = self.pending().aggregate(count=Count("pk"), age=DatabaseClock() - Min("created_at"))
+    def backlog(self, *, count_up_to: int | None = None) -> Backlog:
+        """Read the number and the age of the pending rows. At most `count_up_to` rows, the first due, are read."""
+        rows = self.pending().order_by("due_at")[:count_up_to]
+        found = rows.aggregate(count=Count("pk"), age=DatabaseClock() - Min("created_at"))
         return Backlog(found["count"], max(0.0, found["age"].total_seconds()) if found["age"] else 0.0)
 
     def try_again(self, *, within: timedelta) -> int:

@@ -51,7 +51,8 @@ def _before_first_attempt(delivery: EmailDelivery) -> EmailDelivery:
 
 def _body(message: EmailMessage, kind: str) -> str:
     part = message.get_body((kind,))
-    return str(part.get_content()) if part else ""
+    content = part.get_payload(decode=True) if part else b""
+    return content.decode(errors="replace") if isinstance(content, bytes) else ""
 
 
 def _without_token(text: str) -> str:
