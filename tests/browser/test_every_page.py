@@ -71,7 +71,7 @@ def opt_out_page(run: Run) -> str:
     """Return the path of the link in a mail of the run."""
     mail = next((run.log.parent / "var" / "mail").glob("*.eml"))
     link = str(message_from_bytes(mail.read_bytes(), policy=policy.default)["List-Unsubscribe"])
-    return urlsplit(link.strip("<>")).path
+    return urlsplit(link.strip("<> ")).path
 
 
 DISMISS_ONE = """
