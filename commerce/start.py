@@ -65,7 +65,7 @@ def _page(request: HttpRequest) -> HttpResponse:
     language = translation.get_language_from_request(request)
     with translation.override(language):
         accounts = DEMO_ACCOUNTS if settings.DEBUG else {}
-        response = render(request, PAGES, {"links": links(), "accounts": accounts})
+        response = render(request, PAGES, {"links": links(), "accounts": accounts, "mails": folder_of_mails()})
     response["Content-Language"] = language
     patch_vary_headers(response, ["Accept-Language", "Cookie"])
     return response
@@ -75,7 +75,14 @@ def _links() -> HttpResponse:
     body: dict[str, Any] = links()
     if settings.DEBUG:
         body["demoAccounts"] = [{"username": name, "password": password} for name, password in DEMO_ACCOUNTS.items()]
+    if mails := folder_of_mails():
+        body["mails"] = mails
     return HttpResponse(JSONRenderer().render(body), content_type=JSONRenderer.media_type)
+
+
+def folder_of_mails() -> str | None:
+    """Return the folder to which e-mails are written instead of being sent. In production it is not shown."""
+    return settings.EMAIL_FILE_PATH if settings.DEBUG else None
 
 
 def links() -> dict[str, str]:
@@ -94,9 +101,10 @@ def add_start(result: dict[str, Any], **context: Any) -> dict[str, Any]:
             "required": ["username", "password"],
         },
     }
+    mails = {"type": "string", "description": "In development only: the folder to which e-mails are written."}
     body = {
         "type": "object",
-        "properties": {name: {"type": "string"} for name in LINKS} | {"demoAccounts": accounts},
+        "properties": {name: {"type": "string"} for name in LINKS} | {"demoAccounts": accounts, "mails": mails},
         "required": list(LINKS),
     }
     operation = {

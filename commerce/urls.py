@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 
 from commerce import error_pages
 from commerce.accounts.admin_login import change_own_password
+from commerce.accounts.views import MeView
 from commerce.admin_site import handbook
 from commerce.api import problems
 from commerce.api.documents import AsyncAPIView, DocsView, OpenAPIView
@@ -21,6 +22,7 @@ from notifications.mail.pages import opt_out
 urlpatterns = [
     path("", start),
     path("api/auth/", include("commerce.accounts.urls")),
+    path("api/me", MeView.as_view()),
     path("api/orders/<int:pk>/events", describe_order_events(OrderEventsView).as_view()),
     path("api/", include("orders.urls")),
     path("api/", include("notifications.urls")),

@@ -8,12 +8,13 @@ from uuid import UUID
 import msgspec
 from django.contrib.auth.models import User
 from django.contrib.postgres.indexes import BrinIndex
-from django.db import connection, models
-from django.db.models import Q
+from django.db import connection, models, transaction
+from django.db.models import OuterRef, Q, Subquery
+from django.db.models.functions import Upper
 from django.utils.translation import gettext, gettext_lazy
 
 from events.wire.timestamps import now
-from events.work.models import LeasedWork
+from events.work.models import LeasedWork, LeasedWorkQuerySet
 from orders.events import ORDER_EVENT_TYPES, OrderEventType
 
 
@@ -147,6 +148,20 @@ class EmailOptOut(models.Model):
         return gettext("user %(id)s wants no e-mails") % {"id": self.user_id}
 
 
+class EmailDeliveryQuerySet(LeasedWorkQuerySet["EmailDelivery"]):
+    @transaction.atomic
+    def try_again(self, *, within: timedelta) -> int:
+        """Make failed deliveries pending again. Return their number.
+
+        A user who has changed the address since gets the mail at the new address. Otherwise the same bytes are sent.
+        """
+        current = User.objects.filter(pk=OuterRef("notification__user_id")).values("email")
+        failed = self.failed().select_for_update(of=("self",))
+        changed = failed.exclude(content=None).exclude(address=Subquery(current)).values_list("pk", flat=True)
+        self.filter(pk__in=list(changed)).update(content=None)
+        return super().try_again(within=within)
+
+
 class EmailDelivery(LeasedWork):
     """The e-mail about one notification. `NotificationManager.insert_new` records it."""
 
@@ -159,12 +174,20 @@ class EmailDelivery(LeasedWork):
     subject = models.CharField(max_length=200)
     text = models.TextField()
     content = models.BinaryField(
-        null=True, help_text="The message of the first attempt. All further attempts send the same bytes."
+        null=True, help_text=gettext_lazy("The message of the first attempt. All further attempts send the same bytes.")
     )
 
+    objects: ClassVar[EmailDeliveryQuerySet] = EmailDeliveryQuerySet.as_manager()  # type: ignore[assignment]
+
     class Meta(LeasedWork.Meta):
-        verbose_name_plural = "e-mail deliveries"
+        verbose_name = "e-mail"
+        verbose_name_plural = "e-mails"
         permissions = [("send_again_emaildelivery", "Can send failed e-mails again")]
+        indexes = [
+            *LeasedWork.Meta.indexes,
+            # For admin's search. Pending rows do without it, so that recording a notification costs no more.
+            models.Index(Upper("address"), name="email_finished_address", condition=~Q(state="pending")),
+        ]
 
     def __str__(self) -> str:
         return gettext("e-mail to %(address)s") % {"address": self.address}

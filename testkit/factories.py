@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from events.kafka import Record
 from events.models import OutboxEvent
 from events.wire.timestamps import now
-from notifications.models import Notification
+from notifications.models import EmailDelivery, Notification
 from orders.events import ORDER_CREATED, OrderEvent, encode
 from orders.models import Order
 
@@ -46,6 +46,18 @@ class NotificationFactory(factory.django.DjangoModelFactory[Notification]):
     event_id = factory.LazyFunction(uuid4)
     type = ORDER_CREATED
     message = "주문이 생성되었습니다."
+
+
+class EmailDeliveryFactory(factory.django.DjangoModelFactory[EmailDelivery]):
+    class Meta:
+        model = EmailDelivery
+
+    notification = factory.SubFactory(NotificationFactory)
+    address = "mina@example.com"
+    subject = "[Commerce] 주문이 생성되었습니다"
+    text = "주문이 생성되었습니다.\n\nhttps://shop.example/api/orders/1"
+    state = "pending"
+    finished_at = factory.LazyAttribute(lambda row: None if row.state == "pending" else now())
 
 
 class OutboxEventFactory(factory.django.DjangoModelFactory[OutboxEvent]):

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.test import Client
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -32,6 +34,7 @@ from events.observing import tracing
 from events.outbox.publisher import current_publisher
 from events.outbox.relay import Relay
 from events.wire.headers import unpack
+from notifications.mail.opting_out import link_for
 from notifications.models import Notification
 from notifications.subscriptions import NOTIFICATIONS
 from testkit.kafka_client import produce
@@ -145,6 +148,14 @@ def test_a_trace_that_its_caller_does_not_sample_leaves_no_span(
     relay.sweep(older_than=timedelta(0))
     relay.close()
     assert not spans.get_finished_spans()
+
+
+def test_no_span_has_the_token_of_a_mails_link(client: Client, user: User, spans: InMemorySpanExporter) -> None:
+    path = urlsplit(link_for(user.pk)).path
+    assert client.get(path).status_code == 200
+    assert client.get(f"{path}x").status_code == 404
+    named = [attributes(span)["url.path"] for span in spans.get_finished_spans()]
+    assert named == ["/email/opt-out/***"] * 2
 
 
 def test_tracing_is_off_unless_it_is_configured() -> None:

@@ -12,11 +12,17 @@ from rest_framework_simplejwt.settings import api_settings as jwt_settings
 
 from commerce.accounts.demo_accounts import ACCOUNTS
 from commerce.accounts.names import NAME_TAKEN
-from commerce.accounts.serializers import PASSWORD_MAX_LENGTH, RegistrationSerializer
+from commerce.accounts.serializers import (
+    PASSWORD_MAX_LENGTH,
+    MeChangesSerializer,
+    MeSerializer,
+    RegistrationSerializer,
+)
 from commerce.api.schema import EXAMPLE_SITE
 
 TOO_MANY_FROM_ADDRESS = "Too many requests from this address within a minute"
 CREDENTIALS = {"username": "mina", "password": "correct horse battery"}
+ME = {"id": 45, "username": "mina", "email": "mina@example.com", "emailNotifications": True}
 TOKENS = {"access": "eyJhbGciOiJIUzI1NiIs...", "refresh": "eyJhbGciOiJIUzI1NiIs..."}
 ACCESS_TOKEN_MINUTES = int(jwt_settings.ACCESS_TOKEN_LIFETIME.total_seconds() // 60)
 
@@ -108,6 +114,24 @@ describe_refresh = extend_schema_view(
         },
         examples=_wrong("/refresh", "This field is required."),
     )
+)
+
+describe_me = extend_schema_view(
+    get=_operation(
+        operation_id="getMe",
+        summary="The caller's own account",
+        responses={200: OpenApiResponse(MeSerializer, examples=[OpenApiExample("Example", ME)])},
+    ),
+    patch=_operation(
+        operation_id="changeMe",
+        summary="Change the caller's e-mail address, or turn e-mails on or off",
+        description="A field that is missing stays as it is. Tokens remain valid.",
+        request=_body(MeChangesSerializer, {"email": ME["email"], "emailNotifications": False}),
+        responses={
+            200: OpenApiResponse(MeSerializer, examples=[OpenApiExample("Example", ME | {"emailNotifications": False})])
+        },
+        examples=_wrong("/email", "Enter a valid email address."),
+    ),
 )
 
 

@@ -1,3 +1,4 @@
+import unicodedata
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ from commerce.accounts.backends import normalized
 from commerce.accounts.lockout import LockedOut, is_locked_out, seconds_locked
 from commerce.accounts.names import NAME_TAKEN, validate_new_name
 from commerce.accounts.tokens import OneUseRefreshToken
+from notifications.mail.opting_out import set_wanted
 
 PASSWORD_MAX_LENGTH = 128
 """Largest number of characters of a password. Hashing a longer one costs CPU without protecting more."""
@@ -57,14 +59,38 @@ class NewPasswordField(serializers.CharField):
         return normalized(super().to_internal_value(data))
 
 
+class EmailAddressField(serializers.EmailField):
+    """An e-mail address in NFKC form, as keyboards compose letters differently, with its domain in lower case.
+
+    null counts as an empty text, which means no address.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs |= {"max_length": User.email.field.max_length, "allow_blank": True, "allow_null": True}
+        super().__init__(required=False, help_text="Empty: no address.", **kwargs)
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        return super().run_validation("" if data is None else data)
+
+    def to_internal_value(self, data: Any) -> str:
+        return User.objects.normalize_email(unicodedata.normalize("NFKC", super().to_internal_value(data)))
+
+
+class JSONBooleanField(serializers.BooleanField):
+    """A boolean that rejects strings and numbers, which the REST framework would convert."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
 class RegistrationSerializer(TextsSerializer, serializers.ModelSerializer[User]):
     """Reads `{username, password, email?}` and returns `{id, username}`."""
 
     username = UsernameField(validators=[User.username_validator])
     password = NewPasswordField()
-    email = serializers.EmailField(
-        max_length=254, required=False, allow_blank=True, allow_null=True, write_only=True, help_text="May be empty."
-    )
+    email = EmailAddressField(write_only=True)
 
     class Meta:
         model = User
@@ -75,7 +101,7 @@ class RegistrationSerializer(TextsSerializer, serializers.ModelSerializer[User])
         return name
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        unsaved = User(username=attrs["username"], email=attrs.get("email") or "")
+        unsaved = User(username=attrs["username"], email=attrs.get("email", ""))
         try:
             validate_password(attrs["password"], unsaved)
         except DjangoValidationError as error:
@@ -89,6 +115,36 @@ class RegistrationSerializer(TextsSerializer, serializers.ModelSerializer[User])
         except IntegrityError as error:
             # Another request took the name after validate_username looked it up.
             raise serializers.ValidationError({"username": [NAME_TAKEN]}) from error
+
+
+class MeSerializer(serializers.ModelSerializer[User]):
+    """Returns `{id, username, email, emailNotifications}` of a user with the attribute `wants_emails`."""
+
+    username = serializers.CharField(read_only=True)
+    email = serializers.CharField(read_only=True, help_text="Empty: no address.")
+    emailNotifications = serializers.BooleanField(
+        read_only=True, source="wants_emails", help_text="Whether the caller gets e-mails at this address."
+    )
+
+    class Meta:
+        model = User
+        fields = ("id", "username", "email", "emailNotifications")
+
+
+class MeChangesSerializer(TextsSerializer):
+    """Reads `{email?, emailNotifications?}`."""
+
+    email = EmailAddressField()
+    emailNotifications = JSONBooleanField(required=False, source="wants_emails")
+
+    def update(self, account: Any, validated_data: dict[str, Any]) -> User:
+        if "email" in validated_data:
+            account.email = validated_data["email"]
+            account.save(update_fields=["email"])
+        if "wants_emails" in validated_data:
+            account.wants_emails = validated_data["wants_emails"]
+            set_wanted(account.pk, wanted=account.wants_emails)
+        return account
 
 
 class LoginSerializer(TextsSerializer, TokenObtainPairSerializer):

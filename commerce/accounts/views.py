@@ -1,14 +1,26 @@
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+from rest_framework.exceptions import NotFound
 from rest_framework.generics import CreateAPIView
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
 
-from commerce.accounts.schema import describe_login, describe_refresh, describe_register
-from commerce.accounts.serializers import LoginSerializer, RefreshSerializer, RegistrationSerializer
+from commerce.accounts.schema import describe_login, describe_me, describe_refresh, describe_register
+from commerce.accounts.serializers import (
+    LoginSerializer,
+    MeChangesSerializer,
+    MeSerializer,
+    RefreshSerializer,
+    RegistrationSerializer,
+)
 from commerce.accounts.tokens import user_of_refresh_token
 from commerce.api.throttling import RefreshThrottle, RegisterThrottle, Throttle, TokenThrottle
+from events.views import FreedAtOnce
+from notifications.models import EmailOptOut
 
 
 @describe_register
@@ -43,3 +55,26 @@ class RefreshView(TokenRefreshView):
 
     throttle_classes = (RefreshThrottle, RefreshUserThrottle)
     serializer_class = RefreshSerializer
+
+
+@describe_me
+class MeView(FreedAtOnce):
+    """Endpoint for the caller's own account."""
+
+    def get(self, request: Request) -> Response:
+        return Response(MeSerializer(self._account()).data)
+
+    @transaction.atomic
+    def patch(self, request: Request) -> Response:
+        changes = MeChangesSerializer(self._account(), data=request.data)
+        changes.is_valid(raise_exception=True)
+        return Response(MeSerializer(changes.save()).data)
+
+    def _account(self) -> User:
+        """Return the caller with `wants_emails`. Raise NotFound if the account was deleted during the request."""
+        wants_emails = ~Exists(EmailOptOut.objects.filter(user=OuterRef("pk")))
+        accounts = User.objects.annotate(wants_emails=wants_emails)
+        account = accounts.filter(pk=cast(int, self.request.user.pk)).first()
+        if account is None:
+            raise NotFound
+        return account

@@ -37,6 +37,20 @@ MODELS_AND_FIELDS = (
     _("type"),
     _("message"),
     _("read at"),
+    _("e-mail"),
+    _("e-mails"),
+    _("due at"),
+    _("lease"),
+    _("attempts"),
+    _("deadline at"),
+    _("last error"),
+    _("finished at"),
+    _("address"),
+    _("subject"),
+    _("text"),
+    _("content"),
+    _("email opt out"),
+    _("email opt outs"),
     _("event type"),
     _("subject id"),
     _("topic"),
@@ -67,6 +81,7 @@ MODELS_AND_FIELDS = (
     _("Can send outbox messages again"),
     _("Can replay dead letters"),
     _("Can dismiss dead letters"),
+    _("Can send failed e-mails again"),
 )
 """Verbose names that Django derives from the names of models and fields, and the names of our permissions."""
 AXES_NAMES = {

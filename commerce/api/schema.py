@@ -145,7 +145,7 @@ class AutoSchema(SpectacularSchema):
     def _usual_problems(self, operation: dict[str, Any]) -> Iterator[int]:
         """Yield the statuses of the problems that all operations of this kind share."""
         yield 500
-        if self.method == "POST":
+        if self.method in ("POST", "PATCH"):
             yield 413
         if "requestBody" in operation:
             yield from (400, 415)

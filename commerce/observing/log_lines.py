@@ -31,6 +31,8 @@ _SECRETS = (
         ),
         rf"\1{HIDDEN}",
     ),
+    # The token of a link that turns a user's e-mails off.
+    (re.compile(r"(/email/opt-out/)[^\s\"'<>?#]++"), rf"\1{HIDDEN}"),
     # PostgreSQL's error messages show the rejected row.
     (re.compile(r"(Failing row contains ).*"), rf"\1{HIDDEN}"),
 )

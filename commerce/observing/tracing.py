@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from opentelemetry import context, trace
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
 
+from commerce.observing.log_lines import without_secrets
 from events.correlation import REQUEST_ID, TRACE_HEADERS, received_context, request_id
 from events.observing import tracing
 
@@ -100,7 +101,7 @@ def _describe(span: Span, request: HttpRequest, response: HttpResponse) -> None:
         span.update_name(f"{request.method} {route}")
         span.set_attribute("http.route", route)
     span.set_attribute("http.request.method", str(request.method))
-    span.set_attribute("url.path", request.path)
+    span.set_attribute("url.path", without_secrets(request.path, secrets=()))
     span.set_attribute("url.scheme", request.scheme or "http")
     span.set_attribute("http.response.status_code", response.status_code)
     if response.status_code >= 500:

@@ -1,4 +1,4 @@
-"""Reads the figures of the pipeline page: groups in Kafka, outbox, dead letters, and events per minute."""
+"""Reads the figures of the pipeline page: groups in Kafka, outbox, dead letters, e-mails, and events per minute."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -15,11 +15,13 @@ from events.kafka.probe import probe_kafka
 from events.models import DeadLetter, OutboxEvent
 from events.observing.readings import Outbox, Reading, read_outbox
 from events.subscriptions import subscriptions
+from events.work.models import Backlog
+from notifications.models import EmailDelivery
 
 WINDOW_MINUTES = 15
 """Number of minutes for which the page shows events per minute."""
 COUNT_LIMIT = 10_000
-"""Largest number of pending messages, parked messages and dead letters that the page counts."""
+"""Largest number of messages, dead letters and e-mails that the page counts."""
 FRESH_S = 1.0
 """Age in seconds up to which a reading of Kafka is shown again."""
 
@@ -72,6 +74,10 @@ class Figures(NamedTuple):
     parked_recently: int
     """Messages that were parked in the last `RECENT_MINUTES`."""
     open_letters: int
+    emails: Backlog
+    failed_emails: int
+    failed_emails_recently: int
+    """E-mails that failed in the last `RECENT_MINUTES`."""
     since_handled_s: dict[str, float]
     """Seconds since each group handled an event, for groups that did in the last `WINDOW_MINUTES`."""
     minutes: list[Minute]
@@ -84,6 +90,7 @@ def read_figures() -> Figures:
     # The rows' times come from the database's clock.
     now = database_now()
     recently = now - timedelta(minutes=RECENT_MINUTES)
+    failed_emails = EmailDelivery.objects.failed()
     minutes, since_handled_s = _read_minutes(now)
     return Figures(
         groups=groups,
@@ -91,6 +98,9 @@ def read_figures() -> Figures:
         parked=OutboxEvent.objects.filter(parked_at__isnull=False)[:COUNT_LIMIT].count(),
         parked_recently=OutboxEvent.objects.filter(parked_at__gte=recently)[:COUNT_LIMIT].count(),
         open_letters=count_open_letters(),
+        emails=EmailDelivery.objects.backlog(count_up_to=COUNT_LIMIT),
+        failed_emails=failed_emails[:COUNT_LIMIT].count(),
+        failed_emails_recently=failed_emails.filter(finished_at__gte=recently)[:COUNT_LIMIT].count(),
         since_handled_s=since_handled_s,
         minutes=minutes,
     )

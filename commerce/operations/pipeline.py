@@ -1,4 +1,4 @@
-"""Admin's page of the event pipeline: a verdict, lag and members of each group, outbox, and dead letters."""
+"""Admin's page of the event pipeline: a verdict, lag and members of each group, outbox, dead letters and e-mails."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +14,20 @@ from django.utils.translation import gettext as _
 
 from commerce.operations.figures import Figures, read_figures
 from commerce.operations.lag_history import SLOT_S, LagHistory, read_history
-from commerce.operations.thresholds import DEAD_LETTERS, LAG_GROWS, MESSAGES_PARKED, OLDEST_PENDING_TOO_OLD
+from commerce.operations.thresholds import (
+    DEAD_LETTERS,
+    EMAILS_NOT_SENT,
+    LAG_GROWS,
+    MESSAGES_PARKED,
+    OLDEST_PENDING_TOO_OLD,
+)
 from commerce.operations.verdict import Finding, count, judge, limited_count
 from events.models import DeadLetter
 from events.subscriptions import subscriptions
 from events.templatetags.moments import clock, duration, moment
 from events.wire.timestamps import now, rfc3339
 
-PERMISSIONS = ("events.view_outboxevent", "events.view_deadletter")
+PERMISSIONS = ("events.view_outboxevent", "events.view_deadletter", "notifications.view_emaildelivery")
 
 
 def page(request: HttpRequest) -> HttpResponse:
@@ -64,6 +70,7 @@ def summary() -> dict[str, Any]:
     """Return the context of `commerce/pipeline_summary.html`. The script of the page fills in the figures."""
     outbox = reverse("admin:events_outboxevent_changelist")
     letters = reverse("admin:events_deadletter_changelist")
+    emails = reverse("admin:notifications_emaildelivery_changelist")
     open_letters = {"state__exact": DeadLetter.State.OPEN.value}
     # The card counts the letters of the registered groups. The list can be filtered by one group.
     if len(groups := subscriptions()) == 1:
@@ -74,6 +81,8 @@ def summary() -> dict[str, Any]:
             _card("pending", _("Outbox pending"), f"{outbox}?state=pending", OLDEST_PENDING_TOO_OLD.section),
             _card("parked", _("Parked"), f"{outbox}?state=parked", MESSAGES_PARKED.section),
             _card("letters", _("Open dead letters"), f"{letters}?{urlencode(open_letters)}", DEAD_LETTERS.section),
+            _card("emails", _("E-mails pending"), f"{emails}?state__exact=pending", EMAILS_NOT_SENT.section),
+            _card("failed_emails", _("E-mails failed"), f"{emails}?state__exact=failed", EMAILS_NOT_SENT.section),
         ]
     }
 
@@ -116,6 +125,8 @@ def _cards(figures: Figures, findings: Sequence[Finding]) -> dict[str, dict[str,
         "pending": (limited_count(outbox.pending), outbox.oldest_pending_seconds),
         "parked": (limited_count(figures.parked), 0.0),
         "letters": (limited_count(figures.open_letters), 0.0),
+        "emails": (limited_count(figures.emails.pending), figures.emails.oldest_pending_seconds),
+        "failed_emails": (limited_count(figures.failed_emails), 0.0),
     }
     # The findings begin with the worst, which has to remain.
     levels = {finding.card: finding.level for finding in reversed(findings)}

@@ -44,6 +44,7 @@ PARTITION_NEVER_READ = Alert("PartitionNeverRead", "warning", "lag-grows")
 OLDEST_PENDING_TOO_OLD = Alert("OldestPendingTooOld", "critical", "outbox-pending-grows", above=60)
 MESSAGES_PARKED = Alert("MessagesParked", "warning", "dead-letters-appear")
 DEAD_LETTERS = Alert("DeadLetters", "warning", "dead-letters-appear")
+EMAILS_NOT_SENT = Alert("EmailsNotSent", "warning", "e-mails-do-not-arrive", above=3600)
 
 ALERTS = (
     PIPELINE_UNKNOWN,
@@ -53,4 +54,5 @@ ALERTS = (
     OLDEST_PENDING_TOO_OLD,
     MESSAGES_PARKED,
     DEAD_LETTERS,
+    EMAILS_NOT_SENT,
 )

@@ -1,6 +1,7 @@
 """The current state of each event of an order: committed, on Kafka, handled by each group, or a dead letter."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from events.models import DeadLetter, OutboxEvent
 from events.subscriptions import subscriptions
 from events.views import FreedAtOnce
 from events.wire.timestamps import rfc3339
-from notifications.models import Notification
+from notifications.models import EmailDelivery, Notification
 from notifications.subscriptions import NOTIFICATIONS
 from orders.events import ORDER_EVENTS
 from orders.models import Order, UnknownHistory
@@ -123,6 +124,12 @@ def trace_events(order: Order) -> list[EventTrace]:
         for identity, sequence in sorted(identities.items(), key=lambda item: item[1])
     ]
     return [trace for trace in traces if trace.is_known]
+
+
+def emails_of(notifications: Iterable[Notification]) -> dict[int, EmailDelivery]:
+    """Return the e-mails of the notifications, without their contents, by the notifications' ids."""
+    emails = EmailDelivery.objects.filter(pk__in=[one.pk for one in notifications])
+    return {email.pk: email for email in emails.defer("text", "content")}
 
 
 def _progress_of_groups(order: Order, identities: dict[Identity, int]) -> dict[Identity, list[GroupProgress]]:

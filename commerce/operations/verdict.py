@@ -11,6 +11,7 @@ from commerce.operations.figures import COUNT_LIMIT, WINDOW_MINUTES, Figures, Gr
 from commerce.operations.thresholds import (
     CONSUMER_GONE,
     DEAD_LETTERS,
+    EMAILS_NOT_SENT,
     LAG_GROWS,
     MESSAGES_PARKED,
     OLDEST_PENDING_TOO_OLD,
@@ -22,7 +23,7 @@ from commerce.operations.thresholds import (
 from events.kafka.lag import is_never_read
 from events.templatetags.moments import duration
 
-Card = Literal["lag", "pending", "parked", "letters"]
+Card = Literal["lag", "pending", "parked", "letters", "emails", "failed_emails"]
 
 
 class Finding(NamedTuple):
@@ -38,7 +39,7 @@ class Finding(NamedTuple):
 
 def judge(figures: Figures) -> list[Finding]:
     """Return what is wrong, the worst first. The sentences are in the active language."""
-    found = [*_lag(figures), *_outbox(figures), *_letters(figures)]
+    found = [*_lag(figures), *_outbox(figures), *_letters(figures), *_emails(figures)]
     return sorted(found, key=lambda finding: finding.level != "critical")
 
 
@@ -127,3 +128,19 @@ def _letters(figures: Figures) -> Iterator[Finding]:
             "%(count)s dead letter is open.", "%(count)s dead letters are open.", figures.open_letters
         ) % {"count": limited_count(figures.open_letters)}
         yield Finding(level, "letters", DEAD_LETTERS.section, sentence)
+
+
+def _emails(figures: Figures) -> Iterator[Finding]:
+    emails, failed = figures.emails, figures.failed_emails_recently
+    if level := EMAILS_NOT_SENT.level(emails.oldest_pending_seconds):
+        sentence = ngettext(
+            "%(count)s e-mail waits, for %(time)s.", "%(count)s e-mails wait, the oldest for %(time)s.", emails.pending
+        ) % {"count": limited_count(emails.pending), "time": duration(emails.oldest_pending_seconds)}
+        yield Finding(level, "emails", EMAILS_NOT_SENT.section, sentence)
+    if failed:
+        sentence = ngettext(
+            "%(count)s e-mail failed for good in the last %(minutes)d minutes.",
+            "%(count)s e-mails failed for good in the last %(minutes)d minutes.",
+            failed,
+        ) % {"count": limited_count(failed), "minutes": RECENT_MINUTES}
+        yield Finding("warning", "failed_emails", EMAILS_NOT_SENT.section, sentence)

@@ -1,15 +1,16 @@
 """Template tags for admin's links between an order, its events and their records. Each app shows only its own rows."""
 
 from typing import Any
+from uuid import UUID
 
 from django import template
 
 from commerce.operations.outcomes import dead_letters
-from commerce.operations.timeline import trace_events
+from commerce.operations.timeline import emails_of, trace_events
 from events.consuming.attempts import Attempt, attempts_at
 from events.consuming.dead_letters import subject_named_by
 from events.models import DeadLetter, OutboxEvent
-from notifications.models import Notification
+from notifications.models import EmailDelivery, Notification
 from notifications.subscriptions import NOTIFICATIONS
 from orders.events import ORDER_EVENTS, STREAM_PREFIX
 from orders.models import Order
@@ -21,7 +22,8 @@ register = template.Library()
 def order_timeline(order: Order) -> dict[str, Any]:
     events = trace_events(order)
     attempts = attempts_at(letter for event in events for letter in event.letters)
-    return {"events": events, "group": NOTIFICATIONS.group, "attempts": attempts}
+    emails = emails_of(event.notification for event in events if event.notification)
+    return {"events": events, "group": NOTIFICATIONS.group, "attempts": attempts, "emails": emails}
 
 
 @register.inclusion_tag("commerce/attempts.html")
@@ -34,11 +36,16 @@ def of_letter(attempts: dict[int, list[Attempt]], letter: DeadLetter) -> list[At
     return attempts.get(letter.pk, [])
 
 
+@register.filter
+def of_notification(emails: dict[int, EmailDelivery], notification: Notification) -> EmailDelivery | None:
+    return emails.get(notification.pk)
+
+
 @register.inclusion_tag("commerce/related.html")
-def related(shown: OutboxEvent | DeadLetter | Notification) -> dict[str, Any]:
+def related(shown: OutboxEvent | DeadLetter | Notification | EmailDelivery) -> dict[str, Any]:
     """Return the other records about the event of `shown`."""
     letter = shown.dead_letter if isinstance(shown, OutboxEvent) else None
-    event_id = letter.event_id if letter else shown.event_id
+    event_id = letter.event_id if letter else _event_id(shown)
     replays = shown.replays.all() if isinstance(shown, DeadLetter) else OutboxEvent.objects.none()
     named_order = _named_order(shown) if isinstance(shown, DeadLetter) else None
     context: dict[str, Any] = {"shown": shown, "group": NOTIFICATIONS.group, "named_order": named_order}
@@ -49,12 +56,17 @@ def related(shown: OutboxEvent | DeadLetter | Notification) -> dict[str, Any]:
     notification = Notification.objects.filter(event_id=event_id).first()
     order = _order(row, notification)
     return context | {
+        "email": notification and emails_of([notification]).get(notification.pk),
         "order": order,
         "named_order": None if named_order == order else named_order,
         "row": row,
         "notification": notification,
         "letters": dead_letters().filter(event_id=event_id),
     }
+
+
+def _event_id(shown: OutboxEvent | DeadLetter | Notification | EmailDelivery) -> UUID | None:
+    return shown.notification.event_id if isinstance(shown, EmailDelivery) else shown.event_id
 
 
 def _named_order(letter: DeadLetter) -> Order | None:

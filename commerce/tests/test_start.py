@@ -84,7 +84,7 @@ def test_a_client_that_names_no_type_gets_json(client: Client) -> None:
 def test_page_and_json_have_the_same_working_links(client: Client, settings: Settings, debug: bool) -> None:
     settings.DEBUG = debug
     body = get(client, "application/json").json()
-    links = {name: target for name, target in body.items() if name != "demoAccounts"}
+    links = {name: target for name, target in body.items() if name not in ("demoAccounts", "mails")}
     page = get(client, CHROMIUM).content.decode()
     assert re.findall('<a href="(.*?)"', page) == list(links.values())
     for target in links.values():
@@ -101,6 +101,19 @@ def test_development_shows_working_demo_accounts(client: Client, settings: Setti
     assert "demo-password" in get(client, CHROMIUM).content.decode()
     for account in get(client, "application/json").json()["demoAccounts"]:
         assert client.post("/api/auth/token", account, content_type="application/json").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("debug", "folder", "is_shown"),
+    [(True, "/srv/shop/var/mail", True), (True, None, False), (False, "/srv/shop/var/mail", False)],
+)
+def test_development_shows_where_the_mails_lie(
+    client: Client, settings: Settings, debug: bool, folder: str | None, is_shown: bool
+) -> None:
+    settings.DEBUG = debug
+    settings.EMAIL_FILE_PATH = folder
+    assert get(client, "application/json").json().get("mails") == (folder if is_shown else None)
+    assert ("<code>/srv/shop/var/mail</code>" in get(client, CHROMIUM).content.decode()) is is_shown
 
 
 def test_the_page_needs_no_database(client: Client) -> None:

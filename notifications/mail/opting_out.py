@@ -4,7 +4,9 @@ The signature proves that the link comes from a mail of ours. It does not expire
 """
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.signing import BadSignature, Signer
+from django.db import transaction
 from django.urls import reverse
 
 from notifications.models import EmailOptOut
@@ -26,8 +28,14 @@ def user_of(token: str) -> int | None:
 
 
 def set_wanted(user_id: int, *, wanted: bool) -> None:
-    """Turn the e-mails of an existing user on or off. Mails that are already recorded follow it, too."""
-    if wanted:
-        EmailOptOut.objects.filter(user_id=user_id).delete()
-    else:
-        EmailOptOut.objects.get_or_create(user_id=user_id)
+    """Turn the user's e-mails on or off. Mails that are already recorded follow it, too.
+
+    Raises User.DoesNotExist.
+    """
+    # With the lock, another request cannot delete the user in between.
+    with transaction.atomic():
+        user = User.objects.select_for_update(no_key=True).only("pk").get(pk=user_id)
+        if wanted:
+            EmailOptOut.objects.filter(user=user).delete()
+        else:
+            EmailOptOut.objects.get_or_create(user=user)

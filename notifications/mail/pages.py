@@ -4,6 +4,7 @@ from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import translation
+from django.utils.cache import patch_vary_headers
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
@@ -25,12 +26,16 @@ def opt_out(request: HttpRequest, token: str) -> HttpResponse:
     if user_id is None or not User.objects.filter(pk=user_id).exists():
         raise Http404
     if request.method == "POST":
-        set_wanted(user_id, wanted=request.POST.get("wanted") == "true")
+        try:
+            set_wanted(user_id, wanted=request.POST.get("wanted") == "true")
+        except User.DoesNotExist as error:
+            raise Http404 from error
     language = translation.get_language_from_request(request)
     with translation.override(language):
         wanted = not EmailOptOut.objects.filter(user_id=user_id).exists()
         page = render(request, "notifications/opt_out.html", {"wanted": wanted, "language": language})
     page["Content-Language"] = language
+    patch_vary_headers(page, ["Accept-Language", "Cookie"])
     # The link is a permission, so no other site gets it as a referrer.
     page["Referrer-Policy"] = "no-referrer"
     return page

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -144,6 +145,52 @@ def test_times_are_those_of_the_browsers_zone(run: Run, page: Page) -> None:
     expect(as_of).to_have_text(re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d KST$"), timeout=TIMEOUT_MS)
     expect(as_of).to_have_attribute("title", re.compile(r"\.\d{3} UTC$"))
     expect(page.locator("body")).not_to_contain_text("GMT")
+
+
+HOSTILE = """
+from email.message import EmailMessage
+from notifications.models import EmailDelivery
+message = EmailMessage()
+message.set_content("plain")
+foreign = "http://mail.invalid"
+message.add_alternative(
+    f"<!doctype html><html><body style='margin: 0'><script>top.hostile = 1</script><img src='{foreign}/a.png'>"
+    f"<link rel=stylesheet href='{foreign}/a.css'><iframe src='{foreign}/frame'></iframe><p>The mail</p>"
+    f"<a href='{foreign}/link' target=_top style='position: fixed; inset: 0'>x</a></body></html>", subtype="html"
+)
+assert EmailDelivery.objects.filter(pk=%d).update(content=message.as_bytes())
+"""
+"""A script that replaces the message of a delivery."""
+
+
+def test_a_hostile_mail_loads_and_runs_nothing(run: Run, page: Page) -> None:
+    customer = Customer(run.site)
+    customer.http.patch("/api/me", json={"email": "mina@example.com"}).raise_for_status()
+    order = customer.place_order()
+    wait_until(lambda: customer.notifications(order["id"]))
+    (notification,) = customer.notifications(order["id"])
+    customer.http.close()
+    address = f"/admin/notifications/emaildelivery/{notification['id']}/change/"
+    page.goto(address)
+    wait_until(lambda: page.reload() and page.get_by_text("Done", exact=True).count())
+    expect(page.frame_locator("iframe.mail").locator("body")).to_contain_text("주문이 생성되었습니다.")
+    run.manage("shell", "-c", HOSTILE % notification["id"])
+    # Another page, because Chromium reports all that it refuses as an error.
+    browser = page.context.browser
+    assert browser
+    looking = browser.new_page(base_url=run.site, storage_state=page.context.storage_state())
+    requested: list[str] = []
+    looking.on("request", lambda request: requested.append(request.url))
+    looking.goto(address)
+    frame = looking.frame_locator("iframe.mail")
+    expect(frame.locator("p")).to_have_text("The mail")
+    frame.locator("a").click()
+    looking.wait_for_load_state("networkidle")
+    assert looking.evaluate("window.hostile") is None
+    assert urlsplit(looking.url).path == address
+    assert [url for url in requested if not url.startswith((run.site, "data:"))] == []
+    assert len(looking.context.pages) == 1
+    looking.close()
 
 
 def _end_offsets(page: Page) -> int:

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from email import message_from_bytes, policy
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -44,13 +45,15 @@ TEXTS = """() => {
 
 
 @pytest.fixture(scope="module")
-def shop(run: Run) -> Run:
-    """Return a run with orders and dead letters in every state, and with a failed login."""
+def shop(run: Run) -> list[str]:
+    """Return the first pages of a run with orders, dead letters and e-mails in every state, and with a failed login."""
     customer = Customer(run.site)
+    customer.http.patch("/api/me", json={"email": "mina@example.com"}).raise_for_status()
     orders = [customer.place_order(price="1234567.00") for _ in range(3)]
     customer.change(orders[0]["id"], "pay")
     customer.change(orders[1]["id"], "cancel")
     wait_until(lambda: len(customer.notifications()) == 5)
+    mailed = [one["id"] for one in customer.notifications()]
     customer.http.close()
     send_poison(run, '{"eventId":"5f0c7a3e-0000-4000-8000-000000000007","eventType":"ORDER_LOST","orderId":7}')
     send_poison(run, f'{{"eventType":"ORDER_PAID","orderId":{orders[0]["id"]}}}')
@@ -59,8 +62,18 @@ def shop(run: Run) -> Run:
     run.manage("replay_dead_letters", "--limit", "1")
     run.manage("consume_order_events", "--until-caught-up")
     run.manage("shell", "-c", DISMISS_ONE)
+    run.manage("send_emails", "--once")
+    run.manage("shell", "-c", MAILS_IN_EVERY_STATE % mailed)
     httpx.post(f"{run.site}/api/auth/token", json={"username": "mallory", "password": "a wrong guess"}, trust_env=False)
-    return run
+    emails = [f"/admin/notifications/emaildelivery/{pk}/change/" for pk in mailed[:4]]
+    return [*FIRST_PAGES, *emails, opt_out_page(run)]
+
+
+def opt_out_page(run: Run) -> str:
+    """Return the path of the link in a mail of the run."""
+    mail = next((run.log.parent / "var" / "mail").glob("*.eml"))
+    link = str(message_from_bytes(mail.read_bytes(), policy=policy.default)["List-Unsubscribe"])
+    return urlsplit(link.strip("<> ")).path
 
 
 DISMISS_ONE = """
@@ -68,11 +81,22 @@ from events.consuming.dead_letters import dismiss
 from events.models import DeadLetter
 dismiss(letter_id=DeadLetter.objects.filter(state="open").latest("pk").pk)
 """
+MAILS_IN_EVERY_STATE = """
+from datetime import timedelta
+from django.db.models.functions import Now
+from notifications.models import EmailDelivery
+emails = [EmailDelivery.objects.filter(pk=pk) for pk in %r]
+error = "The mail server smtp.example:587 answered 550 5.1.1 The address does not exist: check it for typos, please"
+assert emails[0].update(state="failed", attempts=7, finished_at=Now(), lease=None, last_error=error)
+later = Now() + timedelta(hours=1)
+assert emails[1].update(state="pending", attempts=0, finished_at=None, lease=None, content=None, due_at=later)
+assert emails[2].update(state="cancelled", finished_at=Now(), lease=None, last_error="The user has turned e-mails off")
+"""
 
 
-def walk(page: Page) -> Iterator[str]:
-    """Open up to `PAGES_PER_KIND` pages of each kind that links lead to, and yield their addresses."""
-    waiting = list(FIRST_PAGES)
+def walk(page: Page, first_pages: list[str]) -> Iterator[str]:
+    """Open these pages and up to `PAGES_PER_KIND` of each kind that links lead to, and yield their addresses."""
+    waiting = list(first_pages)
     seen = set(waiting)
     opened = Counter(map(_kind, waiting))
     while waiting:
@@ -124,10 +148,10 @@ def findings_in_korean(page: Page) -> list[str]:
 
 @pytest.mark.parametrize("locale", ["ko-KR"])
 @pytest.mark.parametrize("color_scheme", ["light"])
-def test_every_page_is_korean_on_a_narrow_screen(shop: Run, page: Page) -> None:
+def test_every_page_is_korean_on_a_narrow_screen(shop: list[str], page: Page) -> None:
     page.set_viewport_size(NARROW)
     findings: dict[str, list[str]] = {}
-    for address in walk(page):
+    for address in walk(page, shop):
         findings[address] = findings_in_korean(page)
         if address == RUNBOOK:
             expect(page.locator("article[lang=ko]:not([translate])")).to_contain_text("지연이 커질 때")
@@ -151,8 +175,8 @@ def test_the_login_is_korean_on_a_narrow_screen(run: Run, page: Page) -> None:
 
 
 @pytest.mark.parametrize("color_scheme", ["dark"])
-def test_every_page_is_accessible_on_a_dark_screen(shop: Run, page: Page) -> None:
+def test_every_page_is_accessible_on_a_dark_screen(shop: list[str], page: Page) -> None:
     page.set_viewport_size(WIDE)
-    findings = {address: serious_findings(page) for address in walk(page)}
+    findings = {address: serious_findings(page) for address in walk(page, shop)}
     assert len(findings) > 50
     assert {address: found for address, found in findings.items() if found} == {}

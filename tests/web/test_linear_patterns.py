@@ -25,7 +25,7 @@ PACKAGES = ("events", "orders", "notifications", "commerce")
 CHECKOUT = Path(__file__).parent.parent.parent
 PIECES = (
     *("a", "0", " ", "\t", "-", ".", ",", ":", "/", "@", "=", '"', "'", "\\", "\n", "[", "é"),
-    *("://", "eyJ", "eyJ-", "token", "token=", 'token="', "Bearer ", "access"),
+    *("://", "eyJ", "eyJ-", "token", "token=", 'token="', "Bearer ", "access", "/email/opt-out/"),
 )
 TEXT_LENGTH = 8_000
 """Number of characters. A quadratic pattern takes at least 30 ms for this length, a linear one less than 1 ms."""

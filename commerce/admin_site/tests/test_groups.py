@@ -9,18 +9,19 @@ from django.test import Client
 from events.consuming.dead_letters import record_dead_letter
 from events.models import DeadLetter, OutboxEvent
 from events.troubles import Poison
+from notifications.models import EmailDelivery
 from orders.models import Order
 from orders.services import Line, place_order
-from testkit.factories import NotificationFactory, kafka_record
+from testkit.factories import EmailDeliveryFactory, kafka_record
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def order() -> Order:
-    """Create an order, a dead letter and a notification, and return the order."""
+    """Create an order, a dead letter, and a notification whose e-mail has failed, and return the order."""
     record_dead_letter(record=kafka_record(b"garbage"), error=Poison("no event"), group="group")
-    NotificationFactory.create()
+    EmailDeliveryFactory.create(state="failed")
     user = User.objects.create_user("customer")
     return place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
 
@@ -41,13 +42,15 @@ def pages(order: Order) -> dict[str, str]:
         "replay": f"/admin/events/deadletter/{letter.pk}/replay/",
         "dismiss": f"/admin/events/deadletter/{letter.pk}/dismiss/",
         "send again": f"/admin/events/outboxevent/{row.pk}/send-again/",
+        "send e-mail again": f"/admin/notifications/emaildelivery/{EmailDelivery.objects.get().pk}/send-again/",
     }
 
 
 @pytest.mark.parametrize("group", ["support", "operator"])
 def test_both_groups_see_all_our_models(client: Client, order: Order, group: str) -> None:
     staff = member(client, group)
-    for model in ("orders/order", "notifications/notification", "events/outboxevent", "events/deadletter"):
+    of_events = ("events/outboxevent", "events/deadletter")
+    for model in ("orders/order", "notifications/notification", "notifications/emaildelivery", *of_events):
         listed = staff.get(f"/admin/{model}/")
         assert listed.status_code == 200
         first = listed.context["cl"].result_list[0]
@@ -62,6 +65,7 @@ def test_support_may_only_look(client: Client, order: Order) -> None:
     order.refresh_from_db()
     assert order.status == "PENDING"
     assert DeadLetter.objects.get().state == "open"
+    assert EmailDelivery.objects.get().state == "failed"
 
 
 def test_operators_may_act(client: Client, order: Order) -> None:
@@ -72,6 +76,7 @@ def test_operators_may_act(client: Client, order: Order) -> None:
     order.refresh_from_db()
     assert order.status == "CANCELLED"
     assert DeadLetter.objects.get().state == "dismissed"
+    assert EmailDelivery.objects.get().state == "pending"
 
 
 def test_neither_group_sees_the_accounts(client: Client) -> None:

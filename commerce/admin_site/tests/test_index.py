@@ -46,8 +46,9 @@ def letter() -> None:
         (["view_order"], {ORDERS}),
         (["view_outboxevent"], set()),
         (["view_deadletter"], {CAUSES}),
-        (["view_deadletter", "view_outboxevent"], {PIPELINE, CAUSES}),
-        (["view_deadletter", "view_outboxevent", "view_order"], {PIPELINE, CAUSES, ORDERS}),
+        (["view_deadletter", "view_outboxevent"], {CAUSES}),
+        (["view_deadletter", "view_outboxevent", "view_emaildelivery"], {PIPELINE, CAUSES}),
+        (["view_deadletter", "view_outboxevent", "view_emaildelivery", "view_order"], {PIPELINE, CAUSES, ORDERS}),
     ],
 )
 def test_the_index_shows_what_the_user_may_view(

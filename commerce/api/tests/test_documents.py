@@ -28,6 +28,7 @@ CONTRACT = {
     "/api/orders/{id}/events": {"get"},
     "/api/notifications": {"get"},
     "/api/notifications/{id}/read": {"post"},
+    "/api/me": {"get", "patch"},
     "/api/schema": {"get"},
     "/api/docs": {"get"},
     "/api/asyncapi": {"get"},

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -18,6 +19,8 @@ from rest_framework_simplejwt.tokens import RefreshToken
 from commerce.observing.log_lines import JSONFormatter, LineFormatter
 from events.correlation import log_context
 from events.wire.foreign_text import TEXT_LIMIT_CHARS
+from notifications.mail import pages
+from notifications.mail.opting_out import link_for
 from testkit.processes import WebServer
 
 
@@ -239,3 +242,27 @@ def test_development_logs_each_record_once(tmp_path: Path) -> None:
         server.stop()
     (said,) = (one for one in log.read_text().splitlines() if "stranger" in one)
     assert said.startswith("ERROR django.security.DisallowedHost")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("formatter", [LineFormatter, JSONFormatter])
+def test_no_log_line_has_the_token_of_a_mails_link(
+    client: Client,
+    user: User,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    formatter: type[logging.Formatter],
+) -> None:
+    """A failing page is logged with its path, and a refused one is if `django.request` logs warnings."""
+    client.raise_request_exception = False
+    path = urlsplit(link_for(user.pk)).path
+    token = path.rpartition("/")[2]
+    with caplog.at_level(logging.DEBUG, logger="django.request"):
+        client.get(path)
+        client.get(f"{path}x")
+        client.delete(path)
+        monkeypatch.setattr(pages, "user_of", lambda _: Path(path).read_text())
+        assert client.get(path).status_code == 500
+    lines = [formatter().format(record) for record in caplog.records]
+    assert sum("/email/opt-out/***" in line for line in lines) >= 3
+    assert [line for line in lines if token in line or token.split(":")[1][:20] in line] == []

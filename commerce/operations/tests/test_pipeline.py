@@ -1,5 +1,6 @@
 """The pipeline page in admin: its figures, and that it never waits long for Kafka."""
 
+import html
 import re
 import socket
 import threading
@@ -15,6 +16,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
+from rest_framework.test import APIClient
 
 from commerce.models import LagReading
 from commerce.operations import figures, lag_history, pipeline
@@ -25,10 +27,17 @@ from events.models import DeadLetter, OutboxEvent
 from events.observing.readings import DEFAULT_WAIT_S, Reading
 from events.troubles import Poison
 from events.wire.timestamps import now
+from notifications.models import EmailDelivery
 from notifications.subscriptions import NOTIFICATIONS
 from orders.services import Line, place_order
 from testkit.apache_kafka import ApacheKafka
-from testkit.factories import NotificationFactory, OutboxEventFactory, kafka_record, poison_that_names
+from testkit.factories import (
+    EmailDeliveryFactory,
+    NotificationFactory,
+    OutboxEventFactory,
+    kafka_record,
+    poison_that_names,
+)
 from testkit.kafka_client import Outgoing, produce_all
 from testkit.servers import Broker
 from testkit.subscriptions import read_and_commit
@@ -76,6 +85,8 @@ def test_it_shows_pending_rows_and_open_letters(admin_client: Client, settings: 
         "pending": "3",
         "parked": "1",
         "letters": "1",
+        "emails": "0",
+        "failed_emails": "0",
     }
     assert re.fullmatch(r"oldest for 9\d s", cards["pending"]["note"])
 
@@ -152,6 +163,8 @@ def test_an_unreachable_kafka_is_the_verdict(admin_client: Client, settings: Set
         "pending": "warning",
         "parked": "ok",
         "letters": "ok",
+        "emails": "ok",
+        "failed_emails": "ok",
     }
     assert shown["cards"]["lag"]["figure"] == "–"
 
@@ -180,6 +193,21 @@ def test_parked_messages_worry_for_fifteen_minutes_only(admin_client: Client, to
     assert state(admin_client)["cards"]["parked"] == {"figure": "1", "level": "ok", "note": ""}
     OutboxEventFactory.create(parked_at=now() - timedelta(minutes=14))
     assert state(admin_client)["cards"]["parked"] == {"figure": "2", "level": "warning", "note": ""}
+
+
+def test_it_shows_pending_and_failed_mails(admin_client: Client, topics: Topics) -> None:
+    EmailDeliveryFactory.create_batch(2, created_at=now() - timedelta(minutes=50))
+    EmailDeliveryFactory.create(state="failed", finished_at=now() - timedelta(minutes=16))
+    EmailDeliveryFactory.create(state="done")
+    cards = state(admin_client)["cards"]
+    assert cards["emails"] == {"figure": "2", "level": "ok", "note": "oldest for 50 min"}
+    assert cards["failed_emails"] == {"figure": "1", "level": "ok", "note": ""}
+    EmailDeliveryFactory.create(created_at=now() - timedelta(minutes=61))
+    EmailDeliveryFactory.create(state="failed", finished_at=now() - timedelta(minutes=14))
+    shown = state(admin_client)
+    assert shown["cards"]["emails"] == {"figure": "3", "level": "warning", "note": "oldest for 61 min"}
+    assert shown["cards"]["failed_emails"] == {"figure": "2", "level": "warning", "note": ""}
+    assert shown["verdict"]["level"] == "warning"
 
 
 def test_each_card_links_to_its_rows_and_the_runbook(admin_client: Client) -> None:
@@ -290,6 +318,28 @@ def test_an_orders_page_links_to_each_event_and_back(admin_client: Client, user:
         assert order_page in admin_client.get(page).content.decode()
 
 
+def test_the_timeline_shows_the_mail_of_each_notification(admin_client: Client, api: APIClient, user: User) -> None:
+    change = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
+    order_page = f"/admin/orders/order/{change.order.pk}/change/"
+    path = f"/api/orders/{change.order.pk}/events"
+    notification = NotificationFactory.create(event_id=change.event.event_id, order_id=change.order.pk, user_id=user.pk)
+    assert "data-email" not in admin_client.get(order_page).content.decode()
+    before = api.get(path).json()
+    error = "The mail server answered 550 <b>no</b>"
+    delivery = EmailDeliveryFactory.create(notification=notification, state="failed", attempts=3, last_error=error)
+    text = admin_client.get(order_page).content.decode()
+    for part in ('data-email="failed"', "3 attempts", html.escape(error), "mina@example.com"):
+        assert part in text
+    email_page = f"/admin/notifications/emaildelivery/{delivery.pk}/change/"
+    assert email_page in text
+    assert order_page in admin_client.get(email_page).content.decode()
+    EmailDelivery.objects.update(state="pending", finished_at=None, attempts=1, due_at="2031-01-30T10:15:30Z")
+    text = admin_client.get(order_page).content.decode()
+    for part in ('data-email="pending"', "1 attempt, next", "2031-01-30 10:15:30 UTC"):
+        assert part in text
+    assert api.get(path).json() == before
+
+
 def test_a_longer_timeline_takes_no_more_queries(admin_client: Client, user: User) -> None:
     def queries(events: int) -> int:
         order = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
@@ -298,6 +348,10 @@ def test_a_longer_timeline_takes_no_more_queries(admin_client: Client, user: Use
             body = poison_that_names(event_id=row.event_id, order_id=order.pk, event_type=row.event_type)
             record = kafka_record(body, offset=row.pk)
             record_dead_letter(record=record, error=Poison("no event"), group=NOTIFICATIONS.group)
+            notification = NotificationFactory.create(
+                event_id=row.event_id, type=row.event_type, order_id=order.pk, user_id=user.pk
+            )
+            EmailDeliveryFactory.create(notification=notification)
         with CaptureQueriesContext(connection) as captured:
             assert admin_client.get(f"/admin/orders/order/{order.pk}/change/").status_code == 200
         return len(captured)

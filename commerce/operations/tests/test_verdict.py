@@ -10,6 +10,7 @@ from commerce.operations.verdict import Finding, duration, judge
 from events.kafka.cluster import Member
 from events.kafka.lag import PartitionLag
 from events.observing.readings import Outbox
+from events.work.models import Backlog
 
 GROUP = "notification-consumer-group"
 MEMBER = Member("consumer-1", "/10.0.0.1", [0, 1])
@@ -35,6 +36,9 @@ def figures(**changes: Any) -> Figures:
         "parked": 0,
         "parked_recently": 0,
         "open_letters": 0,
+        "emails": Backlog(0, 0.0),
+        "failed_emails": 0,
+        "failed_emails_recently": 0,
         "since_handled_s": {},
         "minutes": [],
     }
@@ -53,8 +57,11 @@ UNREMARKABLE = {
     "an unread partition is empty": figures(groups=[group(NEVER_READ_EMPTY)]),
     "events are on their way to Kafka": figures(outbox=Outbox(50, 9.9)),
     "messages were parked long ago": figures(parked=3),
+    "e-mails are tried again": figures(emails=Backlog(50, 3_600.0)),
+    "e-mails failed long ago": figures(failed_emails=3),
 }
 LAG = ("lag", "lag-grows")
+EMAILS = "e-mails-do-not-arrive"
 OUTBOX = ("pending", "outbox-pending-grows")
 FINDINGS: list[tuple[Figures, tuple[str, str], str, str]] = [
     (figures(groups=waiting(50, 14)), LAG, "warning", "Nothing was handled for 14 s; 50 messages wait."),
@@ -106,6 +113,22 @@ FINDINGS: list[tuple[Figures, tuple[str, str], str, str]] = [
     ),
     (figures(open_letters=1), ("letters", "dead-letters-appear"), "warning", "1 dead letter is open."),
     (figures(open_letters=12), ("letters", "dead-letters-appear"), "warning", "12 dead letters are open."),
+    (figures(emails=Backlog(1, 3_601)), ("emails", EMAILS), "warning", "1 e-mail waits, for 60 min."),
+    (
+        figures(emails=Backlog(10_000, 90_000)),
+        *(("emails", EMAILS), "warning"),
+        "10,000+ e-mails wait, the oldest for 25 h.",
+    ),
+    (
+        figures(failed_emails=9, failed_emails_recently=1),
+        *(("failed_emails", EMAILS), "warning"),
+        "1 e-mail failed for good in the last 15 minutes.",
+    ),
+    (
+        figures(failed_emails=9, failed_emails_recently=2),
+        *(("failed_emails", EMAILS), "warning"),
+        "2 e-mails failed for good in the last 15 minutes.",
+    ),
 ]
 
 

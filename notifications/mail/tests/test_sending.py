@@ -79,7 +79,7 @@ def test_pauses_grow_to_half_an_hour(server: MailServer) -> None:
     pauses = []
     for _ in range(12):
         send_due()
-        row = EmailDelivery.objects.annotate(pause=F("due_at") - Now()).get(pk=delivery.pk)
+        row: Any = EmailDelivery.objects.annotate(pause=F("due_at") - Now()).get(pk=delivery.pk)
         pauses.append(row.pause.total_seconds())
         let_pauses_pass()
     # Half of a pause is random.

@@ -168,7 +168,7 @@ def test_an_event_of_the_future_has_a_deadline_from_today(timestamp: str, server
     user = customer()
     old = value(user, "0001-01-01T00:00:00Z")
     assert deliver(NOTIFICATIONS, [value(user, timestamp), old]) == []
-    row = EmailDelivery.objects.annotate(after=F("deadline_at") - F("created_at")).get()
+    row: Any = EmailDelivery.objects.annotate(after=F("deadline_at") - F("created_at")).get()
     assert abs(row.after - DAY) < timedelta(minutes=1)
     send_due()
     assert len(server.accepted) == 1

@@ -1,0 +1,91 @@
+"""Admin of leased work: its state, attempts, lease and last error, and an action that tries failed work again."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from django.utils.translation import gettext, gettext_lazy
+
+from events.admin.actions import Refused
+from events.admin.read_only import ReadOnlyAdmin, untranslated
+from events.templatetags.leased_work import state_label
+from events.templatetags.moments import moment
+from events.wire.timestamps import now
+from events.work.models import LeasedWork
+
+ERROR_CHARS_IN_LIST = 100
+NOT_FAILED = {
+    "pending": gettext_lazy("pending already"),
+    "done": gettext_lazy("done already"),
+    "cancelled": gettext_lazy("cancelled already"),
+}
+"""Why work in this state is not tried again."""
+
+
+def refuse_unless_failed(work: LeasedWork) -> Any:
+    return NOT_FAILED.get(work.state, "")
+
+
+def try_again(
+    model: type[LeasedWork], *, within: Callable[[], timedelta], log_text: str
+) -> Callable[[int], tuple[LeasedWork, str]]:
+    """Return the function of a row action that makes failed work pending again.
+
+    `within` returns how long it may be tried. `log_text` is the text of the log entry.
+    """
+
+    def do(work_id: int) -> tuple[LeasedWork, str]:
+        if not model.objects.filter(pk=work_id).try_again(within=within()):
+            raise Refused(NOT_FAILED[model.objects.values_list("state", flat=True).get(pk=work_id)])
+        return model.objects.only("pk").get(pk=work_id), log_text
+
+    return do
+
+
+class LeasedWorkAdmin(ReadOnlyAdmin):
+    """Base class for leased work.
+
+    A subclass adds `WORK_COLUMNS` to its list, and `WORK_FIELDS` to its page.
+    """
+
+    WORK_COLUMNS = ("state_label", "attempts", "due", "error_beginning")
+    WORK_FIELDS = (("state_label", "attempts"), ("due", "deadline_at"), ("created_at", "finished_at"), "error_text")
+
+    list_filter: Any = (("state", admin.ChoicesFieldListFilter),)
+    readonly_fields: Any = ("state_label", "due", "error_text")
+
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Return an order that has an index: pending work as it is due, other work with the newest first."""
+        match request.GET.get("state__exact"):
+            case None:
+                return ("-pk",)
+            case LeasedWork.State.PENDING:
+                return ("due_at",)
+            case _:
+                return ("-finished_at",)
+
+    @admin.display(description=gettext_lazy("state"))
+    def state_label(self, work: LeasedWork) -> str:
+        return state_label(work)
+
+    @admin.display(description=gettext_lazy("due at"))
+    def due(self, work: LeasedWork) -> SafeString | None:
+        """Return when a worker may claim it, or until when one has it. Finished work is not due."""
+        if work.state != LeasedWork.State.PENDING:
+            return None
+        if work.lease and work.due_at > now():
+            return format_html("{} {}", gettext("with a worker until"), moment(work.due_at))
+        return moment(work.due_at)
+
+    @admin.display(description=gettext_lazy("last error"))
+    def error_beginning(self, work: LeasedWork) -> SafeString:
+        return untranslated(Truncator(work.last_error).chars(ERROR_CHARS_IN_LIST))
+
+    @admin.display(description=gettext_lazy("last error"))
+    def error_text(self, work: LeasedWork) -> SafeString:
+        return untranslated(work.last_error)
