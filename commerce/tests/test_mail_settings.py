@@ -174,6 +174,7 @@ def test_a_site_has_no_final_slash(value: str, address: str) -> None:
         "ftp://shop.example",
         "https://",
         "https://한국.kr",
+        "https://shop.example/가게",
         "https://shop.example?a=b",
         "https://shop.example/#x",
         "https://user:word@shop.example",

@@ -37,7 +37,10 @@ class Worker(Generic[WorkT]):
     """Does the work of one kind. Any number of workers may run; each claims what the others have not claimed."""
 
     def __init__(self, kind: Kind[WorkT], *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
-        """`stopping` is called before each piece. `wait` sleeps for some seconds, or less if the process must stop."""
+        """Create a worker. `wait` sleeps for some seconds, or less if the process must stop.
+
+        `stopping` is called before each piece, and while the database is away.
+        """
         self._kind = kind
         self._stopping = stopping
         self._wait = wait
@@ -131,6 +134,8 @@ class Worker(Generic[WorkT]):
                 if kind_of(error) == "outage":
                     logger.warning("Recording %s again: %s", self._kind.name, str(error).strip())
                     connection.close()
+                    # It shows that this process is alive. If its supervisor killed it, the pieces would be done again.
+                    self._stopping()
                     time.sleep(RECORD_RETRY_S)
                 elif len(results) > 1:
                     return [recorded for one in results for recorded in self._record(lease, [one])]

@@ -56,7 +56,7 @@ def _email(delivery: EmailDelivery) -> EmailMultiAlternatives:
         body=render_to_string("notifications/email.txt", words),
         to=[delivery.address],
         headers={
-            "Message-ID": f"<{notification.event_id}@{urlsplit(settings.SITE_URL).hostname}>",
+            "Message-ID": f"<{notification.event_id}@{_host()}>",
             "Date": format_datetime(delivery.created_at),
             "Auto-Submitted": "auto-generated",
             "List-Unsubscribe": f"<{opt_out}>",
@@ -67,6 +67,12 @@ def _email(delivery: EmailDelivery) -> EmailMultiAlternatives:
     email.encoding = _ASCII_ONLY
     email.attach_alternative(render_to_string("notifications/email.html", words), "text/html")
     return email
+
+
+def _host() -> str:
+    """Return the host of this site as the right side of a Message-ID, where an IPv6 address has brackets (RFC 5322)."""
+    host = urlsplit(settings.SITE_URL).hostname or ""
+    return f"[{host}]" if ":" in host else host
 
 
 class _Frozen(Message):

@@ -134,7 +134,7 @@ def started(tmp_path: Path) -> Iterator[list[ProductProcess]]:
 @pytest.fixture
 def start(started: list[ProductProcess], tmp_path: Path) -> Start:
     def start(*command: str, launcher: list[str] | None = None, **env: str) -> ProductProcess:
-        log = tmp_path / f"{len(started)}-{command[-1]}.log"
+        log = tmp_path / f"{len(started)}-{Path(command[-1]).name}.log"
         started.append(ProductProcess(*command, log=log, env=env, launcher=launcher or []))
         return started[-1]
 

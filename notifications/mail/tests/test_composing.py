@@ -267,3 +267,13 @@ def test_a_message_has_its_id_from_the_event(server: MailServer) -> None:
     ids = {mail.message["Message-ID"] for mail in server.accepted}
     rows = EmailDelivery.objects.values_list("notification__event_id", flat=True)
     assert ids == {f"<{event_id}@shop.example>" for event_id in rows}
+
+
+@pytest.mark.parametrize(
+    ("site", "host"), [("https://shop.example:8443/x", "shop.example"), ("http://[::1]:8080", "[::1]")]
+)
+def test_the_right_side_of_a_message_id_is_the_sites_host(
+    server: MailServer, settings: Settings, site: str, host: str
+) -> None:
+    settings.SITE_URL = site
+    assert sent(server, customer(), event_id=EVENT_ID).message["Message-ID"] == f"<{EVENT_ID}@{host}>"

@@ -2,6 +2,7 @@
 
 import re
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -64,11 +65,13 @@ def test_two_senders_send_no_mail_twice(server: MailServer, start: Start) -> Non
 
 
 def test_a_database_away_beyond_a_lease_doubles_no_mail(
-    server: MailServer, start: Start, postgres: CrashingPostgres
+    server: MailServer, start: Start, postgres: CrashingPostgres, tmp_path: Path
 ) -> None:
+    """The sender stays alive for its supervisor, who would otherwise kill it before it could record the mail."""
     addresses = record_mails(5)
+    alive = tmp_path / "alive"
     server.fail("MESSAGE", then="hold", times=1)
-    holder = start(*SEND, launcher=short_lease(seconds=20), **sender_env(server))
+    holder = start(*SEND, f"--liveness-file={alive}", launcher=short_lease(seconds=20), **sender_env(server))
     wait_until(lambda: server.commands["MESSAGE"])
     start(*SEND, launcher=short_lease(), PGAPPNAME="waiting", **sender_env(server))
     wait_until(lambda: has_polled("waiting"))
@@ -76,6 +79,8 @@ def test_a_database_away_beyond_a_lease_doubles_no_mail(
     postgres.crash()
     server.release()
     wait_until(lambda: holder.says("Recording email again: "))
+    touched = alive.stat().st_mtime
+    wait_until(lambda: alive.stat().st_mtime > touched)
     wait_until(lambda: time.monotonic() > leased_until)
     postgres.start()
     wait_until(lambda: all_done(addresses))
