@@ -120,7 +120,10 @@ class Checkboxes:
         return super().formfield_for_manytomany(db_field, request, **kwargs)  # type: ignore[misc]
 
     def get_deleted_objects(self, rows: Any, request: HttpRequest) -> Any:
-        """Name the chosen rows alone: the rows that are deleted with them are parts of them."""
+        """List only the chosen rows on the page that confirms a deletion.
+
+        The rows that are deleted with them are parts of them.
+        """
         _, counts, missing_permissions, protected = super().get_deleted_objects(rows, request)  # type: ignore[misc]
         plural = self.opts.verbose_name_plural
         return [str(row) for row in rows], {plural: counts.get(plural, 0)}, missing_permissions, protected

@@ -304,8 +304,8 @@ EMAIL_HOST, EMAIL_PORT = _email["EMAIL_HOST"], _email["EMAIL_PORT"]
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"], _email["EMAIL_HOST_PASSWORD"]
 EMAIL_USE_TLS, EMAIL_USE_SSL = _email["EMAIL_USE_TLS"], _email["EMAIL_USE_SSL"]
 EMAIL_FILE_PATH = _email["EMAIL_FILE_PATH"]
-# Seconds after which a mail server that does not answer counts as unavailable.
-EMAIL_TIMEOUT = 10
+# Seconds that a mail server may take for one answer. Some read the whole message for viruses before they answer.
+EMAIL_TIMEOUT = 60
 DEFAULT_FROM_EMAIL = environment.mailbox(
     "EMAIL_FROM", is_needed=EMAIL_ENABLED, in_development="Commerce <commerce@localhost>"
 )

@@ -9,7 +9,7 @@ import msgspec
 from django.contrib.auth.models import User
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import connection, models, transaction
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import Q
 from django.db.models.functions import Upper
 from django.utils.translation import gettext, gettext_lazy
 
@@ -153,12 +153,10 @@ class EmailDeliveryQuerySet(LeasedWorkQuerySet["EmailDelivery"]):
     def try_again(self, *, within: timedelta) -> int:
         """Make failed deliveries pending again. Return their number.
 
-        A user who has changed the address since gets the mail at the new address. Otherwise the same bytes are sent.
+        Their messages are composed anew, because a person who sends one again has corrected the user's address or the
+        sender. The Message-ID stays.
         """
-        current = User.objects.filter(pk=OuterRef("notification__user_id")).values("email")
-        failed = self.failed().select_for_update(of=("self",))
-        changed = failed.exclude(content=None).exclude(address=Subquery(current)).values_list("pk", flat=True)
-        self.filter(pk__in=list(changed)).update(content=None)
+        self.failed().update(content=None)
         return super().try_again(within=within)
 
 

@@ -91,7 +91,7 @@ def poison_that_names(*, event_id: UUID, order_id: int, event_type: str) -> byte
 
 
 def kafka_record(value: bytes | None, *, offset: int = 0, **changes: Any) -> Record:
-    """Return a record as the product's client reads it."""
+    """Return a record with the types of one that the product's client reads."""
     fields: dict[str, Any] = dict.fromkeys(Record._fields)
     fields |= {"topic": "order-events", "partition": 0, "leader_epoch": 0, "offset": offset, "timestamp": 1738232130123}
     fields |= {"timestamp_type": 0, "key": b"1", "value": value, "headers": []}

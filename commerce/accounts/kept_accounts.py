@@ -18,7 +18,7 @@ PROTECTING: list[Any] = [
 
 
 def is_kept() -> Q:
-    """Return the condition of a query of users that cannot be deleted."""
+    """Return the condition that selects the users who cannot be deleted."""
     found = (Exists(one.related_model.objects.filter(**{one.field.name: OuterRef("pk")})) for one in PROTECTING)
     return reduce(or_, map(Q, found), Q())
 

@@ -16,6 +16,7 @@ from commerce.operations.figures import Figures, read_figures
 from commerce.operations.lag_history import SLOT_S, LagHistory, read_history
 from commerce.operations.thresholds import (
     DEAD_LETTERS,
+    EMAILS_FAILING,
     EMAILS_NOT_SENT,
     LAG_GROWS,
     MESSAGES_PARKED,
@@ -82,7 +83,7 @@ def summary() -> dict[str, Any]:
             _card("parked", _("Parked"), f"{outbox}?state=parked", MESSAGES_PARKED.section),
             _card("letters", _("Open dead letters"), f"{letters}?{urlencode(open_letters)}", DEAD_LETTERS.section),
             _card("emails", _("E-mails pending"), f"{emails}?state__exact=pending", EMAILS_NOT_SENT.section),
-            _card("failed_emails", _("E-mails failed"), f"{emails}?state__exact=failed", EMAILS_NOT_SENT.section),
+            _card("failed_emails", _("E-mails failed"), f"{emails}?state__exact=failed", EMAILS_FAILING.section),
         ]
     }
 

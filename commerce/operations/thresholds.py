@@ -45,6 +45,7 @@ OLDEST_PENDING_TOO_OLD = Alert("OldestPendingTooOld", "critical", "outbox-pendin
 MESSAGES_PARKED = Alert("MessagesParked", "warning", "dead-letters-appear")
 DEAD_LETTERS = Alert("DeadLetters", "warning", "dead-letters-appear")
 EMAILS_NOT_SENT = Alert("EmailsNotSent", "warning", "e-mails-do-not-arrive", above=3600)
+EMAILS_FAILING = Alert("EmailsFailing", "warning", "e-mails-do-not-arrive")
 
 ALERTS = (
     PIPELINE_UNKNOWN,
@@ -55,4 +56,5 @@ ALERTS = (
     MESSAGES_PARKED,
     DEAD_LETTERS,
     EMAILS_NOT_SENT,
+    EMAILS_FAILING,
 )

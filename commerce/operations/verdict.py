@@ -11,6 +11,7 @@ from commerce.operations.figures import COUNT_LIMIT, WINDOW_MINUTES, Figures, Gr
 from commerce.operations.thresholds import (
     CONSUMER_GONE,
     DEAD_LETTERS,
+    EMAILS_FAILING,
     EMAILS_NOT_SENT,
     LAG_GROWS,
     MESSAGES_PARKED,
@@ -143,4 +144,4 @@ def _emails(figures: Figures) -> Iterator[Finding]:
             "%(count)s e-mails failed for good in the last %(minutes)d minutes.",
             failed,
         ) % {"count": limited_count(failed), "minutes": RECENT_MINUTES}
-        yield Finding("warning", "failed_emails", EMAILS_NOT_SENT.section, sentence)
+        yield Finding(EMAILS_FAILING.severity, "failed_emails", EMAILS_FAILING.section, sentence)

@@ -39,7 +39,7 @@ def decompress(codec: int, compressed: memoryview) -> bytes:
 
     Raises:
         BatchTooLarge: more than `MAX_BATCH_BYTES` would come out.
-        Exception: the bytes are damaged. Each library raises its own errors.
+        Exception: the bytes are damaged, or no codec has this number. Each library raises its own errors.
     """
     if codec == SNAPPY:
         return _read_snappy(compressed)

@@ -10,7 +10,7 @@ from events.kafka.receiving import Consumer
 from events.kafka.records import Record
 
 AHEAD_BYTES = 4 * 1024 * 1024
-"""The largest batch, in bytes, during whose handling the next one is read. 500 order events have a third of it.
+"""The largest batch, in bytes, during whose handling the next one is read. 500 order events are far below.
 
 Handling large records takes a multiple of their size, which must not add up with the next batch's decompression.
 """

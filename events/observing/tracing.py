@@ -50,7 +50,8 @@ def trace_sent(*, messages: Iterable[tuple[Message, Sent]], path: str, begun: in
 def trace_processed(*, records: Sequence[Record], group: str, begun: int, saving: int) -> None:
     """Create the spans of records that `group` has just handled.
 
-    `begun` is the start of the batch, `saving` the start of its handling.
+    `begun` is when the group began to decode the batch, and `saving` when it began to save the events. Both are in
+    nanoseconds since 1970.
     """
     for record in records:
         span = _process_span(record, group, begun)

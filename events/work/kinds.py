@@ -13,13 +13,13 @@ from events.work.outcomes import Cancelled, Done, Failed, Outcome, TryAgain
 
 LABELS: dict[type[Outcome], str] = {Done: "done", Failed: "failed", Cancelled: "cancelled", TryAgain: "retried"}
 LOST = "lost"
-"""Label of an outcome that was not recorded, because its row had got another lease."""
+"""Label of an outcome that was not recorded, because its row did not have the lease any more."""
 
 Act = Callable[[WorkT], Outcome]
 Results = list[tuple[WorkT, Outcome]]
 
 
-def _record_nothing(results: object) -> None:
+def record_nothing(results: object) -> None:
     """Nothing follows from the outcomes."""
 
 
@@ -33,7 +33,7 @@ class Kind(Generic[WorkT]):
     session: Callable[[], AbstractContextManager[Act[WorkT]]]
     """Called for each batch. It yields the function that does one piece outside of any transaction, and may keep a
     connection, which it opens for the first piece. A piece whose worker dies is done again."""
-    record: Callable[[Results[WorkT]], None] = _record_nothing
+    record: Callable[[Results[WorkT]], None] = record_nothing
     """Called with the outcomes in the transaction that records them, for follow-up messages and other changes."""
     outcomes_total: Counter
     """Counter of outcomes. Its label is the outcome: done, failed, cancelled, retried, or lost with its lease."""

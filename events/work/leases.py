@@ -20,11 +20,13 @@ class Settlement(msgspec.Struct, frozen=True):
 
     pk: int
     state: str
-    """A value of `LeasedWork.State`. A pending row is given back."""
+    """A value of `LeasedWork.State`."""
     error: str | None = None
     """Its new `last_error`; None keeps the old one."""
     pause_s: float = 0
-    """Seconds until a row that is given back is due."""
+    """Seconds until a row that stays pending is due."""
+    due_at: datetime | None = None
+    """The time at which a row that stays pending is due, in place of a pause."""
     tried: bool = True
     """False if the worker gives the row back without an attempt."""
 
@@ -33,21 +35,21 @@ def claim(model: type[WorkT], *, lease: UUID, seconds: float, limit: int, due_un
     """Lease at most `limit` due rows for `seconds`, and return them.
 
     Rows whose lease has run out are due again. Rows that another worker claims at the same moment are passed over.
-    `due_until` limits the claim to rows due until that time. Each row has an attribute `is_overdue`: whether its
-    deadline has passed.
+    `due_until` limits the claim to rows due until that time. The rows have the attributes `is_overdue` and
+    `was_due_at`.
     """
     table, pk = _names(model)
     # A CTE with MATERIALIZED runs once. PostgreSQL may run a subquery several times, and would then lock more rows.
     statement = f"""
         WITH due AS MATERIALIZED (
-            SELECT {pk} AS pk FROM {table}
+            SELECT {pk} AS pk, due_at AS was_due_at FROM {table}
             WHERE state = 'pending' AND due_at <= least(statement_timestamp(), %s)
             ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED
         )
         UPDATE {table} AS work
         SET lease = %s, due_at = statement_timestamp() + make_interval(secs => %s), attempts = attempts + 1
         FROM due WHERE work.{pk} = due.pk
-        RETURNING work.*, coalesce(deadline_at <= statement_timestamp(), false) AS is_overdue
+        RETURNING work.*, was_due_at, coalesce(deadline_at <= statement_timestamp(), false) AS is_overdue
         """  # noqa: S608 - it consists of names of the model
     rows: Any = model._default_manager.raw(statement, [due_until, limit, lease, seconds])
     return list(rows)
@@ -61,12 +63,16 @@ def settle(model: type[LeasedWork], *, lease: UUID, settlements: Collection[Sett
         SET state = settled.state,
             lease = NULL,
             due_at = CASE settled.state WHEN 'pending'
-                THEN least(statement_timestamp() + make_interval(secs => settled.pause_s), work.deadline_at)
+                THEN coalesce(
+                    settled.due_at,
+                    least(statement_timestamp() + make_interval(secs => settled.pause_s), work.deadline_at)
+                )
                 ELSE work.due_at END,
             attempts = work.attempts - (NOT settled.tried)::int,
             last_error = coalesce(settled.error, work.last_error),
             finished_at = CASE settled.state WHEN 'pending' THEN NULL ELSE statement_timestamp() END
-        FROM json_to_recordset(%s) AS settled (pk bigint, state text, error text, pause_s float, tried boolean)
+        FROM json_to_recordset(%s) AS settled
+            (pk bigint, state text, error text, pause_s float, due_at timestamptz, tried boolean)
         WHERE work.{pk} = settled.pk AND work.lease = %s
         RETURNING work.{pk}
         """  # noqa: S608 - it consists of names of the model

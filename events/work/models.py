@@ -1,6 +1,6 @@
 """The columns of leased work. Each kind of work has a table of its own, whose model extends `LeasedWork`."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from django.db import models
@@ -53,6 +53,8 @@ class LeasedWork(models.Model):
 
     is_overdue: bool
     """Whether the deadline had passed when the row was claimed. `events.work.leases.claim` sets it."""
+    was_due_at: datetime
+    """When the row was due before it was claimed. `events.work.leases.claim` sets it."""
 
     class State(models.TextChoices):
         PENDING = "pending", gettext_lazy("Pending")

@@ -8,11 +8,10 @@ from datetime import datetime
 from typing import Generic
 from uuid import UUID, uuid4
 
-from django.db import Error, connection, reset_queries, transaction
+from django.db import Error, InterfaceError, OperationalError, connection, reset_queries, transaction
 
-from events.troubles import kind_of
 from events.wire.foreign_text import cut, storable
-from events.work.kinds import LABELS, LOST, Act, Kind, Results
+from events.work.kinds import LABELS, LOST, Act, Kind, Results, record_nothing
 from events.work.leases import Settlement, claim, settle
 from events.work.models import LeasedWork, WorkT
 from events.work.outcomes import Cancelled, Done, Failed, Outcome, ServiceUnavailable, TryAgain
@@ -22,8 +21,9 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL_S = 0.5
 """Seconds between two claims while nothing is due."""
 RECORD_WITHIN_S = 0.01
-"""Seconds of acting after which the outcomes are recorded. A longer action has a transaction of its own, so that a
-crash repeats little; the outcomes of quick ones share a transaction."""
+"""Seconds of acting after which the outcomes are recorded, so that those of quick actions share a transaction. A crash
+repeats at most the action in progress and those of this time before it."""
+DATABASE_IS_AWAY = (OperationalError, InterfaceError)
 RECORD_RETRY_S = 0.2
 """Seconds between two attempts to record outcomes while the database is away."""
 CLAIM_AFTER_OUTAGE_S = 1.0
@@ -44,22 +44,22 @@ class Worker(Generic[WorkT]):
         self._kind = kind
         self._stopping = stopping
         self._wait = wait
+        self._database_was_away = False
 
     def run(self) -> None:
         """Work until `stopping`. An outage of the database or of the service is waited for with growing pauses."""
         failures = 0
-        database_was_away = False
         while not self._stopping():
             reset_queries()  # With DEBUG on, Django keeps every statement.
             try:
-                if database_was_away:
+                if self._database_was_away:
                     connection.ensure_connection()
-                    database_was_away = False
+                    self._database_was_away = False
                     self._wait(CLAIM_AFTER_OUTAGE_S)
-                claimed = self.work_off_batch()
+                claimed, _ = self.work_off_batch()
             except (ServiceUnavailable, Error) as error:
-                database_was_away = isinstance(error, Error)
-                if database_was_away:
+                if isinstance(error, Error):
+                    self._database_was_away = True
                     connection.close()
                 pause = _backoff(FIRST_OUTAGE_PAUSE_S, LAST_OUTAGE_PAUSE_S, failures)
                 failures += 1
@@ -71,45 +71,56 @@ class Worker(Generic[WorkT]):
                     self._wait(POLL_INTERVAL_S)
 
     def sweep(self, *, due_until: datetime) -> Results[WorkT]:
-        """Do all that is due until that time once, and return the recorded outcomes. Raises as `work_off_batch`."""
+        """Try each piece that is due by `due_until` once, and return the recorded outcomes.
+
+        It ends early if the process must stop. Raises ServiceUnavailable and django.db.Error, as `work_off_batch` does.
+        """
         results: Results[WorkT] = []
-        while batch := self.work_off_batch(due_until=due_until):
-            results += batch
+        while not self._stopping():
+            claimed, recorded = self.work_off_batch(due_until=due_until)
+            results += recorded
+            if not claimed:
+                break
         return results
 
-    def work_off_batch(self, *, due_until: datetime | None = None) -> Results[WorkT]:
-        """Claim one batch, do it, and record the outcomes. Return those that were recorded; none if nothing is due.
+    def work_off_batch(self, *, due_until: datetime | None = None) -> tuple[int, Results[WorkT]]:
+        """Claim one batch, do it, and record the outcomes. Return the number of claimed pieces, and what was recorded.
+
+        What cannot be done in this batch is given back. While the database is away, the outcomes wait for it.
 
         Raises:
-            ServiceUnavailable: the service is not available. The unfinished rest of the batch is given back.
-            django.db.Error: the database failed while the batch was claimed.
+            ServiceUnavailable: the service is not available.
+            django.db.Error: the database failed while the batch was claimed or its rest was given back.
         """
         kind, lease = self._kind, uuid4()
         last_start = time.monotonic() + kind.lease_s - kind.action_s
         batch = claim(kind.model, lease=lease, seconds=kind.lease_s, limit=kind.batch_size, due_until=due_until)
         # A piece that kills its worker comes back with its batch. The others get before it, in one batch or another.
         batch.sort(key=lambda work: (work.attempts, random.random()))  # noqa: S311
+        claimed = len(batch)
         recorded: Results[WorkT] = []
         unrecorded: Results[WorkT] = []
         outage: ServiceUnavailable | None = None
-        with kind.session() as act:
-            begun = time.monotonic()
-            while batch and outage is None and not self._stopping() and time.monotonic() < last_start:
-                work = batch.pop(0)
-                try:
-                    unrecorded.append((work, self._do(act, work)))
-                except ServiceUnavailable as error:
-                    unrecorded.append((work, TryAgain(str(error))))
-                    outage = error
-                if time.monotonic() - begun > RECORD_WITHIN_S:
-                    recorded += self._record(lease, unrecorded)
-                    unrecorded, begun = [], time.monotonic()
-            recorded += self._record(lease, unrecorded)
-        if batch:
-            settle(kind.model, lease=lease, settlements=[_given_back(work) for work in batch])
+        try:
+            with kind.session() as act:
+                begun = time.monotonic()
+                while batch and outage is None and not self._stopping() and time.monotonic() < last_start:
+                    work = batch.pop(0)
+                    try:
+                        unrecorded.append((work, self._do(act, work)))
+                    except ServiceUnavailable as error:
+                        unrecorded.append((work, TryAgain(str(error))))
+                        outage = error
+                    if time.monotonic() - begun > RECORD_WITHIN_S:
+                        recorded += self._record(lease, unrecorded)
+                        unrecorded, begun = [], time.monotonic()
+                recorded += self._record(lease, unrecorded)
+        finally:
+            if batch:
+                settle(kind.model, lease=lease, settlements=[_given_back(work) for work in batch])
         if outage:
             raise outage
-        return recorded
+        return claimed, recorded
 
     def _do(self, act: Act[WorkT], work: WorkT) -> Outcome:
         if work.is_overdue:
@@ -118,7 +129,7 @@ class Worker(Generic[WorkT]):
             return act(work)
         except ServiceUnavailable:
             raise
-        except Error as error:
+        except DATABASE_IS_AWAY as error:
             connection.close()
             raise ServiceUnavailable(f"The database failed: {str(error).strip()}") from error
         except Exception as error:
@@ -129,29 +140,33 @@ class Worker(Generic[WorkT]):
         """Record the outcomes, and return those whose row still had the lease. Wait while the database is away."""
         while results:
             try:
-                return self._record_once(lease, results)
+                return self._record_once(lease, results, self._kind.record)
+            except DATABASE_IS_AWAY as error:
+                logger.warning("Recording %s again: %s", self._kind.name, str(error).strip())
+                connection.close()
+                self._database_was_away = True
+                # It shows that this process is alive. If its supervisor killed it, the pieces would be done again.
+                self._stopping()
+                time.sleep(RECORD_RETRY_S)
             except Exception as error:
-                if kind_of(error) == "outage":
-                    logger.warning("Recording %s again: %s", self._kind.name, str(error).strip())
-                    connection.close()
-                    # It shows that this process is alive. If its supervisor killed it, the pieces would be done again.
-                    self._stopping()
-                    time.sleep(RECORD_RETRY_S)
-                elif len(results) > 1:
+                if len(results) > 1:
                     return [recorded for one in results for recorded in self._record(lease, [one])]
-                else:
-                    logger.exception("The outcome of %s %s cannot be recorded", self._kind.name, results[0][0].pk)
-                    results = [(results[0][0], TryAgain(f"Its outcome cannot be recorded: {error}"))]
+                ((work, _),) = results
+                logger.exception("What follows from %s %s cannot be recorded", self._kind.name, work.pk)
+                failure = TryAgain(f"What follows from it cannot be recorded: {error}")
+                return self._record_once(lease, [(work, failure)], record_nothing)
         return []
 
-    def _record_once(self, lease: UUID, results: Results[WorkT]) -> Results[WorkT]:
+    def _record_once(
+        self, lease: UUID, results: Results[WorkT], record: Callable[[Results[WorkT]], None]
+    ) -> Results[WorkT]:
         kind = self._kind
         with transaction.atomic():
             settled = settle(
                 kind.model, lease=lease, settlements=[self._settlement(work, outcome) for work, outcome in results]
             )
             recorded = [(work, outcome) for work, outcome in results if work.pk in settled]
-            kind.record(recorded)
+            record(recorded)
         for _, outcome in recorded:
             kind.outcomes_total.labels(LABELS[type(outcome)]).inc()
         for work, _ in results:
@@ -174,7 +189,7 @@ class Worker(Generic[WorkT]):
 
 
 def _given_back(work: LeasedWork) -> Settlement:
-    return Settlement(work.pk, LeasedWork.State.PENDING, tried=False)
+    return Settlement(work.pk, LeasedWork.State.PENDING, tried=False, due_at=work.was_due_at)
 
 
 def _backoff(first_s: float, last_s: float, failures: int) -> float:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.mail import get_connection
 from django.core.mail.backends.smtp import EmailBackend as SMTPBackend
@@ -46,6 +47,8 @@ class Mailer:
             ServiceUnavailable: the mail server is away, closes the connection, or refuses our authentication. If that
                 happens after the message was handed over, the server may have taken it, and gets the same bytes again.
         """
+        if not settings.EMAIL_ENABLED:
+            raise ServiceUnavailable("EMAIL_URL is not set: set it to a mail server")
         user = User.objects.filter(pk=delivery.notification.user_id).select_related("email_opt_out").first()
         if reason := _why_unwanted(user):
             return Cancelled(reason)

@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 from pytest_django import Settings
 
 from commerce.environment import Environment
+from events.database_clock import database_now
 from events.wire.timestamps import now
 from events.work.kinds import Results
 from events.work.worker import Worker
@@ -51,10 +52,7 @@ def delivery_to(email: str = "") -> EmailDelivery:
 def send_due() -> Results[EmailDelivery]:
     """Send all that is due, and return the outcomes. Raises ServiceUnavailable."""
     worker = Worker(EMAIL, stopping=lambda: False, wait=lambda _: None)
-    results: Results[EmailDelivery] = []
-    while batch := worker.work_off_batch():
-        results += batch
-    return results
+    return worker.sweep(due_until=database_now())
 
 
 def let_pauses_pass() -> None:

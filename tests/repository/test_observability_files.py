@@ -21,9 +21,7 @@ COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
 NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer|email)_[a-z_]+)\b")
 UNSEEN_BY_THE_PAGE = {
     "RelayGone": "The page shows what a relay leaves: pending events that grow old.",
-    "MailerGone": "The page shows the pipeline of events, which needs no mailer.",
-    "EmailsNotSent": "Admin's list of e-mail deliveries shows the pending ones.",
-    "EmailsFailing": "Admin's list of e-mail deliveries shows the failed ones.",
+    "MailerGone": "The page shows what a mailer leaves: pending e-mails that grow old.",
     "EventsLostToRetention": "Consumers count these records; no row and no offset has them.",
 }
 ABOUT_ABSENCE = ("ConsumerGone", "PipelineUnknown")

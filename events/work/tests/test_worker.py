@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import DataError, OperationalError, ProgrammingError, connection
 from prometheus_client import REGISTRY
 
 from events.database_clock import database_now
@@ -97,7 +97,7 @@ def test_an_outcome_whose_consequence_fails_is_tried_again() -> None:
     worker(record=record).work_off_batch()
     assert states([good, bad, other]) == [State.DONE, State.PENDING, State.DONE]
     bad.refresh_from_db()
-    assert bad.last_error == "Its outcome cannot be recorded: no such order"
+    assert bad.last_error == "What follows from it cannot be recorded: no such order"
 
 
 def test_an_unexpected_error_is_tried_again_alone() -> None:
@@ -146,6 +146,30 @@ def test_overdue_work_fails_without_an_attempt(earlier: str, reason: str) -> Non
     worker(noting(done)).work_off_batch()
     work.refresh_from_db()
     assert (done, work.state, work.last_error) == ([], State.FAILED, reason)
+
+
+def test_a_consequence_that_always_fails_holds_up_no_worker() -> None:
+    (work,) = record_work(1)
+
+    def record(results: Any) -> None:
+        raise ProgrammingError("no such table")
+
+    worker(record=record).work_off_batch()
+    work.refresh_from_db()
+    assert (work.state, work.attempts) == (State.PENDING, 1)
+    assert work.last_error == "What follows from it cannot be recorded: no such table"
+
+
+def test_data_that_the_database_refuses_stops_one_piece_alone() -> None:
+    bad, *good = record_work(3)
+
+    def act(work: Work) -> Outcome:
+        if work.pk == bad.pk:
+            raise DataError("value too long")
+        return Done()
+
+    worker(act).work_off_batch()
+    assert states([bad, *good]) == [State.PENDING, State.DONE, State.DONE]
 
 
 def test_work_begun_least_often_comes_first() -> None:
@@ -227,11 +251,13 @@ class TestUnavailable:
 
 
 def test_a_worker_told_to_stop_gives_the_rest_back() -> None:
-    record_work(5)
+    work = record_work(5)
     done: list[int] = []
     Worker(kind(noting(done)), stopping=lambda: len(done) == 2, wait=lambda _: None).run()
     assert Work.objects.filter(state=State.DONE).count() == 2
-    assert Work.objects.filter(lease=None, attempts=0, due_at__lte=database_now()).count() == 3
+    given_back = Work.objects.filter(lease=None, attempts=0, due_at__lte=database_now())
+    assert given_back.count() == 3
+    assert set(given_back.values_list("due_at", flat=True)) <= {one.due_at for one in work}
 
 
 def test_no_action_begins_whose_end_could_be_beyond_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,6 +337,31 @@ def test_a_sweep_tries_each_piece_once() -> None:
     attempted: list[int] = []
     worker(noting(attempted, TryAgain("busy")), first_pause_s=0, last_pause_s=0).sweep(due_until=database_now())
     assert len(attempted) == len(set(attempted)) == 60
+
+
+def test_a_sweep_goes_on_with_what_a_batch_gave_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch whose actions are slow ends before its lease does."""
+    record_work(7)
+    clock = [time.monotonic()]
+    monkeypatch.setattr(worker_module.time, "monotonic", lambda: clock[0])
+
+    def act(work: Work) -> Outcome:
+        clock[0] += 30
+        return Done()
+
+    assert len(worker(act, lease_s=100, action_s=50).sweep(due_until=database_now())) == 7
+
+
+def test_a_sweep_goes_on_after_a_batch_whose_outcomes_were_lost() -> None:
+    late, *others = record_work(3)
+
+    def act(work: Work) -> Outcome:
+        if work.pk == late.pk:
+            Work.objects.filter(pk=late.pk).update(lease=uuid4(), due_at=database_now() + timedelta(hours=1))
+        return Done()
+
+    assert len(worker(act, batch_size=1).sweep(due_until=database_now())) == 2
+    assert states(others) == [State.DONE] * 2
 
 
 @pytest.mark.parametrize("fields", [{}, {"attempts": 7, "last_error": "mailbox full", "deadline_at": None}])

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db.models import F
 from pytest_django import Settings
 
@@ -208,4 +208,6 @@ def test_a_sweep_without_a_mail_server_sends_nothing(settings: Settings, capsys:
     output = capsys.readouterr()
     assert output.out == "sent 0\n"
     assert "EMAIL_URL is not set" in output.err
+    with pytest.raises(CommandError, match="EMAIL_URL is not set"):
+        call_command("work", "email", "--once")
     assert EmailDelivery.objects.pending().count() == 1
