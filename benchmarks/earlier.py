@@ -28,7 +28,10 @@ class NoEarlierCommit(Exception):
 
 @contextmanager
 def checked_out() -> Iterator[Path]:
-    """Check the earlier commit out for the block. Raises NoEarlierCommit."""
+    """Check the commit `EARLIER` out into a temporary folder for the block, and yield its path.
+
+    Raises NoEarlierCommit if git or the commit is missing.
+    """
     if shutil.which("git") is None or _git("cat-file", "-e", f"{EARLIER}^{{commit}}").returncode != 0:
         raise NoEarlierCommit
     with tempfile.TemporaryDirectory(prefix="commerce-earlier-") as folder:

@@ -175,7 +175,7 @@ class Environment:
     # --- E-mail ----------------------------------------------------------------------------------
 
     def email(self, name: str) -> dict[str, Any]:
-        """Return Django's EMAIL_ settings for the URL. An empty URL gives settings that send no mail."""
+        """Return Django's EMAIL_ settings for the URL in the variable. Without one they send no mail."""
         url = self.text(name)
         scheme = url.partition("://")[0]
         if not url:

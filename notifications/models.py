@@ -34,7 +34,7 @@ class NewNotification(msgspec.Struct, frozen=True):
 
 
 class EmailTexts(msgspec.Struct, frozen=True):
-    """The parts of every new e-mail. Its text is the notification's message and a link to the order."""
+    """What `insert_new` needs to record e-mails. The text of an e-mail is the notification's message and a link."""
 
     subjects: Mapping[OrderEventType, str]
     """The subject for each type of event."""

@@ -82,7 +82,11 @@ def refuse_taken_name(*, instance: User, raw: bool, update_fields: frozenset[str
 def save_folded_name(
     *, instance: User, created: bool, raw: bool, update_fields: frozenset[str] | None, **kwargs: Any
 ) -> None:
-    """Save the result of `fold` in the account's transaction. Raise IntegrityError if another account has it."""
+    """Save the folded name of an account that was just saved, in the caller's transaction if there is one.
+
+    Raise IntegrityError if another account has that folded name. An account that an earlier release made is marked as
+    colliding instead.
+    """
     if raw or (update_fields is not None and "username" not in update_fields):
         return
     folded = fold(instance.username)

@@ -111,7 +111,7 @@ class Supervisor:
         return self._processes[name].state
 
     def fail(self, reason: str) -> None:
-        """End all processes, as after a process that has ended for good."""
+        """Make `loop` print `reason` and end all processes. Return without waiting for that."""
         self._events.put(Stop(reason, by_signal=False))
 
     @property

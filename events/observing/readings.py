@@ -43,10 +43,10 @@ class Reading(Generic[Value]):
         """The time of the last successful attempt by the monotonic clock, and its value."""
 
     def latest(self, *, fresh_s: float = FRESH_FOR_S, max_wait_s: float | None = None) -> Value | None:
-        """Return a value that is at most `fresh_s` seconds old.
+        """Return the last value if it is at most `fresh_s` seconds old.
 
-        If it is not read within `max_wait_s` seconds (by default `DEFAULT_WAIT_S`), return the last value. Return None
-        if that is stale or the last attempt failed.
+        Otherwise wait up to `max_wait_s` seconds (by default `DEFAULT_WAIT_S`) for a new value, and then return the
+        latest. Return None if that is older than `STALE_AFTER_S` or the last finished attempt failed.
         """
         if self._age() > fresh_s:
             with self._starting:

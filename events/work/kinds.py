@@ -42,7 +42,8 @@ class Kind(Generic[WorkT]):
     action_s: float
     """Longest time of one action, in seconds. A worker begins none whose end could be beyond the lease."""
     first_pause_s: float
-    """Seconds until the second attempt. Each further pause is twice as long, up to `last_pause_s`."""
+    """Longest pause before the second attempt, in seconds. It doubles with each attempt, up to `last_pause_s`. Half of
+    each pause is random."""
     last_pause_s: float
     batch_size: int = 50
 

@@ -48,7 +48,7 @@ class LeasedWork(models.Model):
     """A piece of work that one worker at a time does, until it has a final state.
 
     The primary key of a model that extends this class must be an integer, and its Meta must extend `LeasedWork.Meta`.
-    Every time but the deadline is by the database's clock.
+    The database's clock gives all times except the deadline, which the app chooses.
     """
 
     is_overdue: bool

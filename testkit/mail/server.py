@@ -176,7 +176,7 @@ class MailServer:
             conversation.reset()
 
     def release(self) -> None:
-        """Let the conversations on hold go on."""
+        """Give the answers that faults with `then="hold"` hold back. Later faults of this kind hold nothing back."""
         self._loop.call_soon_threadsafe(self.released.set)
 
     async def _close_silent(self) -> None:

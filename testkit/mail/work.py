@@ -36,7 +36,7 @@ def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) 
 
 
 def kind(act: Act[EmailDelivery] | None = None, **changes: Any) -> Kind[EmailDelivery]:
-    """Return a kind whose action is `act`, or does nothing."""
+    """Return the kind `EMAIL` with other fields, and with the action `act`, which by default returns Done."""
 
     def nothing(work: EmailDelivery) -> Outcome:
         return Done()

@@ -1,4 +1,7 @@
-"""`manage.py prune_logins`: delete expired traces of logins, and save missing names of accounts."""
+"""`manage.py prune_logins`: delete expired refresh tokens, failed logins and request counts.
+
+It also saves the folded names of accounts that have none.
+"""
 
 from typing import Any
 
