@@ -75,8 +75,6 @@ class Consumer(ConsumerRebalanceListener):
         self._committed: dict[TopicPartition, int] = {}
         self._expected: dict[TopicPartition, int] = {}
         """Next offset to read from each partition, if Kafka deletes nothing."""
-        self._read: dict[TopicPartition, range] = {}
-        """Offsets that this member has read from each partition since the last rebalance."""
 
     def _join(self) -> GroupMember:
         client = connect(
@@ -104,13 +102,9 @@ class Consumer(ConsumerRebalanceListener):
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Forget all offsets: another member may commit later ones before this one gets the partitions back."""
-        self._forget_offsets()
-
-    def _forget_offsets(self) -> None:
         self._uncommitted = {}
         self._committed = {}
         self._expected = {}
-        self._read = {}
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Do nothing: the client starts to read at the committed offsets."""
@@ -131,11 +125,8 @@ class Consumer(ConsumerRebalanceListener):
             with self._watchdog.guard():
                 by_partition = self._client.poll(timeout_ms=int(timeout * 1000))
                 for partition, records in by_partition.items():
-                    first = _first_offset(records[0])
-                    self._report_deleted_records(partition, found=first)
-                    start = min(first, self._read[partition].start) if partition in self._read else first
+                    self._report_deleted_records(partition, found=_first_offset(records[0]))
                     self._expected[partition] = records[-1].offset + 1
-                    self._read[partition] = range(start, self._expected[partition])
             if not by_partition and not self._uncommitted:
                 self._commit_positions()
         except Exception as error:
@@ -144,7 +135,9 @@ class Consumer(ConsumerRebalanceListener):
             logger.warning("Joining the group again after %s: %s", type(error).__name__, error)
             self.close()
             self._is_lost = True
-            self._forget_offsets()
+            self._uncommitted = {}
+            self._committed = {}
+            self._expected = {}
             return []
         return [record for records in by_partition.values() for record in records]
 
@@ -159,29 +152,22 @@ class Consumer(ConsumerRebalanceListener):
         return True
 
     def commit(self, records: Iterable[Record]) -> None:
-        """Commit the offsets behind `records`, which may be older than the last rebalance.
+        """Commit the offsets behind `records`.
 
-        If this member has not read the last record of a partition since then, the next owner reads the records again,
-        even if that is this member. If the commit fails, it is repeated at the next poll.
+        If the commit fails, it is repeated at the next poll. If the partitions have a new owner, that member reads the
+        records again.
         """
-        read = self._read
-        last_records = {record.partition: record for record in records}.values()
-        offsets = {TopicPartition(last.topic, last.partition): last.offset + 1 for last in last_records}
-        ours = {partition: end for partition, end in offsets.items() if end - 1 in read.get(partition, ())}
         # Never changed in place, because a rebalance replaces it in the client's thread.
-        self._uncommitted = self._uncommitted | ours
-        if self._uncommitted:
-            self._commit()
+        self._uncommitted = self._uncommitted | {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
+        self._commit()
 
     def _commit_positions(self) -> None:
         """Commit the positions behind the last records.
 
-        The end of a transaction has an offset but is no record, so it would count as lag forever. Partitions with
-        records that the caller has not committed yet are left out.
+        The end of a transaction has an offset but is no record, so it would count as lag forever. Call this only when
+        every record that was read is committed or held.
         """
         for partition in self._client.assignment():
-            if partition in self._expected and self._expected[partition] != self._committed.get(partition):
-                continue
             with suppress(IllegalStateError, KafkaTimeoutError):  # Revoked just now, or the position is not known yet.
                 position = self._client.position(partition, timeout_ms=0)
                 if position is not None and position > self._committed.get(partition, 0):
@@ -231,13 +217,10 @@ class Consumer(ConsumerRebalanceListener):
 
     def hold(self, records: Iterable[Record]) -> None:
         """Go back to the first of `records` on each partition, and pause all partitions until `release`."""
-        if self._is_lost:
-            return
         owned = self._client.assignment()
         first: dict[TopicPartition, int] = {}
         for record in records:
-            partition, offset = TopicPartition(record.topic, record.partition), _first_offset(record)
-            first[partition] = min(offset, first.get(partition, offset))
+            first.setdefault(TopicPartition(record.topic, record.partition), _first_offset(record))
         for partition, offset in first.items():
             if partition in owned:
                 self._client.seek(partition, offset)

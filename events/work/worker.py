@@ -8,7 +8,17 @@ from datetime import datetime
 from typing import Generic
 from uuid import UUID, uuid4
 
-from django.db import Error, InterfaceError, OperationalError, connection, reset_queries, transaction
+from django.db import (
+    DataError,
+    Error,
+    IntegrityError,
+    InternalError,
+    NotSupportedError,
+    ProgrammingError,
+    connection,
+    reset_queries,
+    transaction,
+)
 
 from events.wire.foreign_text import cut, storable
 from events.work.kinds import LABELS, LOST, Act, Kind, Results, record_nothing
@@ -23,7 +33,6 @@ POLL_INTERVAL_S = 0.5
 RECORD_WITHIN_S = 0.01
 """Seconds of acting after which the outcomes are recorded, so that those of quick actions share a transaction. A crash
 repeats at most the action in progress and those of this time before it."""
-DATABASE_IS_AWAY = (OperationalError, InterfaceError)
 RECORD_RETRY_S = 0.2
 """Seconds between two attempts to record outcomes while the database is away."""
 CLAIM_AFTER_OUTAGE_S = 1.0
@@ -129,10 +138,10 @@ class Worker(Generic[WorkT]):
             return act(work)
         except ServiceUnavailable:
             raise
-        except DATABASE_IS_AWAY as error:
-            connection.close()
-            raise ServiceUnavailable(f"The database failed: {str(error).strip()}") from error
         except Exception as error:
+            if _is_database_away(error):
+                connection.close()
+                raise ServiceUnavailable(f"The database failed: {str(error).strip()}") from error
             logger.exception("An attempt at %s %s failed", self._kind.name, work.pk)
             return TryAgain(f"{type(error).__name__}: {error}")
 
@@ -141,14 +150,15 @@ class Worker(Generic[WorkT]):
         while results:
             try:
                 return self._record_once(lease, results, self._kind.record)
-            except DATABASE_IS_AWAY as error:
-                logger.warning("Recording %s again: %s", self._kind.name, str(error).strip())
-                connection.close()
-                self._database_was_away = True
-                # It shows that this process is alive. If its supervisor killed it, the pieces would be done again.
-                self._stopping()
-                time.sleep(RECORD_RETRY_S)
             except Exception as error:
+                if _is_database_away(error):
+                    logger.warning("Recording %s again: %s", self._kind.name, str(error).strip())
+                    connection.close()
+                    self._database_was_away = True
+                    # It shows that this process is alive. If its supervisor killed it, the pieces would be done again.
+                    self._stopping()
+                    time.sleep(RECORD_RETRY_S)
+                    continue
                 if len(results) > 1:
                     return [recorded for one in results for recorded in self._record(lease, [one])]
                 ((work, _),) = results
@@ -186,6 +196,15 @@ class Worker(Generic[WorkT]):
             case TryAgain(reason):
                 pause = _backoff(self._kind.first_pause_s, self._kind.last_pause_s, work.attempts - 1)
                 return Settlement(work.pk, LeasedWork.State.PENDING, error=cut(storable(reason)), pause_s=pause)
+
+
+def _is_database_away(error: Exception) -> bool:
+    """Return whether the database failed for another reason than the statement and its data.
+
+    A server that crashes causes plain DatabaseError, too.
+    """
+    about_the_statement = (DataError, IntegrityError, InternalError, NotSupportedError, ProgrammingError)
+    return isinstance(error, Error) and not isinstance(error, about_the_statement)
 
 
 def _given_back(work: LeasedWork) -> Settlement:

@@ -10,7 +10,6 @@ from django.db import DataError, OperationalError, connection
 
 from events.consuming.consumer import EventConsumer
 from events.kafka import Record
-from events.kafka.reading_ahead import ReadAhead
 from events.models import ConsumerGroup, DeadLetter, DeathMark, OutboxEvent
 from events.outbox.publisher import BackgroundPublisher
 from events.outbox.relay import Relay
@@ -22,7 +21,7 @@ from orders.models import Order, OrderItem
 from testkit.factories import OrderEventFactory
 from testkit.subscriptions import notifying
 from tests.model.interference import Crash, Hook, OtherProcess
-from tests.model.memory_broker import MemoryBroker, MemoryConsumer, MemoryGroup, MemoryProducer, NoThread
+from tests.model.memory_broker import MemoryBroker, MemoryConsumer, MemoryGroup, MemoryProducer
 
 TOPIC = "order-events"
 GROUP = "notification-consumer-group"
@@ -82,9 +81,7 @@ class Member:
         self.subscription = notifying(Notifying, group=GROUP)
         self.source = MemoryConsumer(group, number)
         self._consumer = EventConsumer(
-            source=ReadAhead(self.source, NoThread()),
-            subscription=self.subscription,
-            stopping=lambda: self.source.is_idle,
+            source=self.source, subscription=self.subscription, stopping=lambda: self.source.is_idle
         )
 
     def consume(self, *, size: int, batches: int) -> None:

@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
 
 import pytest
 from django.db import OperationalError
@@ -14,7 +13,6 @@ from events.consuming import quarantine
 from events.consuming.consumer import EventConsumer
 from events.consuming.dead_letter_limit import TooManyDeadLetters
 from events.kafka import Record, Unreadable
-from events.kafka.reading_ahead import ReadAhead
 from events.kafka.records import DamagedRecord, UnreadableRecord
 from events.models import ConsumerGroup, DeadLetter, DeathMark, OutboxEvent
 from events.troubles import Outage, Poison
@@ -48,15 +46,12 @@ class Source:
         self.committed = max([self.committed, *(record.offset + 1 for record in records)])
 
     def hold(self, records: Sequence[Record]) -> None:
-        self._position = min(record.offset for record in records)
+        self._position = records[0].offset
         self._held = True
         self.holds += 1
 
     def release(self) -> None:
         self._held = False
-
-    def close(self) -> None:
-        """Do nothing."""
 
     def read_to_the_end(self) -> bool:
         return self.committed == len(self._records)
@@ -101,15 +96,13 @@ def consume(
     group: str = GROUP,
     limit: int = 1000,
     event_types: Sequence[str] = (),
-    stopping: Callable[[], bool] | None = None,
 ) -> None:
-    with closing(ReadAhead(source)) as ahead:
-        EventConsumer(
-            source=ahead,
-            subscription=rows(handler or RowHandler(), group=group, event_types=event_types),
-            stopping=stopping or source.read_to_the_end,
-            max_consecutive_dead_letters=limit,
-        ).run()
+    EventConsumer(
+        source=source,
+        subscription=rows(handler or RowHandler(), group=group, event_types=event_types),
+        stopping=source.read_to_the_end,
+        max_consecutive_dead_letters=limit,
+    ).run()
 
 
 def saved() -> list[bytes]:
@@ -360,7 +353,11 @@ class TestDeathMarks:
 
         parent = os.getpid()
         source = Source(records(b"a"))
-        consume(source, OnlyHere(), stopping=lambda: source.holds == 3 or source.read_to_the_end())
+        EventConsumer(
+            source=source,
+            subscription=rows(OnlyHere(), group=GROUP),
+            stopping=lambda: source.holds == 3 or source.read_to_the_end(),
+        ).run()
         assert source.holds == 3
         assert not DeadLetter.objects.exists()
         assert DeathMark.objects.get().deaths == 0
@@ -368,7 +365,9 @@ class TestDeathMarks:
     def test_a_stop_leaves_marked_messages_to_the_next_start(self) -> None:
         leave_mark(b"a", b"b", b"c")
         source = Source(records(b"a", b"b", b"c"))
-        consume(source, stopping=lambda: bool(saved()))
+        EventConsumer(
+            source=source, subscription=rows(RowHandler(), group=GROUP), stopping=lambda: source.committed > 0
+        ).run()
         assert (saved(), source.committed) == ([b"a"], 1)
         assert DeathMark.objects.exists()
 

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import DataError, OperationalError, ProgrammingError, connection
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError, ProgrammingError, connection
 from prometheus_client import REGISTRY
 
 from events.database_clock import database_now
@@ -292,9 +292,10 @@ def test_a_long_action_is_recorded_before_the_next_begins(monkeypatch: pytest.Mo
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_outcome_waits_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError, DatabaseError])
+def test_an_outcome_waits_for_the_database(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
     work = record_work(2)
-    failures = iter([OperationalError("the database is starting up")] * 3)
+    failures = iter([error("server closed the connection unexpectedly")] * 3)
 
     def failing_settle(*args: Any, **options: Any) -> set[int]:
         if error := next(failures, None):
