@@ -305,7 +305,7 @@ EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"], _email["EMAIL_
 EMAIL_USE_TLS, EMAIL_USE_SSL = _email["EMAIL_USE_TLS"], _email["EMAIL_USE_SSL"]
 EMAIL_FILE_PATH = _email["EMAIL_FILE_PATH"]
 # Seconds that a mail server may take for one answer. Some read the whole message for viruses before they answer.
-EMAIL_TIMEOUT = 60
+EMAIL_TIMEOUT = 30
 DEFAULT_FROM_EMAIL = environment.mailbox(
     "EMAIL_FROM", is_needed=EMAIL_ENABLED, in_development="Commerce <commerce@localhost>"
 )
