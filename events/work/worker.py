@@ -3,7 +3,9 @@
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Generic
 from uuid import UUID, uuid4
@@ -171,18 +173,20 @@ class Worker(Generic[WorkT]):
         self, lease: UUID, results: Results[WorkT], record: Callable[[Results[WorkT]], None]
     ) -> Results[WorkT]:
         kind = self._kind
-        with transaction.atomic():
+        # The one statement of work from which nothing follows is a transaction by itself.
+        with nullcontext() if record is record_nothing else transaction.atomic():
             settled = settle(
                 kind.model, lease=lease, settlements=[self._settlement(work, outcome) for work, outcome in results]
             )
             recorded = [(work, outcome) for work, outcome in results if work.pk in settled]
             record(recorded)
-        for _, outcome in recorded:
-            kind.outcomes_total.labels(LABELS[type(outcome)]).inc()
         for work, _ in results:
             if work.pk not in settled:
-                kind.outcomes_total.labels(LOST).inc()
                 logger.warning("%s %s outlived its lease, so its outcome is not recorded", kind.name, work.pk)
+        counts = Counter(LABELS[type(outcome)] for _, outcome in recorded)
+        counts[LOST] = len(results) - len(recorded)
+        for label, count in counts.items():
+            kind.outcomes_total.labels(label).inc(count)
         return recorded
 
     def _settlement(self, work: WorkT, outcome: Outcome) -> Settlement:
