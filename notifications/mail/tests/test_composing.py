@@ -65,7 +65,7 @@ def test_a_mail_tells_what_happened(server: MailServer, event_type: str, words: 
     assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert abs(parsedate_to_datetime(message["Date"]) - now()) < timedelta(minutes=1)
     assert [one.get_content_type() for one in message.walk()] == ["multipart/alternative", "text/plain", "text/html"]
-    assert part(message, "plain").startswith(f"{sentence}\n\nhttps://shop.example/api/orders/123\n")
+    assert part(message, "plain").startswith(f"{sentence}\n\nhttps://shop.example/api/orders/123\n\n-- \n")
     assert sentence in part(message, "html")
     assert 'href="https://shop.example/api/orders/123"' in part(message, "html")
     assert (mail.sender, mail.recipients) == ("shop@shop.example", ["you@example.com"])
