@@ -95,4 +95,5 @@ def kafka_record(value: bytes | None, *, offset: int = 0, **changes: Any) -> Rec
     fields: dict[str, Any] = dict.fromkeys(Record._fields)
     fields |= {"topic": "order-events", "partition": 0, "leader_epoch": 0, "offset": offset, "timestamp": 1738232130123}
     fields |= {"timestamp_type": 0, "key": b"1", "value": value, "headers": []}
+    fields["serialized_value_size"] = len(value or b"")
     return Record(**fields | changes)

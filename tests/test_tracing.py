@@ -28,6 +28,7 @@ from commerce.observing.patches import LAST_SPANS_TIMEOUT_S
 from conftest import Topics
 from events.consuming.consumer import EventConsumer
 from events.kafka import Consumer
+from events.kafka.reading_ahead import ReadAhead
 from events.models import OutboxEvent
 from events.observing import tracing
 from events.outbox.publisher import current_publisher
@@ -62,7 +63,7 @@ def consume_until(topic: str, condition: Callable[[], object]) -> None:
     stop = threading.Event()
 
     def run() -> None:
-        source = Consumer(topic=topic, group="traced", batch_size=500)
+        source = ReadAhead(Consumer(topic=topic, group="traced", batch_size=500))
         try:
             EventConsumer(
                 source=source, subscription=replace(NOTIFICATIONS, group="traced"), stopping=stop.is_set

@@ -13,7 +13,8 @@ from django.template.defaultfilters import pluralize
 from events.consuming.dead_letter_limit import TooManyDeadLetters
 from events.consuming.processing import Processor
 from events.consuming.quarantine import Quarantine
-from events.kafka import Consumer, Record
+from events.kafka import Record
+from events.kafka.reading_ahead import ReadAhead
 from events.observing import metrics
 from events.subscriptions import EventT, Subscription
 from events.troubles import Outage, Suspect
@@ -32,7 +33,7 @@ class EventConsumer(Generic[EventT]):
     def __init__(
         self,
         *,
-        source: Consumer,
+        source: ReadAhead,
         subscription: Subscription[EventT],
         stopping: Callable[[], bool],
         max_consecutive_dead_letters: int = DEFAULT_MAX_CONSECUTIVE_DEAD_LETTERS,
@@ -45,14 +46,16 @@ class EventConsumer(Generic[EventT]):
         self._quarantine = Quarantine(self._processor, group=subscription.group)
 
     def run(self) -> None:
-        """Consume until `stopping`. The consumer finishes and commits the batch in progress first.
+        """Consume until `stopping`. The consumer finishes the batch in progress first.
+
+        Closing the source finishes the commit of its offsets.
 
         A batch that fails is retried with backoff: without a limit after an outage, a few times after the failure of a
         suspect. Meanwhile its offsets stay uncommitted, the partitions are paused, and the consumer goes on polling so
         that it stays in the group.
 
         Raises:
-            TooManyDeadLetters: the limit is reached. Everything up to it is committed.
+            TooManyDeadLetters: the limit is reached. Everything up to it is saved.
         """
         metrics.declare(self._subscription.topic.event_types, group=self._subscription.group)
         failures = 0

@@ -13,6 +13,7 @@ from events.consuming.dead_letter_limit import TooManyDeadLetters, require_below
 from events.database import require_database
 from events.kafka import Consumer, KafkaError, KafkaRefuses, KafkaUnreachable, ReadingFailed
 from events.kafka.lag import CaughtUp
+from events.kafka.reading_ahead import ReadAhead
 from events.kafka.topics import TopicUnfit, require_topic
 from events.observing import exposition
 from events.observing.readings import PipelineCollector
@@ -111,9 +112,9 @@ def run(
     logger.info("Stopped cleanly")
 
 
-def _join(topic: str, group: str, batch_size: int) -> Consumer:
+def _join(topic: str, group: str, batch_size: int) -> ReadAhead:
     require_topic(topic)
-    consumer = Consumer(topic=topic, group=group, batch_size=batch_size)
+    consumer = ReadAhead(Consumer(topic=topic, group=group, batch_size=batch_size))
     logger.info("Consuming %s as %s", topic, group)
     return consumer
 

@@ -102,6 +102,9 @@ class Consumer(ConsumerRebalanceListener):
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Forget all offsets: another member may commit later ones before this one gets the partitions back."""
+        self._forget_offsets()
+
+    def _forget_offsets(self) -> None:
         self._uncommitted = {}
         self._committed = {}
         self._expected = {}
@@ -109,8 +112,10 @@ class Consumer(ConsumerRebalanceListener):
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Do nothing: the client starts to read at the committed offsets."""
 
-    def poll(self, *, timeout: float) -> list[Record]:
+    def poll(self, *, timeout: float, in_hand: bool = False) -> list[Record]:
         """Return records of all assigned partitions, in offset order for each; none after `timeout` seconds.
+
+        `in_hand` says that the caller has read records that it has neither committed nor held.
 
         After an error, the client could spin forever. So a new client joins the group at the next poll.
 
@@ -127,7 +132,7 @@ class Consumer(ConsumerRebalanceListener):
                 for partition, records in by_partition.items():
                     self._report_deleted_records(partition, found=_first_offset(records[0]))
                     self._expected[partition] = records[-1].offset + 1
-            if not by_partition and not self._uncommitted:
+            if not by_partition and not self._uncommitted and not in_hand:
                 self._commit_positions()
         except Exception as error:
             if not isinstance(error, KafkaError) or isinstance(error, FATAL):
@@ -135,9 +140,7 @@ class Consumer(ConsumerRebalanceListener):
             logger.warning("Joining the group again after %s: %s", type(error).__name__, error)
             self.close()
             self._is_lost = True
-            self._uncommitted = {}
-            self._committed = {}
-            self._expected = {}
+            self._forget_offsets()
             return []
         return [record for records in by_partition.values() for record in records]
 
@@ -157,6 +160,8 @@ class Consumer(ConsumerRebalanceListener):
         If the commit fails, it is repeated at the next poll. If the partitions have a new owner, that member reads the
         records again.
         """
+        if self._is_lost:
+            return
         # Never changed in place, because a rebalance replaces it in the client's thread.
         self._uncommitted = self._uncommitted | {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
         self._commit()
@@ -217,10 +222,13 @@ class Consumer(ConsumerRebalanceListener):
 
     def hold(self, records: Iterable[Record]) -> None:
         """Go back to the first of `records` on each partition, and pause all partitions until `release`."""
+        if self._is_lost:
+            return
         owned = self._client.assignment()
         first: dict[TopicPartition, int] = {}
         for record in records:
-            first.setdefault(TopicPartition(record.topic, record.partition), _first_offset(record))
+            partition, offset = TopicPartition(record.topic, record.partition), _first_offset(record)
+            first[partition] = min(offset, first.get(partition, offset))
         for partition, offset in first.items():
             if partition in owned:
                 self._client.seek(partition, offset)

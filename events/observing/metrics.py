@@ -24,7 +24,7 @@ dead_letters_total = Counter(
 )
 batch_seconds = Histogram(
     "consumer_batch_seconds",
-    "From a batch's arrival to its committed offsets.",
+    "From the beginning of a batch's handling until it is saved.",
     ["group"],
     buckets=[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
 )

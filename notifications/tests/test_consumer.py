@@ -14,6 +14,7 @@ from conftest import Topics
 from events.consuming.consumer import EventConsumer
 from events.kafka import Consumer, Record
 from events.kafka.cluster import Viewer
+from events.kafka.reading_ahead import ReadAhead
 from events.models import DeadLetter, OutboxEvent
 from events.outbox.relay import Relay
 from notifications.models import Notification
@@ -37,7 +38,7 @@ class Running:
         self._thread.start()
 
     def _run(self) -> None:
-        source = Consumer(topic=self.topic, group=self.group, batch_size=500)
+        source = ReadAhead(Consumer(topic=self.topic, group=self.group, batch_size=500))
         try:
             EventConsumer(source=source, subscription=self.subscription, stopping=self._stop.is_set).run()
         finally:

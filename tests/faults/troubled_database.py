@@ -90,9 +90,10 @@ def unanswered_commits() -> Iterator[None]:
         _administer("ALTER SYSTEM RESET synchronous_standby_names")
 
 
-def waiting_for_the_standby() -> list[int]:
-    """Return the process ids of the sessions that have committed and wait for the standby."""
-    return [pid for (pid,) in rows("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'")]
+def waiting_for_the_standby(application: str) -> list[int]:
+    """Return the process ids of the sessions of `application` that have committed and wait for the standby."""
+    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = %(application)s"
+    return [pid for (pid,) in rows(waiting, application=application)]
 
 
 def cut(sessions: list[int]) -> None:

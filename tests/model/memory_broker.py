@@ -5,9 +5,11 @@ It has one thread, no clock and no network, so the same steps always have the sa
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from enum import Enum
 from itertools import cycle
+from typing import Any
 from zlib import crc32
 
 from events.kafka import KafkaError, Record, Sent
@@ -127,10 +129,19 @@ class MemoryGroup:
         return len(self.broker.topics[self.topic]) - sum(self.committed)
 
 
+class NoThread(Executor):
+    """Makes each call at once, in place of the thread that reads ahead."""
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(call(*args, **kwargs))
+        return done
+
+
 class MemoryConsumer:
     """Member `number` of a group, with the interface of `events.kafka.Consumer`.
 
-    It is idle after the number of batches that `allow` has given it.
+    It is idle when it waits for records, and finds none or has read the number of batches that `allow` has given it.
     """
 
     def __init__(self, group: MemoryGroup, number: int) -> None:
@@ -141,6 +152,7 @@ class MemoryConsumer:
         self._number = number
         self._generation = -1
         self._positions: dict[int, int] = {}
+        self._read_from: dict[int, int] = {}
         self._held: set[int] = set()
         self._batches = self._size = 0
 
@@ -148,13 +160,13 @@ class MemoryConsumer:
         self._batches, self._size = batches, size
         self.is_idle = False
 
-    def poll(self, *, timeout: float) -> list[Record]:
+    def poll(self, *, timeout: float, in_hand: bool = False) -> list[Record]:
         if self._generation != self._group.generation:
             self._rejoin()
         records = self._fetch() if self._batches > 0 else []
-        self._batches -= 1
-        self.is_idle = not records
+        self.is_idle = timeout > 0 and not records
         if records:
+            self._batches -= 1
             self.amid_poll.fire()
         return records
 
@@ -162,6 +174,7 @@ class MemoryConsumer:
         """Join the current generation, and read from the committed offsets of the member's partitions on."""
         self._generation = self._group.generation
         self._held = set()
+        self._read_from = {}
         self._positions = {
             partition: self._group.committed[partition]
             for partition, owner in enumerate(self._group.owners)
@@ -174,6 +187,7 @@ class MemoryConsumer:
             unread = self._group.broker.partition(self._group.topic, partition)[self._positions[partition] :]
             records += unread[: self._size - len(records)]
         for record in records:
+            self._read_from[record.partition] = min(record.offset, self._read_from.get(record.partition, record.offset))
             self._move(record, to=record.offset + 1)
         return records
 
@@ -183,14 +197,16 @@ class MemoryConsumer:
         self._positions[record.partition] = to
 
     def commit(self, records: Iterable[Record]) -> None:
-        """Commit the records' offsets, unless a rebalance has happened since the last poll."""
+        """Commit the offset of each partition whose last record this member has read since the last rebalance."""
         self.amid_commit.fire()
         if self._generation == self._group.generation:
-            for record in records:
-                self._group.committed[record.partition] = record.offset + 1
+            for last in {record.partition: record for record in records}.values():
+                end = self._positions.get(last.partition, 0)
+                if last.offset in range(self._read_from.get(last.partition, end), end):
+                    self._group.committed[last.partition] = last.offset + 1
 
     def hold(self, records: Sequence[Record]) -> None:
-        for record in reversed(records):
+        for record in sorted(records, key=lambda record: record.offset, reverse=True):
             if record.partition in self._positions:
                 self._move(record, to=record.offset)
         self._held = set(self._positions)

@@ -10,6 +10,7 @@ from django.db import DataError, OperationalError, connection
 
 from events.consuming.consumer import EventConsumer
 from events.kafka import Record
+from events.kafka.reading_ahead import ReadAhead
 from events.models import ConsumerGroup, DeadLetter, DeathMark, OutboxEvent
 from events.outbox.publisher import BackgroundPublisher
 from events.outbox.relay import Relay
@@ -21,7 +22,7 @@ from orders.models import Order, OrderItem
 from testkit.factories import OrderEventFactory
 from testkit.subscriptions import notifying
 from tests.model.interference import Crash, Hook, OtherProcess
-from tests.model.memory_broker import MemoryBroker, MemoryConsumer, MemoryGroup, MemoryProducer
+from tests.model.memory_broker import MemoryBroker, MemoryConsumer, MemoryGroup, MemoryProducer, NoThread
 
 TOPIC = "order-events"
 GROUP = "notification-consumer-group"
@@ -81,7 +82,9 @@ class Member:
         self.subscription = notifying(Notifying, group=GROUP)
         self.source = MemoryConsumer(group, number)
         self._consumer = EventConsumer(
-            source=self.source, subscription=self.subscription, stopping=lambda: self.source.is_idle
+            source=ReadAhead(self.source, NoThread()),
+            subscription=self.subscription,
+            stopping=lambda: self.source.is_idle,
         )
 
     def consume(self, *, size: int, batches: int) -> None:

@@ -57,6 +57,8 @@ OUTCOMES = st.lists(st.sampled_from(SendOutcome), min_size=1, max_size=3)
 MEMBER = st.sampled_from([0, 1])
 OWNERS = st.tuples(*[MEMBER] * PARTITIONS)
 SIZE = st.integers(1, 4)
+BATCHES = st.integers(1, 3)
+"""Numbers of batches. A member reads the second one before the first one is saved."""
 
 EXPLORATION = hypothesis_settings(
     max_examples=80,
@@ -204,29 +206,29 @@ class Model(Invariants):
 
     # From Kafka
 
-    @rule(member=MEMBER, size=SIZE)
-    def deliver(self, member: int, size: int) -> None:
-        self.pipeline.consume(member, size=size)
+    @rule(member=MEMBER, size=SIZE, batches=BATCHES)
+    def deliver(self, member: int, size: int, batches: int) -> None:
+        self.pipeline.consume(member, size=size, batches=batches)
 
     @rule(member=MEMBER, size=SIZE)
     def deliver_through_an_outage(self, member: int, size: int) -> None:
         with self.pipeline.members[member].subscription.amid_save.calling(fail_as_disconnected, times=3):
-            self.pipeline.consume(member, size=size, batches=4)
+            self.pipeline.consume(member, size=size, batches=8)
 
-    @rule(member=MEMBER, size=SIZE, saved=st.booleans())
-    def crash_of_a_consumer(self, member: int, size: int, saved: bool) -> None:
+    @rule(member=MEMBER, size=SIZE, batches=BATCHES, saved=st.booleans())
+    def crash_of_a_consumer(self, member: int, size: int, batches: int, saved: bool) -> None:
         """Crash before the batch is saved, or after that and before its offsets are committed."""
         victim = self.pipeline.members[member]
         with (victim.source.amid_commit if saved else victim.subscription.amid_save).calling(crash):
-            self.pipeline.consume(member, size=size)
+            self.pipeline.consume(member, size=size, batches=batches)
 
     @rule(owners=OWNERS)
     def rebalance(self, owners: Sequence[int]) -> None:
         self.pipeline.group.rebalance(owners)
 
-    @rule(member=MEMBER, size=SIZE, saved=st.booleans(), owners=OWNERS, overtaken=st.booleans())
+    @rule(member=MEMBER, size=SIZE, batches=BATCHES, saved=st.booleans(), owners=OWNERS, overtaken=st.booleans())
     def rebalance_amid_a_batch(
-        self, member: int, size: int, saved: bool, owners: Sequence[int], overtaken: bool
+        self, member: int, size: int, batches: int, saved: bool, owners: Sequence[int], overtaken: bool
     ) -> None:
         """Move partitions while a member has read or saved a batch.
 
@@ -240,7 +242,7 @@ class Model(Invariants):
 
         source = self.pipeline.members[member].source
         with (source.amid_commit if saved else source.amid_poll).calling(interfere):
-            self.pipeline.consume(member, size=size)
+            self.pipeline.consume(member, size=size, batches=batches)
 
     # On the topic
 

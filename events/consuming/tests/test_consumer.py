@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 
 import pytest
 from django.db import OperationalError
@@ -13,6 +14,7 @@ from events.consuming import quarantine
 from events.consuming.consumer import EventConsumer
 from events.consuming.dead_letter_limit import TooManyDeadLetters
 from events.kafka import Record, Unreadable
+from events.kafka.reading_ahead import ReadAhead
 from events.kafka.records import DamagedRecord, UnreadableRecord
 from events.models import ConsumerGroup, DeadLetter, DeathMark, OutboxEvent
 from events.troubles import Outage, Poison
@@ -35,7 +37,7 @@ class Source:
         self.committed = 0
         self.holds = 0
 
-    def poll(self, *, timeout: float) -> list[Record]:
+    def poll(self, *, timeout: float, in_hand: bool = False) -> list[Record]:
         if self._held:
             return []
         batch = list(self._records[self._position : self._position + self._batch_size])
@@ -46,12 +48,15 @@ class Source:
         self.committed = max([self.committed, *(record.offset + 1 for record in records)])
 
     def hold(self, records: Sequence[Record]) -> None:
-        self._position = records[0].offset
+        self._position = min(record.offset for record in records)
         self._held = True
         self.holds += 1
 
     def release(self) -> None:
         self._held = False
+
+    def close(self) -> None:
+        """Do nothing."""
 
     def read_to_the_end(self) -> bool:
         return self.committed == len(self._records)
@@ -96,13 +101,15 @@ def consume(
     group: str = GROUP,
     limit: int = 1000,
     event_types: Sequence[str] = (),
+    stopping: Callable[[], bool] | None = None,
 ) -> None:
-    EventConsumer(
-        source=source,
-        subscription=rows(handler or RowHandler(), group=group, event_types=event_types),
-        stopping=source.read_to_the_end,
-        max_consecutive_dead_letters=limit,
-    ).run()
+    with closing(ReadAhead(source)) as ahead:
+        EventConsumer(
+            source=ahead,
+            subscription=rows(handler or RowHandler(), group=group, event_types=event_types),
+            stopping=stopping or source.read_to_the_end,
+            max_consecutive_dead_letters=limit,
+        ).run()
 
 
 def saved() -> list[bytes]:
@@ -353,11 +360,7 @@ class TestDeathMarks:
 
         parent = os.getpid()
         source = Source(records(b"a"))
-        EventConsumer(
-            source=source,
-            subscription=rows(OnlyHere(), group=GROUP),
-            stopping=lambda: source.holds == 3 or source.read_to_the_end(),
-        ).run()
+        consume(source, OnlyHere(), stopping=lambda: source.holds == 3 or source.read_to_the_end())
         assert source.holds == 3
         assert not DeadLetter.objects.exists()
         assert DeathMark.objects.get().deaths == 0
@@ -365,9 +368,7 @@ class TestDeathMarks:
     def test_a_stop_leaves_marked_messages_to_the_next_start(self) -> None:
         leave_mark(b"a", b"b", b"c")
         source = Source(records(b"a", b"b", b"c"))
-        EventConsumer(
-            source=source, subscription=rows(RowHandler(), group=GROUP), stopping=lambda: source.committed > 0
-        ).run()
+        consume(source, stopping=lambda: bool(saved()))
         assert (saved(), source.committed) == ([b"a"], 1)
         assert DeathMark.objects.exists()
 

@@ -16,8 +16,8 @@ __all__ = ["DelayedRangeAssignor", "GroupMember", "Record"]
 
 MIN_POLL_WAIT_S = 0.1
 """Shortest wait of a poll without records, in seconds, within its timeout."""
-SIZES_UNKNOWN = (-1, -1, -1)
-"""Placeholder for the serialized sizes of a record's key, value and headers. No code reads them."""
+UNKNOWN = -1
+"""Placeholder for the serialized size of a record's key or headers. No code reads it."""
 POLL_BYTES = 8 * 1024 * 1024
 """A poll takes no further record above this size in bytes. A full batch of 500 order events is far below, at 300 kB."""
 
@@ -117,7 +117,10 @@ class ByteLimitedFetcher(Fetcher):
                         record.value,
                         record.headers,
                         record.checksum,
-                        *SIZES_UNKNOWN,
+                        UNKNOWN,
+                        # The size of the whole record, as `bytes_read` counts it.
+                        record.size_in_bytes,
+                        UNKNOWN,
                     )
             if last is not None and last.magic == 2:
                 # The last records of a batch may have been compacted.

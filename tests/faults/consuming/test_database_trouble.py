@@ -80,13 +80,13 @@ def test_a_batch_whose_commit_failed_is_retried(site: Site, oracle: Oracle) -> N
 def test_a_batch_whose_commit_went_unanswered_is_not_doubled(site: Site, oracle: Oracle, start: Start) -> None:
     """The connection is lost after the commit has taken effect."""
     site.consumer.stop()
-    consumer = start(*CONSUME, **SHORT_SESSION, **session("synchronous_commit=on"))
+    consumer = start(*CONSUME, **SHORT_SESSION, **session("synchronous_commit=on"), PGAPPNAME="consumer")
     oracle.place_orders(site.web.url, 40)
     wait_until(lambda: lag() == 0)
     events = foreign_events(20)
     with unanswered_commits():
         send(events)
-        cut(wait_until(waiting_for_the_standby))
+        cut(wait_until(lambda: waiting_for_the_standby("consumer")))
         wait_until(lambda: consumer.says(RETRY_MESSAGE))
         assert all_notified_once(events)
     oracle.place_orders(site.web.url, 8)

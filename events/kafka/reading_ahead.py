@@ -1,0 +1,73 @@
+"""Reading ahead: a thread reads the next records while the caller saves the last ones.
+
+The database works on a batch for as long as Python needs to read one. psycopg2 lets another thread run meanwhile.
+"""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+
+from events.kafka.receiving import Consumer
+from events.kafka.records import Record
+
+AHEAD_BYTES = 4 * 1024 * 1024
+"""The largest batch, in bytes, during whose handling the next one is read. 500 order events are far below.
+
+Handling large records takes a multiple of their size, which must not add up with the next batch's decompression.
+"""
+
+
+class ReadAhead:
+    """A `Consumer` that reads the next batch, and commits the last one, while the caller handles a batch.
+
+    The client is never used by two threads at once: every method waits for the thread's calls before it makes its own.
+    The records that are read ahead are neither handled nor committed, and `hold` reads them again.
+    """
+
+    def __init__(self, consumer: Consumer, thread: Executor | None = None) -> None:
+        self._consumer = consumer
+        self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="reading-ahead")
+        self._ahead: Future[list[Record]] | None = None
+        self._committing: Future[None] | None = None
+
+    def poll(self, *, timeout: float) -> list[Record]:
+        """Return the next records, and start to read those behind them unless these are large. See `Consumer.poll`."""
+        records = self._take_ahead()
+        if not records:
+            self._finish_commit()
+            records = self._consumer.poll(timeout=timeout)
+        if records and sum(record.serialized_value_size for record in records) <= AHEAD_BYTES:
+            # Take only what has arrived, because committing these records waits for the end of this poll.
+            self._ahead = self._thread.submit(self._consumer.poll, timeout=0, in_hand=True)
+        return records
+
+    def commit(self, records: Iterable[Record]) -> None:
+        """Start to commit the offsets behind `records`. Raises the error of the last commit, if it had one."""
+        self._finish_commit()
+        self._committing = self._thread.submit(self._consumer.commit, records)
+
+    def hold(self, records: Sequence[Record]) -> None:
+        """Go back to the first of `records` on each partition, and pause all partitions until `release`."""
+        ahead = self._take_ahead()
+        self._finish_commit()
+        self._consumer.hold([*records, *ahead])
+
+    def release(self) -> None:
+        """Read on after `hold`."""
+        self._consumer.release()
+
+    def close(self) -> None:
+        """Finish the commit, and leave the group. The next owner of the partitions reads what was read ahead."""
+        try:
+            self._finish_commit()
+        finally:
+            self._thread.shutdown()
+            self._consumer.close()
+
+    def _take_ahead(self) -> list[Record]:
+        ahead, self._ahead = self._ahead, None
+        return ahead.result() if ahead else []
+
+    def _finish_commit(self) -> None:
+        committing, self._committing = self._committing, None
+        if committing:
+            committing.result()
