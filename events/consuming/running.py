@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from events.observing.readings import PipelineCollector
 from events.process.arguments import positive
 from events.process.garbage import reduce_garbage_collection
 from events.process.shutdown import Shutdown
+from events.process.together import Heartbeats, run_together
 from events.subscriptions import Subscription
 
 logger = logging.getLogger(__name__)
@@ -55,44 +57,70 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(
-    subscription: Subscription[Any],
-    *,
+    *subscriptions: Subscription[Any],
     batch_size: int,
     until_caught_up: bool,
     max_consecutive_dead_letters: int,
     metrics_port: int | None,
     liveness_file: Path | None,
 ) -> None:
-    """Consume for `subscription` until SIGTERM or SIGINT, or with `until_caught_up` until the group has caught up.
+    """Consume for each subscription until SIGTERM or SIGINT, or with `until_caught_up` until its group has caught up.
+
+    Several subscriptions get a thread each. If one of them cannot go on, all end.
 
     Raises CommandError if the process cannot start or cannot go on.
     """
     shutdown = Shutdown()
-    topic, group = subscription.topic.name, subscription.group
     require_database()
     reduce_garbage_collection()
-    with ExitStack() as cleanup:
-        try:
-            alive = cleanup.enter_context(
-                exposition.observed(
-                    metrics_port=metrics_port,
-                    liveness_file=liveness_file,
-                    collector=PipelineCollector(lambda: [subscription]),
-                )
-            )
-            require_below_limit(group=group, limit=max_consecutive_dead_letters)
+    with exposition.observed(
+        metrics_port=metrics_port,
+        liveness_file=liveness_file,
+        collector=PipelineCollector(lambda: subscriptions),
+    ) as alive:
+        heartbeats = Heartbeats(alive, [one.group for one in subscriptions])
 
-            def stop_requested() -> bool:
-                alive()
+        def member(subscription: Subscription[Any]) -> None:
+            def stopping() -> bool:
+                heartbeats.beat_of(subscription.group)
                 return shutdown.requested()
 
-            consumer = _wait_for_kafka(lambda: _join(topic, group, batch_size), stop_requested, shutdown)
+            try:
+                _consume(
+                    subscription,
+                    stopping=stopping,
+                    shutdown=shutdown,
+                    batch_size=batch_size,
+                    until_caught_up=until_caught_up,
+                    max_consecutive_dead_letters=max_consecutive_dead_letters,
+                )
+            finally:
+                heartbeats.leave(subscription.group)
+
+        run_together({one.group: partial(member, one) for one in subscriptions}, shutdown=shutdown)
+    logger.info("Stopped cleanly")
+
+
+def _consume(
+    subscription: Subscription[Any],
+    *,
+    stopping: Callable[[], bool],
+    shutdown: Shutdown,
+    batch_size: int,
+    until_caught_up: bool,
+    max_consecutive_dead_letters: int,
+) -> None:
+    topic, group = subscription.topic.name, subscription.group
+    with ExitStack() as cleanup:
+        try:
+            require_below_limit(group=group, limit=max_consecutive_dead_letters)
+            consumer = _wait_for_kafka(lambda: _join(topic, group, batch_size), stopping, shutdown)
             if consumer is None:
                 return
             cleanup.callback(consumer.close)
-            conditions: list[Callable[[], bool]] = [stop_requested]
+            conditions: list[Callable[[], bool]] = [stopping]
             if until_caught_up:
-                caught_up = _wait_for_kafka(lambda: CaughtUp(topic=topic, group=group), stop_requested, shutdown)
+                caught_up = _wait_for_kafka(lambda: CaughtUp(topic=topic, group=group), stopping, shutdown)
                 if caught_up is None:
                     return
                 cleanup.callback(caught_up.close)
@@ -109,7 +137,6 @@ def run(
             raise CommandError(str(error), returncode=EXIT_AT_LIMIT) from error
         except (KafkaError, ReadingFailed) as error:
             raise CommandError(f"Consuming {topic} failed, start again: {error}") from error
-    logger.info("Stopped cleanly")
 
 
 def _join(topic: str, group: str, batch_size: int) -> ReadAhead:

@@ -55,9 +55,13 @@ class Shutdown:
         logger.warning("Not finished %d s after the signal: the next process repeats uncommitted work", GRACE_S)
         os._exit(0)
 
+    def request(self) -> None:
+        """Set the flag without a signal."""
+        self._requested.set()
+
     def requested(self) -> bool:
         return self._requested.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for `seconds` or until a signal arrives. Return whether one has arrived."""
+        """Wait for `seconds` or until the flag is set. Return whether it is set."""
         return self._requested.wait(seconds)

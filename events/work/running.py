@@ -12,6 +12,7 @@ from events.database_clock import database_now
 from events.observing import exposition
 from events.process.garbage import reduce_garbage_collection
 from events.process.shutdown import Shutdown
+from events.process.together import Heartbeats, run_together
 from events.work.gauges import WorkCollector
 from events.work.kinds import Kind, Results
 from events.work.outcomes import Done, Failed, ServiceUnavailable, TryAgain
@@ -32,10 +33,11 @@ def add_arguments(parser: CommandParser) -> None:
     exposition.add_arguments(parser)
 
 
-def run(kind: Kind[Any] | None, *, once: bool, metrics_port: int | None, liveness_file: Path | None) -> Results[Any]:
+def run(*kinds: Kind[Any], once: bool, metrics_port: int | None, liveness_file: Path | None) -> Results[Any]:
     """Work until SIGTERM or SIGINT, or with `once` until all that is due now was tried. Return the outcomes of `once`.
 
-    Without a kind, which is for a process whose work is turned off, only wait for the signal.
+    Several kinds get a thread each; with `once` they take turns. Without a kind, which is for a process whose work is
+    turned off, only wait for the signal.
 
     Raises CommandError if the process cannot start, and with `once` if the service or the database is not available.
     """
@@ -43,22 +45,25 @@ def run(kind: Kind[Any] | None, *, once: bool, metrics_port: int | None, livenes
     require_database()
     reduce_garbage_collection()
     with exposition.observed(
-        metrics_port=metrics_port, liveness_file=liveness_file, collector=WorkCollector(lambda: [kind] if kind else [])
+        metrics_port=metrics_port, liveness_file=liveness_file, collector=WorkCollector(lambda: kinds)
     ) as alive:
+        heartbeats = Heartbeats(alive, [kind.name for kind in kinds])
 
-        def stopping() -> bool:
-            alive()
-            return shutdown.requested()
+        def worker(kind: Kind[Any]) -> Worker[Any]:
+            def stopping() -> bool:
+                heartbeats.beat_of(kind.name)
+                return shutdown.requested()
 
-        if kind is None:
-            while not once and not stopping():
-                shutdown.wait(POLL_INTERVAL_S)
-            return []
-        logger.info("Working on %s", kind.name)
-        worker = Worker(kind, stopping=stopping, wait=shutdown.wait)
+            logger.info("Working on %s", kind.name)
+            return Worker(kind, stopping=stopping, wait=shutdown.wait)
+
         if once:
-            return _sweep(worker)
-        worker.run()
+            return [result for kind in kinds for result in _sweep(worker(kind))]
+        if kinds:
+            run_together({kind.name: worker(kind).run for kind in kinds}, shutdown=shutdown)
+        while not shutdown.requested():
+            alive()
+            shutdown.wait(POLL_INTERVAL_S)
     logger.info("Stopped cleanly")
     return []
 

@@ -18,7 +18,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, once: bool, **options: Any) -> None:
         if not settings.EMAIL_ENABLED:
             self.stderr.write("EMAIL_URL is not set, so notifications get no e-mails: set it to a mail server.")
-        kind = EMAIL if settings.EMAIL_ENABLED else None
-        results = running.run(kind, once=once, **{name: options[name] for name in running.OPTIONS if name != "once"})
+        kinds = [EMAIL] if settings.EMAIL_ENABLED else []
+        results = running.run(*kinds, once=once, **{name: options[name] for name in running.OPTIONS if name != "once"})
         if once:
             running.report(results, self.stdout, verb="sent")
