@@ -44,7 +44,7 @@ def test_a_single_loop_stays_in_the_calling_thread(shutdown: Shutdown) -> None:
     assert threads == [threading.current_thread()]
 
 
-def test_a_loop_that_fails_ends_the_others_and_its_error_is_raised(shutdown: Shutdown) -> None:
+def test_a_loop_that_fails_ends_the_others(shutdown: Shutdown) -> None:
     def fail() -> None:
         raise ValueError("broken")
 
