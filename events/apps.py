@@ -10,4 +10,4 @@ class EventsConfig(AppConfig):
         # Importing the patches checks kafka-python's version: a process fails at its start, not at its first event.
         import events.kafka.patches  # noqa: F401
 
-        autodiscover_modules("subscriptions", "work")
+        autodiscover_modules("events", "subscriptions", "work")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from django.conf import settings
 
 from testkit.processes import CHECKOUT, ProductProcess
 from testkit.servers import Broker
@@ -60,6 +61,16 @@ def test_consumer_and_relay_wait_for_kafka_and_end_in_time(start: Start) -> None
 def test_a_consumer_can_end_when_it_has_caught_up(start: Start) -> None:
     consumer = start("consume_order_events", "--group", "once", "--until-caught-up")
     assert consumer.process.wait(30) == 0, consumer.log.read_text()
+
+
+def test_every_command_knows_the_topics_of_all_apps() -> None:
+    """The test's own process may have imported the modules of apps that a command does not import by itself."""
+    program = (
+        "import django; django.setup(); from events.subscriptions import topics; print(*(t.name for t in topics()))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    configured = {getattr(settings, name) for name in dir(settings) if name.endswith("_TOPIC")}
+    assert set(found.stdout.split()) == configured
 
 
 def test_relay_once_says_what_it_sent(start: Start) -> None:
