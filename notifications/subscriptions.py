@@ -54,7 +54,7 @@ EMAIL_SUBJECTS: dict[OrderEventType, str] = {
 
 
 def email_texts() -> EmailTexts | None:
-    """Return the texts of new e-mails, or None if no e-mails are sent."""
+    """Return the texts of new e-mails; None if the settings turn e-mails off."""
     if not settings.EMAIL_ENABLED:
         return None
     return EmailTexts(

@@ -1,4 +1,4 @@
-"""Process a batch of records: hand its events to the subscription, and record its poison as dead letters."""
+"""Process a batch of records: hand its events to the subscription, and store the others as dead letters."""
 
 import logging
 import time
@@ -112,7 +112,7 @@ class Processor(Generic[EventT]):
         return self._subscription.decode(record.value)
 
     def count_failed_attempt(self, record: Record) -> int:
-        """Count one more failure of a suspect record, and return how many there were."""
+        """Count a failure of `record` for an unknown reason, and return how many there were."""
         self._failed_attempts[record.partition, record.offset] += 1
         return self._failed_attempts[record.partition, record.offset]
 
@@ -120,7 +120,7 @@ class Processor(Generic[EventT]):
         self._failed_attempts.clear()
 
     def _retry_or_dead_letter(self, record: Record, error: Exception) -> Progress:
-        """Make `record`, which has failed alone, a dead letter. Raises Suspect while a suspect has attempts left."""
+        """Make `record`, which has failed alone, a dead letter. Raises Suspect if it may be tried again first."""
         if kind_of(error) == "suspect":
             attempt = self.count_failed_attempt(record)
             if attempt < settings.CONSUMER_SUSPECT_ATTEMPTS:

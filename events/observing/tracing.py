@@ -31,7 +31,7 @@ def now() -> int:
 
 
 def trace_sent(*, messages: Iterable[tuple[Message, Sent]], path: str, begun: int) -> None:
-    """Create the spans of messages that Kafka has just acknowledged. `begun` is the start of their wave."""
+    """Create the spans of messages that Kafka has just acknowledged. `begun` is when sending began, as from `now`."""
     for message, sent in messages:
         span = _tracer().start_span(
             f"send {message.topic}",

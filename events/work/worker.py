@@ -48,7 +48,7 @@ class Worker(Generic[WorkT]):
     def __init__(self, kind: Kind[WorkT], *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
         """Create a worker. `wait` sleeps for some seconds, or less if the process must stop.
 
-        `stopping` is called before each piece, and while the database is away.
+        `stopping` returns whether to end. It is called before each piece of work, and while the database is away.
         """
         self._kind = kind
         self._stopping = stopping
@@ -56,7 +56,7 @@ class Worker(Generic[WorkT]):
         self._database_was_away = False
 
     def run(self) -> None:
-        """Work until `stopping`. An outage of the database or of the service is waited for with growing pauses."""
+        """Work until `stopping`. During an outage of the database or the service, try again after growing pauses."""
         failures = 0
         while not self._stopping():
             reset_queries()  # With DEBUG on, Django keeps every statement.
@@ -80,7 +80,7 @@ class Worker(Generic[WorkT]):
                     self._wait(POLL_INTERVAL_S)
 
     def sweep(self, *, due_until: datetime) -> Results[WorkT]:
-        """Try each piece that is due by `due_until` once, and return the recorded outcomes.
+        """Try each piece of work that is due by `due_until` once, and return the recorded outcomes.
 
         It ends early if the process must stop. Raises ServiceUnavailable and django.db.Error, as `work_off_batch` does.
         """
@@ -93,9 +93,9 @@ class Worker(Generic[WorkT]):
         return results
 
     def work_off_batch(self, *, due_until: datetime | None = None) -> tuple[int, Results[WorkT]]:
-        """Claim one batch, do it, and record the outcomes. Return the number of claimed pieces, and what was recorded.
+        """Claim one batch of work, do it, and record the outcomes. Return the number of claimed rows, and the outcomes.
 
-        What cannot be done in this batch is given back. While the database is away, the outcomes wait for it.
+        Work that this batch does not reach is given back. While the database is away, the outcomes wait for it.
 
         Raises:
             ServiceUnavailable: the service is not available.

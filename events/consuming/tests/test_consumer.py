@@ -25,7 +25,7 @@ GROUP = "group"
 
 
 class Source:
-    """A source of batches of one partition. `hold` moves it back, and `committed` is the committed offset."""
+    """A stand-in for the Kafka client: one partition with given records. `committed` is the committed offset."""
 
     def __init__(self, records: Sequence[Record], batch_size: int = 500) -> None:
         self._records = records
@@ -58,7 +58,7 @@ class Source:
 
 
 class RowHandler:
-    """Saves a row for every message except "poison". `actions` has a function to call for some values."""
+    """Saves a row for every message except "poison". Before that, it calls the function of a value in `actions`."""
 
     def __init__(self, actions: dict[bytes, Callable[[], None]] | None = None) -> None:
         self.actions = actions or {}
@@ -146,7 +146,7 @@ class TestTroubles:
 
     @pytest.mark.parametrize(("error", "holds"), [(UnreadableRecord("not UTF-8"), 0), (DamagedRecord("not UTF-8"), 2)])
     def test_an_unreadable_record_is_a_dead_letter_without_content(self, error: Exception, holds: int) -> None:
-        """A record with a correct checksum becomes one at once, because the client would read the same bytes again."""
+        """A correct checksum makes it a dead letter at once: the client would only read the same bytes again."""
         value = Unreadable()
         value.error = error
         unreadable = kafka_record(value, offset=1, key=None, timestamp=-1)
@@ -297,7 +297,7 @@ def die() -> None:
 
 
 def leave_mark(*values: bytes) -> None:
-    """Leave the mark of a consumer that died during its first batch."""
+    """Store the death mark of a consumer that died during its first batch, which had these values."""
     quarantine.place_marks(group=GROUP, topic="order-events", records=records(*values))
 
 
