@@ -12,7 +12,7 @@ NOTIFICATION_EVENTS = register_topic(Topic(setting="NOTIFICATION_EVENTS_TOPIC", 
 
 
 class NotificationRead(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The event that a user has read a notification for the first time."""
+    """A user's first reading of a notification."""
 
     event_id: UUID
     event_type: Literal["NOTIFICATION_READ"]
