@@ -1,4 +1,4 @@
-"""Filters of lists. A view names a serializer of query parameters. A field's `source` is a lookup of the rows."""
+"""Filters of lists. A view names a serializer of query parameters. A field's `source` is a lookup for `filter()`."""
 
 from typing import Any
 
