@@ -10,7 +10,7 @@ from gunicorn.app.base import BaseApplication
 
 
 class Gunicorn(BaseApplication):
-    """gunicorn with the product's number of workers and threads, and its application loaded before the fork."""
+    """gunicorn with the product's number of workers and threads. It loads the application before it forks workers."""
 
     def load_config(self) -> None:
         from commerce.web_server import KEEP_ALIVE_MS

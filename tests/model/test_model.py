@@ -72,13 +72,13 @@ clock = Clock()
 
 
 def pass_time(seconds: float) -> None:
-    """Advance the process's clock, and age the outbox's rows, whose age the database's clock decides."""
+    """Advance the process's clock. Make outbox rows as much older, because their age is by the database's clock."""
     clock.advance(seconds)
     OutboxEvent.objects.update(recorded_at=F("recorded_at") - timedelta(seconds=seconds))
 
 
 class Model(Invariants):
-    """The steps: place, pay, cancel, publish, relay, deliver, duplicate, reorder, crash, rebalance.
+    """The steps that hypothesis combines: place, pay, cancel, publish, relay, deliver, duplicate, crash and so on.
 
     The arguments of a rule never depend on the database, so that hypothesis can repeat and shrink the steps.
     """
@@ -133,7 +133,7 @@ class Model(Invariants):
                 ACTS[event_type](order_id=order_id)
 
     def order(self, index: int, event_type: str) -> int:
-        """Return the id of an order that allows this change, or of any order if none does."""
+        """Return the id of an order that allows the change of `event_type`; of any order if none allows it."""
         allowed = [order_id for order_id, events in self.history.items() if events[-1] in ALLOWED_AFTER[event_type]]
         orders = allowed or list(self.history)
         return orders[-1 - index % len(orders)]
@@ -144,7 +144,7 @@ class Model(Invariants):
     @precondition(lambda self: self.slow is None)
     @rule()
     def reorder_by_placing_slowly(self) -> None:
-        """Place an order that gets its ids now and is committed later."""
+        """Place an order whose transaction draws its ids now and commits after later steps."""
         self.slow = SlowTransaction(partial(place_order, user_id=self.customer, lines=LINES))
 
     @precondition(lambda self: self.slow is None and self.history)
@@ -215,7 +215,7 @@ class Model(Invariants):
 
     @rule(member=MEMBER, size=SIZE, saved=st.booleans())
     def crash_of_a_consumer(self, member: int, size: int, saved: bool) -> None:
-        """Crash before the batch is saved, or after that and before its offsets are committed."""
+        """Crash a consumer before its batch is saved; with `saved`, after that and before the offsets are committed."""
         victim = self.pipeline.members[member]
         with (victim.source.amid_commit if saved else victim.subscription.amid_save).calling(crash):
             self.pipeline.consume(member, size=size)
@@ -228,7 +228,7 @@ class Model(Invariants):
     def rebalance_amid_a_batch(
         self, member: int, size: int, saved: bool, owners: Sequence[int], overtaken: bool
     ) -> None:
-        """Move partitions while a member has read or saved a batch.
+        """Assign partitions to other members while a member has read (or, with `saved`, saved) a batch.
 
         If `overtaken`, the new owner consumes the batch before the member goes on.
         """
