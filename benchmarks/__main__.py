@@ -162,7 +162,7 @@ def all_rows() -> list[Row]:
 
 
 NEEDS_APACHE = {"consumer-growth", "consumer-memory"}
-"""Rows whose backlog is too large for the embedded broker."""
+"""Names of the benchmarks whose backlog of events is too large for the embedded broker."""
 
 
 def measure(running: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:

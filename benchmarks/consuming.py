@@ -31,7 +31,7 @@ SMALL_BACKLOG, MIDDLE_BACKLOG, LARGE_BACKLOG = 10_000, 60_000, 300_000
 SHARED_BACKLOG = 180_000
 """Number of events for several consumers, which take some seconds to divide the partitions."""
 EMBEDDED_BACKLOG = 24_000
-"""Number of events in a backlog on the embedded broker, which keeps not many more."""
+"""Number of events in a backlog on the embedded broker. It is below the number of events that this broker keeps."""
 USUAL_EVENTS = 2_000
 """Number of events after which the slower usual design is stopped."""
 PRODUCER_QUEUE_MESSAGES = 50_000

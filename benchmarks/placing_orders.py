@@ -133,7 +133,7 @@ class Site:
     """A web server with a customer for each connection, because one customer's requests would wait for each other."""
 
     def __init__(self, web: WebServer, *, cpu: Sequence[psutil.Process] = (), database_url: str | None = None) -> None:
-        """Register customers on `web`. `load` counts the CPU time of `cpu`. `database_url` is None for the product's."""
+        """Register customers on `web`. `load` counts the CPU time of `cpu`. `database_url` replaces the usual URL."""
         self._web = web
         self._cpu = cpu
         self._database_url = database_url

@@ -198,7 +198,7 @@ class AccountGroupAdmin(DeleteAction, Checkboxes, GroupAdmin, ModelAdmin):  # ty
 
 @admin.register(AccessAttempt)
 class FailedLoginAdmin(DeleteAction, ModelAdmin):
-    """Failed logins since the last success, by name, address and browser. Deleting them lifts the lock."""
+    """Failed logins since the last success, by name, address and browser. Deleting them ends the lockout."""
 
     list_display = ("username", "ip_address", "failures_since_start", "lock", "attempt_time")
     list_display_links = ("username", "ip_address")

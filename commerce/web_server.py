@@ -70,7 +70,7 @@ def _options() -> argparse.Namespace:
 
 
 def _address(text: str) -> tuple[str, int]:
-    """Parse `HOST:PORT`. Raise ValueError if it is malformed."""
+    """Return the host and the port in `HOST:PORT`. Raise ValueError if the text is malformed."""
     host, _, port = text.rpartition(":")
     if not host or not 0 < int(port) < 2**16:
         raise ValueError
@@ -78,7 +78,7 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _require_free(host: str, port: int) -> None:
-    """Raise CannotServe if another process listens on the address. granian would share the port with it."""
+    """Raise CannotServe if another process listens on the address. granian itself would share the port with it."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -73,18 +73,18 @@ class Subscription(Generic[EventT]):
     """Handle new events, which come in the topic's order for each key. It runs in the transaction of the batch. When
     that commits, the events count as handled."""
     event_types: Collection[str] | None = None
-    """The types that the group handles; it ignores the topic's other types. None for all types."""
+    """The event types that the group handles; it ignores the topic's other types. None for all types."""
     measures_latency: bool = False
     """Whether the group's consumers observe `event_end_to_end_seconds`, which costs time in every batch."""
 
     @cached_property
     def wanted(self) -> frozenset[str]:
-        """The types that the group handles."""
+        """The event types that the group handles."""
         return frozenset(self.topic.event_types if self.event_types is None else self.event_types)
 
     @cached_property
     def unwanted(self) -> frozenset[str]:
-        """The topic's types that the group ignores. A type that the topic does not declare is not among them."""
+        """The event types of the topic that the group ignores. They do not include types that the topic lacks."""
         return frozenset(self.topic.event_types) - self.wanted
 
     def save(self, events: Sequence[EventT]) -> Collection[EventT]:

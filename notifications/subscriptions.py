@@ -123,7 +123,7 @@ class NotificationSubscription(Subscription[OrderEvent]):
         return Receipts(Notification.objects.all(), "created_at")
 
     def receipts_of_row(self) -> QuerySet[Notification]:
-        """Return the notifications whose event id, type, order and user match the outbox row.
+        """Return a subquery for queries of outbox rows: the notification with the row's event id, type, order and user.
 
         The event id alone proves nothing, because any producer on the topic can send any id.
         """

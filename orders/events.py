@@ -149,7 +149,7 @@ def decode(value: bytes | None) -> OrderEvent:
 
 
 def _refusal(value: bytes, error: Exception) -> str:
-    """Return why `value` cannot be decoded. The first bytes of a known other encoding explain more than `error`."""
+    """Return why `value` cannot be decoded. A known foreign encoding is named, because that says more than `error`."""
     if mark := byte_order_mark(value):
         return f"Not an order event: it begins with {mark}. Write UTF-8 without it"
     if frame := schema_registry_frame(value):

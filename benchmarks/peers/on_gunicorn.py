@@ -1,4 +1,4 @@
-"""The product on gunicorn's threaded worker, started by the command line of `commerce.web_server`."""
+"""The product on gunicorn's threaded worker. The command line is as for `commerce.web_server`: `--bind HOST:PORT`."""
 
 import os
 import sys

@@ -81,5 +81,5 @@ def _openapi() -> bytes:
 
 @cache
 def _generated() -> bytes:
-    """Return the OpenAPI document as JSON. Each process generates it once, because it is slow and public."""
+    """Return the OpenAPI document as JSON. Each process generates it once: this is slow, and the document is public."""
     return OpenApiJsonRenderer().render(SchemaGenerator().get_schema(public=True))

@@ -16,7 +16,7 @@ from orders.models import Order, UnknownHistory
 
 
 class Publication(NamedTuple):
-    """The columns of an event's outbox row that its journey needs."""
+    """The columns of an event's outbox row that `Journey` and `as_json` need."""
 
     stream: str
     sequence: int

@@ -28,7 +28,7 @@ POLL_INTERVAL_S = 0.5
 KILL_AFTER_S = 15
 """Seconds that a program has to finish after the `make` that started it has ended. Then it kills itself."""
 REGISTER = "--register"
-"""First argument of a process that registers with the keeper and then becomes a server."""
+"""First argument of a process that registers with the keeper process and then becomes a server."""
 
 
 def start(
@@ -38,7 +38,7 @@ def start(
     run_as: str = "",
     **options: Any,
 ) -> subprocess.Popen[Any]:
-    """Start `command` as the leader of a new session, which the keeper ends when this program ends.
+    """Start `command` as the leader of a new session. The keeper process ends the session when this program ends.
 
     Args:
         stop_signal: the signal for a clean shutdown of the command.

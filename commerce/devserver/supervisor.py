@@ -211,7 +211,7 @@ class Process:
         return "off" if self._child is None else "stopping"
 
     def _start_when_wanted(self) -> "subprocess.Popen[bytes] | None":
-        """Wait until the process is wanted, and start it. Return None if the supervisor ends."""
+        """Wait until the process is not paused, and start it. Return None if the supervisor ends instead."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_wanted or self._is_ending)
             if self._is_ending:

@@ -50,7 +50,7 @@ def count(number: int) -> str:
 
 
 def limited_count(number: int) -> str:
-    """Return the text of a count that ends at `COUNT_LIMIT`, such as `10,000+`."""
+    """Return the text for a number that was counted up to `COUNT_LIMIT` only, such as `10,000+`."""
     return f"{count(number)}+" if number >= COUNT_LIMIT else count(number)
 
 

@@ -112,7 +112,7 @@ class Processor(Generic[EventT]):
         return self._subscription.decode(record.value)
 
     def count_failed_attempt(self, record: Record) -> int:
-        """Count a failure of `record` for an unknown reason, and return how many there were."""
+        """Count a failure of `record` for an unknown reason. Return how many such failures it has had."""
         self._failed_attempts[record.partition, record.offset] += 1
         return self._failed_attempts[record.partition, record.offset]
 

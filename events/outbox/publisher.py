@@ -63,7 +63,7 @@ class Publisher(Protocol):
         """Accept committed messages. It must neither wait for Kafka nor raise."""
 
     def close(self) -> None:
-        """Finish the accepted messages within a short time."""
+        """Send the accepted messages and end, within a short time."""
 
 
 class RecordingPublisher:
@@ -182,7 +182,7 @@ class BackgroundPublisher:
         return [message for message in young if message.event_id not in blocked]
 
     def _connected(self) -> Producer:
-        """Return the producer, connected. Raises KafkaUnreachable."""
+        """Return the producer, which is connected at the first call. Raises KafkaUnreachable."""
         if self._producer is None:
             self._producer = self._connect()
             # Exit handlers run in reverse order: this one must run before the client's own, which closes the client.

@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL_S = 0.5
 """Seconds between two claims while nothing is due."""
 RECORD_WITHIN_S = 0.01
-"""Seconds of acting after which the outcomes are recorded, so that those of quick actions share a transaction. A crash
-repeats at most the action in progress and those of this time before it."""
+"""Seconds of work after which a worker records its outcomes. So the outcomes of quick pieces of work share a
+transaction, and after a crash at most the piece in progress and those of this time before it are done again."""
 RECORD_RETRY_S = 0.2
 """Seconds between two attempts to record outcomes while the database is away."""
 CLAIM_AFTER_OUTAGE_S = 1.0

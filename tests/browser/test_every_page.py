@@ -70,7 +70,7 @@ def shop(run: Run) -> list[str]:
 
 
 def opt_out_page(run: Run) -> str:
-    """Return the path of the link in a mail of the run."""
+    """Return the path of the page that turns e-mails off, from the link in a mail that the run has written."""
     mail = next((run.log.parent / "var" / "mail").glob("*.eml"))
     link = str(message_from_bytes(mail.read_bytes(), policy=policy.default)["List-Unsubscribe"])
     return urlsplit(link.strip("<> ")).path

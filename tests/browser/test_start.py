@@ -1,4 +1,4 @@
-"""The start page in a browser: it shows the way of events, and stops and starts the broker and the consumer."""
+"""The start page in a browser: it shows how far events have come, and stops and starts the broker and the consumer."""
 
 import re
 from collections.abc import Iterator

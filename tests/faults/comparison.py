@@ -97,7 +97,7 @@ def _events(order_ids: list[int]) -> list[Event]:
 
 
 def _delivered(order_ids: Collection[int]) -> list[Delivered]:
-    """Return the events on the topic, ordered by partition and offset."""
+    """Return the events of these orders on the topic, ordered by partition and offset."""
     subjects = {str(order_id).encode(): order_id for order_id in order_ids}
     delivered = []
     for message in read_topic("order-events"):

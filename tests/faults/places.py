@@ -20,7 +20,7 @@ OFFSETS_COMMITTED = "events.kafka.receiving:Consumer.commit"
 MESSAGE_HANDLED = "notifications.subscriptions:to_notification"
 """The consumer makes this call with each event."""
 POLLING = "kafka.consumer.group:KafkaConsumer.poll"
-"""The poll of the Kafka client."""
+"""The consumer makes this call each time that it reads from Kafka."""
 
 BEFORE_SENDING = "notifications.mail.sending:_confirm"
 """Before this call, the sending process has a connection to the mail server, and has not handed the mail over."""

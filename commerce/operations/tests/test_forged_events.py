@@ -191,7 +191,7 @@ def test_a_forged_body_hides_no_event_that_has_a_row(order: Order, state: str) -
 def test_an_id_computed_in_advance_suppresses_nothing(
     api: APIClient, user: User, order: Order, other: dict[str, Any]
 ) -> None:
-    """The attacker computes the id as earlier releases did, from public values."""
+    """An attacker computes the id of an event from public values, as earlier releases did."""
     fresh = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
     guess = uuid5(NAMESPACE_URL, f"/orders/{fresh.pk}/{rfc3339(fresh.created_at)}/2")
     forged = {"event_id": guess, "order_id": fresh.pk} | other

@@ -1,4 +1,4 @@
-"""The list of dead letters begins with the open ones. A letter's page tells its attempts."""
+"""Admin's list of dead letters begins with the open ones. The page of a letter lists the attempts to handle it."""
 
 import pytest
 from django.db import connection

@@ -75,7 +75,7 @@ class RowHandler:
 
 
 def fail(*errors: Exception) -> Callable[[], None]:
-    """Return a function that raises one of `errors` at each call, and nothing after the last one."""
+    """Return a function that raises the `errors` one after the other, one at each call, and then nothing more."""
     left = list(errors)
 
     def act() -> None:
@@ -285,7 +285,7 @@ class TestLimitOfDeadLetters:
 
 
 def replays_of_all() -> list[Record]:
-    """Return the records that replays of all dead letters put on the topic."""
+    """Return the records that the topic gets if all dead letters are replayed."""
     return [
         kafka_record(bytes(letter.value or b""), offset=at, headers=[("dead-letter-id", str(letter.pk).encode())])
         for at, letter in enumerate(DeadLetter.objects.order_by("pk"))
