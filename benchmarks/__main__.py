@@ -233,7 +233,7 @@ def _header(running: Servers) -> dict[str, str]:
 
 
 def _interpreter_build() -> str:
-    """Return which optimisations this Python was configured with. One without them is up to 1.8 times slower."""
+    """Return with which optimisations this Python was built. A Python without them is up to 1.8 times slower."""
     arguments = shlex.split(sysconfig.get_config_var("CONFIG_ARGS") or "")
     known = [one for one in arguments if one.startswith(("--enable-optimizations", "--with-lto"))]
     # Debian's build passes the flags of both to the compiler, and not to `configure`.

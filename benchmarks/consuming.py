@@ -199,7 +199,7 @@ def _saved(*, at_least: int) -> bool:
 
 
 def _rate(*, batch: int) -> float:
-    """Return events per second between the first and the last batch. The `batch` events of one of them do not count."""
+    """Return events per second. The time runs from the first batch to the last, so `batch` events are not counted."""
     sql = "SELECT count(*), extract(epoch FROM max(created_at) - min(created_at)) FROM notifications_notification"
     ((saved, seconds),) = database.rows(sql)
     return (saved - batch) / float(seconds)

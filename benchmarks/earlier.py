@@ -11,12 +11,12 @@ from pathlib import Path
 from testkit.processes import CHECKOUT
 
 EARLIER = "beed5ef"
-"""The last commit on gunicorn, before the work on the speed of an order.
+"""Id of the last commit that ran on gunicorn, before placing an order was made faster.
 
 It needs the same versions of packages as the present commit, so it runs in the present virtual environment.
 """
 GUNICORN = ("gunicorn", "commerce.wsgi", "--config", "deploy/gunicorn.conf.py")
-"""The web server of that commit, as it was deployed."""
+"""Command of the web server of the commit `EARLIER`, as it was deployed."""
 
 
 class NoEarlierCommit(Exception):

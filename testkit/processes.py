@@ -16,7 +16,7 @@ from testkit.waiting import wait_until
 
 CHECKOUT = Path(__file__).parent.parent
 STOP_TIMEOUT_S = 10
-"""The contract's limit of the time between SIGTERM and a process's end."""
+"""Seconds between SIGTERM and the end of a process, at most, as documented."""
 
 
 class ProductProcess:

@@ -62,7 +62,7 @@ class TokenAuthentication(JWTAuthentication):
         return token
 
     def get_raw_token(self, header: bytes) -> bytes | None:
-        """Compare the scheme without regard to case (RFC 9110, section 11.1)."""
+        """Return the token in an `Authorization` header. The scheme may be in any case (RFC 9110, section 11.1)."""
         scheme, space, token = header.partition(b" ")
         return super().get_raw_token(scheme.title() + space + token)
 

@@ -57,7 +57,7 @@ class Journey(NamedTuple):
 def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
     """Return every event of the given orders that belong to the user, sorted by order and sequence.
 
-    An order that another program has changed may have an unknown history. Then only its outbox rows name its events.
+    If another program has changed an order, its events may not be known. Then only its outbox rows name them.
     """
     orders = list(Order.objects.filter(pk__in=order_ids, user=user_id))
     publications = _publications([order.stream for order in orders])

@@ -1,4 +1,4 @@
-"""Log formatters that write each record on one line and without secrets, also those of clients and exceptions."""
+"""Log formatters that write each record on one line and without secrets, even if it has text from outside."""
 
 import json
 import logging

@@ -105,7 +105,7 @@ def _changes_without_row(groups: Sequence[Subscription[Any]]) -> tuple[set[tuple
 
 
 def _unknown_histories(orders: Iterable[Order]) -> dict[int, str]:
-    """Return one sentence about each of `orders` with an unknown history, by order id."""
+    """Return one sentence about each of `orders` whose events are not known (`UnknownHistory`), by order id."""
     unknown = {}
     for order in orders:
         try:

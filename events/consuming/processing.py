@@ -39,7 +39,7 @@ class Processor(Generic[EventT]):
         self._group = subscription.group
         self._limit = max_consecutive_dead_letters
         self._failed_attempts: Counter[tuple[int, int]] = Counter()
-        """Failed attempts of suspect records, by (partition, offset)."""
+        """Number of failures for an unknown reason, by (partition, offset) of the record."""
 
     def process(self, records: Sequence[Record]) -> Progress:
         """Handle `records` in one transaction. If their data makes it fail, halve the batch until the culprit is alone.

@@ -61,7 +61,10 @@ class Quarantine:
 
     @contextmanager
     def marking(self, records: Sequence[Record]) -> Iterator[None]:
-        """Mark the partitions of `records` that are not in `_proven`. Delete the marks after the block succeeds."""
+        """Mark the partitions of `records` from which this process has not survived a batch yet.
+
+        The marks are deleted after the block has succeeded.
+        """
         topic = records[0].topic
         unproven = {record.partition for record in records} - self._proven
         if unproven:
@@ -73,7 +76,7 @@ class Quarantine:
             self._lift(topic, unproven)
 
     def one_by_one(self, records: Sequence[Record], mark: DeathMark) -> Iterator[Record]:
-        """Yield each of `records`, which are from the mark's partition. Lift the mark after the last marked record."""
+        """Yield each of `records`, all from the mark's partition. Delete the mark after the last marked record."""
         logger.warning("A consumer ended while it handled %s: its messages are tried one by one", mark)
         yield from records
         if records[-1].offset >= mark.last_offset:

@@ -37,7 +37,7 @@ CLOSE_TIMEOUT_S = 2.0
 RELAY_CHECK_INTERVAL_S = 1.0
 """Seconds between two checks, during an outage, whether the relay has sent one of the failed messages."""
 RETRY_AFTER_S = 30.0
-"""Seconds after which the fast path itself tries to send again, if the relay has sent none of them."""
+"""Seconds of an outage after which the fast path tries to send again, if the relay has sent no failed message."""
 PAUSE_PER_EVENT_S = 0.01
 """Seconds from the start of a wave (a batch of events) to the next one, for each event of the wave.
 

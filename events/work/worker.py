@@ -199,9 +199,9 @@ class Worker(Generic[WorkT]):
 
 
 def _is_database_away(error: Exception) -> bool:
-    """Return whether the database failed for another reason than the statement and its data.
+    """Return whether `error` says that the database is away. Otherwise it is about one statement or its data.
 
-    A server that crashes causes plain DatabaseError, too.
+    A crash of the server may raise a plain DatabaseError, too.
     """
     about_the_statement = (DataError, IntegrityError, InternalError, NotSupportedError, ProgrammingError)
     return isinstance(error, Error) and not isinstance(error, about_the_statement)

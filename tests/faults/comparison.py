@@ -36,7 +36,7 @@ class Figures:
     acknowledged: int
     """Number of changes of orders that the API has acknowledged."""
     unanswered: int
-    """Number of attempts to place an order without an answer."""
+    """Number of requests to place an order that got no answer."""
     orders: int
     events: int
     notifications: int

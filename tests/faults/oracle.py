@@ -24,7 +24,7 @@ SETTLE_TIMEOUT_S = 120
 """Seconds from the end of the last fault in which the site must settle: no event is pending or unread any more."""
 EVENT_OF_ACTION = {"pay": ORDER_PAID, "cancel": ORDER_CANCELLED}
 ORDER_ACTIONS: tuple[tuple[str, ...], ...] = ((), ("pay",), ("pay", "cancel"), ("cancel",))
-"""The changes that a customer makes to each order: the first tuple for the first order, and so on in turns."""
+"""The changes that a customer makes to an order, in turns: none to the first order, "pay" to the second, and so on."""
 
 
 class Acknowledged(NamedTuple):

@@ -104,7 +104,7 @@ class SleepingNetworkClient(NetworkClient):
     """
 
     def connection_delay(self, node_id: Any) -> float:
-        """Return how long the producer's sending thread should sleep, in milliseconds, as it expects."""
+        """Return how long the producer's sending thread should sleep, in milliseconds, the unit that it expects."""
         return max(super().connection_delay(node_id) * 1000, MIN_SLEEP_MS)
 
 
