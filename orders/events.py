@@ -39,7 +39,7 @@ BigInt = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 AMOUNT_DIGITS = 26
 """Most digits before the point of an amount. With 2 decimals it fills the default precision of `decimal`, 28 digits.
 
-The largest possible order has 18.
+The amount of the largest possible order has 18 of them.
 """
 TIMESTAMP_DIGITS = 12
 """Most digits before the point of a timestamp in epoch seconds, as in the year 9999.

@@ -32,8 +32,7 @@ class UnknownHistory(Exception):
 
 
 NEXT_ID = "nextval('orders_order_id_seq')"
-"""SQL expression that draws the id of a new order. Insert the order soon: the newest order should have the highest id.
-"""
+"""SQL expression that draws the id of a new order. The newest order must have the highest id: insert it at once."""
 
 INSERT = PreparedStatement(
     f"""

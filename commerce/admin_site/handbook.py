@@ -21,7 +21,7 @@ EXPLICIT_ANCHOR = re.compile(r' <a id="([\w-]+)"></a>$')
 
 
 def page(request: HttpRequest, document: str) -> HttpResponse:
-    """Show the file `document`, a path below docs/. A translation is in the folder with the name of the language.
+    """Show the file `document`, a path below docs/, in the user's language if the folder of the language has it.
 
     Raises Http404 for any other file.
     """

@@ -36,7 +36,7 @@ class Missing:
     changes: set[tuple[int, int]]
     """(order id, sequence) of changes without an outbox row."""
     events: set[UUID]
-    """Ids of published events that a group will never read, although it has no notification or dead letter of them."""
+    """Ids of published events that a group will never read, and has neither handled nor made dead letters."""
     unknown: list[str] = field(default_factory=list)
     """One sentence about each order that lacks outbox rows and whose events are not known. It cannot be repaired."""
 
@@ -90,7 +90,7 @@ def repair(missing: Missing) -> Repaired:
 
 
 def _changes_without_row(groups: Sequence[Subscription[Any]]) -> tuple[set[tuple[int, int]], list[str]]:
-    """Return the changes of orders of which no table has an event, and a sentence about each order of unknown history.
+    """Return the changes without any row about their event, and a sentence about each order of unknown history.
 
     It reads the orders in batches, because after a prune most changes have no outbox row.
     """

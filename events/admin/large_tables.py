@@ -51,7 +51,8 @@ class NewestValuesFilter(admin.AllValuesFieldListFilter):
 class PeriodsQuerySet(models.QuerySet[Any]):
     """Query set for a list with admin's date hierarchy.
 
-    The hierarchy offers all periods from the first row to the last, also those without rows. It needs these rows only.
+    The hierarchy offers all periods from the first row to the last, also those without rows. So only the times of the
+    first and of the last row are read.
     """
 
     def datetimes(self, field_name: str, kind: str, order: str = "ASC", tzinfo: Any = None) -> Any:

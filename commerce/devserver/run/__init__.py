@@ -1,2 +1,5 @@
-"""`make run`. Its modules in the order of its steps: `surroundings` starts the servers, `preparing` fills the database,
-`__main__` starts the processes, and `first_order` places an order."""
+"""`make run`, step by step.
+
+`surroundings` starts the servers, `preparing` prepares the database and the topics, `__main__` starts the processes,
+and `first_order` places an order.
+"""

@@ -100,7 +100,7 @@ class SleepingNetworkClient(NetworkClient):
     Upstream: https://github.com/dpkp/kafka-python/issues/1413 and
     https://github.com/dpkp/kafka-python/issues/1907 were the same faults of older releases.
     Guard: events/kafka/tests/test_patches.py, and tests/faults/outbox/test_kafka_away.py on Apache Kafka.
-    It can go when the sender sleeps by itself while a broker is silent.
+    It can go when the thread sleeps without this class while a broker is silent.
     """
 
     def connection_delay(self, node_id: Any) -> float:
