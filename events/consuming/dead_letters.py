@@ -84,7 +84,7 @@ class NamedEvent(NamedTuple):
 
     event_id: UUID | None
     event_type: str
-    """Empty if the message names no type."""
+    """Type of the event; empty if the message names no type."""
     subject_id: int | None
     """Id of the event's subject. None unless the body names id, type and subject."""
 

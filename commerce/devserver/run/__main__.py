@@ -1,4 +1,4 @@
-"""`make run`: run the whole system here. It starts PostgreSQL and Kafka unless the environment names servers."""
+"""`make run`: run the whole system on this machine, with its own PostgreSQL and Kafka unless variables name servers."""
 
 import os
 import signal
