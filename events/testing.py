@@ -15,9 +15,9 @@ _offsets = count()
 
 
 def deliver(subscription: Subscription[Any], values: Sequence[bytes | None]) -> list[DeadLetter]:
-    """Deliver `values`, the bodies of messages, to `subscription` as one batch, and return the new dead letters.
+    """Deliver record values to `subscription` in one batch, as a consumer does, and return the new dead letters.
 
-    As in a consumer, they are decoded, claimed and handled in one transaction, and a batch that fails is halved. The
+    The values are decoded, claimed and handled in one transaction. A batch that fails is halved, as in production. The
     test needs access to the database.
 
     Raises:

@@ -15,7 +15,7 @@ BATCH_ROWS = 5_000
 def prune(*, published_before: datetime) -> Iterator[int]:
     """Delete handled rows in batches, one transaction each. Yield the number of rows deleted in each batch.
 
-    Any row of an order may be deleted, not only the last one: a missing event n counts as published before event n+1.
+    Any row of a stream may be deleted: the publisher of event n+1 treats a missing event n as published.
     """
     complete_subjects()
     for ids in in_steps(OutboxEvent.objects.all(), size=BATCH_ROWS):

@@ -91,7 +91,7 @@ def unanswered_commits() -> Iterator[None]:
 
 
 def waiting_for_the_standby() -> list[int]:
-    """Return the process ids of the database sessions that wait in `unanswered_commits`."""
+    """Return the process ids of the sessions that have committed and wait for the standby."""
     return [pid for (pid,) in rows("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'")]
 
 

@@ -130,7 +130,7 @@ class MemoryGroup:
 class MemoryConsumer:
     """A stand-in for `events.kafka.Consumer`: member `number` of a group.
 
-    `allow` sets how many batches it may read. After these, `is_idle` is true.
+    It is idle after the number of batches that `allow` has given it.
     """
 
     def __init__(self, group: MemoryGroup, number: int) -> None:

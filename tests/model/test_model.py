@@ -215,7 +215,7 @@ class Model(Invariants):
 
     @rule(member=MEMBER, size=SIZE, saved=st.booleans())
     def crash_of_a_consumer(self, member: int, size: int, saved: bool) -> None:
-        """Crash a consumer before its batch is saved; with `saved`, after that and before the offsets are committed."""
+        """Crash before the batch is saved, or after that and before its offsets are committed."""
         victim = self.pipeline.members[member]
         with (victim.source.amid_commit if saved else victim.subscription.amid_save).calling(crash):
             self.pipeline.consume(member, size=size)
