@@ -1,4 +1,4 @@
-"""Fixtures for the tests of every app. Only tests that request `broker` have one, and it is a real one."""
+"""Fixtures for the tests of every app. A test has a Kafka broker only if it requests `broker`, which is a real one."""
 
 import signal
 import time
@@ -68,7 +68,7 @@ SetClock = Callable[[timedelta], None]
 
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
-    """Return a function that sets this process's clock ahead of the database's."""
+    """Return a function that sets this process's clock ahead of the database's clock by a length of time."""
     true_time = time.time
 
     def set_clock(ahead: timedelta) -> None:
@@ -85,7 +85,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
 
 @pytest.fixture(scope="session")
 def site_database(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Migrate the database that processes of the product use. Django itself is connected to a test database."""
+    """Migrate the database that processes of the product use. Django in this process uses a separate test database."""
     migrate = ProductProcess("django", "migrate", log=tmp_path_factory.mktemp("logs") / "migrate.log")
     assert migrate.process.wait(60) == 0, migrate.log.read_text()
 
@@ -115,7 +115,7 @@ def _fast_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _restore_signal_handlers() -> Iterator[None]:
-    """Restore signal handlers after a test that called a command. Its handler would end pytest with 0 on a signal."""
+    """Restore the signal handlers after each test: those of a called command would end pytest with 0 on a signal."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     signal.set_wakeup_fd(-1)

@@ -162,7 +162,7 @@ def all_rows() -> list[Row]:
 
 
 NEEDS_APACHE = {"consumer-growth", "consumer-memory"}
-"""Rows whose backlog is too large for the embedded broker."""
+"""Names of the benchmarks whose backlog of events is too large for the embedded broker."""
 
 
 def measure(running: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
@@ -233,7 +233,7 @@ def _header(running: Servers) -> dict[str, str]:
 
 
 def _interpreter_build() -> str:
-    """Return which optimisations this Python was configured with. One without them is up to 1.8 times slower."""
+    """Return with which optimisations this Python was built. A Python without them is up to 1.8 times slower."""
     arguments = shlex.split(sysconfig.get_config_var("CONFIG_ARGS") or "")
     known = [one for one in arguments if one.startswith(("--enable-optimizations", "--with-lto"))]
     # Debian's build passes the flags of both to the compiler, and not to `configure`.

@@ -1,4 +1,4 @@
-"""The rows of the table: the compared subjects, the figures of each round, and the targets."""
+"""The rows of the table that `make bench` prints. Each compares the product with a peer, and may have a target."""
 
 from dataclasses import dataclass, field
 from statistics import median
@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 
 class Pair(NamedTuple):
-    """One round: the figures of the product and of its peer, measured one after the other."""
+    """One round of a comparison: the figure of the product and that of its peer, measured one after the other."""
 
     ours: float
     beside: float
@@ -18,19 +18,19 @@ class Pair(NamedTuple):
 
 @dataclass(kw_only=True)
 class Row:
-    """One line of the table."""
+    """One line of the table: a comparison with its rounds."""
 
     name: str
     what: str
     unit: str
     target: float | None
-    """The bound of the median ratio; None if the row is only reported."""
+    """Bound of the ratio "product / peer"; None if the comparison has no target."""
     better: Literal["higher", "lower"] = "higher"
     rounds: list[Pair] = field(default_factory=list)
 
     @property
     def ratio(self) -> float:
-        """The median of the rounds' ratios, so that a busy minute of the machine spoils one round only."""
+        """Median of the rounds' ratios "product / peer". So a busy minute of the machine spoils one round only."""
         return median(pair.ratio for pair in self.rounds)
 
     @property

@@ -1,4 +1,4 @@
-"""Consumers on a backlog: the product beside the usual design and the bare loop, and several consumers."""
+"""Consumers on a backlog: the product compared with the usual design and with a bare loop, and several consumers."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,13 +25,13 @@ ROWS = (
     *("consumer-vs-usual", "consumer-vs-bare-loop", "consumer-vs-limit", "consumer-with-inbox"),
     "consumer-with-emails",
 )
-"""Rows that `measure` measures."""
+"""Names of the rows of the table that `measure` measures."""
 ROUNDS = 5
 SMALL_BACKLOG, MIDDLE_BACKLOG, LARGE_BACKLOG = 10_000, 60_000, 300_000
 SHARED_BACKLOG = 180_000
-"""Large enough for several consumers, which take some seconds to divide the partitions."""
+"""Number of events for several consumers, which take some seconds to divide the partitions."""
 EMBEDDED_BACKLOG = 24_000
-"""Below the number of our events that the embedded broker keeps."""
+"""Number of events in a backlog on the embedded broker. It is below the number of events that this broker keeps."""
 USUAL_EVENTS = 2_000
 """Number of events after which the slower usual design is stopped."""
 PRODUCER_QUEUE_MESSAGES = 50_000
@@ -100,7 +100,7 @@ def measure_several(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, P
 
 
 class Backlog:
-    """A topic with `size` order events, which one new group after another consumes."""
+    """A topic with `size` order events. For each measurement, a new group consumes it from the beginning."""
 
     def __init__(
         self, servers: Servers, topic: str, size: int, *, occurred_at: datetime = OrderEventFactory.timestamp
@@ -122,9 +122,9 @@ class Backlog:
         emails: bool = False,
         events: int | None = None,
     ) -> Result:
-        """Let a new group save `events` events, by default all, and return its rate.
+        """Let a new group save `events` events, by default all, and return its rate and memory.
 
-        `inbox` lets it claim them. `emails` lets it record an e-mail for each of them.
+        With `inbox`, the group claims each event in the inbox. With `emails`, it records an e-mail for each event.
 
         The rate follows from the times of the first and the last notification, so start-up does not count.
         """
@@ -199,7 +199,7 @@ def _saved(*, at_least: int) -> bool:
 
 
 def _rate(*, batch: int) -> float:
-    """Return events per second, from the decoding of the first batch to that of the last, so without one batch."""
+    """Return events per second. The time runs from the first batch to the last, so `batch` events are not counted."""
     sql = "SELECT count(*), extract(epoch FROM max(created_at) - min(created_at)) FROM notifications_notification"
     ((saved, seconds),) = database.rows(sql)
     return (saved - batch) / float(seconds)

@@ -1,4 +1,4 @@
-"""An earlier commit of this repository, in a worktree of its own."""
+"""An earlier commit of this repository, checked out into a folder of its own for a comparison."""
 
 import os
 import shutil
@@ -11,16 +11,16 @@ from pathlib import Path
 from testkit.processes import CHECKOUT
 
 EARLIER = "beed5ef"
-"""The last commit on gunicorn, before the work on the speed of an order.
+"""Id of the last commit that ran on gunicorn, before placing an order was made faster.
 
-Its versions of the packages are the present ones, so that it runs in the present virtual environment.
+It needs the same versions of packages as the present commit, so it runs in the present virtual environment.
 """
 GUNICORN = ("gunicorn", "commerce.wsgi", "--config", "deploy/gunicorn.conf.py")
-"""The web server of that commit, as it was deployed."""
+"""Command of the web server of the commit `EARLIER`, as it was deployed."""
 
 
 class NoEarlierCommit(Exception):
-    """This is no git clone, or a shallow one."""
+    """The earlier commit is not available: this folder is no git clone, or a shallow one."""
 
     def __init__(self) -> None:
         super().__init__(f"git finds no commit {EARLIER} here: benchmark a full clone")

@@ -20,11 +20,11 @@ ROUNDS = 3
 LOAD_S = 30
 ORDERS_PER_SECOND = 50
 POLL_INTERVAL_S = 0.002
-"""Pause between two requests for notifications."""
+"""Seconds between two requests for the list of notifications."""
 SHORT_LIST = 10
-"""Number of notifications in a request, unless all are new. Listing 100 each time would keep a core busy."""
+"""Number of notifications that a request lists, unless all are new. Always listing 100 would keep a core busy."""
 TIMEOUT_S = 120
-"""Deadline of conditions that should come true much earlier."""
+"""Seconds after which the benchmark fails if a condition, which should come true much earlier, has not."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:

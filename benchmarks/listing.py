@@ -56,14 +56,14 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 class Shop:
-    """A site, and one of its ten customers, who owns a tenth of the rows."""
+    """A running web server with a database, and one of its ten customers, who owns a tenth of the rows."""
 
     def __init__(self, site: str) -> None:
         self._site = site
         self._customer = Customer(site)
 
     def measure(self, path: str) -> tuple[float, int]:
-        """Return the median time of an answer in milliseconds, and its number of queries."""
+        """Return the median time of an answer in milliseconds, and the number of its SQL queries."""
         connection = Connection(self._site)
         get = request("GET", path, token=self._customer.token)
         durations = []

@@ -16,13 +16,13 @@ ORDER = {"items": [{"productId": 1, "quantity": 2, "price": 100.00}]}
 
 @dataclass
 class Load:
-    """The figures of a period of load."""
+    """The measured figures of a period in which clients send requests."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     """The duration of every request in seconds."""
     cpu_seconds: float = 0.0
-    """CPU time of the programs that the site counts."""
+    """CPU time, in seconds, of the programs whose processes the site counts."""
 
     def __add__(self, other: "Load") -> "Load":
         latencies = self.latencies + other.latencies
@@ -34,7 +34,7 @@ class Load:
 
     @property
     def cpu_ms(self) -> float:
-        """The CPU time of a request in milliseconds."""
+        """Average CPU time per request, in milliseconds."""
         return self.cpu_seconds / len(self.latencies) * 1000
 
     @property
@@ -101,7 +101,7 @@ class Connection:
         return time.perf_counter() - self._sent_at
 
     def header(self, name: str) -> str:
-        """Return a header of the last answer in lower case, or an empty string."""
+        """Return the header `name` of the last answer, in lower case; an empty string without it."""
         return self.head.lower().partition(f"\r\n{name.lower()}: ".encode())[2].partition(b"\r\n")[0].decode()
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class Connection:
 
 
 def closed_loop(requests: Mapping[Connection, bytes], *, seconds: float) -> Load:
-    """Let each connection send its request again after each answer, for `seconds`."""
+    """For `seconds`, let each connection send its request again as soon as it has an answer. Return the figures."""
     load = Load()
     with selectors.DefaultSelector() as selector:
         started_at = time.perf_counter()

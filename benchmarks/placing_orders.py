@@ -19,14 +19,14 @@ from testkit.waiting import wait_until
 CONNECTIONS = 8
 ROUNDS = 7
 LOAD_S = 4.0
-"""Length of a period of load. Each side has two in a round."""
+"""Seconds of a period of load. In a round, the product and its peer have two periods each."""
 WARM_UP_S, PEER_WARM_UP_S = 20.0, 2.0
-"""Length of the load before the first measurement, on the endpoint and on each peer.
+"""Seconds of load before the first measurement, on the product's endpoint and on each peer.
 
 Kafka's JVM compiles its code during its first 10,000 messages, see docs/performance.md."""
 OUTAGE_ROUNDS = 3
 OUTAGE_LOAD_S = 10.0
-"""Longer than the attempts to reach Kafka."""
+"""Seconds of a period of load without Kafka, longer than the product's attempts to reach Kafka."""
 
 PRODUCT_PATH = "/api/orders"
 PEERS = {
@@ -37,11 +37,11 @@ PEERS = {
 }
 
 Subject: TypeAlias = "tuple[Site, str]"
-"""A site and a path on it."""
+"""What a period of load measures: a site, and the path that it places orders on."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Measure the product's endpoint and its peers in turns, on the same web server."""
+    """Measure the product's endpoint and its peers in turns, on the same web server. Yield (row, figures) per round."""
     peers = {name: path for name, path in PEERS.items() if name in wanted}
     with running(servers.web()) as web:
         site = Site(web)
@@ -60,7 +60,7 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 def measure_gunicorn(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Measure the product's endpoint beside itself on another web server."""
+    """Compare the product's endpoint on granian with the same endpoint on gunicorn. Yield (row, figures) per round."""
     with (
         running(servers.web()) as web,
         running(servers.web_on_gunicorn()) as gunicorn,
@@ -77,7 +77,7 @@ def measure_gunicorn(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, 
 
 
 def measure_cpu(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Measure the CPU time of an order, of web server and PostgreSQL together, beside an earlier commit."""
+    """Compare the CPU time per order, of web server and PostgreSQL together, with that of an earlier commit."""
     try:
         with earlier.checked_out() as checkout:
             yield from _measure_cpu_beside(servers, checkout)
@@ -107,13 +107,13 @@ def _measure_cpu_beside(servers: Servers, checkout: Path) -> Iterator[tuple[str,
 
 
 def _there_and_back(first: Subject, second: Subject) -> dict[Subject, Load]:
-    """Measure first, second, second, first, so that a gradual change of the machine's speed affects both alike."""
+    """Measure first, second, second, first: a gradual change of the machine's speed then affects both alike."""
     loads = [(subject, subject[0].load(subject[1])) for subject in (first, second, second, first)]
     return {subject: sum((load for of, load in loads if of == subject), Load()) for subject in (first, second)}
 
 
 def measure_outage(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Measure the product's endpoint without Kafka beside itself with Kafka."""
+    """Compare the product's endpoint during an outage of Kafka with the same endpoint before it."""
     with running(servers.web()) as web, running(servers.start("django", "relay_outbox")):
         site = Site(web)
         site.warm_up()
@@ -133,7 +133,7 @@ class Site:
     """A web server with a customer for each connection, because one customer's requests would wait for each other."""
 
     def __init__(self, web: WebServer, *, cpu: Sequence[psutil.Process] = (), database_url: str | None = None) -> None:
-        """Take the programs whose CPU time a load counts, and the site's database if it is not the product's."""
+        """Register customers on `web`. `load` counts the CPU time of `cpu`. `database_url` replaces the usual URL."""
         self._web = web
         self._cpu = cpu
         self._database_url = database_url
@@ -141,7 +141,7 @@ class Site:
         self._connections: list[Connection] = []
 
     def connect(self) -> None:
-        """Open new connections. The sides of a comparison share them."""
+        """Open a new connection for each customer. `load` uses these connections for every path."""
         for connection in self._connections:
             connection.close()
         wait_until(lambda: not self._web.has_connections_to_close())

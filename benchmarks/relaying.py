@@ -1,4 +1,4 @@
-"""The relay on pending rows beside bare sends of the same bytes."""
+"""The relay on pending outbox rows, compared with a program that only sends the same bytes."""
 
 import json
 import subprocess
@@ -67,7 +67,7 @@ def _fill_outbox() -> None:
 
 
 def _bare_sends() -> float:
-    """Send the rows' bytes in a separate process, like the relay's, and return its rate."""
+    """Send the rows' bytes in a separate process, as the relay is one, and return messages per second."""
     sending = lifeline.start([sys.executable, "-m", "benchmarks.peers.bare_sends"], stdout=subprocess.PIPE)
     said, _ = sending.communicate()
     if sending.returncode != 0:
@@ -76,7 +76,7 @@ def _bare_sends() -> float:
 
 
 def _rate() -> float:
-    """Return the rows published per second, from the first `published_at` to the last.
+    """Return the outbox rows published per second, from the first `published_at` to the last.
 
     The first batch is not counted, because the time at which it began is unknown.
     """

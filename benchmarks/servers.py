@@ -39,7 +39,7 @@ class Servers:
         return str(database.value("SELECT version()")).split(" on ")[0]
 
     def web(self, **env: str) -> WebServer:
-        """Start the web server as it is deployed, with the peers' views added."""
+        """Start the web server as it is deployed, but with the views of the product's peers added."""
         return WebServer(log=self._log("web"), env={"DJANGO_SETTINGS_MODULE": PEER_SETTINGS, **env})
 
     def web_on_gunicorn(self) -> WebServer:

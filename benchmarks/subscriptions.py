@@ -1,4 +1,4 @@
-"""A group that saves what notifications save, and needs the inbox to know what it has handled."""
+"""A consumer group that saves the same rows as the notifications' group, but uses the inbox to find repeated events."""
 
 import os
 

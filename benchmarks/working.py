@@ -1,4 +1,4 @@
-"""Leased work: a worker whose action costs nothing beside the bare statements, and claims in a large backlog."""
+"""Leased work: a worker whose action costs nothing, compared with the bare SQL, and claims from a large backlog."""
 
 import time
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def measure_growth(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pa
 
 
 def _record(count: int) -> None:
-    """Replace all work by `count` pieces that are due."""
+    """Replace all rows of work by `count` pieces of work that are due."""
     database.empty("notifications_emaildelivery")
     database.execute(
         "INSERT INTO notifications_emaildelivery (notification_id, address, subject, text, due_at)"
@@ -60,7 +60,7 @@ def _record(count: int) -> None:
 
 
 def _work_off() -> float:
-    """Return the pieces a second of one worker."""
+    """Let one worker do all due work. Return the pieces of work that it does per second."""
     _record(PIECES)
     alone = worker()
     start = time.perf_counter()
@@ -69,7 +69,7 @@ def _work_off() -> float:
 
 
 def _work_off_by_sql() -> float:
-    """Return the pieces a second of the bare statements."""
+    """Do all due work with bare SQL statements. Return the pieces of work per second."""
     _record(PIECES)
     start = time.perf_counter()
     done = 0
@@ -87,7 +87,7 @@ def _work_off_by_sql() -> float:
 
 
 def _claim_ms(backlog: int) -> float:
-    """Return the median time of a claim of one piece, in milliseconds."""
+    """Return the median time to claim one piece of work among `backlog` pieces, in milliseconds."""
     _record(backlog)
     times = []
     for _ in range(CLAIMS):

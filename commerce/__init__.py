@@ -1,1 +1,1 @@
-"""The composition root: settings, URLs, and all code that uses orders, events and notifications together."""
+"""The Django project: settings, URLs, and all code that uses the apps orders, events and notifications together."""

@@ -47,11 +47,11 @@ ACTIONS = {
     "delete": gettext_lazy("Delete"),
     "view": gettext_lazy("View"),
 }
-"""The names of the permissions that Django makes for each model, by the beginning of their codename."""
+"""Labels of the permissions that Django makes for each model, by the beginning of the permission's codename."""
 
 
 class NewNameForm:
-    """A form mixin that applies the rules of registration to a new or changed name."""
+    """A form mixin that applies the rules of registration to a new or changed username."""
 
     cleaned_data: dict[str, Any]
     changed_data: list[str]
@@ -84,9 +84,9 @@ class PermissionChoices(ModelMultipleChoiceField):  # type: ignore[type-arg]
 
 
 class DeleteAction:
-    """A mixin that offers to delete a row beside its other actions.
+    """An admin mixin that offers the deletion of a row beside its other actions.
 
-    Unfold's own button joins the words in English order.
+    Unfold's own button joins its words in English order, which is wrong in Korean.
     """
 
     opts: Any
@@ -106,7 +106,10 @@ class DeleteAction:
 
 
 class Checkboxes:
-    """A mixin for the admin of accounts and groups. Checkboxes have labels; the two lists of Django do not."""
+    """A mixin for the admin of accounts and groups. It shows a choice of many as checkboxes, which have labels.
+
+    Django's own widget for such a choice, two lists side by side, has none.
+    """
 
     opts: Any
     filter_horizontal = ()
@@ -120,9 +123,9 @@ class Checkboxes:
         return super().formfield_for_manytomany(db_field, request, **kwargs)  # type: ignore[misc]
 
     def get_deleted_objects(self, rows: Any, request: HttpRequest) -> Any:
-        """List only the chosen rows on the page that confirms a deletion.
+        """Return only the chosen rows for the page that confirms their deletion.
 
-        The rows that are deleted with them are parts of them.
+        The page does not list the rows that are deleted with them, because these are parts of the chosen rows.
         """
         _, counts, missing_permissions, protected = super().get_deleted_objects(rows, request)  # type: ignore[misc]
         plural = self.opts.verbose_name_plural
@@ -141,7 +144,7 @@ class AccountAdmin(DeleteAction, Checkboxes, UserAdmin, ModelAdmin):  # type: ig
     change_form_before_template = "commerce/kept_account.html"
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether the user may delete accounts, and this one can be deleted. Unfold passes its id as `obj`."""
+        """Return whether the user may delete accounts, and this one can be deleted. `obj` is an account or its id."""
         user_id = obj.pk if isinstance(obj, User) else id_or_none(unquote(str(obj)))
         return super().has_delete_permission(request) and not (user_id and kept_by(user_id))
 
@@ -152,14 +155,14 @@ class AccountAdmin(DeleteAction, Checkboxes, UserAdmin, ModelAdmin):  # type: ig
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), "kept_because": because})
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """Lead an account that cannot be deleted back to its page, which says why."""
+        """Redirect to the account's page, which says why, if the account cannot be deleted."""
         if not self._kept_because(request, object_id):
             return super().delete_view(request, object_id, extra_context)
         self.message_user(request, gettext("The account was not deleted."), messages.ERROR)
         return HttpResponseRedirect(reverse("admin:auth_user_change", args=[object_id]))
 
     def _kept_because(self, request: HttpRequest, object_id: str) -> str:
-        """Return why this account cannot be deleted, as a sentence for users who may delete others."""
+        """Return why this account cannot be deleted, as a sentence; an empty text if it can, or the user may not."""
         user_id = id_or_none(unquote(object_id))
         if not (user_id and super().has_delete_permission(request) and (rows := kept_by(user_id))):
             return ""
@@ -168,7 +171,7 @@ class AccountAdmin(DeleteAction, Checkboxes, UserAdmin, ModelAdmin):  # type: ig
 
     @admin.action(description=delete_selected.short_description, permissions=["delete"])  # type: ignore[attr-defined]
     def delete_selected(self, request: HttpRequest, rows: models.QuerySet[User]) -> HttpResponse | None:
-        """Run Django's action for the accounts that can be deleted, and name the others above its question."""
+        """Run Django's deletion for the accounts that can be deleted, and name the other accounts in a message."""
         kept = rows.filter(is_kept()).order_by("pk")
         if count := kept.count():
             text = ngettext(
@@ -195,7 +198,7 @@ class AccountGroupAdmin(DeleteAction, Checkboxes, GroupAdmin, ModelAdmin):  # ty
 
 @admin.register(AccessAttempt)
 class FailedLoginAdmin(DeleteAction, ModelAdmin):
-    """Failed logins since the last success, by name, address and browser. Deleting them lifts the lock."""
+    """Failed logins since the last success, by name, address and browser. Deleting them ends the lockout."""
 
     list_display = ("username", "ip_address", "failures_since_start", "lock", "attempt_time")
     list_display_links = ("username", "ip_address")
@@ -204,7 +207,7 @@ class FailedLoginAdmin(DeleteAction, ModelAdmin):
     fields = readonly_fields = (*list_display, "user_agent", "path_info")
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[AccessAttempt]:
-        """Annotate each row with `failures`, the failures of its name and address, which decide about the lock."""
+        """Annotate each row with `failures`: the failed logins of its name and address, which the lockout counts."""
         of_pair = AccessAttempt.objects.filter(username=OuterRef("username"), ip_address=OuterRef("ip_address"))
         total = of_pair.order_by().values("username").annotate(total=Sum("failures_since_start")).values("total")
         return super().get_queryset(request).annotate(failures=Subquery(total))

@@ -38,13 +38,13 @@ EMAIL_DEFAULTS: dict[str, Any] = {
     "EMAIL_FILE_PATH": None,
 }
 PATHS_IN_USE = ("api/", "devserver/", "email/", "health/", "metrics/", "static/")
-"""First path segments that admin cannot use."""
+"""First path segments that are in use, so that admin's path cannot begin with them."""
 
 
 class Rate(NamedTuple):
     requests: int
     seconds: int
-    """Length of the window in which requests are counted."""
+    """Seconds in which a client may send `requests` requests."""
 
 
 def parse_rate(text: str) -> Rate | None:
@@ -58,7 +58,7 @@ def parse_rate(text: str) -> Rate | None:
 
 
 def _is_mail_server(email: Mapping[str, Any]) -> bool:
-    """Return whether mails can be sent with these EMAIL_ settings. smtplib encodes user and password in ASCII."""
+    """Return whether these EMAIL_ settings can work. User and password must be ASCII, as smtplib encodes them."""
     login = (email["EMAIL_HOST_USER"], email["EMAIL_HOST_PASSWORD"])
     return bool(email["EMAIL_HOST"]) and all(login) == any(login) and "".join(login).isascii()
 
@@ -84,14 +84,14 @@ class Environment:
         return self._variables.get(name, "") or default
 
     def flag(self, name: str, *, default: bool = False) -> bool:
-        """Return whether the variable is true."""
+        """Return whether the variable's value means true, such as `true` or `1`."""
         word = self.text(name, default=str(default)).strip().lower()
         if word not in TRUE | FALSE:
             self._problems.append(f"{name} is {word!r}: give true or false")
         return word in TRUE
 
     def count(self, name: str, *, default: int, least: int = 1) -> int:
-        """Return an integer that is at least `least`."""
+        """Return the variable's value, an integer that is at least `least`."""
         text = self.text(name, default=str(default))
         if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
             self._problems.append(f"{name} is {text!r}: give a whole number from {least} on")
@@ -99,7 +99,7 @@ class Environment:
         return int(text)
 
     def number(self, name: str, *, default: float) -> float:
-        """Return a number of at least 0, with at most nine digits before the point and nine behind it."""
+        """Return the variable's value, a number of at least 0 with at most nine digits before and after the point."""
         text = self.text(name, default=str(default))
         if not re.fullmatch(r"[0-9]{1,9}([.][0-9]{1,9})?", text):
             self._problems.append(f"{name} is {text!r}: give a number")
@@ -107,7 +107,7 @@ class Environment:
         return float(text)
 
     def duration(self, name: str, *, default: str) -> timedelta:
-        """Return a duration such as `24h`."""
+        """Return the variable's value, a duration such as `24h`."""
         text = self.text(name, default=default)
         parts = re.fullmatch(r"([1-9][0-9]{0,4})(s|min|h|d)", text)
         if parts is None:
@@ -123,11 +123,14 @@ class Environment:
         return value
 
     def names(self, name: str, *, default: str = "") -> list[str]:
-        """Return the parts of a comma-separated list, without the empty ones."""
+        """Return the parts of the variable's value, a comma-separated list. Empty parts are left out."""
         return [part.strip() for part in self.text(name, default=default).split(",") if part.strip()]
 
     def rate(self, name: str, *, default: str) -> Rate | None:
-        """Return a rate, or None for no limit. An empty variable means no limit; an unset one means `default`."""
+        """Return the variable's value, a rate such as `60/min`, or `default` if the variable is not set.
+
+        None means no limit: the variable is set and empty.
+        """
         try:
             return parse_rate(self._variables.get(name, default))
         except ValueError as error:
@@ -143,7 +146,10 @@ class Environment:
         return value
 
     def key(self, name: str, *, in_development: str, min_length: int) -> str:
-        """Return a secret of at least `min_length` characters. Outside development reject the development value."""
+        """Return the variable's value, a secret of at least `min_length` characters.
+
+        Outside development, the well-known development value is invalid.
+        """
         value = self.required(name, in_development=in_development)
         if value and len(value) < min_length:
             self._problems.append(f"{name} is shorter than {min_length} characters")
@@ -166,7 +172,7 @@ class Environment:
         return {"ENGINE": POSTGRESQL, "PASSWORD": ""}
 
     def servers(self, name: str, *, in_development: str) -> list[str]:
-        """Return the parts of a comma-separated list of addresses, each as `host:port`."""
+        """Return the addresses in the variable's value, a comma-separated list of `host:port`."""
         servers = [server.strip() for server in self.required(name, in_development=in_development).split(",")]
         if servers != [""] and "" in servers:
             self._problems.append(f"{name} has an empty part between commas")
@@ -175,7 +181,7 @@ class Environment:
     # --- E-mail ----------------------------------------------------------------------------------
 
     def email(self, name: str) -> dict[str, Any]:
-        """Return Django's EMAIL_ settings for the URL in the variable. Without one they send no mail."""
+        """Return Django's EMAIL_ settings for the URL in the variable. Without a URL they send no mail."""
         url = self.text(name)
         scheme = url.partition("://")[0]
         if not url:
@@ -198,7 +204,7 @@ class Environment:
         return EMAIL_DEFAULTS
 
     def mailbox(self, name: str, *, is_needed: bool, in_development: str) -> str:
-        """Return a mailbox, such as `Shop <shop@example.com>`. It is required only if `is_needed`."""
+        """Return the variable's value, a mailbox such as `Shop <shop@example.com>`. `is_needed` makes it required."""
         if not is_needed:
             return self.text(name, default=in_development)
         mailbox = self.required(name, in_development=in_development)
@@ -216,7 +222,7 @@ class Environment:
         return mailbox
 
     def site(self, name: str, *, is_needed: bool, in_development: str) -> str:
-        """Return the address of a site without a final slash. It is required only if `is_needed`."""
+        """Return the variable's value, a site's URL, without a final slash. `is_needed` makes it required."""
         if not is_needed:
             return self.text(name, default=in_development).rstrip("/")
         site = self.required(name, in_development=in_development).rstrip("/")
@@ -238,7 +244,7 @@ class Environment:
         return hosts
 
     def origins(self, name: str) -> list[str]:
-        """Return origins in the form of the `Origin` header."""
+        """Return the origins in the variable's value, such as `https://shop.example`, as in an `Origin` header."""
         origins = self.names(name)
         self._problems += [
             f"{name} names {origin!r}: give origins in lower case and without a path, such as https://shop.example"
@@ -248,14 +254,14 @@ class Environment:
         return origins
 
     def admin_path(self, name: str) -> str:
-        """Return one unused path segment with a final slash."""
+        """Return the variable's value, one path segment that is not in use, with a final slash."""
         path = self._variables.get(name, "admin").strip("/") + "/"
         if not re.fullmatch(r"[A-Za-z0-9_-]+/", path) or path in PATHS_IN_USE:
             self._problems.append(f"{name} is {path!r}: give one path segment of letters, digits, - and _")
         return path
 
     def broker_version(self, name: str) -> tuple[int, ...] | None:
-        """Return a version such as (2, 3), or None to let the client ask the broker."""
+        """Return the broker's version, such as (2, 3); None to let the client ask the broker."""
         text = self.text(name)
         if not re.fullmatch(r"([0-9]{1,3}([.][0-9]{1,3}){1,3})?", text):
             self._problems.append(f"{name} is {text!r}: give the broker's version, such as 2.3")
@@ -263,9 +269,9 @@ class Environment:
         return tuple(int(part) for part in text.split(".")) if text else None
 
     def sasl(self, *, protocol: str) -> tuple[str | None, str | None, str | None]:
-        """Return mechanism, username and password.
+        """Return mechanism, username and password of the Kafka login, each None if its variable is not set.
 
-        Report missing values here, because the client would treat them as an outage.
+        Values that are missing are reported here, because the Kafka client would treat them as an outage.
         """
         mechanism, username, password = (
             self.text(f"KAFKA_SASL_{part}") or None for part in ("MECHANISM", "USERNAME", "PASSWORD")
@@ -282,7 +288,7 @@ class Environment:
         return mechanism, username, password
 
     def certificates(self, name: str) -> str | None:
-        """Return the path of a file with CA certificates, or None to use those of the system."""
+        """Return the variable's value, the path of a file with CA certificates; None to use those of the system."""
         path = self.text(name)
         if path:
             try:

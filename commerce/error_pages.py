@@ -1,4 +1,4 @@
-"""Errors outside of the API: a page for people, problem details (RFC 9457) for programs."""
+"""Responses to errors outside of the API: a page for people, problem details (RFC 9457) for programs."""
 
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -84,7 +84,7 @@ def bad_address(request: HttpRequest) -> HttpResponse:
 
 
 def _answer(request: HttpRequest, problem: HttpResponse, text: ErrorText | None = None) -> HttpResponse:
-    """Return `problem`, or a page instead if the request comes from a person's browser."""
+    """Return a page for a person's browser, with `text` or the usual text of the status; else return `problem`."""
     if request.path_info.startswith(problems.JSON_PATHS):
         return problem
     status = problem.status_code
@@ -126,7 +126,7 @@ def _is_logged_in_to_admin(request: HttpRequest) -> bool:
 
 
 def _ways_out(request: HttpRequest, status: int) -> list[tuple[str, str]]:
-    """Return label and URL of each link of the page, the most useful one first."""
+    """Return the links of an error page as (label, URL), the most useful one first."""
     links = []
     if status == 500 and request.method == "GET":
         links.append((gettext("Try again"), request.get_full_path()))

@@ -7,11 +7,11 @@ from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 
 PART_BYTES = 64 * 1024
-"""Bytes of a discarded body that are read at once."""
+"""Number of bytes that `SizedBody.discard` reads at once."""
 
 
 class SizedBody:
-    """A body with a declared length."""
+    """A request's body with a declared length (`Content-Length`)."""
 
     def __init__(self, stream: IO[bytes], *, length: int) -> None:
         self._stream = stream
@@ -28,7 +28,7 @@ class SizedBody:
         return self._count(self._stream.readline(size))
 
     def discard(self, *, up_to: int) -> None:
-        """Read the rest of the body if it has at most `up_to` bytes."""
+        """Read the rest of the body and throw it away, if it has at most `up_to` bytes."""
         if self._unread <= up_to:
             while not self.is_read and self.read(PART_BYTES):
                 pass
@@ -39,7 +39,7 @@ class SizedBody:
 
 
 class ChunkedBody:
-    """A body in chunks, without a declared length. The first read fetches all of it.
+    """A request's body in chunks, without a declared length. The first read fetches all of it.
 
     Reads raise RequestDataTooBig if the body is larger than `DATA_UPLOAD_MAX_MEMORY_SIZE`.
     """

@@ -10,26 +10,26 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 MAX_TARGET_CHARS = 8 * 1024
-"""Limit of the path and of the query."""
+"""Most characters of the path, and of the query string."""
 MAX_HEADER_CHARS = 8 * 1024
-"""Limit of one header's value."""
+"""Most characters of one header's value."""
 MAX_MEDIA_TYPE_CHARS = 1024
-"""Limit of `Content-Type` and `Accept`, which Django and the REST framework parse in quadratic time."""
+"""Most characters of `Content-Type` and of `Accept`, which Django and the REST framework parse in quadratic time."""
 REFUSAL = "commerce.refusal"
-"""Key of the WSGI environment under which `check` leaves a `Refusal` for `RequestLimitMiddleware`."""
+"""Key in the WSGI environment under which `check` stores a `Refusal` for `RequestLimitMiddleware`."""
 
 _CHARSET = re.compile(r"charset\s*=\s*([^;\s]*)", re.IGNORECASE)
 
 
 class Refusal(NamedTuple):
-    """The answer to a request that Django must not read."""
+    """Status and text of the response to a request whose head is out of bounds."""
 
     status: int
     detail: str
 
 
 def check(environ: dict[str, Any]) -> None:
-    """Empty every part of the head that is out of bounds, and leave a `Refusal` for the first one."""
+    """Empty every part of the request's head that is out of bounds. Store a `Refusal` for the first of them."""
     for name, refusal in list(_problems(environ)):
         environ[name] = "/" if name == "PATH_INFO" else ""
         environ.setdefault(REFUSAL, refusal)

@@ -18,7 +18,7 @@ DATA = "default-src 'none'; frame-ancestors 'none'"
 
 
 class SecurityHeadersMiddleware:
-    """Set a content security policy by kind of response, and `no-store` unless the response has a `Cache-Control`."""
+    """Set a content security policy for the kind of response, and `no-store` if it has no `Cache-Control`."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response

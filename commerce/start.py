@@ -27,7 +27,7 @@ LINKS = {
     "healthLive": "live",
     "healthReady": "ready",
 }
-"""URL names of the linked paths, by their keys in the JSON."""
+"""Names of the URL patterns that the start page links to, by their keys in its JSON."""
 
 
 @csrf_exempt
@@ -55,7 +55,7 @@ def prefers_page(accept: str) -> bool:
 
 
 def _rank(ranges: list[MediaType], main: str, sub: str) -> tuple[float, int]:
-    """Return quality and specificity of the most specific range that includes the type, (0, 0) if none does."""
+    """Return (quality, specificity) of the most specific media range that includes `main/sub`; (0, 0) without one."""
     matching = [one for one in ranges if one.main_type in (main, "*") and one.sub_type in (sub, "*")]
     best = max(matching, key=lambda one: one.specificity, default=None)
     return (best.quality, best.specificity) if best else (0.0, 0)
@@ -81,12 +81,12 @@ def _links() -> HttpResponse:
 
 
 def folder_of_mails() -> str | None:
-    """Return the folder to which e-mails are written instead of being sent. In production it is not shown."""
+    """Return the folder to which e-mails are written instead of being sent; None in production."""
     return settings.EMAIL_FILE_PATH if settings.DEBUG else None
 
 
 def links() -> dict[str, str]:
-    """Return the linked paths by their keys in the JSON."""
+    """Return the paths that the start page links to, by their keys in its JSON."""
     return {name: reverse(path) for name, path in LINKS.items()}
 
 

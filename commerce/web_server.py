@@ -27,18 +27,20 @@ from commerce.patches import run_exit_handlers_in_this_worker
 from events.process.shutdown import GRACE_S, SIGNALS, end_at_once_until_ready
 
 KEEP_ALIVE_MS = 75_000
-"""Longest time for a request's headers, and for an idle connection between two requests.
+"""Longest time to receive a request's headers, and to keep an idle connection between two requests.
 
-It exceeds the idle timeout of clients and proxies. If the server closed first, a request could arrive at that moment.
+It exceeds the idle timeout of clients and proxies. If the server closed an idle connection first, a request could
+arrive at that moment and be lost.
 """
 CONNECTIONS_PER_WORKER = 10_000
 """Largest number of open connections per worker. Each takes some KiB, and a thread only during a request."""
 SPARE_FILES = 256
-"""File descriptors per worker for other purposes than client connections."""
+"""Number of file descriptors per worker that client connections must leave free."""
 PARENT_CHECK_INTERVAL_S = 1.0
 """Seconds between two checks by which a worker finds out whether its server is alive."""
 THREAD_IDLE_S = 600
-"""Seconds until an idle thread ends, granian's maximum. A thread that ends closes its database connection."""
+"""Seconds until an idle thread ends. It is granian's maximum, because a thread that ends loses its connection to the
+database."""
 
 
 def main() -> None:
@@ -68,7 +70,7 @@ def _options() -> argparse.Namespace:
 
 
 def _address(text: str) -> tuple[str, int]:
-    """Parse `HOST:PORT`. Raise ValueError if it is malformed."""
+    """Return the host and the port in `HOST:PORT`. Raise ValueError if the text is malformed."""
     host, _, port = text.rpartition(":")
     if not host or not 0 < int(port) < 2**16:
         raise ValueError
@@ -76,7 +78,7 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _require_free(host: str, port: int) -> None:
-    """Raise CannotServe if another process listens on the address. granian would share the port with it."""
+    """Raise CannotServe if another process listens on the address. granian itself would share the port with it."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -152,7 +154,7 @@ def _connections_per_worker() -> int:
 
 
 class IgnoreThreadsWarning(logging.Filter):
-    """A filter that drops granian's warning about many threads. Threads that wait for slow clients use no CPU."""
+    """A log filter that drops granian's warning about many threads. Threads that wait for slow clients use no CPU."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "Python threads" not in record.getMessage()
@@ -195,7 +197,7 @@ def _end_with_server(server: int) -> None:
 
 
 def _remove_metrics_of_dead_processes() -> None:
-    """Delete the values of ended processes from the gauges of live processes."""
+    """Delete the values of ended processes from the gauges that count live processes only."""
     from prometheus_client.multiprocess import mark_process_dead
 
     pids = {int(file.stem.rpartition("_")[2]) for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*_*.db")}

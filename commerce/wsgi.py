@@ -15,9 +15,9 @@ _django = get_wsgi_application()
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """Call Django with a body that it can read, also in chunks.
 
-    A response to a request whose body was not read to its end closes the connection with `Connection: close`. A client
-    that is still sending may then lose the response. So the body from a trusted proxy, which has all of it, is read
-    first.
+    If the view has not read the body to its end, the response closes the connection with `Connection: close`. A client
+    that is still sending may then lose the response. A trusted proxy already has the whole body, so the rest of it is
+    read before the response.
     """
     request_head.check(environ)
     length = environ.get("CONTENT_LENGTH")

@@ -19,7 +19,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _propagator = TraceContextTextMapPropagator()
 TRACE_HEADERS = ("traceparent", "tracestate")
-"""Names of the headers with a trace. Source: https://www.w3.org/TR/trace-context/"""
+"""Names of the headers that carry a request's trace. Source: https://www.w3.org/TR/trace-context/"""
 
 
 def trace_id() -> str:

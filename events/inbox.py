@@ -95,7 +95,7 @@ def entries(group: str) -> QuerySet[InboxEntry]:
 
 
 def entries_of_row(group: str) -> QuerySet[InboxEntry]:
-    """Return a subquery for queries of outbox rows. It selects the group's inbox entry of the row."""
+    """Return a subquery for queries of outbox rows. It selects the group's inbox entry of the row's event."""
     return entries(group).filter(
         event_id=OuterRef("event_id"), event_type=OuterRef("event_type"), stream=OuterRef("stream")
     )

@@ -24,11 +24,11 @@ def stored_bytes() -> Combinable:
 
 
 class OldestRows(NamedTuple):
-    """The result of `OutboxQuerySet.oldest`."""
+    """The rows that `OutboxQuerySet.oldest` has found, oldest first."""
 
     rows: list["OutboxEvent"]
     too_large: dict[int, int]
-    """Rows that are too large to be loaded: size in bytes by primary key."""
+    """Rows that are too large to be loaded: their size in bytes, by primary key."""
 
 
 class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
@@ -56,9 +56,9 @@ class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
         return Q(recorded_at__lte=moment) | Q(recorded_at__gt=DatabaseClock())
 
     def oldest(self, *, max_row_bytes: int) -> "OldestRows":
-        """Return the oldest rows for one batch: at most `OUTBOX_BATCH_SIZE` rows, until they have `OUTBOX_BATCH_BYTES`.
+        """Return the oldest rows for one batch. It ends at `OUTBOX_BATCH_SIZE` rows or at `OUTBOX_BATCH_BYTES` bytes.
 
-        The database computes their sizes. Rows larger than `max_row_bytes` are reported, but never loaded.
+        The database computes the sizes. Rows larger than `max_row_bytes` are in `too_large`, and are never loaded.
         """
         sizes = self.order_by("pk").values_list("pk", stored_bytes())[: settings.OUTBOX_BATCH_SIZE]
         found = OldestRows([], {})
@@ -247,7 +247,7 @@ class DeadLetter(models.Model):
 
 
 class DeadLetterAttempt(models.Model):
-    """The first failure of a dead letter's message, or one of its replays. See `events.consuming.attempts`."""
+    """An attempt to handle a dead letter's message: its first failure, or a replay. See `events.consuming.attempts`."""
 
     letter = models.ForeignKey(DeadLetter, on_delete=models.CASCADE, related_name="attempts", db_index=False)
     number = models.PositiveSmallIntegerField(help_text="It is 0 for the message itself and n for its n-th replay.")
@@ -297,10 +297,10 @@ class ConsumerGroup(models.Model):
 
 
 class DeathMark(models.Model):
-    """A mark for the first batch that a consumer handles after its start.
+    """A row that marks the first batch that a consumer handles after its start.
 
-    The consumer deletes it after the batch. A mark that another consumer finds means that its owner ended during the
-    batch. See `events.consuming.quarantine`.
+    The consumer deletes the mark after the batch. A mark that another consumer finds means that the first one ended
+    during the batch. See `events.consuming.quarantine`.
     """
 
     group = models.CharField(max_length=255)

@@ -38,9 +38,9 @@ class Topic:
     event_types: Collection[str]
     """Every type that the topic's producers publish. A message of another type becomes a dead letter."""
     subject: str = ""
-    """Member of an event's JSON object with the id of its subject, an integer."""
+    """Name of the JSON member with the id of what the event is about (an integer), such as `orderId`."""
     stream_prefix: str = ""
-    """Prefix of an event's stream. The stream's name is the prefix followed by the subject's id."""
+    """Prefix of a stream's name, before the subject's id. A stream has the events about one subject, in sequence."""
 
     @property
     def name(self) -> str:
@@ -68,23 +68,23 @@ class Subscription(Generic[EventT]):
     group: str
     topic: Topic
     decode: Callable[[bytes | None], EventT]
-    """Decode a record's value into an event. It raises `events.troubles.Poison` for any other value."""
+    """Decode a record's value into an event. It raises `events.troubles.Poison` for a value that is no event."""
     handle: Callable[[Sequence[EventT]], object]
     """Handle new events, which come in the topic's order for each key. It runs in the transaction of the batch. When
     that commits, the events count as handled."""
     event_types: Collection[str] | None = None
-    """The types that the group handles; it ignores the topic's other types. None for all types."""
+    """The event types that the group handles; it ignores the topic's other types. None for all types."""
     measures_latency: bool = False
     """Whether the group's consumers observe `event_end_to_end_seconds`, which costs time in every batch."""
 
     @cached_property
     def wanted(self) -> frozenset[str]:
-        """The types that the group handles."""
+        """The event types that the group handles."""
         return frozenset(self.topic.event_types if self.event_types is None else self.event_types)
 
     @cached_property
     def unwanted(self) -> frozenset[str]:
-        """The topic's types that the group ignores. A type that the topic does not declare is not among them."""
+        """The event types of the topic that the group ignores. They do not include types that the topic lacks."""
         return frozenset(self.topic.event_types) - self.wanted
 
     def save(self, events: Sequence[EventT]) -> Collection[EventT]:
@@ -103,11 +103,11 @@ class Subscription(Generic[EventT]):
         return inbox.handled(group=self.group, events=events)
 
     def receipts(self) -> Receipts:
-        """Return the receipts of all events that this group has handled."""
+        """Return the rows that prove which events this group has handled."""
         return Receipts(inbox.entries(self.group), "handled_at")
 
     def receipts_of_row(self) -> QuerySet[Any]:
-        """Return a subquery for queries of outbox rows. It selects what proves that this group has handled the row."""
+        """Return a subquery for queries of outbox rows. Its rows prove that this group has handled the row's event."""
         return inbox.entries_of_row(self.group)
 
 

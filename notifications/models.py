@@ -34,12 +34,12 @@ class NewNotification(msgspec.Struct, frozen=True):
 
 
 class EmailTexts(msgspec.Struct, frozen=True):
-    """What `insert_new` needs to record e-mails. The text of an e-mail is the notification's message and a link."""
+    """The values from which `insert_new` records e-mails. An e-mail's text is the notification's message and a link."""
 
     subjects: Mapping[OrderEventType, str]
     """The subject for each type of event."""
     order_link: str
-    """The link to an order, without the order's id at its end."""
+    """Beginning of the link to an order. The order's id is appended to it."""
     max_age: timedelta
     """An event that is older than this gets no e-mail."""
 
@@ -153,8 +153,8 @@ class EmailDeliveryQuerySet(LeasedWorkQuerySet["EmailDelivery"]):
     def try_again(self, *, within: timedelta) -> int:
         """Make failed deliveries pending again. Return their number.
 
-        Their messages are composed anew, because a person who sends one again has corrected the user's address or the
-        sender. The Message-ID stays.
+        Their messages are composed anew, because the user's address or the sender may have been corrected. The
+        Message-ID stays the same.
         """
         self.failed().update(content=None)
         return super().try_again(within=within)

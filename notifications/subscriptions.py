@@ -54,7 +54,7 @@ EMAIL_SUBJECTS: dict[OrderEventType, str] = {
 
 
 def email_texts() -> EmailTexts | None:
-    """Return the texts of new e-mails, or None if no e-mails are sent."""
+    """Return the texts of new e-mails; None if the settings turn e-mails off."""
     if not settings.EMAIL_ENABLED:
         return None
     return EmailTexts(
@@ -123,7 +123,7 @@ class NotificationSubscription(Subscription[OrderEvent]):
         return Receipts(Notification.objects.all(), "created_at")
 
     def receipts_of_row(self) -> QuerySet[Notification]:
-        """Return the notifications whose event id, type, order and user match the outbox row.
+        """Return a subquery for queries of outbox rows: the notification with the row's event id, type, order and user.
 
         The event id alone proves nothing, because any producer on the topic can send any id.
         """

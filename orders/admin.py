@@ -52,7 +52,7 @@ class OrderItemInline(TabularInline):
 
 
 REFUSALS = {"PAID": gettext_lazy("paid already"), "CANCELLED": gettext_lazy("cancelled already")}
-"""Why an order with this status cannot be changed."""
+"""Reasons why an order cannot be changed, by its status."""
 
 
 def refuse_unless_it_may_become(status: Order.Status) -> Callable[[Order], Any]:
@@ -60,7 +60,10 @@ def refuse_unless_it_may_become(status: Order.Status) -> Callable[[Order], Any]:
 
 
 def change_and_publish(change_order: Callable[..., Change]) -> Callable[[int], tuple[Order, str]]:
-    """Return the action's function, which changes an order and publishes the event on commit, as the API does."""
+    """Return a function that changes the order with an id and publishes the event on commit, as the API does.
+
+    The function returns the order and the text of its log entry. It raises Refused.
+    """
 
     def change(order_id: int) -> tuple[Order, str]:
         try:

@@ -37,14 +37,14 @@ BigInt = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """An integer that fits into a PostgreSQL bigint."""
 
 AMOUNT_DIGITS = 26
-"""Largest number of whole digits of an amount. With 2 decimals it fills the default precision of `decimal`, 28 digits.
+"""Most digits before the point of an amount. With 2 decimals it fills the default precision of `decimal`, 28 digits.
 
-The largest possible order has 18.
+The amount of the largest possible order has 18 of them.
 """
 TIMESTAMP_DIGITS = 12
-"""Largest number of whole digits of epoch seconds, which the year 9999 has.
+"""Most digits before the point of a timestamp in epoch seconds, as in the year 9999.
 
-A larger exponent, such as `1e999999999`, must not become an int.
+A number with more digits, such as `1e999999999`, must not become an int, which would fill the memory.
 """
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -149,7 +149,7 @@ def decode(value: bytes | None) -> OrderEvent:
 
 
 def _refusal(value: bytes, error: Exception) -> str:
-    """Return why the value cannot be decoded. A known prefix explains more than the decoder's error."""
+    """Return why `value` cannot be decoded. A known foreign encoding is named, because that says more than `error`."""
     if mark := byte_order_mark(value):
         return f"Not an order event: it begins with {mark}. Write UTF-8 without it"
     if frame := schema_registry_frame(value):

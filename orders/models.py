@@ -28,11 +28,11 @@ class InvalidTransition(Exception):
 
 
 class UnknownHistory(Exception):
-    """No known sequence of changes leads to the order's status and number of events."""
+    """No known sequence of changes leads to the order's status and its number of events."""
 
 
 NEXT_ID = "nextval('orders_order_id_seq')"
-"""SQL expression for the id of a new order. The newest order must have the highest id, so insert the order at once."""
+"""SQL expression that draws the id of a new order. The newest order must have the highest id: insert it at once."""
 
 INSERT = PreparedStatement(
     f"""
@@ -92,7 +92,7 @@ class Order(models.Model):
         (Status.CANCELLED, 2): (ORDER_CREATED, ORDER_CANCELLED),
         (Status.CANCELLED, 3): (ORDER_CREATED, ORDER_PAID, ORDER_CANCELLED),
     }
-    """The types of an order's events in sequence, by (status, number of events). Each new transition adds entries."""
+    """The types of an order's events in sequence, by (status, number of events). A new transition needs new entries."""
     ALLOWED_FROM: ClassVar[dict[Status, set[Status]]] = {
         Status.PAID: {Status.PENDING},
         Status.CANCELLED: {Status.PENDING, Status.PAID},

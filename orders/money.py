@@ -12,5 +12,5 @@ def won_text(amount: Decimal) -> str:
 
 
 def won(amount: Decimal) -> SafeString:
-    """Return the text of `won_text` as HTML, which lists show on the right."""
+    """Return the text of `won_text` as HTML, aligned to the right in lists."""
     return format_html('<span class="money">{}</span>', won_text(amount))

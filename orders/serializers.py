@@ -23,7 +23,7 @@ class NewOrderSerializer(serializers.Serializer[Any]):
     items = NewItemSerializer(many=True, allow_empty=False, max_length=MAX_ITEMS)  # type: ignore[call-arg]
 
     def lines(self, data: Any) -> list[Line]:
-        """Return the lines in a request's body. Raise ValidationError if it is invalid."""
+        """Return the order lines in a request's body. Raise ValidationError if the body is invalid."""
         return [Line(**item) for item in self.run_validation(data)["items"]]
 
 

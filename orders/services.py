@@ -96,8 +96,9 @@ def record_lost_event(*, order_id: int, sequence: int) -> Message:
 def _time_of_lost_event(order: Order, sequence: int) -> datetime:
     """Return the timestamp for a lost event: for the first event, the order's `created_at`.
 
-    For a later event only bounds are known: the time of the next event that still has its row, else that of the
-    previous one, else `created_at`. The current time would make an old change look new, and users would get a mail.
+    The time of a later event is not known. It gets the time of the next event that still has its outbox row, else that
+    of the previous one, else `created_at`. With the current time, an old change would look new, and users would get a
+    mail.
     """
     if sequence == 1:
         return order.created_at

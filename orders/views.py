@@ -50,7 +50,7 @@ class OrderViewSet(FreedAtOnce, mixins.RetrieveModelMixin, mixins.ListModelMixin
 
     @property
     def read_with_caller(self) -> str | None:
-        """Let authentication draw the id of a new order in its own query, which saves a round trip."""
+        """Return the SQL that draws a new order's id. Authentication runs it in its own query, to save a round trip."""
         return NEXT_ID if self.action == "create" else None
 
     def get_queryset(self) -> QuerySet[Order]:

@@ -15,9 +15,9 @@ from testkit.waiting import wait_until
 
 START_SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "start"
 TOPIC_CONFIG = {"max.message.bytes": str(2 * 1024 * 1024)}
-"""The embedded broker has the same limit."""
+"""Configuration of every topic: the largest message in bytes, as on the embedded broker."""
 START_TIMEOUT_S = 240
-"""Long enough for the first start, at which Maven fetches Kafka."""
+"""Limit of a start, in seconds. At the first start, Maven fetches Kafka."""
 
 
 class ApacheKafka:
@@ -27,7 +27,7 @@ class ApacheKafka:
         self._home = home
         self.port = free_port()
         self.advertised_port: int | None = None
-        """The port that clients connect to after their first connection; `port` if None."""
+        """The port that Kafka tells clients to connect to after their first connection; None for its own, `port`."""
         self._process: subprocess.Popen[bytes] | None = None
         self._version = ""
 

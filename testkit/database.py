@@ -23,7 +23,7 @@ def rows(sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
 
 
 def value(sql: str, **parameters: Any) -> Any:
-    """Return the only column of the only row."""
+    """Execute a statement that returns one row of one column, and return this value."""
     ((found,),) = rows(sql, **parameters)
     return found
 
@@ -39,7 +39,7 @@ def parked() -> int:
 
 
 def oldest_pending_seconds() -> float:
-    """Return the age of the oldest event that still has to reach Kafka, 0 if there is none."""
+    """Return the age in seconds of the oldest event that still has to reach Kafka; 0 if there is none."""
     return float(
         value(
             "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0) FROM events_outboxevent"
@@ -62,7 +62,7 @@ def published_paths(order_id: int) -> list[str | None]:
 
 
 def holder_of_the_turn() -> str | None:
-    """Return the PGAPPNAME of the relay that holds the advisory lock."""
+    """Return the name (PGAPPNAME) of the relay that has its turn, and so holds the advisory lock; None without one."""
     holders = rows(
         "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory'"
         " AND granted AND (classid::bigint << 32) + objid::bigint = %(lock)s",

@@ -27,7 +27,7 @@ class UserFactory(factory.django.DjangoModelFactory[User]):
 
 
 class OrderFactory(factory.django.DjangoModelFactory[Order]):
-    """Makes the order's row only, without items and events."""
+    """Makes the row of an order only, without its items and events."""
 
     class Meta:
         model = Order
@@ -86,12 +86,12 @@ class OrderEventFactory(factory.base.Factory[OrderEvent]):
 
 
 def poison_that_names(*, event_id: UUID, order_id: int, event_type: str) -> bytes:
-    """Return the body of a message with the identity of this event and without its other fields."""
+    """Return a JSON body with only the event's id, type and order id. It names the event, but cannot be decoded."""
     return json.dumps({"eventId": str(event_id), "eventType": event_type, "orderId": order_id}).encode()
 
 
 def kafka_record(value: bytes | None, *, offset: int = 0, **changes: Any) -> Record:
-    """Return a record with the types of one that the product's client reads."""
+    """Return a record as the product's Kafka client returns it. `changes` are other fields of the record."""
     fields: dict[str, Any] = dict.fromkeys(Record._fields)
     fields |= {"topic": "order-events", "partition": 0, "leader_epoch": 0, "offset": offset, "timestamp": 1738232130123}
     fields |= {"timestamp_type": 0, "key": b"1", "value": value, "headers": []}

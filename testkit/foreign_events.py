@@ -1,4 +1,4 @@
-"""Order events from other programs, about orders that are not in the database, and their outcomes."""
+"""Order events as other programs send them, about orders that are not in the database, and what becomes of them."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -42,7 +42,7 @@ def send(events: Iterable[OrderEvent], *, topic: str = TOPIC, partition: int = 0
 
 
 def notification_counts(events: Sequence[OrderEvent]) -> list[int]:
-    """Return the number of notifications of each event."""
+    """Return the number of notifications of each event, in the order of `events`."""
     ids = [str(event.event_id) for event in events]
     sql = "SELECT event_id::text FROM notifications_notification WHERE event_id = ANY(%(ids)s::uuid[])"
     counted = Counter(event_id for (event_id,) in rows(sql, ids=ids))

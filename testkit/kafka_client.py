@@ -1,4 +1,4 @@
-"""A Kafka client for tests. It uses another library than the product does: confluent-kafka."""
+"""A Kafka client for tests. It uses confluent-kafka, a different library from the product's."""
 
 import os
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""The product's settings with the orders' topic of a single test, so that its messages reach no other test."""
+"""The product's settings, but order events go to a topic of a single test, so that they reach no other test."""
 
 import os
 

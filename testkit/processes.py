@@ -16,13 +16,14 @@ from testkit.waiting import wait_until
 
 CHECKOUT = Path(__file__).parent.parent
 STOP_TIMEOUT_S = 10
-"""The contract's limit of the time between SIGTERM and a process's end."""
+"""Seconds between SIGTERM and the end of a process, at most, as documented."""
 
 
 class ProductProcess:
-    """One process of the product. It writes its output to `log`; `launcher` names a module that starts it.
+    """One process of the product. It writes its output to `log`.
 
-    It runs in `checkout`, which is this one unless the process is of another commit.
+    `launcher` is a command line that starts the process with a change, such as a sabotaged function. `checkout` is the
+    folder of the code to run, by default this repository.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class WebServer(ProductProcess):
 
 
 def refusal_to_start(environment: dict[str, str]) -> str:
-    """Return the error output of settings that refuse this environment. Raises AssertionError if they accept it."""
+    """Load the product's settings with these variables, which they must refuse. Return the error output."""
     started = subprocess.run(
         [sys.executable, "-c", "import commerce.settings"], env=environment, capture_output=True, text=True, check=False
     )

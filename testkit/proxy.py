@@ -13,7 +13,7 @@ HOST = "127.0.0.1"
 PRODUCE, FETCH, OFFSET_COMMIT = 0, 1, 8
 """Kinds of requests: the `api_key` of https://kafka.apache.org/protocol#protocol_api_keys."""
 CONTROL_TIMEOUT_S = 10
-"""Limit of the time that a switch takes."""
+"""Seconds that switching a fault on or off may take."""
 
 Reader: TypeAlias = asyncio.StreamReader
 Writer: TypeAlias = asyncio.StreamWriter
@@ -75,7 +75,7 @@ class Proxy:
         self._do(self._swallow())
 
     def reset(self) -> None:
-        """Break the open connections with RST; new ones pass."""
+        """Break the open connections with RST. New connections work."""
         self._do(self._close_connections(reset=True))
 
     def delay(self, seconds: float) -> None:
@@ -83,12 +83,12 @@ class Proxy:
         self._delay = seconds
 
     def drop_answers(self, count: int = 1, *, to: int = PRODUCE) -> None:
-        """Forward requests of the kind `to`, and close the connection instead of the next `count` answers."""
+        """Forward requests of the kind `to`. Close the connection instead of forwarding the next `count` answers."""
         self.dropped = 0
         self._to_drop[to] = count
 
     def corrupt_answer(self, *, containing: bytes) -> None:
-        """Flip a bit of these bytes in the next answer to a fetch that contains them. Later answers are intact."""
+        """Flip a bit of the bytes `containing` in the next answer to a fetch that has them, and in no later answer."""
         self._to_corrupt = containing
 
     def _do(self, switch: Coroutine[Any, Any, None]) -> None:

@@ -31,7 +31,7 @@ class Broker(Protocol):
 
     @property
     def creates_topics(self) -> bool:
-        """Whether clients create topics. If not, the broker itself creates a topic that a client asks for."""
+        """Whether clients can create topics. If not, the broker creates a topic when a client first uses it."""
 
     def create_topic(self, name: str, *, partitions: int) -> None: ...
 
@@ -58,7 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
-    """Start the servers in a wrapper, because pytest-django reads the settings in the same hook."""
+    """Start PostgreSQL and Kafka before pytest-django reads the settings, which it does in the same hook."""
     help_only = early_config.known_args_namespace.help
     if not help_only:
         lifeline.interrupt_on_signals()

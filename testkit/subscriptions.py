@@ -17,12 +17,12 @@ Notifying = TypeVar("Notifying", bound=NotificationSubscription)
 
 
 def notifying(kind: type[Notifying], *, group: str = "group") -> Notifying:
-    """Return the notifications' subscription as a subclass `kind`, for another group."""
+    """Return a copy of the notifications' subscription as the subclass `kind`, for the consumer group `group`."""
     return kind(group=group, topic=NOTIFICATIONS.topic, decode=NOTIFICATIONS.decode, handle=NOTIFICATIONS.handle)
 
 
 def member_of(group: str) -> NotificationSubscription:
-    """Return the notifications' subscription for another group."""
+    """Return a copy of the notifications' subscription for the consumer group `group`."""
     return replace(NOTIFICATIONS, group=group)
 
 
@@ -32,13 +32,13 @@ def process(
     *,
     limit: int = DEFAULT_MAX_CONSECUTIVE_DEAD_LETTERS,
 ) -> Progress:
-    """Process `records` as a consumer does. The default subscription is the notifications' one in the group `group`."""
+    """Process `records` as a consumer does, by default for the notifications' subscription in a group named "group"."""
     wanted = subscription or replace(NOTIFICATIONS, group="group")
     return Processor(wanted, max_consecutive_dead_letters=limit).process(records)
 
 
 class Row(NamedTuple):
-    """An event that consists of the record's value only."""
+    """An event of which only the record's value matters. Its other properties are the same for all."""
 
     value: bytes | None
     event_id: UUID = UUID(int=0)
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 class RowSubscription(Subscription[Row]):
-    """Saves every value, repeated ones included."""
+    """A subscription without an inbox: it hands over repeated events, too."""
 
     def save(self, events: Sequence[Row]) -> Sequence[Row]:
         self.handle(events)

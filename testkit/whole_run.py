@@ -43,7 +43,7 @@ class Run:
         return self.process.wait(20)
 
     def manage(self, *command: str) -> str:
-        """Run a command of manage.py in the checkout, beside the run. Return its output.
+        """Run a command of manage.py in the copy of the checkout, while `make run` is up. Return its output.
 
         Raises:
             subprocess.CalledProcessError: the command ended with an error.

@@ -48,7 +48,7 @@ ITEM = {"productId": 1, "quantity": 2, "price": 100}
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """Return the exporter of the test's spans.
+    """Return an exporter that has the spans of this test.
 
     The fixture replaces the provider's private variable, because OpenTelemetry allows one call of its setter.
     """

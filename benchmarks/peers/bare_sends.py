@@ -1,4 +1,4 @@
-"""The limit of the relay: send the outbox's bytes from memory, and print the rate."""
+"""The limit of the relay: send the bytes of the outbox's rows from memory, and print the messages per second."""
 
 import time
 

@@ -28,7 +28,7 @@ PLACE_ORDER = """
     """
 VALUE = b'{"eventType":"ORDER_CREATED","totalAmount":200.00}'.ljust(170)
 HEADERS = b" " * 330
-"""Value and headers have the size of the product's."""
+"""Bytes for the headers column, as many as the product stores for an event."""
 
 
 @csrf_exempt

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 
 
 class QueryCountMiddleware:
-    """Adds the number of an answer's queries as the header `X-Queries`."""
+    """Adds to each answer the header `X-Queries` with the number of its SQL queries."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response

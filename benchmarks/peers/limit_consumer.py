@@ -1,6 +1,7 @@
-"""The limit of a consumer by the product's means, without any check.
+"""The limit of a consumer that uses the product's libraries and SQL, without any check.
 
-No headers, msgspec, one JSON parameter a batch, and a thread that reads the next batch meanwhile.
+It skips headers, decodes with msgspec, saves a batch as one JSON parameter, and reads the next batch in a thread
+meanwhile.
 """
 
 import sys
@@ -75,7 +76,7 @@ class HeaderlessBatch(DefaultRecordBatch):
 
 
 def read_on(consumer: KafkaConsumer, saved: dict[TopicPartition, OffsetAndMetadata]) -> tuple[list[Row], Any]:
-    """Commit the offsets of the saved rows. Return the next rows and their offsets."""
+    """Commit `saved`, the offsets of the saved rows. Return the next rows, and their offsets for the next commit."""
     if saved:
         consumer.commit(saved)
     polled = consumer.poll(timeout_ms=1000)

@@ -1,4 +1,4 @@
-"""The product on gunicorn's threaded worker, started by the command line of `commerce.web_server`."""
+"""The product on gunicorn's threaded worker. The command line is as for `commerce.web_server`: `--bind HOST:PORT`."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from gunicorn.app.base import BaseApplication
 
 
 class Gunicorn(BaseApplication):
-    """gunicorn with the product's number of workers and threads, and its application loaded before the fork."""
+    """gunicorn with the product's number of workers and threads. It loads the application before it forks workers."""
 
     def load_config(self) -> None:
         from commerce.web_server import KEEP_ALIVE_MS

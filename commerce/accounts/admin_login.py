@@ -24,7 +24,7 @@ from commerce.api.throttling import TokenThrottle
 
 
 class PasswordThrottleMiddleware:
-    """Count every admin form with a password, right or wrong, as a login attempt of its address."""
+    """Count every admin form with a password, right or wrong, as a login attempt of the client's address."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
@@ -33,7 +33,7 @@ class PasswordThrottleMiddleware:
         return self._get_response(request)
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
-        """Count after the CSRF check, so that a page of another site cannot use up its visitor's attempts."""
+        """Count after Django's CSRF check. Otherwise a page of another site could use up its visitors' attempts."""
         if request.method in ("GET", "HEAD") or not request.path_info.startswith(f"/{settings.ADMIN_PATH}"):
             return None
         if not any("password" in name for name in request.POST):
@@ -47,10 +47,10 @@ class PasswordThrottleMiddleware:
 
 
 class LoginForm(AuthenticationForm):
-    """A login form that counts every refused login, also one with the right password of an account without access to
-    admin.
+    """A login form that counts every refused login as a failed one.
 
-    Otherwise the lockout would reveal that the password is right.
+    This includes the right password of an account without access to admin. Otherwise the lockout would reveal that the
+    password is right.
     """
 
     def confirm_login_allowed(self, user: User) -> None:

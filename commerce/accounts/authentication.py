@@ -15,7 +15,7 @@ from rest_framework_simplejwt.utils import aware_utcnow, get_md5_hash_password
 from events.prepared import PreparedStatement
 
 USER_FIELDS = ("id", "password", "username", "is_active")
-"""Fields that each request reads, in the model's order. Django loads the other fields on access."""
+"""Fields of the user that each request reads, in the model's order. Django loads the other fields on access."""
 
 
 class TokenAuthentication(JWTAuthentication):
@@ -53,7 +53,7 @@ class TokenAuthentication(JWTAuthentication):
         return user
 
     def get_validated_token(self, raw_token: bytes) -> Token:
-        """Return the token, and check its expiry. The check of the signature is cached: its result never changes."""
+        """Return the token. Its expiry is checked each time; its signature is checked once, and the result cached."""
         token = _decoded(raw_token)
         try:
             token.check_exp(current_time=aware_utcnow())
@@ -62,14 +62,14 @@ class TokenAuthentication(JWTAuthentication):
         return token
 
     def get_raw_token(self, header: bytes) -> bytes | None:
-        """Compare the scheme without regard to case (RFC 9110, section 11.1)."""
+        """Return the token in an `Authorization` header. The scheme may be in any case (RFC 9110, section 11.1)."""
         scheme, space, token = header.partition(b" ")
         return super().get_raw_token(scheme.title() + space + token)
 
 
 @cache
 def _caller_and(expression: str) -> PreparedStatement:
-    """Return the statement that reads a user by id and an SQL expression, of which the views have a few."""
+    """Return the statement that reads a user by id, and in the same query `expression`. The views have few of these."""
     return PreparedStatement(
         f"SELECT id, password, username, is_active, {expression} FROM auth_user WHERE id = %s::bigint"  # noqa: S608 - comes from the view
     )
@@ -77,5 +77,5 @@ def _caller_and(expression: str) -> PreparedStatement:
 
 @lru_cache(maxsize=4_096)
 def _decoded(raw_token: bytes) -> Token:
-    """Decode a token and check its signature. Raise InvalidToken if it is bad; only good tokens are cached."""
+    """Return the token after a check of its signature. Raise InvalidToken if it is invalid. Errors are not cached."""
     return JWTAuthentication().get_validated_token(raw_token)

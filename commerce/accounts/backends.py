@@ -9,12 +9,12 @@ from django.http import HttpRequest
 
 
 def normalized(password: str) -> str:
-    """Return a password in the form that is hashed. It is NFKC, as for usernames."""
+    """Return a password in the form that is hashed: Unicode's NFKC, as for usernames."""
     return unicodedata.normalize("NFKC", password)
 
 
 class NormalizingBackend(ModelBackend):
-    """A backend that tries the normal form of a password and then its given spelling, which older hashes may have.
+    """A backend that tries the normal form of a password, and then its given spelling, of which older hashes may be.
 
     It always tries both, so that known, unknown and inactive names take the same time.
     """

@@ -24,19 +24,19 @@ ACCOUNTS = (
     Account("admin", "admin-password", "", is_superuser=True),
 )
 FALLBACK_USERNAME = "make run"
-"""Name of the account that places the order if `demo` may not. No user can register it, because it has a space."""
+"""Name of the account that places the first order if `demo` may not. It has a space, so no user can register it."""
 RESTORE = ".venv/bin/python manage.py create_demo_accounts --restore"
 
 
 def create() -> None:
-    """Create the missing accounts. Existing accounts do not change."""
+    """Create the demo accounts that are missing. Existing accounts do not change."""
     for account in ACCOUNTS:
         if not User.objects.filter(username=account.name).exists():
             _give(account, User(username=account.name))
 
 
 def restore() -> None:
-    """Reset passwords and rights of the accounts, and unlock them."""
+    """Reset the passwords and rights of the demo accounts, and end their lockouts."""
     for account in ACCOUNTS:
         _give(account, User.objects.filter(username=account.name).first() or User(username=account.name))
         unlock(username=account.name)
@@ -52,7 +52,7 @@ def _give(account: Account, user: User) -> None:
 
 
 def describe() -> list[str]:
-    """Return one line per account: its credentials, or why they do not work and the command that repairs it."""
+    """Return one line per demo account: its credentials, or why they do not work and which command repairs them."""
     return [_describe(account) for account in ACCOUNTS]
 
 

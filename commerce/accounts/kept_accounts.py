@@ -14,7 +14,7 @@ PROTECTING: list[Any] = [
     for one in get_candidate_relations_to_delete(_options)
     if one.on_delete in (PROTECT, RESTRICT)  # type: ignore[attr-defined]
 ]
-"""The relations whose rows keep their account."""
+"""The relations to accounts whose rows prevent the deletion of their account."""
 
 
 def is_kept() -> Q:

@@ -20,15 +20,15 @@ class LockedOut(Throttled):
 
 
 def is_locked_out(request: Any) -> bool:
-    """Return whether a failed login is answered with 429 instead of 401.
+    """Return whether a failed login gets the response 429 instead of 401.
 
-    The failure that reaches the limit is still a 401, although axes marks its request as locked out.
+    The failure that reaches the limit still gets 401, although axes marks its request as locked out.
     """
     return bool(request.axes_locked_out and request.axes_failures_since_start != settings.AXES_FAILURE_LIMIT)
 
 
 def seconds_locked(request: Any, username: str) -> int:
-    """Return how many seconds the lock of this name and address has left, at least 1."""
+    """Return the seconds until the lockout of this name and address ends, at least 1."""
     attempts = AccessAttempt.objects.filter(username=username, ip_address=client_address(request))
     last = attempts.aggregate(last=Max("attempt_time"))["last"] or now()
     left: timedelta = last + settings.AXES_COOLOFF_TIME - now()

@@ -46,7 +46,7 @@ _INVISIBLE = regex.compile(r"\p{Default_Ignorable_Code_Point}")
 
 
 def fold(name: str) -> str:
-    """Return the form that is equal for names that differ only in case, width or invisible characters.
+    """Return the folded name: names that differ only in case, width or invisible characters have the same one.
 
     Source: toNFKC_Casefold of https://www.unicode.org/versions/latest/core-spec/chapter-3/#G63737
     """
@@ -66,9 +66,9 @@ def validate_new_name(name: str, *, user_id: int = 0) -> None:
 
 
 def refuse_taken_name(*, instance: User, raw: bool, update_fields: frozenset[str] | None, **kwargs: Any) -> None:
-    """Raise IntegrityError before an account with a taken name is saved, even outside a transaction.
+    """Raise IntegrityError before Django saves an account with a taken name, even outside a transaction.
 
-    The unique index raises the same error if another process takes the name in between.
+    The unique index raises the same error if another process takes the name between this check and the INSERT.
     """
     if raw or (update_fields is not None and "username" not in update_fields):
         return
@@ -82,10 +82,10 @@ def refuse_taken_name(*, instance: User, raw: bool, update_fields: frozenset[str
 def save_folded_name(
     *, instance: User, created: bool, raw: bool, update_fields: frozenset[str] | None, **kwargs: Any
 ) -> None:
-    """Save the folded name of an account that was just saved, in the caller's transaction if there is one.
+    """Save the folded name (see `fold`) of an account that was just saved, in the caller's transaction if there is one.
 
-    Raise IntegrityError if another account has that folded name. An account that an earlier release made is marked as
-    colliding instead.
+    Raise IntegrityError if another account has the same folded name. An account that an earlier release made is marked
+    as colliding instead.
     """
     if raw or (update_fields is not None and "username" not in update_fields):
         return
@@ -103,9 +103,10 @@ def save_folded_name(
 
 
 def save_missing_folded_names() -> None:
-    """Save the folded names of accounts without one. An earlier release creates such accounts during a rollout.
+    """Save the folded names (see `fold`) of accounts without one, which an earlier release creates during a rollout.
 
-    The oldest of several accounts with one folded name owns it. The others are marked as colliding and keep working.
+    Of several accounts with the same folded name, the oldest owns it. The others are marked as colliding, and keep
+    working.
     """
     missing = User.objects.filter(~Exists(AccountName.objects.filter(user=OuterRef("pk")))).order_by("pk")
     while batch := list(missing.values_list("pk", "username")[:ACCOUNT_BATCH_SIZE]):

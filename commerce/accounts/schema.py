@@ -65,7 +65,7 @@ def _body(serializer: Any, example: Any) -> OpenApiRequest:
 
 
 def _wrong(pointer: str, detail: str) -> list[OpenApiExample]:
-    """Return an example of an error in a request's body."""
+    """Return the example of a response 400 about one field of the body, which the JSON pointer names."""
     error = {"pointer": pointer, "detail": detail}
     return [OpenApiExample("Example", error, response_only=True, status_codes=["400"])]
 

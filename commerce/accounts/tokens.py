@@ -8,7 +8,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 
 
 class Claims(msgspec.Struct):
-    """Those claims of a token that are used in queries or in arithmetic."""
+    """The claims of a token that this site uses in queries or in arithmetic."""
 
     exp: Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800)]
     """Seconds since 1970, up to the end of the year 9999, the last year that Python supports."""
@@ -17,7 +17,7 @@ class Claims(msgspec.Struct):
 
 
 class WellFormed:
-    """A mixin that rejects claims which would fail later in a query or in arithmetic."""
+    """A mixin for token classes that rejects claims which would fail later in a query or in arithmetic."""
 
     payload: dict[str, Any]
 

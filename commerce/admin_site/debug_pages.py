@@ -28,7 +28,7 @@ def hide_secrets(text: str) -> str:
 
 class Filter(SafeExceptionReporterFilter):
     def is_active(self, request: Any) -> bool:
-        """Filter in debug mode, too: `make run` shows debug pages and may use a database with real credentials."""
+        """Return True: hide secrets in debug mode, too. `make run` shows debug pages, and may use real credentials."""
         return True
 
     def cleanse_setting(self, key: Any, value: Any) -> Any:
@@ -36,7 +36,7 @@ class Filter(SafeExceptionReporterFilter):
         return hide_secrets(cleansed) if isinstance(cleansed, str) else cleansed
 
     def get_post_parameters(self, request: Any) -> dict[str, Any]:
-        """Hide passwords that no view has marked as sensitive, or not yet at the time of the error."""
+        """Hide passwords even if no view has marked them as sensitive before the error."""
         return {name: self.cleanse_setting(name, value) for name, value in super().get_post_parameters(request).items()}
 
     def get_cleansed_multivaluedict(self, request: Any, multivaluedict: Any) -> Any:

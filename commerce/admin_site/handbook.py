@@ -1,4 +1,4 @@
-"""Shows the Markdown files of docs/ in admin, so that a finding on the pipeline page leads to its runbook section."""
+"""Shows the Markdown files of docs/ in admin, so that a problem on the pipeline page links to its runbook section."""
 
 import posixpath
 import re
@@ -17,11 +17,11 @@ from markdown_it.token import Token
 DOCS: Path = settings.BASE_DIR / "docs"
 FORBIDDEN_IN_ANCHORS = re.compile(r"[^\w\- ]")
 EXPLICIT_ANCHOR = re.compile(r' <a id="([\w-]+)"></a>$')
-"""An anchor at the end of a heading. Translated headings have the one of the original, which GitHub knows as well."""
+"""Pattern of an HTML anchor at the end of a heading. Translated headings have the anchor of the original heading."""
 
 
 def page(request: HttpRequest, document: str) -> HttpResponse:
-    """Show the file `document`, a path below docs/, in the user's language if docs/ has it in a folder of that name.
+    """Show the file `document`, a path below docs/, in the user's language if the folder of the language has it.
 
     Raises Http404 for any other file.
     """
@@ -40,10 +40,10 @@ def page(request: HttpRequest, document: str) -> HttpResponse:
 
 
 def render(text: str, file: str, *, shown_as: str) -> SafeString:
-    """Return the HTML of a file. Its headings have their explicit anchors, or else those that GitHub gives them.
+    """Return the HTML of the Markdown `text`. Headings without an explicit anchor get the one that GitHub gives them.
 
-    `file` and `shown_as` are paths below docs/: of the file, and of the document as which admin shows it. A link to a
-    file that admin does not show becomes plain text. HTML in the file is escaped.
+    `file` is the path of the file below docs/. `shown_as` is the path in the page's address; they differ for a
+    translation. A link to a file that admin does not show becomes plain text. HTML in the file is escaped.
     """
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     known = _documents()
@@ -63,7 +63,7 @@ def anchor(heading: str) -> str:
 
 
 def _take_anchor(content: Token) -> str:
-    """Return the anchor of a heading with this content, and remove an explicit one from its text."""
+    """Return the anchor of a heading with this content. Remove an explicit anchor from the text of the heading."""
     if not (explicit := EXPLICIT_ANCHOR.search(content.content)):
         return anchor(content.content)
     # The parser leaves it at the end of the last text, because HTML is off.
@@ -78,7 +78,7 @@ def _documents() -> set[str]:
 
 
 def _with_links(tokens: list[Token], file: str, shown_as: str, known: set[str]) -> list[Token]:
-    """Return the tokens of a text with the links of the document as which admin shows it, and without dead links."""
+    """Return `tokens` with links for the page `shown_as`. A link to a file that admin does not show becomes text."""
     kept: list[Token] = []
     target: str | None = None
     for token in tokens:
@@ -91,7 +91,7 @@ def _with_links(tokens: list[Token], file: str, shown_as: str, known: set[str]) 
 
 
 def _target(href: str, file: str, shown_as: str, known: set[str]) -> str | None:
-    """Return the address of a link of `file` on the page of `shown_as`; None if admin does not show its target."""
+    """Return the address, on the page `shown_as`, of a link in `file`; None if admin does not show its target."""
     path, mark, fragment = href.partition("#")
     if not path or "://" in path:
         return href

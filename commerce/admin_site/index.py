@@ -1,4 +1,4 @@
-"""Admin's index: the summary of the event pipeline, the latest orders, and the open letters by cause."""
+"""Admin's index: the summary of the event pipeline, the latest orders, and the open dead letters by cause."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ LATEST_ORDERS = 10
 
 
 def add_overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Add to the context of the index what the user may view."""
+    """Add to the context of the index page the summary, orders and dead letters that the user may view."""
     if pipeline.may_view(request.user):
         context["pipeline"] = pipeline.summary()
     if request.user.has_perm("orders.view_order"):

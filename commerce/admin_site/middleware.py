@@ -29,7 +29,7 @@ from commerce import error_pages
 logger = logging.getLogger(__name__)
 
 ADMIN_APPS = ("django.contrib.admin", "unfold")
-"""The apps that read the query string: filters, order of rows, and initial values of forms."""
+"""The apps whose code reads admin's query string: filters, order of rows, and initial values of forms."""
 LIST_MODULE = "django.contrib.admin.views.main"
 """The module that queries the rows of a list."""
 
@@ -69,8 +69,10 @@ class LocaleMiddleware(_AdminOnly, locale.LocaleMiddleware):
 
 
 class TimeZoneMiddleware(_AdminOnly):
-    """Show times of admin in the time zone that a cookie names, else in UTC. A script sets the cookie to the user's
-    zone."""
+    """Show times in admin in the time zone that a cookie names, else in UTC.
+
+    A script of the page sets the cookie to the browser's time zone.
+    """
 
     cookie = "timezone"
 
@@ -97,8 +99,9 @@ def _known_time_zones() -> set[str]:
 class OddAddressMiddleware(_AdminOnly):
     """Answer 400 to an admin URL with values that Python or PostgreSQL cannot represent.
 
-    Examples are NUL, years after 9999 and numbers of thirty digits. Django's lists reject some of them. The others
-    raise when the list is read or rendered. Every other exception is a fault of the code and stays a 500.
+    Examples are NUL, years after 9999 and numbers of thirty digits. Django's lists reject some of these values. The
+    others raise an exception when the list is read or rendered. Every other exception is a fault of the code and stays
+    a 500.
     """
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:
@@ -118,7 +121,7 @@ class OddAddressMiddleware(_AdminOnly):
         return error_pages.bad_address(request)
 
     def process_template_response(self, request: HttpRequest, response: Any) -> Any:
-        """Replace Django's page about a broken database, which does not render with Unfold's templates."""
+        """Replace Django's page "invalid setup" by a response 400, because Unfold's templates cannot render it."""
         if response.template_name == "admin/invalid_setup.html":
             response.template_name, response.status_code = error_pages.PLAIN, 400
             response.context_data = error_pages.plain_context(request, 400, error_pages.BAD_ADDRESS)
@@ -128,7 +131,7 @@ class OddAddressMiddleware(_AdminOnly):
 def _is_of_the_query(error: Exception) -> bool:
     """Return whether admin raised `error` while it parsed the query string or while it queried a list.
 
-    Code of another app, such as a paginator, may run the query of a list.
+    The query of a list may run in code of another app, such as a paginator.
     """
     if isinstance(error, DisallowedModelAdminLookup | InvalidPage):
         return True

@@ -83,7 +83,7 @@ MODELS_AND_FIELDS = (
     _("Can dismiss dead letters"),
     _("Can send failed e-mails again"),
 )
-"""Verbose names that Django derives from the names of models and fields, and the names of our permissions."""
+"""Verbose names that Django derives from the names of models and fields, and names of this site's permissions."""
 AXES_NAMES = {
     "username": _("name"),
     "ip_address": _("address"),
@@ -92,11 +92,11 @@ AXES_NAMES = {
     "user_agent": _("browser"),
     "path_info": _("path"),
 }
-"""Our names of the fields of axes' rows, which are failed logins. Axes has no Korean translation."""
+"""This site's names for the fields of failed logins, a model of axes. Axes has no Korean translation."""
 
 
 def translate_names() -> None:
-    """Translate the names of our apps, models and fields. Migrations do not contain the change."""
+    """Translate the names of this site's apps, models and fields. Django does not put these changes into migrations."""
     for label in TRANSLATED_APPS:
         app = apps.get_app_config(label)
         app.verbose_name = gettext_lazy(str(app.verbose_name))

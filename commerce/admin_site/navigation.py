@@ -48,6 +48,6 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def _badge(place: str) -> str | None:
-    """Return the number of open dead letters as text for their entry, None for other entries and for 0."""
+    """Return the number of open dead letters as text for their entry; None for other entries and for the number 0."""
     open_letters = count_open_letters() if place == "admin:events_deadletter_changelist" else 0
     return limited_count(open_letters) if open_letters else None

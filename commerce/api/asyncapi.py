@@ -214,7 +214,7 @@ def _keyed(description: str) -> dict[str, Any]:
 
 
 def _cloud_event(source: str, event_types: Sequence[str], *, with_sequence: bool = False) -> dict[str, Any]:
-    """Return the schema of the headers of a CloudEvents 1.0 event in the binary mode of the Kafka binding, in UTF-8."""
+    """Return the JSON schema of a message's headers: a CloudEvents 1.0 event in the Kafka binding's binary mode."""
     attributes: dict[str, dict[str, Any]] = {
         "content-type": {"const": "application/json"},
         "ce_specversion": {"const": "1.0"},

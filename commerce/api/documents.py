@@ -59,7 +59,7 @@ class DocsView(SpectacularSwaggerView):
     url_name = "schema"
 
     def get_renderers(self) -> list[BaseRenderer]:
-        """Render the page as HTML, and a 405 for another method as JSON."""
+        """Return the renderer of HTML for the page, and that of JSON for the response 405 to another method."""
         shows_page = self.request.method in ("GET", "HEAD")
         return super().get_renderers() if shows_page else [JSONRenderer()]
 
@@ -69,7 +69,7 @@ class DocsView(SpectacularSwaggerView):
         responses={(200, "text/html"): OpenApiTypes.STR},
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Override the library's method, which excludes itself from the document."""
+        """Return the page. The library's own method would leave the page out of the OpenAPI document."""
         return super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 
@@ -81,5 +81,5 @@ def _openapi() -> bytes:
 
 @cache
 def _generated() -> bytes:
-    """Return the OpenAPI document as JSON. Each process generates it once, because it is slow and public."""
+    """Return the OpenAPI document as JSON. Each process generates it once: this is slow, and the document is public."""
     return OpenApiJsonRenderer().render(SchemaGenerator().get_schema(public=True))

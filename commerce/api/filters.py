@@ -1,4 +1,7 @@
-"""Filters of lists. A view names a serializer of query parameters. A field's `source` is a lookup of the rows."""
+"""Filters of the API's lists. A view names a serializer for the parameters in the URL's query string.
+
+The `source` of each of its fields is the argument of `QuerySet.filter` that gets the parameter's value.
+"""
 
 from typing import Any
 

@@ -65,5 +65,5 @@ class LinkHeaderPagination(BasePagination):
 
 
 def _salt(request: Request) -> str:
-    """Return the salt that binds a cursor to the list that issued it."""
+    """Return the salt for signing a cursor, so that only the list that issued the cursor accepts it."""
     return f"{__name__} {request.path}"

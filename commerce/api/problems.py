@@ -61,7 +61,7 @@ def problem(status: int, detail: str, **extensions: Any) -> dict[str, Any]:
 
 
 def _text(detail: Any) -> str:
-    """Return the detail as text. simplejwt passes a dict with the text under `detail`."""
+    """Return an exception's detail as text. simplejwt passes a dict with the text under `detail`."""
     if isinstance(detail, dict):
         detail = detail.get("detail", detail)
     return " ".join(map(str, detail)) if isinstance(detail, list) else str(detail)
@@ -98,7 +98,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def problem_page(status: int, detail: str) -> HttpResponse:
-    """Return a problem instead of one of Django's error pages, which DRF's exception handler never sees."""
+    """Return a problem response for an error outside of DRF, for which Django would show an HTML page."""
     return HttpResponse(JSONRenderer().render(problem(status, detail)), status=status, content_type=CONTENT_TYPE)
 
 
@@ -130,10 +130,10 @@ class ProblemsMiddleware:
 
 
 class RequestLimitMiddleware:
-    """Answer a request whose head is refused (`commerce.request_head`) or whose body is too large.
+    """Refuse a request whose head is out of bounds (`commerce.request_head`) or whose body is too large.
 
-    A body larger than `DATA_UPLOAD_MAX_MEMORY_SIZE` is a 413, also on paths that ignore the body.
-    The size of a chunked body is known only after a view has read it.
+    A body larger than `DATA_UPLOAD_MAX_MEMORY_SIZE` gets 413, even if the view ignores the body. The size of a chunked
+    body is known only after a view has read it.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

@@ -47,9 +47,9 @@ PROBLEMS = {
     429: "Too many requests.",
     500: "The server failed. Whether a change was made is not known.",
 }
-"""Descriptions of shared problems by status. An operation may replace one of them."""
+"""Descriptions of the problem responses that operations share, by status. An operation may replace one of them."""
 EXAMPLE_OF_ERROR = {"pointer": "/limit", "detail": f"Must be a number from 1 to {LinkHeaderPagination.largest_limit}."}
-"""Example of an error in a 400, for operations that give none."""
+"""Example of an entry of `errors` in a response 400, for operations that give no example."""
 HEADERS_OF_PROBLEMS = {
     401: {
         "WWW-Authenticate": {"schema": {"type": "string"}, "description": '`Bearer realm="api"`', "required": True},
@@ -96,10 +96,10 @@ class ProblemSerializer(serializers.Serializer[Any]):
 
 
 class AutoSchema(SpectacularSchema):
-    """A schema class that adds the shared parts. A missing summary is a warning, which fails `make lint`."""
+    """Describes an operation with the parts that all operations share. A missing summary makes `make lint` fail."""
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-        """Return the library's description of the operation, and add its problems: the responses from status 400 on."""
+        """Return drf-spectacular's description of the operation, and its problems: the responses from status 400 on."""
         operation = super().get_operation(*args, **kwargs)
         if operation is not None:
             self._complete_responses(operation)
@@ -172,7 +172,7 @@ class AutoSchema(SpectacularSchema):
 
 
 class ExactAmount(OpenApiSerializerFieldExtension):
-    """A schema for amounts, which are never negative. The library would allow negative amounts in responses."""
+    """Describes amounts as never negative. drf-spectacular would allow negative amounts in responses."""
 
     target_class = "rest_framework.serializers.DecimalField"
     match_subclasses = True
@@ -187,7 +187,7 @@ class ExactAmount(OpenApiSerializerFieldExtension):
 
 
 class BoundedList(OpenApiSerializerFieldExtension):
-    """A schema for a list in a body, with the bounds that the library leaves out."""
+    """Describes a list in a body with the bounds of its length, which drf-spectacular leaves out."""
 
     target_class = "rest_framework.serializers.ListSerializer"
 
@@ -201,7 +201,7 @@ class BoundedList(OpenApiSerializerFieldExtension):
 
 
 def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
-    """Add the parts that concern the whole document. This is a postprocessing hook of drf-spectacular."""
+    """Add the parts of the document that belong to no operation. This is a postprocessing hook of drf-spectacular."""
     result["info"]["description"] = DESCRIPTION
     schemas = result["components"]["schemas"]
     for schema in schemas.values():

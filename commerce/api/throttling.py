@@ -1,6 +1,7 @@
 """Throttles that count requests in PostgreSQL, exactly, across all processes and machines.
 
-A window begins with a client's first request and ends after the rate's time. Counting is one atomic statement.
+A window is the time in which a client's requests are counted. It begins with the first request and lasts as long as the
+rate says. Counting is one atomic statement.
 """
 
 from typing import Any
@@ -31,10 +32,10 @@ DELETE_EXPIRED_SQL = """
 
 class Throttle(BaseThrottle):
     scope: str
-    """Key of the rate in `settings.THROTTLE_RATES`. Without a rate the throttle counts nothing."""
+    """Key of the rate in `settings.THROTTLE_RATES`. If the rate is None, the throttle counts nothing."""
 
     def client(self, request: Request) -> Any:
-        """Return the client that the request counts for, or None to let the request pass."""
+        """Return the client (a user id or an address) for which the request counts; None to let the request pass."""
         raise NotImplementedError
 
     def allow_request(self, request: Request, view: Any) -> bool:
@@ -78,7 +79,7 @@ def reset_count(*, scope: str, client: Any) -> None:
 
 
 def _count(client: str, rate: Rate) -> tuple[int, float]:
-    """Count a request. Return the number of requests in the window and the seconds it has left."""
+    """Count a request. Return the number of requests in the client's window, and the seconds until the window ends."""
     with connection.cursor() as cursor:
         cursor.execute(COUNT_SQL, {"client": client, "window": rate.seconds})
         requests, seconds_left = cursor.fetchone()

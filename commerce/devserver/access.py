@@ -15,7 +15,7 @@ View = Callable[[HttpRequest], HttpResponse]
 
 
 def from_this_machine(view: View) -> View:
-    """Allow only POST requests of this site's page on this machine. Answer 403 to all others.
+    """Let the view accept only POST requests of this site's page on this machine. Answer 403 to all others.
 
     The connection must come from a loopback address, without a proxy header. The Host must be local, because the name
     of another site can resolve to this machine (DNS rebinding). Neither Origin nor Sec-Fetch-Site may name another

@@ -1,8 +1,8 @@
 """The control channel of `make run`, on which its web processes stop and start the consumer and the broker.
 
-A connection carries one request, `{"key", "target", "on"}`, and one response: the state of both targets, or
-`{"error"}`. Each is one line of JSON. A request without a target only returns the state. The folder of the socket is
-closed to other users.
+The channel is a Unix socket. A connection carries one request, `{"key", "target", "on"}`, and one response: the state
+of both targets, or `{"error"}`. Each is one line of JSON. A request without a target only returns the state. The folder
+of the socket is closed to other users.
 """
 
 import json
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 TIMEOUT_S = 0.5
-"""Seconds that each side waits for one read or write of the other."""
+"""Seconds that client and server of the control channel wait for one read or write of the other."""
 LINE_LIMIT_BYTES = 4_096
-"""Largest size of a request or a response."""
+"""Largest size of a request or a response on the control channel, in bytes."""
 CONSUMER, BROKER = "consumer", "broker"
 
 
@@ -62,7 +62,7 @@ class Control:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the variables by which the web processes find the channel."""
+        """Return the environment variables by which the web processes find the control channel."""
         return {"DEVSERVER_SOCKET": str(self._folder / "control"), "DEVSERVER_KEY": self._key}
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class Control:
         return Handler
 
     def _answer(self, request: Any) -> dict[str, str]:
-        """Switch the target, if the request names one, and return the state. Raise ValueError without the right key."""
+        """Switch the target that the request names, if any. Return the response. Raise ValueError for a wrong key."""
         if not isinstance(request, Mapping) or not secrets.compare_digest(
             str(request.get("key")).encode(), self._key.encode()
         ):
@@ -109,7 +109,7 @@ class Control:
 
 
 def ask(socket_path: str, key: str, *, target: str | None = None, on: bool | None = None) -> dict[str, str]:
-    """Switch `target`, if it is given, and return the state of `consumer` and `broker`.
+    """Switch `target` (`consumer` or `broker`) on or off, if it is given. Return the state of both.
 
     `consumer` is `on`, `off`, `starting` or `stopping`. `broker` is `on` or `off`.
 

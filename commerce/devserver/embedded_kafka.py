@@ -57,7 +57,7 @@ class EmbeddedKafka:
     """A cluster of one broker, which ends with this process."""
 
     creates_topics = False
-    """The broker does not support the request. It creates a topic on the first message to it."""
+    """Whether clients can create topics. They cannot: the broker creates a topic on the first message to it."""
 
     def __init__(self) -> None:
         self._library = _load()
@@ -80,13 +80,13 @@ class EmbeddedKafka:
         return self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
 
     def create_topic(self, name: str, *, partitions: int) -> None:
-        """Create a topic from inside, because the broker does not support the clients' request. Raise RuntimeError."""
+        """Create a topic, because the broker does not support the clients' request for it. Raise RuntimeError."""
         error = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1)
         if error:
             raise RuntimeError(f"Topic {name} was not created: librdkafka error {error}")
 
     def go_down(self) -> None:
-        """Drop all connections and refuse new ones. Records and offsets stay. Raise RuntimeError on failure."""
+        """Close all connections and refuse new ones. Records and offsets stay. Raise RuntimeError on failure."""
         self._switch(self._library.rd_kafka_mock_broker_set_down, "go down")
 
     def come_back(self) -> None:

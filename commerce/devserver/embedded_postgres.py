@@ -67,9 +67,9 @@ class EmbeddedPostgres:
     """A PostgreSQL server on a Unix socket, with the database `commerce`."""
 
     def __init__(self, home: Path, *, durable: bool = True) -> None:
-        """Take the server's folder, which the first start creates.
+        """Create the object, not the server. `home` is the server's folder, which the first `start` creates.
 
-        Without `durable`, which is for tests, a crash of the machine may lose data.
+        With `durable=False`, which is for tests, a crash of the machine may lose data.
         """
         self._home = home
         self._data = home / DATA
@@ -144,7 +144,7 @@ class EmbeddedPostgres:
         return f"postgresql://postgres@/{database}?host={self._sockets}"
 
     def _make_reachable(self) -> None:
-        """Copy the binaries to a folder that the unprivileged user can read, and give it the folder of the sockets."""
+        """Copy the binaries to a folder that the unprivileged user can read. Make that user own the sockets' folder."""
         for folder in (ROOT_HOMES, self._home):
             if self._home.is_relative_to(folder):
                 folder.chmod(0o755)

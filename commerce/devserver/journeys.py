@@ -1,4 +1,4 @@
-"""The progress of the events of given orders, and whether events were lost or doubled, read from the database."""
+"""Read from the database how far the events of given orders have come, and whether any was lost or doubled."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from orders.models import Order, UnknownHistory
 
 
 class Publication(NamedTuple):
-    """The outbox's data about one event."""
+    """The columns of an event's outbox row that `Journey` and `as_json` need."""
 
     stream: str
     sequence: int
@@ -30,7 +30,7 @@ class Publication(NamedTuple):
 
 
 class Journey(NamedTuple):
-    """One event of an order and its progress."""
+    """One event of an order, and how far it has come on its way to a notification."""
 
     order_id: int
     sequence: int
@@ -40,10 +40,11 @@ class Journey(NamedTuple):
     is_dead: bool
 
     def is_lost(self, committed: Mapping[int, int]) -> bool:
-        """Return whether the event can no longer become a notification: it has no row, or the group has passed it.
+        """Return whether the event can no longer become a notification.
 
-        `committed` has the group's next offset by partition. The caller must read it before the database, because the
-        consumer commits an offset after it has saved the records below it.
+        It has no outbox row, or the group has read past its offset without a result. `committed` has the group's next
+        offset by partition. The caller must read it before the database, because the consumer commits an offset after
+        it has saved the records below it.
         """
         if self.notified_at or self.is_dead:
             return False
@@ -56,7 +57,7 @@ class Journey(NamedTuple):
 def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
     """Return every event of the given orders that belong to the user, sorted by order and sequence.
 
-    An order that another program has changed may have an unknown history. Then only its outbox rows name its events.
+    If another program has changed an order, its events may not be known. Then only its outbox rows name them.
     """
     orders = list(Order.objects.filter(pk__in=order_ids, user=user_id))
     publications = _publications([order.stream for order in orders])
@@ -94,7 +95,10 @@ def _publications(streams: Sequence[str]) -> dict[UUID, Publication]:
 def count(
     journeys: Sequence[Journey], order_ids: Sequence[int], committed: Mapping[int, int], *, user_id: int
 ) -> dict[str, int]:
-    """Return the figures of the user's orders `order_ids`. An order that is not in the database counts as lost."""
+    """Return how many events of the user's orders are pending, published, lost and so on, for the start page.
+
+    An order of `order_ids` that is not in the database counts as lost, too.
+    """
     found = {journey.order_id for journey in journeys}
     notifications = Notification.objects.filter(order_id__in=found, user_id=user_id)
     copies = Counter(notifications.values_list("order_id", "type"))

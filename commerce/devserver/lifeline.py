@@ -26,9 +26,9 @@ STOP_TIMEOUT_S = 10
 """Seconds that a process has to finish before the keeper kills it."""
 POLL_INTERVAL_S = 0.5
 KILL_AFTER_S = 15
-"""Seconds that a program has to finish after its `make` has ended, before it kills itself."""
+"""Seconds that a program has to finish after the `make` that started it has ended. Then it kills itself."""
 REGISTER = "--register"
-"""First argument of a process that registers with the keeper and then becomes a server."""
+"""First argument of a process that registers with the keeper process and then becomes a server."""
 
 
 def start(
@@ -38,7 +38,7 @@ def start(
     run_as: str = "",
     **options: Any,
 ) -> subprocess.Popen[Any]:
-    """Start `command` as the leader of a new session, which the keeper ends when this program ends.
+    """Start `command` as the leader of a new session. The keeper process ends the session when this program ends.
 
     Args:
         stop_signal: the signal for a clean shutdown of the command.
@@ -51,7 +51,7 @@ def start(
 
 
 def follow_make() -> None:
-    """End this program after the `make` that started it: by SIGTERM, and after `KILL_AFTER_S` by SIGKILL."""
+    """End this program when the `make` that started it has ended: by SIGTERM, and after `KILL_AFTER_S` by SIGKILL."""
     if "MAKELEVEL" in os.environ:
         threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
 
@@ -99,7 +99,8 @@ def _keeper() -> int:
 def _register(keeper: int, stop_signal: str, run_as: str, *command: str) -> NoReturn:
     """Register this process with the keeper, and become `command`.
 
-    The parent may be killed at any moment. Until this process is registered, it keeps the keeper's pipe open.
+    The parent may be killed at any moment. Until this process is registered, it holds the pipe open itself, so that the
+    keeper does not end before.
     """
     os.write(keeper, f"{os.getpid()} {stop_signal}\n".encode())
     os.close(keeper)

@@ -37,7 +37,7 @@ COLOURS = (36, 33, 35, 32, 34)
 
 @dataclass(frozen=True)
 class Line:
-    """Output of a process or of the supervisor."""
+    """One line of output of a process or of the supervisor."""
 
     name: str
     text: str
@@ -45,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Ended:
-    """A process has ended for good."""
+    """The event that a process has ended and is not started again."""
 
     name: str
     returncode: int
@@ -63,7 +63,7 @@ Event = Line | Ended | Stop
 
 
 class Supervisor:
-    """Runs the added processes until a signal, or until one of them ends for good."""
+    """Runs the added processes until a signal, or until one of them ends and is not started again."""
 
     def __init__(self) -> None:
         # A SimpleQueue, because a signal handler may call `put` while it interrupts another `put`.
@@ -211,7 +211,7 @@ class Process:
         return "off" if self._child is None else "stopping"
 
     def _start_when_wanted(self) -> "subprocess.Popen[bytes] | None":
-        """Wait until the process is wanted, and start it. Return None if the supervisor ends."""
+        """Wait until the process is not paused, and start it. Return None if the supervisor ends instead."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_wanted or self._is_ending)
             if self._is_ending:

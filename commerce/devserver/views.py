@@ -18,7 +18,7 @@ from notifications.subscriptions import NOTIFICATIONS
 
 CUSTOMER = "demo"
 MAX_ORDERS = 1_000
-"""Largest number of orders that one page may follow. Reading their state takes about 50 ms."""
+"""Largest number of orders whose progress a page may ask for. Reading the progress of so many takes about 50 ms."""
 DETAILED_ORDERS = 10
 """Number of newest orders whose events the page lists one by one."""
 
@@ -26,7 +26,7 @@ OrderId = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
 
 class Followed(msgspec.Struct, forbid_unknown_fields=True):
-    """The ids of the orders that the page has placed."""
+    """A request's body: the ids of the orders that the start page has placed."""
 
     orders: Annotated[list[OrderId], msgspec.Meta(max_length=MAX_ORDERS)]
 
@@ -38,7 +38,7 @@ class Switching(msgspec.Struct, forbid_unknown_fields=True):
 
 @from_this_machine
 def token(request: HttpRequest) -> HttpResponse:
-    """Return an access token of the demo account. Its password does not matter."""
+    """Return an access token for the demo account, whatever password the account has."""
     customer = User.objects.filter(username=CUSTOMER).first()
     if customer is None or not customer.is_active:
         missing = "does not exist" if customer is None else "is not active"

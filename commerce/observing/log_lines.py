@@ -1,4 +1,4 @@
-"""Log formatters that write each record on one line and without secrets, also those of clients and exceptions."""
+"""Log formatters that write each record on one line and without secrets, even if it has text from outside."""
 
 import json
 import logging
@@ -59,7 +59,7 @@ def without_secrets(text: str, *, secrets: Sequence[str]) -> str:
 
 
 def _without_beginning(text: str, secret: str) -> str:
-    """Hide the first part of `secret` if `text` ends with it."""
+    """Return `text`; if it ends with the beginning of `secret`, that part is hidden."""
     for length in range(len(secret) - 1, 0, -1):
         if text.endswith(secret[:length]):
             return text[:-length] + HIDDEN
@@ -70,7 +70,7 @@ class LineFormatter(logging.Formatter):
     """A formatter for people, which appends the ids of the request and the trace."""
 
     def __init__(self, *args: Any, secrets: Sequence[str] = (), **kwargs: Any) -> None:
-        """Take the `secrets` to hide in every line."""
+        """Create a formatter that hides `secrets` in every line."""
         super().__init__(*args, **kwargs)
         self._secrets = [secret for secret in secrets if secret]
 
@@ -108,7 +108,7 @@ class JSONFormatter(LineFormatter):
 
 
 def _correlation_ids() -> dict[str, str]:
-    """Return the ids of the current request and trace, without those that are not known."""
+    """Return the ids of the current request and the current trace, as far as there are such."""
     known = {"requestId": request_id.get(), "traceId": trace_id()}
     return {name: value for name, value in known.items() if value}
 
@@ -121,7 +121,7 @@ FORMATTERS = {
     "text": f"{__name__}.{LineFormatter.__name__}",
     "json": f"{__name__}.{JSONFormatter.__name__}",
 }
-"""Paths of the formatters, by the values of `LOG_FORMAT`."""
+"""Dotted paths of the formatters' classes, by the values of the setting `LOG_FORMAT`."""
 
 
 def logging_configuration(log_format: str, *, secrets: Sequence[str | None]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`GET /metrics`: metrics of the web processes, and of all processes that share their metrics folder."""
+"""`GET /metrics`: metrics of all processes that share the metrics folder of the web server's processes."""
 
 import os
 import secrets

@@ -3,7 +3,7 @@
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 LAST_SPANS_TIMEOUT_S = 2.0
-"""Seconds in which a process sends its remaining spans. It has ten seconds to end."""
+"""Seconds that an ending process has to send its remaining spans. It has ten seconds to end in all."""
 
 
 class PromptSpanProcessor(BatchSpanProcessor):

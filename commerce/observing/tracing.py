@@ -1,4 +1,4 @@
-"""Correlation of requests: their id, their W3C trace context, and their span if tracing is configured."""
+"""Mark all that a request causes: with the request's id, a W3C trace context, and a span if tracing is configured."""
 
 import secrets
 from collections.abc import Callable, Iterator

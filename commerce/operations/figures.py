@@ -21,13 +21,13 @@ from notifications.models import EmailDelivery
 WINDOW_MINUTES = 15
 """Number of minutes for which the page shows events per minute."""
 COUNT_LIMIT = 10_000
-"""Largest number of messages, dead letters and e-mails that the page counts."""
+"""Number at which the page stops to count messages, dead letters and e-mails."""
 FRESH_S = 1.0
-"""Age in seconds up to which a reading of Kafka is shown again."""
+"""Age in seconds up to which the page shows an earlier reading of Kafka instead of a new one."""
 
 
 class GroupOnTopic(NamedTuple):
-    """The state of a registered group in Kafka."""
+    """The lag and the members of a registered group, as read from Kafka."""
 
     group: str
     topic: str
@@ -59,13 +59,13 @@ class Minute(NamedTuple):
 
     start: datetime
     published: int
-    """Events that reached the topics that groups read."""
+    """Number of events that reached the topics that groups read."""
     handled: dict[str, int]
-    """Events that each group handled."""
+    """Number of events that each group handled, by group."""
 
 
 class Figures(NamedTuple):
-    """All figures of the page at one moment."""
+    """All figures of the pipeline page at one moment."""
 
     groups: list[GroupOnTopic] | None
     """State of each registered group; None while Kafka is unreachable."""
@@ -79,7 +79,7 @@ class Figures(NamedTuple):
     failed_emails_recently: int
     """E-mails that failed in the last `RECENT_MINUTES`."""
     since_handled_s: dict[str, float]
-    """Seconds since each group handled an event, for groups that did in the last `WINDOW_MINUTES`."""
+    """Seconds since each group last handled an event, by group. It lacks groups that did not in `WINDOW_MINUTES`."""
     minutes: list[Minute]
     """One entry per minute, oldest first. The last entry is the current minute."""
 
@@ -159,7 +159,7 @@ def _events(found: dict[datetime, tuple[int, datetime]], minute: datetime) -> in
 
 
 def _per_minute(rows: QuerySet[Any], moment: str, *, since: datetime) -> dict[datetime, tuple[int, datetime]]:
-    """Return the number of rows and the newest `moment` by minute, for minutes with rows."""
+    """Return (number of rows, newest `moment`) by minute, for minutes with rows. `moment` is the name of a column."""
     counted = (
         rows.filter(**{f"{moment}__gte": since})
         .order_by()

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 SLOT_S = 5
 """Length of a slot in seconds."""
 WINDOW_S = 15 * 60
-"""Age in seconds after which a row is deleted."""
+"""Age in seconds after which a recorded lag is deleted."""
 
 CLAIM_SQL = """
     WITH clock AS (SELECT extract(epoch FROM clock_timestamp()) AS seconds),
@@ -45,7 +45,7 @@ PRUNE_SQL = """
 
 
 class LagHistory(NamedTuple):
-    """The lag of each slot of the last `WINDOW_S`."""
+    """The lag of each group in each slot (a piece of time of `SLOT_S`) of the last `WINDOW_S` seconds."""
 
     slots: list[datetime]
     """The beginnings of the slots, oldest first. The last one is the current slot."""
@@ -54,12 +54,12 @@ class LagHistory(NamedTuple):
 
 
 def start_recording() -> None:
-    """Record in a thread until this process ends."""
+    """Start a thread that records the lag until this process ends."""
     threading.Thread(target=_record_for_ever, name="lag history", daemon=True).start()
 
 
 def record() -> float:
-    """Record the current slot, unless another process does. Return the seconds until the middle of the next one.
+    """Record the lag of the current slot, unless another process does. Return the seconds to the next slot's middle.
 
     A slot without a reading, because Kafka is unreachable, stays empty. Raises django.db.Error.
     """
@@ -75,7 +75,7 @@ def record() -> float:
 
 
 def read_history() -> LagHistory:
-    """Return the history of the last `WINDOW_S` seconds, by two small queries."""
+    """Return the recorded lag of the last `WINDOW_S` seconds. This takes two small queries."""
     start = datetime.fromtimestamp(database_now().timestamp() // SLOT_S * SLOT_S - WINDOW_S, UTC)
     rows = LagReading.objects.filter(slot__gte=start, lag__isnull=False)
     found: dict[datetime, dict[str, int]] = {row.slot: row.lag or {} for row in rows}

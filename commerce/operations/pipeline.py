@@ -38,7 +38,7 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def state(request: HttpRequest) -> JsonResponse:
-    """Return the page's figures and their verdict as JSON for its script. `at` is HTML, the other values are text."""
+    """Return the page's figures and the verdict on them, as JSON for its script. Only the text `at` is HTML."""
     _require_permission(request)
     figures = read_figures()
     history = read_history()
@@ -68,7 +68,7 @@ def may_view(user: AbstractBaseUser | AnonymousUser) -> bool:
 
 
 def summary() -> dict[str, Any]:
-    """Return the context of `commerce/pipeline_summary.html`. The script of the page fills in the figures."""
+    """Return the context of the template `commerce/pipeline_summary.html`. The page's script fills in the figures."""
     outbox = reverse("admin:events_outboxevent_changelist")
     letters = reverse("admin:events_deadletter_changelist")
     emails = reverse("admin:notifications_emaildelivery_changelist")
@@ -103,7 +103,7 @@ def _card(name: str, label: str, rows: str, section: str) -> dict[str, str]:
 
 
 def _verdict(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return the level, the sentence of the worst finding, and those of the others."""
+    """Return the verdict on the pipeline: the level and sentence of the worst finding, and the other sentences."""
     if not findings:
         return {"level": "ok", "sentence": _("All is well."), "others": [], "runbook": None}
     worst, *others = findings
@@ -116,7 +116,7 @@ def _verdict(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def _cards(figures: Figures, findings: Sequence[Finding]) -> dict[str, dict[str, str]]:
-    """Return the figure of each card, its level and a note, by the name of the card."""
+    """Return what each card shows, by the card's name: a figure, its level (the colour) and a note."""
     groups, outbox = figures.groups, figures.outbox
     shown = {
         "lag": (

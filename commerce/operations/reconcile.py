@@ -31,14 +31,14 @@ BATCH_ORDERS = 5_000
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """Lost changes and events. An event that a group has yet to read is lag, and is not included."""
+    """Lost changes of orders and lost events. An event that a group still has to read is not lost."""
 
     changes: set[tuple[int, int]]
     """(order id, sequence) of changes without an outbox row."""
     events: set[UUID]
-    """Ids of published events that a group will never read, and has neither handled nor dead-lettered."""
+    """Ids of published events that a group will never read, and has neither handled nor made dead letters."""
     unknown: list[str] = field(default_factory=list)
-    """One sentence about each order that lacks rows and has an unknown history. Its events cannot be repaired."""
+    """One sentence about each order that lacks outbox rows and whose events are not known. It cannot be repaired."""
 
     def __len__(self) -> int:
         return len(self.changes) + len(self.unknown) + len(self.events)
@@ -69,9 +69,9 @@ def find_missing(groups: Sequence[Subscription[Any]]) -> Missing:
 
 
 def repair(missing: Missing) -> Repaired:
-    """Make the missing events pending again under the same event ids, for the relay to send.
+    """Make the missing events pending in the outbox again, under the same event ids. The relay then sends them.
 
-    An order whose row contradicts its events is left as it is, and the others are repaired.
+    An order whose events cannot be recorded again is left as it is, and the others are repaired.
     """
     recorded = 0
     refused = {}
@@ -90,7 +90,7 @@ def repair(missing: Missing) -> Repaired:
 
 
 def _changes_without_row(groups: Sequence[Subscription[Any]]) -> tuple[set[tuple[int, int]], list[str]]:
-    """Return the changes without a trace in the database, and one sentence about each order with an unknown history.
+    """Return the changes without any row about their event, and a sentence about each order of unknown history.
 
     It reads the orders in batches, because after a prune most changes have no outbox row.
     """
@@ -105,7 +105,7 @@ def _changes_without_row(groups: Sequence[Subscription[Any]]) -> tuple[set[tuple
 
 
 def _unknown_histories(orders: Iterable[Order]) -> dict[int, str]:
-    """Return one sentence about each of `orders` with an unknown history, by order id."""
+    """Return one sentence about each of `orders` whose events are not known (`UnknownHistory`), by order id."""
     unknown = {}
     for order in orders:
         try:
@@ -139,9 +139,9 @@ def _without_row(first: int, last: int) -> list[tuple[int, int]]:
 def _unknown_to_all(
     changes: list[tuple[int, int]], orders: Mapping[int, Order], groups: Sequence[Subscription[Any]]
 ) -> set[tuple[int, int]]:
-    """Return those of `changes` that have no receipt and no dead letter, open or closed, in any of `groups`.
+    """Return those of `changes` whose event none of `groups` has handled or made a dead letter, open or closed.
 
-    A row is pruned after every group has handled its event. So an event that one group knows was not lost.
+    An outbox row is pruned after every group has handled its event. So an event that one group knows was not lost.
     """
     events = {}
     for order_id, sequence in changes:
@@ -176,7 +176,7 @@ def _events_never_handled(
 
 
 def _still_to_be_read(offsets: dict[int, Offsets]) -> Q:
-    """Return the condition for rows whose position lies between the group's offset and the topic's end.
+    """Return the condition for outbox rows whose event lies between the group's offset and the end of the topic.
 
     A position beyond the end belongs to an earlier topic of the same name.
     """

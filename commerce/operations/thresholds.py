@@ -11,9 +11,9 @@ from events.observing.lag_report import LATE_S
 Level = Literal["warning", "critical"]
 
 EARLY_SHARE = 1 / 6
-"""Share of a critical alert's threshold above which the page is amber."""
+"""Share of a critical alert's threshold above which the page is amber before it is red."""
 RECENT_MINUTES = 15
-"""Minutes for which an alert about an occurrence, such as a parked message, stays on."""
+"""Minutes for which an alert about a single event, such as a parked message, stays on."""
 
 
 class Alert(NamedTuple):
@@ -24,10 +24,10 @@ class Alert(NamedTuple):
     section: str
     """Anchor of the runbook's section in docs/operations.md."""
     above: float = 0
-    """The alert's condition is a value above this one."""
+    """Threshold: the alert's condition is true for a value above it."""
 
     def level(self, value: float) -> Level | None:
-        """Return how the page shows `value`; None if it is unremarkable.
+        """Return the colour of the page for `value`: "warning" is amber, "critical" is red, None is no colour.
 
         Prometheus waits until the condition has lasted for some minutes. The page shows it at once.
         """

@@ -24,7 +24,7 @@ from orders.models import Order, UnknownHistory
 
 
 class GroupProgress(NamedTuple):
-    """The progress of one consumer group with an event."""
+    """What one consumer group has done with an event: handled it, ignored it, or made it a dead letter."""
 
     group: str
     wants: bool
@@ -51,7 +51,7 @@ class EventTrace(NamedTuple):
 
     @property
     def timestamp(self) -> datetime | None:
-        """Return the time of the event. Without its row, only the first event's is known: the order's creation."""
+        """Return the event's time; without its outbox row, the order's creation for the first event, else None."""
         if self.row:
             return self.row.created_at
         return self.order.created_at if self.sequence == 1 else None
@@ -67,7 +67,7 @@ class EventTrace(NamedTuple):
 
     @property
     def state(self) -> str:
-        """Return the state for the API, which shows the progress of the notifications' group."""
+        """Return the event's state for the API, such as "NOTIFIED". Only the notifications' group counts."""
         if self.notification:
             return "NOTIFIED"
         if any(progress.is_dead for progress in self.groups if progress.group == NOTIFICATIONS.group):
@@ -95,10 +95,10 @@ def timeline(order: Order) -> list[dict[str, Any]]:
 
 
 def trace_events(order: Order) -> list[EventTrace]:
-    """Return the traces of all known events of `order`, by sequence.
+    """Return an `EventTrace` of each known event of `order`, by sequence.
 
-    Receipts and dead letters prove an event whose outbox row was pruned. A lost event, without any of the three, is
-    missing here until `reconcile_events` has recorded it again.
+    An event is known by its outbox row, by its dead letters, or by a row that proves that a group has handled it. A
+    lost event has none of these, and is missing here until `reconcile_events` has recorded it again.
     """
     rows = {row.event_id: row for row in OutboxEvent.objects.filter(stream=order.stream)}
     types: dict[UUID, tuple[int, str]] = {}

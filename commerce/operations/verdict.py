@@ -28,7 +28,7 @@ Card = Literal["lag", "pending", "parked", "letters", "emails", "failed_emails"]
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong."""
+    """One thing that is wrong with the event pipeline."""
 
     level: Level
     card: Card
@@ -39,7 +39,7 @@ class Finding(NamedTuple):
 
 
 def judge(figures: Figures) -> list[Finding]:
-    """Return what is wrong, the worst first. The sentences are in the active language."""
+    """Return what is wrong according to the figures, the worst first. The sentences are in the active language."""
     found = [*_lag(figures), *_outbox(figures), *_letters(figures), *_emails(figures)]
     return sorted(found, key=lambda finding: finding.level != "critical")
 
@@ -50,7 +50,7 @@ def count(number: int) -> str:
 
 
 def limited_count(number: int) -> str:
-    """Return the text of a count that ends at `COUNT_LIMIT`, such as `10,000+`."""
+    """Return the text for a number that was counted up to `COUNT_LIMIT` only, such as `10,000+`."""
     return f"{count(number)}+" if number >= COUNT_LIMIT else count(number)
 
 

@@ -9,7 +9,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def is_usable(self) -> bool:
         """Return whether the server has kept the connection open. A closed connection makes the socket readable.
 
-        Django calls this before every request (CONN_HEALTH_CHECKS). Its own check takes a round trip.
+        Django calls this before every request (CONN_HEALTH_CHECKS). Django's own check takes a round trip.
         """
         poll = select.poll()
         try:

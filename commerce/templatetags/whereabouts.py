@@ -1,4 +1,4 @@
-"""Template tags for admin's links between an order, its events and their records. Each app shows only its own rows."""
+"""Template tags for the links in admin between rows of different apps that are about the same order or event."""
 
 from typing import Any
 from uuid import UUID
@@ -43,7 +43,7 @@ def of_notification(emails: dict[int, EmailDelivery], notification: Notification
 
 @register.inclusion_tag("commerce/related.html")
 def related(shown: OutboxEvent | DeadLetter | Notification | EmailDelivery) -> dict[str, Any]:
-    """Return the other records about the event of `shown`."""
+    """Return the template's context: the other rows about the event of the row `shown`."""
     letter = shown.dead_letter if isinstance(shown, OutboxEvent) else None
     event_id = letter.event_id if letter else _event_id(shown)
     replays = shown.replays.all() if isinstance(shown, DeadLetter) else OutboxEvent.objects.none()
@@ -70,14 +70,14 @@ def _event_id(shown: OutboxEvent | DeadLetter | Notification | EmailDelivery) ->
 
 
 def _named_order(letter: DeadLetter) -> Order | None:
-    """Return the order that the letter's message names. The message proves nothing, so this serves for a link only."""
+    """Return the order that the dead letter's message names, for a link only: any message may name any order."""
     if letter.topic != ORDER_EVENTS.name or (order_id := subject_named_by(letter)) is None:
         return None
     return Order.objects.filter(pk=order_id).first()
 
 
 def _order(row: OutboxEvent | None, notification: Notification | None) -> Order | None:
-    """Return the order of the event, or None if this database does not have it."""
+    """Return the order of the event with this outbox row and notification; None if this database does not have it."""
     if row and row.stream and row.stream.startswith(STREAM_PREFIX):
         return Order.objects.filter(pk=row.stream.removeprefix(STREAM_PREFIX)).first()
     return Order.objects.filter(pk=notification.order_id).first() if notification else None

@@ -15,7 +15,7 @@ COMMANDS = sorted((app, name) for name, app in get_commands().items() if app in 
 
 
 def arguments_without_help(parser: ArgumentParser) -> Iterator[str]:
-    """Yield the names of options and arguments whose help is missing, or leaves out their default."""
+    """Yield the names of options and arguments whose help is missing or does not state the default."""
     for argument in parser._actions:
         name = "/".join(argument.option_strings) or argument.dest
         if not (argument.help or "").strip() or argument.help == SUPPRESS:

@@ -7,7 +7,7 @@ from commerce.environment import Environment, Rate, parse_rate
 
 
 def problems(environment: Environment) -> str:
-    """Return the message that rejects the environment, or an empty text."""
+    """Return the message of the error about the environment's invalid variables; an empty text if all are valid."""
     try:
         environment.refuse_problems()
     except ImproperlyConfigured as error:

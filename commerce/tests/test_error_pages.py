@@ -18,7 +18,7 @@ NAVIGATION = 'id="nav-sidebar"'
 
 @pytest.fixture
 def staff(client: Client) -> Client:
-    """Return a browser of a staff member without any permission."""
+    """Return a client that is logged in as a staff member without any permission."""
     client.force_login(User.objects.create_user("staff", is_staff=True))
     client.raise_request_exception = False
     return client
@@ -169,7 +169,7 @@ def test_the_page_of_a_failure_needs_nothing_of_admin(
 def test_a_page_without_a_database_is_explained(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """Also for an unknown address: whether a user is logged in is in the database."""
+    """This holds for an unknown address, too: its page needs the database to know whether a user is logged in."""
     admin_client.raise_request_exception = False
     with monkeypatch.context() as away:
         away.setattr(connection, "cursor", failing)

@@ -1,4 +1,4 @@
-"""EMAIL_URL, EMAIL_FROM, SITE_URL and EMAIL_MAX_AGE: what they become, and how wrong ones are named."""
+"""EMAIL_URL, EMAIL_FROM, SITE_URL and EMAIL_MAX_AGE: the settings they become, and messages about invalid values."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ HIDDEN = "hidden-word"
 
 
 def problems(environment: Environment) -> str:
-    """Return the message that rejects the environment, or an empty text."""
+    """Return the message of the error about the environment's invalid variables; an empty text if all are valid."""
     try:
         environment.refuse_problems()
     except ImproperlyConfigured as error:

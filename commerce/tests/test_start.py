@@ -175,7 +175,7 @@ def test_every_text_of_the_page_is_korean(name: str) -> None:
 
 
 def test_production_does_not_import_the_development_server() -> None:
-    """The image lacks the folder, so an import of it would fail."""
+    """The container image lacks `commerce/devserver`, so an import of it would fail there."""
     code = f"""
 import sys
 sys.modules["commerce.devserver"] = None

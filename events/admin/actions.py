@@ -15,9 +15,9 @@ from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin
 
 MAX_ROWS_NAMED = 12
-"""Rows that a confirmation or a message names. Further ones are counted."""
+"""Most rows that a confirmation or a message names. It only counts the others."""
 MAX_ROWS_PER_REQUEST = 1_000
-"""Rows that one request may change within the web server's time limit."""
+"""Most rows that one request may change, so that it ends within the web server's time limit."""
 
 
 class Refused(Exception):
@@ -25,7 +25,7 @@ class Refused(Exception):
 
 
 class RowAction(NamedTuple):
-    """An action on a row. Texts with a number are lazy results of ngettext with `%(count)d`."""
+    """An action on rows in admin, and its texts. Texts with a number are lazy results of ngettext with `%(count)d`."""
 
     question: Any
     """Text of the confirmation, with the consequences of the action and the number of rows."""
@@ -46,7 +46,7 @@ class RowAction(NamedTuple):
 
 
 class RowActionsAdmin(ModelAdmin):
-    """Base class for models with row actions, in the list and on the page of a row."""
+    """Base class for the admin of models with row actions, which run from the list and from the page of a row."""
 
     row_actions: Mapping[str, RowAction] = {}
     """The actions on the page of a row, by the `url_path` of their method."""
@@ -56,7 +56,7 @@ class RowActionsAdmin(ModelAdmin):
         return [str(row)]
 
     def for_refusals(self, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
-        """Return the rows with everything that `RowAction.refuse` reads."""
+        """Return `rows` with the annotations that `RowAction.refuse` reads. A subclass adds those that it needs."""
         return rows
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
@@ -129,7 +129,7 @@ class RowActionsAdmin(ModelAdmin):
         return TemplateResponse(request, "admin/confirm_action.html", context)
 
     def _named(self, request: HttpRequest, ids: list[int]) -> list[Any]:
-        """Return the first `MAX_ROWS_NAMED` of the rows with these ids, with all that the list shows of them."""
+        """Return the first `MAX_ROWS_NAMED` of the rows with these ids, with the related rows that the list loads."""
         rows = self.get_queryset(request).filter(pk__in=ids[:MAX_ROWS_NAMED]).order_by("pk")
         related = self.list_select_related
         return list(rows if isinstance(related, bool) else rows.select_related(*related))
@@ -173,7 +173,10 @@ def _outcome(action: RowAction, *, possible: int, skipped: Mapping[str, list[int
 
 
 def _text_about_unchanged(skipped: Mapping[str, list[int]], named: Mapping[str, list[Any]]) -> str:
-    """Return one message about all rows that the action left unchanged, with the rows to be named, by the reason."""
+    """Return one message about all rows that the action left unchanged.
+
+    `skipped` has the ids of these rows, and `named` the rows that the message names. Both are by the reason.
+    """
     count = sum(map(len, skipped.values()))
     reasons = [f"{reason} ({names_of(named[reason], len(pks))})" for reason, pks in skipped.items()]
     text = ngettext("%(count)d is left as it is: %(reasons)s.", "%(count)d are left as they are: %(reasons)s.", count)
@@ -181,7 +184,7 @@ def _text_about_unchanged(skipped: Mapping[str, list[int]], named: Mapping[str, 
 
 
 def names_of(rows: Sequence[Any], count: int) -> str:
-    """Return the names of `rows`, which are the first of `count` rows, and the number of the others."""
+    """Return a text with the names of `rows`, the first of `count` rows, and with the number of the other rows."""
     names = ", ".join(map(str, rows))
     more = count - len(rows)
     return f"{names} " + ngettext("and %(more)s more", "and %(more)s more", more) % {"more": more} if more else names

@@ -29,17 +29,17 @@ from events.wire.identifiers import id_or_none, uuid_or_none
 from events.wire.timestamps import now
 
 CLOSED = {"replayed": gettext_lazy("handled already"), "dismissed": gettext_lazy("dismissed already")}
-"""Why a letter in this state cannot be changed."""
+"""Reasons why a closed dead letter cannot be changed, by its state."""
 OBSTACLES = {
     Obstacle.CONTENT_UNKNOWN: gettext_lazy("content unknown: let the producer send it again"),
     Obstacle.TOO_LARGE: gettext_lazy("too large to be sent: let the producer send the event again, smaller"),
     Obstacle.LIMIT: gettext_lazy("replayed as often as allowed: let the producer send the event again, or dismiss it"),
 }
-"""Why an open letter cannot be replayed, and what to do instead."""
+"""Reasons why an open dead letter cannot be replayed, each with what to do instead."""
 
 
 def refuse_replay(letter: Any) -> Any:
-    """Return why the letter cannot be replayed; an empty text if it can."""
+    """Return why the dead letter cannot be replayed; an empty text if it can."""
     return _reason(letter, obstacle_to(letter))
 
 
@@ -50,7 +50,7 @@ def _reason(letter: DeadLetter, obstacle: Obstacle | None) -> Any:
 
 
 def replay_letter(letter_id: int) -> tuple[DeadLetter, str]:
-    """Replay the letter. Return it and the text of its log entry. Raises Refused."""
+    """Replay the dead letter. Return it and the text of its log entry. Raises Refused."""
     outcome = replay(letter_id=letter_id)
     if outcome.obstacle:
         raise Refused(_reason(outcome.letter, outcome.obstacle))
@@ -58,7 +58,7 @@ def replay_letter(letter_id: int) -> tuple[DeadLetter, str]:
 
 
 def dismiss_letter(letter_id: int) -> tuple[DeadLetter, str]:
-    """Dismiss the letter. Return it and the text of its log entry. Raises Refused."""
+    """Dismiss the dead letter. Return it and the text of its log entry. Raises Refused."""
     try:
         return dismiss(letter_id=letter_id), "Dismissed."
     except NotOpen as error:
@@ -100,7 +100,7 @@ DISMISS = RowAction(
 
 
 class GroupFilter(admin.AllValuesFieldListFilter):
-    """Filter that offers every group with letters, even if the newest letters all belong to one group."""
+    """Filter that offers every group with dead letters, even if the newest ones all belong to one group."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -122,9 +122,9 @@ class GroupFilter(admin.AllValuesFieldListFilter):
 
 
 class StateFilter(admin.ChoicesFieldListFilter):
-    """Filter that selects the open letters by default.
+    """Filter that selects the open dead letters by default.
 
-    A search finds letters of every state, and an action gets every selected letter, which may be closed by now.
+    A search finds letters of every state. An action gets every selected letter, even one that is closed by now.
     """
 
     ALL = "all"
@@ -161,7 +161,7 @@ MAX_CAUSES_SHOWN = 20
 
 
 def open_letters_by_cause() -> list[dict[str, Any]]:
-    """Return the most frequent causes of open letters, at most `MAX_CAUSES_SHOWN`, the most frequent first.
+    """Return the most frequent causes of open dead letters, at most `MAX_CAUSES_SHOWN`, the most frequent first.
 
     A cause is a group, a topic and an error class. Each has its number of letters, the time of the newest one, and the
     query string of the list that shows them.
@@ -184,7 +184,7 @@ def open_letters_by_cause() -> list[dict[str, Any]]:
 
 
 class LetterList(ChangeList):
-    """List without the link "Show all". That link would show the open letters only; the filter by state offers all."""
+    """List without the link "Show all", which would show the open letters only. The filter by state offers all."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -242,7 +242,7 @@ class DeadLetterAdmin(MessageAdmin):
         return ["state_label", *self.fields[1:]] if is_closed else self.fields
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Return newest first, with the open letters before the others if the list has several states."""
+        """Return the order "newest first", with the open letters before the others if the list has several states."""
         is_of_all = request.GET.get("state__exact") == StateFilter.ALL or request.GET.get(SEARCH_VAR)
         return (OPEN_FIRST, *self.ordering) if is_of_all else self.ordering
 
@@ -276,7 +276,7 @@ class DeadLetterAdmin(MessageAdmin):
 
     @admin.display(description=gettext_lazy("open for"))
     def age(self, letter: DeadLetter) -> str | None:
-        """Return the time since the letter's creation; None for a closed letter."""
+        """Return the time since the letter's creation, such as `3 min`; None for a closed letter."""
         if letter.state != DeadLetter.State.OPEN:
             return None
         return duration(max(0.0, (now() - letter.created_at).total_seconds()))

@@ -14,7 +14,7 @@ from django.utils import timezone
 EXACT_COUNT_LIMIT = 1_000
 """Largest number of rows that is counted exactly. For more rows, PostgreSQL's estimate is shown."""
 FILTER_SAMPLE_ROWS = 10_000
-"""Newest rows from which a filter takes the values that it offers."""
+"""Number of the newest rows from which a filter takes the values that it offers."""
 PERIOD_STARTS = {"year": {"month": 1, "day": 1}, "month": {"day": 1}, "day": {}}
 
 
@@ -32,7 +32,7 @@ class EstimatingPaginator(Paginator):  # type: ignore[type-arg]
 
 
 class NewestValuesFilter(admin.AllValuesFieldListFilter):
-    """Filter that offers the values of the newest rows."""
+    """Filter that offers the values of the newest `FILTER_SAMPLE_ROWS` rows."""
 
     def __init__(
         self,
@@ -49,7 +49,11 @@ class NewestValuesFilter(admin.AllValuesFieldListFilter):
 
 
 class PeriodsQuerySet(models.QuerySet[Any]):
-    """Returns to a date hierarchy all periods from the first row to the last, including periods without rows."""
+    """Query set for a list with admin's date hierarchy.
+
+    The hierarchy offers all periods from the first row to the last, also those without rows. So only the times of the
+    first and of the last row are read.
+    """
 
     def datetimes(self, field_name: str, kind: str, order: str = "ASC", tzinfo: Any = None) -> Any:
         ends = self.aggregate(first=models.Min(field_name), last=models.Max(field_name))

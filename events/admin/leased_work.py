@@ -24,7 +24,7 @@ NOT_FAILED = {
     "done": gettext_lazy("done already"),
     "cancelled": gettext_lazy("cancelled already"),
 }
-"""Why work in this state is not tried again."""
+"""Reasons why work that has not failed is not tried again, by its state."""
 
 
 def refuse_unless_failed(work: LeasedWork) -> Any:
@@ -36,7 +36,7 @@ def try_again(
 ) -> Callable[[int], tuple[LeasedWork, str]]:
     """Return the function of a row action that makes failed work pending again.
 
-    `within` returns how long it may be tried. `log_text` is the text of the log entry.
+    `within` returns how long workers may try it from then on. `log_text` is the text of the log entry.
     """
 
     def do(work_id: int) -> tuple[LeasedWork, str]:
@@ -48,7 +48,7 @@ def try_again(
 
 
 class LeasedWorkAdmin(ReadOnlyAdmin):
-    """Base class for leased work.
+    """Base class for the admin of leased work.
 
     A subclass adds `WORK_COLUMNS` to its list, and `WORK_FIELDS` to its page.
     """
@@ -60,7 +60,7 @@ class LeasedWorkAdmin(ReadOnlyAdmin):
     readonly_fields: Any = ("state_label", "due", "error_text")
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Return an order that has an index: pending work as it is due, other work with the newest first."""
+        """Return an order that has an index: pending work by its due time, other work with the newest first."""
         match request.GET.get("state__exact"):
             case None:
                 return ("-pk",)
@@ -75,7 +75,7 @@ class LeasedWorkAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("due at"))
     def due(self, work: LeasedWork) -> SafeString | None:
-        """Return when a worker may claim it, or until when one has it. Finished work is not due."""
+        """Return as HTML when a worker may claim the work, or until when a worker has it; None for finished work."""
         if work.state != LeasedWork.State.PENDING:
             return None
         if work.lease and work.due_at > now():

@@ -74,7 +74,7 @@ class ReadOnlyAdmin(RowActionsAdmin):
 
 
 def column_of_times(field: "models.DateTimeField[Any, Any]") -> Callable[[models.Model], SafeString | None]:
-    """Return a column for `list_display` and `fields` that shows the times of `field` as `moment` does."""
+    """Return a column for `list_display` and `fields` that shows the times of `field` with their time zone."""
 
     @admin.display(description=field.verbose_name)
     def column(row: models.Model) -> SafeString | None:
@@ -97,5 +97,5 @@ def preformatted(text: str) -> SafeString:
 
 
 def untranslated(text: str) -> SafeString:
-    """Return the HTML of a text that is data, for which there is no translation."""
+    """Return the HTML of a text that is data, marked so that browsers do not translate it."""
     return format_html('<span translate="no">{}</span>', text)

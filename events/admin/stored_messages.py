@@ -55,7 +55,7 @@ def _beginning(row: OutboxEvent | DeadLetter, field: str) -> tuple[bytes | None,
 
 
 def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
-    """Return JSON indented, with its numbers and strings unchanged; other values as `_text` shows them."""
+    """Return a JSON value with indentation and with its numbers and strings unchanged; other values as `_text` does."""
     if stored is None or len(stored) != size:
         return _text(stored, size=size)
     try:
@@ -67,7 +67,7 @@ def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
 def _text(stored: bytes | memoryview | None, *, size: int | None = None, limit: int = MAX_SHOWN_BYTES) -> str:
     """Return the first `limit` bytes as text if they are printable, else as hexadecimal digits.
 
-    `size` is the size before the database cut it.
+    `size` is the number of bytes before the database cut the value; by default it is not cut.
     """
     if stored is None:
         return "(null)"

@@ -18,11 +18,11 @@ from events.wire.timestamps import now
 FIRST = 0
 """Number of the first attempt, at the original message. The replays are numbered 1, 2, 3 ..."""
 REASON_LIMIT_CHARS = 200
-"""Most characters of an error's message in an attempt. The letter itself stores up to 8 KiB of the last error."""
+"""Most characters of an error's message in an `Attempt`. The letter itself stores up to 8 KiB of the last error."""
 
 
 class Attempt(NamedTuple):
-    """One attempt, as admin shows it."""
+    """One attempt to handle a dead letter's message, as admin shows it."""
 
     number: int
     sent_at: datetime | None
@@ -65,7 +65,7 @@ def record_failure(letters: QuerySet[DeadLetter], *, number: int | None, error_c
 def attempts_at(letters: Iterable[DeadLetter]) -> dict[int, list[Attempt]]:
     """Return the attempts at each of `letters`, oldest first, by the id of the letter.
 
-    A letter without a replay has its first failure only. Attempts under an earlier release are missing, because it
+    A letter without a replay has its first failure only. Attempts that an earlier release made are missing, because it
     recorded none.
     """
     ids = [letter.pk for letter in letters]

@@ -50,9 +50,9 @@ class EventConsumer(Generic[EventT]):
 
         Closing the source finishes the commit of its offsets.
 
-        A batch that fails is retried with backoff: without a limit after an outage, a few times after the failure of a
-        suspect. Meanwhile its offsets stay uncommitted, the partitions are paused, and the consumer goes on polling so
-        that it stays in the group.
+        A batch that fails is retried with backoff: without a limit after an `Outage`, a few times after a `Suspect`.
+        Meanwhile its offsets stay uncommitted, the partitions are paused, and the consumer goes on polling so that it
+        stays in the group.
 
         Raises:
             TooManyDeadLetters: the limit is reached. Everything up to it is saved.
@@ -79,8 +79,8 @@ class EventConsumer(Generic[EventT]):
     def _handle(self, records: Sequence[Record]) -> None:
         """Process and commit `records`.
 
-        The records of a partition with the death mark of an earlier consumer are handled one by one, the others as one
-        batch.
+        An earlier consumer may have left a `DeathMark` on a partition. The records of such a partition are handled one
+        by one, all others as one batch.
         """
         marks = self._quarantine.marks_on(records)
         unsuspected = [record for record in records if record.partition not in marks]

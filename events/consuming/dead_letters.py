@@ -28,9 +28,9 @@ from events.wire.messages import Message
 from events.wire.timestamps import now
 
 STACKTRACE_LIMIT_BYTES = 8 * 1024
-"""Limit of the stack trace in a header of the copy, in bytes."""
+"""Limit of the stack trace in a header of a dead letter's copy, in bytes."""
 NULLS_LIMIT_BYTES = 1024
-"""Limit of the copy's `dead-letter-nulls` header, in bytes. It lists header names, which may be as long as a record."""
+"""Limit of a copy's header `dead-letter-nulls`, in bytes. It lists header names, which may be as long as a record."""
 LETTER_ID_HEADER = "dead-letter-id"
 """Header of a replayed message with the id of its dead letter."""
 COUNT_HEADER = "replay-count"
@@ -71,20 +71,20 @@ class RecordedLetter(NamedTuple):
     is_new_or_reopened: bool
     """Whether the letter is new or was opened again. False if Kafka only delivered the message a second time."""
     copy: Message | None
-    """The copy of a new letter for the `-dlt` topic; None for any other letter."""
+    """The copy of a new letter, to be sent to the `-dlt` topic; None for any other letter."""
 
     @property
     def is_reopened(self) -> bool:
-        """Whether the message was a replay that failed."""
+        """Whether the message was a failed replay, which has opened its letter again."""
         return self.is_new_or_reopened and self.copy is None
 
 
 class NamedEvent(NamedTuple):
-    """The event that a message names."""
+    """The event that a message names in its body or headers: its id, type and subject."""
 
     event_id: UUID | None
     event_type: str
-    """Empty if the message names no type."""
+    """Type of the event; empty if the message names no type."""
     subject_id: int | None
     """Id of the event's subject. None unless the body names id, type and subject."""
 
@@ -92,9 +92,9 @@ class NamedEvent(NamedTuple):
 def record_dead_letter(*, record: Record, error: Exception, group: str) -> RecordedLetter:
     """Store `record` as a dead letter of `group`, and its copy for the `-dlt` topic, in the caller's transaction.
 
-    A replay that fails makes no new letter: it opens the replayed letter again, with the new error. It changes nothing
-    if that letter was dismissed. It changes nothing either if the letter belongs to another group, and `group` has a
-    letter of the same record.
+    A failed replay makes no new letter. It opens the replayed letter again, with the new error, unless that letter was
+    dismissed. A failed replay of another group's letter changes nothing if `group` has its own letter of the original
+    record.
     """
     stacktrace = stack_trace(error, lambda part: cut(storable(part)))
     reason = {"error_class": _class_name(error), "error_message": cut(storable(str(error)))}
@@ -155,15 +155,15 @@ def _replayed(record: Record) -> models.QuerySet[DeadLetter]:
 
 
 def _number_in(headers: Iterable[Header], wanted: str) -> int | None:
-    """Return the number in the first header named `wanted` that has one; None without such a header."""
+    """Return the number in the first header named `wanted` whose value is a number; None without such a header."""
     numbers = (id_or_none(_text(value)) for name, value in headers if name == wanted)
     return next((number for number in numbers if number is not None), None)
 
 
 def _has_letter_of(replayed: models.QuerySet[DeadLetter], group: str) -> bool:
-    """Return whether `group` has a letter of the record that the letter in `replayed` is about.
+    """Return whether `group` has a dead letter of the same record as the letter in `replayed`.
 
-    Any program that writes to the topic may put any id into the header, so that the header alone proves nothing.
+    Any program that writes to the topic may put any id into the header, so the header alone proves nothing.
     """
     original = replayed.values("topic", "partition", "offset", "timestamp", "value_hash").first()
     return original is not None and DeadLetter.objects.filter(group=group, **original).exists()
@@ -219,7 +219,7 @@ def event_type_of(record: Record) -> str:
 
 
 def _identify(record: Record) -> NamedEvent:
-    """Return the event that the body names. The headers fill in what the body lacks, for display only."""
+    """Return the event that the body names. The headers fill in an id or type that the body lacks, for display only."""
     in_body = _in_body(record.topic, record.value)
     headers = {name: _text(value) for name, value in record.headers}
     return NamedEvent(

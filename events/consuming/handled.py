@@ -1,8 +1,8 @@
 """Conditions for outbox rows whose event a group has handled or made a dead letter.
 
-An event id alone proves nothing, because any program that writes to the topic can use any id. So a receipt counts only
-if it also has the row's event type and stream. A dead letter counts only if its value also equals the row's, byte for
-byte.
+A receipt is a row that a group has stored for a handled event, for example in the inbox. The event id alone proves
+nothing, because any program that writes to the topic can use any id. So a receipt counts only if it also has the outbox
+row's event type and stream. A dead letter counts only if its value also equals the outbox row's, byte for byte.
 """
 
 from functools import reduce
@@ -18,7 +18,7 @@ from events.subscriptions import Subscription, Topic, subscriptions, topics
 
 
 def letters_of_row(topic: Topic, *, group: str) -> QuerySet[DeadLetter]:
-    """Return a subquery for queries of outbox rows. It selects the group's dead letters of the row, open and closed."""
+    """Return a subquery for queries of outbox rows: the group's dead letters of the row's event, open and closed."""
     stream = Concat(Value(topic.stream_prefix), Cast(F("subject_id"), CharField()))
     return DeadLetter.objects.alias(stream=stream).filter(
         group=group,
@@ -35,7 +35,10 @@ def is_known_to(subscription: Subscription[Any]) -> Q:
 
 
 def is_settled_for(subscription: Subscription[Any]) -> Q:
-    """Return the condition for outbox rows that the group no longer needs: handled, ignored, or all letters closed."""
+    """Return the condition for outbox rows that the group no longer needs.
+
+    The group has handled or ignores the event, or all its dead letters of the event are closed.
+    """
     letters = letters_of_row(subscription.topic, group=subscription.group)
     open_letters = letters.filter(state=DeadLetter.State.OPEN)
     return _is_handled_by(subscription) | Q(Exists(letters), ~Exists(open_letters))
@@ -44,7 +47,7 @@ def is_settled_for(subscription: Subscription[Any]) -> Q:
 def is_settled() -> Q:
     """Return the condition for outbox rows that no registered group needs any more.
 
-    A replay is needed while its letter is open. Rows of topics without a group are never needed.
+    The row of a replay is needed while its dead letter is open. Rows of topics without a group are never needed.
     """
     open_letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
     replay = Q(event_type=REPLAY) & ~Exists(open_letters.filter(pk=OuterRef("dead_letter")))

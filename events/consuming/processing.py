@@ -1,4 +1,4 @@
-"""Process a batch of records: hand its events to the subscription, and record its poison as dead letters."""
+"""Process a batch of records: hand its events to the subscription, and store the others as dead letters."""
 
 import logging
 import time
@@ -39,7 +39,7 @@ class Processor(Generic[EventT]):
         self._group = subscription.group
         self._limit = max_consecutive_dead_letters
         self._failed_attempts: Counter[tuple[int, int]] = Counter()
-        """Failed attempts of suspect records, by (partition, offset)."""
+        """Number of failures for an unknown reason, by (partition, offset) of the record."""
 
     def process(self, records: Sequence[Record]) -> Progress:
         """Handle `records` in one transaction. If their data makes it fail, halve the batch until the culprit is alone.
@@ -112,7 +112,7 @@ class Processor(Generic[EventT]):
         return self._subscription.decode(record.value)
 
     def count_failed_attempt(self, record: Record) -> int:
-        """Count one more failure of a suspect record, and return how many there were."""
+        """Count a failure of `record` for an unknown reason. Return how many such failures it has had."""
         self._failed_attempts[record.partition, record.offset] += 1
         return self._failed_attempts[record.partition, record.offset]
 
@@ -120,7 +120,7 @@ class Processor(Generic[EventT]):
         self._failed_attempts.clear()
 
     def _retry_or_dead_letter(self, record: Record, error: Exception) -> Progress:
-        """Make `record`, which has failed alone, a dead letter. Raises Suspect while a suspect has attempts left."""
+        """Make `record`, which has failed alone, a dead letter. Raises Suspect if it may be tried again first."""
         if kind_of(error) == "suspect":
             attempt = self.count_failed_attempt(record)
             if attempt < settings.CONSUMER_SUSPECT_ATTEMPTS:

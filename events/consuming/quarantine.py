@@ -1,9 +1,10 @@
 """The quarantine finds a message that kills the process that handles it.
 
-Such a message would kill every later consumer, too. So a consumer commits a mark before the first batch of each
-partition after its start, and lifts the mark after that batch. A consumer that finds a mark at its start handles the
-marked messages one by one, each in a child process. If the child dies, its message killed it. A person who kills the
-consumer leaves only the mark, and no message is blamed. A healthy consumer writes one mark per partition and start.
+Such a message would kill every later consumer, too. So a consumer stores a mark (a row of `DeathMark`) before the first
+batch of each partition after its start, and deletes the mark after that batch. A consumer that finds a mark at its
+start handles the marked messages one by one, each in a child process. If the child dies, its message killed it. A
+person who kills the consumer leaves only the mark, and no message is blamed. A healthy consumer writes one mark per
+partition and start.
 """
 
 import logging
@@ -43,7 +44,7 @@ class Trial(IntEnum):
 
 
 class Quarantine:
-    """The marks of one consumer, and its trials of marked messages."""
+    """Sets and deletes the death marks of one consumer, and tries the marked messages in child processes."""
 
     def __init__(self, processor: Processor[Any], *, group: str) -> None:
         self._processor = processor
@@ -54,13 +55,16 @@ class Quarantine:
         """Partitions that this process has marked."""
 
     def marks_on(self, records: Sequence[Record]) -> dict[int, DeathMark]:
-        """Return the marks that earlier consumers left on the partitions of `records`, by partition."""
+        """Return the death marks that earlier consumers left on the partitions of `records`, by partition."""
         unknown = {record.partition for record in records} - self._proven - self._marked
         return leftover_marks(group=self._group, topic=records[0].topic, partitions=unknown) if unknown else {}
 
     @contextmanager
     def marking(self, records: Sequence[Record]) -> Iterator[None]:
-        """Mark the unproven partitions of `records`, and lift the marks after the block has succeeded."""
+        """Mark the partitions of `records` from which this process has not survived a batch yet.
+
+        The marks are deleted after the block has succeeded.
+        """
         topic = records[0].topic
         unproven = {record.partition for record in records} - self._proven
         if unproven:
@@ -72,7 +76,7 @@ class Quarantine:
             self._lift(topic, unproven)
 
     def one_by_one(self, records: Sequence[Record], mark: DeathMark) -> Iterator[Record]:
-        """Yield each of `records`, which are from the mark's partition. Lift the mark after the last marked record."""
+        """Yield each of `records`, all from the mark's partition. Delete the mark after the last marked record."""
         logger.warning("A consumer ended while it handled %s: its messages are tried one by one", mark)
         yield from records
         if records[-1].offset >= mark.last_offset:
@@ -121,13 +125,13 @@ class Quarantine:
 
 
 def leftover_marks(*, group: str, topic: str, partitions: Iterable[int]) -> dict[int, DeathMark]:
-    """Return the marks that consumers of `group` did not lift, by partition."""
+    """Return the death marks that consumers of `group` have left on `partitions`, by partition."""
     marks = DeathMark.objects.filter(group=group, topic=topic, partition__in=list(partitions))
     return {mark.partition: mark for mark in marks}
 
 
 def place_marks(*, group: str, topic: str, records: Sequence[Record]) -> None:
-    """Mark the partitions of `records`, each up to its last offset."""
+    """Store a death mark for each partition of `records`, up to the last offset of its records."""
     last_offsets = {record.partition: record.offset for record in records}
     DeathMark.objects.bulk_create(
         [
@@ -141,12 +145,12 @@ def place_marks(*, group: str, topic: str, records: Sequence[Record]) -> None:
 
 
 def lift_marks(*, group: str, topic: str, partitions: Iterable[int]) -> None:
-    """Delete the marks of `partitions`."""
+    """Delete the group's death marks of `partitions`."""
     DeathMark.objects.filter(group=group, topic=topic, partition__in=list(partitions)).delete()
 
 
 def delete_all_marks() -> None:
-    """Delete all marks, because the broker has lost its records. Other messages will get the marked offsets."""
+    """Delete all death marks, because the broker has lost its records. Other messages will get the marked offsets."""
     DeathMark.objects.all().delete()
 
 

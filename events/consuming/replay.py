@@ -25,11 +25,11 @@ REPLAY = "REPLAY"
 """Event type of an outbox row that is a replay. The row has a new event id, not the id of the event in its message."""
 IDS_PER_QUERY = 1000
 MESSAGE_FIELDS = ("key", "value", "headers")
-"""Fields of the stored message, which may be large."""
+"""Fields of a dead letter that hold its message, which may be large."""
 
 
 class Obstacle(Enum):
-    """A reason why a letter cannot be replayed."""
+    """A reason why a dead letter cannot be replayed."""
 
     CLOSED = auto()
     CONTENT_UNKNOWN = auto()
@@ -39,7 +39,7 @@ class Obstacle(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The result for one letter."""
+    """What `replay` has done with one dead letter, or would do."""
 
     letter: DeadLetter
     obstacle: Obstacle | None
@@ -50,7 +50,7 @@ class Outcome:
 def open_letters(
     *, ids: Collection[int] | None = None, group: str | None = None, event_type: str | None = None
 ) -> Iterator[int]:
-    """Yield the ids of the letters that are open now and match the arguments, oldest first.
+    """Yield the ids of the dead letters that are open now and match the arguments, oldest first.
 
     Letters that are recorded after the start are left out, so that failing messages are not replayed in a loop.
     """
@@ -66,7 +66,7 @@ def open_letters(
 
 
 def describe(letter: DeadLetter) -> str:
-    """Return a description of the letter on one line."""
+    """Return a description of the dead letter on one line."""
     event = f"{letter.event_type or 'no event type'}, {letter.event_id or 'no event id'}"
     failure = f"{letter.error_class}, replayed {_times(letter.replay_count)}"
     return f"letter {letter.pk}: {letter}, {event}, {failure}, group {letter.group}"
@@ -101,7 +101,7 @@ def preview(*, letter_id: int) -> Outcome:
 
 
 def replay(*, letter_id: int) -> Outcome:
-    """Record the letter's message for its topic again. It is published after the transaction has committed.
+    """Record the dead letter's message in the outbox again. It is sent after the transaction has committed.
 
     Raises DeadLetter.DoesNotExist.
     """
@@ -163,7 +163,7 @@ def _record(letter: DeadLetter) -> Message:
 
 
 def _headers(letter: DeadLetter) -> list[Header]:
-    """Return the message's headers, then those of this replay. Null values become b"": the client cannot send null."""
+    """Return the message's headers, then those of its replay. Null values become b"": the client cannot send null."""
     original = unpack(letter.headers)
     kept = [(name, value or b"") for name, value in original if name not in (COUNT_HEADER, LETTER_ID_HEADER)]
     return [

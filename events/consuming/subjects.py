@@ -1,4 +1,4 @@
-"""Fill in the subjects of dead letters that an earlier release recorded without one.
+"""Fill in `subject_id` (such as the order's id) of dead letters that an earlier release recorded without it.
 
 During a rollout, consumers of that release may record letters after the migration that filled in the existing ones.
 """
@@ -11,10 +11,10 @@ from events.models import DeadLetter
 
 
 def complete_subjects() -> None:
-    """Read the subjects of letters without one from their bodies, and store them.
+    """Read the missing subject ids of dead letters from their bodies, and store them.
 
-    A letter that this release records lacks a subject only if its body names none. Each call reads the few such letters
-    again whose headers name an event id.
+    A letter that this release records lacks a subject only if its body names none. Each call reads the bodies of such
+    letters again, if the headers name an event id. Such letters are few.
     """
     incomplete = DeadLetter.objects.filter(subject_id=None, event_id__isnull=False)
     letters = incomplete.alias(size=Length("value")).filter(size__lte=MAX_MESSAGE_BYTES)

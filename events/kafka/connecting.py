@@ -28,8 +28,8 @@ class KafkaRefuses(KafkaUnreachable):
 def connect(client: Callable[..., Client], *, network: type[NetworkClient] = NetworkClient, **config: Any) -> Client:
     """Return an instance of `client`, a class of kafka-python, with the project's settings and `config`.
 
-    The instance sends and receives through an instance of `network`. If the constructor raises, this function closes
-    the latter, whose thread would go on running.
+    The instance sends and receives through an instance of `network`. If the constructor of `client` raises, this
+    function closes the instance of `network`, whose thread would go on running.
 
     Raises:
         KafkaUnreachable: no broker answered within `CONNECT_TIMEOUT_MS`.

@@ -24,7 +24,7 @@ class PartitionLag(NamedTuple):
 
 
 def total_lag(partitions: Iterable[PartitionLag]) -> int:
-    """Return the number of records that the group has not committed, where it has committed any offset."""
+    """Return the number of uncommitted records. Partitions without a committed offset do not count."""
     return sum(one.lag or 0 for one in partitions)
 
 

@@ -53,7 +53,7 @@ FATAL = (
     SaslAuthenticationFailedError,
     UnsupportedVersionError,
 )
-"""Errors of the client that remain after joining the group again."""
+"""Errors of the Kafka client that joining the group again does not end."""
 
 
 class ReadingFailed(Exception):
@@ -155,7 +155,7 @@ class Consumer(ConsumerRebalanceListener):
         return True
 
     def commit(self, records: Iterable[Record]) -> None:
-        """Commit the offsets behind `records`.
+        """Commit the next offset after `records` on each partition.
 
         If the commit fails, it is repeated at the next poll. If the partitions have a new owner, that member reads the
         records again.
@@ -167,10 +167,10 @@ class Consumer(ConsumerRebalanceListener):
         self._commit()
 
     def _commit_positions(self) -> None:
-        """Commit the positions behind the last records.
+        """Commit on each partition the offset that the client reads next.
 
-        The end of a transaction has an offset but is no record, so it would count as lag forever. Call this only when
-        every record that was read is committed or held.
+        The end of a producer's transaction has an offset but is no record, so it would otherwise count as lag forever.
+        Call this only when every record that was read is committed or held.
         """
         for partition in self._client.assignment():
             with suppress(IllegalStateError, KafkaTimeoutError):  # Revoked just now, or the position is not known yet.
@@ -246,7 +246,7 @@ class Consumer(ConsumerRebalanceListener):
 
 
 def _first_offset(record: Record) -> int:
-    """Return the first offset that `record` represents: a damaged batch may be sound when it is read again."""
+    """Return the first offset that `record` represents, from which to read again. It may stand for a damaged batch."""
     return record.value.first_offset if isinstance(record.value, Unreadable) else record.offset
 
 

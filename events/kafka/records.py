@@ -7,15 +7,15 @@ from events.troubles import Poison
 __all__ = ["MAX_RECORD_BYTES", "DamagedRecord", "Record", "Unreadable", "UnreadableRecord"]
 
 MAX_RECORD_BYTES = MAX_MESSAGE_BYTES - 32 * 1024
-"""Limit of a record's key, value and headers. The copy of its dead letter adds headers and must fit into a message."""
+"""Limit of a record's bytes (key, value, headers). The copy of its dead letter adds headers and must be sendable."""
 MAX_HEADERS = 1_000
-"""Limit of a record's headers. Kafka has none, and an empty header of 2 bytes takes 64 bytes of memory."""
+"""Most headers of a record. Kafka has no limit, and an empty header of 2 bytes takes 64 bytes of memory."""
 HEADER_BYTES = 200
 """Approximate memory of a small header, in bytes."""
 
 
 class UnreadableRecord(Poison):
-    """The client cannot decode a record's bytes, or refuses them. The bytes on the topic are like this."""
+    """The client cannot decode a record's bytes, or refuses them. Fetching the same bytes again would not help."""
 
 
 class DamagedRecord(Exception):
@@ -31,4 +31,4 @@ class Unreadable(bytes):
 
     error: Exception
     first_offset: int
-    """First offset of the records that this represents."""
+    """First offset of the records that this value represents."""

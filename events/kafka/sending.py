@@ -22,11 +22,11 @@ METADATA_TIMEOUT_MS = 2_000
 REQUEST_TIMEOUT_MS = 4_000
 DELIVERY_TIMEOUT_MS = 5_000
 LINGER_MS = 500
-"""Longest wait of the client for more messages. `send_all` flushes earlier, so that a wave leaves in one request."""
+"""Longest wait of the client for more messages. `send_all` flushes earlier, so its messages leave in one request."""
 YIELD_EVERY_MESSAGES = 30
-"""Messages between two pauses of a producer with `yields`."""
+"""Number of messages that a `Producer` with `yields` sends between two pauses."""
 YIELD_PAUSE_S = 0.002
-"""Length of such a pause, in seconds."""
+"""Length of a pause of a `Producer` with `yields`, in seconds."""
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 """Limit of one message. The copy of a dead letter may have a value of 1 MiB and Spring's headers."""
 
@@ -48,7 +48,8 @@ class Producer:
     def __init__(self, *, yields: bool = False) -> None:
         """Connect to Kafka. Raises KafkaUnreachable.
 
-        With `yields` the producer pauses within a wave, so that requests in other threads get the interpreter's lock.
+        With `yields` the producer pauses within `send_all`, so that requests in other threads get the interpreter's
+        lock.
         """
         self._yield_every = YIELD_EVERY_MESSAGES if yields else sys.maxsize
         self._client = connect(
@@ -107,7 +108,7 @@ class Producer:
             raise Unsendable(str(error)) from error
 
     def _partition(self, message: Message) -> int | None:
-        """Return the wanted partition; None (a choice by key) if the topic does not have it."""
+        """Return the partition that the message names; None (a choice by key) if the topic does not have it."""
         if message.partition is None or message.partition not in self._client.partitions_for(message.topic):
             return None
         return message.partition

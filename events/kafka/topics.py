@@ -9,7 +9,7 @@ from events.subscriptions import dead_letter_topic, subscriptions, topics
 
 
 class TopicUnfit(Exception):
-    """A topic is missing or has too few partitions. A person must add them, because keys then move to others."""
+    """A topic is missing or has too few partitions. Only a person may add partitions, because keys then move."""
 
 
 def create_missing_topics() -> dict[str, bool]:

@@ -1,6 +1,6 @@
 """Counters and histograms of the event pipeline. The gauges, which are read at a scrape, are in `readings`.
 
-What consumers count has the label `group`, because each group handles the same events.
+The metrics of consumers have the label `group`, because each group handles the same events.
 """
 
 from collections import Counter as Tally
@@ -73,10 +73,10 @@ def declare(event_types: Collection[str], *, group: str) -> None:
 def count_consumed(
     *, group: str, events: Collection[TimedEvent], wanted: Collection[TimedEvent], new: Collection[TimedEvent]
 ) -> None:
-    """Count a batch of `group`.
+    """Count the events of a batch of `group` by type and by outcome: handled, duplicate or ignored.
 
-    `wanted` are those of `events` whose type the group wants; `new` are those of `wanted` that it handled for the first
-    time.
+    `wanted` are those of `events` whose type the group handles. `new` are those of `wanted` that it handled for the
+    first time.
     """
     handled = _count_types(group, new, "handled", less=Tally())
     if len(new) < len(wanted):

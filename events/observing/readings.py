@@ -1,6 +1,6 @@
 """Gauges that are read at a scrape: the lag of the groups, and the outbox.
 
-A thread reads them, so that a scrape is answered in time even if Kafka or the database is not.
+A thread reads them, so that a scrape gets an answer in time even if Kafka or the database does not answer.
 """
 
 import logging
@@ -71,7 +71,7 @@ class Reading(Generic[Value]):
 
 
 class Outbox(NamedTuple):
-    """The pending rows of the outbox."""
+    """The number and the age of the outbox's pending rows."""
 
     pending: int
     """Number of pending rows."""

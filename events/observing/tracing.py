@@ -31,7 +31,10 @@ def now() -> int:
 
 
 def trace_sent(*, messages: Iterable[tuple[Message, Sent]], path: str, begun: int) -> None:
-    """Create the spans of messages that Kafka has just acknowledged. `begun` is the start of their wave."""
+    """Create the spans of messages that Kafka has just acknowledged.
+
+    `begun` is when sending them began, in nanoseconds since 1970.
+    """
     for message, sent in messages:
         span = _tracer().start_span(
             f"send {message.topic}",

@@ -1,4 +1,4 @@
-"""Deliver one wave of recorded messages: send it to Kafka, and record the acknowledgements.
+"""Deliver one wave (a batch of recorded messages): send it to Kafka, and record the acknowledgements.
 
 The publisher and the relay share this code.
 """
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """The result of one wave: a batch of messages that are sent together."""
+    """The result of delivering one wave (a batch of messages that are sent together)."""
 
     published: list[Message]
     parked: list[Message]
@@ -71,8 +71,8 @@ def mark_published(
 ) -> Counter[str]:
     """Mark `messages` as published at `positions`, (partition, offset) each. Return the number of marked rows by topic.
 
-    One UPDATE marks the whole wave. It locks the rows in the order of their ids, because two processes that mark the
-    same rows in different orders would deadlock. A row that is already marked keeps its first position.
+    One UPDATE marks all rows. It locks them in the order of their ids, because two processes that mark the same rows in
+    different orders would deadlock. A row that is already marked keeps its first position.
     """
     with connection.cursor() as cursor:
         cursor.execute(

@@ -1,5 +1,7 @@
 """The fast path: publish committed events at once, in the background. The relay sends what the fast path misses.
 
+A wave is a batch of messages that are sent together.
+
 Call `publish` from `transaction.on_commit`. The setting `EVENT_PUBLISHER` is the dotted path of the publisher's class,
 as `EMAIL_BACKEND` is for mail.
 """
@@ -35,23 +37,23 @@ CLOSE_TIMEOUT_S = 2.0
 RELAY_CHECK_INTERVAL_S = 1.0
 """Seconds between two checks, during an outage, whether the relay has sent one of the failed messages."""
 RETRY_AFTER_S = 30.0
-"""Seconds after which the fast path itself tries to send again, if the relay has sent none of them."""
+"""Seconds of an outage after which the fast path tries to send again, if the relay has sent no failed message."""
 PAUSE_PER_EVENT_S = 0.01
-"""Seconds from the start of a wave to the next one, for each event of the wave.
+"""Seconds from the start of a wave (a batch of events) to the next one, for each event of the wave.
 
-Events that are published during the pause form the next wave, so waves grow with the load. A large wave costs less CPU
-than many small ones (docs/performance.md).
+Events that arrive during the pause form the next wave, so waves grow with the load. A large wave costs less CPU than
+many small ones (docs/performance.md).
 """
 MAX_PAUSE_S = 0.4
-"""Longest time from the start of a wave to the next one, in seconds, if the wave itself takes no longer."""
+"""Longest time from the start of a wave (a batch of events) to the next one, in seconds. Slow sending may exceed it."""
 MIN_PAUSE_S = 0.005
-"""Shortest pause between the end of a wave and the next one, in seconds."""
+"""Shortest pause between the end of a wave (a batch of events) and the next one, in seconds."""
 MAX_QUEUED_MESSAGE_BYTES = 4 * 1024
 """Largest message that is queued in memory, in bytes. Most events have hundreds. Larger ones wait for the relay."""
 
 
 yielding_producer = partial(Producer, yields=True)
-"""The fast path's producer. It pauses within a wave, so that the requests of its process can run."""
+"""The fast path's producer. It pauses while it sends a batch, so that the requests of its process can run."""
 
 
 class Publisher(Protocol):
@@ -61,7 +63,7 @@ class Publisher(Protocol):
         """Accept committed messages. It must neither wait for Kafka nor raise."""
 
     def close(self) -> None:
-        """Finish the accepted messages within a short time."""
+        """Send the accepted messages and end, within a short time."""
 
 
 class RecordingPublisher:
@@ -85,7 +87,7 @@ class BackgroundPublisher:
     """
 
     def __init__(self, *, connect: Callable[[], Producer] = yielding_producer) -> None:
-        """Create a publisher. `connect` creates the producer before the first wave."""
+        """Create a publisher. `connect` creates the producer before the first messages are sent."""
         self._connect = connect
         # Not queue.Queue: its lock would make requests wait for one another.
         self._queue: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -95,7 +97,7 @@ class BackgroundPublisher:
         self._waiting: list[Message] = []
         """Messages whose predecessor in the stream is not yet marked as published."""
         self._unsent: list[UUID] = []
-        """Ids of the messages that the last outage stopped. While there are some, Kafka counts as unavailable."""
+        """Ids of the messages that the last outage stopped. See `_is_away`."""
         self._next_check_at = self._retry_at = 0.0
 
     def publish(self, messages: Sequence[Message]) -> None:
@@ -133,9 +135,9 @@ class BackgroundPublisher:
             connection.close()
 
     def _next_wave(self) -> tuple[list[Message], bool]:
-        """Return the queued messages for one batch, and whether `close` was called.
+        """Return the queued messages for the next wave (the next batch to send), and whether `close` was called.
 
-        It waits for a queued message, unless other messages wait for their predecessors.
+        It waits for a queued message, unless messages in `_waiting` are left from earlier waves.
         """
         queued = [] if self._waiting else [self._queue.get()]
         with suppress(queue.Empty):
@@ -180,7 +182,7 @@ class BackgroundPublisher:
         return [message for message in young if message.event_id not in blocked]
 
     def _connected(self) -> Producer:
-        """Return the producer, connected. Raises KafkaUnreachable."""
+        """Return the producer, which is connected at the first call. Raises KafkaUnreachable."""
         if self._producer is None:
             self._producer = self._connect()
             # Exit handlers run in reverse order: this one must run before the client's own, which closes the client.
@@ -196,7 +198,7 @@ class BackgroundPublisher:
         self._retry_at = time.monotonic() + RETRY_AFTER_S
 
     def _is_away(self) -> bool:
-        """Return whether an outage lasts: the relay sent none of `_unsent`, and `RETRY_AFTER_S` has not passed."""
+        """Return whether Kafka counts as away: `RETRY_AFTER_S` has not passed, and the relay sent none of `_unsent`."""
         now = time.monotonic()
         if not self._unsent or now >= self._retry_at:
             return False

@@ -16,7 +16,7 @@ INSERT = f"""
     """  # noqa: S608 - it consists of names of fields
 """Statement that records a message. Its parameters are the fields of a `Message`.
 
-A service whose change is a single statement includes this one in its WITH clause. `parked_reason` is the only other
+A service whose change is a single SQL statement includes this one in its WITH clause. `parked_reason` is the only other
 required column without a default in the database. SQL costs a third of the CPU of the ORM here, and every change waits
 for it.
 """

@@ -1,4 +1,4 @@
-"""The relay sends the events that the fast path did not send. Any number of relays may run; they take turns."""
+"""The relay sends the events that the fast path (`publisher`) did not send. Any number of relays may run, in turns."""
 
 import logging
 from collections.abc import Callable
@@ -46,7 +46,7 @@ class Relay:
         """Primary key of the last row that was tried, by topic."""
 
     def run(self) -> None:
-        """Sweep until `stopping`. Outages of Kafka and of the database do not end it.
+        """Call `sweep` again and again until `stopping`. Outages of Kafka and of the database do not end the loop.
 
         Raises:
             KafkaRefuses: Kafka refused the connection of a new producer.
@@ -67,10 +67,9 @@ class Relay:
             self._wait(settings.OUTBOX_RELAY_INTERVAL.total_seconds())
 
     def sweep(self, *, older_than: timedelta, wait_for_turn: bool = False) -> tuple[int, Exception | None]:
-        """Send every sendable row older than `older_than`. Return the number of sent rows, and the last outage.
+        """Send every sendable row older than `older_than`. Return the number of sent rows, and the last outage or None.
 
-        While another relay has its turn, `wait_for_turn` decides: wait until that turn ends, or leave the rows to that
-        relay.
+        With `wait_for_turn`, wait while another relay has its turn. Otherwise leave the rows to that relay.
         """
         sent, outage = 0, None
         try:
@@ -106,9 +105,9 @@ class Relay:
         return topics
 
     def _take_turn(self, topic: str, due: datetime, followed: list[Message]) -> Delivery | None:
-        """Send one wave of the topic's rows that were recorded until `due`; None if another relay has the turn.
+        """Send one batch of the topic's rows that were recorded until `due`. Return None if another relay has the turn.
 
-        `followed` are the messages published just now. Rows of their streams are included at any age.
+        `followed` are the messages that this relay has published just now. Rows of their streams are sent at any age.
         """
         assert self._producer is not None
         with transaction.atomic(), connection.cursor() as cursor:
@@ -131,7 +130,7 @@ class Relay:
             return deliver([row.message for row in wave], producer=self._producer, path=OutboxEvent.Path.RELAY)
 
     def _select_wave(self, rows: OutboxQuerySet) -> list[OutboxEvent]:
-        """Return the oldest of `rows` that fit into one wave. Park rows that are too large without loading them."""
+        """Return the oldest of `rows` that fit into one batch. Park rows that are too large, without loading them."""
         oldest = rows.oldest(max_row_bytes=MAX_MESSAGE_BYTES)
         for row in OutboxEvent.objects.filter(pk__in=oldest.too_large).only("event_id", "event_type", "topic"):
             size = oldest.too_large[row.pk]

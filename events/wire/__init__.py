@@ -1,1 +1,1 @@
-"""What an event is made of on its way: a message's fields, headers, ids, times and text."""
+"""The parts of a message on its way through Kafka: its fields, headers, ids, times and text."""

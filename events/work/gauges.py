@@ -12,7 +12,7 @@ from events.work.models import Backlog
 
 
 class WorkCollector(Collector):
-    """Gauges of the kinds that `kinds` returns. A value that cannot be read is left out."""
+    """Gauges of the kinds of work that `kinds` returns. A value that cannot be read is left out."""
 
     def __init__(self, kinds: Callable[[], Sequence[Kind[Any]]]) -> None:
         self._backlogs = Reading("the leased work", lambda: {one.name: one.model.objects.backlog() for one in kinds()})

@@ -13,26 +13,26 @@ from events.work.outcomes import Cancelled, Done, Failed, Outcome, TryAgain
 
 LABELS: dict[type[Outcome], str] = {Done: "done", Failed: "failed", Cancelled: "cancelled", TryAgain: "retried"}
 LOST = "lost"
-"""Label of an outcome that was not recorded, because its row did not have the lease any more."""
+"""Label of an outcome that was not recorded, because its row no longer had the worker's lease."""
 
 Act = Callable[[WorkT], Outcome]
 Results = list[tuple[WorkT, Outcome]]
 
 
 def record_nothing(results: object) -> None:
-    """Nothing follows from the outcomes."""
+    """Do nothing: nothing follows from the outcomes of this kind of work."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind(Generic[WorkT]):
-    """One kind of leased work: its table, how a piece is done, and what follows from it."""
+    """One kind of leased work: its table, how one piece of work is done, and what follows from the outcomes."""
 
     name: str
-    """Its name in log lines and metrics."""
+    """Name of this kind of work in log lines and metrics."""
     model: type[WorkT]
     session: Callable[[], AbstractContextManager[Act[WorkT]]]
-    """Called for each batch. It yields the function that does one piece outside of any transaction, and may keep a
-    connection, which it opens for the first piece. A piece whose worker dies is done again."""
+    """Called for each batch of work. It yields the function that does one piece of work outside of any transaction. It
+    may keep a connection, which it opens for the first piece. A piece of work whose worker dies is done again."""
     record: Callable[[Results[WorkT]], None] = record_nothing
     """Called with the outcomes in the transaction that records them, for follow-up messages and other changes."""
     outcomes_total: Counter
@@ -40,7 +40,7 @@ class Kind(Generic[WorkT]):
     lease_s: float
     """Seconds for which a worker claims a batch."""
     action_s: float
-    """Longest time of one action, in seconds. A worker begins none whose end could be beyond the lease."""
+    """Longest time to do one piece of work, in seconds. A worker begins none that could last beyond its lease."""
     first_pause_s: float
     """Longest pause before the second attempt, in seconds. It doubles with each attempt, up to `last_pause_s`. Half of
     each pause is random."""

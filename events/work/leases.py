@@ -16,13 +16,13 @@ from events.work.models import LeasedWork, WorkT
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """What becomes of one leased row. Its fields have the names that the statement of `settle` gives them."""
+    """The new state of one leased row. The SQL statement in `settle` uses the names of these fields."""
 
     pk: int
     state: str
     """A value of `LeasedWork.State`."""
     error: str | None = None
-    """Its new `last_error`; None keeps the old one."""
+    """The row's new `last_error`; None keeps the old one."""
     pause_s: float = 0
     """Seconds until a row that stays pending is due."""
     due_at: datetime | None = None
@@ -35,8 +35,8 @@ def claim(model: type[WorkT], *, lease: UUID, seconds: float, limit: int, due_un
     """Lease at most `limit` due rows for `seconds`, and return them.
 
     Rows whose lease has run out are due again. Rows that another worker claims at the same moment are passed over.
-    `due_until` limits the claim to rows due until that time. The rows have the attributes `is_overdue` and
-    `was_due_at`.
+    `due_until` limits the claim to rows that are due by that time. The returned rows have the attributes `is_overdue`
+    and `was_due_at`.
     """
     table, pk = _names(model)
     # A CTE with MATERIALIZED runs once. PostgreSQL may run a subquery several times, and would then lock more rows.
@@ -56,7 +56,7 @@ def claim(model: type[WorkT], *, lease: UUID, seconds: float, limit: int, due_un
 
 
 def settle(model: type[LeasedWork], *, lease: UUID, settlements: Collection[Settlement]) -> set[int]:
-    """Record what became of rows of `lease`, and return the primary keys of those that still had this lease."""
+    """Record the new states of rows of `lease`, and return the primary keys of the rows that still had this lease."""
     table, pk = _names(model)
     statement = f"""
         UPDATE {table} AS work

@@ -28,13 +28,13 @@ class LeasedWorkQuerySet(models.QuerySet["WorkT"]):
         return self.filter(state=LeasedWork.State.FAILED)
 
     def backlog(self, *, count_up_to: int | None = None) -> Backlog:
-        """Read the number and the age of the pending rows. At most `count_up_to` rows, the first due, are read."""
+        """Read the number and the age of the pending rows. With `count_up_to`, only the first rows to be due count."""
         rows = self.pending().order_by("due_at")[:count_up_to]
         found = rows.aggregate(count=Count("pk"), age=DatabaseClock() - Min("created_at"))
         return Backlog(found["count"], max(0.0, found["age"].total_seconds()) if found["age"] else 0.0)
 
     def try_again(self, *, within: timedelta) -> int:
-        """Make failed work pending again, due at once and with a deadline `within` from now. Return the number."""
+        """Make failed rows pending again, due at once and with a deadline `within` from now. Return their number."""
         return self.failed().update(
             state=LeasedWork.State.PENDING,
             due_at=DatabaseClock(),

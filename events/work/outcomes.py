@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Done:
-    """The work is done. `result` is for what follows from it."""
+    """The work is done. `result` is for `Kind.record`, which does what follows from the outcome."""
 
     result: Any = None
 
@@ -36,4 +36,4 @@ Outcome = Done | Failed | Cancelled | TryAgain
 
 
 class ServiceUnavailable(Exception):
-    """A service that every piece of this kind needs is not available. The worker pauses before it tries others."""
+    """A service that all work of one kind needs is not available. The worker pauses before it tries more work."""

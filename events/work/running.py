@@ -69,7 +69,7 @@ def run(*kinds: Kind[Any], once: bool, metrics_port: int | None, liveness_file: 
 
 
 def report(results: Results[Any], output: OutputWrapper, *, verb: str) -> None:
-    """Print how much a sweep has done, such as `sent 3`. `verb` is a past participle.
+    """Print how much work was done, such as `sent 3`. `verb` is a past participle, such as "sent".
 
     Raises CommandError if some of it was not done.
     """

@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL_S = 0.5
 """Seconds between two claims while nothing is due."""
 RECORD_WITHIN_S = 0.01
-"""Seconds of acting after which the outcomes are recorded, so that those of quick actions share a transaction. A crash
-repeats at most the action in progress and those of this time before it."""
+"""Seconds of work after which a worker records its outcomes. So the outcomes of quick pieces of work share a
+transaction, and after a crash at most the piece in progress and those of this time before it are done again."""
 RECORD_RETRY_S = 0.2
 """Seconds between two attempts to record outcomes while the database is away."""
 CLAIM_AFTER_OUTAGE_S = 1.0
@@ -50,7 +50,7 @@ class Worker(Generic[WorkT]):
     def __init__(self, kind: Kind[WorkT], *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
         """Create a worker. `wait` sleeps for some seconds, or less if the process must stop.
 
-        `stopping` is called before each piece, and while the database is away.
+        `stopping` returns whether to end. It is called before each piece of work, and while the database is away.
         """
         self._kind = kind
         self._stopping = stopping
@@ -58,7 +58,7 @@ class Worker(Generic[WorkT]):
         self._database_was_away = False
 
     def run(self) -> None:
-        """Work until `stopping`. An outage of the database or of the service is waited for with growing pauses."""
+        """Work until `stopping`. During an outage of the database or the service, try again after growing pauses."""
         failures = 0
         while not self._stopping():
             reset_queries()  # With DEBUG on, Django keeps every statement.
@@ -82,7 +82,7 @@ class Worker(Generic[WorkT]):
                     self._wait(POLL_INTERVAL_S)
 
     def sweep(self, *, due_until: datetime) -> Results[WorkT]:
-        """Try each piece that is due by `due_until` once, and return the recorded outcomes.
+        """Try each piece of work that is due by `due_until` once, and return the recorded outcomes.
 
         It ends early if the process must stop. Raises ServiceUnavailable and django.db.Error, as `work_off_batch` does.
         """
@@ -95,9 +95,9 @@ class Worker(Generic[WorkT]):
         return results
 
     def work_off_batch(self, *, due_until: datetime | None = None) -> tuple[int, Results[WorkT]]:
-        """Claim one batch, do it, and record the outcomes. Return the number of claimed pieces, and what was recorded.
+        """Claim one batch of work, do it, and record the outcomes. Return the number of claimed rows, and the outcomes.
 
-        What cannot be done in this batch is given back. While the database is away, the outcomes wait for it.
+        Work that this batch does not reach is given back. While the database is away, the outcomes wait for it.
 
         Raises:
             ServiceUnavailable: the service is not available.
@@ -203,9 +203,9 @@ class Worker(Generic[WorkT]):
 
 
 def _is_database_away(error: Exception) -> bool:
-    """Return whether the database failed for another reason than the statement and its data.
+    """Return whether `error` says that the database is away. Otherwise it is about one statement or its data.
 
-    A server that crashes causes plain DatabaseError, too.
+    A crash of the server may raise a plain DatabaseError, too.
     """
     about_the_statement = (DataError, IntegrityError, InternalError, NotSupportedError, ProgrammingError)
     return isinstance(error, Error) and not isinstance(error, about_the_statement)

@@ -1,4 +1,4 @@
-"""The message of a delivery: plain text and HTML, composed once and then sent with the same bytes each time."""
+"""The message of an e-mail delivery: plain text and HTML, composed once and sent with the same bytes each time."""
 
 from email import message_from_bytes
 from email.charset import BASE64, Charset
@@ -22,7 +22,7 @@ _ASCII_ONLY.body_encoding = BASE64
 
 
 def compose(delivery: EmailDelivery) -> bytes:
-    """Return the bytes of the delivery's message, with lines that end in LF.
+    """Return the bytes of the message of an e-mail delivery, with lines that end in LF.
 
     The Message-ID follows from the event, so the same notification always has the same one.
 
@@ -38,7 +38,7 @@ def compose(delivery: EmailDelivery) -> bytes:
 
 
 def composed(delivery: EmailDelivery) -> EmailMessage:
-    """Return the delivery's saved message for Django's e-mail backends, which send exactly its bytes."""
+    """Return the delivery's stored message for Django's e-mail backends, which then send exactly the stored bytes."""
     content = bytes(delivery.content or b"")
     email: Any = EmailMessage(to=[delivery.address])
     frozen = message_from_bytes(content, _class=_Frozen)
@@ -70,13 +70,13 @@ def _email(delivery: EmailDelivery) -> EmailMultiAlternatives:
 
 
 def _host() -> str:
-    """Return the host of this site as the right side of a Message-ID, where an IPv6 address has brackets (RFC 5322)."""
+    """Return this site's host for the right side of a Message-ID. An IPv6 address gets brackets (RFC 5322)."""
     host = urlsplit(settings.SITE_URL).hostname or ""
     return f"[{host}]" if ":" in host else host
 
 
 class _Frozen(Message):
-    """A message that is written as the bytes it was read from. Backends pass `linesep`, as to Django's messages."""
+    """A message that is written with exactly the bytes of `content`. E-mail backends choose the line ends."""
 
     content: bytes
 

@@ -15,12 +15,12 @@ _signer = Signer(salt="notifications.mail.opting_out")
 
 
 def link_for(user_id: int) -> str:
-    """Return the absolute link for a user's mails."""
+    """Return the absolute link for a user's mails, which leads to the page that turns them off."""
     return settings.SITE_URL + reverse("email-opt-out", args=[_signer.sign(str(user_id))])
 
 
 def user_of(token: str) -> int | None:
-    """Return the user's id in a link's token, or None if the token is not ours."""
+    """Return the user's id in the token of a link; None if this site has not signed the token."""
     try:
         return int(_signer.unsign(token))
     except BadSignature:
@@ -28,7 +28,7 @@ def user_of(token: str) -> int | None:
 
 
 def set_wanted(user_id: int, *, wanted: bool) -> None:
-    """Turn the user's e-mails on or off. Mails that are already recorded follow it, too.
+    """Turn the user's e-mails on or off. This holds for mails that are recorded but not sent, too.
 
     Raises User.DoesNotExist.
     """

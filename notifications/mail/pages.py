@@ -1,4 +1,4 @@
-"""The page that a mail's last link leads to. It needs no login."""
+"""The page on which a user turns e-mails off or on. The last link of each mail leads there. It needs no login."""
 
 from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
@@ -16,11 +16,11 @@ from notifications.models import EmailOptOut
 @csrf_exempt
 @require_http_methods(["GET", "HEAD", "POST"])
 def opt_out(request: HttpRequest, token: str) -> HttpResponse:
-    """Show whether the user gets mails, and change it on POST.
+    """Show whether the user gets e-mails, and turn them on or off on POST.
 
     A GET request changes nothing, because mail programs follow links before a person does.
 
-    Raise Http404 for a link that is not ours, or whose user was deleted.
+    Raise Http404 for a link that this site has not signed, or whose user was deleted.
     """
     user_id = user_of(token)
     if user_id is None or not User.objects.filter(pk=user_id).exists():

@@ -20,15 +20,15 @@ from notifications.mail.composing import compose, composed
 from notifications.models import EmailDelivery
 
 SERVICE_CODES = {421, 530, 534, 535, 538}
-"""SMTP codes about the connection or our authentication, and not about one mail (RFC 5321 and RFC 4954)."""
+"""SMTP codes about the connection or this client's login, and not about one mail (RFC 5321 and RFC 4954)."""
 OPENING_S, SENDING_S = 60, 60
 """Longest times of opening a connection and of sending one mail, in seconds. EMAIL_TIMEOUT alone limits neither: it
-begins anew with each answer, and even with each byte of one."""
+begins anew with each answer of the server, and even with each byte of an answer."""
 
 
 @contextmanager
 def session() -> Iterator[Act[EmailDelivery]]:
-    """Yield the function that sends one delivery. All deliveries of the session share one connection."""
+    """Yield the function that sends one e-mail delivery. All deliveries of this block share one connection."""
     mailer = Mailer()
     try:
         yield mailer.send
@@ -41,11 +41,11 @@ class Mailer:
         self._backend = get_connection()
 
     def send(self, delivery: EmailDelivery) -> Outcome:
-        """Send one mail, or say why it is not wanted or cannot be sent.
+        """Send one mail, and return Done; otherwise return the outcome that says why it was not sent.
 
         Raises:
-            ServiceUnavailable: the mail server is away, closes the connection, or refuses our authentication. If that
-                happens after the message was handed over, the server may have taken it, and gets the same bytes again.
+            ServiceUnavailable: the mail server is away, closes the connection, or refuses the login. If that happens
+                after it got the message, the server may have accepted it. The next attempt sends the same bytes.
         """
         if not settings.EMAIL_ENABLED:
             raise ServiceUnavailable("EMAIL_URL is not set: set it to a mail server")
@@ -82,9 +82,9 @@ class Mailer:
             self._backend.send_messages([message])
 
     def _open(self, backend: SMTPBackend) -> smtplib.SMTP:
-        """Return an open connection, also in place of one that the server has closed since the last mail.
+        """Return an open connection to the mail server. Replace one that the server has closed since the last mail.
 
-        RSET makes the server forget a mail that it has refused before its message.
+        The command RSET makes the server forget a mail that it has refused before it got the message.
         """
         begun = time.monotonic()
         try:
@@ -136,7 +136,7 @@ class Mailer:
 
 @contextmanager
 def _cut_after(seconds: float, connection: smtplib.SMTP) -> Iterator[None]:
-    """End the connection if the block takes longer."""
+    """End the connection if the block takes more than `seconds`."""
     timer = threading.Timer(seconds, _cut, [connection.sock])
     timer.daemon = True
     timer.start()
@@ -162,7 +162,7 @@ def _text(answer: bytes | str) -> str:
 
 
 def _why_unwanted(user: User | None) -> str:
-    """Return why the user gets no mail, or an empty text."""
+    """Return why the user gets no e-mails; an empty text if the user gets them."""
     if user is None or not user.is_active:
         return "The user's account was deleted or deactivated"
     if not user.email:
@@ -173,9 +173,10 @@ def _why_unwanted(user: User | None) -> str:
 
 
 def _confirm(delivery: EmailDelivery) -> None:
-    """Save the message, so that a second attempt sends the same bytes, if the delivery is still leased to us.
+    """Save the message while this process has the lease of the delivery, so that a second attempt sends the same bytes.
 
-    Raises ServiceUnavailable after the end of the lease, as in a process that was frozen: another sender has the mail.
+    Raises ServiceUnavailable after the end of the lease, for example in a process that was frozen. Another sender may
+    have the delivery by then.
     """
     leased = EmailDelivery.objects.filter(pk=delivery.pk, lease=delivery.lease, due_at__gt=Now())
     if not leased.update(address=delivery.address, content=delivery.content):

@@ -1,4 +1,4 @@
-"""The message of a delivery for readers: staff who look at it in admin."""
+"""The message of an e-mail delivery as admin shows it to staff."""
 
 import re
 from email import message_from_bytes, policy
@@ -18,7 +18,7 @@ _NOTHING_BUT_STYLES = (
 
 
 class Shown(NamedTuple):
-    """The parts of a message."""
+    """The parts of an e-mail message that admin shows, as text."""
 
     headers: str
     text: str
@@ -27,9 +27,9 @@ class Shown(NamedTuple):
 
 
 def show(delivery: EmailDelivery) -> Shown:
-    """Return the message of the first attempt or, before it, the message that it would send.
+    """Return the message that the first attempt sent; before the first attempt, the message that it would send.
 
-    The links that turn e-mails off are shown without their tokens, because a token is the permission to do so.
+    The links that turn e-mails off are shown without their tokens, because the token alone gives permission to do so.
 
     Raises:
         ValueError: the message cannot be composed, so it would not be sent.
@@ -42,7 +42,7 @@ def show(delivery: EmailDelivery) -> Shown:
 
 
 def _before_first_attempt(delivery: EmailDelivery) -> EmailDelivery:
-    """Return an unsaved copy with the user's current address, if the user has one."""
+    """Return an unsaved copy of the delivery with the user's current address, if the user has one."""
     addresses = User.objects.filter(pk=delivery.notification.user_id).exclude(email="")
     copy = EmailDelivery.objects.select_related("notification").get(pk=delivery.pk)
     copy.address = addresses.values_list("email", flat=True).first() or delivery.address

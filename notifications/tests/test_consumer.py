@@ -196,7 +196,7 @@ class RefusedByTheDatabase(NotificationSubscription):
 
 @pytest.mark.django_db
 class TestBatches:
-    """Batches that are processed without a broker."""
+    """Tests that process batches without a broker."""
 
     def test_a_redelivered_batch_changes_nothing(self) -> None:
         records: list[Record] = [

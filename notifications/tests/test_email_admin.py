@@ -37,7 +37,7 @@ def user() -> User:
 
 @pytest.fixture
 def by_state(user: User) -> dict[str, EmailDelivery]:
-    """Deliveries to `user` in every state, by the state. The finished ones have the message of their first attempt."""
+    """One e-mail delivery to `user` for each state, by the state. All but the pending one have a stored message."""
     made = {}
     for state in LeasedWork.State.values:
         made[state] = EmailDeliveryFactory.create(state=state, notification__user_id=user.pk)
@@ -152,7 +152,7 @@ def test_a_list_reads_no_messages(admin_client: Client, by_state: dict[str, Emai
 
 @pytest.fixture
 def many(user: User) -> None:
-    """20,000 deliveries: most are sent, some have failed, and some are pending."""
+    """20,000 e-mail deliveries: most are sent, some have failed, and some are pending."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -275,7 +275,7 @@ def test_a_mail_that_cannot_be_composed_is_explained(
 def test_no_page_shows_the_token_that_turns_mails_off(
     admin_client: Client, user: User, by_state: dict[str, EmailDelivery], is_tried: bool
 ) -> None:
-    """A member of staff who may only look must not get the permission to change what the user gets."""
+    """Staff who may only view e-mails must not get the token, with which they could turn off the user's e-mails."""
     link = link_for(user.pk)
     assert link.encode() in compose(by_state["pending"])
     page = html.unescape(page_of(admin_client, by_state["failed" if is_tried else "pending"]))

@@ -213,7 +213,7 @@ class TestOnTheBroker:
 @pytest.mark.django_db(transaction=True)
 @OTHER
 def test_a_consumer_compares_after_another_transaction(event: OrderEvent, other: dict[str, Any]) -> None:
-    """Two transactions insert the same event id at the same time."""
+    """Two transactions insert a notification with the same event id at the same time."""
     forged = msgspec.structs.replace(event, **other)
     rival = connection.copy()
 

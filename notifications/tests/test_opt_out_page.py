@@ -36,7 +36,7 @@ def is_off(user: User) -> bool:
 
 
 def press(page: str, client: Client, path: str) -> Any:
-    """Send the form of the page as a browser does."""
+    """Send the form in the HTML `page` as a browser does, and return the response."""
     assert '<form method="post">' in page
     wanted = page.split('name="wanted" value="')[1].split('"')[0]
     return client.post(path, {"wanted": wanted})
@@ -80,7 +80,7 @@ ONE_CLICK_IN_PARTS = '--b\r\nContent-Disposition: form-data; name="List-Unsubscr
     ],
 )
 def test_one_click_of_a_mail_program_turns_mails_off(user: User, path: str, body: str, content_type: str) -> None:
-    """The request of RFC 8058 has no cookie and follows no redirect. Repeating it changes nothing."""
+    """The mail program's request (RFC 8058) has no cookie and follows no redirect. Repeating it changes nothing."""
     for _ in range(2):
         answer = Client(enforce_csrf_checks=True).generic("POST", path, body.encode(), content_type=content_type)
         assert (answer.status_code, is_off(user)) == (200, True)

@@ -26,7 +26,7 @@ HARD = ("hard", b"\xff")
 
 
 class FixableDecoder:
-    """A decoder that rejects values with the member `hard` until it is fixed."""
+    """A decoder that rejects values with the JSON member `hard`, until a test sets `is_fixed`."""
 
     is_fixed = False
 
@@ -47,7 +47,7 @@ def subscribed(handler: FixableDecoder, group: str) -> NotificationSubscription:
 
 @pytest.fixture
 def consumer(topics: Topics, handler: FixableDecoder, settings: Settings) -> Iterator[Running]:
-    """Run one consumer, with the real publisher, which sends replays at once."""
+    """Run one consumer, and use the background publisher, which sends replays at once."""
     settings.EVENT_PUBLISHER = "events.outbox.publisher.BackgroundPublisher"
     running = Running(subscribed(handler, f"group-{uuid4().hex[:8]}"))
     yield running
@@ -69,7 +69,7 @@ def produce_hard(topics: Topics, event: OrderEvent) -> None:
 
 
 def replay_all(consumer: Running) -> None:
-    """Replay all open letters, and wait until the group has read the replays."""
+    """Replay all open dead letters, and wait until the group has read the replays."""
     wait_until(lambda: DeadLetter.objects.exists() and consumer.caught_up())
     for letter_id in open_letters():
         assert not replay(letter_id=letter_id).refusal

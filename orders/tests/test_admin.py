@@ -134,7 +134,7 @@ def test_a_longer_list_takes_no_more_queries(admin_client: Client) -> None:
 
 
 def question(client: Client, orders: list[Order], action: str = "pay") -> str:
-    """Return the text of the confirmation for these orders of the list."""
+    """Run `action` on these orders of admin's list, and return the text of its confirmation."""
     posted = {"action": f"{action}_selected", "_selected_action": [order.pk for order in orders]}
     return html.unescape(client.post(ORDERS, posted).content.decode())
 

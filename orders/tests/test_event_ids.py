@@ -30,7 +30,7 @@ def order(user: User) -> Order:
 
 
 def computed_id(order: Order, sequence: int) -> UUID:
-    """Return the id that an earlier release computes."""
+    """Return the event id that an earlier release computes for the order's event number `sequence`."""
     return uuid5(NAMESPACE_URL, f"/orders/{order.pk}/{rfc3339(order.created_at)}/{sequence}")
 
 
@@ -79,7 +79,7 @@ def test_a_lost_event_gets_its_id_back(order: Order, way: Sequence[str]) -> None
 def test_earlier_and_this_release_side_by_side_agree_on_ids(
     user: User, way: Sequence[str], by_earlier_release: Sequence[bool]
 ) -> None:
-    """Each change of an order may come from either release."""
+    """During a rollout, each change of an order may be made by the earlier release or by this one."""
     change = place_order(user_id=user.pk, lines=LINES)
     if by_earlier_release[0]:
         as_an_earlier_release_records(change)

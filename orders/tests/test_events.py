@@ -34,7 +34,7 @@ def body(**changes: Any) -> bytes:
 
 
 def raw(name: str, literal: str) -> bytes:
-    """Return the body with one field as the given JSON text, which Python's json would spell differently."""
+    """Return an event's JSON body whose field `name` has exactly the JSON text `literal`."""
     return body(**{name: "@"}).replace(b'"@"', literal.encode())
 
 

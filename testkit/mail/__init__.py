@@ -1,1 +1,1 @@
-"""Mail in tests: a server with faults, deliveries to send to it, and deliveries that stand for any leased work."""
+"""E-mail in tests: a mail server with faults, deliveries to send to it, and deliveries as samples of leased work."""

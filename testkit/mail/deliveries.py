@@ -19,7 +19,7 @@ from testkit.factories import OrderEventFactory, UserFactory
 
 
 def use_mail_server(settings: Settings, url: str) -> None:
-    """Let this process send mails to the server with this EMAIL_URL."""
+    """Change the settings so that this process sends mails to the server with this EMAIL_URL."""
     settings.EMAIL_ENABLED = True
     for name, value in Environment({"EMAIL_URL": url}).email("EMAIL_URL").items():
         setattr(settings, name, value)
@@ -28,7 +28,7 @@ def use_mail_server(settings: Settings, url: str) -> None:
 
 
 def customer(email: str = "", **fields: Any) -> User:
-    """Return a new user with this address, by default one of its own."""
+    """Return a new user with this e-mail address, by default an address that no other user has."""
     user = UserFactory.create(**fields)
     User.objects.filter(pk=user.pk).update(email=email or f"{user.username}@example.com")
     user.refresh_from_db()
@@ -36,21 +36,21 @@ def customer(email: str = "", **fields: Any) -> User:
 
 
 def notify_at(user_id: int, timestamp: datetime | None = None, **fields: Any) -> EmailDelivery | None:
-    """Notify a user of an event of that time, by default of now, and return the e-mail delivery, if there is one."""
+    """Notify a user of a new event with this time (by default now). Return its e-mail delivery; None without one."""
     event = OrderEventFactory.build(user_id=user_id, timestamp=timestamp or now(), **fields)
     notify([event])
     return EmailDelivery.objects.filter(notification__event_id=event.event_id).first()
 
 
 def delivery_to(email: str = "") -> EmailDelivery:
-    """Return a new delivery to a new customer with this address."""
+    """Return a new e-mail delivery to a new customer with this address, by default an address of the customer's own."""
     delivery = notify_at(customer(email).pk)
     assert delivery is not None
     return delivery
 
 
 def send_due() -> Results[EmailDelivery]:
-    """Send all that is due, and return the outcomes. Raises ServiceUnavailable."""
+    """Send all due e-mails in this process, and return the outcomes. Raises ServiceUnavailable."""
     worker = Worker(EMAIL, stopping=lambda: False, wait=lambda _: None)
     return worker.sweep(due_until=database_now())
 

@@ -21,10 +21,10 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from testkit.proxy import HOST, bound_socket
 
 CONTROL_TIMEOUT_S = 10
-"""Limit of the time that a switch takes."""
+"""Seconds that switching a fault on or off may take."""
 
 Stage = Literal["CONNECT", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "MESSAGE", "ACCEPTED", "RSET", "QUIT"]
-"""The point of a conversation at which a fault strikes: the command with this name, or
+"""The point of an SMTP connection at which a fault strikes: the command with this name, or
 
 - CONNECT: before the greeting
 - MESSAGE: after the message and before the answer to it
@@ -35,26 +35,26 @@ Security = Literal["none", "starttls", "tls"]
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What the server does in place of the usual answer."""
+    """What the server does in place of its usual answer to a command or a message."""
 
     answer: str = ""
-    """It sends these lines, such as `550 no such user`."""
+    """Lines that the server sends, such as `550 no such user`."""
     pause_per_byte_s: float = 0
     then: Literal["go on", "hold", "be silent", "close", "reset"] = "go on"
-    """After `hold`, the usual answer follows as soon as the test calls `release`."""
+    """What the server does after `answer`. With `hold`, its usual answer follows when the test calls `release`."""
     takes: bool = False
-    """Whether the server has accepted the message, although its client gets no 250. For the stage MESSAGE."""
+    """Whether the server accepts the message although its client gets no 250. Only for the stage MESSAGE."""
     times: float = float("inf")
-    """How many conversations or commands it strikes."""
+    """How often the fault strikes."""
     recipient: str = ""
-    """Only the mails to this address."""
+    """If set, the fault strikes only mails to this address."""
 
 
 class Accepted(NamedTuple):
     """A mail that the server has accepted."""
 
     connection: int
-    """The number of its connection, from 1."""
+    """Number of the connection that brought the mail, from 1."""
     sender: str
     recipients: Sequence[str]
     content: bytes
@@ -81,15 +81,15 @@ class MailServer:
             self.authority.issue_cert(host_of_certificate).configure_cert(self.tls)
         self.accepted: list[Accepted] = []
         self.commands: Counter[Stage] = Counter()
-        """How often each stage was reached."""
+        """How often clients have reached each stage."""
         self.connections_made = 0
         self.faults: dict[Stage, list[Fault]] = defaultdict(list)
         self.mails_per_connection: float = float("inf")
-        """After this number, the server closes the connection or answers 421."""
+        """After this number of mails on a connection, the server does `after_last_mail` instead of accepting more."""
         self.after_last_mail = Fault(then="close")
         self.released = asyncio.Event()
         self.pause_per_byte_s = 0.0
-        """A pause before each byte of an answer."""
+        """Seconds that the server pauses before each byte of an answer."""
         # This socket is bound and never listens: it reserves the port while connections are refused.
         self._reservation = bound_socket(0)
         self.port: int = self._reservation.getsockname()[1]
@@ -124,7 +124,7 @@ class MailServer:
         self._do(self._listen())
 
     def fail(self, stage: Stage, **fault: Any) -> None:
-        """Let a Fault with these fields strike at this stage, until `heal`."""
+        """Let a `Fault` with the fields `fault` strike at this stage, until `heal`."""
         self.faults[stage].append(Fault(**fault))
 
     def heal(self) -> None:
@@ -136,7 +136,7 @@ class MailServer:
         self.come_back()
 
     def fault_at(self, stage: Stage, recipients: Sequence[str]) -> Fault | None:
-        """Return the fault that strikes now, and count it."""
+        """Return the fault that strikes at this stage now; None without one. Count the stage and the strike."""
         self.commands[stage] += 1
         for position, fault in enumerate(self.faults[stage]):
             if fault.times > 0 and fault.recipient in ("", *recipients):
@@ -186,7 +186,7 @@ class MailServer:
 
 
 class Conversation(SMTP):
-    """One connection."""
+    """One connection of a client to the server."""
 
     def __init__(self, server: MailServer, conversations: "set[Conversation]") -> None:
         super().__init__(
@@ -246,7 +246,7 @@ class Conversation(SMTP):
             self._writer.write(bytes([byte]))
 
     async def _fails(self, stage: Stage) -> bool:
-        """Commit the fault of this stage, and return whether there was one."""
+        """Do what the fault of this stage says. Return whether it replaces the usual answer."""
         recipients = self.envelope.rcpt_tos if self.envelope else []
         return await self._commit(self._server.fault_at(stage, recipients))
 

@@ -1,4 +1,4 @@
-"""Leased work of one kind for tests and benchmarks: e-mail deliveries with an action of the test's choice."""
+"""Leased work for tests and benchmarks: e-mail deliveries, with which a worker does what the test chooses."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,9 +20,9 @@ Work = EmailDelivery
 
 
 def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) -> list[EmailDelivery]:
-    """Record pieces of work that are due one after the other, `due_in` from now. Return them in this order.
+    """Record `count` pieces of work that are due a second apart, all before `due_in` from now. Return them by due time.
 
-    They are inserted in the reverse order, so that no query finds them in this one by chance.
+    They are inserted in the reverse order, so that no query finds them in the order of their due times by chance.
     """
     first_due = database_now() + due_in - timedelta(seconds=count)
     notifications = Notification.objects.bulk_create(
@@ -36,7 +36,7 @@ def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) 
 
 
 def kind(act: Act[EmailDelivery] | None = None, **changes: Any) -> Kind[EmailDelivery]:
-    """Return the kind `EMAIL` with other fields, and with the action `act`, which by default returns Done."""
+    """Return the kind of work `EMAIL` with `changes` and with the function `act`, which by default returns Done."""
 
     def nothing(work: EmailDelivery) -> Outcome:
         return Done()
@@ -53,5 +53,5 @@ def session_of(act: Act[EmailDelivery]) -> Callable[[], AbstractContextManager[A
 
 
 def worker(act: Act[EmailDelivery] | None = None, **changes: Any) -> Worker[EmailDelivery]:
-    """Return a worker that is not told to stop, for single batches."""
+    """Return a worker on `kind(act, ...)` that is never told to stop. Call its methods for single batches."""
     return Worker(kind(act, **changes), stopping=lambda: False, wait=lambda _: None)

@@ -1,1 +1,1 @@
-"""Admin and the start page in a real browser, on a running `make run`. `make test-browser` runs these tests."""
+"""Tests of admin and the start page in a real browser, on a running `make run`. Run them by `make test-browser`."""

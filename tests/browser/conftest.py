@@ -32,19 +32,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 @pytest.fixture
 def timezone_id() -> str | None:
-    """Return the browser's time zone, None for the machine's. Tests override it."""
+    """Return the browser's time zone; None for the machine's. A test overrides this fixture for another one."""
     return None
 
 
 @pytest.fixture
 def locale() -> str:
-    """Return the browser's language. Tests override it."""
+    """Return the browser's language. A test overrides this fixture for another one."""
     return "en-US"
 
 
 @pytest.fixture
 def color_scheme() -> ColorScheme:
-    """Return the colours that the browser prefers. Tests override it."""
+    """Return the colours that the browser prefers. A test overrides this fixture for other ones."""
     return "light"
 
 
@@ -98,7 +98,7 @@ def picture(page: Page, name: str) -> Path:
 
 
 def send_poison(run: Run, value: str) -> None:
-    """Send a message to the orders' topic, past the outbox."""
+    """Send a message that is no order event straight to the topic of order events, not through the outbox."""
     run.manage("shell", "-c", SEND % value)
 
 

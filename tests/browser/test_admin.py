@@ -160,7 +160,7 @@ message.add_alternative(
 )
 assert EmailDelivery.objects.filter(pk=%d).update(content=message.as_bytes())
 """
-"""A script that replaces the message of a delivery."""
+"""A program for the Django shell that replaces the stored message of an e-mail delivery by a hostile one."""
 
 
 def test_a_hostile_mail_loads_and_runs_nothing(run: Run, page: Page) -> None:

@@ -24,7 +24,7 @@ RUNBOOK = "/admin/docs/operations.md"
 PAGES_PER_KIND = 2
 NOT_PAGES = re.compile(r"^/(api|health|metrics)|/(jsi18n|logout|state|r)/")
 LATIN_WORD = re.compile(r"(?<![\w.@/_:#-])[A-Za-z]*[a-z][A-Za-z]+(?![\w.@/_:-]*[\w*])")
-"""A word in Latin letters that is no constant and no part of an identifier, a path or an address."""
+"""Pattern of a word in Latin letters that is no constant and no part of an identifier, a path or an address."""
 NAMES = {"Commerce", "Kafka", "PostgreSQL", "Django", "OpenAPI", "AsyncAPI", "English", "Prometheus", "PgBouncer"}
 UNITS = {"KiB", "MiB"}
 ACCOUNTS = {"admin", "demo", "mallory", "operator", "support", "Admin", "Demo"}
@@ -41,12 +41,12 @@ TEXTS = """() => {
     for (const one of document.querySelectorAll('input[type=submit]')) texts.push(one.value);
     return texts.map(text => text.trim());
 }"""
-"""A script that returns the texts of a page but those of data, which `translate=no` marks, and of icons."""
+"""A script for the browser that returns the texts of a page. Data (marked by `translate=no`) and icons are left out."""
 
 
 @pytest.fixture(scope="module")
 def shop(run: Run) -> list[str]:
-    """Return the first pages of a run with orders, dead letters and e-mails in every state, and with a failed login."""
+    """Fill the run with orders, dead letters and e-mails in every state, and a failed login. Return its first pages."""
     customer = Customer(run.site)
     customer.http.patch("/api/me", json={"email": "mina@example.com"}).raise_for_status()
     orders = [customer.place_order(price="1234567.00") for _ in range(3)]
@@ -70,7 +70,7 @@ def shop(run: Run) -> list[str]:
 
 
 def opt_out_page(run: Run) -> str:
-    """Return the path of the link in a mail of the run."""
+    """Return the path of the page that turns e-mails off, from the link in a mail that the run has written."""
     mail = next((run.log.parent / "var" / "mail").glob("*.eml"))
     link = str(message_from_bytes(mail.read_bytes(), policy=policy.default)["List-Unsubscribe"])
     return urlsplit(link.strip("<> ")).path
@@ -95,7 +95,7 @@ assert emails[2].update(state="cancelled", finished_at=Now(), lease=None, last_e
 
 
 def walk(page: Page, first_pages: list[str]) -> Iterator[str]:
-    """Open these pages and up to `PAGES_PER_KIND` of each kind that links lead to, and yield their addresses."""
+    """Open these pages, and up to `PAGES_PER_KIND` of each kind of page that they link to. Yield the addresses."""
     waiting = list(first_pages)
     seen = set(waiting)
     opened = Counter(map(_kind, waiting))
@@ -115,13 +115,13 @@ def walk(page: Page, first_pages: list[str]) -> Iterator[str]:
 
 
 def _kind(address: str) -> str:
-    """Return the address without its numbers, and with a bare `?` for any query."""
+    """Return the kind of a page: its address without numbers, and with a bare `?` in place of any query string."""
     path, mark, _ = address.partition("?")
     return re.sub(r"\d+", "N", path) + mark
 
 
 def serious_findings(page: Page) -> list[str]:
-    """Return what axe-core finds on the page and calls serious or critical."""
+    """Return the problems for screen readers that axe-core finds on the page and calls serious or critical."""
     found = Axe().run(page).response["violations"]
     return [
         f"{one['id']}: {node['html'][:200]}"
@@ -132,7 +132,7 @@ def serious_findings(page: Page) -> list[str]:
 
 
 def layout_findings(page: Page) -> list[str]:
-    """Return whether the page is wider than the screen, and the heights in pixels of too high entries of a list."""
+    """Return a sentence about each fault of the layout: a page wider than the screen, or an entry that is too high."""
     wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
     heights: list[int] = page.locator("#result_list tr.data-row").evaluate_all(
         "rows => rows.map(row => row.offsetHeight)"

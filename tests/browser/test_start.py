@@ -1,4 +1,4 @@
-"""The start page in a browser: it shows the way of events, and stops and starts the broker and the consumer."""
+"""The start page in a browser: it shows how far events have come, and stops and starts the broker and the consumer."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ ARRIVED = "Everything has arrived. Orders: {n}, notifications: {n}, doubled: 0, 
 
 @pytest.fixture
 def start(run: Run, page: Page) -> Iterator[Page]:
-    """Open the page with everything running. After the test, start the parts that it has stopped."""
+    """Open the start page while broker and consumer run. After the test, start those that it has stopped."""
     page.goto("/")
     for target in ("broker", "consumer"):
         expect(switch(page, target)).to_have_text("Running", timeout=TIMEOUT_MS)
@@ -31,7 +31,7 @@ def switch(page: Page, target: str) -> Locator:
 
 
 def place(page: Page, orders: int) -> None:
-    """Place orders by clicks, each after the page has shown the last one's 201."""
+    """Place orders by clicks on the page. Each click waits until the page shows the response 201 to the last one."""
     rows = page.locator(".journeys tbody tr")
     before = rows.count()
     for placed in range(1, orders + 1):

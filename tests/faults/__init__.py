@@ -1,1 +1,1 @@
-"""Deliberate faults between real processes. The product's guarantees must hold through each of them."""
+"""Tests that cause faults between the product's processes. Its guarantees must hold through each fault."""

@@ -1,4 +1,4 @@
-"""The comparison of orders, outbox, topic, notifications and dead letters of a site that has settled."""
+"""Compare the orders, outbox, topic, notifications and dead letters of a site whose events have all been handled."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
@@ -11,7 +11,7 @@ from testkit.kafka_client import read_topic
 
 
 class Event(NamedTuple):
-    """An order event in the outbox."""
+    """An order event as the outbox has it."""
 
     id: UUID
     type: str
@@ -22,7 +22,7 @@ class Event(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """An order event on the topic."""
+    """An order event as the topic has it."""
 
     id: UUID
     order_id: int
@@ -31,12 +31,12 @@ class Delivered(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """The numbers of compared items."""
+    """How many items were compared, by kind."""
 
     acknowledged: int
-    """Number of acknowledged changes."""
+    """Number of changes of orders that the API has acknowledged."""
     unanswered: int
-    """Number of attempts to place an order without an answer."""
+    """Number of requests to place an order that got no answer."""
     orders: int
     events: int
     notifications: int
@@ -48,11 +48,11 @@ class Figures:
 def compare(
     *, user_ids: Sequence[int], started_after: int, acknowledged: Sequence[tuple[int, str]], unanswered: Sequence[int]
 ) -> Figures:
-    """Compare, and return the figures. Raises AssertionError with a list of the differences.
+    """Compare the data of these users, and return the figures. Raises AssertionError with a list of the differences.
 
     Args:
         user_ids: the owners of the orders to compare.
-        started_after: the highest order id that is left out.
+        started_after: orders up to this id are left out.
         acknowledged: (order id, event type) of each change that was answered with 200 or 201.
         unanswered: user ids, one for each order without an answer.
     """
@@ -97,7 +97,7 @@ def _events(order_ids: list[int]) -> list[Event]:
 
 
 def _delivered(order_ids: Collection[int]) -> list[Delivered]:
-    """Return the events on the topic, ordered by partition and offset."""
+    """Return the events of these orders on the topic, ordered by partition and offset."""
     subjects = {str(order_id).encode(): order_id for order_id in order_ids}
     delivered = []
     for message in read_topic("order-events"):

@@ -19,18 +19,18 @@ from tests.faults.oracle import Oracle
 CONSUME = ("django", "consume_order_events")
 RELAY = ("django", "relay_outbox")
 NO_KAFKA = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
-"""Environment of a process that cannot reach Kafka."""
+"""Environment variables of a process that cannot reach Kafka."""
 ONE_WORKER = {"WEB_CONCURRENCY": "1"}
-"""Environment of a web server with one worker."""
+"""Environment variables of a web server with one worker process."""
 SHORT_SESSION = {"KAFKA_SESSION_TIMEOUT_MS": "2000"}
-"""Environment of a consumer that is killed or frozen: the group removes it soon."""
+"""Environment variables of a consumer that a test kills or freezes: the group removes it after two seconds."""
 CUSTOMERS = 4
 LOG_LIMIT_CHARACTERS = 5_000
-"""Maximal number of characters that a failed test prints of each log."""
+"""Most characters that a failed test prints of each process's log."""
 
 
 class Site(NamedTuple):
-    """The processes that run during all tests."""
+    """The processes of the product that run during all fault tests."""
 
     web: WebServer
     consumer: ProductProcess
@@ -48,18 +48,18 @@ class OwnTopic(NamedTuple):
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment of a process that uses this topic for order events."""
+        """The environment variables of a process that uses this topic for order events."""
         return {"DJANGO_SETTINGS_MODULE": "testkit.own_topic_settings", "OWN_TOPIC": self.name}
 
 
 class Start(Protocol):
-    """Starts further processes of one test; the fixture kills them at its end."""
+    """A function that starts a further process for one test. The fixture kills it at the end of the test."""
 
     def __call__(self, *command: str, launcher: list[str] = ..., **env: str) -> ProductProcess: ...
 
 
 class StartWeb(Protocol):
-    """Starts a separate web server of one test; the fixture kills it at its end."""
+    """A function that starts a separate web server for one test. The fixture kills it at the end of the test."""
 
     def __call__(self, *, launcher: list[str] = ..., **env: str) -> WebServer: ...
 
@@ -72,7 +72,7 @@ def _needs_proxied_broker(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_requests() -> None:
-    """Silence httpx: a log line for each of thousands of orders would hide a failed test's output."""
+    """Turn off httpx's log: its lines about thousands of requests would hide the output of a failed test."""
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 

@@ -1,4 +1,4 @@
-"""The state of consumer groups, read by another client than the product's."""
+"""The state of consumer groups, read with a different client library from the product's."""
 
 import os
 
@@ -11,7 +11,7 @@ GROUP = "notification-consumer-group"
 
 
 def shares(group: str = GROUP) -> list[set[int]]:
-    """Return the partitions of each member, or an empty list while the group is not stable or Kafka cannot tell."""
+    """Return the partitions of each member; an empty list during a rebalance, or while Kafka does not answer."""
     admin = AdminClient({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"]})
     try:
         described = admin.describe_consumer_groups([group])[group].result(TIMEOUT_S)

@@ -21,10 +21,10 @@ from tests.faults import comparison
 from tests.faults.comparison import Figures
 
 SETTLE_TIMEOUT_S = 120
-"""Limit of the time from the end of the last fault until no event is pending or unread."""
+"""Seconds from the end of the last fault in which the site must settle: no event is pending or unread any more."""
 EVENT_OF_ACTION = {"pay": ORDER_PAID, "cancel": ORDER_CANCELLED}
 ORDER_ACTIONS: tuple[tuple[str, ...], ...] = ((), ("pay",), ("pay", "cancel"), ("cancel",))
-"""The changes of one order after another."""
+"""The changes that a customer makes to an order, in turns: none to the first order, "pay" to the second, and so on."""
 
 
 class Acknowledged(NamedTuple):
@@ -33,7 +33,7 @@ class Acknowledged(NamedTuple):
 
 
 class Shopper:
-    """A customer at one of the sites, whose answers the oracle records. Not thread-safe."""
+    """A customer of one web server. The oracle records the answers that it gets. It is not thread-safe."""
 
     def __init__(self, oracle: "Oracle", customer: Customer, site: str) -> None:
         self.user_id = customer.id
@@ -69,7 +69,7 @@ class Shopper:
         return response.json()
 
     def finds_a_worker_that_answers(self) -> bool:
-        """Return whether the connection's worker answers within 0.5 s. The client drops a connection that times out."""
+        """Return whether the worker of this connection answers within 0.5 s. After a failure, the connection is new."""
         try:
             return self._http.get("/health/live", timeout=0.5).status_code == 200
         except httpx.TransportError:
@@ -80,7 +80,7 @@ class Shopper:
 
 
 class Oracle:
-    """The record of the changes that were acknowledged to one test. The test has `customers` for itself."""
+    """The record of the changes that were acknowledged in one test. No other test uses `customers` meanwhile."""
 
     def __init__(self, customers: Sequence[Customer]) -> None:
         self._customers = cycle(customers)
@@ -93,7 +93,7 @@ class Oracle:
         """User ids, one for each order without an answer."""
 
     def shopper(self, site: str) -> Shopper:
-        """Return the next customer, at the site with this URL."""
+        """Return a shopper for the next customer, at the web server with this URL."""
         self._shoppers.append(Shopper(self, next(self._customers), site))
         return self._shoppers[-1]
 
@@ -146,7 +146,7 @@ class Oracle:
             return [duration for share in shares for duration in share]
 
     def settle_and_compare(self) -> Figures:
-        """Wait until no event is pending or unread, and compare.
+        """Wait until no event is pending or unread. Then compare the record with the product's data.
 
         Raises AssertionError with a list of the differences, or after `SETTLE_TIMEOUT_S`.
         """

@@ -17,7 +17,7 @@ LEASE_S = 3.0
 
 
 def short_lease(*, seconds: float = LEASE_S) -> list[str]:
-    """Return the command line of this launcher, for `ProductProcess(launcher=...)`."""
+    """Return the command line that starts a program with leases of `seconds`, for `ProductProcess(launcher=...)`."""
     return ["tests.faults.short_lease", str(seconds)]
 
 

@@ -29,11 +29,11 @@ from tests.faults.oracle import Oracle
 MINUTES = float(os.environ.get("SOAK_MINUTES", "20"))
 SEED = int(os.environ.get("SOAK_SEED", time.time()))
 ROUND_S = 180
-"""A round is shorter than the lifetime of an access token."""
+"""Seconds of a round of faults, which must be shorter than the lifetime of an access token."""
 PAUSE_RANGE_S = (0.5, 3.0)
-"""Shortest and longest pause between two faults."""
+"""Shortest and longest pause between two faults, in seconds."""
 FAULT_RANGE_S = (0.5, 8.0)
-"""Shortest and longest duration of a fault: below and above the timeout of a consumer's session."""
+"""Shortest and longest duration of a fault, in seconds: below and above the timeout of a consumer's session."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Summary:
     """The longest time, in seconds, from the end of a round's faults until the site had settled."""
 
     def record_sizes(self, processes: dict[str, ProductProcess]) -> None:
-        """Record the largest memory and the most descriptors of each kind of process."""
+        """Record the memory and the open files of these processes, if they exceed those recorded so far."""
         for name, process in processes.items():
             # The web server may have replaced a worker.
             with suppress(psutil.NoSuchProcess):
@@ -77,7 +77,7 @@ class Summary:
 
 
 class Chaos:
-    """The faults, and the processes that they hit."""
+    """Causes random faults, and keeps running the processes that they hit."""
 
     def __init__(
         self, processes: dict[str, ProductProcess], kafka: ApacheKafka, postgres: CrashingPostgres, proxy: Proxy

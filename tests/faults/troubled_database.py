@@ -11,7 +11,7 @@ from testkit.database import rows, value
 NOTIFICATIONS = "notifications_notification"
 OUTBOX = "events_outboxevent"
 SET_CLEANUP_TIMEOUT = "SET LOCAL lock_timeout = '30s';"
-"""The cleanup waits longer for a lock than a statement of the product may take."""
+"""SQL that begins each cleanup: it waits longer for a lock than a statement of the product may take."""
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def waiting_for(table: str) -> int:
 
 @contextmanager
 def on_notification(body: str, *, at_commit: bool = False) -> Iterator[None]:
-    """Run PL/pgSQL `body` for each notification (`NEW`) that is inserted within the block, or at its commit."""
+    """Run the PL/pgSQL code `body` for each notification (`NEW`) inserted within the block, or when it is committed."""
     trigger = "CONSTRAINT TRIGGER sabotage AFTER" if at_commit else "TRIGGER sabotage BEFORE"
     deferral = "DEFERRABLE INITIALLY DEFERRED" if at_commit else ""
     rows(
@@ -57,14 +57,14 @@ def constraint(check: str) -> Iterator[None]:
 
 
 GATE_LOCK_ID = 0x67617465
-"""The key of the gate's advisory lock."""
+"""Key of the advisory lock that closes the gate: a place in a trigger at which sessions wait."""
 WAIT_AT_THE_GATE = f"PERFORM pg_advisory_xact_lock_shared({GATE_LOCK_ID});"
-"""The statement with which a trigger waits while the gate is closed."""
+"""PL/pgSQL statement with which a trigger waits while `closed_gate` holds the lock."""
 
 
 @contextmanager
 def closed_gate() -> Iterator[None]:
-    """Let every trigger with `WAIT_AT_THE_GATE` wait until the block ends."""
+    """Within the block, let every trigger that runs `WAIT_AT_THE_GATE` wait until the block ends."""
     connection = psycopg2.connect(os.environ["DATABASE_URL"])
     try:
         with connection.cursor() as cursor:
@@ -75,14 +75,14 @@ def closed_gate() -> Iterator[None]:
 
 
 def waiting_at_the_gate() -> list[int]:
-    """Return the process ids of the sessions that wait at the gate."""
+    """Return the process ids of the database sessions that wait in `WAIT_AT_THE_GATE`."""
     sql = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %(gate)s AND NOT granted"
     return [pid for (pid,) in rows(sql, gate=GATE_LOCK_ID)]
 
 
 @contextmanager
 def unanswered_commits() -> Iterator[None]:
-    """Let sessions with `synchronous_commit` wait after their commit for a standby that does not exist."""
+    """Let sessions with `synchronous_commit` wait, after their commit, for a standby server that does not exist."""
     _administer("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     try:
         yield
@@ -97,7 +97,7 @@ def waiting_for_the_standby(application: str) -> list[int]:
 
 
 def cut(sessions: list[int]) -> None:
-    """End the sessions with these process ids."""
+    """End the database sessions with these process ids."""
     rows("SELECT pg_terminate_backend(pid) FROM unnest(%(pids)s) AS pid", pids=sessions)
 
 

@@ -27,7 +27,7 @@ Consume = Callable[[], None]
 
 @pytest.fixture
 def consume(topics: Topics, tmp_path: Path, transactional_db: None) -> Consume:
-    """Return a function that consumes the test's topic into the test's database with the product's command."""
+    """Return a function that runs the product's consumer on the test's topic and database until it has caught up."""
     database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
     env = {
         "DATABASE_URL": database,
@@ -60,7 +60,7 @@ def relay() -> None:
 
 @pytest.fixture
 def placed(topics: Topics, transactional_db: None, user: User) -> list[dict[str, Any]]:
-    """Place orders, send their events to the topic, and return the events' bodies by contract."""
+    """Place orders, send their events to the topic, and return the JSON bodies that the contract demands for them."""
     prices = [Decimal("0.00"), Decimal("0.10"), Decimal("25000"), Decimal("9999999999.99")]
     placed = [place_order(user_id=user.pk, lines=[Line(1, 1_000_000, price)]) for price in prices]
     relay()
@@ -92,7 +92,7 @@ def spring_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpringS
 
 @pytest.fixture
 def spring(broker: Broker, request: pytest.FixtureRequest) -> SpringService:
-    """Return the service, which the first test that needs it builds and starts."""
+    """Return the running Spring service. The first test that needs it builds and starts it."""
     if not broker.creates_topics:
         pytest.skip("The Spring tests need Apache Kafka: run `make test-kafka`")
     service: SpringService = request.getfixturevalue("spring_service")

@@ -12,7 +12,7 @@ from commerce.devserver import lifeline
 PROJECT = Path(__file__).parent / "java"
 BUILDS = Path(__file__).parent.parent.parent / "var" / "interoperability"
 BUILD_TIMEOUT_S = 240
-"""Long enough for the first build, at which Maven fetches Spring."""
+"""Seconds that a build may take. For the first build, Maven fetches Spring."""
 
 
 class MissingProgram(Exception):

@@ -37,7 +37,7 @@ def test_spring_reads_our_events_into_a_class_of_its_own(
 def test_springs_events_become_notifications(
     spring: SpringService, topics: Topics, consume: Consume, jackson: str, timestamp: bytes
 ) -> None:
-    """Jackson 2 writes times as seconds, Jackson 3 as text."""
+    """Spring's JSON library writes times as seconds in its version 2 (Jackson 2), and as text in version 3."""
     amounts = ["1.50", "50000", "1E+3", "9999999999990000.01"]
     sent = [
         spring.do(f"send-{jackson}", topics.order_events, "ORDER_PAID", 2**62 + number, 7, amount)

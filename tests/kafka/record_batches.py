@@ -1,4 +1,4 @@
-"""Handmade record batches of format 2, whose headers may claim false values."""
+"""Record batches in Kafka's format 2, made byte by byte. The header of a batch may claim false values."""
 
 import gzip
 import struct
@@ -23,7 +23,7 @@ HEADER = struct.Struct(">qiibIhiqqqhii")
 LENGTH_AT, CHECKSUM_AT, ATTRIBUTES_AT, COUNT_AT = 8, 17, 21, 57
 NOW_MS = 1738232130123
 XERIAL = b"\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01"
-"""The header of a stream of snappy blocks in Java's format."""
+"""First bytes of a stream of snappy blocks in the format of Java clients."""
 
 
 def varint(number: int) -> bytes:
@@ -42,7 +42,7 @@ def record(value: bytes | None, *, delta: int = 0, key: bytes | None = b"1", hea
 
 
 def framed(content: bytes) -> bytes:
-    """Return a record with `content` behind its attributes and its time."""
+    """Return a record: its length, its attributes, its time, and then `content`."""
     body = b"\0" + varint(0) + content
     return varint(len(body)) + body
 
@@ -59,7 +59,7 @@ def batch(
 def compressed_batch(
     content: bytes, *, codec: str, offset: int = 0, count: int = 1, last_delta: int | None = None
 ) -> bytes:
-    """Return a batch of `content`, which is compressed or claims to be."""
+    """Return a batch of `content`, which is (or only claims to be) compressed with `codec`."""
     number, _ = CODECS[codec] if codec else (0, bytes)
     header = HEADER.pack(
         offset, 0, 0, 2, 0, number, count - 1 if last_delta is None else last_delta, NOW_MS, NOW_MS, -1, -1, -1, count
@@ -68,7 +68,7 @@ def compressed_batch(
 
 
 def signed(changed: bytearray, *, compression: int | None = None) -> bytearray:
-    """Correct the length and the checksum of a changed batch. `compression` is the codec that it claims."""
+    """Correct the length and the checksum of a changed batch, and return it. `compression` is the codec to claim."""
     if compression is not None:
         struct.pack_into(">h", changed, ATTRIBUTES_AT, compression)
     struct.pack_into(">i", changed, LENGTH_AT, len(changed) - LENGTH_AT - 4)

@@ -30,7 +30,7 @@ class SecuredKafka(ApacheKafka):
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment of a process that Kafka accepts."""
+        """The environment variables of a process that this Kafka accepts."""
         return {
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self._secured_port}",
             "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",

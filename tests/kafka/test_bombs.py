@@ -1,4 +1,4 @@
-"""Messages on a topic exhaust neither the memory nor the time of the processes that read and send them."""
+"""No message on a topic exhausts the memory or the time of a process, even if it grows a lot by decompression."""
 
 import os
 import tracemalloc
@@ -23,16 +23,16 @@ from testkit.servers import Broker
 from testkit.waiting import wait_until
 
 LIMIT_MIB = 256
-"""Limit of the resident memory of consumer and relay at any time."""
+"""Limit of the resident memory of consumer and relay at any time, in MiB."""
 MIB = 1024 * 1024
 BOMB = bytes(150 * MIB)
 SNAPPY_BOMB = bytes(18 * MIB)
-"""Smaller, because snappy compresses to a twentieth and a topic's limit is 1 MiB."""
+"""Value that snappy compresses to a twentieth, so that it fits into the 1 MiB that a topic accepts."""
 CODECS = ("gzip", "lz4", "zstd", "snappy")
 
 
 class Pipeline(NamedTuple):
-    """A consumer and a relay on a topic for a single test."""
+    """A running consumer and a running relay, on a topic for a single test."""
 
     topic: str
     consumer: ProductProcess
@@ -149,7 +149,7 @@ def test_batches_below_the_bound_do_not_add_up(pipeline: Pipeline) -> None:
 
 
 def test_a_look_at_the_lag_holds_one_batch_at_a_time(broker: Broker) -> None:
-    """The lag's age comes from the first unread record of each partition. The consumer's process reads it as well."""
+    """To tell how old the lag is, a process reads the first unread record of each partition, and so its whole batch."""
     topic = f"order-events-{uuid4().hex[:8]}"
     broker.create_topic(topic, partitions=servers.PARTITIONS)
     for partition in range(servers.PARTITIONS):

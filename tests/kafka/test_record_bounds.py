@@ -20,10 +20,10 @@ from tests.kafka.record_batches import CODECS, XERIAL, batch, compressed_batch, 
 
 MIB = 1024 * 1024
 SENTINEL_OFFSET = 2**40
-"""Offset of the sound batch behind the batches of a test."""
+"""Offset of the sound batch that stands behind the damaged batches of a test."""
 MAX_INT32 = 2**31 - 1
 RECORD_START = varint(1) + field(b"key") + field(b"value")
-"""The beginning of a batch's second record, up to the number of its headers."""
+"""Bytes of the second record of a batch, from its offset up to (not including) the number of its headers."""
 
 
 def read(*batches: bytes) -> list[Record]:
@@ -33,7 +33,7 @@ def read(*batches: bytes) -> list[Record]:
 
 
 def reported(*batches: bytes) -> list[tuple[int, str]]:
-    """Return offset and reason of each unreadable record, and check that a sound batch behind them is read."""
+    """Return (offset, reason) of each unreadable record, and check that the client also reads a sound batch behind."""
     *records, behind = read(*batches, batch(record(b"behind"), offset=SENTINEL_OFFSET))
     assert (behind.offset, behind.value) == (SENTINEL_OFFSET, b"behind")
     unreadable = [one for one in records if isinstance(one.value, Unreadable)]
@@ -229,7 +229,7 @@ class TestRecords:
         assert peak_mib(lambda: next(records)) < 1
 
     def test_headers_count_as_the_memory_they_take(self) -> None:
-        """The limit of a poll is in bytes, so headers count with the memory of their objects."""
+        """A poll is limited in bytes of memory. So a header counts with the memory of its Python objects."""
         some = batch(record(b"", headers=varint(MAX_HEADERS) + bytes(2 * MAX_HEADERS)))
         records = Fetcher.PartitionRecords(0, TopicPartition("order-events", 0), MemoryRecords(some))
         assert len(records.take()[0].headers) == MAX_HEADERS

@@ -69,7 +69,7 @@ def start_web(kafka: SecuredKafka, tmp_path: Path) -> Iterator[Callable[..., Web
 
 @pytest.fixture(params=["a wrong password", "an unknown authority"])
 def refused(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, str], str]:
-    """Return settings that Kafka refuses, and a pattern of the reported reason."""
+    """Return environment variables with which Kafka refuses a process, and a pattern of the reason in its output."""
     if request.param == "a wrong password":
         return {
             "KAFKA_SASL_PASSWORD": "no horse"
@@ -79,7 +79,7 @@ def refused(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, s
 
 
 def assert_refused(process: ProductProcess, reason: str) -> None:
-    """Check that the log is one line with the reason, after any warnings about a Kafka that is slow to answer."""
+    """Check that the process has logged the reason in one line, after any warnings that Kafka is slow to answer."""
     words = re.sub(r"^WARNING \S+: Waiting for Kafka: .*\n", "", process.log.read_text(), flags=re.MULTILINE)
     assert re.fullmatch(rf"CommandError: Kafka at \S+ cannot be used, check KAFKA_.*({reason}).*\n", words), words
 
@@ -110,7 +110,7 @@ def test_a_refused_command_ends_with_one_clear_line(start: Start, refused: tuple
 def test_orders_are_placed_while_kafka_refuses_and_sent_later(
     start: Start, start_web: Callable[..., WebServer], refused: tuple[dict[str, str], str]
 ) -> None:
-    """A relay with the right settings sends their events."""
+    """A relay with the right settings then sends the events of these orders."""
     env, reason = refused
     web = start_web(**env)
     customer = Customer(web.url)

@@ -15,14 +15,17 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 class NotUTF8(str):
-    """A header name that the client sends as bytes that are not UTF-8."""
+    """A header's name that kafka-python sends as bytes that are not UTF-8."""
 
     def encode(self, *args: str) -> bytes:
         return b"\xff\xfe"
 
 
 def batch(*all_headers: Headers, offset: int = 0, compression: int = 0) -> bytearray:
-    """Return a record batch in the broker's format, with the values b"0", b"1", ... and keys worth compressing."""
+    """Return a record batch as a broker stores it, one record for each of `all_headers`.
+
+    The values are b"0", b"1" and so on, and the keys are long enough to be worth compressing.
+    """
     builder = MemoryRecordsBuilder(2, compression, 1_000_000)
     for number, headers in enumerate(all_headers):
         builder.append(timestamp=1, key=b"k" * 200, value=b"%d" % number, headers=list(headers))

@@ -1,4 +1,4 @@
-"""Interference with the product at work: other processes on its database, crashes, failures, the passing of time."""
+"""Ways for a test to disturb the running product: crashes, failing SQL, other processes on its database, and time."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class Crash(BaseException):
-    """The process ends here. A BaseException, so that no `except Exception` of the product catches it."""
+    """Stands for the death of the process. As a BaseException, no `except Exception` of the product catches it."""
 
 
 def crash() -> None:
@@ -20,20 +20,20 @@ def crash() -> None:
 
 
 class Hook:
-    """A point at which a test interrupts the product, in this process and not in its children."""
+    """A point in the product's work at which a test runs an action, in this process and not in its children."""
 
     def __init__(self) -> None:
         self._actions: list[Callable[[], object]] = []
         self._process = os.getpid()
 
     def fire(self) -> None:
-        """Call the next action, if there is one."""
+        """Run the next action, if there is one. The product's stand-ins call this method at the point."""
         if self._actions and os.getpid() == self._process:
             self._actions.pop()()
 
     @contextmanager
     def calling(self, action: Callable[[], object], *, times: int = 1) -> Iterator[None]:
-        """Call `action` at the next `times` firings within the block."""
+        """Within the block, run `action` at the next `times` calls of `fire`."""
         self._actions = [action] * times
         try:
             yield
@@ -42,7 +42,7 @@ class Hook:
 
 
 class Clock:
-    """Replaces the class `datetime` or the module `time` in the product's modules."""
+    """A clock that a test advances. It replaces the class `datetime` or the module `time` in the product's modules."""
 
     def __init__(self) -> None:
         self.start()
@@ -61,14 +61,14 @@ class Clock:
 
 
 class OtherProcess:
-    """Acts as another process for the database, on a separate connection."""
+    """A stand-in for another process: it uses a separate connection to the database."""
 
     def __init__(self) -> None:
         self._connection = connections["default"].copy()
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Run the block's statements on the other process's connection."""
+        """Run the SQL statements of this block on the connection of the other process."""
         ours = connections["default"]
         connections["default"] = self._connection
         try:
@@ -81,7 +81,7 @@ class OtherProcess:
 
 
 class SlowTransaction(Generic[Result]):
-    """Work of another process that is not committed yet."""
+    """A transaction of another process, which has done `work` and commits or rolls back at `end`."""
 
     def __init__(self, work: Callable[[], Result]) -> None:
         self._process = OtherProcess()
@@ -99,7 +99,7 @@ class SlowTransaction(Generic[Result]):
 
 @contextmanager
 def failing(statement: str, error: type[BaseException], *, executed: bool) -> Iterator[None]:
-    """Let SQL that contains `statement` fail, before or after the database has executed it."""
+    """Within the block, let SQL that contains `statement` raise `error`; if `executed`, after PostgreSQL has run it."""
 
     def execute_and_fail(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
         if statement not in sql:

@@ -20,7 +20,7 @@ from tests.model.interference import Hook
 
 
 class SendOutcome(Enum):
-    """The outcome of sending a message, for the topic and for the sender."""
+    """What becomes of a sent message: whether the topic gets it, and whether the sender gets an acknowledgement."""
 
     ACKNOWLEDGED = "appended, and acknowledged"
     UNACKNOWLEDGED = "appended, and the acknowledgement is lost"
@@ -55,7 +55,7 @@ class MemoryBroker:
 
     @contextmanager
     def answering(self, outcomes: Sequence[SendOutcome]) -> Iterator[None]:
-        """Give the messages of each wave these outcomes in turn, within the block."""
+        """Within the block, give the messages of each call of `send_all` these outcomes in turn."""
         self._outcomes = outcomes
         try:
             yield
@@ -67,7 +67,7 @@ class MemoryBroker:
 
 
 class MemoryProducer:
-    """Has the interface of `events.kafka.Producer`. It calls `witness` with each wave before it sends it."""
+    """A stand-in for `events.kafka.Producer`. It calls `witness` with the messages before it sends them."""
 
     def __init__(self, broker: MemoryBroker, *, witness: Callable[[Sequence[Message]], None]) -> None:
         self._broker = broker
@@ -100,7 +100,7 @@ class MemoryProducer:
 
 
 class MemoryGroup:
-    """A consumer group: the owner and the committed offset of each partition.
+    """A consumer group: the owner (number of a member) and the committed offset of each partition.
 
     At the beginning, each partition belongs to a different member.
     """
@@ -113,12 +113,12 @@ class MemoryGroup:
         self.committed = [0 for _ in broker.partitions]
 
     def rebalance(self, owners: Sequence[int] | None = None) -> None:
-        """Assign the partitions to these members, or again to their current owners if `owners` is None."""
+        """Assign each partition to a member of the group, by default again to its current owner."""
         self.owners = owners or self.owners
         self.generation += 1
 
     def forget(self, partition: int, *, records: int) -> None:
-        """Lose the commits of the last `records` records, so that they are delivered again."""
+        """Move the committed offset back by `records` records, so that these are delivered again."""
         self.committed[partition] = max(0, self.committed[partition] - records)
         self.rebalance()
 
@@ -139,7 +139,7 @@ class NoThread(Executor):
 
 
 class MemoryConsumer:
-    """Member `number` of a group, with the interface of `events.kafka.Consumer`.
+    """A stand-in for `events.kafka.Consumer`: member `number` of a group.
 
     It is idle when it waits for records, and finds none or has read the number of batches that `allow` has given it.
     """
@@ -171,7 +171,7 @@ class MemoryConsumer:
         return records
 
     def _rejoin(self) -> None:
-        """Join the current generation, and read from the committed offsets of the member's partitions on."""
+        """Join the group again after a rebalance, and read its partitions on from their committed offsets."""
         self._generation = self._group.generation
         self._held = set()
         self._read_from = {}

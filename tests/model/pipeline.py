@@ -1,4 +1,4 @@
-"""The product from the outbox to the notifications, assembled on a Kafka in memory."""
+"""The product's parts from the outbox to the notifications, put together on a Kafka in memory."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -30,10 +30,10 @@ PARTITIONS = 2
 TABLES = (OrderItem, Order, OutboxEvent, DeadLetter, ConsumerGroup, DeathMark, Notification)
 
 UNKNOWN, DEADLY, REFUSED, ODD = -1, -2, -3, -4
-"""Order ids of other systems. The consumer handles the first, and fails at each of the others in a different way."""
+"""Order ids in events of other systems. The consumer handles the first, and fails at each of the others differently."""
 POISON = (None, b"garbage")
 UNHANDLED = "unhandled"
-"""The header that marks messages that must become dead letters."""
+"""Name of the header that the test gives to messages that must become dead letters."""
 
 
 def empty_tables() -> None:
@@ -58,7 +58,7 @@ def event_id(record: Record) -> UUID:
 
 @dataclass(frozen=True, kw_only=True)
 class Notifying(NotificationSubscription):
-    """The product's subscription, with messages that it cannot handle and a hook before its transaction ends."""
+    """The notifications' subscription, but it fails at some order ids. `amid_save` fires before the commit."""
 
     amid_save: Hook = field(default_factory=Hook)
 
@@ -76,7 +76,7 @@ class Notifying(NotificationSubscription):
 
 
 class Member:
-    """A consumer process."""
+    """A stand-in for a consumer process: the product's consumer on a Kafka in memory."""
 
     def __init__(self, group: MemoryGroup, number: int) -> None:
         self.subscription = notifying(Notifying, group=GROUP)
@@ -93,7 +93,7 @@ class Member:
 
 
 class Pipeline:
-    """Fast path, relay and two consumers. Each works when a step calls it, and is replaced after a crash."""
+    """Fast path, relay and two consumers. Each works only when the test calls it, and is replaced after a crash."""
 
     def __init__(self) -> None:
         self.broker = MemoryBroker(partitions=PARTITIONS)
@@ -107,9 +107,9 @@ class Pipeline:
         self._witness.end()
 
     def take_fast_path(self, rows: Sequence[int], *, restarted: bool = True) -> None:
-        """Deliver pending rows, given by index from the newest, by the fast path.
+        """Deliver pending outbox rows by the fast path. `rows` has their indices, where 0 is the newest row.
 
-        Without `restarted`, the fast path keeps its state, for example the memory of an outage.
+        Without `restarted`, the fast path keeps its state, for example that Kafka was away.
         """
         if restarted:
             self._start_fast_path()
@@ -147,7 +147,7 @@ class Pipeline:
                 )
 
     def consume(self, member: int, *, size: int, batches: int = 1) -> None:
-        """Let a member consume up to `batches` batches of up to `size` records."""
+        """Let the consumer `member` (0 or 1) handle up to `batches` batches of up to `size` records."""
         try:
             self.members[member].consume(size=size, batches=batches)
         except Crash:
@@ -155,7 +155,7 @@ class Pipeline:
             self.members[member] = Member(self.group, member)
 
     def append_foreign(self, message: int | bytes | None) -> None:
-        """Append an event of another system's order, or poison."""
+        """Append a message of another system: an event of the order `message`, or bytes that are no event."""
         new_id = UUID(int=len(self.broker.topics[TOPIC]))
         value = message
         if isinstance(message, int):
@@ -164,14 +164,14 @@ class Pipeline:
         self.broker.append(TOPIC, key=b"foreign", value=value, headers=headers)
 
     def append_again(self, record: int) -> None:
-        """Append a copy of the record with this index from the newest."""
+        """Append a copy of a record to the topic. `record` is its index, where 0 is the newest record."""
         records = self.broker.topics[TOPIC]
         if records:
             known = records[-1 - record % len(records)]
             self.broker.append(TOPIC, key=known.key, value=known.value, headers=known.headers)
 
     def drain(self, wait: Callable[[], None]) -> None:
-        """Let all parts work until no work is left, and call `wait` before each round.
+        """Let relay and consumers work in rounds until no work is left. Call `wait` before each round.
 
         Raises AssertionError after six rounds without progress.
         """
@@ -186,5 +186,5 @@ class Pipeline:
             assert idle < 6, f"{OutboxEvent.objects.pending().count()} rows wait, the lag is {self.group.lag()}"
 
     def _left(self) -> int:
-        """Return the amount of work left. A record counts twice, because it may leave a dead letter's copy to send."""
+        """Return how much work is left: rows to send, and twice the unread records. Each may leave a copy to send."""
         return OutboxEvent.objects.pending().count() + 2 * self.group.lag()

@@ -74,13 +74,13 @@ clock = Clock()
 
 
 def pass_time(seconds: float) -> None:
-    """Advance the process's clock, and age the outbox's rows, whose age the database's clock decides."""
+    """Advance the process's clock. Make outbox rows as much older, because their age is by the database's clock."""
     clock.advance(seconds)
     OutboxEvent.objects.update(recorded_at=F("recorded_at") - timedelta(seconds=seconds))
 
 
 class Model(Invariants):
-    """The steps: place, pay, cancel, publish, relay, deliver, duplicate, reorder, crash, rebalance.
+    """The steps that hypothesis combines: place, pay, cancel, publish, relay, deliver, duplicate, crash and so on.
 
     The arguments of a rule never depend on the database, so that hypothesis can repeat and shrink the steps.
     """
@@ -135,7 +135,7 @@ class Model(Invariants):
                 ACTS[event_type](order_id=order_id)
 
     def order(self, index: int, event_type: str) -> int:
-        """Return the id of an order that allows this change, or of any order if none does."""
+        """Return the id of an order that allows the change of `event_type`; of any order if none allows it."""
         allowed = [order_id for order_id, events in self.history.items() if events[-1] in ALLOWED_AFTER[event_type]]
         orders = allowed or list(self.history)
         return orders[-1 - index % len(orders)]
@@ -146,7 +146,7 @@ class Model(Invariants):
     @precondition(lambda self: self.slow is None)
     @rule()
     def reorder_by_placing_slowly(self) -> None:
-        """Place an order that gets its ids now and is committed later."""
+        """Place an order whose transaction draws its ids now and commits after later steps."""
         self.slow = SlowTransaction(partial(place_order, user_id=self.customer, lines=LINES))
 
     @precondition(lambda self: self.slow is None and self.history)
@@ -230,7 +230,7 @@ class Model(Invariants):
     def rebalance_amid_a_batch(
         self, member: int, size: int, batches: int, saved: bool, owners: Sequence[int], overtaken: bool
     ) -> None:
-        """Move partitions while a member has read or saved a batch.
+        """Assign partitions to other members while a member has read (or, with `saved`, saved) a batch.
 
         If `overtaken`, the new owner consumes the batch before the member goes on.
         """

@@ -22,7 +22,7 @@ SECRETS = {
     "JWT_SIGNING_KEY": "j" * 32,
     "POSTGRES_PASSWORD": "pass-word_1",
 }
-"""Values of the variables that `.env.example` leaves to the operator."""
+"""Values for the variables that `.env.example` leaves empty and the operator must set."""
 NOT_PASSED = {
     "DJANGO_DEBUG": "The image is for production, and lacks what development needs.",
     "PORT": "The proxy publishes it; the web server behind it has another port.",
@@ -40,7 +40,7 @@ PLACEHOLDER = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>[A-Z_]+)(?:(?P<rule>:-
 
 
 class Missing(Exception):
-    """A required variable is not set, so compose refuses to start."""
+    """A variable that the compose file requires is not set, so compose would refuse to start."""
 
 
 def interpolated(text: str, variables: Mapping[str, str]) -> str:
@@ -64,7 +64,10 @@ def interpolated(text: str, variables: Mapping[str, str]) -> str:
 
 
 def environment(service: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a service's process. A name without a value is passed on if it is set."""
+    """Return the environment that compose gives to a service, if it runs with `variables`.
+
+    A name without a value is passed on if it is set.
+    """
     declared = COMPOSE["services"][service]["environment"]
     given = {
         name: variables.get(name) if text is None else interpolated(str(text), variables)
@@ -74,7 +77,7 @@ def environment(service: str, variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def settings_with(variables: Mapping[str, str]) -> Any:
-    """Return the settings of a process with only these variables. Raises CalledProcessError if they are refused."""
+    """Return the product's settings with only these variables. Raises CalledProcessError if they are refused."""
     code = (
         "import json, commerce.settings as s;"
         "print(json.dumps({name: repr(getattr(s, name)) for name in dir(s) if name.isupper() and name != 'UNFOLD'}))"

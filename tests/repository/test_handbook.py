@@ -24,7 +24,7 @@ def section(document: str, title: str) -> str:
 
 
 def korean(folder: Path) -> str:
-    """Return the translation of "dead letters" by the catalogue in this folder."""
+    """Return the Korean translation of "dead letters" by the message catalogue in this folder."""
     return gettext.translation("django", folder, ["ko"], fallback=True).gettext("dead letters")
 
 

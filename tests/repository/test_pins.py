@@ -27,7 +27,7 @@ def named(path: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("file", REQUIREMENTS)
 def test_pins_agree_with_requirements_and_constraints(file: str) -> None:
-    """The pins contain all requirements, and no pin contradicts constraints.txt."""
+    """A file of pins (versions with hashes) contains all requirements, and contradicts no line of constraints.txt."""
     pins = dict(named(CHECKOUT / "pins" / Path(file).name))
     assert set(named(CHECKOUT / file)) <= set(pins.items()), "renew them: make pins"
     # constraints.txt lacks packages that only other platforms install.

@@ -37,13 +37,13 @@ ALWAYS_MANY = {
     # Five.
     "the {} bytes of a schema registry",
 }
-"""Texts whose number cannot be 1."""
+"""Texts with a number that is never 1, so that they need no singular."""
 
 
 def texts(source: str) -> Iterator[str]:
-    """Yield the strings of a module, with `{}` for each value that is no constant.
+    """Yield the strings in a module's source, with `{}` in place of each value that is no constant.
 
-    Docstrings and texts with two forms are left out.
+    Docstrings, and texts with a singular and a plural, are left out.
     """
     tree = ast.parse(source)
     skipped: set[ast.AST] = set()

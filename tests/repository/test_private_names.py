@@ -35,7 +35,7 @@ class Use(NamedTuple):
 
 
 class OwnClass(NamedTuple):
-    """The bases and private names of one of the product's classes, without inherited names."""
+    """The names of the bases of one of the product's classes, and the private names that it defines itself."""
 
     bases: list[str]
     names: set[str]
@@ -86,7 +86,7 @@ def own_classes(trees: Iterable[ast.AST]) -> dict[str, OwnClass]:
 
 
 def names_with_inherited(name: str, classes: dict[str, OwnClass]) -> set[str]:
-    """Return the private names that a class defines, and those it inherits from other classes of the product."""
+    """Return the private names that a class defines, and those that it inherits from other classes of the product."""
     names: set[str] = set()
     waiting, seen = [name], set()
     while waiting:
@@ -99,7 +99,7 @@ def names_with_inherited(name: str, classes: dict[str, OwnClass]) -> set[str]:
 
 
 def private_uses(tree: ast.AST, classes: dict[str, OwnClass]) -> Iterator[Use]:
-    """Yield the uses that the source shows without an import of the module."""
+    """Yield the uses of libraries' private parts in a module's source. The module is parsed, and not imported."""
     yield from _uses_in_classes(tree, classes)
     yield from _uses_by_name(tree)
     foreign: set[str] = set()
@@ -116,7 +116,7 @@ def private_uses(tree: ast.AST, classes: dict[str, OwnClass]) -> Iterator[Use]:
 
 
 def _foreign_import(node: ast.Import | ast.ImportFrom) -> tuple[set[str], bool]:
-    """Return the names that an import of a library binds, and whether a part of it is private."""
+    """Return the names that an import statement binds to parts of a library, and whether any of these is private."""
     match node:
         case ast.ImportFrom(module=str(module), level=0, names=names) if not is_ours(module):
             parts = [*module.split("."), *(one.name for one in names)]
@@ -181,7 +181,7 @@ def _root(value: ast.expr) -> str | None:
 
 
 def overrides(module: Any, tree: ast.AST) -> Iterator[Use]:
-    """Yield the private names of an imported module's classes that a base class of a library has as well.
+    """Yield the private names of the module's classes that override the same name of a library's base class.
 
     Classes within functions are left out, because they do not exist before the function runs.
     """
@@ -282,7 +282,7 @@ def test_a_public_use_is_none(code: str) -> None:
 
 
 def test_an_override_is_found() -> None:
-    """The modules of `patches` override private parts on purpose."""
+    """The modules named `patches` override private parts on purpose, so the search must find uses there."""
     for name, overridden in (
         ("events.kafka.patches.network", "_connect"),
         ("events.kafka.patches.group", "_append"),

@@ -1,4 +1,4 @@
-"""The places and names of tests, and the tests and files that documents name."""
+"""Tests stand in the right folder under unique names, and the tests and files that documents name exist."""
 
 import ast
 import re
@@ -45,7 +45,7 @@ def test_a_module_of_tests_is_recognised(text: str) -> None:
 
 @pytest.mark.parametrize("room", SHARED)
 def test_shared_modules_use_no_module_of_tests(room: str) -> None:
-    """They neither import one nor name one in a string, as DJANGO_SETTINGS_MODULE does."""
+    """Shared modules neither import a module of tests nor name one in a string, as DJANGO_SETTINGS_MODULE does."""
     used = {relative(path): MODULE_OF_TESTS.findall(path.read_text()) for path in modules(room)}
     assert len(used) > 10
     assert {path: names for path, names in used.items() if names} == {}
@@ -66,7 +66,7 @@ def test_names_of_tests_are_short() -> None:
 
 @pytest.fixture(scope="module")
 def names_of_tests() -> set[str]:
-    """Return the names of test functions and modules, with the test that docs/consumers.md lets its reader write."""
+    """Return the names of all test functions and test modules, and of the test that docs/consumers.md shows."""
     names = {name for path in modules(*ROOMS) for name in {path.stem, *test_functions(path)}}
     return names | {"test_points", "test_paid_order_gives_points_once"}
 
@@ -81,7 +81,7 @@ def test_every_test_that_a_document_names_exists(document: Path, names_of_tests:
 
 
 def test_every_test_file_that_a_module_names_exists() -> None:
-    """Patches name the tests that guard them."""
+    """Docstrings name test files: each patch, for example, names the tests that guard it."""
     named = {(relative(path), name) for path in modules(*ROOMS) for name in TEST_FILE.findall(path.read_text())}
     assert named
     assert [one for one in sorted(named) if not (CHECKOUT / one[1]).exists()] == []

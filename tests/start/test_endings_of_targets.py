@@ -22,13 +22,13 @@ from testkit.whole_run import copy_checkout, environment
 LIBRARIES = CHECKOUT / "var" / "kafka" / "libs"
 """The folder of Apache Kafka, if it has been fetched."""
 NO_JAVA = {} if LIBRARIES.is_dir() else {"JAVA_HOME": "/nowhere"}
-"""Environment of a target that must not fetch Apache Kafka."""
+"""Environment variables of a target that must not fetch Apache Kafka: without Java, it cannot."""
 MARK = "COMMERCE_TEST_MARK"
-"""A variable that every process of a target inherits, also after the end of its parent."""
+"""Environment variable by which the test finds every process of a target, even after the end of its parent."""
 GONE_WITHIN_S = 40
-"""Ten seconds for each layer of processes that ends the next one, and a reserve for a busy machine."""
+"""Seconds until all processes have ended: ten for each process that ends the next one, and a reserve."""
 NESTED = "nested"
-"""The folder in which a killed test makes its checkouts."""
+"""Name of the folder in which a test process that is killed makes its copies of the checkout."""
 A_RUN_WITHIN_A_TEST = f"tests/start/test_run.py -k restarts_dead_processes -p no:cacheprovider --basetemp={NESTED}"
 
 
@@ -69,7 +69,7 @@ class Target:
         self._seen: set[psutil.Process] = set()
 
     def processes(self) -> set[psutil.Process]:
-        """Return the running processes among all that this method has ever found, without zombies."""
+        """Return all processes of the target that run (no zombies), including those found by earlier calls."""
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.environ().get(MARK) == self._mark:

@@ -72,7 +72,7 @@ def test_a_run_restarts_dead_processes_and_leaves_none_behind(checkout: Path) ->
 
 
 def test_a_signal_that_python_swallowed_still_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python may swallow the KeyboardInterrupt of a signal, for example within a destructor."""
+    """Python may swallow the KeyboardInterrupt that a signal raises, for example within a destructor."""
 
     def prepare() -> None:
         with suppress(KeyboardInterrupt):

@@ -20,7 +20,7 @@ from testkit.waiting import wait_until
 from testkit.whole_run import Run, copy_checkout, environment
 
 POISON_MESSAGES = 1_100
-"""More messages than the limit of a group's consecutive dead letters."""
+"""Number of poison messages: more than a group's limit of consecutive dead letters."""
 CHANGE_ACCOUNTS = """
 from django.contrib.auth.models import User
 demo, admin = User.objects.get(username="demo"), User.objects.get(username="admin")
@@ -156,7 +156,7 @@ def test_a_run_starts_again_after_poison_and_changed_accounts(
 
 
 def test_a_run_on_an_external_kafka_keeps_its_dead_letter_count(run: Callable[..., Run], broker: Broker) -> None:
-    """A run resets the count of consecutive dead letters of its own broker only."""
+    """A run resets the count of consecutive dead letters only if it uses its own broker, which starts empty."""
     options = {} if broker.creates_topics else embedded_kafka.SETTINGS
     kafka = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers, **options}
     first = run(**kafka)
@@ -170,7 +170,7 @@ def test_a_run_on_an_external_kafka_keeps_its_dead_letter_count(run: Callable[..
 
 
 def says_how_to_go_on(run: Run, reason: str) -> bool:
-    """Check that the run failed for this reason, and return whether its last line says how to go on."""
+    """Check that the run failed for this reason. Return whether its last line says how to go on."""
     said = run.log.read_text()
     assert run.process.wait(10) == 1, said
     assert "Traceback" not in said

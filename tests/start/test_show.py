@@ -1,4 +1,4 @@
-"""The controls of a running `make run`, as its start page uses them."""
+"""The requests by which the start page of a running `make run` stops and starts the consumer and the broker."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ from testkit.whole_run import Run, copy_checkout
 
 
 class StartPage:
-    """Sends the requests of the page's script, with the CSRF token of the page."""
+    """Sends the same requests as the start page's script, with the CSRF token of the page."""
 
     def __init__(self, site: str) -> None:
         self.http = httpx.Client(base_url=site, timeout=10, trust_env=False)

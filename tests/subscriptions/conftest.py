@@ -1,4 +1,4 @@
-"""An app that a page of docs/ lets its reader write, in a project of its own."""
+"""Fixtures that build the app of a tutorial in docs/, in a project of its own."""
 
 import os
 import re
@@ -31,14 +31,14 @@ Manage = Callable[..., str]
 
 
 class Handbook(NamedTuple):
-    """A page of docs/, and the app that it builds."""
+    """A tutorial in docs/, and the app that its reader writes."""
 
     page: str
     app: str
 
     @property
     def files(self) -> dict[str, str]:
-        """The code of each file of the app, by path."""
+        """The code of each file of the app in the tutorial, by path."""
         text = (CHECKOUT / "docs" / self.page).read_text()
         named = re.compile(rf"`({self.app}/\w+\.py)`[^`]*?:\n\n```python\n(.*?)```|", re.DOTALL)
         return {name: code for name, code in named.findall(text) if name}
@@ -46,7 +46,7 @@ class Handbook(NamedTuple):
 
 @pytest.fixture
 def project(tmp_path: Path, handbook: Handbook) -> Path:
-    """Return a folder with the page's files and the product's settings with another app and other topics."""
+    """Return a folder with the tutorial's files, and with the product's settings plus the app and the test's topics."""
     (tmp_path / handbook.app).mkdir()
     (tmp_path / handbook.app / "__init__.py").touch()
     for name, code in handbook.files.items():
@@ -57,7 +57,7 @@ def project(tmp_path: Path, handbook: Handbook) -> Path:
 
 @pytest.fixture
 def environment(project: Path, topics: Topics, transactional_db: None) -> dict[str, str]:
-    """Return the environment of processes on the test's database and topic."""
+    """Return the environment variables of processes that use the test's database and topics."""
     url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
     return os.environ | {
         "DATABASE_URL": url.geturl(),

@@ -21,7 +21,7 @@ def handbook() -> Handbook:
 
 
 class Warehouse(ThreadingHTTPServer):
-    """An HTTP server that notes each call, and answers with `status`."""
+    """A stand-in for the warehouse: an HTTP server that notes each call, and answers with `status`."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []

@@ -22,7 +22,7 @@ class Caller(NamedTuple):
     customer: Customer
     session: requests.Session
     known: dict[str, int]
-    """The value of `{id}` in a path, by resource."""
+    """Ids of the caller's rows, for `{id}` in a path, by resource, such as `orders`."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_every_answer_is_documented(case: schemathesis.Case[Any], caller: Caller
 
 
 def _may_be_refused(case: schemathesis.Case[Any]) -> bool:
-    """Return whether the API may refuse a request that fits the schema.
+    """Return whether the API may refuse the request of `case`, although it fits the schema.
 
     A schema cannot state that a name is taken, a password weak, a cursor forged, or a key used with another body.
     """
@@ -78,6 +78,6 @@ def _may_be_refused(case: schemathesis.Case[Any]) -> bool:
 
 
 def _names_something(case: schemathesis.Case[Any]) -> bool:
-    """Return whether the path has an `{id}` that an order or notification may have."""
+    """Return whether the `{id}` in the path of `case` can be the id of an order or notification."""
     identifier = case.path_parameters.get("id")
     return isinstance(identifier, int) and 1 <= identifier < 2**63

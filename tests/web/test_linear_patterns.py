@@ -28,7 +28,7 @@ PIECES = (
     *("://", "eyJ", "eyJ-", "token", "token=", 'token="', "Bearer ", "access", "/email/opt-out/"),
 )
 TEXT_LENGTH = 8_000
-"""Number of characters. A quadratic pattern takes at least 30 ms for this length, a linear one less than 1 ms."""
+"""Characters of a tested text. A quadratic pattern takes 30 ms or more for this length, a linear one less than 1 ms."""
 NOTICEABLE_S = 0.005
 
 
@@ -48,7 +48,7 @@ def compiled(value: Any) -> Iterator[re.Pattern[Any]]:
 
 
 def spelled_in(source: str) -> Iterator[tuple[str, str]]:
-    """Yield the patterns in calls of `re` and in `pattern=` of msgspec, each with the name of the called function."""
+    """Yield (pattern, function) for each pattern that the source passes to a function of `re` or as `pattern=`."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
@@ -78,7 +78,7 @@ def ours() -> dict[str, tuple[re.Pattern[Any], str]]:
 
 
 def of_libraries() -> dict[str, tuple[re.Pattern[Any], str]]:
-    """Return the libraries' patterns for hosts, names, addresses, paths and traces, which meet unbounded text."""
+    """Return the patterns of libraries that get foreign text of any length: hosts, names, addresses, paths, traces."""
     validator = User.username_validator
     searching = (
         re.compile(validator.regex.pattern, validator.flags),
@@ -103,7 +103,7 @@ def seconds(do: Callable[[Any], object], text: Any) -> float:
 
 
 def slow_texts(do: Callable[[Any], object], *, as_bytes: bool = False) -> Iterator[str]:
-    """Yield the repeated pieces of texts for which `do` takes more than linear time."""
+    """Yield each piece of text that makes `do` take more than linear time if the text repeats the piece."""
 
     def text(first: str, second: str, length: int) -> Any:
         made = ((first + second) * length)[:length] + "\0"

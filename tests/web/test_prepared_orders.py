@@ -36,7 +36,7 @@ def run(sql: str) -> None:
 
 
 def place(client: APIClient) -> int:
-    """Place an order. Return the number of statements that are prepared."""
+    """Place an order. Return the number of statements that its database connection has prepared."""
     response = client.post("/api/orders", BODY, format="json")
     assert response.status_code == 201, response.content
     order = Order.objects.get(pk=response.json()["id"])

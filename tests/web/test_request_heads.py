@@ -23,7 +23,7 @@ def web(site_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def ask(web: WebServer, method: str, path: str, **headers: str) -> tuple[int, str, float]:
-    """Return the status, the type of the answer's body, and the seconds that the answer took."""
+    """Send a request. Return the answer's status and media type, and the seconds that the answer took."""
     connection = http.client.HTTPConnection(urlsplit(web.url).netloc, timeout=20)
     started_at = time.monotonic()
     body = json.dumps({"username": "a", "password": "b"}) if method == "POST" else None

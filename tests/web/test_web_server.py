@@ -23,9 +23,9 @@ from testkit.processes import CHECKOUT, WebServer
 from testkit.waiting import wait_until
 
 LIMIT_BYTES = 256 * 1024
-"""The limit of a request's body."""
+"""Most bytes of a request's body that the site accepts."""
 AT_ONCE_S = 0.5
-"""An answer within this time was not delayed by another client."""
+"""Seconds: an answer within this time was not delayed by another client."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def slowest_answer(web: WebServer, requests: int = 20) -> float:
 
 
 def answers(web: WebServer) -> bool:
-    """Return whether all of 20 requests are answered. A killed worker resets the connections of its socket."""
+    """Return whether the server answers all of 20 requests. A worker that is killed resets its connections."""
     try:
         return slowest_answer(web) > 0
     except httpx.TransportError:
@@ -246,7 +246,7 @@ def test_no_environment_variable_is_among_a_requests_headers(start_web: Callable
 
 
 def upload(web: WebServer, *, length: int, headers: str) -> tuple[int, bytes]:
-    """Return the number of bytes of a body that the server let the client send, and the beginning of its answer."""
+    """Send a body of `length` bytes. Return how many bytes the server let through, and the beginning of its answer."""
     address = urlsplit(web.url)
     with socket.create_connection((address.hostname, address.port or 80), timeout=10) as client:
         client.sendall(

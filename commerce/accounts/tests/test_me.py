@@ -1,4 +1,4 @@
-"""`GET` and `PATCH /api/me`: the caller reads the own account, and changes its address and whether it gets mails."""
+"""`GET` and `PATCH /api/me`: callers read their own account, change its address, and turn its e-mails on or off."""
 
 import json
 import unicodedata

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 PASSWORDS = ("ＣＲéme brûlée ﬁne", "비밀번호는 한글", "Ångström ① ẛ̣")
-"""Passwords that differ in all of `FORMS`."""
+"""Passwords whose forms in all of `FORMS` differ from one another."""
 OLD = "crème brûlée"
 
 

@@ -1,4 +1,4 @@
-"""All password attempts of an address share one count, and the rows that logins leave behind are limited."""
+"""All password attempts from an address share one count, and the rows that logins leave in the database are limited."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -139,7 +139,7 @@ def test_refreshes_are_limited_per_address(settings: Settings) -> None:
 
 
 def test_tokens_that_cannot_refresh_count_for_no_user(settings: Settings, user: User) -> None:
-    """Other people may have seen them, and would shut the user out."""
+    """Other people may have seen such tokens. Refreshing with them must not use up the user's limit."""
     used = str(OneUseRefreshToken.for_user(user))
     assert refresh(used).status_code == 200
     settings.THROTTLE_RATES = settings.THROTTLE_RATES | {"refresh": Rate(3, 60)}

@@ -1,4 +1,4 @@
-"""The pages of packages' models: accounts, groups and failed logins have Unfold's forms, buttons and words."""
+"""Admin pages of models from packages: accounts, groups and failed logins look like all other pages."""
 
 import re
 from typing import Any

@@ -74,7 +74,7 @@ READ_ONLY = [model for model in LISTS if isinstance(admin.site.get_model_admin(m
 
 @pytest.mark.parametrize("model", READ_ONLY, **IDS)
 def test_only_a_lists_own_filters_choose_its_rows(admin_client: Client, model: type[models.Model]) -> None:
-    """Another lookup may have no index, and the tables have no bounds."""
+    """A list refuses other lookups: they may have no index, and the tables may be large."""
     offered = {one[0] if isinstance(one, tuple) else one for one in admin.site.get_model_admin(model).list_filter}
     others = [field.attname for field in model._meta.fields if field.name not in offered]
     lookups = [f"{name}{kind}=1" for name in others for kind in ("", "__contains", "__gt")]
@@ -149,7 +149,7 @@ PLACES = {
     "events.admin.outbox.OutboxStateFilter.queryset": "events/outboxevent/?state=pending",
     "events.admin.large_tables.EstimatingPaginator.count": "notifications/notification/?q=1",
 }
-"""Functions of our code, each with an admin URL that calls it."""
+"""Functions of this project, each with an admin URL that calls it."""
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,12 @@ DOCUMENTS = sorted(handbook._documents())
 
 
 def tokens_of(document: str) -> list[Token]:
-    """Return the tokens of a file below docs/, read without the code under test."""
+    """Return the Markdown tokens of a file below docs/, parsed without the code under test."""
     return MarkdownIt("commonmark").enable("table").parse((handbook.DOCS / document).read_text())
 
 
 def links_of(document: str) -> list[tuple[Path, str]]:
-    """Return the file and the fragment of every link that is not to another site."""
+    """Return the target file and the fragment (the part after #) of every link that does not lead to another site."""
     inline = [child for token in tokens_of(document) for child in token.children or []]
     addresses = [str(child.attrGet("href")) for child in inline if child.type == "link_open"]
     split = [address.partition("#") for address in addresses if "://" not in address]
@@ -61,7 +61,7 @@ def test_every_heading_has_an_anchor_of_its_own(document: str) -> None:
 @pytest.mark.parametrize("language", ["en", "ko"])
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_link_of_a_page_leads_to_a_page(admin_client: Client, document: str, language: str) -> None:
-    """It follows the addresses as a browser does, which knows nothing of the file that was rendered."""
+    """The test follows the links as a browser does, which knows only the page's address and not the rendered file."""
     address = f"/admin/docs/{document}"
     text = admin_client.get(address, headers={"accept-language": language}).content.decode()
     (article,) = re.findall(r"<article.*?</article>", text, re.DOTALL)
@@ -81,7 +81,7 @@ def original_of(translation: str) -> str:
 
 
 def parts_of(document: str) -> dict[str, tuple[list[str], list[str], set[str]]]:
-    """Return the kinds of blocks, the commands and the inline code of each section, by its anchor."""
+    """Return for each section, by its anchor, what a translation keeps: types of blocks, commands, inline code."""
     sections: dict[str, tuple[list[str], list[str], set[str]]] = {}
     anchors = iter(anchors_of(document))
     for token in tokens_of(document):

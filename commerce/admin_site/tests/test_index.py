@@ -1,4 +1,4 @@
-"""Admin's index shows the pipeline's summary, the latest orders and the causes of open letters, by permission."""
+"""Admin's index shows each user the pipeline's summary, latest orders and open dead letters that the user may view."""
 
 import html
 import re

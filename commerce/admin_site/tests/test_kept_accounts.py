@@ -39,7 +39,7 @@ def choose(client: Client, *users: User, **more: str) -> Any:
 
 
 def test_every_relation_that_protects_an_account_is_known() -> None:
-    """Django's own list of what a deletion has to look at, including relations without a name."""
+    """`PROTECTING` matches Django's own list of relations that a deletion looks at, including those without a name."""
     assert {one.related_model._meta.label for one in PROTECTING} == {"orders.Order"}
     options: Any = User._meta
     relations: Any = get_candidate_relations_to_delete(options)

@@ -78,7 +78,7 @@ def test_help_texts_are_sentences(label: str) -> None:
 
 @pytest.mark.parametrize("file", sorted(PACKAGE_TEXTS.glob("*.po")), ids=lambda file: file.stem)
 def test_every_translated_text_is_one_of_the_packages(file: Path) -> None:
-    """A text that a new version of its package words anew would lose its translation silently."""
+    """If a new version of a package changes a text, the text loses its translation. This test reports that."""
     sources = "".join(_source(package, suffix) for package in (django, unfold, axes) for suffix in ("py", "html", "js"))
     with file.open("rb") as stream:
         texts = [message.id for message in read_po(stream, locale="ko") if message.id]
@@ -92,5 +92,5 @@ def _source(package: ModuleType, suffix: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return the text without everything that templates and Python write in different ways."""
+    """Return the text without placeholders, spaces and punctuation, which templates and Python write differently."""
     return re.sub(r"%\(\w+\)s|{{ ?\w+ ?}}|[\W_]", "", text)

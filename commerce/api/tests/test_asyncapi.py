@@ -48,7 +48,7 @@ def check(instance: Any, schema: dict[str, Any]) -> None:
 
 
 def published(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the schemas of a message's headers and payload."""
+    """Return the schemas of the headers and of the payload of the message `name` in the AsyncAPI document."""
     document = asyncapi()
     message = document["components"]["messages"][name]
     return message["headers"], resolve(document, message["payload"]["$ref"])

@@ -1,1 +1,5 @@
-"""`make run` in the order of its steps: `surroundings`, `preparing`, the processes in `__main__`, `first_order`."""
+"""`make run`, step by step.
+
+`surroundings` starts the servers, `preparing` prepares the database and the topics, `__main__` starts the processes,
+and `first_order` places an order.
+"""

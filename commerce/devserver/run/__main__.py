@@ -1,4 +1,4 @@
-"""`make run`: run the whole system here. It starts PostgreSQL and Kafka unless the environment names servers."""
+"""`make run`: run the whole system on this machine, with its own PostgreSQL and Kafka unless variables name servers."""
 
 import os
 import signal
@@ -71,7 +71,7 @@ def _run(cleanup: ExitStack) -> int:
 
 
 def _control_channel(cleanup: ExitStack, supervisor: Supervisor, servers: Servers) -> dict[str, str]:
-    """Open the control channel and return its variables for the web processes, or {} if no page uses it."""
+    """Open the control channel. Return its environment variables for the web processes; none if no page uses it."""
     if not settings.DEBUG or servers.broker is None:
         return {}
     control = Control(processes=supervisor, broker=servers.broker)

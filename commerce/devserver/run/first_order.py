@@ -1,4 +1,4 @@
-"""The first order of a run. Its notification proves that the system works; then the run looks for lost events."""
+"""The first order of a run. Its notification proves that the system works. Then lost events are sought repeatedly."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Messages of a run: its progress, and errors that end it."""
+"""Messages of `make run` to its user: its progress, and errors that end it."""
 
 import errno
 import os
@@ -20,9 +20,9 @@ class CannotRun(Exception):
 
 @contextmanager
 def cannot_run_on_errors(*, own_data: bool = True) -> Iterator[None]:
-    """Raise CannotRun for every expected error.
+    """Turn every expected error of this block into CannotRun.
 
-    With `own_data`, the data of an earlier run may be the cause, and the message ends with a hint.
+    With `own_data`, the data of an earlier run may be the cause, and the message ends with a hint how to go on.
     """
     try:
         yield

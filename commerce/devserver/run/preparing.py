@@ -51,7 +51,7 @@ def _refuse_newer_database() -> None:
 
 
 def _clear_state_of_earlier_broker() -> None:
-    """Delete state about records by offset. The embedded broker starts empty, so its offsets mean other records."""
+    """Delete death marks and counts of dead letters. The embedded broker starts empty, so they mean other records."""
     # Models can be imported only after django.setup().
     from events.consuming import dead_letter_limit, quarantine
 
@@ -60,7 +60,7 @@ def _clear_state_of_earlier_broker() -> None:
 
 
 _named_problems: set[str] = set()
-"""Sentences about orders that cannot be repaired. The run prints each of them once."""
+"""Printed sentences about orders whose events cannot be sent again. The run prints each of them once."""
 
 
 def repair_lost_events() -> None:

@@ -1,4 +1,4 @@
-"""The folder, the port, the servers and the environment that the processes of a run share."""
+"""What the processes of a run share: a locked folder, a free port, PostgreSQL and Kafka, and environment variables."""
 
 import errno
 import fcntl
@@ -26,7 +26,7 @@ METRICS = VAR / "metrics"
 MAILS = VAR / "mail"
 HOST = "127.0.0.1"
 POSTGRESQL, KAFKA = "PostgreSQL", "Kafka broker"
-"""Names of the servers that a run starts if the environment does not name them."""
+"""Names, for its output, of the servers that a run starts if no environment variable gives their address."""
 VARIABLE_PREFIXES = (
     *("ADMIN_PATH", "CONSUMER_", "CORS_ALLOWED_ORIGINS", "DATABASE_", "DJANGO_", "EMAIL_", "HSTS_", "JWT_SIGNING_KEY"),
     *("KAFKA_", "LOG_FORMAT", "METRICS_TOKEN", "OTEL_", "OUTBOX_", "PORT", "PROMETHEUS_", "THROTTLE_"),
@@ -37,12 +37,12 @@ VARIABLE_PREFIXES = (
 
 @dataclass
 class Servers:
-    """The servers that a run has started because the environment does not name them."""
+    """The servers that a run has started because no environment variable gives their address."""
 
     lines: dict[str, str] = field(default_factory=dict)
-    """A description of each server, by `POSTGRESQL` and `KAFKA`."""
+    """A line of output about each server, by its name (`POSTGRESQL` or `KAFKA`)."""
     broker: EmbeddedKafka | None = None
-    """The embedded broker, but only with an embedded database: the start page must not touch the user's own data."""
+    """The embedded broker, which the start page may stop. None unless broker and database are both embedded."""
 
 
 def free_port() -> int:
@@ -70,7 +70,7 @@ def locked(path: Path, otherwise: str) -> Iterator[None]:
 
 
 def environment(cleanup: ExitStack, port: int, servers: Servers) -> dict[str, str]:
-    """Start the servers that the environment does not name, and return the variables that it lacks."""
+    """Start the servers whose address no environment variable gives. Return the variables that the run adds."""
     given = os.environ
     made = {"DJANGO_SETTINGS_MODULE": "commerce.settings", "PORT": str(port)}
     if "DJANGO_DEBUG" not in given:

@@ -1,4 +1,4 @@
-"""The site's URLs, and those that exist only under `make run`."""
+"""URLs for these tests: the site's, and those that exist only under `make run`."""
 
 from django.urls import include, path
 

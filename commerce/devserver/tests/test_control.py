@@ -14,7 +14,7 @@ from events.kafka.probe import probe_kafka
 
 
 class Processes:
-    """A supervisor that switches at once."""
+    """A stand-in for the supervisor, which stops and starts the consumer at once."""
 
     def __init__(self) -> None:
         self.is_on = True
@@ -66,7 +66,7 @@ def test_the_consumer_is_switched_by_the_supervisor(channel: tuple[str, str]) ->
 
 
 class Stubborn:
-    """A supervisor and a broker that raise `refuses` instead of switching, while it is set."""
+    """A stand-in for supervisor and broker. While `refuses` is set, it raises this instead of switching."""
 
     def __init__(self) -> None:
         self.refuses: Exception | None = None

@@ -34,7 +34,10 @@ def _restore_signal_handlers() -> Iterator[None]:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
-    """Return a function that runs `act` beside a process for each of `codes`, and returns the lines without times."""
+    """Return a function that runs a supervisor with a process for each program in `codes`, and meanwhile `act`.
+
+    The function returns the supervisor's lines of output, without their times.
+    """
 
     def run(supervisor: Supervisor, *codes: str, act: Callable[[], None] = lambda: None) -> list[str]:
         for number, code in enumerate(codes):

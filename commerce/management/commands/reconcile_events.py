@@ -43,7 +43,7 @@ class Command(BaseCommand):
 
 
 def _groups(group: str | None) -> list[Subscription[Any]]:
-    """Return the groups to check. An unregistered name is another group of `consume_order_events`."""
+    """Return the subscriptions to check. An unregistered group is taken for one of `consume_order_events --group`."""
     if group is None:
         return subscriptions()
     try:

@@ -253,7 +253,7 @@ def test_no_log_line_has_the_token_of_a_mails_link(
     monkeypatch: pytest.MonkeyPatch,
     formatter: type[logging.Formatter],
 ) -> None:
-    """A failing page is logged with its path, and a refused one is if `django.request` logs warnings."""
+    """The log has the path of a page that fails and, if `django.request` logs warnings, of a page that is refused."""
     client.raise_request_exception = False
     path = urlsplit(link_for(user.pk)).path
     token = path.rpartition("/")[2]

@@ -42,7 +42,7 @@ def letter_of(value: bytes | None, error: str = "no event", **record: Any) -> De
 
 
 def consume_replay(letter: DeadLetter, error: str | None) -> None:
-    """Replay the letter, and let the replay fail with `error`, or be handled if it is None."""
+    """Replay the dead letter. Let the replay fail with `error`; if `error` is None, let it be handled."""
     assert not replay(letter_id=letter.pk).refusal
     row = OutboxEvent.objects.filter(dead_letter=letter).latest("pk")
     record = kafka_record(bytes(row.value or b""), offset=1000 + row.pk, headers=unpack(row.headers))
@@ -59,7 +59,7 @@ def letter_page(client: Client, letter: DeadLetter, language: str = "en") -> str
 
 
 def lines(page: str, css_class: str) -> list[str]:
-    """Return the text of each list item in the card with this class."""
+    """Return the text of each list item in the part of the HTML `page` with this CSS class."""
     (card,) = re.findall(rf'class="[^"]*{css_class}.*?(?=<fieldset|<div class="submit-row|\Z)', page, re.DOTALL)
     items = re.findall(r"<li[^>]*>(.*?)</li>", card, re.DOTALL)
     return [" ".join(html.unescape(re.sub(r"<[^>]*>", " ", item)).split()) for item in items]

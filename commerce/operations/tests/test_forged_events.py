@@ -42,7 +42,7 @@ OTHER = pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 
 @pytest.fixture
 def order(user: User) -> Order:
-    """Return a paid order. Its first event was notified, and its second one was lost."""
+    """Return a paid order. Its first event has become a notification, and its second event was lost."""
     placed = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
     paid = pay_order(order_id=placed.order.pk)
     notify([decode(placed.event.value)])
@@ -51,14 +51,14 @@ def order(user: User) -> Order:
 
 
 def publish_all() -> None:
-    """Mark every row as published 40 days ago, at an offset that the recreated topic does not have."""
+    """Mark every outbox row as published 40 days ago, at an offset that the recreated topic does not have."""
     OutboxEvent.objects.update(
         published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=7
     )
 
 
 def row_of(order: Order) -> OutboxEvent:
-    """Return the row of the second event."""
+    """Return the outbox row of the order's second event."""
     return OutboxEvent.objects.get(stream=order.stream, sequence=2)
 
 
@@ -175,7 +175,7 @@ def test_a_letter_of_the_events_own_bytes_counts(api: APIClient, order: Order, s
 
 @pytest.mark.parametrize("state", ["open", "dismissed"])
 def test_a_forged_body_hides_no_event_that_has_a_row(order: Order, state: str) -> None:
-    """A forger who knows id, type and order makes a letter that names the event, but not of the event's bytes."""
+    """A forged message can name the event's id, type and order. But it cannot have the same bytes as the event."""
     row, event = row_of(order), event_of(order)
     body = poison_that_names(event_id=event.event_id, order_id=order.pk, event_type=event.event_type)
     for value in (body, b" " + body, body[:-1] + b', "userId": 7}'):
@@ -191,7 +191,7 @@ def test_a_forged_body_hides_no_event_that_has_a_row(order: Order, state: str) -
 def test_an_id_computed_in_advance_suppresses_nothing(
     api: APIClient, user: User, order: Order, other: dict[str, Any]
 ) -> None:
-    """The attacker computes the id as earlier releases did, from public values."""
+    """An attacker computes the id of an event from public values, as earlier releases did."""
     fresh = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
     guess = uuid5(NAMESPACE_URL, f"/orders/{fresh.pk}/{rfc3339(fresh.created_at)}/2")
     forged = {"event_id": guess, "order_id": fresh.pk} | other
@@ -204,7 +204,7 @@ def test_an_id_computed_in_advance_suppresses_nothing(
 
 
 def as_an_earlier_release_recorded(order: Order) -> UUID:
-    """Give both events the ids that an earlier release computes, and return the second id."""
+    """Give both events of the order the ids that an earlier release computes, and return the second id."""
     ids = [uuid5(NAMESPACE_URL, f"/orders/{order.pk}/{rfc3339(order.created_at)}/{number}") for number in (1, 2)]
     Order.objects.filter(pk=order.pk).update(event_ids=None)
     for sequence, event_id in enumerate(ids, start=1):
@@ -220,7 +220,7 @@ def as_an_earlier_release_recorded(order: Order) -> UUID:
 def test_an_old_orders_event_under_a_forged_id_is_never_silent(
     api: APIClient, order: Order, other: dict[str, Any]
 ) -> None:
-    """The id of an old event can be computed. A forgery comes first, and the true event becomes a dead letter."""
+    """An attacker can compute the id of an old event. If the forgery is first, the true event becomes a dead letter."""
     event_id = as_an_earlier_release_recorded(order)
     true = event_of(order)
     consume(encode(msgspec.structs.replace(true, **other)))

@@ -34,7 +34,7 @@ OTHERS = pytest.mark.parametrize("others", [["audit"], ["audit", "sales"], [OURS
 
 @pytest.fixture
 def order(user: User) -> Order:
-    """Return an order whose event was published 40 days ago."""
+    """Return an order whose first event was published 40 days ago."""
     order = place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))]).order
     OutboxEvent.objects.update(
         published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=7

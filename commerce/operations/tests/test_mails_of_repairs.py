@@ -1,4 +1,4 @@
-"""`reconcile_events --repair` sends events of the past again, and mails nobody about them."""
+"""`reconcile_events --repair` sends events of the past again, and users get no e-mails about them."""
 
 from datetime import UTC, datetime
 from decimal import Decimal

@@ -40,7 +40,7 @@ GROUP = settings.NOTIFICATION_CONSUMER_GROUP
 
 
 class Signalled:
-    """A replacement for `Shutdown` that, with `at_second_call`, is requested at the second call."""
+    """A stand-in for `Shutdown` without signals. With `at_second_call`, its second call of `requested` returns True."""
 
     def __init__(self, *, at_second_call: bool = False) -> None:
         self.calls = 0
@@ -56,7 +56,7 @@ Prune = Callable[..., str]
 
 @pytest.fixture
 def pruned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Prune:
-    """Return a function that runs the command and returns its output."""
+    """Return a function that runs `manage.py prune_events` and returns its output."""
     monkeypatch.setattr(prune_events, "Shutdown", Signalled)
 
     def run(*arguments: str) -> str:
@@ -67,7 +67,7 @@ def pruned(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 
 def published(age: timedelta = timedelta(days=40), **row: Any) -> OutboxEvent:
-    """Create the row of an order's first event, published `age` ago."""
+    """Create an outbox row of an order's first event, which was published `age` ago."""
     order, event_id = OrderFactory.create(), uuid4()
     event = OrderEventFactory.build(event_id=event_id, order_id=order.pk, user_id=order.user_id)
     row = {"stream": order.stream, "sequence": 1, "event_id": event_id, "value": encode(event)} | row
@@ -86,7 +86,7 @@ def notify_of(row: OutboxEvent, **changes: Any) -> None:
 
 
 def publish_all() -> None:
-    """Mark every row as published 40 days ago."""
+    """Mark every outbox row as published 40 days ago."""
     OutboxEvent.objects.update(
         published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=0
     )
@@ -117,7 +117,7 @@ def test_the_row_of_a_closed_dead_letter_is_pruned(pruned: Prune, state: str) ->
 
 @pytest.mark.parametrize(("state", "printed"), [("open", 0), ("replayed", 1), ("dismissed", 1)])
 def test_a_letter_of_an_earlier_release_counts_for_prune(pruned: Prune, state: str, printed: int) -> None:
-    """Consumers of an earlier release, which run beside this one during a rollout, record no subject."""
+    """During a rollout, consumers of an earlier release record dead letters without `subject_id`."""
     make_dead_letter(published(), state=state)
     DeadLetter.objects.update(subject_id=None)
     assert pruned() == f"pruned {printed}\n"

@@ -45,7 +45,10 @@ def group() -> str:
 
 @pytest.fixture
 def reconcile(topics: Topics, group: str, capsys: pytest.CaptureFixture[str]) -> Reconcile:
-    """Return a function that runs the command and returns its output. It adds ` and 1` if the command exits with 1."""
+    """Return a function that runs `reconcile_events` and returns its output, with ` and 1` if the command fails.
+
+    With `read`, the group first reads and commits this number of records.
+    """
 
     def run(*, repair: bool = False, read: int = 0) -> str:
         if read:
@@ -68,7 +71,7 @@ def event(user: User, topics: Topics) -> Message:
 
 
 def publish(event: Message, *, offset: int = 0) -> None:
-    """Mark the row as published at this offset of partition 0."""
+    """Mark the event's outbox row as published at this offset of partition 0."""
     OutboxEvent.objects.filter(event_id=event.event_id).update(
         published_at=now(), published_path="fast", published_partition=0, published_offset=offset
     )
@@ -201,7 +204,7 @@ def test_an_event_that_was_handled_is_not_missing(
 def test_a_letter_of_an_earlier_release_counts(
     reconcile: Reconcile, event: Message, group: str, state: str, is_row_there: bool
 ) -> None:
-    """Consumers of an earlier release, which run beside this one during a rollout, record no subject."""
+    """During a rollout, consumers of an earlier release record dead letters without `subject_id`."""
     publish(event, offset=7)
     make_dead_letter(event, group=group, state=state)
     DeadLetter.objects.update(subject_id=None)
@@ -278,7 +281,7 @@ def test_new_orders_do_not_prolong_the_search(
 def test_a_replay_is_never_missing(
     reconcile: Reconcile, event: Message, topics: Topics, group: str, outcome: str
 ) -> None:
-    """No receipt names the id of a replay. Until the replay is handled, its dead letter stays open."""
+    """No group stores the id of a replay. Until a replay is handled, its dead letter stays open and shows the loss."""
     publish(event)
     produce(topics.order_events, bytes(event.value), partition=0)
     letter = make_dead_letter(event, group=group, state="open")

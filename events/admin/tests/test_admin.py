@@ -30,7 +30,7 @@ OUTBOX = "/admin/events/outboxevent/"
 
 @pytest.fixture
 def letters() -> list[DeadLetter]:
-    """Three letters. The first one is at its replay limit."""
+    """Three dead letters. The first one has been replayed as often as allowed."""
     for offset in range(3):
         record = kafka_record(b"garbage", offset=offset, headers=[("ce_type", b"ORDER_PAID")])
         record_dead_letter(record=record, error=Poison("no event"), group="group")
@@ -252,7 +252,7 @@ def test_a_question_about_letters_says_what_will_happen(admin_client: Client, le
 
 @pytest.fixture
 def audited(letters: list[DeadLetter]) -> list[DeadLetter]:
-    """Letters of the group `audit` for the same messages."""
+    """Dead letters of a second group, `audit`, for the messages of `letters`."""
     for letter in letters:
         record = kafka_record(b"garbage", offset=letter.offset)
         record_dead_letter(record=record, error=Poison("no event"), group="audit")

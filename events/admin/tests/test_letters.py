@@ -1,4 +1,4 @@
-"""The list of dead letters begins with the open ones. A letter's page tells its attempts."""
+"""Admin's list of dead letters begins with the open ones. The page of a letter lists the attempts to handle it."""
 
 import pytest
 from django.db import connection
@@ -18,7 +18,7 @@ LETTERS = "/admin/events/deadletter/"
 
 @pytest.fixture
 def letters() -> list[DeadLetter]:
-    """An open, a replayed, a dismissed and another replayed letter, oldest first."""
+    """Four dead letters, oldest first: an open, a replayed, a dismissed and another replayed one."""
     for offset in range(4):
         record_dead_letter(record=kafka_record(b"garbage", offset=offset), error=Poison("no event"), group="group")
     letters = list(DeadLetter.objects.order_by("pk"))

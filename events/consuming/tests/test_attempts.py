@@ -130,7 +130,7 @@ def test_a_letter_whose_count_was_set_back_is_replayed(letter: DeadLetter) -> No
 
 
 def test_attempts_above_a_count_that_was_set_back_are_gone(letter: DeadLetter) -> None:
-    """They would stand behind the new first replay as if they had come later."""
+    """The old attempts would stand behind the new first replay as if they had come later."""
     for number in (1, 2):
         fail(f"failure {number}", headers=replayed(letter), offset=number)
     DeadLetter.objects.update(replay_count=0)
@@ -139,7 +139,7 @@ def test_attempts_above_a_count_that_was_set_back_are_gone(letter: DeadLetter) -
 
 
 def test_attempts_of_an_earlier_release_are_unknown(letter: DeadLetter) -> None:
-    """It has replayed the letter twice without recording an attempt."""
+    """The earlier release has replayed the letter twice without recording an attempt."""
     DeadLetter.objects.update(replay_count=2)
     assert told(letter) == []
     fail("fourth", headers=replayed(letter), offset=3)

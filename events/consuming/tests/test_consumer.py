@@ -27,7 +27,7 @@ GROUP = "group"
 
 
 class Source:
-    """A source of batches of one partition. `hold` moves it back, and `committed` is the committed offset."""
+    """A stand-in for the Kafka client: one partition with given records. `committed` is the committed offset."""
 
     def __init__(self, records: Sequence[Record], batch_size: int = 500) -> None:
         self._records = records
@@ -63,7 +63,7 @@ class Source:
 
 
 class RowHandler:
-    """Saves a row for every message except "poison". `actions` has a function to call for some values."""
+    """Saves a row for every message except "poison". Before that, it calls the function of a value in `actions`."""
 
     def __init__(self, actions: dict[bytes, Callable[[], None]] | None = None) -> None:
         self.actions = actions or {}
@@ -80,7 +80,7 @@ class RowHandler:
 
 
 def fail(*errors: Exception) -> Callable[[], None]:
-    """Return a function that raises one of `errors` at each call, and nothing after the last one."""
+    """Return a function that raises the `errors` one after the other, one at each call, and then nothing more."""
     left = list(errors)
 
     def act() -> None:
@@ -153,7 +153,7 @@ class TestTroubles:
 
     @pytest.mark.parametrize(("error", "holds"), [(UnreadableRecord("not UTF-8"), 0), (DamagedRecord("not UTF-8"), 2)])
     def test_an_unreadable_record_is_a_dead_letter_without_content(self, error: Exception, holds: int) -> None:
-        """A record with a correct checksum becomes one at once, because the client would read the same bytes again."""
+        """A correct checksum makes it a dead letter at once: the client would only read the same bytes again."""
         value = Unreadable()
         value.error = error
         unreadable = kafka_record(value, offset=1, key=None, timestamp=-1)
@@ -292,7 +292,7 @@ class TestLimitOfDeadLetters:
 
 
 def replays_of_all() -> list[Record]:
-    """Return the records that replays of all dead letters put on the topic."""
+    """Return the records that the topic gets if all dead letters are replayed."""
     return [
         kafka_record(bytes(letter.value or b""), offset=at, headers=[("dead-letter-id", str(letter.pk).encode())])
         for at, letter in enumerate(DeadLetter.objects.order_by("pk"))
@@ -304,7 +304,7 @@ def die() -> None:
 
 
 def leave_mark(*values: bytes) -> None:
-    """Leave the mark of a consumer that died during its first batch."""
+    """Store the death mark of a consumer that died during its first batch, which had these values."""
     quarantine.place_marks(group=GROUP, topic="order-events", records=records(*values))
 
 

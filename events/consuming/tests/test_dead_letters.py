@@ -121,19 +121,19 @@ def test_a_failed_replay_reopens_no_dismissed_or_foreign_letter(state: str, grou
 
 
 def failed(record: Record, group: str) -> bool:
-    """Return whether a record that fails in a group becomes a letter of it."""
+    """Record the failure of `record` in `group`. Return whether it made a new dead letter."""
     return record_dead_letter(record=record, error=Poison("bad"), group=group).is_new_or_reopened
 
 
 def naming(letter_id: int, *, offset: int) -> Record:
-    """Return a record whose header claims to replay a letter."""
+    """Return a record whose header claims that it replays this dead letter."""
     return kafka_record(b"garbage", offset=offset, headers=[("dead-letter-id", str(letter_id).encode())])
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_a_header_hides_no_message_of_another_group(ahead: int) -> None:
-    """The header may name the letter that the first group makes of this record, or one that it has already."""
+    """The header names an existing letter of the first group, or the letter that this record becomes there."""
     assert failed(kafka_record(b"garbage", offset=1), "first")
     record = naming(DeadLetter.objects.latest("pk").pk + ahead, offset=2)
     failed(record, "first")

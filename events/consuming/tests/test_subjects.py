@@ -1,4 +1,4 @@
-"""Dead letters from a consumer of an earlier release get the subject that their bodies name."""
+"""Dead letters that an earlier release recorded get the subject id (the order) that their bodies name."""
 
 import json
 from typing import Any

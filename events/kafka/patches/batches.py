@@ -190,7 +190,7 @@ class TolerantLegacyBatch(LegacyRecordBatch):
     """
 
     def validate_crc(self) -> bool:
-        """Return True. `__iter__` checks the checksum, because it can report the fault."""
+        """Return True. `__iter__` checks the checksum instead, because it can report the fault as an `Unreadable`."""
         return True
 
     def __iter__(self) -> Iterator[Any]:

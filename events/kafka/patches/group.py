@@ -23,10 +23,10 @@ POLL_BYTES = 8 * 1024 * 1024
 
 
 class DelayedRangeAssignor(RangePartitionAssignor):
-    """Range assignment that gives followers `KAFKA_ASSIGNMENT_DELAY_MS` to arrive.
+    """Range assignment that gives the other members of the group `KAFKA_ASSIGNMENT_DELAY_MS` to join.
 
-    Reason: the embedded broker declares a group complete when the leader has answered, and then refuses the members
-    that answer later.
+    Reason: the embedded broker declares a group complete when the group's leader has answered, and then refuses the
+    members that answer later.
     Upstream: no issue of librdkafka's mock cluster is known.
     Guard: tests/faults/consuming/test_groups.py and events/kafka/tests/test_receiving.py, on the embedded broker.
     It can go, with its setting, when the mock cluster waits for all members.
@@ -39,11 +39,11 @@ class DelayedRangeAssignor(RangePartitionAssignor):
 
 
 class AttentiveCoordinator(ConsumerCoordinator):
-    """Keep every answer of the group, and do not poll in a busy loop.
+    """Keep the broker's answer to a member that joins the group, and do not poll in a busy loop.
 
-    Reason: the original takes answers only during a poll. It asks again for an answer that comes between two polls.
-    It ignores a rebalance that new partitions trigger: such a member keeps reading outside its group, or stops
-    reading. While Kafka does not answer a heartbeat, it says that the next poll is due at once.
+    Reason: the original takes the answer only during a poll. If it comes between two polls, the original asks again.
+    It also ignores a rebalance that new partitions trigger: such a member keeps reading outside its group, or stops
+    reading. While Kafka does not answer a heartbeat, the original says that the next poll is due at once.
     Upstream: the join became these methods with https://github.com/dpkp/kafka-python/pull/2955; no issue about lost
     answers is known. https://github.com/dpkp/kafka-python/issues/1383 was the same busy loop in an older release.
     Guard: events/kafka/tests/test_receiving.py, `TestNewPartitions` of it on Apache Kafka; the busy loop:
@@ -71,10 +71,10 @@ class AttentiveCoordinator(ConsumerCoordinator):
 
 
 class ByteLimitedFetcher(Fetcher):
-    """Hand over records until they have `POLL_BYTES`.
+    """Hand over records until a poll has `POLL_BYTES`.
 
-    Other batches stay compressed: one batch at a time is decompressed, when its first record is wanted. An unreadable
-    record counts with the size of its batch, so that a poll ends in time.
+    One batch at a time is decompressed, when its first record is wanted. An unreadable record counts with the size of
+    its batch, so that a poll ends in time.
 
     Reason: the original limits the number of records, but not their size. It also keeps a decompressed batch of each
     paused partition. This class drops that batch and fetches it again. The original also measures the headers of
@@ -128,7 +128,7 @@ class ByteLimitedFetcher(Fetcher):
             self.drain()
 
         def _is_passed_over(self, batch: Any) -> bool:
-            """Return whether `batch` has no records for the application: aborted ones, or those of the client."""
+            """Return whether the application must not get `batch`: it was aborted, or it holds Kafka's own markers."""
             if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
                 self._consume_aborted_transactions_up_to(batch.last_offset)
                 if self._contains_abort_marker(batch):
@@ -157,7 +157,7 @@ class ByteLimitedFetcher(Fetcher):
         return super().fetched_records(*args, **options)
 
     def _append(self, drained: Any, part: Any, max_records: int, update_offsets: Any) -> int:
-        """Return how many of the `max_records` are used up: all of them if there is no room left."""
+        """Return how many of the poll's `max_records` are used up: all of them once it has `POLL_BYTES`."""
         before = part.bytes_read
         part.full_at = before + self._room
         taken: int = super()._append(drained, part, max_records, update_offsets)

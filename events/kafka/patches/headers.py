@@ -18,7 +18,7 @@ class PackedHeaders(Sequence[Header]):
     __slots__ = ("_count", "_packed")
 
     def __init__(self, packed: bytes, count: int) -> None:
-        """Take the bytes of `count` headers, for which `is_plain` has returned True."""
+        """Take the bytes `packed` of `count` headers. `is_plain` must have returned True for them."""
         self._packed = packed
         self._count = count
 

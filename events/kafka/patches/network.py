@@ -17,7 +17,7 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
 MIN_SLEEP_MS = 100
-"""Shortest sleep of the sender while it waits for a broker."""
+"""Shortest sleep of the producer's sending thread while it waits for a broker, in milliseconds."""
 
 Receive = Callable[[], tuple[bytes, Exception | None]]
 
@@ -93,25 +93,25 @@ def _is_refusal(failure: Exception) -> bool:
 
 
 class SleepingNetworkClient(NetworkClient):
-    """Let the sender sleep until a broker is connected or has answered; either wakes it.
+    """Let the producer's sending thread sleep until a broker is connected or has answered. Either wakes it.
 
-    Reason: the sender takes the delay as milliseconds, but gets seconds, and 0 while a broker is silent. It then runs
-    in a busy loop.
+    Reason: the thread asks how long to sleep. It expects milliseconds, but gets seconds, and 0 while a broker is
+    silent. It then runs in a busy loop.
     Upstream: https://github.com/dpkp/kafka-python/issues/1413 and
     https://github.com/dpkp/kafka-python/issues/1907 were the same faults of older releases.
     Guard: events/kafka/tests/test_patches.py, and tests/faults/outbox/test_kafka_away.py on Apache Kafka.
-    It can go when the sender sleeps by itself while a broker is silent.
+    It can go when the thread sleeps without this class while a broker is silent.
     """
 
     def connection_delay(self, node_id: Any) -> float:
-        """Return milliseconds, as the sender expects them."""
+        """Return how long the producer's sending thread should sleep, in milliseconds, the unit that it expects."""
         return max(super().connection_delay(node_id) * 1000, MIN_SLEEP_MS)
 
 
 class ClosingProducer(KafkaProducer):
-    """End the sender's thread even if messages are in flight.
+    """End the producer's sending thread even if messages are in flight.
 
-    Reason: `close` calls `flush`. Its timeout error ends `close` before the sender's thread is told to end.
+    Reason: `close` calls `flush`. If `flush` raises its timeout error, `close` ends before it tells the thread to end.
     Upstream: https://github.com/dpkp/kafka-python/pull/2537 made `close` flush.
     Guard: events/kafka/tests/test_patches.py.
     It can go when `close` ends the thread after a flush that timed out.

@@ -13,7 +13,8 @@ from events.wire.headers import Header, pack, unpack
 from tests.kafka.record_batches import batch, field, record, varint
 
 TELLING_BYTES = (b"\x00", b"\x01", b"\x02", b"\x03", b"\x04", b"A", b"\x80")
-"""Lengths of 0, -1, 1, -2 and 2, a letter or a length of -33, and the first byte of a longer length."""
+"""Bytes with a meaning in a record's headers: lengths of 0, -1, 1, -2 and 2, "A" (also a length of -33), and the first
+byte of a longer length."""
 HEADERS: dict[str, list[Header]] = {
     "none": [],
     "plain": [("ce_id", b"1"), ("ce_type", b"ORDER_PAID"), ("ce_id", b"")],
@@ -57,7 +58,7 @@ def test_a_header_is_found_by_its_whole_name_alone(headers: list[Header]) -> Non
 
 @pytest.mark.parametrize("count", range(4))
 def test_headers_left_packed_are_always_sound(count: int) -> None:
-    """Every short run of the bytes that mean something either decodes to its end, or is not left packed."""
+    """Every short run of `TELLING_BYTES` either decodes to its end, or is not left packed."""
     left_packed = 0
     for length in range(7):
         for parts in product(TELLING_BYTES, repeat=length):

@@ -64,7 +64,7 @@ class Command(BaseCommand):
 
 
 def _rows(group: str | None) -> list[Row]:
-    """Return the partitions of the group, or of all registered groups. Raises CommandError if Kafka is away."""
+    """Return a row for each partition of the group, or of all registered groups. Raises CommandError without Kafka."""
     try:
         return [
             {"group": name, **dict(zip(COLUMNS, one, strict=True))}

@@ -54,7 +54,7 @@ class Command(BaseCommand):
 
 
 def _account(name: str | None) -> User:
-    """Return the account with this name; without a name, the command's own. Raises CommandError."""
+    """Return the account with this name; without a name, the account `COMMAND_LINE`. Raises CommandError."""
     if name is None:
         # Without a password, so that no user can log in with it.
         account, _ = User.objects.get_or_create(username=COMMAND_LINE, defaults={"is_active": False, "password": "!"})
@@ -66,7 +66,7 @@ def _account(name: str | None) -> User:
 
 
 def _dismiss_on_record(letter_id: int, account: User) -> bool:
-    """Dismiss the letter, and log it. Return False if it is already closed."""
+    """Dismiss the dead letter, and add a log entry for `account`. Return False if the letter is already closed."""
     try:
         with transaction.atomic():
             letter = dismiss(letter_id=letter_id)

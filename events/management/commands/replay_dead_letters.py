@@ -65,7 +65,7 @@ class Command(BaseCommand):
     def _process_each(
         self, letter_ids: Iterable[int], process: Callable[..., Outcome], pause: float, shutdown: Shutdown
     ) -> Iterator[DeadLetter]:
-        """Yield the letters that are not refused, with a pause between two of them."""
+        """Call `process` with each id. Yield the letters that it does not refuse, and pause between two of them."""
         next_at = 0.0
         for letter_id in letter_ids:
             shutdown.wait(max(0.0, next_at - time.monotonic()))

@@ -38,7 +38,7 @@ def counted(outcome: str) -> float:
 
 
 def noting(keys: list[int], outcome: Outcome = Done()) -> Callable[[Work], Outcome]:  # noqa: B008
-    """Return an action that notes the primary keys of its work."""
+    """Return an action that appends the primary key of its work to `keys`, and then returns `outcome`."""
 
     def act(work: Work) -> Outcome:
         keys.append(work.pk)
@@ -341,7 +341,7 @@ def test_a_sweep_tries_each_piece_once() -> None:
 
 
 def test_a_sweep_goes_on_with_what_a_batch_gave_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch whose actions are slow ends before its lease does."""
+    """A batch of slow actions gives work back before its lease ends. The sweep then claims that work again."""
     record_work(7)
     clock = [time.monotonic()]
     monkeypatch.setattr(worker_module.time, "monotonic", lambda: clock[0])

@@ -31,7 +31,7 @@ EVENT_ID = UUID("5f0c7a3e-0000-4000-8000-000000000001")
 
 
 def sent(server: MailServer, user: User, **event: Any) -> Accepted:
-    """Notify the user, and return the mail."""
+    """Notify the user of an event with these fields, and return the mail that the server has accepted."""
     assert notify_at(user.pk, **event) is not None
     ((_, outcome),) = send_due()
     assert isinstance(outcome, Done), outcome
@@ -80,7 +80,7 @@ def test_a_mail_is_seven_bit_clean_and_has_short_lines(server: MailServer) -> No
 
 
 class Addresses(HTMLParser):
-    """Collects everything that a mail program may load or follow."""
+    """Collects all addresses in HTML that a mail program may load or follow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ def test_every_valid_address_gets_its_mail(server: MailServer, address: str, rec
     ],
 )
 def test_an_invalid_address_fails_at_once_and_injects_nothing(server: MailServer, address: str) -> None:
-    """The address was put into the database without a form."""
+    """The address came into the database without the check of a form."""
     user = customer()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE auth_user SET email = %s WHERE id = %s", [address, user.pk])
@@ -260,7 +260,7 @@ def test_every_attempt_sends_the_same_bytes(
 
 
 def test_a_message_has_its_id_from_the_event(server: MailServer) -> None:
-    """Two deliveries of one event would have one Message-ID, and two events have two."""
+    """The Message-ID contains the event's id, so that all messages for one event have the same Message-ID."""
     for _ in range(2):
         delivery_to()
     send_due()

@@ -25,7 +25,7 @@ State = LeasedWork.State
 
 
 def outage() -> str:
-    """Send what is due, and return the reason why the server counts as unavailable."""
+    """Send all due mails. Check that the server counts as unavailable, and return the reason."""
     with pytest.raises(ServiceUnavailable) as caught:
         send_due()
     return str(caught.value)
@@ -179,7 +179,7 @@ def test_a_server_that_trickles_while_opening_gets_no_mail(server: MailServer, m
 def test_a_server_that_trickles_its_answer_is_cut_off(
     server: MailServer, monkeypatch: pytest.MonkeyPatch, stage: Stage
 ) -> None:
-    """No action outlives its lease. Otherwise, a second sender would send a mail that the first one still sends."""
+    """Sending must not outlast the lease. Otherwise a second sender would send a mail that the first still sends."""
     monkeypatch.setattr("notifications.mail.sending.SENDING_S", 0.3)
     delivery_to()
     server.fail(stage, answer="250-" + "x" * 200, pause_per_byte_s=0.05)
@@ -308,7 +308,7 @@ def test_mails_go_out_as_soon_as_the_server_is_back(server: MailServer) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_nothing_is_claimed_in_the_first_second_after_an_outage(server: MailServer) -> None:
-    """Another sender may still have to record that the mail was sent, after the end of its lease."""
+    """Another sender whose lease has ended may still have to record that it sent the mail."""
     delivery_to()
     port = connection.settings_dict["PORT"]
     connection.settings_dict["PORT"] = "1"

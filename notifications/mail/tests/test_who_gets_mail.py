@@ -1,4 +1,4 @@
-"""Which notifications get an e-mail delivery, and which deliveries are not sent after all."""
+"""Which notifications get an e-mail delivery, and which recorded deliveries are cancelled instead of sent."""
 
 import json
 from datetime import timedelta
@@ -35,7 +35,7 @@ def _server(server: MailServer) -> None:
 
 
 def value(user: User, timestamp: str, **fields: Any) -> bytes:
-    """Return a record's value with this timestamp as it stands."""
+    """Return the body of an order event of `user`, with `timestamp` in exactly this spelling."""
     event = json.loads(encode(OrderEventFactory.build(user_id=user.pk, **fields)))
     return json.dumps(event | {"timestamp": timestamp}).encode()
 

@@ -29,12 +29,12 @@ from tests.faults.troubled_database import NOTIFICATIONS, OUTBOX, locked, waitin
 Pair = tuple[ProductProcess, ProductProcess]
 
 CLEAN_EXIT, FORCED_EXIT = 0, 128 + signal.SIGTERM
-"""Exit codes."""
+"""Exit codes of a process after SIGTERM: it has ended by itself, or it was forced to end."""
 AT_ONCE_S = 1
 SIGNAL_PAUSE_S = 0.2
-"""The kernel merges two signals at the same moment into one."""
+"""Seconds between two signals, because the kernel merges two signals at the same moment into one."""
 INTERPRETER_START_CPU_S = 0.15
-"""Limit of the CPU time before a command catches signals. Django's own start takes several times as long."""
+"""Limit of the CPU time, in seconds, before a command catches signals. Django's start takes several times as long."""
 _names = (f"command-{number}" for number in count())
 
 
@@ -70,7 +70,7 @@ def pair(site: Site, start: Start) -> Pair:
 
 @pytest.fixture
 def hanging(site: Site, pair: Pair) -> Iterator[Pair]:
-    """Let consumer and relay hang on locked tables, the consumer with a polled batch.
+    """Let consumer and relay hang on locked tables, when the consumer has polled a batch and not saved it.
 
     After the test, another consumer saves the batch.
     """
@@ -164,7 +164,7 @@ def is_gone(process: psutil.Process) -> bool:
 
 
 def test_an_ending_consumer_leaves_no_child_behind(pair: Pair, start: Start) -> None:
-    """The child tries a message that may have killed its consumer."""
+    """The child process of a consumer tries a message that may have killed an earlier consumer."""
     killed, _ = pair
     with locked(NOTIFICATIONS):
         send([foreign_event()])

@@ -16,9 +16,9 @@ from tests.faults.oracle import Oracle
 from tests.faults.places import POLLING
 
 EXIT_CODE_FAILED = 1
-"""The contract's exit code."""
+"""Exit code of a command that cannot start, as documented."""
 EXIT_TIMEOUT_S = 10
-"""The contract's limit."""
+"""Seconds within which a command that cannot start must end, as documented."""
 
 
 def failure_output(process: ProductProcess) -> str:
@@ -71,7 +71,7 @@ def test_a_run_on_a_taken_port_says_so(start: Start) -> None:
 
 
 def test_a_consumer_with_a_stuck_client_ends_and_shows_stacks(site: Site, oracle: Oracle, start: Start) -> None:
-    """Another consumer takes over."""
+    """Another consumer takes over the partitions of the consumer that has ended."""
     site.consumer.stop()
     oracle.place_orders(site.web.url, 8)
     stuck = start(

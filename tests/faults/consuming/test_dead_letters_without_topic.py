@@ -21,7 +21,7 @@ from tests.faults.conftest import Site
 from tests.faults.oracle import Oracle
 
 OUTAGE_S = 6
-"""Longer than the consumer's publisher tries, so that the relay finds no topic either."""
+"""Seconds without the topic: longer than the consumer's publisher tries, so that the relay does not find it either."""
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tests.faults.places import MESSAGE_HANDLED
 from tests.faults.troubled_database import NOTIFICATIONS, locked, waiting_for
 
 MAX_DEATHS = 3
-"""Limit of the number of consumers that one message kills."""
+"""Most processes that one message may kill before it becomes a dead letter."""
 NUMBER_OF_KILLS = 15
 
 
@@ -26,7 +26,7 @@ def has_started(consumer: ProductProcess, *, times: int) -> bool:
 
 
 def test_a_message_that_kills_consumers_becomes_a_dead_letter(site: Site, oracle: Oracle, start: Start) -> None:
-    """The other messages are handled."""
+    """The messages before and after it are handled."""
     last = last_dead_letter_id()
     site.consumer.stop()
     before, deadly, *after = foreign_events(10)

@@ -14,7 +14,7 @@ from tests.faults.oracle import Oracle, lag
 from tests.faults.places import BATCH_READ, BATCH_SAVED, OFFSETS_COMMITTED
 
 TAKEOVER_TIMEOUT_S = 30
-"""Limit of a takeover, including the time until the group removes the frozen consumer."""
+"""Seconds until another consumer has taken over, including the time until the group removes the frozen one."""
 
 
 def notifications() -> int:

@@ -1,4 +1,4 @@
-"""A consumer does not grow with the number of events it has read."""
+"""The memory, threads and open files of a consumer do not grow with the number of events that it has read."""
 
 from typing import NamedTuple
 

@@ -12,7 +12,7 @@ from tests.faults.conftest import CONSUME, OwnTopic, Start
 
 DEAD_LETTER_LIMIT, POISON_MESSAGES = 25, 40
 EXIT_CODE_AT_LIMIT = 3
-"""The contract's exit code."""
+"""Exit code of a consumer at the limit of consecutive dead letters, as documented."""
 EXIT_TIMEOUT_S = 10
 
 

@@ -40,7 +40,7 @@ class Kind(NamedTuple):
     key: bytes | None = b"7"
     headers: tuple[tuple[str, bytes | None], ...] = ()
     nulls: bytes | None = None
-    """The expected header `dead-letter-nulls`, which names nulls that the copy replaces by empty bytes."""
+    """The expected header `dead-letter-nulls` of the copy: it names the nulls that the copy has empty bytes for."""
 
 
 SOUND = encode(foreign_event())
@@ -67,7 +67,7 @@ POISON = [
 
 
 class NotUTF8(str):
-    """A header name that the client sends as bytes that are not UTF-8."""
+    """A header's name that kafka-python sends as bytes that are not UTF-8."""
 
     def encode(self, *args: str) -> bytes:
         return b"\xff\xfe"
@@ -77,7 +77,7 @@ Position = tuple[int, int]
 
 
 def copies(topic: str = DEAD_LETTERS) -> dict[Position, Message]:
-    """Return the copies of dead letters, by partition and offset of their originals."""
+    """Return the copies of dead letters on the `-dlt` topic, by partition and offset of the original messages."""
     by_position: dict[Position, Message] = {}
     for message in read_topic(topic):
         (partition,) = struct.unpack(">i", message.header["kafka_dlt-original-partition"] or b"")
@@ -180,7 +180,7 @@ def test_records_damaged_in_transit_are_read_again(site: Site, proxy: Proxy, ora
 
 @pytest.mark.parametrize("refusal", ["a check constraint", "an error of data"])
 def test_only_the_event_that_the_database_refuses_is_set_aside(refusal: str, site: Site, oracle: Oracle) -> None:
-    """The other events of its batch are saved."""
+    """Only the refused event becomes a dead letter. The other events of its batch are saved."""
     last_id = last_dead_letter_id()
     site.consumer.stop()
     oracle.place_orders(site.web.url, 8)

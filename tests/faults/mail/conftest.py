@@ -1,4 +1,4 @@
-"""A mail server for each test, and no deliveries of earlier tests."""
+"""Fixtures: a mail server for each test, and a table without e-mail deliveries of earlier tests."""
 
 from collections.abc import Iterator
 

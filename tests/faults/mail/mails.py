@@ -1,4 +1,4 @@
-"""Deliveries of the running site, recorded by SQL, and their states."""
+"""Record e-mail deliveries in the running site's database by SQL, and read their states."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ SEND = ("django", "send_emails")
 
 
 def sender_env(server: MailServer) -> dict[str, str]:
-    """Return the environment of a process that sends mails to this server."""
+    """Return the environment variables of a process that sends mails to this server."""
     return {"EMAIL_URL": server.url, "EMAIL_FROM": "Shop <shop@shop.example>", "SITE_URL": "https://shop.example"}
 
 
 def record_mails(count: int) -> list[str]:
-    """Record deliveries to `count` new users, and return their addresses."""
+    """Record an e-mail delivery to each of `count` new users, and return the addresses."""
     sql = """
         WITH people AS (
             INSERT INTO auth_user (username, email, password, first_name, last_name, is_active, is_staff, is_superuser,
@@ -48,13 +48,13 @@ def all_done(addresses: Sequence[str]) -> bool:
 
 
 def copies(server: MailServer, addresses: Sequence[str]) -> list[int]:
-    """Return how often the server has accepted the mail to each address. All copies of a mail have the same bytes."""
+    """Return how often the server has accepted a mail to each address. Check that all copies have the same bytes."""
     for address in addresses:
         assert len({mail.content for mail in server.mails_to(address)}) <= 1, address
     return [len(server.mails_to(address)) for address in addresses]
 
 
 def has_polled(name: str) -> bool:
-    """Return whether the sender with this PGAPPNAME has asked for due deliveries."""
+    """Return whether the sending process with this PGAPPNAME has asked the database for due deliveries."""
     sql = "SELECT pid FROM pg_stat_activity WHERE application_name = %(name)s AND query LIKE '%%WITH due AS%%'"
     return bool(rows(sql, name=name))

@@ -1,4 +1,4 @@
-"""Senders that are killed, frozen, or without a database: each mail is sent once, or twice with the same bytes."""
+"""Sending processes that are killed, frozen, or without a database: each mail is sent once, or again unchanged."""
 
 import re
 import time
@@ -67,7 +67,7 @@ def test_two_senders_send_no_mail_twice(server: MailServer, start: Start) -> Non
 def test_a_database_away_beyond_a_lease_doubles_no_mail(
     server: MailServer, start: Start, postgres: CrashingPostgres, tmp_path: Path
 ) -> None:
-    """The sender stays alive for its supervisor, who would otherwise kill it before it could record the mail."""
+    """The sender updates its liveness file. Otherwise a supervisor would kill it before it could record the mail."""
     addresses = record_mails(5)
     alive = tmp_path / "alive"
     server.fail("MESSAGE", then="hold", times=1)
@@ -88,7 +88,7 @@ def test_a_database_away_beyond_a_lease_doubles_no_mail(
 
 
 def lost(port: int) -> float:
-    """Return the number of outcomes that the sender with this metrics port could not record."""
+    """Return how many outcomes the sender with this metrics port could not record, because its lease had ended."""
     text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
     (number,) = re.findall(r'^email_deliveries_total\{outcome="lost"\} (\S+)$', text, re.MULTILINE)
     return float(number)

@@ -26,7 +26,7 @@ TROUBLES: tuple[tuple[Stage, dict[str, Any]], ...] = (
 
 
 def deliveries() -> list[tuple[str, str]]:
-    """Return the event id and the state of each delivery."""
+    """Return the event id and the state of each e-mail delivery."""
     return [
         (str(event_id), state)
         for event_id, state in rows(
@@ -37,7 +37,7 @@ def deliveries() -> list[tuple[str, str]]:
 
 
 def wait_for_progress(server: MailServer, sender: ProductProcess) -> None:
-    """Wait until the sender has sent some mails, or pauses because of the server."""
+    """Wait until the sender has sent some mails, or pauses because of the mail server."""
     goal = min(len(server.accepted) + 15, ORDERS)
     wait_until(lambda: len(server.accepted) >= goal or sender.says("No email"))
 

@@ -22,7 +22,7 @@ SILENT_STAGES: tuple[Stage, ...] = ("CONNECT", "EHLO", "MESSAGE", "QUIT")
 
 @pytest.fixture
 def silent_servers(site: Site) -> Iterator[dict[Stage, MailServer]]:
-    """Start a mail server for each stage, which is silent at this stage."""
+    """Start a mail server for each stage of SMTP. Each server falls silent at its stage."""
     servers: dict[Stage, MailServer] = {stage: MailServer() for stage in SILENT_STAGES}
     for stage, server in servers.items():
         server.start()
@@ -35,7 +35,7 @@ def silent_servers(site: Site) -> Iterator[dict[Stage, MailServer]]:
 def test_senders_of_a_silent_or_refusing_server_end_in_time(
     server: MailServer, silent_servers: dict[Stage, MailServer], start: Start
 ) -> None:
-    """What they have claimed is sent once by the next sender."""
+    """The next sender sends once what the ended senders have claimed."""
     addresses = record_mails(250)
     server.go_down()
     refused = start(*SEND, launcher=short_lease(), **sender_env(server))

@@ -15,17 +15,18 @@ from tests.faults.oracle import Oracle
 
 FAULTS = ("refuse", "swallow")
 MAX_SLOWDOWN = 1.5
-"""Limit of the ratio of medians. The slowest of some hundred orders depend on the machine more than on Kafka."""
+"""Limit of the median time of an order without Kafka, divided by that with Kafka. The slowest orders prove nothing:
+they depend on the machine more than on Kafka."""
 MAX_ANSWER_S = 2.0
-"""Limit of the slowest answer: less than an attempt to reach Kafka takes."""
+"""Limit of the slowest answer, in seconds: less than an attempt to reach Kafka takes."""
 MAX_GROWTH_BYTES = 30 * 1024 * 1024
-"""Limit of a web worker's growth."""
+"""Limit of the growth of a web worker's memory, in bytes."""
 OUTAGE_S = 8
-"""Longer than the attempts to send, and than the consumer's session."""
+"""Seconds of an outage: longer than the attempts to send, and than the consumer's session in its group."""
 SILENCE_S = 15
-"""Long enough for the clients to give up connections, open new ones, and look for their group."""
+"""Seconds without an answer: enough for clients to give up connections, open new ones, and look for their group."""
 MAX_CPU_SHARE = 0.1
-"""Limit of the share of a core: above the cost of polling the database, below that of a loop without sleep."""
+"""Most CPU time of a process, as a share of a core. Polling the database takes less, a loop without sleep more."""
 
 
 def nothing_pending() -> bool:
@@ -97,7 +98,7 @@ def test_waiting_for_a_silent_kafka_takes_next_to_no_cpu(site: Site, proxy: Prox
 def test_a_site_started_without_kafka_answers_orders_at_once(
     fault: str, proxy: Proxy, oracle: Oracle, start_web: StartWeb
 ) -> None:
-    """The events follow when Kafka is back."""
+    """The events of the orders are sent when Kafka is back."""
     getattr(proxy, fault)()
     web = start_web()
     assert max(oracle.place_orders(web.url, 20)) < 1

@@ -24,7 +24,7 @@ def sequences_on_topic(order_id: int) -> list[bytes | None]:
 
 
 def flows(shopper: Shopper) -> bool:
-    """Place and pay an order, and return whether the fast path publishes both events within 1 s."""
+    """Place and pay an order. Return whether the fast path, without the relay, publishes both events within 1 s."""
     order_id = shopper.place_order()
     assert order_id
     assert shopper.change(order_id, "pay")
@@ -40,7 +40,7 @@ def flows(shopper: Shopper) -> bool:
 def test_an_event_waits_until_its_predecessor_is_recorded(
     failing: str, first_try: list[bytes], site: Site, oracle: Oracle, start_web: StartWeb
 ) -> None:
-    """Events of other orders do not wait."""
+    """Only events of the same order wait, not those of other orders."""
     site.relay.freeze()
     web = start_web(launcher=sabotage("fail-before", failing), **ONE_WORKER)
     shopper = oracle.shopper(web.url)
@@ -61,7 +61,7 @@ def test_an_event_waits_until_its_predecessor_is_recorded(
 
 
 def test_an_event_whose_transaction_commits_late_is_still_sent(oracle: Oracle, start_web: StartWeb) -> None:
-    """Events with higher ids were sent before it."""
+    """Events with higher ids, whose transactions committed earlier, were sent before it."""
     web = start_web(launcher=sabotage("freeze-after", ORDER_RECORDED), **NO_KAFKA)
     another = oracle.shopper(web.url)
     with ThreadPoolExecutor() as threads:

@@ -9,7 +9,7 @@ from tests.faults.conftest import NO_KAFKA, Site, StartWeb
 from tests.faults.oracle import Oracle
 
 TOO_LARGE_BYTES = 2 * 1024 * 1024 + 1
-"""One byte above the limit of the dead-letter topic."""
+"""Size of a message that is one byte above the limit of the dead-letter topic."""
 OUTAGE_S = 20
 
 

@@ -11,11 +11,11 @@ from tests.faults.oracle import Oracle
 from tests.faults.places import RELAY_HAS_IT, SENT_BUT_NOT_RECORDED
 
 TAKEOVER_TIMEOUT_S = 10
-"""The contract's limit."""
+"""Seconds in which another relay must take over, as documented."""
 
 
 def seconds_until_events_flow() -> float:
-    """Wait until the other relay has sent the oldest pending event, and return the seconds that it took."""
+    """Wait until another relay has sent the oldest pending event, and return the seconds that this took."""
     started = time.monotonic()
     oldest = database.value("SELECT min(id) FROM events_outboxevent WHERE published_at IS NULL AND parked_at IS NULL")
     sql = "SELECT published_at IS NOT NULL FROM events_outboxevent WHERE id = %(oldest)s"

@@ -1,4 +1,4 @@
-"""A project with `events` and without the shop. These are all settings that `events` reads."""
+"""Settings of a project with the app `events` and without the shop. They contain all settings that `events` reads."""
 
 import os
 from datetime import timedelta

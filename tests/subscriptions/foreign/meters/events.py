@@ -1,4 +1,4 @@
-"""The events of meters."""
+"""The events of a foreign project's app, readings of electricity meters, for tests of `events` without the shop."""
 
 from datetime import datetime
 from uuid import UUID
