@@ -122,9 +122,10 @@ class Backlog:
         emails: bool = False,
         events: int | None = None,
     ) -> Result:
-        """Let a new group save `events` events, by default all, and return its rate and memory.
+        """Let `consumers` members of a new group save `events` events, by default all. Return the rate and the memory.
 
         With `inbox`, the group claims each event in the inbox. With `emails`, it records an e-mail for each event.
+        `peer` names another design, which then runs in place of the product's consumer.
 
         The rate follows from the times of the first and the last notification, so start-up does not count.
         """

@@ -77,7 +77,10 @@ def measure_gunicorn(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, 
 
 
 def measure_cpu(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Compare the CPU time per order, of web server and PostgreSQL together, with that of an earlier commit."""
+    """Compare the CPU time per order with that of an earlier commit. Yield (row, figures) per round.
+
+    The CPU time is that of the web server and PostgreSQL together.
+    """
     try:
         with earlier.checked_out() as checkout:
             yield from _measure_cpu_beside(servers, checkout)
@@ -141,7 +144,7 @@ class Site:
         self._connections: list[Connection] = []
 
     def connect(self) -> None:
-        """Open a new connection for each customer. `load` uses these connections for every path."""
+        """Replace the connections of all customers. `load` then measures every path over the same new connections."""
         for connection in self._connections:
             connection.close()
         wait_until(lambda: not self._web.has_connections_to_close())

@@ -88,7 +88,10 @@ class Proxy:
         self._to_drop[to] = count
 
     def corrupt_answer(self, *, containing: bytes) -> None:
-        """Flip a bit of the bytes `containing` in the next answer to a fetch that has them, and in no later answer."""
+        """In the next answer to a fetch that contains the bytes `containing`, flip a bit of these bytes.
+
+        Later answers stay as they are.
+        """
         self._to_corrupt = containing
 
     def _do(self, switch: Coroutine[Any, Any, None]) -> None:

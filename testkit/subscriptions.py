@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 class RowSubscription(Subscription[Row]):
-    """A subscription without an inbox: it hands over repeated events, too."""
+    """A subscription without an inbox: `handle` gets repeated events, too."""
 
     def save(self, events: Sequence[Row]) -> Sequence[Row]:
         self.handle(events)

@@ -43,7 +43,7 @@ class Run:
         return self.process.wait(20)
 
     def manage(self, *command: str) -> str:
-        """Run a command of manage.py in the copy of the checkout, while `make run` is up. Return its output.
+        """Run a manage.py command in the run's copy of the checkout, and return its output. `make run` must be up.
 
         Raises:
             subprocess.CalledProcessError: the command ended with an error.

@@ -43,7 +43,7 @@ def notify_at(user_id: int, timestamp: datetime | None = None, **fields: Any) ->
 
 
 def delivery_to(email: str = "") -> EmailDelivery:
-    """Return a new e-mail delivery to a new customer with this address, by default an address of the customer's own."""
+    """Return a new e-mail delivery to a new customer with the address `email`, by default one of no other user."""
     delivery = notify_at(customer(email).pk)
     assert delivery is not None
     return delivery

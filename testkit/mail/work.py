@@ -1,4 +1,4 @@
-"""Leased work for tests and benchmarks: e-mail deliveries, with which a worker does what the test chooses."""
+"""Leased work for tests and benchmarks: e-mail deliveries, and workers that do with each what the test chooses."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -36,7 +36,7 @@ def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) 
 
 
 def kind(act: Act[EmailDelivery] | None = None, **changes: Any) -> Kind[EmailDelivery]:
-    """Return the kind of work `EMAIL` with `changes` and with the function `act`, which by default returns Done."""
+    """Return the kind of work `EMAIL` with `changes` to its fields. Its action is `act`, or by default returns Done."""
 
     def nothing(work: EmailDelivery) -> Outcome:
         return Done()

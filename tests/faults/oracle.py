@@ -33,7 +33,7 @@ class Acknowledged(NamedTuple):
 
 
 class Shopper:
-    """A customer of one web server. The oracle records the answers that it gets. It is not thread-safe."""
+    """A customer of one web server, for use by one thread. The oracle records the answers that the customer gets."""
 
     def __init__(self, oracle: "Oracle", customer: Customer, site: str) -> None:
         self.user_id = customer.id
@@ -69,7 +69,7 @@ class Shopper:
         return response.json()
 
     def finds_a_worker_that_answers(self) -> bool:
-        """Return whether the worker of this connection answers within 0.5 s. After a failure, the connection is new."""
+        """Return whether this connection's worker answers within 0.5 s. If not, the next request opens another one."""
         try:
             return self._http.get("/health/live", timeout=0.5).status_code == 200
         except httpx.TransportError:
@@ -99,7 +99,10 @@ class Oracle:
 
     @contextmanager
     def shopping(self, site: str) -> Iterator[None]:
-        """Let all customers place, pay and cancel orders within the block, also after missing answers."""
+        """Within the block, let all customers place, pay and cancel orders.
+
+        A customer that gets no answer goes on with a new order.
+        """
         closing = threading.Event()
 
         def shop(shopper: Shopper) -> None:
@@ -123,7 +126,7 @@ class Oracle:
                 finished.result()
 
     def wait_for_more(self, count: int) -> None:
-        """Wait until `count` more changes are acknowledged."""
+        """Wait until the API has acknowledged `count` more changes of orders."""
         goal = len(self.acknowledged) + count
         wait_until(lambda: len(self.acknowledged) >= goal)
 
@@ -146,7 +149,7 @@ class Oracle:
             return [duration for share in shares for duration in share]
 
     def settle_and_compare(self) -> Figures:
-        """Wait until no event is pending or unread. Then compare the record with the product's data.
+        """Wait until no event is pending or unread. Then compare the answers to the customers with the product's data.
 
         Raises AssertionError with a list of the differences, or after `SETTLE_TIMEOUT_S`.
         """

@@ -82,7 +82,7 @@ def waiting_at_the_gate() -> list[int]:
 
 @contextmanager
 def unanswered_commits() -> Iterator[None]:
-    """Let sessions with `synchronous_commit` wait, after their commit, for a standby server that does not exist."""
+    """Within the block, sessions with `synchronous_commit` commit and then wait for a standby that does not exist."""
     _administer("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     try:
         yield

@@ -27,13 +27,13 @@ class Hook:
         self._process = os.getpid()
 
     def fire(self) -> None:
-        """Run the next action, if there is one. The product's stand-ins call this method at the point."""
+        """Run the next action, if there is one. The stand-in that has this hook calls `fire` at the hook's point."""
         if self._actions and os.getpid() == self._process:
             self._actions.pop()()
 
     @contextmanager
     def calling(self, action: Callable[[], object], *, times: int = 1) -> Iterator[None]:
-        """Within the block, run `action` at the next `times` calls of `fire`."""
+        """Within the block, let the next `times` calls of `fire` run `action`."""
         self._actions = [action] * times
         try:
             yield

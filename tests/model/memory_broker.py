@@ -130,7 +130,7 @@ class MemoryGroup:
 
 
 class NoThread(Executor):
-    """Makes each call at once, in place of the thread that reads ahead."""
+    """An executor that makes each call at once. It replaces the thread that reads ahead."""
 
     def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         done: Future[Any] = Future()
@@ -141,7 +141,7 @@ class NoThread(Executor):
 class MemoryConsumer:
     """A stand-in for `events.kafka.Consumer`: member `number` of a group.
 
-    It is idle when it waits for records, and finds none or has read the number of batches that `allow` has given it.
+    It is idle after a poll that waits and returns no records. `allow` sets how many batches its polls return.
     """
 
     def __init__(self, group: MemoryGroup, number: int) -> None:
@@ -197,7 +197,10 @@ class MemoryConsumer:
         self._positions[record.partition] = to
 
     def commit(self, records: Iterable[Record]) -> None:
-        """Commit the offset of each partition whose last record this member has read since the last rebalance."""
+        """Commit the offset after the last of `records` of each partition.
+
+        Partitions are left out if the group has had a rebalance since this member read the records.
+        """
         self.amid_commit.fire()
         if self._generation == self._group.generation:
             for last in {record.partition: record for record in records}.values():

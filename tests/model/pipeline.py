@@ -155,7 +155,7 @@ class Pipeline:
             self.members[member] = Member(self.group, member)
 
     def append_foreign(self, message: int | bytes | None) -> None:
-        """Append a message of another system: an event of the order `message`, or bytes that are no event."""
+        """Append a message of another system. `message` is the order id of its event, or the value of poison."""
         new_id = UUID(int=len(self.broker.topics[TOPIC]))
         value = message
         if isinstance(message, int):
@@ -164,7 +164,7 @@ class Pipeline:
         self.broker.append(TOPIC, key=b"foreign", value=value, headers=headers)
 
     def append_again(self, record: int) -> None:
-        """Append a copy of a record to the topic. `record` is its index, where 0 is the newest record."""
+        """Append a copy of a record to the topic. `record` counts back from the newest record, 0, and starts over."""
         records = self.broker.topics[TOPIC]
         if records:
             known = records[-1 - record % len(records)]

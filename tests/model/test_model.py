@@ -217,7 +217,7 @@ class Model(Invariants):
 
     @rule(member=MEMBER, size=SIZE, batches=BATCHES, saved=st.booleans())
     def crash_of_a_consumer(self, member: int, size: int, batches: int, saved: bool) -> None:
-        """Crash before the batch is saved, or after that and before its offsets are committed."""
+        """Let a consumer crash amid a batch: before it saves the batch or, with `saved`, before it commits offsets."""
         victim = self.pipeline.members[member]
         with (victim.source.amid_commit if saved else victim.subscription.amid_save).calling(crash):
             self.pipeline.consume(member, size=size, batches=batches)

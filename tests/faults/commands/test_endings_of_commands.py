@@ -164,7 +164,7 @@ def is_gone(process: psutil.Process) -> bool:
 
 
 def test_an_ending_consumer_leaves_no_child_behind(pair: Pair, start: Start) -> None:
-    """The child process of a consumer tries a message that may have killed an earlier consumer."""
+    """At SIGTERM, the consumer's child process is trying a message that may have killed an earlier consumer."""
     killed, _ = pair
     with locked(NOTIFICATIONS):
         send([foreign_event()])

@@ -1,4 +1,4 @@
-"""Mail trouble delays neither requests nor notifications, and senders end in time in every wait."""
+"""A mail server in trouble delays neither requests nor notifications. SIGTERM ends senders in time in every wait."""
 
 from collections.abc import Callable, Iterator
 from statistics import median
