@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 @pytest.fixture
 def timezone_id() -> str | None:
-    """Return the browser's time zone; None for the machine's. A test overrides this fixture for another one."""
+    """Return the time zone of the browser; None stands for the machine's. A test may override this fixture."""
     return None
 
 

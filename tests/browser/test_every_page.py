@@ -95,7 +95,10 @@ assert emails[2].update(state="cancelled", finished_at=Now(), lease=None, last_e
 
 
 def walk(page: Page, first_pages: list[str]) -> Iterator[str]:
-    """Open these pages, and up to `PAGES_PER_KIND` of each kind of page that they link to. Yield the addresses."""
+    """Open `first_pages` and the pages that they link to, directly or not. Yield the addresses.
+
+    Of each kind of page, at most `PAGES_PER_KIND` are followed.
+    """
     waiting = list(first_pages)
     seen = set(waiting)
     opened = Counter(map(_kind, waiting))

@@ -64,9 +64,9 @@ def interpolated(text: str, variables: Mapping[str, str]) -> str:
 
 
 def environment(service: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment that compose gives to a service, if it runs with `variables`.
+    """Return the environment that compose gives to a service, if compose runs with `variables`.
 
-    A name without a value is passed on if it is set.
+    A variable without a value in the compose file has the value from `variables`; without one, it is left out.
     """
     declared = COMPOSE["services"][service]["environment"]
     given = {

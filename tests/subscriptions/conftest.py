@@ -46,7 +46,10 @@ class Handbook(NamedTuple):
 
 @pytest.fixture
 def project(tmp_path: Path, handbook: Handbook) -> Path:
-    """Return a folder with the tutorial's files, and with the product's settings plus the app and the test's topics."""
+    """Return a folder with the files of the tutorial and a settings module.
+
+    The module has the product's settings, with the tutorial's app and the test's topics.
+    """
     (tmp_path / handbook.app).mkdir()
     (tmp_path / handbook.app / "__init__.py").touch()
     for name, code in handbook.files.items():

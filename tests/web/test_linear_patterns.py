@@ -78,7 +78,10 @@ def ours() -> dict[str, tuple[re.Pattern[Any], str]]:
 
 
 def of_libraries() -> dict[str, tuple[re.Pattern[Any], str]]:
-    """Return the patterns of libraries that get foreign text of any length: hosts, names, addresses, paths, traces."""
+    """Return the patterns that libraries apply to foreign text of any length, and how: by "search" or "fullmatch".
+
+    The text is a host, a username, an e-mail address, a path or a trace header.
+    """
     validator = User.username_validator
     searching = (
         re.compile(validator.regex.pattern, validator.flags),
