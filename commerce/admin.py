@@ -106,9 +106,9 @@ class DeleteAction:
 
 
 class Checkboxes:
-    """A mixin for the admin of accounts and groups. It shows a choice of many as checkboxes, which have labels.
+    """A mixin for the admin of accounts and groups. It shows a many-to-many field as checkboxes, which have labels.
 
-    Django's own widget for such a choice, two lists side by side, has none.
+    Django's own widget for such a field, two lists side by side, has no labels.
     """
 
     opts: Any

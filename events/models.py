@@ -299,8 +299,8 @@ class ConsumerGroup(models.Model):
 class DeathMark(models.Model):
     """A row that marks the first batch that a consumer handles after its start.
 
-    The consumer deletes the mark after the batch. A mark that another consumer finds means that the first one ended
-    during the batch. See `events.consuming.quarantine`.
+    The consumer deletes the mark after the batch. If another consumer finds the mark, the first consumer ended during
+    the batch. See `events.consuming.quarantine`.
     """
 
     group = models.CharField(max_length=255)

@@ -45,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Ended:
-    """The event that a process has ended and is not started again."""
+    """The report of a process's thread to the supervisor: the process has ended, and is not started again."""
 
     name: str
     returncode: int

@@ -1,4 +1,4 @@
-"""`GET /metrics`: metrics of all processes that share the metrics folder of the web server's processes."""
+"""`GET /metrics`: the metrics of the processes that share this one's metrics folder, such as other web workers."""
 
 import os
 import secrets

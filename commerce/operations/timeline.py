@@ -51,7 +51,10 @@ class EventTrace(NamedTuple):
 
     @property
     def timestamp(self) -> datetime | None:
-        """Return the event's time; without its outbox row, the order's creation for the first event, else None."""
+        """Return the event's time from its outbox row.
+
+        Without the row, return the time of the order's creation for the first event, and None for other events.
+        """
         if self.row:
             return self.row.created_at
         return self.order.created_at if self.sequence == 1 else None

@@ -75,7 +75,7 @@ class LeasedWorkAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("due at"))
     def due(self, work: LeasedWork) -> SafeString | None:
-        """Return as HTML when a worker may claim the work, or until when a worker has it; None for finished work."""
+        """Return as HTML the time at which the work is due or a worker's lease of it ends; None for finished work."""
         if work.state != LeasedWork.State.PENDING:
             return None
         if work.lease and work.due_at > now():

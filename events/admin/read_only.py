@@ -54,7 +54,7 @@ class ReadOnlyAdmin(RowActionsAdmin):
         return kind in allowed and super().lookup_allowed(lookup, value, request)
 
     def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
-        """Return the rows that match the search term. The query must use an index."""
+        """Return the rows that match the search term. A subclass implements it with a query that uses an index."""
         raise NotImplementedError
 
     def get_search_results(

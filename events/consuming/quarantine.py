@@ -90,7 +90,8 @@ class Quarantine:
     def try_alone(self, record: Record, mark: DeathMark) -> bool:
         """Process `record` in a child process. A record that kills `CONSUMER_DEATHS` children becomes a dead letter.
 
-        Return whether the group has reached its limit of consecutive dead letters. Raises Outage, Suspect.
+        Return whether the group has reached its limit of consecutive dead letters. Raise Outage or Suspect if the child
+        has reported such a failure.
         """
         while True:
             ended = run_in_child(lambda: self._trial(record))
@@ -131,7 +132,7 @@ def leftover_marks(*, group: str, topic: str, partitions: Iterable[int]) -> dict
 
 
 def place_marks(*, group: str, topic: str, records: Sequence[Record]) -> None:
-    """Store a death mark for each partition of `records`, up to the last offset of its records."""
+    """Store a death mark for each partition of `records`. It covers the offsets up to the partition's last record."""
     last_offsets = {record.partition: record.offset for record in records}
     DeathMark.objects.bulk_create(
         [

@@ -83,7 +83,8 @@ class BackgroundPublisher:
     """Publishes from one thread per process, which starts with the first message and reads from a bounded queue.
 
     If the queue is full, the thread has died or the broker is down, messages stay pending and the relay sends them.
-    During an outage the thread does not send, because a waiting client takes CPU time from this process's requests.
+    During an outage the thread does not send, because a Kafka client that waits for the broker slows this process's
+    requests.
     """
 
     def __init__(self, *, connect: Callable[[], Producer] = yielding_producer) -> None:

@@ -1,4 +1,4 @@
-"""Replays of dead letters on a real broker: readable events are notified, and none of them twice."""
+"""Replays of dead letters on a real broker: an event that can be decoded by then becomes exactly one notification."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -60,7 +60,7 @@ def counted(name: str, *, group: str = "group", **labels: str) -> float:
 
 @pytest.mark.django_db(transaction=True)
 def test_another_group_adds_no_latencies() -> None:
-    """The latencies of a group that reads an old backlog would hide how late the notifications are."""
+    """A group that reads an old backlog would report long latencies, and so hide how late the notifications are."""
     before = counted("event_end_to_end_seconds_count", group=NOTIFICATIONS.group)
     process(records(OrderEventFactory.build(timestamp=now())), replace(NOTIFICATIONS, measures_latency=False))
     assert counted("event_end_to_end_seconds_count", group=NOTIFICATIONS.group) == before

@@ -1,4 +1,4 @@
-"""Odd admin URLs, which no link leads to. None of them is a server error."""
+"""No admin URL is a server error, even with odd values that no link of admin contains."""
 
 import json
 import logging

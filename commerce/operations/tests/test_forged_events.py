@@ -67,7 +67,7 @@ def event_of(order: Order) -> OrderEvent:
 
 
 def make_dead_letter(value: bytes, **record: Any) -> DeadLetter:
-    """Consume a message that becomes a dead letter."""
+    """Consume a message that becomes a dead letter, and return the letter."""
     known = set(DeadLetter.objects.values_list("pk", flat=True))
     consume(value, **record)
     return DeadLetter.objects.exclude(pk__in=known).get()
@@ -220,7 +220,7 @@ def as_an_earlier_release_recorded(order: Order) -> UUID:
 def test_an_old_orders_event_under_a_forged_id_is_never_silent(
     api: APIClient, order: Order, other: dict[str, Any]
 ) -> None:
-    """An attacker can compute the id of an old event. If the forgery is first, the true event becomes a dead letter."""
+    """An attacker can compute the id of an old event. A true event that follows its forgery becomes a dead letter."""
     event_id = as_an_earlier_release_recorded(order)
     true = event_of(order)
     consume(encode(msgspec.structs.replace(true, **other)))

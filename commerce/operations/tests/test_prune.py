@@ -93,7 +93,7 @@ def publish_all() -> None:
 
 
 def make_dead_letter(row: OutboxEvent, *, state: str = "open", **record: Any) -> DeadLetter:
-    """Record a dead letter of this event, and delete its copy from the outbox."""
+    """Record a dead letter of the event in `row`, and return it. Delete the letter's `-dlt` copy from the outbox."""
     message = kafka_record(bytes(row.value or b""), **record)
     recorded = record_dead_letter(record=message, error=Poison("no event"), group=NOTIFICATIONS.group)
     if recorded.copy:

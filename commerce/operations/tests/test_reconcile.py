@@ -47,7 +47,7 @@ def group() -> str:
 def reconcile(topics: Topics, group: str, capsys: pytest.CaptureFixture[str]) -> Reconcile:
     """Return a function that runs `reconcile_events` and returns its output, with ` and 1` if the command fails.
 
-    With `read`, the group first reads and commits this number of records.
+    If the function gets `read`, the group first reads this number of records and commits their offsets.
     """
 
     def run(*, repair: bool = False, read: int = 0) -> str:

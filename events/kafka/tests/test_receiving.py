@@ -173,7 +173,7 @@ class TestNewPartitions:
 
 
 def fill(topic: str, *, total: int) -> None:
-    """Write to each partition a record with the partition's number."""
+    """Write one record to each of the topic's `total` partitions. Its value is the number of the partition."""
     for number in range(total):
         produce(topic, b"%d" % number, partition=number)
 

@@ -40,7 +40,7 @@ def serve(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def outage() -> str:
-    """Send all due mails. Check that the server counts as unavailable and no mail fails, and return the reason."""
+    """Send all due mails. Check that sending raises ServiceUnavailable and no mail fails, and return its message."""
     with pytest.raises(ServiceUnavailable) as caught:
         send_due()
     assert set(EmailDelivery.objects.values_list("state", flat=True)) == {LeasedWork.State.PENDING}
