@@ -84,9 +84,9 @@ class PermissionChoices(ModelMultipleChoiceField):  # type: ignore[type-arg]
 
 
 class DeleteAction:
-    """An admin mixin that offers the deletion of a row beside its other actions.
+    """An admin mixin that offers the deletion of a row beside the row's other actions.
 
-    Unfold's own button joins its words in English order, which is wrong in Korean.
+    Unfold's own button composes its label in English word order, which is wrong in Korean.
     """
 
     opts: Any

@@ -204,7 +204,11 @@ class Environment:
         return EMAIL_DEFAULTS
 
     def mailbox(self, name: str, *, is_needed: bool, in_development: str) -> str:
-        """Return the variable's value, a mailbox such as `Shop <shop@example.com>`. `is_needed` makes it required."""
+        """Return the variable's value, a mailbox such as `Shop <shop@example.com>`.
+
+        `is_needed` makes the variable required in production. Where it is not required, its default is
+        `in_development`.
+        """
         if not is_needed:
             return self.text(name, default=in_development)
         mailbox = self.required(name, in_development=in_development)
@@ -222,7 +226,11 @@ class Environment:
         return mailbox
 
     def site(self, name: str, *, is_needed: bool, in_development: str) -> str:
-        """Return the variable's value, a site's URL, without a final slash. `is_needed` makes it required."""
+        """Return the variable's value, a site's URL, without a final slash.
+
+        `is_needed` makes the variable required in production. Where it is not required, its default is
+        `in_development`.
+        """
         if not is_needed:
             return self.text(name, default=in_development).rstrip("/")
         site = self.required(name, in_development=in_development).rstrip("/")

@@ -206,7 +206,7 @@ async def _read_message(reader: Reader) -> bytes:
 
 
 def bound_socket(port: int) -> socket.socket:
-    """Bind a socket that does not listen yet. Several sockets may be bound to the port, and 0 chooses a free one."""
+    """Return a socket bound to the port, which does not listen. Others may share it. Port 0 chooses a free port."""
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,4 +1,4 @@
-"""Commands as an operator types them: their output and their ends."""
+"""Commands as an operator types them: what they print, and how they end."""
 
 import json
 import os

@@ -56,7 +56,7 @@ class ReadAhead:
         self._consumer.release()
 
     def close(self) -> None:
-        """Finish the commit, and leave the group. The next owner of the partitions reads what was read ahead."""
+        """Finish the commit in progress, and leave the group. The partitions' next owner reads what was read ahead."""
         try:
             self._finish_commit()
         finally:

@@ -43,7 +43,7 @@ def notify_at(user_id: int, timestamp: datetime | None = None, **fields: Any) ->
 
 
 def delivery_to(email: str = "") -> EmailDelivery:
-    """Return a new e-mail delivery to a new customer with the address `email`, by default one of no other user."""
+    """Return a new e-mail delivery to a new customer. `email` is the customer's address; by default it is unique."""
     delivery = notify_at(customer(email).pk)
     assert delivery is not None
     return delivery

@@ -179,7 +179,7 @@ class MailServer:
             conversation.reset()
 
     def release(self) -> None:
-        """Give the answers that faults with `then="hold"` hold back. Later faults of this kind hold nothing back."""
+        """Send the answers that faults with `then="hold"` hold back. Later faults of this kind hold nothing back."""
         self._loop.call_soon_threadsafe(self.released.set)
 
     async def _close_silent(self) -> None:

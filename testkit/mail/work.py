@@ -36,7 +36,7 @@ def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) 
 
 
 def kind(act: Act[EmailDelivery] | None = None, **changes: Any) -> Kind[EmailDelivery]:
-    """Return the kind of work `EMAIL` with `changes` to its fields. Its action is `act`, or by default returns Done."""
+    """Return the kind of work `EMAIL` with `changes` to its fields. `act` is its action; the default returns Done."""
 
     def nothing(work: EmailDelivery) -> Outcome:
         return Done()

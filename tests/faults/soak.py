@@ -77,7 +77,7 @@ class Summary:
 
 
 class Chaos:
-    """Causes random faults, and restarts the processes that end by them."""
+    """Causes random faults, and restarts the processes that the faults have ended."""
 
     def __init__(
         self, processes: dict[str, ProductProcess], kafka: ApacheKafka, postgres: CrashingPostgres, proxy: Proxy

@@ -155,7 +155,7 @@ class Pipeline:
             self.members[member] = Member(self.group, member)
 
     def append_foreign(self, message: int | bytes | None) -> None:
-        """Append a message of another system. `message` is the order id of its event, or the value of poison."""
+        """Append a message of another system. `message` is the order id of an event, or a value that is no event."""
         new_id = UUID(int=len(self.broker.topics[TOPIC]))
         value = message
         if isinstance(message, int):

@@ -44,7 +44,7 @@ class Missing(Exception):
 
 
 def interpolated(text: str, variables: Mapping[str, str]) -> str:
-    """Return the value that compose computes from `$$`, `${X}`, `${X:-default}` and `${X:?message}`.
+    """Return `text` as compose expands it: `$$`, `${X}`, `${X:-default}` and `${X:?message}` are replaced.
 
     Raises Missing. Source: https://docs.docker.com/reference/compose-file/interpolation/
     """

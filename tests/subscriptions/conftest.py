@@ -74,7 +74,7 @@ def environment(project: Path, topics: Topics, transactional_db: None) -> dict[s
 
 @pytest.fixture
 def manage(environment: dict[str, str], handbook: Handbook) -> Iterator[Manage]:
-    """Return a function that runs a command which must succeed, and returns its output."""
+    """Return a function that runs a Django command, checks that it succeeds, and returns its output."""
 
     def run(*arguments: str, **variables: str) -> str:
         command = [sys.executable, "-m", "django", *arguments]

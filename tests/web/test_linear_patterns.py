@@ -1,4 +1,4 @@
-"""Every regular expression that is applied to foreign text takes time in proportion to its length."""
+"""Every regular expression that is applied to foreign text takes time proportional to the length of the text."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""A mail server in trouble delays neither requests nor notifications. SIGTERM ends senders in time in every wait."""
+"""A mail server in trouble delays neither requests nor notifications. SIGTERM ends a sender in time in any wait."""
 
 from collections.abc import Callable, Iterator
 from statistics import median
