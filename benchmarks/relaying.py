@@ -1,4 +1,4 @@
-"""The relay on pending outbox rows, compared with a program that only sends the same bytes."""
+"""Compare the speed of the relay with that of a program that only sends the bytes of the same outbox rows."""
 
 import json
 import subprocess

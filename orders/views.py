@@ -50,7 +50,7 @@ class OrderViewSet(FreedAtOnce, mixins.RetrieveModelMixin, mixins.ListModelMixin
 
     @property
     def read_with_caller(self) -> str | None:
-        """Return the SQL that draws a new order's id. Authentication runs it in its own query, to save a round trip."""
+        """For a new order, return the SQL expression of its id. Authentication adds it to its query for the user."""
         return NEXT_ID if self.action == "create" else None
 
     def get_queryset(self) -> QuerySet[Order]:

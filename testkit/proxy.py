@@ -83,7 +83,7 @@ class Proxy:
         self._delay = seconds
 
     def drop_answers(self, count: int = 1, *, to: int = PRODUCE) -> None:
-        """Forward requests of the kind `to`. Close the connection instead of forwarding the next `count` answers."""
+        """Forward requests of the kind `to`. Answer none of the next `count` of them; close the connection instead."""
         self.dropped = 0
         self._to_drop[to] = count
 

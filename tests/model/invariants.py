@@ -43,7 +43,7 @@ class Invariants(RuleBasedStateMachine):
         }
 
     def every_row_is_pending_or_on_its_topic(self, rows: list[OutboxEvent]) -> None:
-        """Check that the topic has the record of a published row at the row's position, and that this never changes."""
+        """Check that a published row keeps its position, and that the topic has the row's value there."""
         arrived = {
             (topic, record.partition, record.offset): record.value
             for topic in (TOPIC, dead_letter_topic(TOPIC))

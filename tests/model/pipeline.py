@@ -58,7 +58,7 @@ def event_id(record: Record) -> UUID:
 
 @dataclass(frozen=True, kw_only=True)
 class Notifying(NotificationSubscription):
-    """The notifications' subscription, but it fails at some order ids. `amid_save` fires before the commit."""
+    """The notifications' subscription, which fails at the order ids `DEADLY`, `REFUSED` and `ODD`."""
 
     amid_save: Hook = field(default_factory=Hook)
 

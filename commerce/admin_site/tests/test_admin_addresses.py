@@ -1,4 +1,4 @@
-"""Odd admin URLs, which no link leads to. None of them is a server error."""
+"""Odd admin URLs, which no link leads to, cause no server error."""
 
 import json
 import logging

@@ -63,7 +63,7 @@ class Source:
 
 
 class RowHandler:
-    """Saves a row for every message except "poison". Before that, it calls the function of a value in `actions`."""
+    """Saves a row for every value except "poison". If `actions` has a function for the value, it is called before."""
 
     def __init__(self, actions: dict[bytes, Callable[[], None]] | None = None) -> None:
         self.actions = actions or {}
