@@ -1,4 +1,4 @@
-"""Consumers on a backlog: the product compared with the usual design and with a bare loop, and several consumers."""
+"""Compare how fast consumers work off a backlog: the product, the usual design, a bare loop, and several consumers."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack

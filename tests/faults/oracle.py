@@ -1,4 +1,4 @@
-"""The oracle records, outside the product, what was acknowledged, and compares it with the product's data."""
+"""An oracle notes which changes the product has acknowledged, and compares its notes with the product's data."""
 
 import threading
 import time
@@ -80,7 +80,7 @@ class Shopper:
 
 
 class Oracle:
-    """The record of the changes that were acknowledged in one test. No other test uses `customers` meanwhile."""
+    """The record of the changes that were acknowledged in one test. Only that test uses `customers` at the time."""
 
     def __init__(self, customers: Sequence[Customer]) -> None:
         self._customers = cycle(customers)
