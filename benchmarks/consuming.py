@@ -199,7 +199,7 @@ def _saved(*, at_least: int) -> bool:
 
 
 def _rate(*, batch: int) -> float:
-    """Return events per second. The time runs from the first batch to the last, so `batch` events are not counted."""
+    """Return events per second. The first batch, of `batch` events, is not counted, because its start is unknown."""
     sql = "SELECT count(*), extract(epoch FROM max(created_at) - min(created_at)) FROM notifications_notification"
     ((saved, seconds),) = database.rows(sql)
     return (saved - batch) / float(seconds)

@@ -80,7 +80,7 @@ def measure_gunicorn(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, 
 
 
 def measure_cpu(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Compare the CPU time per order with that of an earlier commit. It includes the web server and PostgreSQL."""
+    """Compare the CPU time that the web server and PostgreSQL need per order with that of an earlier commit."""
     try:
         with earlier.checked_out() as checkout:
             yield from _measure_cpu_beside(servers, checkout)

@@ -1,4 +1,4 @@
-"""Compare a worker whose action costs nothing with the bare SQL, and claims from a large backlog with a small one."""
+"""Compare a worker whose action costs nothing with the bare SQL, and claims of work in large and small backlogs."""
 
 import time
 from collections.abc import Iterator

@@ -162,7 +162,7 @@ class AccountAdmin(DeleteAction, Checkboxes, UserAdmin, ModelAdmin):  # type: ig
         return HttpResponseRedirect(reverse("admin:auth_user_change", args=[object_id]))
 
     def _kept_because(self, request: HttpRequest, object_id: str) -> str:
-        """Return why this account cannot be deleted, as a sentence; an empty text if it can, or the user may not."""
+        """Return as a sentence why this account cannot be deleted; an empty text if it can, or the user may not."""
         user_id = id_or_none(unquote(object_id))
         if not (user_id and super().has_delete_permission(request) and (rows := kept_by(user_id))):
             return ""

@@ -83,12 +83,12 @@ class Proxy:
         self._delay = seconds
 
     def drop_answers(self, count: int = 1, *, to: int = PRODUCE) -> None:
-        """Forward requests of the kind `to`. Answer none of the next `count` of them; close the connection instead."""
+        """Forward the next `count` requests of the kind `to`, but close the connection instead of answering them."""
         self.dropped = 0
         self._to_drop[to] = count
 
     def corrupt_answer(self, *, containing: bytes) -> None:
-        """Flip a bit of the bytes `containing` in the next answer to a fetch that has them, and in no later answer."""
+        """Flip a bit in the next answer to a fetch that has the bytes `containing`. Later answers are unchanged."""
         self._to_corrupt = containing
 
     def _do(self, switch: Coroutine[Any, Any, None]) -> None:

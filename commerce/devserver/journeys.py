@@ -57,7 +57,7 @@ class Journey(NamedTuple):
 def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
     """Return every event of those orders that belong to the user, sorted by order and sequence.
 
-    If another program has changed an order, its row may not show which events it has. Then its outbox rows count.
+    The row of an order that another program has changed may not show its events. They are then read from the outbox.
     """
     orders = list(Order.objects.filter(pk__in=order_ids, user=user_id))
     publications = _publications([order.stream for order in orders])

@@ -1,4 +1,4 @@
-"""Give each request an id and a W3C trace context, for its log lines and events, and a span if configured."""
+"""Give each request an id and a W3C trace context for its log lines and events, and, with tracing, a span."""
 
 import secrets
 from collections.abc import Callable, Iterator

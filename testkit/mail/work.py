@@ -22,8 +22,8 @@ Work = EmailDelivery
 def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) -> list[EmailDelivery]:
     """Record `count` pieces of work, and return them in the order of their due times.
 
-    They become due one second apart, the last one second before `due_in` from now. They are inserted in the reverse
-    order, so that a query that does not sort them is found out.
+    They become due one second apart, and all before `due_in` from now. They are inserted in the reverse order, so that
+    a query that does not sort them is found out.
     """
     first_due = database_now() + due_in - timedelta(seconds=count)
     notifications = Notification.objects.bulk_create(

@@ -46,7 +46,7 @@ TEXTS = """() => {
 
 @pytest.fixture(scope="module")
 def shop(run: Run) -> list[str]:
-    """Fill the run with rows in every state, and return the paths of the pages at which the tests begin."""
+    """Create orders, dead letters and e-mails in every state. Return the paths of the pages where the tests begin."""
     customer = Customer(run.site)
     customer.http.patch("/api/me", json={"email": "mina@example.com"}).raise_for_status()
     orders = [customer.place_order(price="1234567.00") for _ in range(3)]

@@ -33,7 +33,7 @@ class Acknowledged(NamedTuple):
 
 
 class Shopper:
-    """A customer of one web server. The oracle records the answers that it gets. It is not thread-safe."""
+    """A customer of one web server, whose answers the oracle records. A shopper is not thread-safe."""
 
     def __init__(self, oracle: "Oracle", customer: Customer, site: str) -> None:
         self.user_id = customer.id
@@ -69,7 +69,7 @@ class Shopper:
         return response.json()
 
     def finds_a_worker_that_answers(self) -> bool:
-        """Return whether the worker of this connection answers within 0.5 s. After a failure, the connection is new."""
+        """Return whether the worker of this connection answers within 0.5 s. If not, the connection is replaced."""
         try:
             return self._http.get("/health/live", timeout=0.5).status_code == 200
         except httpx.TransportError:

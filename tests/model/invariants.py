@@ -57,7 +57,7 @@ class Invariants(RuleBasedStateMachine):
                 assert self._positions.setdefault(row.pk, position) == position
 
     def the_numbers_of_every_order_arrive_in_order(self) -> None:
-        """Check that each order's events came first onto the topic in sequence. Repeats do not count.
+        """Check that the first copies of each order's events are on the topic in sequence. Repeats do not count.
 
         `Pipeline` checks that number n+1 is sent only after number n is recorded as published.
         """

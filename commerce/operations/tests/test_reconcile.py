@@ -45,7 +45,7 @@ def group() -> str:
 
 @pytest.fixture
 def reconcile(topics: Topics, group: str, capsys: pytest.CaptureFixture[str]) -> Reconcile:
-    """Return a function that runs `reconcile_events` and returns its output, with ` and 1` if the command fails.
+    """Return a function that runs `reconcile_events` and returns its output. ` and 1` is added if the command fails.
 
     With `read`, the group first reads and commits this number of records.
     """

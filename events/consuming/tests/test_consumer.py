@@ -80,7 +80,7 @@ class RowHandler:
 
 
 def fail(*errors: Exception) -> Callable[[], None]:
-    """Return a function that raises the `errors` one after the other, one at each call, and then nothing more."""
+    """Return a function that raises one of `errors` at each call, in their order. Further calls raise nothing."""
     left = list(errors)
 
     def act() -> None:
