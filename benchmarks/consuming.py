@@ -1,4 +1,4 @@
-"""Consumers on a backlog: the product compared with the usual design and with a bare loop, and several consumers."""
+"""Compare how fast consumers work off a backlog: the product, the usual design, a bare loop, and several consumers."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -200,7 +200,7 @@ def _saved(*, at_least: int) -> bool:
 
 
 def _rate(*, batch: int) -> float:
-    """Return events per second. The time runs from the first batch to the last, so `batch` events are not counted."""
+    """Return events per second. The first batch, of `batch` events, is not counted, because its start is unknown."""
     sql = "SELECT count(*), extract(epoch FROM max(created_at) - min(created_at)) FROM notifications_notification"
     ((saved, seconds),) = database.rows(sql)
     return (saved - batch) / float(seconds)

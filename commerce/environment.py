@@ -262,7 +262,7 @@ class Environment:
         return origins
 
     def admin_path(self, name: str) -> str:
-        """Return the variable's value, one path segment that is not in use, with a final slash."""
+        """Return the variable's value with a final slash. It must be one path segment that no other URL begins with."""
         path = self._variables.get(name, "admin").strip("/") + "/"
         if not re.fullmatch(r"[A-Za-z0-9_-]+/", path) or path in PATHS_IN_USE:
             self._problems.append(f"{name} is {path!r}: give one path segment of letters, digits, - and _")

@@ -19,7 +19,7 @@ AGE_OF_OLDEST = DatabaseClock() - Min("recorded_at")
 
 
 def stored_bytes() -> Combinable:
-    """Return an expression for the bytes of a row's message, which the database computes without sending them."""
+    """Return an SQL expression for the size of a row's message in bytes, so that no message has to be loaded."""
     return Coalesce(Length("key"), 0) + Coalesce(Length("value"), 0) + Length("headers")
 
 

@@ -17,7 +17,7 @@ from notifications.models import Notification
 
 
 class Reading(NamedTuple):
-    """A notification that is marked as read, and the events recorded for this; none if it had been read before."""
+    """A notification that is marked as read, and the events of this change; no events if it was marked before."""
 
     notification: Notification
     events: list[Message]

@@ -50,7 +50,10 @@ class OrderViewSet(FreedAtOnce, mixins.RetrieveModelMixin, mixins.ListModelMixin
 
     @property
     def read_with_caller(self) -> str | None:
-        """Return the SQL that draws a new order's id. Authentication runs it in its own query, to save a round trip."""
+        """Return the SQL expression that draws a new order's id; None unless the request places an order.
+
+        Authentication evaluates the expression in its query for the user, to save a round trip.
+        """
         return NEXT_ID if self.action == "create" else None
 
     def get_queryset(self) -> QuerySet[Order]:

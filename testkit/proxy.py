@@ -83,15 +83,12 @@ class Proxy:
         self._delay = seconds
 
     def drop_answers(self, count: int = 1, *, to: int = PRODUCE) -> None:
-        """Forward requests of the kind `to`. Close the connection instead of forwarding the next `count` answers."""
+        """Forward the next `count` requests of the kind `to`, but close the connection instead of answering them."""
         self.dropped = 0
         self._to_drop[to] = count
 
     def corrupt_answer(self, *, containing: bytes) -> None:
-        """In the next answer to a fetch that contains the bytes `containing`, flip a bit of these bytes.
-
-        Later answers stay as they are.
-        """
+        """Flip a bit in the next answer to a fetch that has the bytes `containing`. Later answers are unchanged."""
         self._to_corrupt = containing
 
     def _do(self, switch: Coroutine[Any, Any, None]) -> None:

@@ -17,7 +17,7 @@ Notifying = TypeVar("Notifying", bound=NotificationSubscription)
 
 
 def notifying(kind: type[Notifying], *, group: str = "group") -> Notifying:
-    """Return a copy of the notifications' subscription as the subclass `kind`, for the consumer group `group`."""
+    """Return an instance of `kind` for the group `group`, otherwise equal to the notifications' subscription."""
     return kind(group=group, topic=NOTIFICATIONS.topic, decode=NOTIFICATIONS.decode, handle=NOTIFICATIONS.handle)
 
 

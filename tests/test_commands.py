@@ -64,7 +64,7 @@ def test_a_consumer_can_end_when_it_has_caught_up(start: Start) -> None:
 
 
 def test_every_command_knows_the_topics_of_all_apps() -> None:
-    """The test starts a process, because its own process may have imported modules that a command does not import."""
+    """The test runs a new process, because its own process may have imported more modules than a command imports."""
     program = (
         "import django; django.setup(); from events.subscriptions import topics; print(*(t.name for t in topics()))"
     )

@@ -99,7 +99,7 @@ class AutoSchema(SpectacularSchema):
     """Describes an operation with the parts that all operations share. A missing summary makes `make lint` fail."""
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-        """Return drf-spectacular's description of the operation, and its problems: the responses from status 400 on."""
+        """Return drf-spectacular's description of the operation, and add its responses from status 400 on."""
         operation = super().get_operation(*args, **kwargs)
         if operation is not None:
             self._complete_responses(operation)

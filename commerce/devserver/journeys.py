@@ -55,9 +55,9 @@ class Journey(NamedTuple):
 
 
 def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
-    """Return every event of the given orders that belong to the user, sorted by order and sequence.
+    """Return every event of those orders that belong to the user, sorted by order and sequence.
 
-    If another program has changed an order, its events may not be known. Then only its outbox rows name them.
+    The row of an order that another program has changed may not show its events. They are then read from the outbox.
     """
     orders = list(Order.objects.filter(pk__in=order_ids, user=user_id))
     publications = _publications([order.stream for order in orders])
@@ -95,9 +95,9 @@ def _publications(streams: Sequence[str]) -> dict[UUID, Publication]:
 def count(
     journeys: Sequence[Journey], order_ids: Sequence[int], committed: Mapping[int, int], *, user_id: int
 ) -> dict[str, int]:
-    """Return how many events of the user's orders are pending, published, lost and so on, for the start page.
+    """Return the numbers that the start page shows, such as those of pending, published and lost events, by name.
 
-    An order of `order_ids` that is not in the database counts as lost, too.
+    `committed` is as for `Journey.is_lost`. An order of `order_ids` that is not in the database counts as lost, too.
     """
     found = {journey.order_id for journey in journeys}
     notifications = Notification.objects.filter(order_id__in=found, user_id=user_id)

@@ -147,8 +147,8 @@ class Supervisor:
 class Process:
     """A supervised process.
 
-    It ends for good when it exits with 0, when the supervisor ends, or after `MAX_QUICK_DEATHS` quick deaths in a row.
-    The end of a paused process does not count.
+    It ends for good when it exits with 0, when the supervisor ends, or after `MAX_QUICK_DEATHS`. A pause ends the
+    process, too, but not for good.
     """
 
     def __init__(

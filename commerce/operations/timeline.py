@@ -70,7 +70,7 @@ class EventTrace(NamedTuple):
 
     @property
     def state(self) -> str:
-        """Return the event's state for the API, such as "NOTIFIED". Only the notifications' group counts."""
+        """Return the event's state for the API, such as "NOTIFIED". Dead letters of other groups do not count."""
         if self.notification:
             return "NOTIFIED"
         if any(progress.is_dead for progress in self.groups if progress.group == NOTIFICATIONS.group):

@@ -100,7 +100,7 @@ DISMISS = RowAction(
 
 
 class GroupFilter(admin.AllValuesFieldListFilter):
-    """Filter that offers every group with dead letters, even if the newest ones all belong to one group."""
+    """Filter that offers every group with dead letters, even if the newest letters all belong to one group."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

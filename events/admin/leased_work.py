@@ -60,7 +60,7 @@ class LeasedWorkAdmin(ReadOnlyAdmin):
     readonly_fields: Any = ("state_label", "due", "error_text")
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Return an order that has an index: pending work by its due time, other work with the newest first."""
+        """Return a sort order that an index supports: pending work by its due time, other work from the newest on."""
         match request.GET.get("state__exact"):
             case None:
                 return ("-pk",)

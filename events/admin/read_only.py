@@ -1,4 +1,4 @@
-"""Admin of rows that the system writes: lists of any length, which only row actions can change."""
+"""Base of the admin pages of rows that the system writes. Lists may have any length; only row actions change rows."""
 
 from collections.abc import Callable
 from typing import Any

@@ -46,9 +46,9 @@ class EventConsumer(Generic[EventT]):
         self._quarantine = Quarantine(self._processor, group=subscription.group)
 
     def run(self) -> None:
-        """Consume until `stopping`. The consumer finishes the batch in progress first.
+        """Consume until `stopping` returns True. A batch in progress is finished first.
 
-        The commit of that batch's offsets finishes when the caller closes the source.
+        The commit of that batch's offsets ends when the caller closes the source.
 
         A batch that fails is retried with backoff: without a limit after an `Outage`, a few times after a `Suspect`.
         Meanwhile its offsets stay uncommitted, the partitions are paused, and the consumer goes on polling so that it

@@ -163,7 +163,7 @@ def _number_in(headers: Iterable[Header], wanted: str) -> int | None:
 def _has_letter_of(replayed: models.QuerySet[DeadLetter], group: str) -> bool:
     """Return whether `group` has a dead letter of the same record as the letter in `replayed`.
 
-    Any program that writes to the topic may put any id into the header, so the header alone proves nothing.
+    `replayed` comes from a header of a message. Any program may put any id into it, so the header alone proves nothing.
     """
     original = replayed.values("topic", "partition", "offset", "timestamp", "value_hash").first()
     return original is not None and DeadLetter.objects.filter(group=group, **original).exists()

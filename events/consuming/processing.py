@@ -1,4 +1,4 @@
-"""Process a batch of records: hand its events to the subscription, and store the others as dead letters."""
+"""Process a batch of records: hand the events to the subscription, and store messages that fail as dead letters."""
 
 import logging
 import time

@@ -61,9 +61,9 @@ class Quarantine:
 
     @contextmanager
     def marking(self, records: Sequence[Record]) -> Iterator[None]:
-        """Mark the partitions of `records` from which this process has not survived a batch yet.
+        """Within the block, keep a death mark on each partition from which this process handles its first batch.
 
-        The marks are deleted after the block has succeeded.
+        The marks are deleted only if the block succeeds.
         """
         topic = records[0].topic
         unproven = {record.partition for record in records} - self._proven

@@ -199,7 +199,10 @@ class BackgroundPublisher:
         self._retry_at = time.monotonic() + RETRY_AFTER_S
 
     def _is_away(self) -> bool:
-        """Return whether Kafka counts as away: `RETRY_AFTER_S` has not passed, and the relay sent none of `_unsent`."""
+        """Return whether Kafka counts as away.
+
+        It does for `RETRY_AFTER_S` after an outage, unless the relay has sent one of `_unsent` meanwhile.
+        """
         now = time.monotonic()
         if not self._unsent or now >= self._retry_at:
             return False

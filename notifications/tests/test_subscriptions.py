@@ -68,7 +68,7 @@ def test_another_group_adds_no_latencies() -> None:
 
 @pytest.mark.django_db
 def test_the_command_refuses_the_group_of_another_subscription(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command would commit offsets for that group without calling the handler of its subscription."""
+    """If the command accepted such a group, it would commit offsets without calling that group's subscription."""
     monkeypatch.setattr(
         consume_order_events, "subscriptions", lambda: [NOTIFICATIONS, replace(NOTIFICATIONS, group="audit")]
     )

@@ -36,7 +36,7 @@ def customer(email: str = "", **fields: Any) -> User:
 
 
 def notify_at(user_id: int, timestamp: datetime | None = None, **fields: Any) -> EmailDelivery | None:
-    """Notify a user of a new event with this time (by default now). Return its e-mail delivery; None without one."""
+    """Notify a user of a new event with this time (by default now). Return the e-mail delivery, if one was recorded."""
     event = OrderEventFactory.build(user_id=user_id, timestamp=timestamp or now(), **fields)
     notify([event])
     return EmailDelivery.objects.filter(notification__event_id=event.event_id).first()

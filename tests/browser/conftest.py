@@ -98,7 +98,7 @@ def picture(page: Page, name: str) -> Path:
 
 
 def send_poison(run: Run, value: str) -> None:
-    """Send a message that is no order event straight to the topic of order events, not through the outbox."""
+    """Send a message that is not an order event to the topic of order events, without the outbox."""
     run.manage("shell", "-c", SEND % value)
 
 

@@ -46,7 +46,7 @@ TEXTS = """() => {
 
 @pytest.fixture(scope="module")
 def shop(run: Run) -> list[str]:
-    """Fill the run with orders, dead letters and e-mails in every state, and a failed login. Return its first pages."""
+    """Create orders, dead letters and e-mails in every state. Return the paths of the pages where the tests begin."""
     customer = Customer(run.site)
     customer.http.patch("/api/me", json={"email": "mina@example.com"}).raise_for_status()
     orders = [customer.place_order(price="1234567.00") for _ in range(3)]
@@ -135,7 +135,7 @@ def serious_findings(page: Page) -> list[str]:
 
 
 def layout_findings(page: Page) -> list[str]:
-    """Return a sentence about each fault of the layout: a page wider than the screen, or an entry that is too high."""
+    """Return a text for each fault of the layout: a page wider than the screen, or a list entry that is too high."""
     wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
     heights: list[int] = page.locator("#result_list tr.data-row").evaluate_all(
         "rows => rows.map(row => row.offsetHeight)"

@@ -48,7 +48,7 @@ class Figures:
 def compare(
     *, user_ids: Sequence[int], started_after: int, acknowledged: Sequence[tuple[int, str]], unanswered: Sequence[int]
 ) -> Figures:
-    """Compare the data of these users, and return the figures. Raises AssertionError with a list of the differences.
+    """Check that all data about these users' orders agree, and return the figures. Raises AssertionError if not.
 
     Args:
         user_ids: the owners of the orders to compare.

@@ -1,4 +1,4 @@
-"""The oracle records, outside the product, what was acknowledged, and compares it with the product's data."""
+"""An oracle notes which changes the product has acknowledged, and compares its notes with the product's data."""
 
 import threading
 import time
@@ -33,7 +33,7 @@ class Acknowledged(NamedTuple):
 
 
 class Shopper:
-    """A customer of one web server, for use by one thread. The oracle records the answers that the customer gets."""
+    """A customer of one web server, whose answers the oracle records. A shopper is not thread-safe."""
 
     def __init__(self, oracle: "Oracle", customer: Customer, site: str) -> None:
         self.user_id = customer.id
@@ -69,7 +69,7 @@ class Shopper:
         return response.json()
 
     def finds_a_worker_that_answers(self) -> bool:
-        """Return whether this connection's worker answers within 0.5 s. If not, the next request opens another one."""
+        """Return whether the worker of this connection answers within 0.5 s. If not, the connection is replaced."""
         try:
             return self._http.get("/health/live", timeout=0.5).status_code == 200
         except httpx.TransportError:
@@ -80,7 +80,7 @@ class Shopper:
 
 
 class Oracle:
-    """The record of the changes that were acknowledged in one test. No other test uses `customers` meanwhile."""
+    """The record of the changes that were acknowledged in one test. Only that test uses `customers` at the time."""
 
     def __init__(self, customers: Sequence[Customer]) -> None:
         self._customers = cycle(customers)

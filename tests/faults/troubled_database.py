@@ -33,10 +33,7 @@ def waiting_for(table: str) -> int:
 
 @contextmanager
 def on_notification(body: str, *, at_commit: bool = False) -> Iterator[None]:
-    """Run the PL/pgSQL code `body` for each notification (`NEW`) that is inserted within the block.
-
-    The code runs before the insertion or, with `at_commit`, when the transaction commits.
-    """
+    """Within the block, run the PL/pgSQL `body` before each INSERT of a notification `NEW`, or at its commit."""
     trigger = "CONSTRAINT TRIGGER sabotage AFTER" if at_commit else "TRIGGER sabotage BEFORE"
     deferral = "DEFERRABLE INITIALLY DEFERRED" if at_commit else ""
     rows(

@@ -33,7 +33,7 @@ class Hook:
 
     @contextmanager
     def calling(self, action: Callable[[], object], *, times: int = 1) -> Iterator[None]:
-        """Within the block, let the next `times` calls of `fire` run `action`."""
+        """Within the block, run `action` at the first `times` calls of `fire`."""
         self._actions = [action] * times
         try:
             yield
@@ -81,7 +81,7 @@ class OtherProcess:
 
 
 class SlowTransaction(Generic[Result]):
-    """A transaction of another process, which has done `work` and commits or rolls back at `end`."""
+    """A transaction of another process: it has executed `work`, and `end` commits it or rolls it back."""
 
     def __init__(self, work: Callable[[], Result]) -> None:
         self._process = OtherProcess()

@@ -130,7 +130,7 @@ class MemoryGroup:
 
 
 class NoThread(Executor):
-    """An executor that makes each call at once. It replaces the thread that reads ahead."""
+    """A stand-in for the thread that reads ahead. It makes each call at once."""
 
     def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         done: Future[Any] = Future()
@@ -141,7 +141,7 @@ class NoThread(Executor):
 class MemoryConsumer:
     """A stand-in for `events.kafka.Consumer`: member `number` of a group.
 
-    It is idle after a poll that waits and returns no records. `allow` sets how many batches its polls return.
+    `allow` sets how many batches it may read. It is idle when a poll that waits for records returns none.
     """
 
     def __init__(self, group: MemoryGroup, number: int) -> None:
@@ -197,9 +197,9 @@ class MemoryConsumer:
         self._positions[record.partition] = to
 
     def commit(self, records: Iterable[Record]) -> None:
-        """Commit the offset after the last of `records` of each partition.
+        """Commit the offset after the last of `records` on each partition.
 
-        Partitions are left out if the group has had a rebalance since this member read the records.
+        A partition is left out if this member has not read that record since the last rebalance.
         """
         self.amid_commit.fire()
         if self._generation == self._group.generation:

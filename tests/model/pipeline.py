@@ -58,7 +58,7 @@ def event_id(record: Record) -> UUID:
 
 @dataclass(frozen=True, kw_only=True)
 class Notifying(NotificationSubscription):
-    """The notifications' subscription, but it fails at some order ids. `amid_save` fires before the commit."""
+    """The notifications' subscription, which fails at the order ids `DEADLY`, `REFUSED` and `ODD`."""
 
     amid_save: Hook = field(default_factory=Hook)
 
@@ -186,5 +186,5 @@ class Pipeline:
             assert idle < 6, f"{OutboxEvent.objects.pending().count()} rows wait, the lag is {self.group.lag()}"
 
     def _left(self) -> int:
-        """Return how much work is left: rows to send, and twice the unread records. Each may leave a copy to send."""
+        """Return how much work is left: 1 for a row to send, 2 for an unread record, which may add a row to send."""
         return OutboxEvent.objects.pending().count() + 2 * self.group.lag()

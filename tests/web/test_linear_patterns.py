@@ -106,7 +106,7 @@ def seconds(do: Callable[[Any], object], text: Any) -> float:
 
 
 def slow_texts(do: Callable[[Any], object], *, as_bytes: bool = False) -> Iterator[str]:
-    """Yield each piece of text that makes `do` take more than linear time if the text repeats the piece."""
+    """Yield each piece of text whose repetition makes `do` take more than linear time."""
 
     def text(first: str, second: str, length: int) -> Any:
         made = ((first + second) * length)[:length] + "\0"

@@ -1,4 +1,4 @@
-"""The web server's handling of slow, large and unfinished requests, and of ending servers and workers."""
+"""What the web server does with slow, large and unfinished requests, and when it or one of its workers ends."""
 
 import http.client
 import json
@@ -50,7 +50,7 @@ def start_web(site_database: None, tmp_path: Path) -> Iterator[Callable[..., Web
 
 
 class Clients:
-    """Open connections, each of which has sent the same bytes."""
+    """Connections to a web server that stay open. Each has sent the same bytes."""
 
     def __init__(self, web: WebServer, count: int, sent: bytes) -> None:
         address = urlsplit(web.url)

@@ -79,7 +79,7 @@ def first_steps(document: dict[str, Any]) -> str:
 
 
 def credentials(section: str) -> dict[str, str]:
-    """Return the JSON body in the curl command of the section."""
+    """Return the JSON body that a section of the document sends by curl to get tokens."""
     (body,) = re.findall(r"^curl \S+/api/auth/token .*\\\n +-d '(.+)'$", section, re.MULTILINE)
     return json.loads(body)
 

@@ -1,4 +1,4 @@
-"""The progress of events, and the rules for lost and doubled ones."""
+"""The progress of events that the start page shows, and when an event counts as lost or doubled."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta

@@ -40,7 +40,10 @@ GROUP = settings.NOTIFICATION_CONSUMER_GROUP
 
 
 class Signalled:
-    """A stand-in for `Shutdown` without signals. With `at_second_call`, its second call of `requested` returns True."""
+    """A stand-in for `Shutdown`, whose `requested` returns False.
+
+    With `at_second_call`, the second call of `requested` returns True.
+    """
 
     def __init__(self, *, at_second_call: bool = False) -> None:
         self.calls = 0
@@ -250,7 +253,7 @@ def order(user: User) -> Order:
 
 
 def handle(*sequences: int) -> None:
-    """Mark these events of the order as published 40 days ago, and create their notifications."""
+    """Mark the events with these sequences as published 40 days ago, and create their notifications."""
     rows = OutboxEvent.objects.filter(sequence__in=sequences)
     rows.update(
         published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=0

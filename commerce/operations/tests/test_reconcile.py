@@ -45,7 +45,7 @@ def group() -> str:
 
 @pytest.fixture
 def reconcile(topics: Topics, group: str, capsys: pytest.CaptureFixture[str]) -> Reconcile:
-    """Return a function that runs `reconcile_events` and returns its output, with ` and 1` if the command fails.
+    """Return a function that runs `reconcile_events` and returns its output. ` and 1` is added if the command fails.
 
     If the function gets `read`, the group first reads this number of records and commits their offsets.
     """
@@ -216,7 +216,7 @@ def test_a_letter_of_an_earlier_release_counts(
 def test_another_messages_letter_at_its_position_hides_nothing(
     reconcile: Reconcile, event: Message, settings: Settings
 ) -> None:
-    """Offsets restart when a topic is recreated."""
+    """Offsets restart when a topic is recreated, so an older dead letter may have the position of a new event."""
     garbage = kafka_record(b"garbage", topic=settings.ORDER_EVENTS_TOPIC, offset=7)
     record_dead_letter(record=garbage, error=Poison("no event"), group=NOTIFICATIONS.group)
     publish(event, offset=7)

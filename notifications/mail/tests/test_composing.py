@@ -1,4 +1,4 @@
-"""The message as a mail program reads it, and what a name or an address cannot do to it."""
+"""The message as a mail program reads it. No user's name or address can add anything else to it."""
 
 import re
 from collections.abc import Callable

@@ -70,7 +70,7 @@ def pair(site: Site, start: Start) -> Pair:
 
 @pytest.fixture
 def hanging(site: Site, pair: Pair) -> Iterator[Pair]:
-    """Let consumer and relay hang on locked tables, when the consumer has polled a batch and not saved it.
+    """Let consumer and relay hang on locked tables. The consumer has polled a batch that it cannot save.
 
     After the test, another consumer saves the batch.
     """
