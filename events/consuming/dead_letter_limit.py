@@ -47,7 +47,7 @@ class ConsecutiveDeadLetters:
         self._is_reset = False
 
     def reset(self) -> None:
-        """Set the count back to 0 after a message that can be handled."""
+        """Set the count of dead letters in a row back to 0. The caller has seen a message that can be handled."""
         self._is_reset = True
 
     def add(self) -> bool:

@@ -33,7 +33,7 @@ class Acknowledged(NamedTuple):
 
 
 class Shopper:
-    """A customer of one web server, whose answers the oracle records. A shopper is not thread-safe."""
+    """A customer of one web server. The oracle records the server's answers. A shopper is not thread-safe."""
 
     def __init__(self, oracle: "Oracle", customer: Customer, site: str) -> None:
         self.user_id = customer.id

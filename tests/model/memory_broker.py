@@ -130,7 +130,7 @@ class MemoryGroup:
 
 
 class NoThread(Executor):
-    """A stand-in for the thread that reads ahead. It makes each call at once."""
+    """A stand-in for the thread that polls the next batch. It makes each call at once, in the caller's thread."""
 
     def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         done: Future[Any] = Future()

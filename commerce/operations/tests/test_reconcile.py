@@ -45,9 +45,10 @@ def group() -> str:
 
 @pytest.fixture
 def reconcile(topics: Topics, group: str, capsys: pytest.CaptureFixture[str]) -> Reconcile:
-    """Return a function that runs `reconcile_events` and returns its output. ` and 1` is added if the command fails.
+    """Return a function that runs `reconcile_events` and returns what the command prints.
 
-    If the function gets `read`, the group first reads this number of records and commits their offsets.
+    If the command fails, the function appends ` and 1`, the exit code. With `read=n`, the group first reads n records
+    and commits their offsets.
     """
 
     def run(*, repair: bool = False, read: int = 0) -> str:
