@@ -130,7 +130,7 @@ class Processor(Generic[EventT]):
         return self.make_dead_letter(record, error)
 
     def make_dead_letter(self, record: Record, error: Exception) -> Progress:
-        """Make `record` a dead letter in a separate transaction. Return the progress, which is this one record."""
+        """Make `record` a dead letter in a separate transaction. Return this record as done."""
         with transaction.atomic():
             consecutive = ConsecutiveDeadLetters(group=self._group, limit=self._limit)
             at_limit = self._record_dead_letter(record, error, consecutive)

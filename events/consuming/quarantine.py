@@ -55,7 +55,10 @@ class Quarantine:
         """Partitions that this process has marked."""
 
     def marks_on(self, records: Sequence[Record]) -> dict[int, DeathMark]:
-        """Return the death marks that earlier consumers left on the partitions of `records`, by partition."""
+        """Return the death marks on the partitions of `records`, by partition number.
+
+        A consumer that died while it handled its first batch has left one. Partitions without a mark are absent.
+        """
         unknown = {record.partition for record in records} - self._proven - self._marked
         return leftover_marks(group=self._group, topic=records[0].topic, partitions=unknown) if unknown else {}
 

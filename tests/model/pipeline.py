@@ -58,7 +58,11 @@ def event_id(record: Record) -> UUID:
 
 @dataclass(frozen=True, kw_only=True)
 class Notifying(NotificationSubscription):
-    """The notifications' subscription, which fails at the order ids `DEADLY`, `REFUSED` and `ODD`."""
+    """The notifications' subscription with planned failures.
+
+    Order `DEADLY` kills the consumer, order `REFUSED` is refused by the database, and order `ODD` causes an unforeseen
+    error.
+    """
 
     amid_save: Hook = field(default_factory=Hook)
 
