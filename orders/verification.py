@@ -36,20 +36,20 @@ ORDERS_WITH_EVENTS = f"""
     ORDER BY placed.id, event.sequence, event.id
     """  # noqa: S608 - it contains no input
 
-# The id is only compared after the stream is known to end in digits. Of a stream, its first event is named.
+# The id is only compared if the stream ends in digits. Of a stream, its first event is named.
 EVENTS_WITHOUT_ORDER = f"""
-    WITH recorded AS NOT MATERIALIZED ({RECORDED_EVENTS})
-    SELECT stream FROM recorded
-    WHERE id BETWEEN %s AND %s AND NOT EXISTS (
+    SELECT stream FROM {{table}} AS recorded
+    WHERE id BETWEEN %s AND %s AND stream ^@ '{STREAM_PREFIX}' AND NOT EXISTS (
         SELECT FROM orders_order AS placed
-        WHERE placed.id = CASE WHEN stream ~ '^{STREAM_PREFIX}[1-9][0-9]{{0,17}}$'
+        WHERE placed.id = CASE WHEN stream ~ '^{STREAM_PREFIX}[1-9][0-9]{{{{0,17}}}}$'
                                THEN substr(stream, {len(STREAM_PREFIX) + 1})::bigint END
     ) AND NOT EXISTS (
-        SELECT FROM recorded AS earlier
+        SELECT FROM ({RECORDED_EVENTS}) AS earlier
         WHERE earlier.stream = recorded.stream AND (earlier.sequence, earlier.id) < (recorded.sequence, recorded.id)
     )
     ORDER BY id
     """  # noqa: S608 - it contains no input
+"""Statement that finds the streams without an order in a range of one table's ids."""
 
 
 class OrderRow(NamedTuple):
@@ -97,7 +97,7 @@ def verify_orders(*, allows_discarded: bool, progress: ProgressLine) -> Iterator
     for rows, name in ((OutboxEvent.objects.all(), "outbox"), (OrderHistory.objects.all(), "history")):
         for ids in in_steps(rows, size=BATCH_EVENTS, report=progress.of(name)):
             with connection.cursor() as cursor:
-                cursor.execute(EVENTS_WITHOUT_ORDER, [ids[0], ids[-1]])
+                cursor.execute(EVENTS_WITHOUT_ORDER.format(table=rows.model._meta.db_table), [ids[0], ids[-1]])
                 wrong = [f"There are events of {stream}, and no such order." for (stream,) in cursor]
             yield Verified(checked=len(wrong), wrong=wrong)
 
