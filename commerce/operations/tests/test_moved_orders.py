@@ -13,7 +13,6 @@ from django.db import connection, transaction
 from django.test import Client
 from rest_framework.test import APIClient
 
-from commerce.devserver.journeys import follow
 from commerce.operations import prune as pruning
 from commerce.operations.prune import prune
 from commerce.operations.reconcile import Missing, repair
@@ -84,13 +83,6 @@ def test_a_half_moved_order_is_shown_as_before(order: Order, api: APIClient) -> 
     rows = OutboxEvent.objects.filter(sequence=2)
     assert history.move_to_history([rows.get().pk]) == 1
     assert api.get(path).content == before
-
-
-def test_make_runs_page_follows_moved_events(order: Order, user: User) -> None:
-    before = follow([order.pk], user_id=user.pk)
-    assert prune_all() == 3
-    assert follow([order.pk], user_id=user.pk) == before
-    assert all(journey.publication for journey in before)
 
 
 def test_admin_links_to_the_moved_row(order: Order, admin_client: Client) -> None:
