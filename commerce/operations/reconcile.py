@@ -36,12 +36,12 @@ BATCH_EVENTS = 5_000
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """Lost changes and events of one step. An event that a group has yet to read is lag, and is not included."""
+    """Lost changes of orders and lost events, of one step. An event that a group still has to read is not lost."""
 
     changes: set[tuple[int, int]] = field(default_factory=set)
     """(order id, sequence) of changes without a row in the outbox and the history."""
     events: set[UUID] = field(default_factory=set)
-    """Ids of published events that a group will never read, and has neither handled nor dead-lettered."""
+    """Ids of published events that a group will never read, and has neither handled nor made dead letters."""
     unknown: list[str] = field(default_factory=list)
     """One sentence about each order that lacks outbox rows and whose events are not known. It cannot be repaired."""
 
@@ -120,7 +120,7 @@ def repair(missing: Missing) -> Repaired:
 
 
 def _changes_without_row(groups: Sequence[Subscription[Any]], progress: ProgressLine) -> Iterator[Missing]:
-    """Yield the changes without a trace in the database, and one sentence about each order with an unknown history.
+    """Yield the changes without any row about their event, and a sentence about each order of unknown history.
 
     It reads the orders in batches, because the events of most orders may have been discarded.
     """
