@@ -14,9 +14,7 @@ from events.subscriptions import Subscription
 _offsets = count()
 
 
-def deliver(
-    subscription: Subscription[Any], values: Sequence[bytes | None], *, partition: int = 0
-) -> list[DeadLetter]:
+def deliver(subscription: Subscription[Any], values: Sequence[bytes | None], *, partition: int = 0) -> list[DeadLetter]:
     """Deliver record values to `subscription` in one batch, as a consumer does, and return the new dead letters.
 
     The values are decoded, claimed and handled in one transaction. A batch that fails is halved, as in production. The
