@@ -109,7 +109,7 @@ class Processor(Generic[EventT]):
     def _decode(self, record: Record) -> EventT:
         if isinstance(record.value, Unreadable):
             raise record.value.error
-        return self._subscription.decode(record.value)
+        return self._subscription.decode_record(record.value, partition=record.partition)
 
     def count_failed_attempt(self, record: Record) -> int:
         """Count a failure of `record` for an unknown reason. Return how many such failures it has had."""

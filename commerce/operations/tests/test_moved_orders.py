@@ -31,7 +31,7 @@ from testkit.factories import OutboxEventFactory, kafka_record
 from testkit.subscriptions import missing_of
 from testkit.waiting import wait_until
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("notifications_alone")]
 
 OFFSETS = {1: 70, 2: 71, 3: 72}
 
