@@ -30,7 +30,7 @@ POSTGRESQL, KAFKA = "PostgreSQL", "Kafka broker"
 VARIABLE_PREFIXES = (
     *("ADMIN_PATH", "CONSUMER_", "CORS_ALLOWED_ORIGINS", "DATABASE_", "DJANGO_", "EMAIL_", "HSTS_", "JWT_SIGNING_KEY"),
     *("KAFKA_", "LOG_FORMAT", "METRICS_TOKEN", "OTEL_", "OUTBOX_", "PORT", "PROMETHEUS_", "THROTTLE_"),
-    *("SITE_URL", "TRUSTED_PROXIES", "WEB_"),
+    *("SALES_", "SITE_URL", "TRUSTED_PROXIES", "WEB_"),
 )
 """Prefixes that cover the names of all variables in `.env.example`."""
 
