@@ -69,6 +69,7 @@ INSTALLED_APPS = [
     "events",
     "orders",
     "notifications",
+    "sales",
     "commerce",
 ]
 # The control channel between `make run` and its start page. The run sets these variables.

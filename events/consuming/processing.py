@@ -109,7 +109,7 @@ class Processor(Generic[EventT]):
     def _decode(self, record: Record) -> EventT:
         if isinstance(record.value, Unreadable):
             raise record.value.error
-        return self._subscription.decode(record.value)
+        return self._subscription.decode_record(record.value, partition=record.partition)
 
     def count_failed_attempt(self, record: Record) -> int:
         """Count one more failure of a suspect record, and return how many there were."""
