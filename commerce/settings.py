@@ -271,6 +271,7 @@ KAFKA_FETCH_MAX_WAIT_MS = environment.count("KAFKA_FETCH_MAX_WAIT_MS", default=5
 KAFKA_ASSIGNMENT_DELAY_MS = environment.count("KAFKA_ASSIGNMENT_DELAY_MS", default=0, least=0)
 ORDER_EVENTS_TOPIC = "order-events"
 NOTIFICATION_EVENTS_TOPIC = "notification-events"
+SALES_EVENTS_TOPIC = "sales-events"
 NOTIFICATION_CONSUMER_GROUP = "notification-consumer-group"
 
 # --- Outbox ------------------------------------------------------------------------------------

@@ -10,6 +10,9 @@ from django.utils.translation import gettext_lazy
 from events.database_clock import DatabaseClock
 from orders.events import ORDER_EVENT_TYPES
 
+# Django finds the models of an app by this module.
+from sales.anomalies.models import AnomalyWatch, SalesAnomaly  # noqa: F401
+
 EVENT_TYPE_CHOICES = [(name, name) for name in ORDER_EVENT_TYPES]
 AMOUNT_DIGITS = 50
 """Digits of a sum, 2 of them decimals. One event's amount has at most 28 of them, so 10^22 events fit."""

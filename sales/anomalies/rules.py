@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import median
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from django.conf import settings
 
 from sales.anomalies.series import HOUR, WEEK, Sales, Series
+from sales.events import AnomalyRule
 
 SURGE: Final = "SURGE"
 CANCELLATIONS: Final = "CANCELLATIONS"
 SILENCE: Final = "SILENCE"
-RuleName = Literal["SURGE", "CANCELLATIONS", "SILENCE"]
 
 WINDOWS = (HOUR // 4, HOUR, 6 * HOUR)
 """Lengths in steps of the windows of `surge` and `cancellations`. A window begins at a multiple of its length.
@@ -81,7 +81,7 @@ def configured_thresholds() -> Thresholds:
 class Finding(NamedTuple):
     """An anomaly that a rule has found in the steps from `start` up to `end`."""
 
-    rule: RuleName
+    rule: AnomalyRule
     start: int
     end: int
     observed: float

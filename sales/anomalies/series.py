@@ -8,7 +8,6 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from operator import add
 from typing import NamedTuple
 
 STEP_MINUTES = 5
@@ -66,10 +65,3 @@ class Series:
         """Return the sales from the step `start` up to `end`, which is not included. Both must be in the series."""
         first, last = start - self.first, end - self.first
         return Sales(*(sums[last] - sums[first] for sums in (self._created, self._cents, self._cancelled)))
-
-
-def merged(one: Mapping[int, Sales], other: Mapping[int, Sales]) -> dict[int, Sales]:
-    """Return the sales of both, added by step."""
-    return {
-        step: Sales(*map(add, one.get(step, Sales()), other.get(step, Sales()))) for step in one.keys() | other.keys()
-    }
