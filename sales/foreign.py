@@ -1,7 +1,7 @@
 """Tell our own events from those of other programs on the topic, and keep a copy of the latter.
 
-An event is our own if the outbox or the history has a row with its id, type, stream and user. It counts as that row says,
-whatever a copy on the topic says, so that the sums equal those over the history. Every other event is foreign.
+An event is our own if the outbox or the history has a row with its id, type, stream and user. It counts as that row
+says, whatever a copy on the topic says, so that the sums equal those over the history. Every other event is foreign.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ import msgspec
 from django.db import connection
 
 from orders.events import OrderEventType, decode
+from orders.history import RECORDED_EVENTS
 from sales.arrivals import Arrival
-from sales.recorded import RECORDED_EVENTS
 
 # OFFSET 0 makes PostgreSQL look up each event in the indexes. Without it, it may read both tables.
 DIFFERING = f"""
@@ -45,7 +45,7 @@ class Wanted(msgspec.Struct):
     """Parameters of `DIFFERING` for one event."""
 
     event_id: UUID
-    event_type: OrderEventType
+    event_type: str
     stream: str
     digest: str
 

@@ -5,9 +5,9 @@ Each row belongs to a generation. Readers see the live one, and `rebuild_sales` 
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy
 
-from events.database_clock import DatabaseClock
 from orders.events import ORDER_EVENT_TYPES
 
 # Django finds the models of an app by this module.
@@ -99,9 +99,7 @@ class ForeignEvent(models.Model):
     user_id = models.BigIntegerField()
     occurred_at = models.DateTimeField(help_text=gettext_lazy("The event carries this time."))
     amount = models.DecimalField(max_digits=AMOUNT_DIGITS, decimal_places=2)
-    handled_at = models.DateTimeField(
-        db_default=DatabaseClock(), help_text=gettext_lazy("This time is by the database's clock.")
-    )
+    handled_at = models.DateTimeField(db_default=Now(), help_text=gettext_lazy("This time is by the database's clock."))
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.event_id}"

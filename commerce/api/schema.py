@@ -206,7 +206,7 @@ def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
     schemas = result["components"]["schemas"]
     for schema in schemas.values():
         for name, field in schema.get("properties", {}).items():
-            if field.get("type") == "integer" and (name.lower().endswith("id") or name == "offset"):
+            if field.get("type") == "integer" and (name == "id" or name.endswith("Id") or name == "offset"):
                 field["format"] = "int64"
     enums = {tuple(schema["enum"]): name for name, schema in schemas.items() if "enum" in schema}
     for operation in (operation for methods in result["paths"].values() for operation in methods.values()):
