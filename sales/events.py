@@ -29,16 +29,10 @@ class SalesAnomalyDetected(msgspec.Struct, frozen=True, kw_only=True, rename="ca
     end: Annotated[Time, msgspec.Meta(description="End of the interval, which does not belong to it.")] = msgspec.field(
         name="to"
     )
-    observed: Annotated[
-        Decimal,
-        msgspec.Meta(
-            description=(
-                "Of a SURGE the amount of created orders, of CANCELLATIONS the number of cancelled orders for each "
-                "created one, of a SILENCE the number of created orders, which is 0."
-            )
-        ),
-    ]
-    usual: Annotated[Decimal, msgspec.Meta(description="The median of the same measure in earlier weeks.")]
+    observed: Decimal
+    """An amount of created orders, the number of cancelled orders for each created one, or a number of orders."""
+    usual: Decimal
+    """The median of the same measure in earlier weeks."""
 
 
 encode = msgspec.json.Encoder(decimal_format="number").encode

@@ -15,7 +15,7 @@ from events.outbox import recording as outbox
 from events.wire.headers import cloud_event_headers, pack
 from events.wire.messages import Message
 from events.wire.timestamps import rfc3339
-from sales.anomalies.models import AnomalyWatch, SalesAnomaly
+from sales.anomalies.models import AnomalyWatch
 from sales.anomalies.reading import read_series
 from sales.anomalies.rules import CANCELLATIONS, SURGE, Finding, configured_thresholds, judge
 from sales.anomalies.series import WEEK, start_of, step_of

@@ -181,9 +181,7 @@ def silence(series: Series, start: int, end: int, thresholds: Thresholds) -> Fin
 
 def references(series: Series, start: int, end: int) -> Sequence[Sales]:
     """Return the sales of the windows from which the usual is learnt; none if the shop's history is too short."""
-    starts = [
-        start - weeks * WEEK + shift for weeks in range(1, REFERENCE_WEEKS + 1) for shift in REFERENCE_SHIFTS
-    ]
+    starts = [start - weeks * WEEK + shift for weeks in range(1, REFERENCE_WEEKS + 1) for shift in REFERENCE_SHIFTS]
     found = [series.sum(one, one + end - start) for one in starts if one >= series.first_sale]
     return found if len(found) >= MIN_REFERENCES else ()
 

@@ -120,7 +120,7 @@ def partitions(given: Mapping[str, str]) -> int:
 
 
 def _create_topics_of(kafka: EmbeddedKafka, partitions: int) -> None:
-    for topic in ("order-events", "order-events-dlt", "notification-events"):
+    for topic in ("order-events", "order-events-dlt", "notification-events", "sales-events"):
         kafka.create_topic(topic, partitions=partitions)
 
 

@@ -26,9 +26,12 @@ NOON = step_of(datetime(2026, 3, 2, 12, tzinfo=UTC))
 FIRST = NOON - 5 * WEEK
 
 
-def series(window: list[Sales], *, usual: Sales = Sales(), weeks: int = 5) -> Series:
+NOTHING = Sales()
+
+
+def series(window: list[Sales], *, usual: Sales = NOTHING, weeks: int = 5) -> Series:
     """Return a series that sold `usual` in each step of the last `weeks` weeks, and `window` from noon on."""
-    sales = {step: usual for step in range(NOON - weeks * WEEK, NOON)}
+    sales = dict.fromkeys(range(NOON - weeks * WEEK, NOON), usual)
     sales |= {NOON + number: one for number, one in enumerate(window)}
     return Series(first=FIRST, end=NOON + len(window), sales=sales)
 
@@ -49,7 +52,7 @@ TEN_A_STEP = Sales(created=10, cents=10_000, cancelled=1)
         pytest.param(steps(60, at=1_000), TEN_A_STEP, False, id="twice the usual is a good day"),
         pytest.param(steps(150, at=1_000), TEN_A_STEP, True, id="five times the orders"),
         pytest.param(steps(30, at=10_000), TEN_A_STEP, True, id="ten times the price"),
-        pytest.param(steps(30, at=1_000)[:2] + [Sales(10, 10**12)], TEN_A_STEP, False, id="one huge order"),
+        pytest.param([*steps(30, at=1_000)[:2], Sales(10, 10**12)], TEN_A_STEP, False, id="one huge order"),
         pytest.param([Sales(), Sales(), Sales(500, 500_000)], TEN_A_STEP, True, id="many orders in one step"),
         pytest.param(steps(29, at=10**9), Sales(), False, id="too few orders to tell"),
         pytest.param(steps(30, at=1_000), Sales(), False, id="a shop without history"),
@@ -57,7 +60,7 @@ TEN_A_STEP = Sales(created=10, cents=10_000, cancelled=1)
         pytest.param(steps(150, at=10**26), Sales(10, 10**28), False, id="one order of 26 digits a step is usual here"),
     ],
 )
-def test_surge(window, usual, is_surge):
+def test_surge(window: list[Sales], usual: Sales, is_surge: bool) -> None:
     found = surge(series(window, usual=usual), NOON, NOON + QUARTER, THRESHOLDS)
     assert (found is not None) == is_surge
     if found:
@@ -81,7 +84,7 @@ def test_surge(window, usual, is_surge):
         pytest.param(steps(30, at=1, cancelled=25), Sales(), False, id="a shop without history"),
     ],
 )
-def test_cancellations(window, usual, is_wave):
+def test_cancellations(window: list[Sales], usual: Sales, is_wave: bool) -> None:
     found = cancellations(series(window, usual=usual), NOON, NOON + QUARTER, THRESHOLDS)
     assert (found is not None) == is_wave
     if found:
@@ -102,7 +105,7 @@ def test_cancellations(window, usual, is_wave):
         pytest.param(24 * 60, Sales(), False, id="a shop that never sold"),
     ],
 )
-def test_silence(minutes, usual, is_silence):
+def test_silence(minutes: int, usual: Sales, is_silence: bool) -> None:
     length = minutes // 5
     found = silence(series([Sales()] * length, usual=usual), NOON, NOON + length, THRESHOLDS)
     assert (found is not None) == is_silence
@@ -110,7 +113,7 @@ def test_silence(minutes, usual, is_silence):
         assert found == Finding(SILENCE, NOON, NOON + length, 0, length * usual.created)
 
 
-def test_silence_ignores_times_that_vary_as_much_as_they_sell():
+def test_silence_ignores_times_that_vary_as_much_as_they_sell() -> None:
     """Once a week a large customer orders much, at no certain time."""
     sales = {FIRST: Sales(1)} | {NOON - week * WEEK: Sales(created=[2, 300, 1, 25][week - 1]) for week in range(1, 5)}
     one = Series(first=FIRST, end=NOON + HOUR, sales=sales)
@@ -118,22 +121,22 @@ def test_silence_ignores_times_that_vary_as_much_as_they_sell():
 
 
 @pytest.mark.parametrize(("weeks", "windows"), [(1, 0), (2, 0), (3, 8), (4, 11), (5, 12)])
-def test_references_come_from_at_least_two_whole_weeks(weeks, windows):
+def test_references_come_from_at_least_two_whole_weeks(weeks: int, windows: int) -> None:
     """The window an hour before the shop's first order tells nothing, so that the first week has two windows."""
     one = series([Sales()] * QUARTER, usual=TEN_A_STEP, weeks=weeks)
     assert len(references(one, NOON, NOON + QUARTER)) == windows
 
 
-def test_one_strange_week_does_not_change_the_usual():
+def test_one_strange_week_does_not_change_the_usual() -> None:
     strange = series(steps(150, at=1_000), usual=TEN_A_STEP)
     week_ago = {step: Sales(1_000, 10**7) for step in range(NOON - WEEK - HOUR, NOON - WEEK + 2 * HOUR)}
-    usual = {step: TEN_A_STEP for step in range(FIRST, NOON)}
+    usual = dict.fromkeys(range(FIRST, NOON), TEN_A_STEP)
     now = {NOON + number: one for number, one in enumerate(steps(150, at=1_000))}
     strange = Series(first=FIRST, end=NOON + QUARTER, sales=usual | week_ago | now)
     assert surge(strange, NOON, NOON + QUARTER, THRESHOLDS) is not None
 
 
-def test_longer_window_is_not_judged_if_a_shorter_one_within_it_is_found():
+def test_longer_window_is_not_judged_if_a_shorter_one_within_it_is_found() -> None:
     hour = [one for part in (30, 200, 30, 30) for one in steps(part, at=1_000)]
     one = series(hour, usual=TEN_A_STEP)
     found = [finding for end in range(NOON + 1, one.end + 1) for finding in judge(one, end, THRESHOLDS)]
@@ -142,7 +145,7 @@ def test_longer_window_is_not_judged_if_a_shorter_one_within_it_is_found():
     ]
 
 
-def test_surge_of_a_small_shop_is_found_in_the_longer_window():
+def test_surge_of_a_small_shop_is_found_in_the_longer_window() -> None:
     """Eight orders an hour, and then four times as many: no quarter of an hour has enough orders to tell."""
     hour = [Sales(3, 3_000)] * HOUR
     usual = {step: Sales(1, 1_000) for step in range(FIRST, NOON) if step % 3 != 1}
@@ -154,19 +157,19 @@ def test_surge_of_a_small_shop_is_found_in_the_longer_window():
     assert [(finding.rule, finding.start, finding.end) for finding in found] == [(SURGE, NOON, NOON + HOUR)]
 
 
-def test_silence_that_lasts_keeps_its_beginning():
+def test_silence_that_lasts_keeps_its_beginning() -> None:
     one = series([Sales()] * DAY, usual=TEN_A_STEP)
     starts = {finding.start for end in range(NOON, one.end + 1) for finding in judge(one, end, THRESHOLDS)}
     assert starts == {NOON}
 
 
-def test_sums_stay_exact_beside_an_amount_of_26_digits():
+def test_sums_stay_exact_beside_an_amount_of_26_digits() -> None:
     one = Series(first=0, end=4, sales={0: Sales(1, 10**28), 2: Sales(1, 7)})
     assert one.sum(1, 4) == Sales(1, 7, 0)
 
 
 @pytest.mark.parametrize("year", [1, 1969, 1970, 9998])
-def test_steps_of_any_year(year):
+def test_steps_of_any_year(year: int) -> None:
     moment = datetime(year, 6, 1, 12, 7, tzinfo=UTC)
     assert start_of(step_of(moment)) == moment - timedelta(minutes=2)
     assert start_of(step_of(moment) + 1) - start_of(step_of(moment)) == STEP

@@ -31,8 +31,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--once",
             action="store_true",
-            help="judge all that has ended, print `judged N intervals, found M`, and end: with exit code 1 if the group `sales` "
-            f"has not handled the events of that time within {COMPLETE_TIMEOUT_S:.0f} s",
+            help="judge all that has ended, print `judged N intervals, found M`, and end: with exit code 1 if the "
+            f"group `sales` has not handled the events of that time within {COMPLETE_TIMEOUT_S:.0f} s",
         )
         exposition.add_arguments(parser)
 
@@ -69,5 +69,5 @@ class Command(BaseCommand):
             raise CommandError(f"Kafka does not answer, so nothing was judged: {str(error).strip()}") from error
         except Error as error:
             raise CommandError(f"The database failed, run it again: {str(error).strip()}") from error
-
-        self.stdout.write(f"judged {judgement.steps} interval{pluralize(judgement.steps)}, found {len(judgement.events)}")
+        steps, found = judgement.steps, len(judgement.events)
+        self.stdout.write(f"judged {steps} interval{pluralize(steps)}, found {found}")
