@@ -16,9 +16,7 @@ BATCH_ROWS = 2_000
 """Rows that one transaction of `prune` looks at. It holds their locks for about a tenth of a second."""
 
 
-def prune(
-    *, published_before: datetime, discards_history: bool = False, report: Report | None = None
-) -> Iterator[int]:
+def prune(*, published_before: datetime, discards_history: bool = False, report: Report | None = None) -> Iterator[int]:
     """Move handled events of orders to the history, and delete other handled rows. Yield the rows of each batch.
 
     Each batch is a transaction, so an interrupted prune leaves every row in one of the two tables.

@@ -8,6 +8,7 @@ from events.database import Report
 REDRAW_INTERVAL_S = 0.1
 CLEAR_LINE = "\r\x1b[K"
 
+
 class ProgressLine:
     """A line such as `orders  42 %  3.1 s`, which is drawn again and again. Elsewhere than on a terminal, nothing."""
 

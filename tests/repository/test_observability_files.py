@@ -21,6 +21,7 @@ COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
 NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer|email)_[a-z_]+)\b")
 UNSEEN_BY_THE_PAGE = {
     "RelayGone": "The page shows what a relay leaves: pending events that grow old.",
+    "SalesConsumerGone": "The page says of every group that no consumer is running, as `ConsumerGone` says of one.",
     "MailerGone": "The page shows what a mailer leaves: pending e-mails that grow old.",
     "EventsLostToRetention": "Consumers count these records; no row and no offset has them.",
 }
@@ -106,7 +107,7 @@ def test_the_image_has_the_runbook() -> None:
 
 def test_the_scraped_services_are_those_of_compose() -> None:
     jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
-    assert {job["job_name"] for job in jobs} == {"web", "consumer", "relay", "mailer"}
+    assert {job["job_name"] for job in jobs} == {"web", "consumer", "sales", "relay", "mailer"}
     for job in jobs:
         for lookup in job.get("dns_sd_configs", []):
             (service,) = lookup["names"]

@@ -60,6 +60,7 @@ def _run(cleanup: ExitStack) -> int:
     for name, words in {
         "web": ("-m", "commerce.web_server", "--bind", f"{HOST}:{port}"),
         "consumer": ("manage.py", "consume_order_events"),
+        "sales": ("manage.py", "consume", "sales"),
         "relay": ("manage.py", "relay_outbox"),
         "mailer": ("manage.py", "send_emails"),
         "watcher": ("manage.py", "watch_sales"),
