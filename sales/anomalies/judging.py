@@ -92,12 +92,12 @@ def _record_anomalies(first: int, end: int) -> Iterator[Message]:
     for step in range(first + 1, end + 1):
         for finding in judge(series, step, thresholds):
             # A silence is found again in each step that it lasts.
-            if (finding.rule, finding.start) not in known and (event := _record(finding, moment)):
+            if (finding.rule, finding.start) not in known and (event := record(finding, moment)):
                 yield event
             known.add((finding.rule, finding.start))
 
 
-def _record(finding: Finding, moment: datetime) -> Message | None:
+def record(finding: Finding, moment: datetime) -> Message | None:
     """Record an anomaly and its event in the caller's transaction. Return None if it was recorded before."""
     event_id = uuid4()
     row = {

@@ -2,7 +2,7 @@
 
 from django.db import models
 from django.db.models import F, Q
-from django.utils.translation import gettext_lazy, pgettext_lazy
+from django.utils.translation import gettext_lazy
 
 from sales.events import ANOMALY_RULES
 
@@ -16,9 +16,8 @@ class SalesAnomaly(models.Model):
         SILENCE = "SILENCE", gettext_lazy("Silence")
 
     rule = models.CharField(max_length=13, choices=Rule)
-    started_at = models.DateTimeField(pgettext_lazy("interval", "from"))
+    started_at = models.DateTimeField()
     ended_at = models.DateTimeField(
-        pgettext_lazy("interval", "to"),
         help_text=gettext_lazy("The interval ends before this time. A silence may have lasted longer."),
     )
     # A sum of `SalesBucket.amount`, with two decimals more for a ratio.

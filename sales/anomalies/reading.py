@@ -11,7 +11,7 @@ LOOK_BACK = LONGEST_SILENCE + REFERENCE_WEEKS * WEEK + HOUR
 """Steps before a judged step that the rules may look at: the longest silence, and its earliest reference."""
 
 SALES = f"""
-    SELECT floor(extract(epoch FROM minute) / {STEP_MINUTES * 60})::bigint,
+    SELECT floor(date_part('epoch', minute) / {STEP_MINUTES * 60})::bigint,
         coalesce(sum(count) FILTER (WHERE event_type = %(created)s), 0)::bigint,
         coalesce(sum(amount) FILTER (WHERE event_type = %(created)s), 0) * 100,
         coalesce(sum(count) FILTER (WHERE event_type = %(cancelled)s), 0)::bigint

@@ -1,5 +1,6 @@
 """Admin's page *Sales*: the totals of today beside yesterday's, live charts, and the anomalies."""
 
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
@@ -25,7 +26,7 @@ from sales.series import Sum
 
 PERMISSION = "sales.view_salesbucket"
 DEFAULT_UNIT: Unit = "hour"
-POLL_PAUSE_S: dict[Unit, int] = {"minute": 2, "hour": 5, "day": 20}
+POLL_PAUSE_S: dict[Unit, int] = {"minute": 2, "hour": 5, "day": 30}
 """Seconds between two polls of the page: the chart of days reads a month of minutes."""
 
 
@@ -77,7 +78,7 @@ def state(request: HttpRequest) -> JsonResponse:
                 "earlier": [float(one.created.amount) for one in figures.earlier],
             },
             "counts": {
-                name: [getattr(one, name).count for one in figures.series] for name in ("created", "paid", "cancelled")
+                name: [getattr(one, name).number for one in figures.series] for name in ("created", "paid", "cancelled")
             },
             "table": [[label, *_cells(totals)] for label, totals in zip(names, figures.series, strict=True)],
             "anomalies": [_anomaly(request, one, figures) for one in figures.anomalies],
@@ -107,11 +108,12 @@ def _address_of_list(request: HttpRequest) -> str:
 
 
 def _card(today: Sum, yesterday: Sum) -> dict[str, str]:
+    (count, amount), (count_before, amount_before) = today, yesterday
     return {
-        "figure": won_text(today.amount),
-        "orders": _orders(today.count),
-        "yesterday": f"{won_text(yesterday.amount)}, {_orders(yesterday.count)}",
-        "change": _change(today, yesterday),
+        "figure": won_text(amount),
+        "orders": _orders(count),
+        "yesterday": f"{won_text(amount_before)}, {_orders(count_before)}",
+        "change": _change(amount, amount_before),
     }
 
 
@@ -119,16 +121,15 @@ def _orders(count: int) -> str:
     return ngettext("%(count)s order", "%(count)s orders", count) % {"count": f"{count:,}"}
 
 
-def _change(today: Sum, yesterday: Sum) -> str:
+def _change(today: Decimal, yesterday: Decimal) -> str:
     """Return the change of the amount in percent, such as `+12 %`; empty if there is nothing to compare with."""
-    if yesterday.amount <= 0:
+    if yesterday <= 0:
         return ""
-    percent = (today.amount - yesterday.amount) * 100 / yesterday.amount
-    return f"{percent:+,.0f} %".replace("-", "−")
+    return f"{(today - yesterday) * 100 / yesterday:+,.0f} %".replace("-", "−")
 
 
 def _cells(totals: Totals) -> list[str]:
-    return [text for one in totals for text in (f"{one.count:,}", won_text(one.amount))]
+    return [text for one in totals for text in (f"{one.number:,}", won_text(one.amount))]
 
 
 def _anomaly(request: HttpRequest, anomaly: SalesAnomaly, figures: Figures) -> dict[str, Any]:
@@ -161,5 +162,5 @@ def _text_of_amounts(figures: Figures) -> str:
 def _text_of_counts(figures: Figures) -> str:
     """Return a sentence that says what the chart of orders shows."""
     return _("Together %(created)s created, %(paid)s paid, %(cancelled)s cancelled.") % {
-        name: f"{sum(getattr(one, name).count for one in figures.series):,}" for name in Totals._fields
+        name: f"{sum(getattr(one, name).number for one in figures.series):,}" for name in Totals._fields
     }

@@ -136,7 +136,7 @@ def test_one_strange_week_does_not_change_the_usual() -> None:
     assert surge(strange, NOON, NOON + QUARTER, THRESHOLDS) is not None
 
 
-def test_longer_window_is_not_judged_if_a_shorter_one_within_it_is_found() -> None:
+def test_longer_window_leaves_a_surge_to_the_shorter_one() -> None:
     hour = [one for part in (30, 200, 30, 30) for one in steps(part, at=1_000)]
     one = series(hour, usual=TEN_A_STEP)
     found = [finding for end in range(NOON + 1, one.end + 1) for finding in judge(one, end, THRESHOLDS)]

@@ -107,7 +107,7 @@ def test_steps_wait_for_pending_events_of_their_time(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_unreachable_kafka_stops_the_judgement_and_not_the_watcher(
+def test_unreachable_kafka_does_not_end_the_watcher(
     watch: None,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,

@@ -27,7 +27,7 @@ document.addEventListener("DOMContentLoaded", () => {
         ctx.font = "600 12px sans-serif";
         ctx.textAlign = "center";
         ctx.fillStyle = getComputedStyle(chart.canvas).color;
-        ctx.fillText(String(index + 1), (left + right) / 2, area.top - 4);
+        ctx.fillText(String(index + 1), (left + right) / 2, area.top - 6);
         ctx.restore();
       });
     },
@@ -44,7 +44,7 @@ document.addEventListener("DOMContentLoaded", () => {
         maintainAspectRatio: false,
         interaction: { mode: "index", intersect: false },
         layout: { padding: { top: 16 } },
-        plugins: { legend: { display: true, position: "bottom", labels: { boxWidth: 12, boxHeight: 12 } } },
+        plugins: { legend: { display: true, position: "bottom", labels: { usePointStyle: true, pointStyleWidth: 24, boxHeight: 7 } } },
         scales: {
           x: { grid: { display: false }, ticks: { maxRotation: 0, autoSkipPadding: 16 } },
           y: { beginAtZero: true, suggestedMax: 5, ticks: { maxTicksLimit: 6, callback: format } },
@@ -72,7 +72,7 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   function line(label, data, colour, more) {
-    return { label, data, borderColor: colour, backgroundColor: colour, borderWidth: 2, pointRadius: 0, tension: 0.25, ...more };
+    return { label, data, borderColor: colour, backgroundColor: colour, borderWidth: 2, pointStyle: "line", pointRadius: 0, tension: 0.25, cubicInterpolationMode: "monotone", ...more };
   }
 
   function element(tag, text, attributes = {}) {
@@ -133,7 +133,10 @@ document.addEventListener("DOMContentLoaded", () => {
         label: page.dataset[name],
         data: state.counts[name],
         backgroundColor: COLOURS[name],
+        pointStyle: "rectRounded",
         borderRadius: 2,
+        categoryPercentage: 0.86,
+        barPercentage: 1,
       })),
     );
     for (const [name, text] of Object.entries(state.texts)) {
