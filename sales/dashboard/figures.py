@@ -1,7 +1,7 @@
 """Read the figures of the page *Sales*. Each query is bounded in what it reads, and in time."""
 
 from collections.abc import Sequence
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import NamedTuple
 
 from django.db import connection, transaction
@@ -55,13 +55,16 @@ def read_figures(now: datetime, *, unit: Unit, zone: tzinfo) -> Figures:
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(QUERY_TIMEOUT_MS)])
         shown = boundaries(now, unit=unit, zone=zone)
+        earlier = boundaries(now, unit=unit, zone=zone, days_ago=SHIFT_DAYS[unit])
+        # The last interval is in progress, and is compared with the same part of the earlier one.
+        earlier[-1] = max(now - timedelta(days=SHIFT_DAYS[unit]), earlier[-2])
         yesterday, _, so_far = read_totals(list(today(now, zone)))
         found = SalesAnomaly.objects.filter(ended_at__gt=shown[0], started_at__lt=shown[-1])
         return Figures(
             starts=shown[:-1],
             end=shown[-1],
             series=read_totals(shown),
-            earlier=read_totals(boundaries(now, unit=unit, zone=zone, days_ago=SHIFT_DAYS[unit])),
+            earlier=read_totals(earlier),
             today=so_far,
             yesterday=yesterday,
             anomalies=list(found.order_by("-started_at", "-id")[:MAX_ANOMALIES]),

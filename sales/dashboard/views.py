@@ -153,7 +153,7 @@ def _anomaly(request: HttpRequest, anomaly: SalesAnomaly, figures: Figures) -> d
 def _text_of_amounts(figures: Figures) -> str:
     """Return a sentence that says what the chart of amounts shows."""
     now, earlier = (sum((one.created.amount for one in of), ZERO) for of in (figures.series, figures.earlier))
-    return _("Together %(now)s, and %(earlier)s in the same time earlier. The last interval is not complete.") % {
+    return _("Together %(now)s, and %(earlier)s in the same time earlier. The last interval is in progress.") % {
         "now": won_text(now),
         "earlier": won_text(earlier),
     }

@@ -124,6 +124,12 @@ def test_earlier_sales_stand_below_those_of_now(state: State, unit: Unit, days: 
     assert state(unit)["amounts"]["earlier"][-1] == 900
 
 
+def test_interval_in_progress_is_compared_with_the_same_part(state: State) -> None:
+    sell(NOW.replace(second=0) - timedelta(days=7), 9)
+    sell(NOW.replace(second=0) - timedelta(days=7, minutes=-1), 100)
+    assert state("day")["amounts"]["earlier"][-1] == 900
+
+
 def test_page_without_any_sales_shows_zeros(state: State, staff: Client) -> None:
     shown = state()
     assert set(shown["amounts"]["now"]) == {0.0}

@@ -15,6 +15,7 @@ document.addEventListener("DOMContentLoaded", () => {
     beforeDatasetsDraw(chart) {
       const { ctx, chartArea: area, scales } = chart;
       const half = area.width / Math.max(1, chart.data.labels.length) / 2;
+      const numbers = new Map();
       anomalies.forEach((one, index) => {
         const left = Math.max(area.left, scales.x.getPixelForValue(one.first) - half);
         const right = Math.min(area.right, scales.x.getPixelForValue(one.last) + half);
@@ -24,12 +25,18 @@ document.addEventListener("DOMContentLoaded", () => {
         ctx.fillRect(left, area.top, right - left, area.height);
         ctx.fillStyle = colour;
         ctx.fillRect(left, area.top, right - left, 3);
-        ctx.font = "600 12px sans-serif";
-        ctx.textAlign = "center";
-        ctx.fillStyle = getComputedStyle(chart.canvas).color;
-        ctx.fillText(String(index + 1), (left + right) / 2, area.top - 6);
         ctx.restore();
+        const middle = Math.round((left + right) / 2);
+        numbers.set(middle, [...(numbers.get(middle) ?? []), index + 1]);
       });
+      ctx.save();
+      ctx.font = "600 12px sans-serif";
+      ctx.textAlign = "center";
+      ctx.fillStyle = getComputedStyle(chart.canvas).color;
+      for (const [middle, found] of numbers) {
+        ctx.fillText(found.join(", "), middle, area.top - 6);
+      }
+      ctx.restore();
     },
   };
 
