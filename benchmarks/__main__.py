@@ -222,7 +222,7 @@ def main() -> int:
     with servers() as running:
         header = _header(running)
         print("\n".join(f"{name}: {fact}" for name, fact in header.items()))
-        print("A full run takes 26 to 35 minutes; the first figures come after a minute or two.", flush=True)
+        print("A full run takes 30 to 40 minutes; the first figures come after a minute or two.", flush=True)
         if not running.is_apache:
             wanted -= NEEDS_APACHE
         for name, pair in measure(running, wanted):

@@ -6,7 +6,6 @@ Each row belongs to a generation. Readers see the live one, and `rebuild_sales` 
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils.translation import gettext_lazy
 
 from orders.events import ORDER_EVENT_TYPES
 
@@ -53,10 +52,10 @@ class SalesBucket(models.Model):
 
     pk = models.CompositePrimaryKey("generation", "minute", "event_type", "partition")
     generation = models.BigIntegerField()
-    minute = models.DateTimeField(help_text=gettext_lazy("The minute begins at this time, in UTC."))
+    minute = models.DateTimeField(help_text="The minute begins at this time, in UTC.")
     event_type = models.CharField(max_length=15, choices=EVENT_TYPE_CHOICES)
     partition = models.IntegerField(
-        help_text=gettext_lazy("The events came from this partition. It is -1 for sums that a rebuild has made.")
+        help_text="The events came from this partition. It is -1 for sums that a rebuild has made."
     )
     count = models.BigIntegerField()
     amount = models.DecimalField(max_digits=AMOUNT_DIGITS, decimal_places=2)
@@ -72,7 +71,7 @@ class CustomerSummary(models.Model):
     generation = models.BigIntegerField()
     user_id = models.BigIntegerField()
     partition = models.IntegerField(
-        help_text=gettext_lazy("The events came from this partition. It is -1 for sums that a rebuild has made.")
+        help_text="The events came from this partition. It is -1 for sums that a rebuild has made."
     )
     orders = models.BigIntegerField()
     paid = models.BigIntegerField()
@@ -97,9 +96,9 @@ class ForeignEvent(models.Model):
     event_type = models.CharField(max_length=15, choices=EVENT_TYPE_CHOICES)
     order_id = models.BigIntegerField()
     user_id = models.BigIntegerField()
-    occurred_at = models.DateTimeField(help_text=gettext_lazy("The event carries this time."))
+    occurred_at = models.DateTimeField(help_text="The event carries this time.")
     amount = models.DecimalField(max_digits=AMOUNT_DIGITS, decimal_places=2)
-    handled_at = models.DateTimeField(db_default=Now(), help_text=gettext_lazy("This time is by the database's clock."))
+    handled_at = models.DateTimeField(db_default=Now(), help_text="This time is by the database's clock.")
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.event_id}"

@@ -58,6 +58,8 @@ def rebuild(*, report: Report, drops_lost: bool = False) -> int:
     """
     delete_old_generations()
     with closing(another_connection()) as counting:
+        # Before consumers have to wait.
+        counting.ensure_connection()
         generation = _begin(counting)
         try:
             found = recount(counting, into=LIVE_TABLES, generation=generation, report=report)

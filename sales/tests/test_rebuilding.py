@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from io import StringIO
 
 import pytest
@@ -138,6 +139,9 @@ class Load:
         self.committed = 0
         self.begun = 0
 
+    def has_committed(self, number: int) -> bool:
+        return self.committed >= number
+
     def batch(self, partition: int) -> None:
         size = 4
         with self._lock:
@@ -163,9 +167,9 @@ def test_readers_see_only_true_sums_during_rebuilds() -> None:
 
     with running(lambda: load.batch(0)), running(lambda: load.batch(1)), running(poll):
         for _ in range(6):
-            before = load.committed
+            goal = load.committed + 8
             rebuild(report=ignore)
-            wait_until(lambda so_far=before: load.committed > so_far + 8)
+            wait_until(partial(load.has_committed, goal))
     assert len(reads) > 20
     assert reads[-1] > reads[0]
     assert "wrong 0\nchecked" in verified()

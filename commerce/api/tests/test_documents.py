@@ -29,6 +29,8 @@ CONTRACT = {
     "/api/notifications": {"get"},
     "/api/notifications/{id}/read": {"post"},
     "/api/me": {"get", "patch"},
+    "/api/me/summary": {"get"},
+    "/api/sales": {"get"},
     "/api/schema": {"get"},
     "/api/docs": {"get"},
     "/api/asyncapi": {"get"},

@@ -27,7 +27,7 @@ from orders.services import Line, pay_order, place_order
 from testkit.factories import NotificationFactory, kafka_record, poison_that_names
 from testkit.subscriptions import process
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("notifications_alone")]
 
 GROUP = settings.NOTIFICATION_CONSUMER_GROUP
 

@@ -25,11 +25,11 @@ from orders.models import Order
 from orders.services import Line, place_order
 from testkit.factories import kafka_record
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("notifications_alone")]
 
 OURS = settings.NOTIFICATION_CONSUMER_GROUP
 STATES = pytest.mark.parametrize("state", ["open", "replayed", "dismissed"])
-OTHERS = pytest.mark.parametrize("others", [["audit"], ["audit", "sales"], [OURS + "-2"]], ids=",".join)
+OTHERS = pytest.mark.parametrize("others", [["audit"], ["audit", "stock"], [OURS + "-2"]], ids=",".join)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from events.wire.timestamps import now
 from notifications.models import EmailDelivery
 from notifications.subscriptions import NOTIFICATIONS
 from orders.services import Line, place_order
+from sales.subscriptions import SALES
 from testkit.apache_kafka import ApacheKafka
 from testkit.factories import (
     EmailDeliveryFactory,
@@ -68,10 +69,12 @@ def state(client: Client) -> Any:
 
 def test_it_shows_the_lag_of_groups_by_partition(admin_client: Client, topics: Topics) -> None:
     produce_all(topics.order_events, [Outgoing(b"{}", partition=1), Outgoing(b"{}", partition=1)])
-    (group,) = state(admin_client)["groups"]
-    assert (group["group"], group["topic"]) == (NOTIFICATIONS.group, topics.order_events)
-    partitions = group["partitions"]
-    assert [(one["partition"], one["end_offset"]) for one in partitions] == [(0, 0), (1, 2), (2, 0)]
+    groups = state(admin_client)["groups"]
+    assert [one["group"] for one in groups] == [NOTIFICATIONS.group, SALES.group]
+    for group in groups:
+        assert group["topic"] == topics.order_events
+        partitions = group["partitions"]
+        assert [(one["partition"], one["end_offset"]) for one in partitions] == [(0, 0), (1, 2), (2, 0)]
 
 
 def test_it_shows_pending_rows_and_open_letters(admin_client: Client, settings: Settings) -> None:
@@ -112,7 +115,7 @@ def test_it_counts_what_was_published_and_handled_in_each_minute(admin_client: C
     minutes = state(admin_client)["minutes"]
     assert len(minutes) == figures.WINDOW_MINUTES
     assert sum(one["published"] for one in minutes) == 2
-    assert [one["handled"] for one in minutes if one["published"] == 2] == [{NOTIFICATIONS.group: 1}]
+    assert [one["handled"] for one in minutes if one["published"] == 2] == [{NOTIFICATIONS.group: 1, SALES.group: 0}]
 
 
 def test_a_refusing_kafka_is_reported_at_once(admin_client: Client, settings: Settings) -> None:
@@ -178,9 +181,9 @@ def test_unread_messages_are_told_with_their_age(
     shown = state(admin_client)
     # The embedded broker does not list the members, so that their number is not known there.
     if isinstance(broker, ApacheKafka):
-        sentence, level = r"No consumer is running; 2 messages wait\.", "critical"
+        sentence, level = rf"{NOTIFICATIONS.group}: No consumer is running; 2 messages wait\.", "critical"
     else:
-        sentence, level = r"Nothing was handled for 3\d s; 2 messages wait\.", "warning"
+        sentence, level = rf"{NOTIFICATIONS.group}: Nothing was handled for 3\d s; 2 messages wait\.", "warning"
     assert re.fullmatch(sentence, shown["verdict"]["sentence"])
     assert shown["verdict"]["runbook"] == "/admin/docs/operations.md#lag-grows"
     card = shown["cards"]["lag"]
@@ -227,7 +230,7 @@ def test_each_card_links_to_its_rows_and_the_runbook(admin_client: Client) -> No
 def test_the_history_has_the_lag_of_past_slots(admin_client: Client, topics: Topics) -> None:
     lag_history.record()
     recorded = LagReading.objects.get()
-    assert recorded.lag == {NOTIFICATIONS.group: 0}
+    assert recorded.lag == {NOTIFICATIONS.group: 0, SALES.group: 0}
     LagReading.objects.create(slot=recorded.slot - timedelta(minutes=5), lag={NOTIFICATIONS.group: 50})
     shown = state(admin_client)
     values = shown["lag"]["groups"][NOTIFICATIONS.group]

@@ -34,7 +34,7 @@ from testkit.factories import (
     kafka_record,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("notifications_alone")]
 
 GROUP = settings.NOTIFICATION_CONSUMER_GROUP
 

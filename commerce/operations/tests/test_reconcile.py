@@ -33,7 +33,7 @@ from testkit.factories import kafka_record
 from testkit.kafka_client import produce
 from testkit.waiting import wait_until
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("notifications_alone")]
 
 Reconcile = Callable[..., str]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
+from django.template.defaultfilters import pluralize
 
 from events.database import Report, require_database
 from events.process.progress import ProgressLine
@@ -42,8 +43,9 @@ class Command(BaseCommand):
             raise CommandError("Stopped. Readers see the old sums: run it again.") from error
         except EventsLost as error:
             raise CommandError(
-                f"No copy is left of {error.number} handled events (prune_events --discard-history deletes them). A "
-                "rebuild would lose their sums, so the old ones stay. To rebuild without these events, add --drop-lost."
+                f"No copy is left of {error.number} handled event{pluralize(error.number)} (prune_events "
+                "--discard-history deletes them). A rebuild would lose their sums, so the old ones stay. To rebuild "
+                "without them, add --drop-lost."
             ) from error
         except Error as error:
             raise CommandError(
@@ -51,7 +53,7 @@ class Command(BaseCommand):
             ) from error
         finally:
             progress.clear()
-        self.stdout.write(f"rebuilt from {events} events")
+        self.stdout.write(f"rebuilt from {events} event{pluralize(events)}")
 
 
 def _until(stopping: Callable[[], bool], report: Report) -> Report:

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
+from django.template.defaultfilters import pluralize
 
 from events.database import require_database
 from events.process.progress import ProgressLine
@@ -38,8 +39,8 @@ class Command(BaseCommand):
             )
         if found.lost:
             self.stderr.write(
-                f"No copy is left of {found.lost} handled events (prune_events --discard-history deletes them), so "
-                "their sums cannot be compared. Intervals that contain them appear as wrong."
+                f"No copy is left of {found.lost} handled event{pluralize(found.lost)} (prune_events --discard-history "
+                "deletes them), so their sums cannot be compared. Intervals that contain them appear as wrong."
             )
         if found.wrong_intervals or found.wrong_customers:
             raise CommandError("Sums are wrong: run rebuild_sales to make them anew from the events.")
