@@ -103,7 +103,7 @@ def test_new_orders_move_the_page_without_a_reload(run: Run, page: Page) -> None
 
 
 def test_anomalies_are_marked_and_lead_to_their_rows(shop: Run, page: Page) -> None:
-    page.set_viewport_size({"width": 1400, "height": 1280})
+    page.set_viewport_size({"width": 1400, "height": 1340})
     open_page(page)
     expect(page.locator(".sales-anomalies li")).to_have_count(2)
     expect(page.locator(".sales-anomalies li").first).to_contain_text("Surge")
