@@ -160,6 +160,35 @@ def events_of_order(order_id: int) -> list[RecordedEvent]:
         return [RecordedEvent(*row) for row in cursor]
 
 
+def order_as_of(order: Order, moment: datetime | None) -> Order | None:
+    """Return the order as it was at `moment` or is now, unsaved, with its items; None before its first event.
+
+    Raises:
+        BrokenHistory: the order's events up to that time are not all stored.
+    """
+    events = events_of_order(order.pk)
+    if moment is not None and moment < order.created_at and not (events and events[0].sequence == 1):
+        return None
+    state = fold(order.pk, events, as_of=moment)
+    number = len(state.event_ids) if state else 0
+    # Without a later event it is unknown whether the missing ones were later.
+    if number == len(events) < order.last_sequence:
+        raise BrokenHistory(f"{named(range(number + 1, order.last_sequence + 1))} missing")
+    if state is None:
+        return None
+    then = Order(
+        pk=order.pk,
+        user_id=state.user_id,
+        total_amount=state.total_amount,
+        status=state.status,
+        created_at=state.created_at,
+        last_sequence=number,
+        event_ids=state.event_ids,
+    )
+    then.lines = order.lines
+    return then
+
+
 def fold(order_id: int, events: Sequence[RecordedEvent], *, as_of: datetime | None = None) -> OrderState | None:
     """Return the state to which an order's events lead, as of a time or now; None before the first event.
 

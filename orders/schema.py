@@ -14,7 +14,7 @@ from drf_spectacular.utils import (
     extend_schema_view,
 )
 
-from orders.serializers import NewOrderSerializer, OrderSerializer
+from orders.serializers import AsOfSerializer, NewOrderSerializer, OrderSerializer
 
 EXAMPLE = {
     "id": 123,
@@ -92,7 +92,16 @@ describe_orders = extend_schema_view(
         summary="The caller's own orders, newest first",
         responses={200: _order(many=True)},
     ),
-    retrieve=_operation(operation_id="getOrder", summary="One of the caller's orders", responses={200: _order()}),
+    retrieve=_operation(
+        operation_id="getOrder",
+        summary="One of the caller's orders, now or as it was",
+        description="With `asOf` it is computed from the order's events. Before the first of them it is 404.",
+        parameters=[AsOfSerializer],
+        responses={
+            200: _order(),
+            410: OpenApiResponse(description="Events of the order that decide how it was then are no longer stored."),
+        },
+    ),
     pay=_operation(
         operation_id="payOrder",
         summary="Pay an order",

@@ -1,3 +1,4 @@
+from datetime import datetime
 from typing import Protocol, cast
 
 from django.db import transaction
@@ -11,10 +12,12 @@ from rest_framework.response import Response
 
 from events.outbox.publisher import publish
 from events.views import FreedAtOnce
+from events.wire.timestamps import rfc3339
+from orders.history import BrokenHistory, order_as_of
 from orders.idempotency import Answer, InvalidKey, KeyInUse, KeyOfAnotherBody, answer_once, parse_key
 from orders.models import NEXT_ID, InvalidTransition, Order
 from orders.schema import describe_orders
-from orders.serializers import NewOrderSerializer, OrderFilterSerializer, OrderSerializer
+from orders.serializers import AsOfSerializer, NewOrderSerializer, OrderFilterSerializer, OrderSerializer
 from orders.services import Change, cancel_order, pay_order, place_order
 
 # All threads share these instances, because a new serializer copies every field.
@@ -31,13 +34,18 @@ class Conflict(APIException):
     default_code = "conflict"
 
 
+class Gone(APIException):
+    status_code = status.HTTP_410_GONE
+    default_code = "gone"
+
+
 class Unprocessable(APIException):
     status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
     default_code = "unprocessable"
 
 
 @describe_orders
-class OrderViewSet(FreedAtOnce, mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Order]):
+class OrderViewSet(FreedAtOnce, mixins.ListModelMixin, viewsets.GenericViewSet[Order]):
     """Endpoints for the caller's own orders."""
 
     serializer_class = OrderSerializer
@@ -55,6 +63,23 @@ class OrderViewSet(FreedAtOnce, mixins.RetrieveModelMixin, mixins.ListModelMixin
 
     def get_queryset(self) -> QuerySet[Order]:
         return Order.objects.filter(user=self.user_id).defer("event_ids").prefetch_related("items").order_by("-id")
+
+    def retrieve(self, request: Request, pk: int) -> Response:
+        query = AsOfSerializer(data=request.query_params.dict())
+        query.is_valid(raise_exception=True)
+        order = self.get_object()
+        if as_of := query.validated_data.get("asOf"):
+            order = self._as_of(order, as_of)
+        return Response(_order.to_representation(order))
+
+    def _as_of(self, order: Order, moment: datetime) -> Order:
+        try:
+            then = order_as_of(order, moment)
+        except BrokenHistory as error:
+            raise Gone(f"{order} as of {rfc3339(moment)} is not known: {error}.") from error
+        if then is None:
+            raise NotFound(f"{order} had no event yet.")
+        return then
 
     def create(self, request: Request) -> HttpResponse:
         header = request.META.get("HTTP_IDEMPOTENCY_KEY")

@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
+from commerce.operations.reconcile import Missing, Reading, search
 from events.consuming.consumer import DEFAULT_MAX_CONSECUTIVE_DEAD_LETTERS
 from events.consuming.processing import Processor, Progress
 from events.kafka import Consumer, Record
 from events.subscriptions import Subscription, Topic
+from events.wire.timestamps import now
 from notifications.subscriptions import NOTIFICATIONS, NotificationSubscription
 from testkit.waiting import wait_until
 
@@ -80,3 +82,13 @@ def read_and_commit(topic: str, group: str, count: int) -> None:
         consumer.commit(records)
     finally:
         consumer.close()
+
+
+def missing_of(group: Subscription[Any]) -> Missing:
+    """Return all that is missing for a group that has read everything."""
+    steps = [*search([Reading(group, {}, now())])]
+    return Missing(
+        changes={change for step in steps for change in step.changes},
+        events={event for step in steps for event in step.events},
+        unknown=[sentence for step in steps for sentence in step.unknown],
+    )

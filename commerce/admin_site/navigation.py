@@ -32,6 +32,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             ),
             (_("E-mails"), "mail", "admin:notifications_emaildelivery_changelist", "notifications.view_emaildelivery"),
             (_("Outbox"), "outbox", "admin:events_outboxevent_changelist", "events.view_outboxevent"),
+            (_("Order history"), "history", "admin:orders_orderhistory_changelist", "orders.view_order"),
             (_("Dead letters"), "report", "admin:events_deadletter_changelist", "events.view_deadletter"),
             (_("Runbook"), "menu_book", "runbook", "events.view_outboxevent"),
         ],

@@ -20,6 +20,7 @@ from events.wire.timestamps import rfc3339
 from notifications.models import EmailDelivery, Notification
 from notifications.subscriptions import NOTIFICATIONS
 from orders.events import ORDER_EVENTS
+from orders.history import stored_rows
 from orders.models import Order, UnknownHistory
 
 
@@ -44,7 +45,7 @@ class EventTrace(NamedTuple):
     identity: Identity
     sequence: int
     row: OutboxEvent | None
-    """The event's outbox row; None if it was pruned."""
+    """The event's row of the outbox or, after it was moved, of the history; None if it was discarded or lost."""
     notification: Notification | None
     groups: list[GroupProgress]
     """The progress of every registered group, and of other groups with dead letters of the event."""
@@ -97,12 +98,12 @@ def timeline(order: Order) -> list[dict[str, Any]]:
 def trace_events(order: Order) -> list[EventTrace]:
     """Return the traces of all known events of `order`, by sequence.
 
-    Receipts and dead letters prove an event whose outbox row was pruned. A lost event, without any of the three, is
+    Receipts and dead letters prove an event whose row was discarded. A lost event, without any of the three, is
     missing here until `reconcile_events` has recorded it again.
     """
-    rows = {row.event_id: row for row in OutboxEvent.objects.filter(stream=order.stream)}
+    rows = {row.event_id: row for row in stored_rows(column="stream", values=[order.stream])}
     types: dict[UUID, tuple[int, str]] = {}
-    with suppress(UnknownHistory):  # The order's events are then known only from its outbox rows.
+    with suppress(UnknownHistory):  # The order's events are then known only from their rows.
         types |= {order.event_id(n): (n, event_type) for n, event_type in enumerate(order.event_types, start=1)}
     types |= {event_id: (row.sequence or 0, row.event_type) for event_id, row in rows.items()}
     identities = {

@@ -58,6 +58,8 @@ def test_a_run_restarts_dead_processes_and_leaves_none_behind(checkout: Path) ->
         ):
             assert f"{metric_of_each_process}\n" in metrics
         assert len(re.findall("^kafka_consumergroup_lag_seconds{", metrics, re.MULTILINE)) >= 1
+        by_sales = 'events_consumed_total{event_type="ORDER_CREATED",group="sales",outcome="handled"} 1.0\n'
+        wait_until(lambda: by_sales in _metrics(checkout, run.site))
 
         run.child("consume_order_events").send_signal(signal.SIGKILL)
         customer = Customer(run.site)

@@ -1,5 +1,7 @@
 """Fixtures for the tests of operations."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from events import subscriptions
@@ -7,6 +9,9 @@ from notifications.subscriptions import NOTIFICATIONS
 
 
 @pytest.fixture
-def notifications_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def notifications_alone() -> Iterator[None]:
     """Let notifications be the only registered group. What holds for each group is tested with one."""
-    monkeypatch.setattr(subscriptions, "_subscriptions", {NOTIFICATIONS.group: NOTIFICATIONS})
+    # Not the fixture `monkeypatch`, which a test may undo.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subscriptions, "_subscriptions", {NOTIFICATIONS.group: NOTIFICATIONS})
+        yield

@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from commerce.operations.prune import prune
-from commerce.operations.reconcile import Missing, _changes_without_row, _events_never_handled, repair
+from commerce.operations.reconcile import Missing, repair
 from events.consuming.dead_letters import dismiss, record_dead_letter
 from events.models import DeadLetter, OutboxEvent
 from events.troubles import Poison
@@ -25,7 +25,7 @@ from orders.events import ORDER_CANCELLED, OrderEvent, decode, encode
 from orders.models import Order
 from orders.services import Line, pay_order, place_order
 from testkit.factories import NotificationFactory, kafka_record, poison_that_names
-from testkit.subscriptions import process
+from testkit.subscriptions import missing_of, process
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("notifications_alone")]
 
@@ -79,8 +79,7 @@ def consume(value: bytes, **record: Any) -> None:
 
 
 def missing() -> Missing:
-    changes, unknown = _changes_without_row([NOTIFICATIONS])
-    return Missing(changes=changes, unknown=unknown, events=set(_events_never_handled(NOTIFICATIONS, {}, now())))
+    return missing_of(NOTIFICATIONS)
 
 
 def states(api: APIClient, order: Order) -> list[tuple[str, str]]:

@@ -268,10 +268,10 @@ def test_a_gap_in_a_stream_blocks_nothing(pruned: Prune, order: Order) -> None:
     assert [row.sequence for row in OutboxEvent.objects.sendable()] == [3]
 
 
-def test_the_timeline_shows_pruned_events(pruned: Prune, order: Order, api: APIClient) -> None:
+def test_the_timeline_shows_discarded_events(pruned: Prune, order: Order, api: APIClient) -> None:
     before = timeline(order)
     handle(1, 2)
-    assert pruned() == "pruned 2\n"
+    assert pruned("--discard-history") == "pruned 2\n"
     placed, paid, cancelled = api.get(f"/api/orders/{order.pk}/events").json()
     ids = list(Notification.objects.order_by("pk").values_list("pk", flat=True))
     unknown = dict.fromkeys(("publishedAt", "partition", "offset"))
@@ -281,13 +281,13 @@ def test_the_timeline_shows_pruned_events(pruned: Prune, order: Order, api: APIC
     assert cancelled == before[2]
 
 
-def test_the_timeline_shows_a_pruned_dismissed_event(pruned: Prune, order: Order) -> None:
+def test_the_timeline_shows_a_discarded_dismissed_event(pruned: Prune, order: Order) -> None:
     row = OutboxEvent.objects.get(sequence=2)
     publish_all()
     record = kafka_record(bytes(row.value or b""))
     record_dead_letter(record=record, error=Poison("no event"), group=NOTIFICATIONS.group)
     DeadLetter.objects.update(state="dismissed")
-    assert pruned() == "pruned 1\n"
+    assert pruned("--discard-history") == "pruned 1\n"
     assert [(entry["eventType"], entry["state"]) for entry in timeline(order)] == [
         ("ORDER_CREATED", "PUBLISHED"),
         ("ORDER_PAID", "PUBLISHED"),
