@@ -21,6 +21,7 @@ from commerce.devserver import lifeline
 CHUNK_ORDERS = 50_000
 """Orders that one statement inserts, with their events."""
 EVENTS_PER_ORDER = 3
+STATEMENT_CHARS = 60
 PAUSE_S = 0.02
 """Time between two samples of the process and its connection."""
 
@@ -65,12 +66,14 @@ class Measured(NamedTuple):
     """Peak memory of the process, resident."""
     longest_transaction_s: float
     longest_statement_s: float
+    longest_statement: str
+    """Beginning of its text."""
     said: str
 
     def __str__(self) -> str:
         return (
             f"{self.seconds:,.0f} s, {self.megabytes} MiB, longest transaction {self.longest_transaction_s:.2f} s, "
-            f"longest statement {self.longest_statement_s:.2f} s: {self.said}"
+            f"longest statement {self.longest_statement_s:.2f} s ({self.longest_statement}): {self.said}"
         )
 
 
@@ -93,21 +96,23 @@ def fill(events: int, groups: list[str]) -> None:
 
 def measure(running_servers: Servers, *command: str) -> Measured:
     """Run a command, and sample its process and its connection."""
-    megabytes, transaction_s, statement_s = 0, 0.0, 0.0
+    megabytes, transaction_s, statement_s, statement = 0, 0.0, 0.0, ""
     started_at = time.perf_counter()
     with running(running_servers.start("django", *command, PGAPPNAME="measured")) as process:
         member = psutil.Process(process.process.pid)
         while process.process.poll() is None:
             megabytes = max(megabytes, member.memory_info().rss // 2**20)
-            for in_transaction_s, in_statement_s in database.rows(
+            for in_transaction_s, in_statement_s, query in database.rows(
                 "SELECT extract(epoch FROM clock_timestamp() - xact_start)::float, CASE WHEN state = 'active' THEN"
-                " extract(epoch FROM clock_timestamp() - query_start)::float ELSE 0 END FROM pg_stat_activity"
+                " extract(epoch FROM clock_timestamp() - query_start)::float ELSE 0 END, query FROM pg_stat_activity"
                 " WHERE application_name = 'measured' AND xact_start IS NOT NULL"
             ):
-                transaction_s, statement_s = max(transaction_s, in_transaction_s), max(statement_s, in_statement_s)
+                transaction_s = max(transaction_s, in_transaction_s)
+                if in_statement_s > statement_s:
+                    statement_s, statement = in_statement_s, " ".join(query.split())[:STATEMENT_CHARS]
             time.sleep(PAUSE_S)
         said = " ".join(process.log.read_text().split())
-    return Measured(time.perf_counter() - started_at, megabytes, transaction_s, statement_s, said)
+    return Measured(time.perf_counter() - started_at, megabytes, transaction_s, statement_s, statement, said)
 
 
 def groups_with_inbox() -> list[str]:

@@ -99,8 +99,17 @@ describe_orders = extend_schema_view(
         parameters=[AsOfSerializer],
         responses={
             200: _order(),
+            400: OpenApiResponse(description="`asOf` is no moment."),
             410: OpenApiResponse(description="Events of the order that decide how it was then are no longer stored."),
         },
+        examples=[
+            OpenApiExample(
+                "Example",
+                {"pointer": "/asOf", "detail": "Must be RFC 3339 with an offset, such as 2025-01-30T10:15:30.123Z."},
+                response_only=True,
+                status_codes=["400"],
+            )
+        ],
     ),
     pay=_operation(
         operation_id="payOrder",

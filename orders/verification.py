@@ -144,7 +144,7 @@ def _differences(order: OrderRow, events: Sequence[RecordedEvent]) -> list[str]:
     stored = len(state.event_ids)
     if order.last_sequence != stored:
         missing = range(stored + 1, order.last_sequence + 1)
-        says = f", and {named(missing)} missing" if missing else f", and it has {stored} events"
+        says = f", and {named(missing)} missing" if missing else f", and its last event is number {stored}"
         differences.append(f"last_sequence is {order.last_sequence}{says}")
     elif wrong_id := _wrong_id(order, state):
         differences.append(wrong_id)

@@ -13,7 +13,7 @@ from orders.events import STREAM_PREFIX
 from orders.history import move_to_history
 
 BATCH_ROWS = 2_000
-"""Rows that one transaction of `prune` looks at. It holds their locks for about a tenth of a second."""
+"""Rows that one transaction of `prune` looks at. For how long it holds their locks, docs/history.md says."""
 
 
 def prune(*, published_before: datetime, discards_history: bool = False, report: Report | None = None) -> Iterator[int]:

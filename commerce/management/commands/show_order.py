@@ -20,7 +20,7 @@ class Command(BaseCommand):
     help = "Print an order as JSON, computed from its events: as they leave it now, or as it was at an earlier time."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("order_id", type=int, metavar="ID")
+        parser.add_argument("order_id", type=int, metavar="ID", help="the id of the order")
         parser.add_argument(
             "--as-of", metavar="TIMESTAMP", help="RFC 3339 with an offset, such as 2025-01-30T10:15:30Z (default: now)"
         )

@@ -42,7 +42,7 @@ class Command(BaseCommand):
                 incomplete += step.incomplete
                 reset_queries()  # In debug mode Django collects every statement.
         except Error as error:
-            raise CommandError(f"The database failed after {checked} orders: {str(error).strip()}") from error
+            raise CommandError(f"The database failed. Run it again: {str(error).strip()}") from error
         finally:
             progress.clear()
         self.stdout.write(f"checked {checked}, wrong {wrong}")
