@@ -20,7 +20,7 @@ from testkit.servers import Broker
 Process = TypeVar("Process", bound=ProductProcess)
 
 PARTITIONS = 3
-TOPICS = ("order-events", "order-events-dlt", "notification-events")
+TOPICS = ("order-events", "order-events-dlt", "notification-events", "sales-events")
 PEER_SETTINGS = "benchmarks.peers.settings"
 
 

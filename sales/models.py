@@ -9,6 +9,9 @@ from django.db.models.functions import Now
 
 from orders.events import ORDER_EVENT_TYPES
 
+# Django finds the models of an app by this module.
+from sales.anomalies.models import AnomalyWatch, SalesAnomaly  # noqa: F401
+
 EVENT_TYPE_CHOICES = [(name, name) for name in ORDER_EVENT_TYPES]
 AMOUNT_DIGITS = 50
 """Digits of a sum, 2 of them decimals. One event's amount has at most 28 of them, so 10^22 events fit."""

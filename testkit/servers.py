@@ -16,7 +16,7 @@ from testkit.apache_kafka import ApacheKafka
 from testkit.postgres import CrashingPostgres
 from testkit.proxy import Proxy
 
-TOPICS = ("order-events", "order-events-dlt", "notification-events")
+TOPICS = ("order-events", "order-events-dlt", "notification-events", "sales-events")
 PARTITIONS = 3
 
 _cleanup = ExitStack()

@@ -100,6 +100,7 @@ def test_reconcile_says_what_is_missing(start: Start) -> None:
             "send_emails",
             ("email_pending 0.0", "email_oldest_pending_seconds 0.0", 'email_deliveries_total{outcome="failed"} 0.0'),
         ),
+        ("watch_sales", ('sales_anomalies_total{rule="SILENCE"} 0.0',)),
     ],
 )
 def test_a_command_serves_metrics_and_touches_its_liveness_file(

@@ -4,7 +4,7 @@ from django.apps import apps
 from django.utils.translation import gettext_lazy
 from django.utils.translation import gettext_noop as _
 
-TRANSLATED_APPS = ("events", "orders", "notifications", "commerce", "axes")
+TRANSLATED_APPS = ("events", "orders", "notifications", "sales", "commerce", "axes")
 MODELS_AND_FIELDS = (
     _("order"),
     _("orders"),
@@ -76,6 +76,15 @@ MODELS_AND_FIELDS = (
     _("state"),
     _("replay count"),
     _("closed at"),
+    _("Sales"),
+    _("sales anomaly"),
+    _("sales anomalies"),
+    _("rule"),
+    _("started at"),
+    _("ended at"),
+    _("observed"),
+    _("usual"),
+    _("detected at"),
     _("Can pay orders"),
     _("Can cancel orders"),
     _("Can send outbox messages again"),

@@ -9,12 +9,20 @@ from django.utils.translation import gettext as _
 from commerce.operations import pipeline
 from commerce.operations.figures import count_open_letters
 from commerce.operations.verdict import limited_count
+from sales.dashboard import views as sales
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     items: dict[str, list[tuple[str, ...]]] = {
         _("Orders and events"): [
             (_("Event pipeline"), "timeline", "pipeline", *pipeline.PERMISSIONS),
+            (_("Sales"), "bar_chart", "sales-page", sales.PERMISSION),
+            (
+                _("Sales anomalies"),
+                "troubleshoot",
+                "admin:sales_salesanomaly_changelist",
+                "sales.view_salesanomaly",
+            ),
             (_("Orders"), "shopping_cart", "admin:orders_order_changelist", "orders.view_order"),
             (
                 _("Notifications"),

@@ -13,15 +13,20 @@ from events.kafka.lag import PartitionLag
 from events.observing.readings import Outbox, _lag_gauges, _outbox_gauges
 from events.work.gauges import _gauges as _work_gauges
 from events.work.models import Backlog
+from sales.anomalies.gauges import Watched
+from sales.anomalies.gauges import gauges as anomaly_gauges
 from testkit.processes import CHECKOUT
 
 PROMETHEUS = CHECKOUT / "deploy" / "prometheus"
 GRAFANA = CHECKOUT / "deploy" / "grafana"
 COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
-NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer|email)_[a-z_]+)\b")
+NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer|email|sales)_[a-z_]+)\b")
 UNSEEN_BY_THE_PAGE = {
     "RelayGone": "The page shows what a relay leaves: pending events that grow old.",
     "SalesConsumerGone": "The page says of every group that no consumer is running, as `ConsumerGone` says of one.",
+    "SalesAnomaly": "The page Sales shows anomalies.",
+    "SalesNotJudged": "The watchers wait until the sums are complete; the page shows the lag that delays them.",
+    "WatcherGone": "The page is about events, and the watchers only read their sums.",
     "MailerGone": "The page shows what a mailer leaves: pending e-mails that grow old.",
     "EventsLostToRetention": "Consumers count these records; no row and no offset has them.",
 }
@@ -35,6 +40,7 @@ def metric_names() -> set[str]:
         *_outbox_gauges(Outbox(0, 0.0)),
         *_lag_gauges({"g": [PartitionLag("t", 0, 1, 1, 0, 0.0)]}),
         *_work_gauges("email", Backlog(0, 0.0)),
+        *anomaly_gauges(Watched({}, 0.0)),
     ]
     counted = {sample.name for metric in REGISTRY.collect() for sample in metric.samples}
     families = {
@@ -42,7 +48,7 @@ def metric_names() -> set[str]:
         for metric in REGISTRY.collect()
         for suffix in ({"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(metric.type, []))
     }
-    return counted | families | {gauge.name for gauge in gauges}
+    return counted | families | {f"{gauge.name}{'_total' if gauge.type == 'counter' else ''}" for gauge in gauges}
 
 
 def rules() -> list[dict[str, Any]]:
@@ -107,7 +113,7 @@ def test_the_image_has_the_runbook() -> None:
 
 def test_the_scraped_services_are_those_of_compose() -> None:
     jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
-    assert {job["job_name"] for job in jobs} == {"web", "consumer", "sales", "relay", "mailer"}
+    assert {job["job_name"] for job in jobs} == {"web", "consumer", "sales", "relay", "mailer", "watcher"}
     for job in jobs:
         for lookup in job.get("dns_sd_configs", []):
             (service,) = lookup["names"]

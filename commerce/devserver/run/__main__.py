@@ -63,6 +63,7 @@ def _run(cleanup: ExitStack) -> int:
         "sales": ("manage.py", "consume", "sales"),
         "relay": ("manage.py", "relay_outbox"),
         "mailer": ("manage.py", "send_emails"),
+        "watcher": ("manage.py", "watch_sales"),
     }.items():
         env = os.environ | {"PYTHONUNBUFFERED": "1"}
         supervisor.add_process(name, [sys.executable, *words], env=env, cwd=CHECKOUT)

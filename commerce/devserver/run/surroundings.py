@@ -30,7 +30,7 @@ POSTGRESQL, KAFKA = "PostgreSQL", "Kafka broker"
 VARIABLE_PREFIXES = (
     *("ADMIN_PATH", "CONSUMER_", "CORS_ALLOWED_ORIGINS", "DATABASE_", "DJANGO_", "EMAIL_", "HSTS_", "JWT_SIGNING_KEY"),
     *("KAFKA_", "LOG_FORMAT", "METRICS_TOKEN", "OTEL_", "OUTBOX_", "PORT", "PROMETHEUS_", "THROTTLE_"),
-    *("SITE_URL", "TRUSTED_PROXIES", "WEB_"),
+    *("SALES_", "SITE_URL", "TRUSTED_PROXIES", "WEB_"),
 )
 """Prefixes that cover the names of all variables in `.env.example`."""
 
@@ -120,7 +120,7 @@ def partitions(given: Mapping[str, str]) -> int:
 
 
 def _create_topics_of(kafka: EmbeddedKafka, partitions: int) -> None:
-    for topic in ("order-events", "order-events-dlt", "notification-events"):
+    for topic in ("order-events", "order-events-dlt", "notification-events", "sales-events"):
         kafka.create_topic(topic, partitions=partitions)
 
 
