@@ -6,23 +6,24 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException, NotFound, ParseError
+from rest_framework.exceptions import APIException, NotFound, ParseError, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from events.outbox.publisher import publish
 from events.views import FreedAtOnce
-from events.wire.timestamps import rfc3339
+from events.wire.timestamps import TimestampField, rfc3339
 from orders.history import BrokenHistory, order_as_of
 from orders.idempotency import Answer, InvalidKey, KeyInUse, KeyOfAnotherBody, answer_once, parse_key
 from orders.models import NEXT_ID, InvalidTransition, Order
 from orders.schema import describe_orders
-from orders.serializers import AsOfSerializer, NewOrderSerializer, OrderFilterSerializer, OrderSerializer
+from orders.serializers import NewOrderSerializer, OrderFilterSerializer, OrderSerializer
 from orders.services import Change, cancel_order, pay_order, place_order
 
 # All threads share these instances, because a new serializer copies every field.
 _new_order = NewOrderSerializer()
 _order = OrderSerializer()
+_moment = TimestampField()
 
 
 class ChangeOrder(Protocol):
@@ -68,12 +69,9 @@ class OrderViewSet(FreedAtOnce, mixins.ListModelMixin, viewsets.GenericViewSet[O
         return Order.objects.filter(user=self.user_id).defer("event_ids").prefetch_related("items").order_by("-id")
 
     def retrieve(self, request: Request, pk: int) -> Response:
-        query = AsOfSerializer(data=request.query_params.dict())
-        query.is_valid(raise_exception=True)
+        moment = _moment_asked_for(request)
         order = self.get_object()
-        if as_of := query.validated_data.get("asOf"):
-            order = self._as_of(order, as_of)
-        return Response(_order.to_representation(order))
+        return Response(_order.to_representation(self._as_of(order, moment) if moment else order))
 
     def _as_of(self, order: Order, moment: datetime) -> Order:
         try:
@@ -135,6 +133,16 @@ class OrderViewSet(FreedAtOnce, mixins.ListModelMixin, viewsets.GenericViewSet[O
             raise Conflict(str(error)) from error
         _publish_on_commit(change)
         return Response(_order.to_representation(change.order))
+
+
+def _moment_asked_for(request: Request) -> datetime | None:
+    """Return the moment in `asOf`; None without one. Raise ValidationError if it is malformed."""
+    if (text := request.query_params.get("asOf")) is None:
+        return None
+    try:
+        return _moment.run_validation(text)
+    except ValidationError as error:
+        raise ValidationError({"asOf": error.detail}) from error
 
 
 def _publish_on_commit(change: Change) -> None:
