@@ -28,7 +28,9 @@ LATIN_WORD = re.compile(r"(?<![\w.@/_:#-])[A-Za-z]*[a-z][A-Za-z]+(?![\w.@/_:-]*[
 NAMES = {"Commerce", "Kafka", "PostgreSQL", "Django", "OpenAPI", "AsyncAPI", "English", "Prometheus", "PgBouncer"}
 UNITS = {"KiB", "MiB"}
 ACCOUNTS = {"admin", "demo", "mallory", "operator", "support", "Admin", "Demo"}
-ALLOWED_WORDS = NAMES | UNITS | ACCOUNTS | {"Accept", "en", "esc", "ko"}
+GROUPS = {"sales"}
+"""Names of consumer groups that look like words."""
+ALLOWED_WORDS = NAMES | UNITS | ACCOUNTS | GROUPS | {"Accept", "en", "esc", "ko"}
 TEXTS = """() => {
     const skipped = '.material-symbols-outlined, pre, code, script, style, noscript, [translate=no]';
     const texts = [document.title];
