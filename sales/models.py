@@ -3,6 +3,8 @@
 Each row belongs to a generation. Readers see the live one, and `rebuild_sales` makes the next one beside it.
 """
 
+from decimal import Decimal
+
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -13,15 +15,20 @@ from orders.events import ORDER_EVENT_TYPES
 from sales.anomalies.models import AnomalyWatch, SalesAnomaly  # noqa: F401
 
 EVENT_TYPE_CHOICES = [(name, name) for name in ORDER_EVENT_TYPES]
+GROUP = "sales"
+"""The consumer group that keeps the read models."""
+LIVE = "coalesce((SELECT live FROM sales_generations), 0)"
+"""SQL expression for the live generation. Use it in the statement that reads the rows."""
 AMOUNT_DIGITS = 50
 """Digits of a sum, 2 of them decimals. One event's amount has at most 28 of them, so 10^22 events fit."""
+ZERO = Decimal("0.00")
 
 
 class Generations(models.Model):
     """The only row says which generation is live. Without it, generation 0 is live.
 
     A transaction that adds to the read models has read this table FOR SHARE, so a lock of the table in EXCLUSIVE mode
-    waits for these transactions and keeps new ones out. See `sales.rebuilding`.
+    waits for these transactions and keeps new ones out. See `sales.sums.rebuilding`.
     """
 
     id = models.SmallIntegerField(primary_key=True, db_default=1)

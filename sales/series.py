@@ -8,11 +8,8 @@ from typing import NamedTuple
 from django.db import connection
 
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID
-from sales.adding import ZERO
 from sales.intervals import Intervals
-
-LIVE = "coalesce((SELECT live FROM sales_generations), 0)"
-"""SQL expression for the live generation. Use it in the statement that reads the rows."""
+from sales.models import LIVE, ZERO
 
 SERIES = f"""
     SELECT date_trunc(%(unit)s, minute, 'UTC'), event_type, sum(count)::bigint, sum(amount)

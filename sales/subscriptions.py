@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from events.subscriptions import Subscription, register
 from orders.events import ORDER_EVENTS
-from sales.adding import add
-from sales.arrivals import Arrival, decode_arrival
-from sales.foreign import as_recorded, save_foreign
+from sales.models import GROUP
+from sales.sums.adding import add
+from sales.sums.arrivals import Arrival, decode_arrival
+from sales.sums.foreign import as_recorded, save_foreign
 
 
 def add_up(arrivals: Sequence[Arrival]) -> None:
@@ -29,5 +30,5 @@ class SalesSubscription(Subscription[Arrival]):
         return decode_arrival(value, partition=partition)
 
 
-SALES = SalesSubscription(group="sales", topic=ORDER_EVENTS, decode=decode_arrival, handle=add_up)
+SALES = SalesSubscription(group=GROUP, topic=ORDER_EVENTS, decode=decode_arrival, handle=add_up)
 register(SALES)

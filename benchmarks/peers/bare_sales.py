@@ -16,8 +16,8 @@ from django.conf import settings  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
 
 from events.inbox import CLAIM  # noqa: E402
-from sales.adding import ADD  # noqa: E402
-from sales.foreign import DIFFERING  # noqa: E402
+from sales.sums.adding import ADD  # noqa: E402
+from sales.sums.foreign import DIFFERING  # noqa: E402
 
 
 class Event(msgspec.Struct, rename="camel"):

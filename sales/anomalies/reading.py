@@ -5,7 +5,7 @@ from django.db import connection
 from orders.events import ORDER_CANCELLED, ORDER_CREATED
 from sales.anomalies.rules import LONGEST_SILENCE, REFERENCE_WEEKS
 from sales.anomalies.series import HOUR, STEP_MINUTES, WEEK, Sales, Series, start_of
-from sales.series import LIVE
+from sales.models import LIVE
 
 LOOK_BACK = LONGEST_SILENCE + REFERENCE_WEEKS * WEEK + HOUR
 """Steps before a judged step that the rules may look at: the longest silence, and its earliest reference."""

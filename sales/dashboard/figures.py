@@ -10,7 +10,8 @@ from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID
 from sales.anomalies.models import SalesAnomaly
 from sales.dashboard.periods import SHIFT_DAYS, boundaries, today
 from sales.intervals import Unit
-from sales.series import LIVE, NOTHING, Sum
+from sales.models import LIVE
+from sales.series import NOTHING, Sum
 
 QUERY_TIMEOUT_MS = 4_000
 """Longest time of a query in milliseconds. The page's script gives up after eight seconds."""

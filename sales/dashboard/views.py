@@ -16,12 +16,12 @@ from django.utils.translation import ngettext
 from events.database_clock import database_now
 from events.templatetags.moments import moment
 from orders.money import won_text
-from sales.adding import ZERO
 from sales.anomalies.models import SalesAnomaly
 from sales.anomalies.showing import sentence
 from sales.dashboard.figures import Figures, Totals, read_figures
 from sales.dashboard.periods import labels
 from sales.intervals import UNITS, Unit
+from sales.models import ZERO
 from sales.series import Sum
 
 PERMISSION = "sales.view_salesbucket"

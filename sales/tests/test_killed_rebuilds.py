@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 
 from sales.models import CustomerSummary, Generations, SalesBucket
-from sales.rebuilding import is_interrupted, rebuild
+from sales.sums.rebuilding import is_interrupted, rebuild
 from sales.tests.shop import foreign, foreign_events, handle, place_orders, sums
 from testkit.processes import ProductProcess, is_frozen
 from testkit.waiting import wait_until
@@ -18,11 +18,11 @@ from tests.faults.launcher import sabotage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ANNOUNCED = "sales.rebuilding:_begin"
-STEP_BEGUN = "sales.recounting:_end_of_step"
-COUNTED = "sales.rebuilding:recount"
-COMMITTED = "sales.rebuilding:_execute"
-SWAPPED = "sales.rebuilding:delete_old_generations"
+ANNOUNCED = "sales.sums.rebuilding:_begin"
+STEP_BEGUN = "sales.sums.recounting:_end_of_step"
+COUNTED = "sales.sums.rebuilding:recount"
+COMMITTED = "sales.sums.rebuilding:_execute"
+SWAPPED = "sales.sums.rebuilding:delete_old_generations"
 
 
 def ignore(done: float) -> None:

@@ -15,12 +15,12 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
 from events.models import InboxEntry, OutboxEvent
-from sales import recounting
 from sales.intervals import Intervals
 from sales.models import CustomerSummary, ForeignEvent, Generations, SalesBucket
-from sales.rebuilding import AlreadyRunning, EventsLost, rebuild
 from sales.series import read_series
 from sales.subscriptions import SALES
+from sales.sums import recounting
+from sales.sums.rebuilding import AlreadyRunning, EventsLost, rebuild
 from sales.tests.shop import foreign, foreign_events, handle, place_orders, sums, sums_of_history
 from testkit.waiting import wait_until
 

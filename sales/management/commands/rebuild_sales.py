@@ -11,7 +11,7 @@ from django.template.defaultfilters import pluralize
 from events.database import Report, require_database
 from events.process.progress import ProgressLine
 from events.process.shutdown import Shutdown
-from sales.rebuilding import AlreadyRunning, EventsLost, rebuild
+from sales.sums.rebuilding import AlreadyRunning, EventsLost, rebuild
 
 
 class Interrupted(Exception):

@@ -9,8 +9,8 @@ from django.template.defaultfilters import pluralize
 
 from events.database import require_database
 from events.process.progress import ProgressLine
-from sales.rebuilding import is_interrupted
-from sales.verifying import verify
+from sales.sums.rebuilding import is_interrupted
+from sales.sums.verifying import verify
 
 
 class Command(BaseCommand):

@@ -28,7 +28,7 @@ SALES_GROUP = "sales"
 CONSUME_SALES = ("django", "consume", SALES_GROUP, "--max-consecutive-dead-letters", "100000")
 SALES_ADDED = "sales.subscriptions:add"
 """After this call, the sums are written, and their transaction is still open."""
-STEP_COUNTED = "sales.recounting:_end_of_step"
+STEP_COUNTED = "sales.sums.recounting:_end_of_step"
 """A rebuild makes this call before each step."""
 
 DIFFERENCES = """

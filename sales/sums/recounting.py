@@ -11,7 +11,7 @@ from django.db import connection
 from events.database import Report
 from orders.events import STREAM_PREFIX
 from orders.history import RECORDED_EVENTS
-from sales.subscriptions import SALES
+from sales.models import GROUP
 
 STEP_EVENTS = 20_000
 """Number of events that one statement counts, in about half a second."""
@@ -36,7 +36,7 @@ _OWN = f"""
         FROM ({RECORDED_EVENTS}) AS recorded
         CROSS JOIN LATERAL (
             SELECT entry.owner FROM events_inboxentry AS entry
-            WHERE entry."group" = '{SALES.group}' AND entry.event_id = recorded.event_id
+            WHERE entry."group" = '{GROUP}' AND entry.event_id = recorded.event_id
                 AND entry.event_type = recorded.event_type AND entry.stream = recorded.stream
             OFFSET 0
         ) AS entry
@@ -59,7 +59,7 @@ _FOREIGN = f"""
         FROM sales_foreignevent AS event
         CROSS JOIN LATERAL (
             SELECT FROM events_inboxentry AS entry
-            WHERE entry."group" = '{SALES.group}' AND entry.event_id = event.event_id
+            WHERE entry."group" = '{GROUP}' AND entry.event_id = event.event_id
                 AND entry.event_type = event.event_type AND entry.stream = '{STREAM_PREFIX}' || event.order_id
                 AND entry.owner = event.user_id
             OFFSET 0
@@ -143,7 +143,7 @@ def recount(database: Any, *, into: Tables, generation: int, report: Report) -> 
                 after = upto
                 report((before + after) / total)
             before += end
-        cursor.execute('SELECT count(*) FROM events_inboxentry WHERE "group" = %s', [SALES.group])
+        cursor.execute('SELECT count(*) FROM events_inboxentry WHERE "group" = %s', [GROUP])
         handled = cursor.fetchone()[0]
     return Recounted(counted, handled - counted)
 

@@ -16,7 +16,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from events.database import Report
-from sales.recounting import LIVE_TABLES, another_connection, begin_snapshot, recount
+from sales.sums.recounting import LIVE_TABLES, another_connection, begin_snapshot, recount
 
 REBUILD_LOCK_ID = 0x73616C6573
 """Key of the advisory lock that a rebuild holds. No other advisory lock of this database may have it."""

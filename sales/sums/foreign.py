@@ -16,7 +16,7 @@ from django.db import connection
 
 from orders.events import OrderEventType, decode
 from orders.history import RECORDED_EVENTS
-from sales.arrivals import Arrival
+from sales.sums.arrivals import Arrival
 
 # OFFSET 0 makes PostgreSQL look up each event in the indexes. Without it, it may read both tables.
 DIFFERING = f"""

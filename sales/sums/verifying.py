@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from events.database import Report
 from events.wire.timestamps import rfc3339
-from sales.recounting import Tables, another_connection, begin_snapshot, recount
-from sales.series import LIVE
+from sales.models import LIVE
+from sales.sums.recounting import Tables, another_connection, begin_snapshot, recount
 
 NAMED = 10
 """Number of wrong intervals, and of wrong customers, that are named."""

@@ -8,10 +8,8 @@ import msgspec
 from django.db import connection
 
 from orders.events import OrderEventType
-from sales.arrivals import Arrival
-from sales.models import AMOUNT_DIGITS
-
-ZERO = Decimal("0.00")
+from sales.models import AMOUNT_DIGITS, ZERO
+from sales.sums.arrivals import Arrival
 
 # The row of `sales_generations` is locked before any row of a read model, and these are locked in the order of their
 # keys. So two consumers cannot deadlock, not even if a rebalance gives both of them the same partition.
