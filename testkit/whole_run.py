@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from commerce.devserver import lifeline
+from commerce.devserver.embedded_postgres import data_home
 from commerce.devserver.run.surroundings import VARIABLE_PREFIXES
 from testkit.processes import CHECKOUT
 from testkit.waiting import wait_until
@@ -57,6 +58,19 @@ class Run:
             check=True,
             timeout=60,
         ).stdout
+
+    def processes(self) -> list[psutil.Process]:
+        """Return all processes of the run, and those of its PostgreSQL, which is no child of the run."""
+        home = data_home(self.log.parent)
+        (pid_file,) = home.rglob("postmaster.pid")
+        database = psutil.Process(int(pid_file.read_text().split()[0]))
+        return list(
+            {
+                self_or_child
+                for one in (psutil.Process(self.process.pid), database)
+                for self_or_child in (one, *one.children(recursive=True))
+            }
+        )
 
     def child(self, command: str) -> psutil.Process:
         return next(one for one in self.children if command in one.cmdline())

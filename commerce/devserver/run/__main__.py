@@ -59,8 +59,8 @@ def _run(cleanup: ExitStack) -> int:
     os.environ.update(_control_channel(cleanup, supervisor, servers))
     for name, words in {
         "web": ("-m", "commerce.web_server", "--bind", f"{HOST}:{port}"),
-        "consumer": ("manage.py", "consume_order_events"),
-        "sales": ("manage.py", "consume", "sales"),
+        # Both groups in one process, because each process takes about 80 MiB.
+        "consumer": ("manage.py", "consume", settings.NOTIFICATION_CONSUMER_GROUP, "sales"),
         "relay": ("manage.py", "relay_outbox"),
         "mailer": ("manage.py", "send_emails"),
         "watcher": ("manage.py", "watch_sales"),
