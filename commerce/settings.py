@@ -67,6 +67,8 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "events",
+    "payments",
+    "shipping",
     "orders",
     "notifications",
     "commerce",
@@ -271,6 +273,10 @@ KAFKA_ASSIGNMENT_DELAY_MS = environment.count("KAFKA_ASSIGNMENT_DELAY_MS", defau
 ORDER_EVENTS_TOPIC = "order-events"
 NOTIFICATION_EVENTS_TOPIC = "notification-events"
 NOTIFICATION_CONSUMER_GROUP = "notification-consumer-group"
+PAYMENT_COMMANDS_TOPIC = "payment-commands"
+SHIPPING_COMMANDS_TOPIC = "shipping-commands"
+# The participants of a fulfilment answer in one topic, so that its group reads both.
+PAYMENT_REPLIES_TOPIC = SHIPPING_REPLIES_TOPIC = "fulfilment-replies"
 
 # --- Outbox ------------------------------------------------------------------------------------
 
