@@ -71,6 +71,7 @@ INSTALLED_APPS = [
     "shipping",
     "orders",
     "notifications",
+    "fulfilment",
     "commerce",
 ]
 # The control channel between `make run` and its start page. The run sets these variables.
@@ -276,7 +277,7 @@ NOTIFICATION_CONSUMER_GROUP = "notification-consumer-group"
 PAYMENT_COMMANDS_TOPIC = "payment-commands"
 SHIPPING_COMMANDS_TOPIC = "shipping-commands"
 # The participants of a fulfilment answer in one topic, so that its group reads both.
-PAYMENT_REPLIES_TOPIC = SHIPPING_REPLIES_TOPIC = "fulfilment-replies"
+PAYMENT_REPLIES_TOPIC = SHIPPING_REPLIES_TOPIC = FULFILMENT_REPLIES_TOPIC = "fulfilment-replies"
 
 # --- Outbox ------------------------------------------------------------------------------------
 
@@ -323,6 +324,16 @@ SITE_URL = environment.site(
     is_needed=EMAIL_ENABLED,
     in_development=f"http://127.0.0.1:{environment.text('PORT', default='8080')}",
 )
+
+# --- Fulfilment --------------------------------------------------------------------------------
+
+# Time for the reply to a command. It must be longer than the time that payments and shipping take until they give up.
+FULFILMENT_PAYMENT_TIMEOUT = environment.duration("FULFILMENT_PAYMENT_TIMEOUT", default="2min")
+FULFILMENT_SHIPMENT_TIMEOUT = environment.duration("FULFILMENT_SHIPMENT_TIMEOUT", default="2min")
+# Time for the reply to the first attempt at a refund or at the cancellation of a shipment. It doubles with each attempt.
+FULFILMENT_UNDO_TIMEOUT = environment.duration("FULFILMENT_UNDO_TIMEOUT", default="2min")
+# Attempts at such a step without a reply before the fulfilment is stuck.
+FULFILMENT_UNDO_ATTEMPTS = environment.count("FULFILMENT_UNDO_ATTEMPTS", default=4)
 
 # --- Secrets: hidden in log lines and debug pages ----------------------------------------------
 

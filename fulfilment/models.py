@@ -1,6 +1,6 @@
 """Fulfilments with their steps, and the deadlines of the commands. `advancing` writes all of them."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar, Self
 from uuid import uuid4
 
@@ -25,6 +25,7 @@ from fulfilment.transitions import (
     TABLE,
     UNDER_WAY,
     UNDO,
+    UNDOING,
     UNDONE_BY,
     Result,
     State,
@@ -32,7 +33,6 @@ from fulfilment.transitions import (
     Then,
 )
 
-STREAM_PREFIX = "fulfilment-"
 REASONS = {
     DEADLINE: "No reply came in time",
     GIVE_UP: "No reply came in time to the last attempt",
@@ -57,9 +57,7 @@ class Fulfilment(models.Model):
     That lock decides between a reply, a deadline, the customer and an operator.
     """
 
-    order = models.OneToOneField(
-        "orders.Order", primary_key=True, on_delete=models.PROTECT, related_name="fulfilment"
-    )
+    order = models.OneToOneField("orders.Order", primary_key=True, on_delete=models.PROTECT, related_name="fulfilment")
     state = models.CharField(max_length=19, choices=State, default=State.PAYING)
     reason = models.TextField(
         default="", blank=True, help_text=gettext_lazy("This is why it is undone or stuck. It is empty otherwise.")
@@ -98,11 +96,6 @@ class Fulfilment(models.Model):
         return gettext("Fulfilment of order %(id)s") % {"id": self.pk}
 
     @property
-    def stream(self) -> str:
-        """Return the name of the outbox stream that keeps the commands of this fulfilment in sequence."""
-        return f"{STREAM_PREFIX}{self.pk}"
-
-    @property
     def shown_state(self) -> str:
         """Return the state as the API names it."""
         return SHOWN[State(self.state)]
@@ -118,10 +111,16 @@ class Fulfilment(models.Model):
         awaited = AWAITED.get(State(self.state))
         return self.steps[awaited] if awaited else None
 
-    def begin(self) -> Then:
-        """Begin a new fulfilment with the payment, and return what follows."""
-        self._send(Step.PAYMENT, is_first=True)
-        return Then(State.PAYING, command=Step.PAYMENT)
+    def begin(self) -> "FulfilmentStep":
+        """Begin a new fulfilment with the payment, and return this step."""
+        return self._send(Step.PAYMENT, is_first=True)
+
+    def message_of_deadline(self, deadline_at: datetime) -> str | None:
+        """Return the message of a deadline that has passed; None if it is not the current one."""
+        if deadline_at != self.deadline_at or (step := self.awaited_step) is None:
+            return None
+        is_last = self.state in UNDOING and step.attempts >= settings.FULFILMENT_UNDO_ATTEMPTS
+        return GIVE_UP if is_last else DEADLINE
 
     def take(self, message: str, *, reason: str = "") -> Then | None:
         """Change this object and its steps as `TABLE` says about `message`, and return what follows.
@@ -155,13 +154,14 @@ class Fulfilment(models.Model):
         step.state, step.at = result, now()
         step.reason = reason or REASONS.get(message, "")
 
-    def _send(self, name: Step, *, is_first: bool) -> None:
-        """Begin the next attempt at a step. With `is_first` it is the first attempt of a new series."""
+    def _send(self, name: Step, *, is_first: bool) -> "FulfilmentStep":
+        """Begin an attempt at a step, and return the step. With `is_first` it is the first attempt of a new series."""
         step = self.steps.setdefault(name, FulfilmentStep(fulfilment=self, step=name))
         step.attempts = 1 if is_first else step.attempts + 1
         step.state, step.at, step.reason = Result.WAITING, now(), ""
         self.last_sequence += 1
         self.deadline_at = step.at + step.timeout
+        return step
 
 
 class FulfilmentStep(models.Model):
