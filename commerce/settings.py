@@ -222,6 +222,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "OrderStatus": "orders.models.Order.Status",
         "OrderEventType": "orders.events.ORDER_EVENT_TYPES",
+        "FulfilmentState": "fulfilment.serializers.SHOWN_STATES",
+        "StepState": "fulfilment.transitions.Result",
         "OrderEventProgress": "commerce.operations.schema.STATES",
         "Liveness": ["live"],
         "Readiness": "commerce.observing.schema.READINESS",

@@ -26,6 +26,7 @@ urlpatterns = [
     path("api/orders/<int:pk>/events", describe_order_events(OrderEventsView).as_view()),
     path("api/", include("orders.urls")),
     path("api/", include("notifications.urls")),
+    path("api/", include("fulfilment.urls")),
     path("api/schema", OpenAPIView.as_view(), name="schema"),
     path("api/docs", DocsView.as_view(), name="docs"),
     path("api/asyncapi", AsyncAPIView.as_view(), name="asyncapi"),

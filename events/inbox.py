@@ -8,7 +8,8 @@ from uuid import UUID
 
 import msgspec
 from django.db import connection
-from django.db.models import OuterRef, QuerySet
+from django.db.models import F, OuterRef, QuerySet
+from django.db.models.functions import Coalesce
 
 from events.models import InboxEntry
 from events.troubles import EventIdConflict
@@ -95,9 +96,14 @@ def entries(group: str) -> QuerySet[InboxEntry]:
 
 
 def entries_of_row(group: str) -> QuerySet[InboxEntry]:
-    """Return a subquery for queries of outbox rows. It selects the group's inbox entry of the row's event."""
+    """Return a subquery for queries of outbox rows. It selects the group's inbox entry of the row's event.
+
+    A row without a stream, whose message is sent in no sequence, is found by its event's id and type.
+    """
     return entries(group).filter(
-        event_id=OuterRef("event_id"), event_type=OuterRef("event_type"), stream=OuterRef("stream")
+        event_id=OuterRef("event_id"),
+        event_type=OuterRef("event_type"),
+        stream=Coalesce(OuterRef("stream"), F("stream")),
     )
 
 

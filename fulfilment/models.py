@@ -106,6 +106,10 @@ class Fulfilment(models.Model):
         return {} if self._state.adding else {row.step: row for row in self.step_rows.all()}
 
     @property
+    def begun_steps(self) -> list["FulfilmentStep"]:
+        return list(self.steps.values())
+
+    @property
     def awaited_step(self) -> "FulfilmentStep | None":
         """Return the step that decides how the fulfilment goes on; None if it is completed or cancelled."""
         awaited = AWAITED.get(State(self.state))
@@ -156,10 +160,10 @@ class Fulfilment(models.Model):
 
     def _send(self, name: Step, *, is_first: bool) -> "FulfilmentStep":
         """Begin an attempt at a step, and return the step. With `is_first` it is the first attempt of a new series."""
-        step = self.steps.setdefault(name, FulfilmentStep(fulfilment=self, step=name))
+        self.last_sequence += 1
+        step = self.steps.setdefault(name, FulfilmentStep(fulfilment=self, step=name, number=self.last_sequence))
         step.attempts = 1 if is_first else step.attempts + 1
         step.state, step.at, step.reason = Result.WAITING, now(), ""
-        self.last_sequence += 1
         self.deadline_at = step.at + step.timeout
         return step
 
@@ -175,11 +179,11 @@ class FulfilmentStep(models.Model):
     attempts = models.PositiveIntegerField(
         default=0, help_text=gettext_lazy("This is how often its command was sent since an operator last retried it.")
     )
-    begun_at = models.DateTimeField(default=now)
+    number = models.PositiveIntegerField(help_text=gettext_lazy("Its command was first sent under this number."))
     at = models.DateTimeField(default=now, help_text=gettext_lazy("It has had its state since this time."))
 
     class Meta:
-        ordering = ["begun_at"]
+        ordering = ["number"]
         constraints = [
             models.UniqueConstraint(fields=["fulfilment", "step"], name="fulfilment_step_once"),
             models.CheckConstraint(condition=Q(step__in=Step.values), name="fulfilment_step_known"),
