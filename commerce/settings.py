@@ -332,7 +332,7 @@ SITE_URL = environment.site(
 # Time for the reply to a command. It must be longer than the time that payments and shipping take until they give up.
 FULFILMENT_PAYMENT_TIMEOUT = environment.duration("FULFILMENT_PAYMENT_TIMEOUT", default="2min")
 FULFILMENT_SHIPMENT_TIMEOUT = environment.duration("FULFILMENT_SHIPMENT_TIMEOUT", default="2min")
-# Time for the reply to the first attempt at a refund or at the cancellation of a shipment. It doubles with each attempt.
+# Time for the reply to the first attempt at a refund or a cancellation of a shipment. It doubles with each attempt.
 FULFILMENT_UNDO_TIMEOUT = environment.duration("FULFILMENT_UNDO_TIMEOUT", default="2min")
 # Attempts at such a step without a reply before the fulfilment is stuck.
 FULFILMENT_UNDO_ATTEMPTS = environment.count("FULFILMENT_UNDO_ATTEMPTS", default=4)

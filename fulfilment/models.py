@@ -16,6 +16,7 @@ from fulfilment.transitions import (
     AWAITED,
     CANCEL,
     DEADLINE,
+    ENDED,
     GIVE_UP,
     REPLIES,
     RESOLVE,
@@ -23,7 +24,6 @@ from fulfilment.transitions import (
     SHOWN,
     STUCK,
     TABLE,
-    UNDER_WAY,
     UNDO,
     UNDOING,
     UNDONE_BY,
@@ -44,8 +44,9 @@ REASONS = {
 
 
 class FulfilmentQuerySet(models.QuerySet["Fulfilment"]):
-    def under_way(self) -> Self:
-        return self.filter(state__in=UNDER_WAY)
+    def unfinished(self) -> Self:
+        """Return the fulfilments that are under way or stuck. They have an index of their own."""
+        return self.exclude(state__in=ENDED)
 
     def stuck(self) -> Self:
         return self.filter(state__in=STUCK)
@@ -83,7 +84,7 @@ class Fulfilment(models.Model):
             models.Index(
                 fields=["created_at"],
                 name="fulfilment_not_ended",
-                condition=~Q(state__in=[State.COMPLETED, State.CANCELLED]),
+                condition=~Q(state__in=ENDED),
             ),
         ]
         permissions = [

@@ -158,7 +158,8 @@ AWAITED: dict[State, Step] = {
 
 UNDOING = (State.CANCELLING_SHIPMENT, State.REFUNDING)
 STUCK = (State.STUCK_SHIPMENT, State.STUCK_REFUND)
-AT_REST = (State.COMPLETED, State.CANCELLED, *STUCK)
+ENDED = (State.COMPLETED, State.CANCELLED)
+AT_REST = (*ENDED, *STUCK)
 """The states in which a fulfilment waits for nothing but people."""
 UNDER_WAY = tuple(state for state in State if state not in AT_REST)
 

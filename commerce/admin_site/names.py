@@ -4,7 +4,7 @@ from django.apps import apps
 from django.utils.translation import gettext_lazy
 from django.utils.translation import gettext_noop as _
 
-TRANSLATED_APPS = ("events", "orders", "notifications", "commerce", "axes")
+TRANSLATED_APPS = ("events", "orders", "notifications", "fulfilment", "commerce", "axes")
 MODELS_AND_FIELDS = (
     _("order"),
     _("orders"),
@@ -16,6 +16,11 @@ MODELS_AND_FIELDS = (
     _("outbox events"),
     _("dead letter"),
     _("dead letters"),
+    _("Fulfilment"),
+    _("fulfilment"),
+    _("fulfilments"),
+    _("reason"),
+    _("changed at"),
     _("user"),
     _("account name"),
     _("account names"),

@@ -369,7 +369,9 @@ def test_state_order_and_command_commit_together(checkout: Checkout, monkeypatch
 
 def test_a_deadline_that_is_not_the_current_one_changes_nothing(checkout: Checkout) -> None:
     checkout.replies("PAYMENT_CHARGED")
-    FulfilmentDeadline.objects.exclude(at=checkout.fulfilment.deadline_at).update(due_at=now())
+    current = checkout.fulfilment.deadline_at
+    assert current is not None
+    FulfilmentDeadline.objects.exclude(at=current).update(due_at=now())
     assert work_off_deadlines() == 1
     assert checkout.fulfilment.state == State.SHIPPING
     assert FulfilmentDeadline.objects.count() == 1
