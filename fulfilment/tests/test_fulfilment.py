@@ -267,7 +267,7 @@ def test_a_charge_after_its_deadline_is_refunded(checkout: Checkout) -> None:
     assert checkout.steps == {"PAYMENT": "DONE", "REFUND": "DONE"}
 
 
-def test_a_charge_whose_reply_comes_after_the_refund_stays_refunded(checkout: Checkout) -> None:
+def test_a_charge_reported_after_its_refund_changes_nothing(checkout: Checkout) -> None:
     checkout.pass_deadline()
     checkout.replies("PAYMENT_REFUNDED", "PAYMENT_CHARGED")
     assert checkout.shown["state"] == "CANCELLED"
@@ -392,7 +392,7 @@ def test_no_deadline_is_left_after_the_end(checkout: Checkout) -> None:
         (["PAYMENT_CHARGED", "SHIPMENT_FAILED"], State.STUCK_SHIPMENT, "CANCEL_SHIPMENT"),
     ],
 )
-def test_an_undoing_step_without_reply_is_repeated_and_then_stuck(
+def test_an_undoing_step_without_reply_is_repeated_then_stuck(
     checkout: Checkout, settings: Any, way: list[str], stuck: State, command: str
 ) -> None:
     settings.FULFILMENT_UNDO_ATTEMPTS = 3
@@ -471,7 +471,7 @@ def test_each_reply_is_counted_by_its_outcome(
     assert [now - then for now, then in zip(counts(), before, strict=True)] == [1, 1, 1]
 
 
-def test_a_handled_reply_is_settled_although_its_row_has_no_stream(checkout: Checkout) -> None:
+def test_a_handled_reply_without_a_stream_is_settled(checkout: Checkout) -> None:
     """Otherwise `prune_events` would keep it, and `reconcile_events` would send it again, for ever."""
     reply = Reply(
         event_id=uuid4(),

@@ -78,7 +78,7 @@ def test_the_order_changes_with_the_payment_and_at_the_end(state: State, message
 
 
 @pytest.mark.parametrize("state", UNDER_WAY)
-def test_a_deadline_leads_on_from_every_state_that_waits_for_a_reply(state: State) -> None:
+def test_a_deadline_leads_on_from_every_waiting_state(state: State) -> None:
     assert (state, DEADLINE) in TABLE
 
 

@@ -101,7 +101,7 @@ def strings(part: Any) -> list[str]:
 
 
 def test_the_products_services_are_known() -> None:
-    assert OURS.keys() == {"migrate", "web", "consumer", "relay", "mailer"}
+    assert OURS.keys() == {"migrate", "web", "consumer", "relay", "mailer", "fulfilment", "worker"}
 
 
 @pytest.mark.parametrize("service", OURS)
