@@ -3,6 +3,7 @@
 import os
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.conf import global_settings
 from django.templatetags.static import static
@@ -324,6 +325,23 @@ SITE_URL = environment.site(
     in_development=f"http://127.0.0.1:{environment.text('PORT', default='8080')}",
 )
 
+# --- Payments and shipping ---------------------------------------------------------------------
+
+# Dotted paths of the classes that call the providers.
+PAYMENT_PROVIDER = environment.text("PAYMENT_PROVIDER", default="payments.providers.HTTPPayments")
+SHIPPING_PROVIDER = environment.text("SHIPPING_PROVIDER", default="shipping.providers.HTTPShipments")
+PAYMENT_PROVIDER_URL = environment.service("PAYMENT_PROVIDER_URL")
+SHIPPING_PROVIDER_URL = environment.service("SHIPPING_PROVIDER_URL")
+# Seconds that a provider may take for one answer. An attempt with two calls must end within the 8 s of a shutdown.
+PAYMENT_PROVIDER_TIMEOUT = environment.number("PAYMENT_PROVIDER_TIMEOUT_SECONDS", default=3)
+SHIPPING_PROVIDER_TIMEOUT = environment.number("SHIPPING_PROVIDER_TIMEOUT_SECONDS", default=3)
+# Time after which a command that could not be done is answered with its failure.
+PAYMENT_GIVES_UP_AFTER = environment.duration("PAYMENT_GIVES_UP_AFTER", default="2min")
+SHIPPING_GIVES_UP_AFTER = environment.duration("SHIPPING_GIVES_UP_AFTER", default="2min")
+# Calls that one worker makes at a time.
+PAYMENT_CONCURRENCY = environment.count("PAYMENT_CONCURRENCY", default=16)
+SHIPPING_CONCURRENCY = environment.count("SHIPPING_CONCURRENCY", default=16)
+
 # --- Secrets: hidden in log lines and debug pages ----------------------------------------------
 
 SECRETS = [
@@ -333,6 +351,7 @@ SECRETS = [
     KAFKA_SASL_PASSWORD,
     METRICS_TOKEN,
     EMAIL_HOST_PASSWORD,
+    *(urlsplit(url).password for url in (PAYMENT_PROVIDER_URL, SHIPPING_PROVIDER_URL)),
 ]
 DEFAULT_EXCEPTION_REPORTER = "commerce.admin_site.debug_pages.Reporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "commerce.admin_site.debug_pages.Filter"
