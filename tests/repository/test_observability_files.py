@@ -12,16 +12,18 @@ from commerce.operations.thresholds import ALERTS, RECENT_MINUTES
 from events.kafka.lag import PartitionLag
 from events.observing.readings import Outbox, _lag_gauges, _outbox_gauges
 from events.work.gauges import _gauges as _work_gauges
+from events.work.kinds import kinds
 from events.work.models import Backlog
 from testkit.processes import CHECKOUT
 
 PROMETHEUS = CHECKOUT / "deploy" / "prometheus"
 GRAFANA = CHECKOUT / "deploy" / "grafana"
 COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
-NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer|email)_[a-z_]+)\b")
+NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer|email|payments|shipping)_[a-z_]+)\b")
 UNSEEN_BY_THE_PAGE = {
     "RelayGone": "The page shows what a relay leaves: pending events that grow old.",
     "MailerGone": "The page shows what a mailer leaves: pending e-mails that grow old.",
+    "CommandsNotDone": "Admin's lists of commands show the pending ones.",
     "EventsLostToRetention": "Consumers count these records; no row and no offset has them.",
 }
 ABOUT_ABSENCE = ("ConsumerGone", "PipelineUnknown")
@@ -33,7 +35,7 @@ def metric_names() -> set[str]:
     gauges = [
         *_outbox_gauges(Outbox(0, 0.0)),
         *_lag_gauges({"g": [PartitionLag("t", 0, 1, 1, 0, 0.0)]}),
-        *_work_gauges("email", Backlog(0, 0.0)),
+        *(gauge for kind in kinds() for gauge in _work_gauges(kind.name, Backlog(0, 0.0))),
     ]
     counted = {sample.name for metric in REGISTRY.collect() for sample in metric.samples}
     families = {
@@ -106,7 +108,7 @@ def test_the_image_has_the_runbook() -> None:
 
 def test_the_scraped_services_are_those_of_compose() -> None:
     jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
-    assert {job["job_name"] for job in jobs} == {"web", "consumer", "relay", "mailer"}
+    assert {job["job_name"] for job in jobs} == {"web", "consumer", "relay", "mailer", "participants", "worker"}
     for job in jobs:
         for lookup in job.get("dns_sd_configs", []):
             (service,) = lookup["names"]
