@@ -235,6 +235,24 @@ class Environment:
             )
         return site
 
+    # --- Providers -----------------------------------------------------------------------------
+
+    def service(self, name: str) -> str:
+        """Return the variable's value, the URL of an HTTP service, without a final slash. It may have a password."""
+        url = self.text(name).rstrip("/")
+        if url and not re.fullmatch(
+            r"https?://([^\s/?#@:]+:[^\s/?#@:]+@)?([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?(/[\w.~%-]+)*",
+            url,
+            re.ASCII | re.IGNORECASE,
+        ):
+            # The message leaves out the value, which may contain a password.
+            self._problems.append(
+                f"{name} must be https://provider.example or https://user:password@provider.example, where user and "
+                "password are percent-encoded"
+            )
+            return ""
+        return url
+
     # --- Single variables ----------------------------------------------------------------------
 
     def allowed_hosts(self, name: str) -> list[str]:

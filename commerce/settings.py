@@ -3,6 +3,7 @@
 import os
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.conf import global_settings
 from django.templatetags.static import static
@@ -329,13 +330,30 @@ SITE_URL = environment.site(
 
 # --- Fulfilment --------------------------------------------------------------------------------
 
-# Time for the reply to a command. It must be longer than the time that payments and shipping take until they give up.
-FULFILMENT_PAYMENT_TIMEOUT = environment.duration("FULFILMENT_PAYMENT_TIMEOUT", default="2min")
-FULFILMENT_SHIPMENT_TIMEOUT = environment.duration("FULFILMENT_SHIPMENT_TIMEOUT", default="2min")
+# Time for the reply to a command. It should be longer than PAYMENT_GIVES_UP_AFTER and SHIPPING_GIVES_UP_AFTER.
+FULFILMENT_PAYMENT_TIMEOUT = environment.duration("FULFILMENT_PAYMENT_TIMEOUT", default="3min")
+FULFILMENT_SHIPMENT_TIMEOUT = environment.duration("FULFILMENT_SHIPMENT_TIMEOUT", default="3min")
 # Time for the reply to the first attempt at a refund or a cancellation of a shipment. It doubles with each attempt.
-FULFILMENT_UNDO_TIMEOUT = environment.duration("FULFILMENT_UNDO_TIMEOUT", default="2min")
+FULFILMENT_UNDO_TIMEOUT = environment.duration("FULFILMENT_UNDO_TIMEOUT", default="3min")
 # Attempts at such a step without a reply before the fulfilment is stuck.
-FULFILMENT_UNDO_ATTEMPTS = environment.count("FULFILMENT_UNDO_ATTEMPTS", default=4)
+FULFILMENT_UNDO_ATTEMPTS = environment.count("FULFILMENT_UNDO_ATTEMPTS", default=3)
+
+# --- Payments and shipping ---------------------------------------------------------------------
+
+# Dotted paths of the classes that call the providers.
+PAYMENT_PROVIDER = environment.text("PAYMENT_PROVIDER", default="payments.providers.HTTPPayments")
+SHIPPING_PROVIDER = environment.text("SHIPPING_PROVIDER", default="shipping.providers.HTTPShipments")
+PAYMENT_PROVIDER_URL = environment.service("PAYMENT_PROVIDER_URL")
+SHIPPING_PROVIDER_URL = environment.service("SHIPPING_PROVIDER_URL")
+# Seconds that a provider may take for one answer. An attempt with two calls must end within the 8 s of a shutdown.
+PAYMENT_PROVIDER_TIMEOUT = environment.number("PAYMENT_PROVIDER_TIMEOUT_SECONDS", default=3)
+SHIPPING_PROVIDER_TIMEOUT = environment.number("SHIPPING_PROVIDER_TIMEOUT_SECONDS", default=3)
+# Time after which a command that could not be done is answered with its failure.
+PAYMENT_GIVES_UP_AFTER = environment.duration("PAYMENT_GIVES_UP_AFTER", default="2min")
+SHIPPING_GIVES_UP_AFTER = environment.duration("SHIPPING_GIVES_UP_AFTER", default="2min")
+# Calls that one worker makes at a time.
+PAYMENT_CONCURRENCY = environment.count("PAYMENT_CONCURRENCY", default=16)
+SHIPPING_CONCURRENCY = environment.count("SHIPPING_CONCURRENCY", default=16)
 
 # --- Secrets: hidden in log lines and debug pages ----------------------------------------------
 
@@ -346,6 +364,7 @@ SECRETS = [
     KAFKA_SASL_PASSWORD,
     METRICS_TOKEN,
     EMAIL_HOST_PASSWORD,
+    *(urlsplit(url).password for url in (PAYMENT_PROVIDER_URL, SHIPPING_PROVIDER_URL)),
 ]
 DEFAULT_EXCEPTION_REPORTER = "commerce.admin_site.debug_pages.Reporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "commerce.admin_site.debug_pages.Filter"

@@ -1,5 +1,6 @@
 """The vocabulary of payments: its commands and replies. Apps that send commands to payments import only this module."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from typing import Annotated, Final
@@ -69,7 +70,7 @@ PAYMENT_REPLIES = register_topic(
 )
 
 encode = commands.encode
-decode = commands.command_decoder(ChargePayment, RefundPayment)
+decode: Callable[[bytes | None], ChargePayment | RefundPayment] = commands.decoder_of(ChargePayment | RefundPayment)
 """Return the command in a record's value. It raises Poison for any other value."""
 decode_reply = partial(commands.decode_reply, event_types=REPLY_TYPES)
 """Return the reply in a record's value. It raises Poison for any other value."""

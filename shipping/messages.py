@@ -1,6 +1,6 @@
 """The vocabulary of shipping: its commands and replies. Apps that send commands to shipping import only this module."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Final
 from uuid import UUID, uuid4
@@ -71,7 +71,7 @@ SHIPPING_REPLIES = register_topic(
 )
 
 encode = commands.encode
-decode = commands.command_decoder(BookShipment, CancelShipment)
+decode: Callable[[bytes | None], BookShipment | CancelShipment] = commands.decoder_of(BookShipment | CancelShipment)
 """Return the command in a record's value. It raises Poison for any other value."""
 decode_reply = partial(commands.decode_reply, event_types=REPLY_TYPES)
 """Return the reply in a record's value. It raises Poison for any other value."""

@@ -14,7 +14,7 @@ from commerce.devserver.run.surroundings import VARIABLE_PREFIXES
 from testkit.processes import CHECKOUT
 from testkit.waiting import wait_until
 
-PARTS = ("manage.py", "commerce", "orders", "notifications", "events", "deploy", "docs")
+PARTS = ("manage.py", "commerce", "orders", "notifications", "payments", "shipping", "events", "deploy", "docs")
 
 
 class Run:

@@ -29,6 +29,18 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 "notifications.view_notification",
             ),
             (_("E-mails"), "mail", "admin:notifications_emaildelivery_changelist", "notifications.view_emaildelivery"),
+            (
+                _("Payment commands"),
+                "credit_card",
+                "admin:payments_paymentcommand_changelist",
+                "payments.view_paymentcommand",
+            ),
+            (
+                _("Shipping commands"),
+                "local_shipping",
+                "admin:shipping_shippingcommand_changelist",
+                "shipping.view_shippingcommand",
+            ),
             (_("Outbox"), "outbox", "admin:events_outboxevent_changelist", "events.view_outboxevent"),
             (_("Dead letters"), "report", "admin:events_deadletter_changelist", "events.view_deadletter"),
             (_("Runbook"), "menu_book", "runbook", "events.view_outboxevent"),

@@ -2,7 +2,7 @@
 
 A receipt is a row that a group has stored for a handled event, for example in the inbox. The event id alone proves
 nothing, because any program that writes to the topic can use any id. So a receipt counts only if it also has the outbox
-row's event type and, if the row has one, its stream. A dead letter counts only if its value also equals the outbox row's, byte for byte.
+row's event type and stream. A dead letter counts only if its value also equals the outbox row's, byte for byte.
 """
 
 from functools import reduce
@@ -10,9 +10,10 @@ from operator import and_, or_
 from typing import Any
 
 from django.db.models import CharField, Exists, F, OuterRef, Q, QuerySet, Value
-from django.db.models.functions import Cast, Coalesce, Concat
+from django.db.models.functions import Cast, Concat
 
 from events.consuming.replay import REPLAY
+from events.inbox import stream_of_row
 from events.models import DeadLetter
 from events.subscriptions import Subscription, Topic, subscriptions, topics
 
@@ -24,7 +25,7 @@ def letters_of_row(topic: Topic, *, group: str) -> QuerySet[DeadLetter]:
         group=group,
         event_id=OuterRef("event_id"),
         event_type=OuterRef("event_type"),
-        stream=Coalesce(OuterRef("stream"), F("stream")),
+        stream=stream_of_row(topic.stream_prefix),
         value=OuterRef("value"),
     )
 

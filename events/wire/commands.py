@@ -76,11 +76,14 @@ def encode(message: Command | Reply) -> bytes:
     return _encoder.encode(members | {"timestamp": rfc3339(message.timestamp)})
 
 
-def command_decoder(*commands: type[CommandT]) -> Callable[[bytes | None], CommandT]:
-    """Return the function that decodes one of `commands` from a record's value. It raises Poison for other values."""
-    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_union(commands))
+def decoder_of(commands: Any) -> Callable[[bytes | None], Any]:
+    """Return the function that decodes a command from a record's value. It raises Poison for any other value.
 
-    def decode(value: bytes | None) -> CommandT:
+    `commands` is a union of subclasses of `Command`, such as `ChargePayment | RefundPayment`.
+    """
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(commands)
+
+    def decode(value: bytes | None) -> Any:
         return _decoded(decoder, value, what="command")
 
     return decode
@@ -136,14 +139,6 @@ def message(body: Command | Reply, *, topic: str, source: str, sequence: int | N
         sequence=sequence,
         created_at=body.timestamp,
     )
-
-
-def _union(commands: Collection[type[CommandT]]) -> Any:
-    first, *others = commands
-    union: Any = first
-    for other in others:
-        union |= other
-    return union
 
 
 def _decoded(decoder: msgspec.json.Decoder[Any], value: bytes | None, *, what: str) -> Any:

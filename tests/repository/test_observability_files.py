@@ -12,6 +12,7 @@ from commerce.operations.thresholds import ALERTS, RECENT_MINUTES
 from events.kafka.lag import PartitionLag
 from events.observing.readings import Outbox, _lag_gauges, _outbox_gauges
 from events.work.gauges import _gauges as _work_gauges
+from events.work.kinds import kinds
 from events.work.models import Backlog
 from fulfilment.gauges import Unfinished, gauges_of
 from testkit.processes import CHECKOUT
@@ -19,10 +20,11 @@ from testkit.processes import CHECKOUT
 PROMETHEUS = CHECKOUT / "deploy" / "prometheus"
 GRAFANA = CHECKOUT / "deploy" / "grafana"
 COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
-NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer|email|fulfilments?)_[a-z_]+)\b")
+NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer|email|fulfilments?|payments|shipping)_[a-z_]+)\b")
 UNSEEN_BY_THE_PAGE = {
     "RelayGone": "The page shows what a relay leaves: pending events that grow old.",
     "MailerGone": "The page shows what a mailer leaves: pending e-mails that grow old.",
+    "CommandsNotDone": "Admin's lists of commands show the pending ones.",
     "FulfilmentStuck": "The page is about events. The sidebar counts stuck fulfilments.",
     "FulfilmentsTooOld": "The page is about events. The list of fulfilments shows their age.",
     "EventsLostToRetention": "Consumers count these records; no row and no offset has them.",
@@ -36,7 +38,7 @@ def metric_names() -> set[str]:
     gauges = [
         *_outbox_gauges(Outbox(0, 0.0)),
         *_lag_gauges({"g": [PartitionLag("t", 0, 1, 1, 0, 0.0)]}),
-        *_work_gauges("email", Backlog(0, 0.0)),
+        *(gauge for kind in kinds() for gauge in _work_gauges(kind.name, Backlog(0, 0.0))),
         *gauges_of(Unfinished({}, 0.0)),
     ]
     counted = {sample.name for metric in REGISTRY.collect() for sample in metric.samples}

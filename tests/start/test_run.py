@@ -59,7 +59,7 @@ def test_a_run_restarts_dead_processes_and_leaves_none_behind(checkout: Path) ->
             assert f"{metric_of_each_process}\n" in metrics
         assert len(re.findall("^kafka_consumergroup_lag_seconds{", metrics, re.MULTILINE)) >= 1
 
-        run.child("consume_order_events").send_signal(signal.SIGKILL)
+        run.child("consume").send_signal(signal.SIGKILL)
         customer = Customer(run.site)
         order = customer.place_order()
         wait_until(lambda: customer.notifications(order["id"]))

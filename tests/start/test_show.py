@@ -66,7 +66,7 @@ def consumers(run: Run) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(run.process.pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if "consume_order_events" in child.cmdline():
+            if "consume" in child.cmdline():
                 found.append(child)
     return found
 

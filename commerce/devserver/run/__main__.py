@@ -19,6 +19,9 @@ from commerce.devserver.run.preparing import prepare_database_and_topics
 from commerce.devserver.run.surroundings import CHECKOUT, HOST, VAR, Servers, environment, free_port, locked, run_env
 from commerce.devserver.supervisor import Supervisor
 
+GROUPS_OF_FULFILMENT = ("payments", "shipping", "fulfilment")
+KINDS_OF_FULFILMENT = ("payments", "shipping", "fulfilment_deadlines")
+
 
 def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -57,12 +60,16 @@ def _run(cleanup: ExitStack) -> int:
 
     supervisor = Supervisor()
     os.environ.update(_control_channel(cleanup, supervisor, servers))
-    for name, words in {
+    processes: dict[str, tuple[str, ...]] = {
         "web": ("-m", "commerce.web_server", "--bind", f"{HOST}:{port}"),
-        "consumer": ("manage.py", "consume_order_events"),
+        # All groups in one process, and all kinds of work in another one, because each process takes memory.
+        "consumer": ("manage.py", "consume", settings.NOTIFICATION_CONSUMER_GROUP, *GROUPS_OF_FULFILMENT),
         "relay": ("manage.py", "relay_outbox"),
-        "mailer": ("manage.py", "send_emails"),
-    }.items():
+        "worker": ("manage.py", "work", "email", *KINDS_OF_FULFILMENT),
+    }
+    if servers.needs_provider:
+        processes["provider"] = ("-m", "commerce.devserver.provider")
+    for name, words in processes.items():
         env = os.environ | {"PYTHONUNBUFFERED": "1"}
         supervisor.add_process(name, [sys.executable, *words], env=env, cwd=CHECKOUT)
     threading.Thread(target=watch, args=(supervisor, f"http://{HOST}:{port}", servers.lines), daemon=True).start()
