@@ -122,9 +122,7 @@ def test_the_page_offers_only_what_the_state_allows(admin_client: Client, checko
     assert str(checkout.command_id(Step.REFUND)) in page
 
 
-def test_the_list_filters_by_state_and_finds_by_id(
-    admin_client: Client, checkout: Checkout, user: User
-) -> None:
+def test_the_list_filters_by_state_and_finds_by_id(admin_client: Client, checkout: Checkout, user: User) -> None:
     other = place(user)
     check_out(checkout.api, other.pk)
     checkout.replies(*WAYS["STUCK_REFUND"])

@@ -29,9 +29,9 @@ HOST = "127.0.0.1"
 POSTGRESQL, KAFKA = "PostgreSQL", "Kafka broker"
 """Names, for its output, of the servers that a run starts if no environment variable gives their address."""
 VARIABLE_PREFIXES = (
-    *("ADMIN_PATH", "CONSUMER_", "CORS_ALLOWED_ORIGINS", "DATABASE_", "DJANGO_", "EMAIL_", "FULFILMENT_", "HSTS_", "JWT_SIGNING_KEY"),
-    *("KAFKA_", "LOG_FORMAT", "METRICS_TOKEN", "OTEL_", "OUTBOX_", "PORT", "PROMETHEUS_", "THROTTLE_"),
-    *("PAYMENT_", "PROVIDER_", "SHIPPING_", "SITE_URL", "TRUSTED_PROXIES", "WEB_"),
+    *("ADMIN_PATH", "CONSUMER_", "CORS_ALLOWED_ORIGINS", "DATABASE_", "DJANGO_", "EMAIL_", "FULFILMENT_", "HSTS_"),
+    *("JWT_SIGNING_KEY", "KAFKA_", "LOG_FORMAT", "METRICS_TOKEN", "OTEL_", "OUTBOX_", "PORT", "PROMETHEUS_"),
+    *("PAYMENT_", "PROVIDER_", "SHIPPING_", "SITE_URL", "THROTTLE_", "TRUSTED_PROXIES", "WEB_"),
 )
 """Prefixes that cover the names of all variables in `.env.example`."""
 
