@@ -10,8 +10,8 @@ import pytest
 
 from testkit.processes import CHECKOUT
 
-ROOMS = ("benchmarks", "commerce", "events", "notifications", "orders", "testkit", "tests")
-APPS = ("commerce", "events", "notifications", "orders")
+ROOMS = ("benchmarks", "commerce", "events", "notifications", "orders", "payments", "shipping", "testkit", "tests")
+APPS = ("commerce", "events", "notifications", "orders", "payments", "shipping")
 SHARED = ("benchmarks", "testkit")
 DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 MODULES_IN_A_ROOM = 14
