@@ -4,7 +4,7 @@ from django.apps import apps
 from django.utils.translation import gettext_lazy
 from django.utils.translation import gettext_noop as _
 
-TRANSLATED_APPS = ("events", "orders", "notifications", "fulfilment", "commerce", "axes")
+TRANSLATED_APPS = ("events", "orders", "notifications", "payments", "shipping", "fulfilment", "commerce", "axes")
 MODELS_AND_FIELDS = (
     _("order"),
     _("orders"),
@@ -81,12 +81,23 @@ MODELS_AND_FIELDS = (
     _("state"),
     _("replay count"),
     _("closed at"),
+    _("payment command"),
+    _("payment commands"),
+    _("shipping command"),
+    _("shipping commands"),
+    _("command id"),
+    _("command type"),
+    _("reference"),
+    _("reply type"),
+    _("reason"),
     _("Can pay orders"),
     _("Can cancel orders"),
     _("Can send outbox messages again"),
     _("Can replay dead letters"),
     _("Can dismiss dead letters"),
     _("Can send failed e-mails again"),
+    _("Can try failed payment commands again"),
+    _("Can try failed shipping commands again"),
 )
 """Verbose names that Django derives from the names of models and fields, and names of this site's permissions."""
 AXES_NAMES = {

@@ -7,7 +7,7 @@ import pytest
 
 from events.wire.messages import Message
 from payments.messages import REPLY_TYPES, charge_payment, refund_payment
-from testkit.participants import ParticipantTests, Replies
+from testkit.participants.commands import ParticipantTests, Replies
 
 
 class TestPayments(ParticipantTests):

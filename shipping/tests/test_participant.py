@@ -6,7 +6,7 @@ import pytest
 
 from events.wire.messages import Message
 from shipping.messages import REPLY_TYPES, Item, book_shipment, cancel_shipment
-from testkit.participants import ParticipantTests, Replies
+from testkit.participants.commands import ParticipantTests, Replies
 
 
 class TestShipping(ParticipantTests):

@@ -13,8 +13,8 @@ import psycopg2
 import pytest
 from django.conf import settings
 
+from testkit.participants.provider import provider_in_thread
 from testkit.processes import CHECKOUT
-from testkit.provider import provider_in_thread
 from testkit.servers import PARTITIONS, Broker
 
 PROGRAM = """

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from payments.messages import charge_payment, refund_payment
 from testkit.database import rows
-from testkit.provider import ProviderProcess
+from testkit.participants.provider import ProviderProcess
 
 WORK = ("django", "work", "payments")
 PAYMENTS = "payments_paymentcommand"

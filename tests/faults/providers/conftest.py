@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from testkit.database import rows
-from testkit.provider import ProviderProcess
+from testkit.participants.provider import ProviderProcess
 from tests.faults.conftest import Site
 
 

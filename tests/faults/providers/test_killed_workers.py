@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from testkit.database import rows
+from testkit.participants.provider import ProviderProcess
 from testkit.postgres import CrashingPostgres
 from testkit.processes import is_frozen
-from testkit.provider import ProviderProcess
 from testkit.waiting import wait_until
 from tests.faults.commands.test_endings_of_commands import CLEAN_EXIT, end
 from tests.faults.conftest import Start

@@ -26,7 +26,7 @@ from events.work.kinds import kind_named
 from events.work.models import LeasedWork
 from events.work.outcomes import ServiceUnavailable
 from events.work.threads import worker_of
-from testkit.provider import provider_in_thread
+from testkit.participants.provider import provider_in_thread
 
 State = LeasedWork.State
 ANSWER_TIMEOUT_S = 0.5
