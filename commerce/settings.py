@@ -335,7 +335,9 @@ FULFILMENT_PAYMENT_TIMEOUT = environment.duration("FULFILMENT_PAYMENT_TIMEOUT", 
 FULFILMENT_SHIPMENT_TIMEOUT = environment.duration("FULFILMENT_SHIPMENT_TIMEOUT", default="3min")
 # Time for the reply to the first attempt at a refund or a cancellation of a shipment. It doubles with each attempt.
 FULFILMENT_UNDO_TIMEOUT = environment.duration("FULFILMENT_UNDO_TIMEOUT", default="3min")
-# Attempts at such a step without a reply before the fulfilment is stuck.
+# Pause after the first such attempt that fails. It doubles with each attempt.
+FULFILMENT_UNDO_PAUSE = environment.duration("FULFILMENT_UNDO_PAUSE", default="5s")
+# Attempts at such a step before the fulfilment is stuck.
 FULFILMENT_UNDO_ATTEMPTS = environment.count("FULFILMENT_UNDO_ATTEMPTS", default=3)
 
 # --- Payments and shipping ---------------------------------------------------------------------

@@ -113,11 +113,9 @@ def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int
     for one in news:
         fulfilment, order = fulfilments[one.order_id], orders[one.order_id]
         shown_before = fulfilment.shown_state
-        message: str | None = one.message
-        if one.deadline_at is not None:
-            message = fulfilment.message_of_deadline(one.deadline_at)
-        then = fulfilment.take(message, reason=one.reason) if message else None
-        outcomes[message or one.message, APPLIED if then else IGNORED] += 1
+        is_current = one.deadline_at in (None, fulfilment.deadline_at)
+        then = fulfilment.take(one.message, reason=one.reason) if is_current else None
+        outcomes[one.message, APPLIED if then else IGNORED] += 1
         if then is None:
             continue
         if fulfilment.shown_state != shown_before:
@@ -125,6 +123,7 @@ def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int
         recorded += _change_order(order, then)
         if then.command:
             recorded.append(outbox.record(command_of(then.command, fulfilment, lines=order.lines)))
+        if fulfilment.deadline_at:
             deadlines.append(_deadline(fulfilment))
     _save(list(fulfilments.values()), deadlines=deadlines)
     _count(outcomes, entered)

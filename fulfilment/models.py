@@ -1,6 +1,6 @@
 """Fulfilments with their steps, and the deadlines of the commands. `advancing` writes all of them."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import ClassVar, Self
 from uuid import uuid4
 
@@ -26,6 +26,7 @@ from fulfilment.transitions import (
     TABLE,
     UNDO,
     UNDOING,
+    UNDOING_FAILURES,
     UNDONE_BY,
     Result,
     State,
@@ -35,7 +36,6 @@ from fulfilment.transitions import (
 
 REASONS = {
     DEADLINE: "No reply came in time",
-    GIVE_UP: "No reply came in time to the last attempt",
     CANCEL: "The order was cancelled",
     UNDO: "An operator had it undone",
     RESOLVE: "An operator marked it as resolved",
@@ -120,20 +120,13 @@ class Fulfilment(models.Model):
         """Begin a new fulfilment with the payment, and return this step."""
         return self._send(Step.PAYMENT, is_first=True)
 
-    def message_of_deadline(self, deadline_at: datetime) -> str | None:
-        """Return the message of a deadline that has passed; None if it is not the current one."""
-        if deadline_at != self.deadline_at or (step := self.awaited_step) is None:
-            return None
-        is_last = self.state in UNDOING and step.attempts >= settings.FULFILMENT_UNDO_ATTEMPTS
-        return GIVE_UP if is_last else DEADLINE
-
     def take(self, message: str, *, reason: str = "") -> Then | None:
         """Change this object and its steps as `TABLE` says about `message`, and return what follows.
 
         Return None if the table names nothing. A reply sets the result of its step in any case, so that people see it.
         `reason` is for people.
         """
-        then = None if self._is_undone(message) else TABLE.get((State(self.state), message))
+        then = None if self._is_late(message) else TABLE.get((State(self.state), self._or_last(message)))
         self._conclude_step(message, reason=reason)
         if then is None:
             return None
@@ -144,11 +137,24 @@ class Fulfilment(models.Model):
         self.deadline_at = None
         if then.command:
             self._send(then.command, is_first=message != DEADLINE)
+        elif then.pauses and (step := self.awaited_step):
+            self.deadline_at = now() + step.pause
         return then
 
-    def _is_undone(self, message: str) -> bool:
+    def _is_late(self, message: str) -> bool:
+        """Return whether `message` is a success that is undone already, or a failure of a step that does not wait."""
         undoing = self.steps.get(UNDONE_BY.get(message, ""))
-        return undoing is not None and undoing.state == Result.DONE
+        answered, result = REPLIES.get(message, (None, None))
+        failing = self.steps.get(answered or "") if result == Result.FAILED else None
+        return (undoing is not None and undoing.state == Result.DONE) or (
+            failing is not None and failing.state != Result.WAITING
+        )
+
+    def _or_last(self, message: str) -> str:
+        """Return `GIVE_UP` for a failure of the last attempt at an undoing step; `message` for all others."""
+        step = self.awaited_step
+        is_last = self.state in UNDOING and step and step.attempts >= settings.FULFILMENT_UNDO_ATTEMPTS
+        return GIVE_UP if is_last and message in UNDOING_FAILURES else message
 
     def _conclude_step(self, message: str, *, reason: str) -> None:
         named, result = REPLIES.get(message, (AWAITED.get(State(self.state)), RESULTS.get(message)))
@@ -203,6 +209,11 @@ class FulfilmentStep(models.Model):
             case Step.SHIPMENT:
                 return settings.FULFILMENT_SHIPMENT_TIMEOUT
         return settings.FULFILMENT_UNDO_TIMEOUT * 2 ** (self.attempts - 1)
+
+    @property
+    def pause(self) -> timedelta:
+        """Return the pause after this attempt, if it fails. It doubles with each attempt."""
+        return settings.FULFILMENT_UNDO_PAUSE * 2 ** (self.attempts - 1)
 
 
 class FulfilmentDeadline(LeasedWork):

@@ -57,7 +57,7 @@ class OrderChange(Enum):
 DEADLINE: Final = "DEADLINE"
 """No reply to a command came in time."""
 GIVE_UP: Final = "GIVE_UP"
-"""No reply came in time to the last attempt at an undoing step."""
+"""The last attempt at an undoing step failed. It comes in place of `DEADLINE` and of the reply of the failure."""
 CANCEL: Final = "CANCEL"
 """The customer, or an operator in the list of orders, cancels the order."""
 UNDO: Final = "UNDO"
@@ -75,6 +75,8 @@ class Then(NamedTuple):
     order: OrderChange | None = None
     command: Step | None = None
     """The step whose command is sent. A step that was begun before keeps the id of its command."""
+    pauses: bool = False
+    """Whether the fulfilment waits for a while. Its next deadline then sends the command again."""
 
 
 _refund = Then(State.REFUNDING, command=Step.REFUND)
@@ -102,11 +104,11 @@ TABLE: dict[tuple[State, str], Then] = {
     (State.CANCELLING_SHIPMENT, SHIPMENT_CANCELLED): _refund,
     (State.CANCELLING_SHIPMENT, DEADLINE): _cancel_shipment,
     (State.CANCELLING_SHIPMENT, GIVE_UP): Then(State.STUCK_SHIPMENT),
-    (State.CANCELLING_SHIPMENT, SHIPMENT_CANCELLATION_FAILED): Then(State.STUCK_SHIPMENT),
+    (State.CANCELLING_SHIPMENT, SHIPMENT_CANCELLATION_FAILED): Then(State.CANCELLING_SHIPMENT, pauses=True),
     (State.REFUNDING, PAYMENT_REFUNDED): _end,
     (State.REFUNDING, DEADLINE): _refund,
     (State.REFUNDING, GIVE_UP): Then(State.STUCK_REFUND),
-    (State.REFUNDING, REFUND_FAILED): Then(State.STUCK_REFUND),
+    (State.REFUNDING, REFUND_FAILED): Then(State.REFUNDING, pauses=True),
     # Stuck: a late reply or an operator goes on.
     (State.STUCK_SHIPMENT, SHIPMENT_CANCELLED): _refund,
     (State.STUCK_SHIPMENT, RETRY): _cancel_shipment,
@@ -137,7 +139,7 @@ REPLIES: dict[str, tuple[Step, Result]] = {
     SHIPMENT_CANCELLATION_FAILED: (Step.SHIPMENT_CANCELLATION, Result.FAILED),
 }
 """The step that each reply answers, and its result."""
-RESULTS = {DEADLINE: Result.FAILED, GIVE_UP: Result.FAILED, RESOLVE: Result.DONE}
+RESULTS = {DEADLINE: Result.FAILED, RESOLVE: Result.DONE}
 """The result of the awaited step (`AWAITED`), by messages that are no replies."""
 
 MESSAGES = (*REPLIES, DEADLINE, GIVE_UP, CANCEL, UNDO, RETRY, RESOLVE)
@@ -157,6 +159,8 @@ AWAITED: dict[State, Step] = {
 """The step that decides how a fulfilment in this state goes on. Deadlines and `RESOLVE` are about this step."""
 
 UNDOING = (State.CANCELLING_SHIPMENT, State.REFUNDING)
+UNDOING_FAILURES = (DEADLINE, SHIPMENT_CANCELLATION_FAILED, REFUND_FAILED)
+"""The messages that `GIVE_UP` replaces after the last attempt."""
 STUCK = (State.STUCK_SHIPMENT, State.STUCK_REFUND)
 ENDED = (State.COMPLETED, State.CANCELLED)
 AT_REST = (*ENDED, *STUCK)

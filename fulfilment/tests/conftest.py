@@ -112,6 +112,12 @@ def check_out(api: APIClient, order_id: int, token: Any = "tok_ok") -> Any:
     return api.post(f"/api/orders/{order_id}/checkout", {"paymentToken": token}, format="json")
 
 
+@pytest.fixture(autouse=True)
+def _one_attempt(settings: Any) -> None:
+    """Let the first failure of an undoing step leave the fulfilment stuck, unless the test sets more attempts."""
+    settings.FULFILMENT_UNDO_ATTEMPTS = 1
+
+
 @pytest.fixture
 def checkout(api: APIClient, user: User) -> Checkout:
     """Return a checkout whose payment is under way."""

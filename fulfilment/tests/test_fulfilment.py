@@ -414,6 +414,47 @@ def test_an_undoing_step_without_reply_is_repeated_then_stuck(
 
 
 @pytest.mark.parametrize(
+    ("way", "failure", "stuck"),
+    [
+        (["PAYMENT_CHARGED", "SHIPMENT_REFUSED"], "REFUND_FAILED", State.STUCK_REFUND),
+        (["PAYMENT_CHARGED", "SHIPMENT_FAILED"], "SHIPMENT_CANCELLATION_FAILED", State.STUCK_SHIPMENT),
+    ],
+)
+def test_a_failed_undoing_step_is_tried_again_after_pauses(
+    checkout: Checkout, settings: Any, way: list[str], failure: str, stuck: State
+) -> None:
+    settings.FULFILMENT_UNDO_ATTEMPTS = 3
+    checkout.replies(*way)
+    name, before = REPLIES[failure][0], checkout.fulfilment.state
+    pauses = []
+    for _ in range(2):
+        sent = len(checkout.sent)
+        checkout.reply(failure, reason="away")
+        deadline_at = checkout.fulfilment.deadline_at
+        # The failure is doubled, too.
+        checkout.reply(failure, reason="away")
+        assert checkout.fulfilment.deadline_at == deadline_at
+        assert (checkout.fulfilment.state, len(checkout.sent)) == (before, sent)
+        pauses.append((deadline_at - checkout.fulfilment.steps[name].at) / settings.FULFILMENT_UNDO_PAUSE)
+        checkout.pass_deadline()
+        assert len(checkout.sent) == sent + 1
+    assert pauses == pytest.approx([1, 2], abs=0.02)
+    checkout.reply(failure, reason="away")
+    assert checkout.fulfilment.state == stuck
+    failed = checkout.fulfilment.steps[name]
+    assert (failed.state, failed.reason, failed.attempts) == ("FAILED", "away", 3)
+
+
+def test_a_success_during_a_pause_goes_on(checkout: Checkout, settings: Any) -> None:
+    settings.FULFILMENT_UNDO_ATTEMPTS = 3
+    checkout.replies("PAYMENT_FAILED", "REFUND_FAILED", "PAYMENT_REFUNDED")
+    assert checkout.shown["state"] == "CANCELLED"
+    FulfilmentDeadline.objects.update(due_at=now())
+    work_off_deadlines()
+    assert checkout.sent_types == ["CHARGE_PAYMENT", "REFUND_PAYMENT"]
+
+
+@pytest.mark.parametrize(
     ("stuck", "reply", "follows"),
     [("STUCK_REFUND", "PAYMENT_REFUNDED", "CANCELLED"), ("STUCK_SHIPMENT", "SHIPMENT_CANCELLED", "UNDOING")],
 )

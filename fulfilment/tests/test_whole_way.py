@@ -20,7 +20,7 @@ from fulfilment.advancing import NotPossible, ask
 from fulfilment.models import Fulfilment, FulfilmentDeadline
 from fulfilment.tests.conftest import Checkout, check_out, place, work_off_deadlines
 from fulfilment.transitions import RESOLVE, RETRY, STUCK, State, Step
-from testkit.provider import ProviderUnderTest, provider_in_thread
+from testkit.participants.provider import ProviderUnderTest, provider_in_thread
 
 pytestmark = pytest.mark.django_db
 
@@ -173,8 +173,8 @@ def test_the_books_agree_with_the_orders_after_faults(
         api.post(f"/api/orders/{chance.choice(checkouts).order_id}/cancel")
     wire.chance = None
     wire.rest()
-    for one in Fulfilment.objects.filter(state__in=STUCK):
-        ask(RETRY, order_id=one.pk)
+    for order_id in Fulfilment.objects.filter(state__in=STUCK).values_list("pk", flat=True):
+        ask(RETRY, order_id=order_id)
     wire.rest()
     payments, shipments = wire.provider.book("payments"), wire.provider.book("shipments")
     for one in checkouts:
