@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -21,11 +22,13 @@ from events.testing import deliver
 from events.wire import commands
 from events.wire.commands import Reply
 from events.wire.timestamps import now
+from events.work.worker import Worker
 from fulfilment.advancing import messages_total
 from fulfilment.models import Fulfilment, FulfilmentDeadline
 from fulfilment.subscriptions import foreign_total
 from fulfilment.tests.conftest import FULFILMENT, WAYS, Checkout, check_out, place, work_off_deadlines
 from fulfilment.transitions import REPLIES, State, Step
+from fulfilment.work import DEADLINES
 from testkit.factories import UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -375,6 +378,23 @@ def test_a_deadline_that_is_not_the_current_one_changes_nothing(checkout: Checko
     assert work_off_deadlines() == 1
     assert checkout.fulfilment.state == State.SHIPPING
     assert FulfilmentDeadline.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_deadline_fires_within_two_seconds(api: APIClient, user: User, settings: Any) -> None:
+    settings.FULFILMENT_PAYMENT_TIMEOUT = timedelta(seconds=1)
+    order = place(user)
+    check_out(api, order.pk)
+    begun = Fulfilment.objects.get()
+    give_up_at = time.monotonic() + 20
+
+    def has_fired() -> bool:
+        assert time.monotonic() < give_up_at
+        return Fulfilment.objects.get().state == State.REFUNDING
+
+    Worker(DEADLINES, stopping=has_fired, wait=time.sleep).run()
+    assert begun.deadline_at is not None
+    assert timedelta(0) <= Fulfilment.objects.get().changed_at - begun.deadline_at < timedelta(seconds=2)
 
 
 def test_no_deadline_is_left_after_the_end(checkout: Checkout) -> None:
