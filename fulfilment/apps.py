@@ -5,7 +5,8 @@ class FulfilmentConfig(AppConfig):
     name = "fulfilment"
 
     def ready(self) -> None:
-        """Take control of the orders that are checked out."""
+        """Register the system check, and take control of the orders that are checked out."""
+        import fulfilment.checks  # noqa: F401
         from fulfilment.advancing import cancel
         from fulfilment.models import Fulfilment
         from orders.processes import Process, register

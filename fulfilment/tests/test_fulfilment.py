@@ -419,6 +419,7 @@ def test_an_undoing_step_without_reply_is_repeated_then_stuck(
     checkout.replies(*way)
     pauses = []
     while checkout.fulfilment.state != stuck:
+        assert len(pauses) < 10
         fulfilment = checkout.fulfilment
         pauses.append(
             (fulfilment.deadline_at - fulfilment.step_rows.latest("at").at) / settings.FULFILMENT_UNDO_TIMEOUT
@@ -496,15 +497,16 @@ def test_of_a_reply_and_a_deadline_at_one_moment_one_decides(user: User, attempt
     values = [one.reply_value("PAYMENT_CHARGED") for one in reversed(checkouts)]
     FulfilmentDeadline.objects.update(due_at=now() - timedelta(seconds=1))
     barrier = threading.Barrier(2)
+    ended: dict[str, Any] = {}
 
     def reply() -> None:
         barrier.wait()
-        deliver(subscription(FULFILMENT), values)
+        ended["dead letters"] = deliver(subscription(FULFILMENT), values)
         connection.close()
 
     def pass_deadlines() -> None:
         barrier.wait()
-        work_off_deadlines()
+        ended["deadlines"] = work_off_deadlines()
         connection.close()
 
     threads = [threading.Thread(target=reply), threading.Thread(target=pass_deadlines)]
@@ -512,6 +514,8 @@ def test_of_a_reply_and_a_deadline_at_one_moment_one_decides(user: User, attempt
         thread.start()
     for thread in threads:
         thread.join()
+    assert ended == {"dead letters": [], "deadlines": 10}
+    assert not FulfilmentDeadline.objects.exclude(last_error="").exists()
     for one in checkouts:
         expected = {State.SHIPPING: ("PAID", "BOOK_SHIPMENT"), State.REFUNDING: ("PENDING", "REFUND_PAYMENT")}
         assert (one.order.status, one.sent_types[1]) == expected[State(one.fulfilment.state)]

@@ -12,6 +12,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from events.wire.timestamps import now
+from fulfilment.checks import participants_give_up_before_deadlines
 from fulfilment.gauges import gauges_of, read_unfinished
 from fulfilment.models import Fulfilment
 from fulfilment.tests.conftest import WAYS, Checkout, check_out, place
@@ -236,3 +237,10 @@ def test_metrics_have_the_gauges(client: Client, settings: Any, checkout: Checko
     text = client.get("/metrics", headers={"authorization": "Bearer token"}).content.decode()
     for name in ("fulfilment_messages_total", "fulfilment_states_total", "fulfilment_foreign_replies_total"):
         assert name in text
+
+
+def test_a_deadline_before_the_participant_gives_up_is_warned_of(settings: Any) -> None:
+    assert participants_give_up_before_deadlines() == []
+    settings.FULFILMENT_PAYMENT_TIMEOUT = settings.PAYMENT_GIVES_UP_AFTER
+    (warning,) = participants_give_up_before_deadlines()
+    assert warning.msg.startswith("FULFILMENT_PAYMENT_TIMEOUT is not longer than PAYMENT_GIVES_UP_AFTER")
