@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Warning, register
+from django.core import checks
 
 PAIRS = {
     "FULFILMENT_PAYMENT_TIMEOUT": "PAYMENT_GIVES_UP_AFTER",
@@ -11,11 +11,11 @@ PAIRS = {
 }
 
 
-@register()
-def participants_give_up_before_deadlines(**kwargs: Any) -> list[CheckMessage]:
+@checks.register()
+def participants_give_up_before_deadlines(**kwargs: Any) -> list[checks.CheckMessage]:
     """Warn of a deadline that undoes what a participant would still do."""
     return [
-        Warning(
+        checks.Warning(
             f"{timeout} is not longer than {gives_up}, so slow orders are undone although they could succeed.",
             hint=f"Set {timeout} to more than {gives_up}.",
             id="fulfilment.W001",

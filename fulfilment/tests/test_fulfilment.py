@@ -417,7 +417,7 @@ def test_an_undoing_step_without_reply_is_repeated_then_stuck(
 ) -> None:
     settings.FULFILMENT_UNDO_ATTEMPTS = 3
     checkout.replies(*way)
-    pauses = []
+    pauses: list[float] = []
     while checkout.fulfilment.state != stuck:
         assert len(pauses) < 10
         fulfilment = checkout.fulfilment
