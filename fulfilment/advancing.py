@@ -16,7 +16,7 @@ from events.outbox import recording as outbox
 from events.wire.messages import Message
 from fulfilment.commands import charge, command_of
 from fulfilment.models import Fulfilment, FulfilmentDeadline, FulfilmentStep
-from fulfilment.transitions import CANCEL, MESSAGES, SHOWN, OrderChange, Then
+from fulfilment.transitions import CANCEL, DEADLINE, REPLIES, RESOLVE, RETRY, SHOWN, UNDO, OrderChange, Then
 from orders.services import cancel_locked_order, lock_order, lock_orders, pay_locked_order
 
 APPLIED, IGNORED = "applied", "ignored"
@@ -24,7 +24,7 @@ messages_total = Counter(
     "fulfilment_messages_total", "Messages about fulfilments, by whether they changed one.", ["message", "outcome"]
 )
 entered_total = Counter("fulfilment_states_total", "How often a fulfilment came into a state.", ["state"])
-for _message in MESSAGES:
+for _message in (*REPLIES, DEADLINE, CANCEL, UNDO, RETRY, RESOLVE):
     for _outcome in (APPLIED, IGNORED):
         messages_total.labels(_message, _outcome)
 for _state in set(SHOWN.values()):

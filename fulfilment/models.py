@@ -81,11 +81,7 @@ class Fulfilment(models.Model):
         indexes = [
             models.Index(fields=["state", "-order"], name="fulfilment_of_state"),
             # For the gauges: it has the few fulfilments that are under way or stuck.
-            models.Index(
-                fields=["created_at"],
-                name="fulfilment_not_ended",
-                condition=~Q(state__in=ENDED),
-            ),
+            models.Index(fields=["created_at"], name="fulfilment_not_ended", condition=~Q(state__in=ENDED)),
         ]
         permissions = [
             ("retry_fulfilment", "Can retry steps of fulfilments"),
@@ -116,9 +112,9 @@ class Fulfilment(models.Model):
         awaited = AWAITED.get(State(self.state))
         return self.steps[awaited] if awaited else None
 
-    def begin(self) -> "FulfilmentStep":
-        """Begin a new fulfilment with the payment, and return this step."""
-        return self._send(Step.PAYMENT, is_first=True)
+    def begin(self) -> None:
+        """Begin a new fulfilment with the payment."""
+        self._send(Step.PAYMENT, is_first=True)
 
     def take(self, message: str, *, reason: str = "") -> Then | None:
         """Change this object and its steps as `TABLE` says about `message`, and return what follows.
@@ -151,10 +147,13 @@ class Fulfilment(models.Model):
         )
 
     def _or_last(self, message: str) -> str:
-        """Return `GIVE_UP` for a failure of the last attempt at an undoing step; `message` for all others."""
+        """Return `GIVE_UP` for a failure of the last attempt at the awaited undoing step; `message` for all others."""
         step = self.awaited_step
-        is_last = self.state in UNDOING and step and step.attempts >= settings.FULFILMENT_UNDO_ATTEMPTS
-        return GIVE_UP if is_last and message in UNDOING_FAILURES else message
+        if step is None or self.state not in UNDOING or message not in UNDOING_FAILURES:
+            return message
+        answered, _ = REPLIES.get(message, (step.step, None))
+        is_last = answered == step.step and step.attempts >= settings.FULFILMENT_UNDO_ATTEMPTS
+        return GIVE_UP if is_last else message
 
     def _conclude_step(self, message: str, *, reason: str) -> None:
         named, result = REPLIES.get(message, (AWAITED.get(State(self.state)), RESULTS.get(message)))
@@ -165,14 +164,13 @@ class Fulfilment(models.Model):
         step.state, step.at = result, now()
         step.reason = reason or REASONS.get(message, "")
 
-    def _send(self, name: Step, *, is_first: bool) -> "FulfilmentStep":
-        """Begin an attempt at a step, and return the step. With `is_first` it is the first attempt of a new series."""
+    def _send(self, name: Step, *, is_first: bool) -> None:
+        """Begin an attempt at a step. With `is_first` it is the first attempt of a new series."""
         self.last_sequence += 1
         step = self.steps.setdefault(name, FulfilmentStep(fulfilment=self, step=name, number=self.last_sequence))
         step.attempts = 1 if is_first else step.attempts + 1
         step.state, step.at, step.reason = Result.WAITING, now(), ""
         self.deadline_at = step.at + step.timeout
-        return step
 
 
 class FulfilmentStep(models.Model):

@@ -466,6 +466,15 @@ def test_a_failed_undoing_step_is_tried_again_after_pauses(
     assert (failed.state, failed.reason, failed.attempts) == ("FAILED", "away", 3)
 
 
+def test_a_failure_of_a_step_that_is_not_awaited_waits(checkout: Checkout) -> None:
+    checkout.replies("PAYMENT_CHARGED", "SHIPMENT_REFUSED", "SHIPMENT_BOOKED")
+    assert checkout.fulfilment.state == State.CANCELLING_SHIPMENT
+    checkout.replies("REFUND_FAILED")
+    assert checkout.fulfilment.state == State.CANCELLING_SHIPMENT
+    checkout.replies("SHIPMENT_CANCELLED", "PAYMENT_REFUNDED")
+    assert checkout.shown["state"] == "CANCELLED"
+
+
 def test_a_success_during_a_pause_goes_on(checkout: Checkout, settings: Any) -> None:
     settings.FULFILMENT_UNDO_ATTEMPTS = 3
     checkout.replies("PAYMENT_FAILED", "REFUND_FAILED", "PAYMENT_REFUNDED")
