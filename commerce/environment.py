@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import timedelta
 from email.utils import parseaddr
 from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured, ValidationError
@@ -252,6 +253,12 @@ class Environment:
             )
             return ""
         return url
+
+    @staticmethod
+    def passwords(*urls: str) -> set[str]:
+        """Return the passwords in `urls`, as they are there and without percent-encoding."""
+        encoded = {password for url in urls if (password := urlsplit(url).password)}
+        return encoded | {unquote(password) for password in encoded}
 
     # --- Single variables ----------------------------------------------------------------------
 

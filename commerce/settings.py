@@ -3,7 +3,6 @@
 import os
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from django.conf import global_settings
 from django.templatetags.static import static
@@ -366,7 +365,7 @@ SECRETS = [
     KAFKA_SASL_PASSWORD,
     METRICS_TOKEN,
     EMAIL_HOST_PASSWORD,
-    *(urlsplit(url).password for url in (PAYMENT_PROVIDER_URL, SHIPPING_PROVIDER_URL)),
+    *environment.passwords(PAYMENT_PROVIDER_URL, SHIPPING_PROVIDER_URL),
 ]
 DEFAULT_EXCEPTION_REPORTER = "commerce.admin_site.debug_pages.Reporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "commerce.admin_site.debug_pages.Filter"

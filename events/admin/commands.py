@@ -45,17 +45,17 @@ class CommandAdmin(LeasedWorkAdmin):
     secret_members: Collection[str] = ()
     """Members of a command that its page does not show."""
 
-    list_display = ("command_type", "reference", *LeasedWorkAdmin.WORK_COLUMNS, "reply_type")
+    list_display = ("command", "reference", *LeasedWorkAdmin.WORK_COLUMNS, "reply")
     search_fields = ("=reference", "=command_id")
     search_help_text = gettext_lazy("A reference or a command's id")
     actions = ("try_selected_again",)
     actions_detail = ("try_this_again",)
-    readonly_fields = (*LeasedWorkAdmin.readonly_fields, "members", "reason_text")
+    readonly_fields = (*LeasedWorkAdmin.readonly_fields, "command", "members", "reply", "reason_text")
     fields = (
         *LeasedWorkAdmin.WORK_FIELDS,
-        ("command_type", "command_id", "reference"),
+        ("command", "command_id", "reference"),
         "members",
-        ("reply_type", "reason_text"),
+        ("reply", "reason_text"),
     )
 
     def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
@@ -69,6 +69,14 @@ class CommandAdmin(LeasedWorkAdmin):
 
     def describe(self, row: CommandWork) -> list[Any]:
         return [untranslated(row.command_type), row.reference, row.get_state_display()]
+
+    @admin.display(description=gettext_lazy("command type"))
+    def command(self, work: CommandWork) -> SafeString:
+        return untranslated(work.command_type)
+
+    @admin.display(description=gettext_lazy("reply type"))
+    def reply(self, work: CommandWork) -> SafeString:
+        return untranslated(work.reply_type)
 
     @admin.display(description=gettext_lazy("members"))
     def members(self, work: CommandWork) -> SafeString:

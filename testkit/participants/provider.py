@@ -67,7 +67,9 @@ class ProviderProcess(ProviderUnderTest):
         super().__init__(f"http://127.0.0.1:{self._port}")
         self.start()
 
-    def start(self) -> None:
+    def start(self, **variables: str) -> None:
+        """Start the process, with `variables` for this and all later starts, and wait until it answers."""
+        self._env = self._env | variables
         self.process = subprocess.Popen(
             [sys.executable, "-m", "commerce.devserver.provider"],
             cwd=CHECKOUT,

@@ -99,14 +99,16 @@ def test_a_database_away_beyond_a_lease_doubles_no_charge(
 ) -> None:
     """The worker updates its liveness file. Otherwise a supervisor would kill it before it could record the answers."""
     alive = tmp_path / "alive"
+    provider.kill()
+    provider.start(PROVIDER_SLOW_SECONDS="12")
     provider.fail("slow-after", times=5)
     charges = record_charges(5)
-    env = env_of(provider) | {"PAYMENT_PROVIDER_TIMEOUT_SECONDS": "5"}
-    holder = start(*WORK, f"--liveness-file={alive}", launcher=short_lease(seconds=12), **env)
+    env = env_of(provider) | {"PAYMENT_PROVIDER_TIMEOUT_SECONDS": "20"}
+    holder = start(*WORK, f"--liveness-file={alive}", launcher=short_lease(seconds=25), **env)
     wait_until(lambda: charged(provider) == 5)
+    leased_until = time.monotonic() + 25
     start(*WORK, launcher=short_lease(), PGAPPNAME="waiting", **env)
     wait_until(lambda: has_polled("waiting"))
-    leased_until = time.monotonic() + 12
     postgres.crash()
     wait_until(lambda: holder.says("Recording payments again: "))
     touched = alive.stat().st_mtime
