@@ -130,8 +130,13 @@ class Order(models.Model):
 
     @cached_property
     def lines(self) -> list["OrderItem"]:
-        """Return the order's items in the sequence of the request."""
-        return list(self.items.all())
+        """Return the order's items in the sequence of the request.
+
+        Items that are read here do not refer to the order: the cycle would wait for the garbage collector.
+        """
+        if "items" in getattr(self, "_prefetched_objects_cache", {}):
+            return list(self.items.all())
+        return list(OrderItem.objects.filter(order_id=self.pk))
 
     @property
     def stream(self) -> str:

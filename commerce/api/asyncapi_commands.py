@@ -99,6 +99,12 @@ def channels() -> dict[str, Any]:
         replies.setdefault(one.replies.name, []).append(f"{one.name}Reply")
     for topic, names in replies.items():
         found[_replies_channel(topic)] = channel(topic, "Replies to commands.", names)
+        found[f"{_replies_channel(topic)}DeadLetters"] = channel(
+            dead_letter_topic(topic),
+            "Replies that could not be handled.",
+            ["deadLetter"],
+            topicConfiguration={"max.message.bytes": MAX_MESSAGE_BYTES},
+        )
     return found
 
 
@@ -110,8 +116,12 @@ def operations() -> dict[str, Any]:
             found[f"consume{name[0].upper()}{name[1:]}"] = operation(
                 "receive", f"{one.name}Commands", name, groupId=one.app
             )
+            found[f"publish{name[0].upper()}{name[1:]}"] = operation("send", f"{one.name}Commands", name)
         found[f"publish{one.reply.__name__}"] = operation(
             "send", _replies_channel(one.replies.name), f"{one.name}Reply"
+        )
+        found[f"consume{one.reply.__name__}"] = operation(
+            "receive", _replies_channel(one.replies.name), f"{one.name}Reply", groupId="fulfilment"
         )
     return found
 
