@@ -14,7 +14,7 @@ from events.wire.headers import cloud_event_headers, pack
 from events.wire.messages import Message
 from events.wire.timestamps import now
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEvent, OrderEventType, encode
-from orders.models import Order, OrderItem, UnknownHistory
+from orders.models import LINES, Order, OrderItem, UnknownHistory
 from orders.processes import Process, controlling
 
 
@@ -115,7 +115,7 @@ def lock_orders(order_ids: Collection[int]) -> dict[int, Order]:
     Rows are locked in the order of their ids, because two processes that lock them in different orders would deadlock.
     """
     rows = Order.objects.select_for_update().filter(pk__in=order_ids).order_by("pk")
-    return {order.pk: order for order in rows.prefetch_related("items")}
+    return {order.pk: order for order in rows.prefetch_related(LINES)}
 
 
 def pay_locked_order(order: Order) -> Change:

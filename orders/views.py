@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from events.outbox.publisher import publish
 from events.views import FreedAtOnce
 from orders.idempotency import Answer, InvalidKey, KeyInUse, KeyOfAnotherBody, answer_once, parse_key
-from orders.models import NEXT_ID, InvalidTransition, Order
+from orders.models import LINES, NEXT_ID, InvalidTransition, Order
 from orders.schema import describe_orders
 from orders.serializers import NewOrderSerializer, OrderFilterSerializer, OrderSerializer
 from orders.services import Change, HandedOver, UnderControl, pay_order, place_order, request_cancellation
@@ -54,7 +54,7 @@ class OrderViewSet(FreedAtOnce, mixins.RetrieveModelMixin, mixins.ListModelMixin
         return NEXT_ID if self.action == "create" else None
 
     def get_queryset(self) -> QuerySet[Order]:
-        return Order.objects.filter(user=self.user_id).defer("event_ids").prefetch_related("items").order_by("-id")
+        return Order.objects.filter(user=self.user_id).defer("event_ids").prefetch_related(LINES).order_by("-id")
 
     def create(self, request: Request) -> HttpResponse:
         header = request.META.get("HTTP_IDEMPOTENCY_KEY")
