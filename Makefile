@@ -25,7 +25,7 @@ help: ## print this list
 	@awk -F ':.* ## ' '/^[a-z-]+:.* ## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # `exec` leaves no shell between `make` and a program that starts servers, because the program follows its parent's end.
-run: $(KOREAN) ## start PostgreSQL, Kafka, web, consumer, relay, worker and provider on PORT (8080), until Ctrl-C
+run: $(KOREAN) ## start PostgreSQL, Kafka, web, consumer, relay, worker, watcher and provider on PORT (8080), until Ctrl-C
 	@exec $(BIN)/python -m commerce.devserver.run
 
 # YES=1 confirms the question without a terminal.
@@ -47,7 +47,7 @@ test-browser: .venv/installed $(KOREAN) ## run the tests in Chromium
 soak: .venv/installed ## place orders for SOAK_MINUTES (20) with a fault every few seconds
 	@exec $(BIN)/python -m pytest --broker=proxied -q tests/faults/soak.py
 
-bench: .venv/installed ## measure the speed beside other designs, 26 to 35 minutes; ONLY=name measures one row
+bench: .venv/installed ## measure the speed beside other designs, 30 to 40 minutes; ONLY=name measures one row
 	@exec $(BIN)/python -m benchmarks --only "$(ONLY)"
 
 kafka: ## start a single-node Apache Kafka 4 in the foreground; needs Java 17 and Maven

@@ -47,6 +47,7 @@ class Topics(NamedTuple):
     order_events: str
     dead_letters: str
     notification_events: str
+    sales_events: str
 
 
 @pytest.fixture
@@ -55,8 +56,12 @@ def topics(broker: servers.Broker, settings: Settings) -> Topics:
     suffix = uuid4().hex[:8]
     settings.ORDER_EVENTS_TOPIC = f"order-events-{suffix}"
     settings.NOTIFICATION_EVENTS_TOPIC = f"notification-events-{suffix}"
+    settings.SALES_EVENTS_TOPIC = f"sales-events-{suffix}"
     topics = Topics(
-        settings.ORDER_EVENTS_TOPIC, f"{settings.ORDER_EVENTS_TOPIC}-dlt", settings.NOTIFICATION_EVENTS_TOPIC
+        settings.ORDER_EVENTS_TOPIC,
+        f"{settings.ORDER_EVENTS_TOPIC}-dlt",
+        settings.NOTIFICATION_EVENTS_TOPIC,
+        settings.SALES_EVENTS_TOPIC,
     )
     for topic in topics:
         broker.create_topic(topic, partitions=servers.PARTITIONS)

@@ -109,6 +109,21 @@ def all_rows() -> list[Row]:
             target=1.15,
             better="lower",
         ),
+        Row(
+            name="sales",
+            what="consumer of both read models of sales beside the bare loop with the same SQL",
+            unit="events/s",
+            target=0.6,
+        ),
+        Row(name="sales-consumers-2", what="two consumers of sales beside one", unit="events/s", target=1.0),
+        Row(name="sales-consumers-3", what="three consumers of sales beside one", unit="events/s", target=1.0),
+        Row(
+            name="sales-api-growth",
+            what="GET /api/sales for a day of minutes with ten years of minutes in the table beside that day alone",
+            unit="p50 ms",
+            target=1.3,
+            better="lower",
+        ),
         Row(name="consumers-2", what="two consumers beside one", unit="events/s", target=1.0),
         Row(name="consumers-3", what="three consumers beside one", unit="events/s", target=1.0),
         Row(
@@ -172,7 +187,7 @@ def measure(running: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
     django.setup()
     # httpx would log every request of every customer.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    from benchmarks import consuming, end_to_end, listing, placing_orders, relaying, working
+    from benchmarks import consuming, end_to_end, listing, placing_orders, relaying, selling, working
 
     for measuring, names in (
         (placing_orders.measure, set(placing_orders.PEERS)),
@@ -182,6 +197,8 @@ def measure(running: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
         (consuming.measure, set(consuming.ROWS)),
         (consuming.measure_growth, {"consumer-growth", "consumer-memory"}),
         (consuming.measure_several, {"consumers-2", "consumers-3"}),
+        (selling.measure, {"sales", *selling.CONSUMERS}),
+        (selling.measure_reading, {"sales-api-growth"}),
         (relaying.measure, {"relay-vs-bare-sends"}),
         (working.measure, {"work-vs-bare-sql"}),
         (working.measure_growth, {"work-growth"}),
@@ -205,7 +222,7 @@ def main() -> int:
     with servers() as running:
         header = _header(running)
         print("\n".join(f"{name}: {fact}" for name, fact in header.items()))
-        print("A full run takes 26 to 35 minutes; the first figures come after a minute or two.", flush=True)
+        print("A full run takes 30 to 40 minutes; the first figures come after a minute or two.", flush=True)
         if not running.is_apache:
             wanted -= NEEDS_APACHE
         for name, pair in measure(running, wanted):

@@ -1,5 +1,6 @@
-"""Consumers on a backlog: the product compared with the usual design and with a bare loop, and several consumers."""
+"""Compare how fast consumers work off a backlog: the product, the usual design, a bare loop, and several consumers."""
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
@@ -15,7 +16,7 @@ from benchmarks.comparison import Pair
 from benchmarks.servers import PARTITIONS, Servers, running
 from events.wire.headers import Header, cloud_event_headers
 from events.wire.timestamps import now
-from orders.events import ORDER_CREATED, encode
+from orders.events import ORDER_CREATED, OrderEvent, encode
 from testkit.factories import OrderEventFactory
 from testkit.kafka_client import Outgoing, produce_all
 from testkit.processes import ProductProcess
@@ -43,6 +44,11 @@ FIRST_CUSTOMER, CUSTOMERS = 1_000_000, 10_000
 """The lowest user id of the events, and the number of their users."""
 
 _groups = count()
+
+
+def next_group() -> str:
+    """Return the name of a new consumer group."""
+    return f"bench-{next(_groups)}"
 
 
 class Result(NamedTuple):
@@ -106,12 +112,19 @@ class Backlog:
         self, servers: Servers, topic: str, size: int, *, occurred_at: datetime = OrderEventFactory.timestamp
     ) -> None:
         self._servers = servers
-        self._topic = topic
-        self._size = size
+        self.topic = topic
+        self.size = size
         servers.broker.create_topic(topic, partitions=PARTITIONS)
         for start in range(1, size + 1, PRODUCER_QUEUE_MESSAGES):
             numbers = range(start, min(start + PRODUCER_QUEUE_MESSAGES, size + 1))
             produce_all(topic, (_message(number, occurred_at) for number in numbers))
+        self._occurred_at = occurred_at
+
+    def values(self) -> Iterator[str]:
+        """Yield the values of all events, in JSON arrays of texts."""
+        for start in range(1, self.size + 1, PRODUCER_QUEUE_MESSAGES):
+            numbers = range(start, min(start + PRODUCER_QUEUE_MESSAGES, self.size + 1))
+            yield json.dumps([encode(_event(number, self._occurred_at)).decode() for number in numbers])
 
     def consume(
         self,
@@ -122,15 +135,16 @@ class Backlog:
         emails: bool = False,
         events: int | None = None,
     ) -> Result:
-        """Let a new group save `events` events, by default all, and return its rate and memory.
+        """Let `consumers` members of a new group save `events` events, by default all. Return the rate and the memory.
 
         With `inbox`, the group claims each event in the inbox. With `emails`, it records an e-mail for each event.
+        `peer` names another design, which then runs in place of the product's consumer.
 
         The rate follows from the times of the first and the last notification, so start-up does not count.
         """
-        events = events or self._size
+        events = events or self.size
         database.empty("notifications_notification", "notifications_emaildelivery")
-        group = f"bench-{next(_groups)}"
+        group = next_group()
         with ExitStack() as stack:
             started = (self._start(group, peer=peer, inbox=inbox, emails=emails) for _ in range(consumers))
             processes = [stack.enter_context(running(one)) for one in started]
@@ -142,18 +156,19 @@ class Backlog:
 
     def _start(self, group: str, *, peer: str | None, inbox: bool, emails: bool) -> ProductProcess:
         if peer is not None:
-            return self._servers.start_peer(peer, self._topic, group)
+            return self._servers.start_peer(peer, self.topic, group)
         if inbox:
             return self._servers.start(
                 *("django", "consume", group),
-                DJANGO_SETTINGS_MODULE="benchmarks.peers.inbox_settings",
-                OWN_TOPIC=self._topic,
-                GROUP_WITH_INBOX=group,
+                DJANGO_SETTINGS_MODULE="benchmarks.peers.group_settings",
+                OWN_TOPIC=self.topic,
+                BENCH_GROUP=group,
+                BENCH_SUBSCRIPTION="notifications with the inbox",
             )
         return self._servers.start(
             *("django", "consume_order_events", "--group", group),
             DJANGO_SETTINGS_MODULE="testkit.own_topic_settings",
-            OWN_TOPIC=self._topic,
+            OWN_TOPIC=self.topic,
             EMAIL_URL="filemail:///nowhere" if emails else "",
             EMAIL_FROM="shop@example.com",
             SITE_URL="https://shop.example.com",
@@ -171,14 +186,17 @@ def add_customers() -> None:
     )
 
 
-def _message(number: int, occurred_at: datetime) -> Outgoing:
-    event = OrderEventFactory.build(
+def _event(number: int, occurred_at: datetime) -> OrderEvent:
+    return OrderEventFactory.build(
         event_id=UUID(int=number),
         order_id=number,
         timestamp=occurred_at,
         user_id=FIRST_CUSTOMER + number % CUSTOMERS,
     )
-    return Outgoing(encode(event), key=str(number).encode(), headers=_headers(number))
+
+
+def _message(number: int, occurred_at: datetime) -> Outgoing:
+    return Outgoing(encode(_event(number, occurred_at)), key=str(number).encode(), headers=_headers(number))
 
 
 def _headers(number: int) -> list[Header]:
@@ -199,7 +217,7 @@ def _saved(*, at_least: int) -> bool:
 
 
 def _rate(*, batch: int) -> float:
-    """Return events per second. The time runs from the first batch to the last, so `batch` events are not counted."""
+    """Return events per second. The first batch, of `batch` events, is not counted, because its start is unknown."""
     sql = "SELECT count(*), extract(epoch FROM max(created_at) - min(created_at)) FROM notifications_notification"
     ((saved, seconds),) = database.rows(sql)
     return (saved - batch) / float(seconds)

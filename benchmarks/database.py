@@ -55,6 +55,6 @@ def pending(url: str | None = None) -> int:
 
 
 def empty(*tables: str) -> None:
-    """Empty the tables, and analyze them, so that a round does not depend on the statistics of the last one."""
+    """Empty the tables, and analyze them, so that a round does not depend on the statistics of an earlier round."""
     execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
     execute(f"ANALYZE {', '.join(tables)}")

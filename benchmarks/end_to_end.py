@@ -1,4 +1,4 @@
-"""The time from the answer to a POST until the API shows the notification, at 50 orders a second."""
+"""The time from the answer to a POST until the API shows the notification, at a load of 50 orders a second."""
 
 import json
 import threading

@@ -16,7 +16,7 @@ ORDER = {"items": [{"productId": 1, "quantity": 2, "price": 100.00}]}
 
 @dataclass
 class Load:
-    """The measured figures of a period in which clients send requests."""
+    """The figures measured while clients sent requests."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
@@ -101,7 +101,7 @@ class Connection:
         return time.perf_counter() - self._sent_at
 
     def header(self, name: str) -> str:
-        """Return the header `name` of the last answer, in lower case; an empty string without it."""
+        """Return the value of the last answer's header `name`, converted to lower case; an empty string without it."""
         return self.head.lower().partition(f"\r\n{name.lower()}: ".encode())[2].partition(b"\r\n")[0].decode()
 
     def close(self) -> None:

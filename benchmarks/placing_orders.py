@@ -41,7 +41,10 @@ Subject: TypeAlias = "tuple[Site, str]"
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Measure the product's endpoint and its peers in turns, on the same web server. Yield (row, figures) per round."""
+    """Measure the product's endpoint and its peers in turns, on the same web server.
+
+    Yield the row's name and the figures of each round.
+    """
     peers = {name: path for name, path in PEERS.items() if name in wanted}
     with running(servers.web()) as web:
         site = Site(web)
@@ -60,7 +63,7 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 def measure_gunicorn(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Compare the product's endpoint on granian with the same endpoint on gunicorn. Yield (row, figures) per round."""
+    """Compare the product's endpoint on granian and on gunicorn. Yield the row's name and the figures of each round."""
     with (
         running(servers.web()) as web,
         running(servers.web_on_gunicorn()) as gunicorn,
@@ -77,7 +80,7 @@ def measure_gunicorn(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, 
 
 
 def measure_cpu(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Compare the CPU time per order, of web server and PostgreSQL together, with that of an earlier commit."""
+    """Compare the CPU time that the web server and PostgreSQL need per order with that of an earlier commit."""
     try:
         with earlier.checked_out() as checkout:
             yield from _measure_cpu_beside(servers, checkout)
@@ -141,7 +144,7 @@ class Site:
         self._connections: list[Connection] = []
 
     def connect(self) -> None:
-        """Open a new connection for each customer. `load` uses these connections for every path."""
+        """Replace the connections of all customers. `load` then measures every path over the same new connections."""
         for connection in self._connections:
             connection.close()
         wait_until(lambda: not self._web.has_connections_to_close())
@@ -154,7 +157,10 @@ class Site:
             self.load(path, seconds=PEER_WARM_UP_S)
 
     def load(self, path: str, *, seconds: float = LOAD_S, settle: bool = True) -> Load:
-        """Let each customer place one order after another. With `settle`, wait until all events are sent."""
+        """For `seconds`, let each customer place one order after another by POST requests to `path`.
+
+        With `settle`, then wait until all events are sent.
+        """
         requests = {
             connection: request("POST", path, token=customer.token, body=ORDER, headers={"X-User": str(customer.id)})
             for connection, customer in zip(self._connections, self._customers, strict=True)

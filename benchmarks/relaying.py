@@ -1,4 +1,4 @@
-"""The relay on pending outbox rows, compared with a program that only sends the same bytes."""
+"""Compare the speed of the relay with that of a program that only sends the bytes of the same outbox rows."""
 
 import json
 import subprocess
@@ -67,7 +67,7 @@ def _fill_outbox() -> None:
 
 
 def _bare_sends() -> float:
-    """Send the rows' bytes in a separate process, as the relay is one, and return messages per second."""
+    """Send the rows' bytes in a separate process, like the relay's, and return the messages per second."""
     sending = lifeline.start([sys.executable, "-m", "benchmarks.peers.bare_sends"], stdout=subprocess.PIPE)
     said, _ = sending.communicate()
     if sending.returncode != 0:

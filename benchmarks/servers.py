@@ -20,7 +20,7 @@ from testkit.servers import Broker
 Process = TypeVar("Process", bound=ProductProcess)
 
 PARTITIONS = 3
-TOPICS = ("order-events", "order-events-dlt", "notification-events")
+TOPICS = ("order-events", "order-events-dlt", "notification-events", "sales-events")
 PEER_SETTINGS = "benchmarks.peers.settings"
 
 
@@ -39,7 +39,7 @@ class Servers:
         return str(database.value("SELECT version()")).split(" on ")[0]
 
     def web(self, **env: str) -> WebServer:
-        """Start the web server as it is deployed, but with the views of the product's peers added."""
+        """Start the web server as it is deployed, but with the views of `benchmarks.peers` added."""
         return WebServer(log=self._log("web"), env={"DJANGO_SETTINGS_MODULE": PEER_SETTINGS, **env})
 
     def web_on_gunicorn(self) -> WebServer:
@@ -52,14 +52,14 @@ class Servers:
         return WebServer(log=self._log("earlier"), env=env, program=earlier.GUNICORN, checkout=checkout)
 
     def start(self, *command: str, **env: str) -> ProductProcess:
-        """Start a command of the product: `django`, its name, its options."""
+        """Start a process of the product: `python -m` with the arguments `command`, such as `django relay_outbox`."""
         return ProductProcess(*command, log=self._log(command[-1].lstrip("-")), env=env)
 
     def start_peer(self, module: str, *arguments: str) -> ProductProcess:
         return ProductProcess(*arguments, log=self._log(module), launcher=[f"benchmarks.peers.{module}"])
 
     def database(self, name: str, *, checkout: Path = CHECKOUT) -> str:
-        """Create another database on the same server, migrate it with the checkout's command, and return its URL."""
+        """Create another database on the same server, migrate it with the checkout's code, and return its URL."""
         database.execute(f'CREATE DATABASE "{name}"')
         url = self.postgres.url.replace("/commerce?", f"/{name}?")
         manage("migrate", "--verbosity=0", checkout=checkout, DATABASE_URL=url)
@@ -86,7 +86,7 @@ def running(process: Process) -> Iterator[Process]:
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """Start the servers, and set this process's environment to them before Django reads it."""
+    """Start the servers, and set their addresses in this process's environment, before Django reads it."""
     for name in [name for name in os.environ if name.startswith(("KAFKA_", "THROTTLE_", "DJANGO_"))]:
         del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="commerce-bench-", ignore_cleanup_errors=True) as folder:

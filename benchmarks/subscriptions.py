@@ -1,9 +1,18 @@
-"""A consumer group that saves the same rows as the notifications' group, but uses the inbox to find repeated events."""
+"""The group of a benchmark that runs beside no other one: a registered subscription under another group's name."""
 
 import os
+from dataclasses import replace
+from typing import Any
 
 from events.subscriptions import Subscription, register
 from notifications.subscriptions import notify
 from orders.events import ORDER_EVENTS, decode
+from sales.subscriptions import SALES
 
-register(Subscription(group=os.environ["GROUP_WITH_INBOX"], topic=ORDER_EVENTS, decode=decode, handle=notify))
+GROUP = os.environ["BENCH_GROUP"]
+SUBSCRIPTIONS: dict[str, Subscription[Any]] = {
+    # Saves what notifications save, and needs the inbox to know what it has handled.
+    "notifications with the inbox": Subscription(group=GROUP, topic=ORDER_EVENTS, decode=decode, handle=notify),
+    "sales": replace(SALES, group=GROUP),
+}
+register(SUBSCRIPTIONS[os.environ["BENCH_SUBSCRIPTION"]])

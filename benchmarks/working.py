@@ -1,4 +1,4 @@
-"""Leased work: a worker whose action costs nothing, compared with the bare SQL, and claims from a large backlog."""
+"""Compare a worker whose action costs nothing with the bare SQL, and claims of work in large and small backlogs."""
 
 import time
 from collections.abc import Iterator

@@ -84,9 +84,9 @@ class PermissionChoices(ModelMultipleChoiceField):  # type: ignore[type-arg]
 
 
 class DeleteAction:
-    """An admin mixin that offers the deletion of a row beside its other actions.
+    """An admin mixin that offers the deletion of a row beside the row's other actions.
 
-    Unfold's own button joins its words in English order, which is wrong in Korean.
+    Unfold's own button composes its label in English word order, which is wrong in Korean.
     """
 
     opts: Any
@@ -106,9 +106,9 @@ class DeleteAction:
 
 
 class Checkboxes:
-    """A mixin for the admin of accounts and groups. It shows a choice of many as checkboxes, which have labels.
+    """A mixin for the admin of accounts and groups. It shows a many-to-many field as checkboxes, which have labels.
 
-    Django's own widget for such a choice, two lists side by side, has none.
+    Django's own widget for such a field, two lists side by side, has no labels.
     """
 
     opts: Any
@@ -155,14 +155,14 @@ class AccountAdmin(DeleteAction, Checkboxes, UserAdmin, ModelAdmin):  # type: ig
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), "kept_because": because})
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """Redirect to the account's page, which says why, if the account cannot be deleted."""
+        """If the account cannot be deleted, redirect to its page, which says why."""
         if not self._kept_because(request, object_id):
             return super().delete_view(request, object_id, extra_context)
         self.message_user(request, gettext("The account was not deleted."), messages.ERROR)
         return HttpResponseRedirect(reverse("admin:auth_user_change", args=[object_id]))
 
     def _kept_because(self, request: HttpRequest, object_id: str) -> str:
-        """Return why this account cannot be deleted, as a sentence; an empty text if it can, or the user may not."""
+        """Return as a sentence why this account cannot be deleted; an empty text if it can, or the user may not."""
         user_id = id_or_none(unquote(object_id))
         if not (user_id and super().has_delete_permission(request) and (rows := kept_by(user_id))):
             return ""
@@ -207,7 +207,7 @@ class FailedLoginAdmin(DeleteAction, ModelAdmin):
     fields = readonly_fields = (*list_display, "user_agent", "path_info")
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[AccessAttempt]:
-        """Annotate each row with `failures`: the failed logins of its name and address, which the lockout counts."""
+        """Annotate each row with `failures`: how many logins of its name and address failed, as the lockout counts."""
         of_pair = AccessAttempt.objects.filter(username=OuterRef("username"), ip_address=OuterRef("ip_address"))
         total = of_pair.order_by().values("username").annotate(total=Sum("failures_since_start")).values("total")
         return super().get_queryset(request).annotate(failures=Subquery(total))

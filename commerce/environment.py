@@ -205,7 +205,11 @@ class Environment:
         return EMAIL_DEFAULTS
 
     def mailbox(self, name: str, *, is_needed: bool, in_development: str) -> str:
-        """Return the variable's value, a mailbox such as `Shop <shop@example.com>`. `is_needed` makes it required."""
+        """Return the variable's value, a mailbox such as `Shop <shop@example.com>`.
+
+        `is_needed` makes the variable required in production. Where it is not required, its default is
+        `in_development`.
+        """
         if not is_needed:
             return self.text(name, default=in_development)
         mailbox = self.required(name, in_development=in_development)
@@ -223,7 +227,11 @@ class Environment:
         return mailbox
 
     def site(self, name: str, *, is_needed: bool, in_development: str) -> str:
-        """Return the variable's value, a site's URL, without a final slash. `is_needed` makes it required."""
+        """Return the variable's value, a site's URL, without a final slash.
+
+        `is_needed` makes the variable required in production. Where it is not required, its default is
+        `in_development`.
+        """
         if not is_needed:
             return self.text(name, default=in_development).rstrip("/")
         site = self.required(name, in_development=in_development).rstrip("/")
@@ -279,7 +287,7 @@ class Environment:
         return origins
 
     def admin_path(self, name: str) -> str:
-        """Return the variable's value, one path segment that is not in use, with a final slash."""
+        """Return the variable's value with a final slash. It must be one path segment that no other URL begins with."""
         path = self._variables.get(name, "admin").strip("/") + "/"
         if not re.fullmatch(r"[A-Za-z0-9_-]+/", path) or path in PATHS_IN_USE:
             self._problems.append(f"{name} is {path!r}: give one path segment of letters, digits, - and _")

@@ -1,8 +1,8 @@
 """Check the request line and the headers before Django reads them.
 
-Django parses `Content-Type` when it creates the request object, before any middleware runs. The parser takes quadratic
-time and fails on extended parameters (RFC 2231). It also lets the client name any codec for the query and the fields of
-a form.
+Django parses `Content-Type` when it creates the request object, before any middleware runs. Django's parser takes
+quadratic time, and raises an error on extended parameters (RFC 2231). With a charset in this header, a client could
+also choose the codec by which Django decodes the query and the form fields.
 """
 
 import re
@@ -22,7 +22,7 @@ _CHARSET = re.compile(r"charset\s*=\s*([^;\s]*)", re.IGNORECASE)
 
 
 class Refusal(NamedTuple):
-    """Status and text of the response to a request whose head is out of bounds."""
+    """The status and the text of the response to a request that `check` refuses."""
 
     status: int
     detail: str

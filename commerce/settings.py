@@ -71,6 +71,7 @@ INSTALLED_APPS = [
     "shipping",
     "orders",
     "notifications",
+    "sales",
     "fulfilment",
     "commerce",
 ]
@@ -275,6 +276,7 @@ KAFKA_FETCH_MAX_WAIT_MS = environment.count("KAFKA_FETCH_MAX_WAIT_MS", default=5
 KAFKA_ASSIGNMENT_DELAY_MS = environment.count("KAFKA_ASSIGNMENT_DELAY_MS", default=0, least=0)
 ORDER_EVENTS_TOPIC = "order-events"
 NOTIFICATION_EVENTS_TOPIC = "notification-events"
+SALES_EVENTS_TOPIC = "sales-events"
 NOTIFICATION_CONSUMER_GROUP = "notification-consumer-group"
 PAYMENT_COMMANDS_TOPIC = "payment-commands"
 SHIPPING_COMMANDS_TOPIC = "shipping-commands"
@@ -326,6 +328,24 @@ SITE_URL = environment.site(
     is_needed=EMAIL_ENABLED,
     in_development=f"http://127.0.0.1:{environment.text('PORT', default='8080')}",
 )
+
+# --- Anomalies of sales ------------------------------------------------------------------------
+
+# The reasons for the defaults, with figures, stand in docs/decisions/0022-anomalies-of-sales.md.
+# An interval is judged this long after its end. Events of the API are counted within seconds.
+SALES_ANOMALY_GRACE = timedelta(seconds=environment.number("SALES_ANOMALY_GRACE_SECONDS", default=120))
+# Number of spreads above the usual. At 6, chance alone raised 2 false alarms in 128 simulated months.
+SALES_ANOMALY_SPREADS = environment.number("SALES_ANOMALY_SPREADS", default=6)
+# A surge sells at least this many times the usual amount: a good day sells up to twice as much.
+SALES_SURGE_FACTOR = environment.number("SALES_SURGE_FACTOR", default=3)
+# A surge has at least this many orders. With fewer, one large order decides about their amount.
+SALES_SURGE_ORDERS = environment.count("SALES_SURGE_ORDERS", default=30)
+# A wave of cancellations has at least this many cancelled for each created order. Shops see 0.05 to 0.2.
+SALES_CANCEL_RATIO = environment.number("SALES_CANCEL_RATIO", default=0.4)
+# A wave of cancellations has at least this many, so that one customer who cancels a few orders is none.
+SALES_CANCEL_ORDERS = environment.count("SALES_CANCEL_ORDERS", default=10)
+# At least this many orders are usual in the time of a silence. By chance, none of 20 comes once in 500 million times.
+SALES_SILENCE_ORDERS = environment.count("SALES_SILENCE_ORDERS", default=20)
 
 # --- Fulfilment --------------------------------------------------------------------------------
 

@@ -91,7 +91,7 @@ def links() -> dict[str, str]:
 
 
 def add_start(result: dict[str, Any], **context: Any) -> dict[str, Any]:
-    """Add `GET /`, which is not a DRF view. This is a postprocessing hook of drf-spectacular."""
+    """Add `GET /`, which is not a DRF view, to the OpenAPI document `result`. drf-spectacular calls this hook."""
     accounts = {
         "type": "array",
         "description": "In development only.",

@@ -18,6 +18,7 @@ from commerce.operations.schema import describe_order_events
 from commerce.operations.timeline import OrderEventsView
 from commerce.start import start
 from notifications.mail.pages import opt_out
+from sales.dashboard import views as sales
 
 urlpatterns = [
     path("", start),
@@ -26,6 +27,7 @@ urlpatterns = [
     path("api/orders/<int:pk>/events", describe_order_events(OrderEventsView).as_view()),
     path("api/", include("orders.urls")),
     path("api/", include("notifications.urls")),
+    path("api/", include("sales.urls")),
     path("api/", include("fulfilment.urls")),
     path("api/schema", OpenAPIView.as_view(), name="schema"),
     path("api/docs", DocsView.as_view(), name="docs"),
@@ -40,6 +42,8 @@ urlpatterns = [
     path(f"{settings.ADMIN_PATH}password_change/", admin.site.admin_view(change_own_password, cacheable=True)),
     path(f"{settings.ADMIN_PATH}pipeline/", admin.site.admin_view(pipeline.page), name="pipeline"),
     path(f"{settings.ADMIN_PATH}pipeline/state", admin.site.admin_view(pipeline.state), name="pipeline-state"),
+    path(f"{settings.ADMIN_PATH}sales/", admin.site.admin_view(sales.page), name="sales-page"),
+    path(f"{settings.ADMIN_PATH}sales/state", admin.site.admin_view(sales.state), name="sales-state"),
     path(
         f"{settings.ADMIN_PATH}docs/operations.md",
         admin.site.admin_view(handbook.page),

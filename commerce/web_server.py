@@ -13,8 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -177,7 +176,6 @@ def _in_each_worker(application: Any) -> Callable[[], Any]:
         end_at_once_until_ready()
         threading.Thread(target=_end_with_server, args=(os.getppid(),), name="end-worker", daemon=True).start()
         run_exit_handlers_in_this_worker()
-        _remove_metrics_of_dead_processes()
         start_recording()
         return application
 
@@ -194,18 +192,6 @@ def _end_with_server(server: int) -> None:
     # warn about a worker that has already ended.
     time.sleep(GRACE_S)
     os._exit(0)
-
-
-def _remove_metrics_of_dead_processes() -> None:
-    """Delete the values of ended processes from the gauges that count live processes only."""
-    from prometheus_client.multiprocess import mark_process_dead
-
-    pids = {int(file.stem.rpartition("_")[2]) for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*_*.db")}
-    for pid in pids:
-        if not Path(f"/proc/{pid}").exists():
-            # Another new worker may remove the same file at this moment.
-            with suppress(FileNotFoundError):
-                mark_process_dead(pid)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ _django = get_wsgi_application()
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Call Django with a body that it can read, also in chunks.
+    """Call Django with a body that Django can read, even if the client sends it in chunks.
 
     If the view has not read the body to its end, the response closes the connection with `Connection: close`. A client
     that is still sending may then lose the response. A trusted proxy already has the whole body, so the rest of it is

@@ -1,6 +1,6 @@
 """Database access of commands: a check before they start, and a walk through large tables in steps."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.core.management import CommandError
@@ -10,6 +10,9 @@ from django.db.models import Max, QuerySet
 from django.template.defaultfilters import pluralize
 
 MAX_MIGRATIONS_NAMED = 3
+
+Report = Callable[[float], object]
+"""A function that is told which part of a walk is done, from 0.0 to 1.0."""
 
 
 def require_database() -> None:
@@ -29,15 +32,18 @@ def require_database() -> None:
         raise CommandError(f"The database lacks {lacks}: run `manage.py migrate`.")
 
 
-def in_steps(rows: QuerySet[Any], *, size: int) -> Iterator[list[int]]:
+def in_steps(rows: QuerySet[Any], *, size: int, report: Report | None = None) -> Iterator[list[int]]:
     """Yield the primary keys of `rows` in ascending order, `size` at a time.
 
     Each step is a separate query, so the caller may change rows and commit between two steps. Rows inserted after the
-    start are skipped, so the walk ends.
+    start are skipped, so the walk ends. `report` is told the part of the keys that the caller has worked off.
     """
     newest = rows.aggregate(newest=Max("pk"))["newest"] or 0
     oldest_first = rows.order_by("pk").values_list("pk", flat=True)
-    last = 0
+    last, before_first = 0, None
     while step := list(oldest_first.filter(pk__gt=last, pk__lte=newest)[:size]):
         yield step
         last = step[-1]
+        before_first = step[0] - 1 if before_first is None else before_first
+        if report is not None:
+            report((last - before_first) / (newest - before_first))

@@ -50,6 +50,16 @@ EventT = TypeVar("EventT", bound=Identified)
 _encoder = msgspec.json.Encoder()
 
 
+CLAIM = """
+    INSERT INTO events_inboxentry ("group", event_id, event_type, stream, owner, handled_at)
+    SELECT %s, new.*, statement_timestamp()
+    FROM json_to_recordset(%s) AS new (event_id uuid, event_type text, stream text, owner bigint)
+    ON CONFLICT DO NOTHING
+    RETURNING event_id
+    """
+"""Statement that claims events for a group, and returns the ids of those that the group has not handled before."""
+
+
 def claim(*, group: str, events: Sequence[EventT]) -> list[EventT]:
     """Claim `events` for `group`, and return those that it has not handled before, each once and in their order.
 
@@ -65,16 +75,7 @@ def claim(*, group: str, events: Sequence[EventT]) -> list[EventT]:
     # Sorted, because two processes that claim the same events in different orders would deadlock.
     rows = sorted(map(_identity, first.values()), key=attrgetter("event_id.int"))
     with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO events_inboxentry ("group", event_id, event_type, stream, owner, handled_at)
-            SELECT %s, new.*, statement_timestamp()
-            FROM json_to_recordset(%s) AS new (event_id uuid, event_type text, stream text, owner bigint)
-            ON CONFLICT DO NOTHING
-            RETURNING event_id
-            """,
-            [group, _encoder.encode(rows).decode()],
-        )
+        cursor.execute(CLAIM, [group, _encoder.encode(rows).decode()])
         claimed = {event_id for (event_id,) in cursor}
     if len(claimed) < len(events):
         _refuse_conflicts(group, events)

@@ -19,7 +19,7 @@ AGE_OF_OLDEST = DatabaseClock() - Min("recorded_at")
 
 
 def stored_bytes() -> Combinable:
-    """Return an expression for the bytes of a row's message, which the database computes without sending them."""
+    """Return an SQL expression for the size of a row's message in bytes, so that no message has to be loaded."""
     return Coalesce(Length("key"), 0) + Coalesce(Length("value"), 0) + Length("headers")
 
 
@@ -299,8 +299,8 @@ class ConsumerGroup(models.Model):
 class DeathMark(models.Model):
     """A row that marks the first batch that a consumer handles after its start.
 
-    The consumer deletes the mark after the batch. A mark that another consumer finds means that the first one ended
-    during the batch. See `events.consuming.quarantine`.
+    The consumer deletes the mark after the batch. If another consumer finds the mark, the first consumer ended during
+    the batch. See `events.consuming.quarantine`.
     """
 
     group = models.CharField(max_length=255)

@@ -50,7 +50,7 @@ class PreparedStatement:
         """Execute the statement with a cursor of one of Django's connections.
 
         In a transaction the SQL is sent unprepared, because the error of a stale statement would abort the transaction.
-        Outside, the statement is its own transaction, and after such an error the SQL is sent once more, unprepared.
+        Outside of a transaction, the SQL is sent once more after such an error, unprepared.
         """
         database = cursor.db
         session = database.connection

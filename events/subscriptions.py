@@ -87,6 +87,10 @@ class Subscription(Generic[EventT]):
         """The event types of the topic that the group ignores. They do not include types that the topic lacks."""
         return frozenset(self.topic.event_types) - self.wanted
 
+    def decode_record(self, value: bytes | None, *, partition: int) -> EventT:
+        """Decode the value of a record of `partition`. A subclass whose rows depend on the partition overrides it."""
+        return self.decode(value)
+
     def save(self, events: Sequence[EventT]) -> Collection[EventT]:
         """Handle the new ones among `events` in the caller's transaction, and return them.
 

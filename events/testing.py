@@ -14,7 +14,7 @@ from events.subscriptions import Subscription
 _offsets = count()
 
 
-def deliver(subscription: Subscription[Any], values: Sequence[bytes | None]) -> list[DeadLetter]:
+def deliver(subscription: Subscription[Any], values: Sequence[bytes | None], *, partition: int = 0) -> list[DeadLetter]:
     """Deliver record values to `subscription` in one batch, as a consumer does, and return the new dead letters.
 
     The values are decoded, claimed and handled in one transaction. A batch that fails is halved, as in production. The
@@ -24,15 +24,15 @@ def deliver(subscription: Subscription[Any], values: Sequence[bytes | None]) -> 
         events.troubles.Suspect: handling failed for an unknown reason. A consumer would retry a few times.
         django.db.Error, events.troubles.Outage: a dependency failed. A consumer would retry without a limit.
     """
-    records = [_record(subscription.topic.name, value) for value in values]
+    records = [_record(subscription.topic.name, partition, value) for value in values]
     known = set(DeadLetter.objects.filter(group=subscription.group).values_list("pk", flat=True))
     Processor(subscription, max_consecutive_dead_letters=DEFAULT_MAX_CONSECUTIVE_DEAD_LETTERS).process(records)
     return list(DeadLetter.objects.filter(group=subscription.group).exclude(pk__in=known).order_by("pk"))
 
 
-def _record(topic: str, value: bytes | None) -> Record:
-    """Return a record of partition 0 with a unique offset."""
+def _record(topic: str, partition: int, value: bytes | None) -> Record:
+    """Return a record with a unique offset."""
     fields: dict[str, Any] = dict.fromkeys(Record._fields)
-    fields |= {"topic": topic, "partition": 0, "offset": next(_offsets), "timestamp": int(time.time() * 1000)}
+    fields |= {"topic": topic, "partition": partition, "offset": next(_offsets), "timestamp": int(time.time() * 1000)}
     fields |= {"timestamp_type": 0, "key": None, "value": value, "headers": []}
     return Record(**fields)

@@ -10,7 +10,7 @@ from rest_framework.views import APIView
 class FreedAtOnce(APIView):
     """A view that is freed with its request and response as soon as the response is rendered.
 
-    REST framework's view, request and response reference one another, so without this they wait for the garbage
+    REST framework's view, request and response reference one another, so without this class they wait for the garbage
     collector. Its runs stop every request of the process (docs/performance.md).
     """
 

@@ -22,7 +22,7 @@ from shipping.messages import (
 
 class State(TextChoices):
     PAYING = "PAYING", gettext_lazy("Paying")
-    SHIPPING = "SHIPPING", gettext_lazy("Shipping")
+    SHIPPING = "SHIPPING", gettext_lazy("Booking the shipment")
     COMPLETED = "COMPLETED", gettext_lazy("Completed")
     CANCELLING_SHIPMENT = "CANCELLING_SHIPMENT", gettext_lazy("Cancelling the shipment")
     REFUNDING = "REFUNDING", gettext_lazy("Refunding")

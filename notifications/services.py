@@ -17,7 +17,7 @@ from notifications.models import Notification
 
 
 class Reading(NamedTuple):
-    """A notification that is marked as read, and the events recorded for this; none if it had been read before."""
+    """A notification that is marked as read, and the events of this change; no events if it was marked before."""
 
     notification: Notification
     events: list[Message]
@@ -25,7 +25,7 @@ class Reading(NamedTuple):
 
 @transaction.atomic
 def read_notification(*, notification_id: int, user_id: int) -> Reading:
-    """Mark a notification as read. Repeating it changes nothing.
+    """Mark a notification as read, and return it with the events to publish. Repeating it changes nothing.
 
     Raise Notification.DoesNotExist if there is none, or if it does not belong to `user_id`.
     """

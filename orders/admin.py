@@ -13,11 +13,13 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 
 from events.admin.actions import Refused, RowAction
-from events.admin.large_tables import PeriodsQuerySet
+from events.admin.large_tables import NewestValuesFilter, PeriodsQuerySet
 from events.admin.read_only import ReadOnlyAdmin, badge
+from events.admin.stored_messages import MessageAdmin
 from events.outbox.publisher import publish
-from events.wire.identifiers import id_or_none
-from orders.models import InvalidTransition, Order, OrderItem
+from events.wire.identifiers import id_or_none, uuid_or_none
+from orders.events import stream_of
+from orders.models import InvalidTransition, Order, OrderHistory, OrderItem
 from orders.money import won
 from orders.processes import is_controlled
 from orders.services import Change, HandedOver, UnderControl, pay_order, request_cancellation
@@ -196,3 +198,37 @@ class OrderAdmin(ReadOnlyAdmin):
     )
     def cancel_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
         return self.confirm_or_run(request, CANCEL, rows=self.row_by_id(request, object_id), object_id=object_id)
+
+
+@admin.register(OrderHistory)
+class OrderHistoryAdmin(MessageAdmin):
+    """Read-only list of the events that were moved out of the outbox."""
+
+    list_display = ("event_id", "event_type", "stream", "sequence", "created_at", "published_at")
+    list_filter = (("event_type", NewestValuesFilter),)
+    search_fields = ("event_id", "stream")
+    search_help_text = gettext_lazy("An event id, an order's id, or the whole name of a stream")
+    ordering = ("-id",)
+    fields = (
+        ("event_id", "event_type"),
+        ("topic", "partition"),
+        ("stream", "sequence"),
+        ("created_at", "recorded_at", "published_at"),
+        ("published_path", "published_partition", "published_offset"),
+        "key_text",
+        "value_text",
+        "headers_text",
+    )
+
+    def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
+        if event_id := uuid_or_none(term):
+            return rows.filter(event_id=event_id)
+        order_id = id_or_none(term)
+        return rows.filter(stream=term if order_id is None else stream_of(order_id))
+
+    def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """Let a user who may view orders view their history as well."""
+        return request.user.has_perm("orders.view_order")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)

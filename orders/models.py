@@ -12,6 +12,7 @@ from django.template.defaultfilters import pluralize
 from django.utils.functional import cached_property
 from django.utils.translation import gettext, gettext_lazy
 
+from events.models import OutboxEvent
 from events.outbox import recording as outbox
 from events.prepared import PreparedStatement
 from events.wire.messages import Message
@@ -212,6 +213,40 @@ class OrderItem(models.Model):
 
 LINES: Any = models.Prefetch("items", OrderItem.objects.all(), to_attr="lines")
 """It makes a query of orders read their lines as well. The checker of types would take it for a second `lines`."""
+
+
+class OrderHistory(models.Model):
+    """An event of an order that `prune_events` has moved here from the outbox, unchanged and with the row's id.
+
+    Rows are only added. Outbox and history together hold each event of each order once; see `orders.history`.
+    """
+
+    id = models.BigIntegerField(primary_key=True)
+    event_id = models.UUIDField(unique=True)
+    event_type = models.CharField(max_length=100)
+    topic = models.CharField(max_length=249)
+    partition = models.IntegerField(null=True)
+    key = models.BinaryField(null=True)
+    value = models.BinaryField(null=True)
+    headers = models.BinaryField()
+    stream = models.CharField(max_length=100)
+    sequence = models.PositiveIntegerField()
+    created_at = models.DateTimeField()
+    recorded_at = models.DateTimeField()
+    published_at = models.DateTimeField(gettext_lazy("acknowledged at"))
+    published_path = models.CharField(max_length=5, choices=OutboxEvent.Path, null=True)
+    published_partition = models.IntegerField()
+    published_offset = models.BigIntegerField()
+
+    class Meta:
+        verbose_name = gettext_lazy("event of the history")
+        verbose_name_plural = gettext_lazy("history of orders")
+        constraints = [
+            models.UniqueConstraint(fields=["stream", "sequence"], name="history_sequence_once_per_stream"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_type} {self.event_id}"
 
 
 class IdempotencyKey(models.Model):

@@ -1,6 +1,6 @@
 """Descriptions of the order operations for the OpenAPI document. Serializers and filters describe the fields.
 
-For a status from 400 on that has no body here, the site's schema class adds the body of a problem.
+If an error status (400 or above) has no body here, the site's schema class gives it the body of a problem.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ from drf_spectacular.utils import (
     extend_schema_view,
 )
 
-from orders.serializers import NewOrderSerializer, OrderSerializer
+from orders.serializers import AsOfSerializer, NewOrderSerializer, OrderSerializer
 
 EXAMPLE = {
     "id": 123,
@@ -92,7 +92,25 @@ describe_orders = extend_schema_view(
         summary="The caller's own orders, newest first",
         responses={200: _order(many=True)},
     ),
-    retrieve=_operation(operation_id="getOrder", summary="One of the caller's orders", responses={200: _order()}),
+    retrieve=_operation(
+        operation_id="getOrder",
+        summary="One of the caller's orders, now or as it was",
+        description="With `asOf` it is computed from the order's events. Before the first of them it is 404.",
+        parameters=[AsOfSerializer],
+        responses={
+            200: _order(),
+            400: OpenApiResponse(description="`asOf` is no moment."),
+            410: OpenApiResponse(description="Events of the order that decide how it was then are no longer stored."),
+        },
+        examples=[
+            OpenApiExample(
+                "Example",
+                {"pointer": "/asOf", "detail": "Must be RFC 3339 with an offset, such as 2025-01-30T10:15:30.123Z."},
+                response_only=True,
+                status_codes=["400"],
+            )
+        ],
+    ),
     pay=_operation(
         operation_id="payOrder",
         summary="Pay an order",

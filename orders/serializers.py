@@ -43,6 +43,15 @@ class OrderFilterSerializer(serializers.Serializer[Any]):
     )
 
 
+class AsOfSerializer(serializers.Serializer[Any]):
+    """The query of `GET /api/orders/{id}`."""
+
+    asOf = TimestampField(
+        required=False,
+        help_text="The order as it was at this moment. RFC 3339 with an offset, whose `+` is `%2B` in a URL.",
+    )
+
+
 class OrderItemSerializer(serializers.ModelSerializer[OrderItem]):
     productId = serializers.IntegerField(source="product_id")
 

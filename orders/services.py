@@ -8,12 +8,12 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import transaction
 
-from events.models import OutboxEvent
 from events.outbox import recording as outbox
 from events.wire.headers import cloud_event_headers, pack
 from events.wire.messages import Message
 from events.wire.timestamps import now
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEvent, OrderEventType, encode
+from orders.history import stored_rows
 from orders.models import LINES, Order, OrderItem, UnknownHistory
 from orders.processes import Process, controlling
 
@@ -174,9 +174,10 @@ def _time_of_lost_event(order: Order, sequence: int) -> datetime:
     """
     if sequence == 1:
         return order.created_at
-    others = OutboxEvent.objects.filter(stream=order.stream).values_list("created_at", flat=True)
-    later = others.filter(sequence__gt=sequence).order_by("sequence").first()
-    return later or others.filter(sequence__lt=sequence).order_by("sequence").last() or order.created_at
+    others = stored_rows(column="stream", values=[order.stream])
+    later = [row.created_at for row in others if (row.sequence or 0) > sequence]
+    earlier = [row.created_at for row in others if (row.sequence or 0) < sequence]
+    return (later[:1] or earlier[-1:] or [order.created_at])[0]
 
 
 def _event(order: Order, event_type: OrderEventType, sequence: int, timestamp: datetime) -> Message:

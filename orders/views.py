@@ -1,3 +1,4 @@
+from datetime import datetime
 from typing import Protocol, cast
 
 from django.db import transaction
@@ -5,12 +6,14 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException, NotFound, ParseError
+from rest_framework.exceptions import APIException, NotFound, ParseError, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from events.outbox.publisher import publish
 from events.views import FreedAtOnce
+from events.wire.timestamps import TimestampField, rfc3339
+from orders.history import BrokenHistory, order_as_of
 from orders.idempotency import Answer, InvalidKey, KeyInUse, KeyOfAnotherBody, answer_once, parse_key
 from orders.models import LINES, NEXT_ID, InvalidTransition, Order
 from orders.schema import describe_orders
@@ -20,6 +23,7 @@ from orders.services import Change, HandedOver, UnderControl, pay_order, place_o
 # All threads share these instances, because a new serializer copies every field.
 _new_order = NewOrderSerializer()
 _order = OrderSerializer()
+_moment = TimestampField()
 
 
 class ChangeOrder(Protocol):
@@ -31,13 +35,18 @@ class Conflict(APIException):
     default_code = "conflict"
 
 
+class Gone(APIException):
+    status_code = status.HTTP_410_GONE
+    default_code = "gone"
+
+
 class Unprocessable(APIException):
     status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
     default_code = "unprocessable"
 
 
 @describe_orders
-class OrderViewSet(FreedAtOnce, mixins.RetrieveModelMixin, mixins.ListModelMixin, viewsets.GenericViewSet[Order]):
+class OrderViewSet(FreedAtOnce, mixins.ListModelMixin, viewsets.GenericViewSet[Order]):
     """Endpoints for the caller's own orders."""
 
     serializer_class = OrderSerializer
@@ -50,11 +59,28 @@ class OrderViewSet(FreedAtOnce, mixins.RetrieveModelMixin, mixins.ListModelMixin
 
     @property
     def read_with_caller(self) -> str | None:
-        """Return the SQL that draws a new order's id. Authentication runs it in its own query, to save a round trip."""
+        """Return the SQL expression that draws a new order's id; None unless the request places an order.
+
+        Authentication evaluates the expression in its query for the user, to save a round trip.
+        """
         return NEXT_ID if self.action == "create" else None
 
     def get_queryset(self) -> QuerySet[Order]:
         return Order.objects.filter(user=self.user_id).defer("event_ids").prefetch_related(LINES).order_by("-id")
+
+    def retrieve(self, request: Request, pk: int) -> Response:
+        moment = _moment_asked_for(request)
+        order = self.get_object()
+        return Response(_order.to_representation(self._as_of(order, moment) if moment else order))
+
+    def _as_of(self, order: Order, moment: datetime) -> Order:
+        try:
+            then = order_as_of(order, moment)
+        except BrokenHistory as error:
+            raise Gone(f"{order} as of {rfc3339(moment)} is not known: {error}.") from error
+        if then is None:
+            raise NotFound(f"{order} had no event yet.")
+        return then
 
     def create(self, request: Request) -> HttpResponse:
         header = request.META.get("HTTP_IDEMPOTENCY_KEY")
@@ -111,6 +137,16 @@ class OrderViewSet(FreedAtOnce, mixins.RetrieveModelMixin, mixins.ListModelMixin
             _order.to_representation(change.order),
             status=status.HTTP_202_ACCEPTED if is_handed_over else status.HTTP_200_OK,
         )
+
+
+def _moment_asked_for(request: Request) -> datetime | None:
+    """Return the moment in `asOf`; None without one. Raise ValidationError if it is malformed."""
+    if (text := request.query_params.get("asOf")) is None:
+        return None
+    try:
+        return _moment.run_validation(text)
+    except ValidationError as error:
+        raise ValidationError({"asOf": error.detail}) from error
 
 
 def _publish_on_commit(change: Change | HandedOver) -> None:

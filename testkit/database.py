@@ -1,4 +1,4 @@
-"""SQL queries of the running site's database. They bypass Django, which is connected to a test database."""
+"""Run SQL in the database of the running site. Django is not used, because it is connected to a test database."""
 
 import os
 from typing import Any

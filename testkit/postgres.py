@@ -7,7 +7,10 @@ from commerce.devserver.embedded_postgres import EmbeddedPostgres
 
 class CrashingPostgres(EmbeddedPostgres):
     def crash(self) -> None:
-        """End the server as `pg_ctl stop -m immediate` does: it waits for no session, and `start` has to recover."""
+        """End the server without a clean shutdown, as `pg_ctl stop -m immediate` does.
+
+        `start` then has to recover the data.
+        """
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait()

@@ -83,12 +83,12 @@ class Proxy:
         self._delay = seconds
 
     def drop_answers(self, count: int = 1, *, to: int = PRODUCE) -> None:
-        """Forward requests of the kind `to`. Close the connection instead of forwarding the next `count` answers."""
+        """Forward the next `count` requests of the kind `to`, but close the connection instead of answering them."""
         self.dropped = 0
         self._to_drop[to] = count
 
     def corrupt_answer(self, *, containing: bytes) -> None:
-        """Flip a bit of the bytes `containing` in the next answer to a fetch that has them, and in no later answer."""
+        """Flip a bit in the next answer to a fetch that has the bytes `containing`. Later answers are unchanged."""
         self._to_corrupt = containing
 
     def _do(self, switch: Coroutine[Any, Any, None]) -> None:
@@ -203,7 +203,7 @@ async def _read_message(reader: Reader) -> bytes:
 
 
 def bound_socket(port: int) -> socket.socket:
-    """Bind a socket that does not listen yet. Several sockets may be bound to the port, and 0 chooses a free one."""
+    """Return a socket bound to the port, which does not listen. Others may share it. Port 0 chooses a free port."""
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -17,7 +17,7 @@ from testkit.postgres import CrashingPostgres
 from testkit.proxy import Proxy
 
 _READ = ("order-events", "payment-commands", "shipping-commands", "fulfilment-replies")
-TOPICS = (*_READ, *(f"{topic}-dlt" for topic in _READ), "notification-events")
+TOPICS = (*_READ, *(f"{topic}-dlt" for topic in _READ), "notification-events", "sales-events")
 PARTITIONS = 3
 
 _cleanup = ExitStack()

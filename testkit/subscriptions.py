@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
+from commerce.operations.reconcile import Missing, Reading, search
 from events.consuming.consumer import DEFAULT_MAX_CONSECUTIVE_DEAD_LETTERS
 from events.consuming.processing import Processor, Progress
 from events.kafka import Consumer, Record
 from events.subscriptions import Subscription, Topic
+from events.wire.timestamps import now
 from notifications.subscriptions import NOTIFICATIONS, NotificationSubscription
 from testkit.waiting import wait_until
 
@@ -17,7 +19,7 @@ Notifying = TypeVar("Notifying", bound=NotificationSubscription)
 
 
 def notifying(kind: type[Notifying], *, group: str = "group") -> Notifying:
-    """Return a copy of the notifications' subscription as the subclass `kind`, for the consumer group `group`."""
+    """Return an instance of `kind` for the group `group`, otherwise equal to the notifications' subscription."""
     return kind(group=group, topic=NOTIFICATIONS.topic, decode=NOTIFICATIONS.decode, handle=NOTIFICATIONS.handle)
 
 
@@ -49,7 +51,7 @@ class Row(NamedTuple):
 
 
 class RowSubscription(Subscription[Row]):
-    """A subscription without an inbox: it hands over repeated events, too."""
+    """A subscription without an inbox: `handle` gets repeated events, too."""
 
     def save(self, events: Sequence[Row]) -> Sequence[Row]:
         self.handle(events)
@@ -80,3 +82,13 @@ def read_and_commit(topic: str, group: str, count: int) -> None:
         consumer.commit(records)
     finally:
         consumer.close()
+
+
+def missing_of(group: Subscription[Any]) -> Missing:
+    """Return all that is missing for a group that has read everything."""
+    steps = [*search([Reading(group, {}, now())])]
+    return Missing(
+        changes={change for step in steps for change in step.changes},
+        events={event for step in steps for event in step.events},
+        unknown=[sentence for step in steps for sentence in step.unknown],
+    )

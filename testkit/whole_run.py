@@ -10,11 +10,15 @@ from pathlib import Path
 import psutil
 
 from commerce.devserver import lifeline
+from commerce.devserver.embedded_postgres import data_home
 from commerce.devserver.run.surroundings import VARIABLE_PREFIXES
 from testkit.processes import CHECKOUT
 from testkit.waiting import wait_until
 
-PARTS = ("manage.py", "commerce", "orders", "notifications", "payments", "shipping", "events", "deploy", "docs")
+PARTS = (
+    *("manage.py", "commerce", "orders", "notifications", "sales", "payments", "shipping", "fulfilment", "events"),
+    *("deploy", "docs"),
+)
 
 
 class Run:
@@ -43,7 +47,7 @@ class Run:
         return self.process.wait(20)
 
     def manage(self, *command: str) -> str:
-        """Run a command of manage.py in the copy of the checkout, while `make run` is up. Return its output.
+        """Run a manage.py command in the run's copy of the checkout, and return its output. `make run` must be up.
 
         Raises:
             subprocess.CalledProcessError: the command ended with an error.
@@ -57,6 +61,19 @@ class Run:
             check=True,
             timeout=60,
         ).stdout
+
+    def processes(self) -> list[psutil.Process]:
+        """Return all processes of the run, and those of its PostgreSQL, which is no child of the run."""
+        home = data_home(self.log.parent)
+        (pid_file,) = home.rglob("postmaster.pid")
+        database = psutil.Process(int(pid_file.read_text().split()[0]))
+        return list(
+            {
+                self_or_child
+                for one in (psutil.Process(self.process.pid), database)
+                for self_or_child in (one, *one.children(recursive=True))
+            }
+        )
 
     def child(self, command: str) -> psutil.Process:
         return next(one for one in self.children if command in one.cmdline())

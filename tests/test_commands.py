@@ -1,4 +1,4 @@
-"""Commands as an operator types them: their output and their ends."""
+"""Commands as an operator types them: what they print, and how they end."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_a_consumer_can_end_when_it_has_caught_up(start: Start) -> None:
 
 
 def test_every_command_knows_the_topics_of_all_apps() -> None:
-    """The test's own process may have imported the modules of apps that a command does not import by itself."""
+    """The test runs a new process, because its own process may have imported more modules than a command imports."""
     program = (
         "import django; django.setup(); from events.subscriptions import topics; print(*(t.name for t in topics()))"
     )
@@ -100,6 +100,7 @@ def test_reconcile_says_what_is_missing(start: Start) -> None:
             "send_emails",
             ("email_pending 0.0", "email_oldest_pending_seconds 0.0", 'email_deliveries_total{outcome="failed"} 0.0'),
         ),
+        ("watch_sales", ('sales_anomalies_total{rule="SILENCE"} 0.0',)),
     ],
 )
 def test_a_command_serves_metrics_and_touches_its_liveness_file(

@@ -1,4 +1,4 @@
-"""The limit of placing an order: the same rows in one statement, without DRF, JWT, validation and Kafka."""
+"""The limit of placing an order: a view that only inserts the rows that the product inserts, in one statement."""
 
 import json
 from uuid import uuid4

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 
 
 class QueryCountMiddleware:
-    """Adds to each answer the header `X-Queries` with the number of its SQL queries."""
+    """Adds the header `X-Queries` to each answer: the number of SQL queries that the request took."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response

@@ -1,4 +1,4 @@
-"""The product on gunicorn's threaded worker. The command line is as for `commerce.web_server`: `--bind HOST:PORT`."""
+"""The product on gunicorn's threaded worker. Its command line is that of `commerce.web_server`: `--bind HOST:PORT`."""
 
 import os
 import sys

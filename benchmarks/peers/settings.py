@@ -1,4 +1,4 @@
-"""The product's settings with the peers' views. Each response has a header with the number of its SQL queries."""
+"""The product's settings with the peers' endpoints. Each response tells, in a header, the number of its SQL queries."""
 
 from commerce.settings import *  # noqa: F403
 

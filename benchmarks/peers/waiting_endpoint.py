@@ -1,4 +1,4 @@
-"""The product's endpoint, changed to send its event to Kafka and wait instead of recording it."""
+"""The product's endpoint, changed: it sends the event to Kafka and waits, instead of recording the event."""
 
 from rest_framework.request import Request
 from rest_framework.response import Response

@@ -34,7 +34,7 @@ class OrderViewSet(views.OrderViewSet):
 
 
 def _insert(order: Order) -> None:
-    """Insert the order and its lines in one statement that returns their ids, as the product does with the event."""
+    """Insert the order and its lines in one statement, which returns their ids."""
     lines = [(line.product_id, line.quantity, line.price) for line in order.lines]
     with connection.cursor() as cursor:
         cursor.execute(

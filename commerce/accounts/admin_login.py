@@ -33,7 +33,7 @@ class PasswordThrottleMiddleware:
         return self._get_response(request)
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
-        """Count after Django's CSRF check. Otherwise a page of another site could use up its visitors' attempts."""
+        """Count a login attempt after Django's CSRF check, so that another site cannot use up a user's attempts."""
         if request.method in ("GET", "HEAD") or not request.path_info.startswith(f"/{settings.ADMIN_PATH}"):
             return None
         if not any("password" in name for name in request.POST):

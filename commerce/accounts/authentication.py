@@ -69,7 +69,7 @@ class TokenAuthentication(JWTAuthentication):
 
 @cache
 def _caller_and(expression: str) -> PreparedStatement:
-    """Return the statement that reads a user by id, and in the same query `expression`. The views have few of these."""
+    """Return the statement that reads a user by id and, in the same query, `expression`. Views use few expressions."""
     return PreparedStatement(
         f"SELECT id, password, username, is_active, {expression} FROM auth_user WHERE id = %s::bigint"  # noqa: S608 - comes from the view
     )

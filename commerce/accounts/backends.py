@@ -14,9 +14,10 @@ def normalized(password: str) -> str:
 
 
 class NormalizingBackend(ModelBackend):
-    """A backend that tries the normal form of a password, and then its given spelling, of which older hashes may be.
+    """A backend that tries the normal form of a password, and then the password as the user typed it.
 
-    It always tries both, so that known, unknown and inactive names take the same time.
+    Older releases hashed the typed form. The backend always tries both forms, so that known, unknown and inactive names
+    take the same time.
     """
 
     def authenticate(

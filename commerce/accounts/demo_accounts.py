@@ -79,7 +79,7 @@ def _is_locked(name: str) -> bool:
 
 
 def customer() -> User:
-    """Return the account that places the first order: `demo` if it is active, else the account of `make run`."""
+    """Return the account that places the first order: `demo` if it is active, else an account without a password."""
     demo = User.objects.filter(username=ACCOUNTS[0].name, is_active=True).first()
     if demo is not None:
         return demo

@@ -6,7 +6,7 @@ from commerce.accounts.backends import normalized
 class NormalizingHasher(PBKDF2PasswordHasher):
     """A hasher that normalizes new passwords, from every form, command and program.
 
-    `verify` takes the password as given, because older releases hashed other spellings. The login tries both.
+    `verify` does not normalize: older releases hashed the password as typed. The login calls `verify` with both forms.
     """
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:

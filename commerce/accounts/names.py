@@ -66,9 +66,11 @@ def validate_new_name(name: str, *, user_id: int = 0) -> None:
 
 
 def refuse_taken_name(*, instance: User, raw: bool, update_fields: frozenset[str] | None, **kwargs: Any) -> None:
-    """Raise IntegrityError before Django saves an account with a taken name, even outside a transaction.
+    """Raise IntegrityError before Django saves an account with a taken name.
 
-    The unique index raises the same error if another process takes the name between this check and the INSERT.
+    Without this check, `save_folded_name` would raise the error after Django has saved the account. Outside a
+    transaction, the account would then stay. `save_folded_name` still raises the error if another process takes the
+    name after this check.
     """
     if raw or (update_fields is not None and "username" not in update_fields):
         return

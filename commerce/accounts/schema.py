@@ -1,4 +1,4 @@
-"""Descriptions of registration and tokens for the OpenAPI document, its security scheme, and its first steps."""
+"""Parts of the OpenAPI document: registration, tokens, the security scheme, and the section "First steps"."""
 
 from functools import partial
 from typing import Any

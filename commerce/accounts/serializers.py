@@ -60,7 +60,7 @@ class NewPasswordField(serializers.CharField):
 
 
 class EmailAddressField(serializers.EmailField):
-    """An e-mail address in NFKC form, as keyboards compose letters differently, with its domain in lower case.
+    """An e-mail address in NFKC form, because keyboards compose letters differently, with its domain in lower case.
 
     null counts as an empty text, which means no address.
     """

@@ -43,7 +43,7 @@ class RefreshUserThrottle(Throttle):
     scope = "refresh"
 
     def client(self, request: Request) -> Any:
-        """Return the user of the refresh token; None for an invalid token, which the view rejects without a write."""
+        """Return the user of the refresh token; None for an invalid token, which the view rejects without writing."""
         token = request.data.get("refresh") if isinstance(request.data, dict) else None
         user_id = user_of_refresh_token(token) if isinstance(token, str) else None
         return None if user_id is None else f"user {user_id}"

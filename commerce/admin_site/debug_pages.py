@@ -47,7 +47,7 @@ class Filter(SafeExceptionReporterFilter):
         return cleansed
 
     def get_traceback_frame_variables(self, request: Any, tb_frame: Any) -> ItemsView[str, Any]:
-        """Hide secrets before the page wraps and cuts long values, which would split a secret."""
+        """Return the frame's variables without secrets. The page cuts long values later, so no cut splits a secret."""
         variables = super().get_traceback_frame_variables(request, tb_frame)
         return {name: _hidden(value) for name, value in variables}.items()
 

@@ -21,7 +21,7 @@ EXPLICIT_ANCHOR = re.compile(r' <a id="([\w-]+)"></a>$')
 
 
 def page(request: HttpRequest, document: str) -> HttpResponse:
-    """Show the file `document`, a path below docs/, in the user's language if the folder of the language has it.
+    """Show the file `document`, a path below docs/, in the user's language if there is a translation.
 
     Raises Http404 for any other file.
     """

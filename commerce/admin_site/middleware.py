@@ -121,7 +121,7 @@ class OddAddressMiddleware(_AdminOnly):
         return error_pages.bad_address(request)
 
     def process_template_response(self, request: HttpRequest, response: Any) -> Any:
-        """Replace Django's page "invalid setup" by a response 400, because Unfold's templates cannot render it."""
+        """Answer a list with invalid filters with 400, because Unfold cannot render Django's page for it."""
         if response.template_name == "admin/invalid_setup.html":
             response.template_name, response.status_code = error_pages.PLAIN, 400
             response.context_data = error_pages.plain_context(request, 400, error_pages.BAD_ADDRESS)

@@ -4,7 +4,9 @@ from django.apps import apps
 from django.utils.translation import gettext_lazy
 from django.utils.translation import gettext_noop as _
 
-TRANSLATED_APPS = ("events", "orders", "notifications", "payments", "shipping", "fulfilment", "commerce", "axes")
+TRANSLATED_APPS = (
+    *("events", "orders", "notifications", "sales", "payments", "shipping", "fulfilment", "commerce", "axes"),
+)
 MODELS_AND_FIELDS = (
     _("order"),
     _("orders"),
@@ -81,6 +83,15 @@ MODELS_AND_FIELDS = (
     _("state"),
     _("replay count"),
     _("closed at"),
+    _("Sales"),
+    _("sales anomaly"),
+    _("sales anomalies"),
+    _("rule"),
+    _("started at"),
+    _("ended at"),
+    _("observed"),
+    _("usual"),
+    _("detected at"),
     _("payment command"),
     _("payment commands"),
     _("shipping command"),

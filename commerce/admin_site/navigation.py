@@ -9,12 +9,20 @@ from django.utils.translation import gettext as _
 from commerce.operations import pipeline
 from commerce.operations.figures import count_open_letters, count_stuck_fulfilments
 from commerce.operations.verdict import limited_count
+from sales.dashboard import views as sales
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     items: dict[str, list[tuple[str, ...]]] = {
         _("Orders and events"): [
             (_("Event pipeline"), "timeline", "pipeline", *pipeline.PERMISSIONS),
+            (_("Sales"), "bar_chart", "sales-page", sales.PERMISSION),
+            (
+                _("Sales anomalies"),
+                "troubleshoot",
+                "admin:sales_salesanomaly_changelist",
+                "sales.view_salesanomaly",
+            ),
             (_("Orders"), "shopping_cart", "admin:orders_order_changelist", "orders.view_order"),
             (
                 _("Fulfilments"),
@@ -42,6 +50,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 "shipping.view_shippingcommand",
             ),
             (_("Outbox"), "outbox", "admin:events_outboxevent_changelist", "events.view_outboxevent"),
+            (_("Order history"), "history", "admin:orders_orderhistory_changelist", "orders.view_order"),
             (_("Dead letters"), "report", "admin:events_deadletter_changelist", "events.view_deadletter"),
             (_("Runbook"), "menu_book", "runbook", "events.view_outboxevent"),
         ],

@@ -17,6 +17,7 @@ from events.subscriptions import dead_letter_topic
 from events.wire.timestamps import Moment
 from notifications.events import NOTIFICATION_READ, NotificationRead
 from orders.events import ORDER_EVENT_TYPES, OrderEvent, WireEvent
+from sales.events import SALES_ANOMALY_DETECTED, SalesAnomalyDetected
 
 UUID = "5f0c7a3e-0c1e-4d6b-9a43-1f3a8a7f7c55"
 TIMESTAMP = "2025-01-30T10:15:30.123Z"
@@ -36,6 +37,17 @@ READING = {
     "notificationId": 678,
     "userId": 45,
 }
+ANOMALY = {
+    "eventId": UUID,
+    "eventType": "SALES_ANOMALY_DETECTED",
+    "timestamp": TIMESTAMP,
+    "anomalyId": 12,
+    "rule": "SURGE",
+    "from": "2025-01-30T10:00:00.000Z",
+    "to": "2025-01-30T10:15:00.000Z",
+    "observed": Decimal("1250000.00"),
+    "usual": Decimal("240000.00"),
+}
 
 
 class PublishedOrderEvent(OrderEvent, frozen=True, kw_only=True, rename="camel"):
@@ -44,6 +56,21 @@ class PublishedOrderEvent(OrderEvent, frozen=True, kw_only=True, rename="camel")
     timestamp: Moment
     # msgspec would describe a Decimal as a string, its default encoding.
     total_amount: Annotated[float, msgspec.Meta(ge=0, description="With exactly two decimals.")]  # type: ignore[assignment]
+
+
+class PublishedAnomaly(SalesAnomalyDetected, frozen=True, kw_only=True, rename="camel"):
+    """Sales that are far from the usual for their time."""
+
+    observed: Annotated[  # type: ignore[assignment]
+        float,
+        msgspec.Meta(
+            description=(
+                "Of a SURGE the amount of created orders, of CANCELLATIONS the number of cancelled orders for each "
+                "created one, of a SILENCE the number of created orders, which is 0."
+            )
+        ),
+    ]
+    usual: Annotated[float, msgspec.Meta(description="The median of the same measure in earlier weeks.")]  # type: ignore[assignment]
 
 
 def asyncapi() -> dict[str, Any]:
@@ -84,6 +111,7 @@ def asyncapi() -> dict[str, Any]:
             "notificationEvents": channel(
                 settings.NOTIFICATION_EVENTS_TOPIC, "Changes of notifications.", ["notificationRead"]
             ),
+            "salesEvents": channel(settings.SALES_EVENTS_TOPIC, "Anomalies of sales.", ["salesAnomalyDetected"]),
             **asyncapi_commands.channels(),
         },
         "operations": {
@@ -93,6 +121,7 @@ def asyncapi() -> dict[str, Any]:
             ),
             "publishDeadLetters": operation("send", "deadLetters", "deadLetter"),
             "publishNotificationEvents": operation("send", "notificationEvents", "notificationRead"),
+            "publishSalesEvents": operation("send", "salesEvents", "salesAnomalyDetected"),
             **asyncapi_commands.operations(),
         },
         "components": {"messages": _messages(), "schemas": _schemas()},
@@ -167,13 +196,22 @@ def _messages() -> dict[str, Any]:
             "bindings": keyed("The notification id in decimal digits."),
             "examples": [{"name": "read", "headers": headers_of(READING, "/notifications", "678"), "payload": READING}],
         },
+        "salesAnomalyDetected": {
+            "title": "Sales are far from the usual for their time",
+            "description": "A rule finds an interval once, so that there is one event for each rule and `from`.",
+            "contentType": "application/json",
+            "headers": cloud_event("/sales", [SALES_ANOMALY_DETECTED]),
+            "payload": {"$ref": "#/components/schemas/PublishedAnomaly"},
+            "bindings": keyed("The anomaly id in decimal digits."),
+            "examples": [{"name": "surge", "headers": headers_of(ANOMALY, "/sales", "12"), "payload": ANOMALY}],
+        },
         **asyncapi_commands.messages(),
     }
 
 
 def _schemas() -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(
-        (PublishedOrderEvent, WireEvent, NotificationRead, *asyncapi_commands.STRUCTS),
+        (PublishedOrderEvent, WireEvent, NotificationRead, PublishedAnomaly, *asyncapi_commands.STRUCTS),
         ref_template="#/components/schemas/{name}",
     )
     return schemas

@@ -69,7 +69,7 @@ class DocsView(SpectacularSwaggerView):
         responses={(200, "text/html"): OpenApiTypes.STR},
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Return the page. The library's own method would leave the page out of the OpenAPI document."""
+        """Return the page of Swagger UI. The library's own method would leave the page out of the OpenAPI document."""
         return super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 

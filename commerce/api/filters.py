@@ -1,6 +1,6 @@
 """Filters of the API's lists. A view names a serializer for the parameters in the URL's query string.
 
-The `source` of each of its fields is the argument of `QuerySet.filter` that gets the parameter's value.
+For each parameter, `source` of the serializer's field names the argument of `QuerySet.filter` that gets the value.
 """
 
 from typing import Any

@@ -99,7 +99,7 @@ class AutoSchema(SpectacularSchema):
     """Describes an operation with the parts that all operations share. A missing summary makes `make lint` fail."""
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-        """Return drf-spectacular's description of the operation, and its problems: the responses from status 400 on."""
+        """Return drf-spectacular's description of the operation, and add its responses from status 400 on."""
         operation = super().get_operation(*args, **kwargs)
         if operation is not None:
             self._complete_responses(operation)
@@ -206,7 +206,7 @@ def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
     schemas = result["components"]["schemas"]
     for schema in schemas.values():
         for name, field in schema.get("properties", {}).items():
-            if field.get("type") == "integer" and (name.lower().endswith("id") or name == "offset"):
+            if field.get("type") == "integer" and (name == "id" or name.endswith("Id") or name == "offset"):
                 field["format"] = "int64"
     enums = {tuple(schema["enum"]): name for name, schema in schemas.items() if "enum" in schema}
     for operation in (operation for methods in result["paths"].values() for operation in methods.values()):

@@ -9,14 +9,15 @@ from uuid import UUID
 from django.conf import settings
 
 from commerce.operations.outcomes import OrderEventName, events_of, letters_of, notifications_of
-from events.models import DeadLetter, OutboxEvent
+from events.models import DeadLetter
 from events.wire.timestamps import rfc3339
 from notifications.models import Notification
+from orders.history import stored_rows
 from orders.models import Order, UnknownHistory
 
 
 class Publication(NamedTuple):
-    """The columns of an event's outbox row that `Journey` and `as_json` need."""
+    """What the row of one event in the outbox or history says."""
 
     stream: str
     sequence: int
@@ -35,7 +36,7 @@ class Journey(NamedTuple):
     order_id: int
     sequence: int
     publication: Publication | None
-    """The event's row in the outbox; None without a row."""
+    """The event's row; None without one."""
     notified_at: datetime | None
     is_dead: bool
 
@@ -55,9 +56,9 @@ class Journey(NamedTuple):
 
 
 def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
-    """Return every event of the given orders that belong to the user, sorted by order and sequence.
+    """Return every event of those orders that belong to the user, sorted by order and sequence.
 
-    If another program has changed an order, its events may not be known. Then only its outbox rows name them.
+    The row of an order that another program has changed may not show its events. They are then read from their rows.
     """
     orders = list(Order.objects.filter(pk__in=order_ids, user=user_id))
     publications = _publications([order.stream for order in orders])
@@ -86,18 +87,27 @@ def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
 
 
 def _publications(streams: Sequence[str]) -> dict[UUID, Publication]:
-    published = ("published_at", "published_path", "published_partition", "published_offset")
-    columns = ("event_id", "stream", "sequence", "event_type", "recorded_at", *published)
-    rows = OutboxEvent.objects.filter(stream__in=streams).values_list(*columns)
-    return {event_id: Publication(*rest) for event_id, *rest in rows}
+    return {
+        row.event_id: Publication(
+            stream=row.stream or "",
+            sequence=row.sequence or 0,
+            event_type=row.event_type,
+            recorded_at=row.recorded_at,
+            published_at=row.published_at,
+            path=row.published_path,
+            partition=row.published_partition,
+            offset=row.published_offset,
+        )
+        for row in stored_rows(column="stream", values=streams)
+    }
 
 
 def count(
     journeys: Sequence[Journey], order_ids: Sequence[int], committed: Mapping[int, int], *, user_id: int
 ) -> dict[str, int]:
-    """Return how many events of the user's orders are pending, published, lost and so on, for the start page.
+    """Return the numbers that the start page shows, such as those of pending, published and lost events, by name.
 
-    An order of `order_ids` that is not in the database counts as lost, too.
+    `committed` is as for `Journey.is_lost`. An order of `order_ids` that is not in the database counts as lost, too.
     """
     found = {journey.order_id for journey in journeys}
     notifications = Notification.objects.filter(order_id__in=found, user_id=user_id)

@@ -100,7 +100,7 @@ def _register(keeper: int, stop_signal: str, run_as: str, *command: str) -> NoRe
     """Register this process with the keeper, and become `command`.
 
     The parent may be killed at any moment. Until this process is registered, it holds the pipe open itself, so that the
-    keeper does not end before.
+    keeper does not end too early.
     """
     os.write(keeper, f"{os.getpid()} {stop_signal}\n".encode())
     os.close(keeper)

@@ -45,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Ended:
-    """The event that a process has ended and is not started again."""
+    """The report of a process's thread to the supervisor: the process has ended, and is not started again."""
 
     name: str
     returncode: int
@@ -147,7 +147,8 @@ class Supervisor:
 class Process:
     """A supervised process.
 
-    It ends for good when it exits with 0, when the supervisor ends, or after `MAX_QUICK_DEATHS`. Pauses do not count.
+    It ends for good when it exits with 0, when the supervisor ends, or after `MAX_QUICK_DEATHS`. A pause ends the
+    process, too, but not for good.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ def token(request: HttpRequest) -> HttpResponse:
 
 @from_this_machine
 def state(request: HttpRequest) -> HttpResponse:
-    """Return the state of the consumer and the broker, and the progress of the page's orders."""
+    """Return the state of the consumer and the broker, and the progress of the orders that the page follows."""
     try:
         followed = msgspec.json.decode(request.body, type=Followed)
         switches = ask(settings.DEVSERVER_SOCKET, settings.DEVSERVER_KEY)

@@ -1,4 +1,4 @@
-"""Mark all that a request causes: with the request's id, a W3C trace context, and a span if tracing is configured."""
+"""Give each request an id and a W3C trace context for its log lines and events, and, with tracing, a span."""
 
 import secrets
 from collections.abc import Callable, Iterator

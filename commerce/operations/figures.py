@@ -56,7 +56,7 @@ class GroupOnTopic(NamedTuple):
 
 
 class Minute(NamedTuple):
-    """The events of one minute."""
+    """Numbers of events in one minute."""
 
     start: datetime
     published: int

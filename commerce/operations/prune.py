@@ -1,24 +1,39 @@
-"""Delete old outbox rows whose event every group has handled. Until then the row may be needed to send it again."""
+"""Clear the outbox of old rows whose event every group has handled. Until then a row may be needed to send it again."""
 
 from collections.abc import Iterator
 from datetime import datetime
 
+from django.db import transaction
+
 from events.consuming.handled import is_settled
 from events.consuming.subjects import complete_subjects
-from events.database import in_steps
+from events.database import Report, in_steps
 from events.models import OutboxEvent
+from orders.events import STREAM_PREFIX
+from orders.history import move_to_history
 
-BATCH_ROWS = 5_000
-"""Rows that one transaction of `prune` looks at."""
+BATCH_ROWS = 2_000
+"""Rows that one transaction of `prune` looks at. For how long it holds their locks, docs/history.md says."""
 
 
-def prune(*, published_before: datetime) -> Iterator[int]:
-    """Delete handled rows in batches, one transaction each. Yield the number of rows deleted in each batch.
+def prune(*, published_before: datetime, discards_history: bool = False, report: Report | None = None) -> Iterator[int]:
+    """Move handled events of orders to the history, and delete other handled rows. Yield the rows of each batch.
 
-    Any row of a stream may be deleted: the publisher of event n+1 treats a missing event n as published.
+    Each batch is a transaction, so an interrupted prune leaves every row in one of the two tables.
+    `discards_history`: events of orders are deleted, too. Any row of a stream may go: the publisher of event n+1 treats
+    a missing event n as published.
     """
     complete_subjects()
-    for ids in in_steps(OutboxEvent.objects.all(), size=BATCH_ROWS):
+    for ids in in_steps(OutboxEvent.objects.all(), size=BATCH_ROWS, report=report):
         old = OutboxEvent.objects.filter(pk__range=(ids[0], ids[-1]), published_at__lt=published_before)
-        removed, _ = old.filter(is_settled(), parked_at=None).delete()
-        yield removed
+        settled = old.filter(is_settled(), parked_at=None)
+        if discards_history:
+            yield settled.delete()[0]
+            continue
+        with transaction.atomic():
+            # The lock keeps a row from becoming pending again before it is moved.
+            found = dict(settled.select_for_update().order_by("pk").values_list("pk", "stream"))
+            of_orders = [pk for pk, stream in found.items() if stream and stream.startswith(STREAM_PREFIX)]
+            moved = move_to_history(of_orders)
+            deleted, _ = OutboxEvent.objects.filter(pk__in=found.keys() - of_orders).delete()
+        yield moved + deleted

@@ -1,15 +1,16 @@
 """Find changes of orders and events that were lost between two systems, and send them again."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from io import StringIO
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import DataError, IntegrityError, connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from events.consuming.handled import is_known_to
 from events.consuming.replay import REPLAY
@@ -20,22 +21,26 @@ from events.inbox import Identity
 from events.kafka.cluster import Offsets, Viewer
 from events.models import DeadLetter, OutboxEvent
 from events.outbox import recording
+from events.process.progress import ProgressLine
 from events.subscriptions import Subscription
 from orders.events import STREAM_PREFIX
-from orders.models import Order, UnknownHistory
+from orders.history import RECORDED_EVENTS, send_again_from_history
+from orders.models import Order, OrderHistory, UnknownHistory
 from orders.services import record_lost_event
 
 BATCH_ORDERS = 5_000
 """Orders that one query looks at."""
+BATCH_EVENTS = 5_000
+"""Events that one query of a group looks at."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """Lost changes of orders and lost events. An event that a group still has to read is not lost."""
+    """Lost changes of orders and lost events, of one step. An event that a group still has to read is not lost."""
 
-    changes: set[tuple[int, int]]
-    """(order id, sequence) of changes without an outbox row."""
-    events: set[UUID]
+    changes: set[tuple[int, int]] = field(default_factory=set)
+    """(order id, sequence) of changes without a row in the outbox and the history."""
+    events: set[UUID] = field(default_factory=set)
     """Ids of published events that a group will never read, and has neither handled nor made dead letters."""
     unknown: list[str] = field(default_factory=list)
     """One sentence about each order that lacks outbox rows and whose events are not known. It cannot be repaired."""
@@ -51,21 +56,43 @@ class Repaired(NamedTuple):
     """One sentence about each order whose lost changes cannot be recorded again, by order id."""
 
 
-def find_missing(groups: Sequence[Subscription[Any]]) -> Missing:
-    """Return the changes and events that were lost for at least one of `groups`. Raise KafkaUnreachable."""
+class Reading(NamedTuple):
+    """How far a group has read its topic."""
+
+    subscription: Subscription[Any]
+    offsets: dict[int, Offsets]
+    started_at: datetime
+    """Time of the database before the offsets were read."""
+
+
+def find_missing(groups: Sequence[Subscription[Any]], *, progress: ProgressLine | None = None) -> Iterator[Missing]:
+    """Yield the changes and events that were lost for at least one of `groups`, step by step.
+
+    The caller may repair and commit each step before the next one. Raise KafkaUnreachable, before the first step.
+    """
     complete_subjects()
-    events: set[UUID] = set()
-    for subscription in groups:
-        started_at = database_now()
-        viewer = Viewer(group=subscription.group)
-        try:
-            # Offsets are read before the database, so that every event below them has been saved by then.
-            offsets = viewer.offsets(subscription.topic.name)
-        finally:
-            viewer.close()
-        events.update(_events_never_handled(subscription, offsets, started_at))
-    changes, unknown = _changes_without_row(groups)
-    return Missing(changes=changes, events=events, unknown=unknown)
+    # Offsets are read before the database, so that every event below them has been saved by then.
+    yield from search([_reading(subscription) for subscription in groups], progress=progress)
+
+
+def search(readings: Sequence[Reading], *, progress: ProgressLine | None = None) -> Iterator[Missing]:
+    """Yield what `find_missing` does, for groups that have read so far."""
+    progress = progress or ProgressLine(StringIO())
+    # A row that is moved meanwhile is seen, because it moves from the first table to the second.
+    for rows, name in ((OutboxEvent.objects.all(), "outbox"), (OrderHistory.objects.all(), "history")):
+        for ids in in_steps(rows, size=BATCH_EVENTS, report=progress.of(name)):
+            step = rows.filter(pk__range=(ids[0], ids[-1]))
+            yield Missing(events={event for reading in readings for event in _events_never_handled(step, reading)})
+    yield from _changes_without_row([reading.subscription for reading in readings], progress)
+
+
+def _reading(subscription: Subscription[Any]) -> Reading:
+    started_at = database_now()
+    viewer = Viewer(group=subscription.group)
+    try:
+        return Reading(subscription, viewer.offsets(subscription.topic.name), started_at)
+    finally:
+        viewer.close()
 
 
 def repair(missing: Missing) -> Repaired:
@@ -86,22 +113,23 @@ def repair(missing: Missing) -> Repaired:
             except (UnknownHistory, Order.DoesNotExist, DataError, IntegrityError) as error:
                 reason = " ".join(str(error).split()).rstrip(".")
                 refused[order_id] = f"The lost events of order {order_id} are not repaired: {reason}."
-        return Repaired(recorded + recording.send_again(missing.events), refused)
+        again = recording.send_again(missing.events)
+        if again < len(missing.events):
+            again += send_again_from_history(missing.events)
+        return Repaired(recorded + again, refused)
 
 
-def _changes_without_row(groups: Sequence[Subscription[Any]]) -> tuple[set[tuple[int, int]], list[str]]:
-    """Return the changes without any row about their event, and a sentence about each order of unknown history.
+def _changes_without_row(groups: Sequence[Subscription[Any]], progress: ProgressLine) -> Iterator[Missing]:
+    """Yield the changes without any row about their event, and a sentence about each order of unknown history.
 
-    It reads the orders in batches, because after a prune most changes have no outbox row.
+    It reads the orders in batches, because the events of most orders may have been discarded.
     """
-    found: set[tuple[int, int]] = set()
-    unknown: dict[int, str] = {}
-    for ids in in_steps(Order.objects.all(), size=BATCH_ORDERS):
+    for ids in in_steps(Order.objects.all(), size=BATCH_ORDERS, report=progress.of("orders")):
         changes = _without_row(ids[0], ids[-1])
         orders = Order.objects.in_bulk({order_id for order_id, _ in changes})
-        unknown |= _unknown_histories(orders.values())
-        found |= _unknown_to_all([change for change in changes if change[0] not in unknown], orders, groups)
-    return found, list(unknown.values())
+        unknown = _unknown_histories(orders.values())
+        lost = _unknown_to_all([change for change in changes if change[0] not in unknown], orders, groups)
+        yield Missing(changes=lost, unknown=list(unknown.values()))
 
 
 def _unknown_histories(orders: Iterable[Order]) -> dict[int, str]:
@@ -111,26 +139,26 @@ def _unknown_histories(orders: Iterable[Order]) -> dict[int, str]:
         try:
             order.event_types  # noqa: B018 - it raises
         except UnknownHistory as error:
-            unknown[order.pk] = f"{error}. Some of its events have no outbox row and are not repaired."
+            unknown[order.pk] = f"{error}. Some of its events have no row and are not repaired."
     return unknown
 
 
 def _without_row(first: int, last: int) -> list[tuple[int, int]]:
-    """Return (order id, sequence) of the changes without an outbox row, for the orders from id `first` to `last`."""
-    # OFFSET makes PostgreSQL look up each change in the index. Without it, each call reads the whole outbox, because
+    """Return (order id, sequence) of the changes without a row, for the orders from id `first` to `last`."""
+    # OFFSET makes PostgreSQL look up each change in the indexes. Without it, each call reads both tables, because
     # PostgreSQL estimates a thousand rows for each generate_series.
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             SELECT placed.id, change.sequence
             FROM orders_order AS placed, generate_series(1, placed.last_sequence) AS change (sequence)
             WHERE placed.id BETWEEN %s AND %s AND NOT EXISTS (
-                SELECT FROM events_outboxevent AS event
+                SELECT FROM ({RECORDED_EVENTS}) AS event
                 WHERE event.stream = %s || placed.id AND event.sequence = change.sequence
                 OFFSET 0
             )
             ORDER BY placed.id, change.sequence
-            """,
+            """,  # noqa: S608 - it contains no input
             [first, last, STREAM_PREFIX],
         )
         return cursor.fetchall()
@@ -141,7 +169,7 @@ def _unknown_to_all(
 ) -> set[tuple[int, int]]:
     """Return those of `changes` whose event none of `groups` has handled or made a dead letter, open or closed.
 
-    An outbox row is pruned after every group has handled its event. So an event that one group knows was not lost.
+    A row is discarded after every group has handled its event. So an event that one group knows was not lost.
     """
     events = {}
     for order_id, sequence in changes:
@@ -161,16 +189,15 @@ def _unknown_to_all(
     }
 
 
-def _events_never_handled(
-    subscription: Subscription[Any], offsets: dict[int, Offsets], started_at: datetime
-) -> list[UUID]:
+def _events_never_handled(rows: QuerySet[Any], reading: Reading) -> Iterable[UUID]:
+    """Return the ids of those of `rows`, of the outbox or the history, that the group will never read nor knows."""
     # Events are matched by id, not by offset, because offsets restart when a topic is recreated. A replay has an id
     # that no receipt names. If a replay is lost, its dead letter is still open.
-    return list(
-        OutboxEvent.objects.filter(topic=subscription.topic.name, published_at__lt=started_at)
+    return (
+        rows.filter(topic=reading.subscription.topic.name, published_at__lt=reading.started_at)
         .exclude(event_type=REPLAY)
-        .exclude(_still_to_be_read(offsets))
-        .exclude(is_known_to(subscription))
+        .exclude(_still_to_be_read(reading.offsets))
+        .exclude(is_known_to(reading.subscription))
         .values_list("event_id", flat=True)
     )
 

@@ -1,7 +1,6 @@
-"""The thresholds that turn the pipeline page amber and red. They are those of the alerts.
+"""The thresholds at which the pipeline page turns amber and red. The alerts of Prometheus have the same thresholds.
 
-`deploy/prometheus/alerts.yml` repeats them for Prometheus, and `tests/repository/test_observability_files.py` compares
-both.
+`deploy/prometheus/alerts.yml` repeats them, and `tests/repository/test_observability_files.py` compares the two files.
 """
 
 from typing import Literal, NamedTuple

@@ -20,6 +20,7 @@ from events.wire.timestamps import rfc3339
 from notifications.models import EmailDelivery, Notification
 from notifications.subscriptions import NOTIFICATIONS
 from orders.events import ORDER_EVENTS
+from orders.history import stored_rows
 from orders.models import Order, UnknownHistory
 
 
@@ -44,14 +45,17 @@ class EventTrace(NamedTuple):
     identity: Identity
     sequence: int
     row: OutboxEvent | None
-    """The event's outbox row; None if it was pruned."""
+    """The event's row of the outbox or, after it was moved, of the history; None if it was discarded or lost."""
     notification: Notification | None
     groups: list[GroupProgress]
     """The progress of every registered group, and of other groups with dead letters of the event."""
 
     @property
     def timestamp(self) -> datetime | None:
-        """Return the event's time; without its outbox row, the order's creation for the first event, else None."""
+        """Return the event's time from its outbox row.
+
+        Without the row, return the time of the order's creation for the first event, and None for other events.
+        """
         if self.row:
             return self.row.created_at
         return self.order.created_at if self.sequence == 1 else None
@@ -67,7 +71,7 @@ class EventTrace(NamedTuple):
 
     @property
     def state(self) -> str:
-        """Return the event's state for the API, such as "NOTIFIED". Only the notifications' group counts."""
+        """Return the event's state for the API, such as "NOTIFIED". Dead letters of other groups do not count."""
         if self.notification:
             return "NOTIFIED"
         if any(progress.is_dead for progress in self.groups if progress.group == NOTIFICATIONS.group):
@@ -97,12 +101,12 @@ def timeline(order: Order) -> list[dict[str, Any]]:
 def trace_events(order: Order) -> list[EventTrace]:
     """Return an `EventTrace` of each known event of `order`, by sequence.
 
-    An event is known by its outbox row, by its dead letters, or by a row that proves that a group has handled it. A
-    lost event has none of these, and is missing here until `reconcile_events` has recorded it again.
+    An event is known by its row in the outbox or history, by its dead letters, or by a row that proves that a group has
+    handled it. A lost event has none of these, and is missing here until `reconcile_events` has recorded it again.
     """
-    rows = {row.event_id: row for row in OutboxEvent.objects.filter(stream=order.stream)}
+    rows = {row.event_id: row for row in stored_rows(column="stream", values=[order.stream])}
     types: dict[UUID, tuple[int, str]] = {}
-    with suppress(UnknownHistory):  # The order's events are then known only from its outbox rows.
+    with suppress(UnknownHistory):  # The order's events are then known only from their rows.
         types |= {order.event_id(n): (n, event_type) for n, event_type in enumerate(order.event_types, start=1)}
     types |= {event_id: (row.sequence or 0, row.event_type) for event_id, row in rows.items()}
     identities = {

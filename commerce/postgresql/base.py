@@ -1,11 +1,20 @@
-"""Django's PostgreSQL backend with a health check of connections that needs no query."""
+"""Django's PostgreSQL backend with a health check of connections that needs no query, and a flush of guarded tables."""
 
 import select
+from collections.abc import Iterable
 
-from django.db.backends.postgresql import base
+from django.db.backends.postgresql import base, operations
+
+
+class DatabaseOperations(operations.DatabaseOperations):
+    def execute_sql_flush(self, sql_list: Iterable[str]) -> None:
+        """Empty tables, which Django does for `manage.py flush` and after a test. It is maintenance, and says so."""
+        super().execute_sql_flush(["SET LOCAL commerce.maintenance = 'on'", *sql_list])
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
+    ops_class = DatabaseOperations
+
     def is_usable(self) -> bool:
         """Return whether the server has kept the connection open. A closed connection makes the socket readable.
 

@@ -14,9 +14,12 @@ from fulfilment.models import Fulfilment
 from notifications.models import EmailDelivery, Notification
 from notifications.subscriptions import NOTIFICATIONS
 from orders.events import ORDER_EVENTS, STREAM_PREFIX
-from orders.models import Order
+from orders.history import stored_rows
+from orders.models import Order, OrderHistory
 
 register = template.Library()
+
+Shown = OutboxEvent | OrderHistory | DeadLetter | Notification | EmailDelivery
 
 
 @register.inclusion_tag("commerce/timeline.html")
@@ -49,8 +52,8 @@ def of_notification(emails: dict[int, EmailDelivery], notification: Notification
 
 
 @register.inclusion_tag("commerce/related.html")
-def related(shown: OutboxEvent | DeadLetter | Notification | EmailDelivery) -> dict[str, Any]:
-    """Return the template's context: the other rows about the event of the row `shown`."""
+def related(shown: Shown) -> dict[str, Any]:
+    """Return the other records about the event of `shown`."""
     letter = shown.dead_letter if isinstance(shown, OutboxEvent) else None
     event_id = letter.event_id if letter else _event_id(shown)
     replays = shown.replays.all() if isinstance(shown, DeadLetter) else OutboxEvent.objects.none()
@@ -59,7 +62,7 @@ def related(shown: OutboxEvent | DeadLetter | Notification | EmailDelivery) -> d
     context["replays"] = replays.defer("key", "value", "headers").order_by("pk")
     if event_id is None:
         return context | {"letters": [letter] if letter else []}
-    row = OutboxEvent.objects.filter(event_id=event_id).defer("key", "value", "headers").first()
+    row = next(iter(stored_rows(column="event_id", values=[event_id])), None)
     notification = Notification.objects.filter(event_id=event_id).first()
     order = _order(row, notification)
     return context | {
@@ -67,12 +70,13 @@ def related(shown: OutboxEvent | DeadLetter | Notification | EmailDelivery) -> d
         "order": order,
         "named_order": None if named_order == order else named_order,
         "row": row,
+        "row_is_shown": row and isinstance(shown, OutboxEvent | OrderHistory) and row.pk == shown.pk,
         "notification": notification,
         "letters": dead_letters().filter(event_id=event_id),
     }
 
 
-def _event_id(shown: OutboxEvent | DeadLetter | Notification | EmailDelivery) -> UUID | None:
+def _event_id(shown: Shown) -> UUID | None:
     return shown.notification.event_id if isinstance(shown, EmailDelivery) else shown.event_id
 
 

@@ -184,7 +184,7 @@ def _text_about_unchanged(skipped: Mapping[str, list[int]], named: Mapping[str, 
 
 
 def names_of(rows: Sequence[Any], count: int) -> str:
-    """Return a text with the names of `rows`, the first of `count` rows, and with the number of the other rows."""
+    """Return a text such as "A, B and 3 more", which names `rows` and counts the rest of all `count` rows."""
     names = ", ".join(map(str, rows))
     more = count - len(rows)
     return f"{names} " + ngettext("and %(more)s more", "and %(more)s more", more) % {"more": more} if more else names

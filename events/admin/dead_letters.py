@@ -100,7 +100,7 @@ DISMISS = RowAction(
 
 
 class GroupFilter(admin.AllValuesFieldListFilter):
-    """Filter that offers every group with dead letters, even if the newest ones all belong to one group."""
+    """Filter that offers every group with dead letters, even if the newest letters all belong to one group."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -242,7 +242,7 @@ class DeadLetterAdmin(MessageAdmin):
         return ["state_label", *self.fields[1:]] if is_closed else self.fields
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Return the order "newest first", with the open letters before the others if the list has several states."""
+        """Return the order of the list: newest first. If it shows letters in all states, the open ones come first."""
         is_of_all = request.GET.get("state__exact") == StateFilter.ALL or request.GET.get(SEARCH_VAR)
         return (OPEN_FIRST, *self.ordering) if is_of_all else self.ordering
 

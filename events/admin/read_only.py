@@ -1,4 +1,4 @@
-"""Admin of rows that the system writes: lists of any length, which only row actions can change."""
+"""Base of the admin pages of rows that the system writes. Lists may have any length; only row actions change rows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +46,7 @@ class ReadOnlyAdmin(RowActionsAdmin):
         return column_of_times(field) if isinstance(field, models.DateTimeField) else name
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Allow the lookups that the list's own filters make. Any other may read every row of a large table."""
+        """Allow the lookups that the list's own filters make. Any other lookup may read every row of a large table."""
         filters = [one[0] if isinstance(one, tuple) else one for one in self.list_filter]
         names = {getattr(one, "parameter_name", one) for one in filters}
         field, _, kind = lookup.partition("__")
@@ -54,7 +54,7 @@ class ReadOnlyAdmin(RowActionsAdmin):
         return kind in allowed and super().lookup_allowed(lookup, value, request)
 
     def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
-        """Return the rows that match the search term. The query must use an index."""
+        """Return the rows that match the search term. A subclass implements it with a query that uses an index."""
         raise NotImplementedError
 
     def get_search_results(

@@ -46,16 +46,16 @@ class EventConsumer(Generic[EventT]):
         self._quarantine = Quarantine(self._processor, group=subscription.group)
 
     def run(self) -> None:
-        """Consume until `stopping`. The consumer finishes the batch in progress first.
+        """Consume until `stopping` returns True. A batch in progress is finished first.
 
-        Closing the source finishes the commit of its offsets.
+        The commit of that batch's offsets ends when the caller closes the source.
 
         A batch that fails is retried with backoff: without a limit after an `Outage`, a few times after a `Suspect`.
         Meanwhile its offsets stay uncommitted, the partitions are paused, and the consumer goes on polling so that it
         stays in the group.
 
         Raises:
-            TooManyDeadLetters: the limit is reached. Everything up to it is saved.
+            TooManyDeadLetters: the limit is reached. The records up to the last dead letter are saved.
         """
         metrics.declare(self._subscription.topic.event_types, group=self._subscription.group)
         failures = 0

@@ -27,7 +27,7 @@ def require_below_limit(*, group: str, limit: int) -> None:
 
 
 def reset_all() -> None:
-    """Reset the count of every group, because the broker has lost all its records and the poison among them.
+    """Reset the count of every group, because the broker has lost all its records, including the poison.
 
     On a broker that keeps its records, only a message that can be handled may reset the count.
     """
@@ -35,9 +35,9 @@ def reset_all() -> None:
 
 
 class ConsecutiveDeadLetters:
-    """A group's count of consecutive dead letters within one transaction.
+    """Counts a group's consecutive dead letters during one transaction, on top of the stored count.
 
-    The first dead letter of the transaction locks the group's row.
+    The first dead letter of the transaction locks the group's row. `save` stores the new count.
     """
 
     def __init__(self, *, group: str, limit: int) -> None:
@@ -47,14 +47,14 @@ class ConsecutiveDeadLetters:
         self._is_reset = False
 
     def reset(self) -> None:
-        """Set the count back to 0 after a message that can be handled."""
+        """Set the count of dead letters in a row back to 0. The caller has seen a message that can be handled."""
         self._is_reset = True
 
     def add(self) -> bool:
-        """Count a dead letter. Return whether the group has reached its limit.
+        """Count a dead letter. Return whether the group's count has now reached the limit.
 
         Raises:
-            TooManyDeadLetters: other consumers of the group have reached the limit.
+            TooManyDeadLetters: other consumers of the group had brought the count to the limit before.
         """
         if self._row is None:
             ConsumerGroup.objects.bulk_create([ConsumerGroup(name=self._group)], ignore_conflicts=True)

@@ -92,9 +92,9 @@ class NamedEvent(NamedTuple):
 def record_dead_letter(*, record: Record, error: Exception, group: str) -> RecordedLetter:
     """Store `record` as a dead letter of `group`, and its copy for the `-dlt` topic, in the caller's transaction.
 
-    A failed replay makes no new letter. It opens the replayed letter again, with the new error, unless that letter was
-    dismissed. A failed replay of another group's letter changes nothing if `group` has its own letter of the original
-    record.
+    A failed replay of a letter of `group` makes no new letter. It opens the replayed letter again, with the new error,
+    unless that letter was dismissed. A failed replay of another group's letter makes a new letter, unless `group`
+    already has a letter of the original record.
     """
     stacktrace = stack_trace(error, lambda part: cut(storable(part)))
     reason = {"error_class": _class_name(error), "error_message": cut(storable(str(error)))}
@@ -163,7 +163,7 @@ def _number_in(headers: Iterable[Header], wanted: str) -> int | None:
 def _has_letter_of(replayed: models.QuerySet[DeadLetter], group: str) -> bool:
     """Return whether `group` has a dead letter of the same record as the letter in `replayed`.
 
-    Any program that writes to the topic may put any id into the header, so the header alone proves nothing.
+    `replayed` comes from a header of a message. Any program may put any id into it, so the header alone proves nothing.
     """
     original = replayed.values("topic", "partition", "offset", "timestamp", "value_hash").first()
     return original is not None and DeadLetter.objects.filter(group=group, **original).exists()
@@ -236,9 +236,10 @@ def event_named_in_body(topic: str, value: bytes | None) -> NamedEvent | None:
 
 
 def subject_named_by(letter: DeadLetter) -> int | None:
-    """Return the subject id in the body of the letter's message, even if the body names no event; None without one.
+    """Return the id of the letter's subject, such as an order, from the letter's row or its message's body, else None.
 
-    A body above `SUBJECT_BODY_LIMIT_BYTES` is not read. The id is foreign text: the subject may not exist.
+    The body may lack the event's id and type. A body above `SUBJECT_BODY_LIMIT_BYTES` is not read. The id is foreign
+    text: the subject may not exist.
     """
     if letter.subject_id is not None:
         return letter.subject_id

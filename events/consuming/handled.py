@@ -31,7 +31,7 @@ def letters_of_row(topic: Topic, *, group: str) -> QuerySet[DeadLetter]:
 
 
 def is_known_to(subscription: Subscription[Any]) -> Q:
-    """Return the condition for outbox rows whose event the group has handled, made a dead letter, or ignores."""
+    """Return the condition for outbox rows whose event the subscription's group handled, ignores or dead-lettered."""
     return _is_handled_by(subscription) | Q(Exists(letters_of_row(subscription.topic, group=subscription.group)))
 
 

@@ -1,4 +1,4 @@
-"""Process a batch of records: hand its events to the subscription, and store the others as dead letters."""
+"""Process a batch of records: hand the events to the subscription, and store messages that fail as dead letters."""
 
 import logging
 import time
@@ -109,7 +109,7 @@ class Processor(Generic[EventT]):
     def _decode(self, record: Record) -> EventT:
         if isinstance(record.value, Unreadable):
             raise record.value.error
-        return self._subscription.decode(record.value)
+        return self._subscription.decode_record(record.value, partition=record.partition)
 
     def count_failed_attempt(self, record: Record) -> int:
         """Count a failure of `record` for an unknown reason. Return how many such failures it has had."""
@@ -130,7 +130,7 @@ class Processor(Generic[EventT]):
         return self.make_dead_letter(record, error)
 
     def make_dead_letter(self, record: Record, error: Exception) -> Progress:
-        """Make `record` a dead letter in a separate transaction."""
+        """Make `record` a dead letter in a separate transaction. Return this record as done."""
         with transaction.atomic():
             consecutive = ConsecutiveDeadLetters(group=self._group, limit=self._limit)
             at_limit = self._record_dead_letter(record, error, consecutive)

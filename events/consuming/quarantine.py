@@ -55,15 +55,18 @@ class Quarantine:
         """Partitions that this process has marked."""
 
     def marks_on(self, records: Sequence[Record]) -> dict[int, DeathMark]:
-        """Return the death marks that earlier consumers left on the partitions of `records`, by partition."""
+        """Return the death marks on the partitions of `records`, by partition number.
+
+        A consumer that died while it handled its first batch has left one. Partitions without a mark are absent.
+        """
         unknown = {record.partition for record in records} - self._proven - self._marked
         return leftover_marks(group=self._group, topic=records[0].topic, partitions=unknown) if unknown else {}
 
     @contextmanager
     def marking(self, records: Sequence[Record]) -> Iterator[None]:
-        """Mark the partitions of `records` from which this process has not survived a batch yet.
+        """Within the block, keep a death mark on each partition from which this process handles its first batch.
 
-        The marks are deleted after the block has succeeded.
+        The marks are deleted only if the block succeeds.
         """
         topic = records[0].topic
         unproven = {record.partition for record in records} - self._proven
@@ -90,7 +93,8 @@ class Quarantine:
     def try_alone(self, record: Record, mark: DeathMark) -> bool:
         """Process `record` in a child process. A record that kills `CONSUMER_DEATHS` children becomes a dead letter.
 
-        Return whether the group has reached its limit of consecutive dead letters. Raises Outage, Suspect.
+        Return whether the group has reached its limit of consecutive dead letters. Raise Outage or Suspect if the child
+        has reported such a failure.
         """
         while True:
             ended = run_in_child(lambda: self._trial(record))
@@ -131,7 +135,7 @@ def leftover_marks(*, group: str, topic: str, partitions: Iterable[int]) -> dict
 
 
 def place_marks(*, group: str, topic: str, records: Sequence[Record]) -> None:
-    """Store a death mark for each partition of `records`, up to the last offset of its records."""
+    """Store a death mark for each partition of `records`. It covers the offsets up to the partition's last record."""
     last_offsets = {record.partition: record.offset for record in records}
     DeathMark.objects.bulk_create(
         [

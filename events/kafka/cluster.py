@@ -55,8 +55,8 @@ class Viewer:
     def timestamps(self, topic: str, positions: Mapping[int, int], *, timeout: float) -> dict[int, int]:
         """Return the timestamp of the record at each position, in milliseconds since 1970, by partition.
 
-        `positions` has an offset for each partition. Partitions that do not answer within `timeout` seconds are left
-        out.
+        `positions` has an offset for each partition. Partitions whose record does not arrive within `timeout` seconds
+        are left out.
         """
         self._client.assign([TopicPartition(topic, number) for number in positions])
         for number, offset in positions.items():

@@ -1,4 +1,4 @@
-"""Check within a fraction of a second whether Kafka answers, without a client."""
+"""Check within a fraction of a second whether Kafka answers, with a plain socket instead of a Kafka client."""
 
 import socket
 import ssl

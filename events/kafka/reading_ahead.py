@@ -30,7 +30,7 @@ class ReadAhead:
         self._committing: Future[None] | None = None
 
     def poll(self, *, timeout: float) -> list[Record]:
-        """Return the next records, and start to read those behind them unless these are large. See `Consumer.poll`."""
+        """Return the next records. Unless they are large, start to read the records after them. See `Consumer.poll`."""
         records = self._take_ahead()
         if not records:
             self._finish_commit()
@@ -41,7 +41,7 @@ class ReadAhead:
         return records
 
     def commit(self, records: Iterable[Record]) -> None:
-        """Start to commit the offsets behind `records`. Raises the error of the last commit, if it had one."""
+        """Start to commit the offsets after `records`. If the last commit failed, raise its error instead."""
         self._finish_commit()
         self._committing = self._thread.submit(self._consumer.commit, records)
 
@@ -56,7 +56,7 @@ class ReadAhead:
         self._consumer.release()
 
     def close(self) -> None:
-        """Finish the commit, and leave the group. The next owner of the partitions reads what was read ahead."""
+        """Finish the commit in progress, and leave the group. The partitions' next owner reads what was read ahead."""
         try:
             self._finish_commit()
         finally:

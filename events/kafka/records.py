@@ -1,4 +1,4 @@
-"""Records of a topic, the stand-ins for unreadable ones, and the bounds for both."""
+"""Records of a topic, the values that stand for unreadable records, and the limits of a record's size."""
 
 from events.kafka.patches.group import Record
 from events.kafka.sending import MAX_MESSAGE_BYTES

@@ -40,7 +40,7 @@ def create_missing_topics() -> dict[str, bool]:
 
 
 def require_topic(name: str) -> None:
-    """Raise TopicUnfit if the topic is missing or has too few partitions, KafkaUnreachable without an answer."""
+    """Raise TopicUnfit if the topic is missing or has too few partitions, KafkaUnreachable if Kafka does not answer."""
     partitions = count_partitions(name)
     if partitions == 0:
         raise TopicUnfit(f"Topic {name} does not exist: run `manage.py create_topics`.")

@@ -22,7 +22,7 @@ def table(rows: Sequence[Row], *, columns: Sequence[str]) -> str:
 
 
 def screen(rows: Sequence[Row], *, columns: Sequence[str], at: datetime, style: Style) -> str:
-    """Return the table in colour, with a clock above it and the totals of each group below it."""
+    """Return the table of `rows` in colour, with the time `at` above it and the totals of each group below it."""
     header, *lines = _aligned_lines(rows, columns)
     partitions = [_colour([row], style)(line) for row, line in zip(rows, lines, strict=True)]
     totals = [

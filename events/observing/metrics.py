@@ -60,7 +60,10 @@ class TimedEvent(Protocol):
 
 
 def declare(event_types: Collection[str], *, group: str) -> None:
-    """Export the group's counters as 0 before its first event: Prometheus does not see a new counter's increment."""
+    """Export the group's counters as 0 before its first event.
+
+    Otherwise Prometheus would miss the first increment, because it sees the counter appear with that value.
+    """
     for event_type in (*event_types, OTHER):
         for outcome in OUTCOMES:
             consumed_total.labels(group, event_type, outcome)

@@ -92,7 +92,7 @@ def lag_by_group(subscriptions: Sequence[Subscription[Any]]) -> dict[str, list[P
 
 
 class PipelineCollector(Collector):
-    """Gauges of the groups' lag, with the names of kafka_exporter, and of the outbox.
+    """Gauges of the outbox and of the groups' lag. Those of the lag have the names that kafka_exporter uses.
 
     A value that cannot be read is left out, because an old number would hide the failure.
     """

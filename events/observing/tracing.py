@@ -31,9 +31,10 @@ def now() -> int:
 
 
 def trace_sent(*, messages: Iterable[tuple[Message, Sent]], path: str, begun: int) -> None:
-    """Create the spans of messages that Kafka has just acknowledged.
+    """Create a span for each of `messages`, which Kafka has just acknowledged.
 
-    `begun` is when sending them began, in nanoseconds since 1970.
+    `path` is the path of the messages to Kafka, `fast` or `relay`. `begun` is the time at which sending them began, in
+    nanoseconds since 1970.
     """
     for message, sent in messages:
         span = _tracer().start_span(

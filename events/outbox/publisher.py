@@ -83,7 +83,8 @@ class BackgroundPublisher:
     """Publishes from one thread per process, which starts with the first message and reads from a bounded queue.
 
     If the queue is full, the thread has died or the broker is down, messages stay pending and the relay sends them.
-    During an outage the thread does not send, because a waiting client takes CPU time from this process's requests.
+    During an outage the thread does not send, because a Kafka client that waits for the broker slows this process's
+    requests.
     """
 
     def __init__(self, *, connect: Callable[[], Producer] = yielding_producer) -> None:
@@ -198,7 +199,10 @@ class BackgroundPublisher:
         self._retry_at = time.monotonic() + RETRY_AFTER_S
 
     def _is_away(self) -> bool:
-        """Return whether Kafka counts as away: `RETRY_AFTER_S` has not passed, and the relay sent none of `_unsent`."""
+        """Return whether Kafka counts as away.
+
+        It does for `RETRY_AFTER_S` after an outage, unless the relay has sent one of `_unsent` meanwhile.
+        """
         now = time.monotonic()
         if not self._unsent or now >= self._retry_at:
             return False

@@ -46,7 +46,7 @@ class Relay:
         """Primary key of the last row that was tried, by topic."""
 
     def run(self) -> None:
-        """Call `sweep` again and again until `stopping`. Outages of Kafka and of the database do not end the loop.
+        """Call `sweep` until `stopping` returns True. Outages of Kafka and of the database do not end the loop.
 
         Raises:
             KafkaRefuses: Kafka refused the connection of a new producer.

@@ -1,4 +1,4 @@
-"""Garbage collection in long-running processes."""
+"""Make Python's garbage collector run less often in long-running processes, because it pauses all their threads."""
 
 import gc
 

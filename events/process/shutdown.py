@@ -1,4 +1,4 @@
-"""Turn SIGTERM and SIGINT into a flag that loops check. A process that does not check it in time is ended."""
+"""Turn SIGTERM and SIGINT into a flag that loops check. A thread ends the process if its loops do not end in time."""
 
 import logging
 import os

@@ -37,7 +37,7 @@ def _run_in_thread(name: str, loop: Callable[[], None]) -> None:
 
 
 class Heartbeats:
-    """Calls `beat` as soon as every member has called `beat_of` since the last time, so one hanging member stops it."""
+    """Calls `beat` each time that every member has called `beat_of` again. One member that hangs stops the calls."""
 
     def __init__(self, beat: Callable[[], None], members: Iterable[str]) -> None:
         self._beat = beat
@@ -51,7 +51,7 @@ class Heartbeats:
             self._beat_if_complete()
 
     def leave(self, member: str) -> None:
-        """Wait for `member` no more, because its loop has ended."""
+        """Stop waiting for `member`, because its loop has ended."""
         with self._lock:
             self._members.discard(member)
             self._awaited.discard(member)

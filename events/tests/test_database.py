@@ -1,4 +1,4 @@
-"""`in_steps` yields each row that exists at its start once, even if rows change during the walk."""
+"""`in_steps` yields the rows that exist when its walk begins, each once, even if rows change during the walk."""
 
 import pytest
 from django.db import connection

@@ -28,7 +28,10 @@ class LeasedWorkQuerySet(models.QuerySet["WorkT"]):
         return self.filter(state=LeasedWork.State.FAILED)
 
     def backlog(self, *, count_up_to: int | None = None) -> Backlog:
-        """Read the number and the age of the pending rows. With `count_up_to`, only the first rows to be due count."""
+        """Return the number of pending rows and the age of the oldest.
+
+        With `count_up_to`, read only that many rows, those due first, so that the number is at most `count_up_to`.
+        """
         rows = self.pending().order_by("due_at")[:count_up_to]
         found = rows.aggregate(count=Count("pk"), age=DatabaseClock() - Min("created_at"))
         return Backlog(found["count"], max(0.0, found["age"].total_seconds()) if found["age"] else 0.0)

@@ -35,10 +35,10 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(*kinds: Kind[Any], once: bool, metrics_port: int | None, liveness_file: Path | None) -> Results[Any]:
-    """Work until SIGTERM or SIGINT, or with `once` until all that is due now was tried. Return the outcomes of `once`.
+    """Do the work of `kinds` until SIGTERM or SIGINT. With `once`, try all work that is due now; return the outcomes.
 
-    Several kinds get a thread each; with `once` they take turns. Without a kind, which is for a process whose work is
-    turned off, only wait for the signal.
+    Several kinds get a thread each; with `once` they take turns. A process whose work is turned off passes no kind, and
+    only waits for the signal.
 
     Raises CommandError if the process cannot start, and with `once` if the service or the database is not available.
     """

@@ -59,7 +59,7 @@ class Worker(Generic[WorkT]):
         self._database_was_away = False
 
     def run(self) -> None:
-        """Work until `stopping`. During an outage of the database or the service, try again after growing pauses."""
+        """Work until `stopping` returns True. While the database or the service is away, retry with backoff."""
         failures = 0
         while not self._stopping():
             reset_queries()  # With DEBUG on, Django keeps every statement.

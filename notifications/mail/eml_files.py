@@ -11,7 +11,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 
 
 class EmailBackend(BaseEmailBackend):
-    """Writes files that mail programs open. A message that is sent again replaces its file."""
+    """Writes each message to a file that mail programs can open. A message that is sent again replaces its file."""
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
         folder = Path(settings.EMAIL_FILE_PATH)

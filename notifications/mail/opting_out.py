@@ -15,7 +15,7 @@ _signer = Signer(salt="notifications.mail.opting_out")
 
 
 def link_for(user_id: int) -> str:
-    """Return the absolute link for a user's mails, which leads to the page that turns them off."""
+    """Return the absolute URL of the page on which this user turns e-mails off. Each mail to the user has it."""
     return settings.SITE_URL + reverse("email-opt-out", args=[_signer.sign(str(user_id))])
 
 

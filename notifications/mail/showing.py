@@ -27,9 +27,10 @@ class Shown(NamedTuple):
 
 
 def show(delivery: EmailDelivery) -> Shown:
-    """Return the message that the first attempt sent; before the first attempt, the message that it would send.
+    """Return the message that the first attempt to send the e-mail sent or, before this attempt, would send.
 
-    The links that turn e-mails off are shown without their tokens, because the token alone gives permission to do so.
+    The links that turn e-mails off are shown without their tokens, because anyone who has a token can turn the user's
+    e-mails off.
 
     Raises:
         ValueError: the message cannot be composed, so it would not be sent.

@@ -344,7 +344,7 @@ def test_mail_notification_and_order_lead_to_one_another(
 
 
 def send_again(client: Client, *deliveries: EmailDelivery, confirmed: bool = True) -> list[str]:
-    """Run the action on rows of the list, and return the admin's messages."""
+    """Send these failed e-mails again by the action of admin's list, and return the messages that admin shows."""
     posted: dict[str, Any] = {"action": "send_selected_again", "_selected_action": [row.pk for row in deliveries]}
     response: Any = client.post(EMAILS, posted | ({"confirmed": "yes"} if confirmed else {}))
     assert response.status_code in (200, 302)

@@ -1,4 +1,4 @@
-"""Replays of dead letters on a real broker: readable events are notified, and none of them twice."""
+"""Replays of dead letters on a real broker: each event that the group can then decode becomes one notification."""
 
 from collections.abc import Iterator
 from dataclasses import replace

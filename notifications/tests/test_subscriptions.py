@@ -60,7 +60,7 @@ def counted(name: str, *, group: str = "group", **labels: str) -> float:
 
 @pytest.mark.django_db(transaction=True)
 def test_another_group_adds_no_latencies() -> None:
-    """The latencies of a group that reads an old backlog would hide how late the notifications are."""
+    """A group that reads an old backlog would report long latencies, and so hide how late the notifications are."""
     before = counted("event_end_to_end_seconds_count", group=NOTIFICATIONS.group)
     process(records(OrderEventFactory.build(timestamp=now())), replace(NOTIFICATIONS, measures_latency=False))
     assert counted("event_end_to_end_seconds_count", group=NOTIFICATIONS.group) == before
@@ -68,7 +68,7 @@ def test_another_group_adds_no_latencies() -> None:
 
 @pytest.mark.django_db
 def test_the_command_refuses_the_group_of_another_subscription(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command would commit offsets for that group without calling the handler of its subscription."""
+    """If the command accepted such a group, it would commit offsets without calling that group's subscription."""
     monkeypatch.setattr(
         consume_order_events, "subscriptions", lambda: [NOTIFICATIONS, replace(NOTIFICATIONS, group="audit")]
     )

@@ -134,13 +134,13 @@ def test_a_longer_list_takes_no_more_queries(admin_client: Client) -> None:
 
 
 def question(client: Client, orders: list[Order], action: str = "pay") -> str:
-    """Run `action` on these orders of admin's list, and return the text of its confirmation."""
+    """Choose `action` for these orders in admin's list, and return the HTML of the confirmation page."""
     posted = {"action": f"{action}_selected", "_selected_action": [order.pk for order in orders]}
     return html.unescape(client.post(ORDERS, posted).content.decode())
 
 
 def with_status(user: User, *statuses: str) -> list[Order]:
-    """Return new orders of `user` with these statuses, which have no events."""
+    """Create an order of `user` for each status, without events, and return the orders."""
     return [OrderFactory.create(user=user, status=status, total_amount=Decimal("1234567.50")) for status in statuses]
 
 

@@ -7,6 +7,7 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
 from orders.events import ORDER_EVENT_TYPES
+from orders.history import maintenance
 from orders.models import InvalidTransition, Order, OrderItem, UnknownHistory
 from orders.services import Change, Line, cancel_order, pay_order, place_order
 
@@ -45,7 +46,7 @@ def test_a_cancelled_order_stays_cancelled(placed: Change) -> None:
     ],
 )
 def test_the_database_refuses_an_impossible_item(placed: Change, field: str, value: object, constraint: str) -> None:
-    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+    with pytest.raises(IntegrityError, match=constraint), maintenance():
         OrderItem.objects.filter(order=placed.order).update(**{field: value})
 
 

@@ -1,1 +1,1 @@
-"""E-mail in tests: a mail server with faults, deliveries to send to it, and deliveries as samples of leased work."""
+"""E-mail in tests: a mail server that can fail, deliveries to send to it, and leased work made of deliveries."""

@@ -36,14 +36,14 @@ def customer(email: str = "", **fields: Any) -> User:
 
 
 def notify_at(user_id: int, timestamp: datetime | None = None, **fields: Any) -> EmailDelivery | None:
-    """Notify a user of a new event with this time (by default now). Return its e-mail delivery; None without one."""
+    """Notify a user of a new event with this time (by default now). Return the e-mail delivery, if one was recorded."""
     event = OrderEventFactory.build(user_id=user_id, timestamp=timestamp or now(), **fields)
     notify([event])
     return EmailDelivery.objects.filter(notification__event_id=event.event_id).first()
 
 
 def delivery_to(email: str = "") -> EmailDelivery:
-    """Return a new e-mail delivery to a new customer with this address, by default an address of the customer's own."""
+    """Return a new e-mail delivery to a new customer. `email` is the customer's address; by default it is unique."""
     delivery = notify_at(customer(email).pk)
     assert delivery is not None
     return delivery

@@ -124,7 +124,7 @@ class MailServer:
         self._do(self._listen())
 
     def fail(self, stage: Stage, **fault: Any) -> None:
-        """Let a `Fault` with the fields `fault` strike at this stage, until `heal`."""
+        """Add a fault with the fields `fault`. It strikes at this stage until `heal`."""
         self.faults[stage].append(Fault(**fault))
 
     def heal(self) -> None:
@@ -136,7 +136,10 @@ class MailServer:
         self.come_back()
 
     def fault_at(self, stage: Stage, recipients: Sequence[str]) -> Fault | None:
-        """Return the fault that strikes at this stage now; None without one. Count the stage and the strike."""
+        """Return the fault that strikes at this stage now; None without one.
+
+        Count the arrival at the stage, and the strike of the returned fault.
+        """
         self.commands[stage] += 1
         for position, fault in enumerate(self.faults[stage]):
             if fault.times > 0 and fault.recipient in ("", *recipients):
@@ -176,7 +179,7 @@ class MailServer:
             conversation.reset()
 
     def release(self) -> None:
-        """Give the answers that faults with `then="hold"` hold back. Later faults of this kind hold nothing back."""
+        """Send the answers that faults with `then="hold"` hold back. Later faults of this kind hold nothing back."""
         self._loop.call_soon_threadsafe(self.released.set)
 
     async def _close_silent(self) -> None:

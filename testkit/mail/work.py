@@ -1,4 +1,4 @@
-"""Leased work for tests and benchmarks: e-mail deliveries, with which a worker does what the test chooses."""
+"""Leased work for tests and benchmarks: e-mail deliveries, and workers that do with each what the test chooses."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,9 +20,10 @@ Work = EmailDelivery
 
 
 def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) -> list[EmailDelivery]:
-    """Record `count` pieces of work that are due a second apart, all before `due_in` from now. Return them by due time.
+    """Record `count` pieces of work, and return them in the order of their due times.
 
-    They are inserted in the reverse order, so that no query finds them in the order of their due times by chance.
+    They become due one second apart, and all before `due_in` from now. They are inserted in the reverse order, so that
+    a query that does not sort them is found out.
     """
     first_due = database_now() + due_in - timedelta(seconds=count)
     notifications = Notification.objects.bulk_create(
@@ -36,7 +37,7 @@ def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) 
 
 
 def kind(act: Act[EmailDelivery] | None = None, **changes: Any) -> Kind[EmailDelivery]:
-    """Return the kind of work `EMAIL` with `changes` and with the function `act`, which by default returns Done."""
+    """Return the kind of work `EMAIL` with `changes` to its fields. `act` is its action; the default returns Done."""
 
     def nothing(work: EmailDelivery) -> Outcome:
         return Done()
@@ -53,5 +54,5 @@ def session_of(act: Act[EmailDelivery]) -> Callable[[], AbstractContextManager[A
 
 
 def worker(act: Act[EmailDelivery] | None = None, **changes: Any) -> Worker[EmailDelivery]:
-    """Return a worker on `kind(act, ...)` that is never told to stop. Call its methods for single batches."""
+    """Return a worker for `kind(act, ...)`. Call its methods for single batches, because its `run` would never end."""
     return Worker(kind(act, **changes), stopping=lambda: False, wait=lambda _: None)

@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 @pytest.fixture
 def timezone_id() -> str | None:
-    """Return the browser's time zone; None for the machine's. A test overrides this fixture for another one."""
+    """Return the time zone of the browser; None stands for the machine's. A test may override this fixture."""
     return None
 
 
@@ -98,7 +98,7 @@ def picture(page: Page, name: str) -> Path:
 
 
 def send_poison(run: Run, value: str) -> None:
-    """Send a message that is no order event straight to the topic of order events, not through the outbox."""
+    """Send a message that is not an order event to the topic of order events, without the outbox."""
     run.manage("shell", "-c", SEND % value)
 
 

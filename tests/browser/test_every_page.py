@@ -28,7 +28,9 @@ LATIN_WORD = re.compile(r"(?<![\w.@/_:#-])[A-Za-z]*[a-z][A-Za-z]+(?![\w.@/_:-]*[
 NAMES = {"Commerce", "Kafka", "PostgreSQL", "Django", "OpenAPI", "AsyncAPI", "English", "Prometheus", "PgBouncer"}
 UNITS = {"KiB", "MiB"}
 ACCOUNTS = {"admin", "demo", "mallory", "operator", "support", "Admin", "Demo"}
-ALLOWED_WORDS = NAMES | UNITS | ACCOUNTS | {"Accept", "en", "esc", "ko"}
+GROUPS = {"fulfilment", "payments", "sales", "shipping"}
+"""Names of consumer groups that look like words."""
+ALLOWED_WORDS = NAMES | UNITS | ACCOUNTS | GROUPS | {"Accept", "en", "esc", "ko"}
 TEXTS = """() => {
     const skipped = '.material-symbols-outlined, pre, code, script, style, noscript, [translate=no]';
     const texts = [document.title];
@@ -46,7 +48,7 @@ TEXTS = """() => {
 
 @pytest.fixture(scope="module")
 def shop(run: Run) -> list[str]:
-    """Fill the run with orders, dead letters and e-mails in every state, and a failed login. Return its first pages."""
+    """Create orders, dead letters and e-mails in every state. Return the paths of the pages where the tests begin."""
     customer = Customer(run.site)
     customer.http.patch("/api/me", json={"email": "mina@example.com"}).raise_for_status()
     orders = [customer.place_order(price="1234567.00") for _ in range(3)]
@@ -109,7 +111,10 @@ assert emails[2].update(state="cancelled", finished_at=Now(), lease=None, last_e
 
 
 def walk(page: Page, first_pages: list[str]) -> Iterator[str]:
-    """Open these pages, and up to `PAGES_PER_KIND` of each kind of page that they link to. Yield the addresses."""
+    """Open `first_pages` and the pages that they link to, directly or not. Yield the addresses.
+
+    Of each kind of page, at most `PAGES_PER_KIND` are followed.
+    """
     waiting = list(first_pages)
     seen = set(waiting)
     opened = Counter(map(_kind, waiting))
@@ -146,7 +151,7 @@ def serious_findings(page: Page) -> list[str]:
 
 
 def layout_findings(page: Page) -> list[str]:
-    """Return a sentence about each fault of the layout: a page wider than the screen, or an entry that is too high."""
+    """Return a text for each fault of the layout: a page wider than the screen, or a list entry that is too high."""
     wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
     heights: list[int] = page.locator("#result_list tr.data-row").evaluate_all(
         "rows => rows.map(row => row.offsetHeight)"

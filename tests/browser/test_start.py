@@ -15,7 +15,7 @@ ARRIVED = "Everything has arrived. Orders: {n}, notifications: {n}, doubled: 0, 
 
 @pytest.fixture
 def start(run: Run, page: Page) -> Iterator[Page]:
-    """Open the start page while broker and consumer run. After the test, start those that it has stopped."""
+    """Open the start page with broker and consumer running. After the test, start either of them that is stopped."""
     page.goto("/")
     for target in ("broker", "consumer"):
         expect(switch(page, target)).to_have_text("Running", timeout=TIMEOUT_MS)

@@ -1,1 +1,1 @@
-"""Tests that cause faults between the product's processes. Its guarantees must hold through each fault."""
+"""Tests that cause faults between the product's processes. The product keeps its guarantees through each fault."""

@@ -11,7 +11,7 @@ from testkit.kafka_client import read_topic
 
 
 class Event(NamedTuple):
-    """An order event as the outbox has it."""
+    """An order event as read from the outbox, with what has become of it."""
 
     id: UUID
     type: str
@@ -22,7 +22,7 @@ class Event(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """An order event as the topic has it."""
+    """An order event as read from the topic."""
 
     id: UUID
     order_id: int
@@ -31,7 +31,7 @@ class Delivered(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """How many items were compared, by kind."""
+    """The numbers of changes, orders, events, notifications and dead letters that `compare` has compared."""
 
     acknowledged: int
     """Number of changes of orders that the API has acknowledged."""
@@ -48,7 +48,7 @@ class Figures:
 def compare(
     *, user_ids: Sequence[int], started_after: int, acknowledged: Sequence[tuple[int, str]], unanswered: Sequence[int]
 ) -> Figures:
-    """Compare the data of these users, and return the figures. Raises AssertionError with a list of the differences.
+    """Check that all data about these users' orders agree, and return the figures. Raises AssertionError if not.
 
     Args:
         user_ids: the owners of the orders to compare.

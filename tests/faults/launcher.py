@@ -36,8 +36,8 @@ def sabotage(what: str, target: str, *, on_call: int = 1, always: bool = False, 
             `hang-after` (the call never returns), `fail-before` or `fail-after` (Sabotage is raised). The action
             hits the process that makes the call.
         target: `module:qualified.name`.
-        on_call: the number of the call, counted over the process and its forks together, so that a pre-fork
-            server's next worker is spared.
+        on_call: which call to sabotage, from 1. The process and its forks count their calls together, so the
+            worker that replaces a killed one is spared.
         always: sabotage every later call as well.
         containing: count only calls with this text in the repr of their arguments.
     """

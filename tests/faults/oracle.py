@@ -1,4 +1,4 @@
-"""The oracle records, outside the product, what was acknowledged, and compares it with the product's data."""
+"""An oracle notes which changes the product has acknowledged, and compares its notes with the product's data."""
 
 import threading
 import time
@@ -33,7 +33,7 @@ class Acknowledged(NamedTuple):
 
 
 class Shopper:
-    """A customer of one web server. The oracle records the answers that it gets. It is not thread-safe."""
+    """A customer of one web server. The oracle records the server's answers. A shopper is not thread-safe."""
 
     def __init__(self, oracle: "Oracle", customer: Customer, site: str) -> None:
         self.user_id = customer.id
@@ -69,7 +69,7 @@ class Shopper:
         return response.json()
 
     def finds_a_worker_that_answers(self) -> bool:
-        """Return whether the worker of this connection answers within 0.5 s. After a failure, the connection is new."""
+        """Return whether the worker of this connection answers within 0.5 s. If not, the connection is replaced."""
         try:
             return self._http.get("/health/live", timeout=0.5).status_code == 200
         except httpx.TransportError:
@@ -80,7 +80,7 @@ class Shopper:
 
 
 class Oracle:
-    """The record of the changes that were acknowledged in one test. No other test uses `customers` meanwhile."""
+    """The record of the changes that were acknowledged in one test. Only that test uses `customers` at the time."""
 
     def __init__(self, customers: Sequence[Customer]) -> None:
         self._customers = cycle(customers)
@@ -99,7 +99,10 @@ class Oracle:
 
     @contextmanager
     def shopping(self, site: str) -> Iterator[None]:
-        """Let all customers place, pay and cancel orders within the block, also after missing answers."""
+        """Within the block, let all customers place, pay and cancel orders.
+
+        A customer that gets no answer goes on with a new order.
+        """
         closing = threading.Event()
 
         def shop(shopper: Shopper) -> None:
@@ -123,7 +126,7 @@ class Oracle:
                 finished.result()
 
     def wait_for_more(self, count: int) -> None:
-        """Wait until `count` more changes are acknowledged."""
+        """Wait until the API has acknowledged `count` more changes of orders."""
         goal = len(self.acknowledged) + count
         wait_until(lambda: len(self.acknowledged) >= goal)
 
@@ -146,7 +149,7 @@ class Oracle:
             return [duration for share in shares for duration in share]
 
     def settle_and_compare(self) -> Figures:
-        """Wait until no event is pending or unread. Then compare the record with the product's data.
+        """Wait until no event is pending or unread. Then compare the answers to the customers with the product's data.
 
         Raises AssertionError with a list of the differences, or after `SETTLE_TIMEOUT_S`.
         """

@@ -1,4 +1,4 @@
-"""Start a program with short leases of all leased work, so that a test sees one run out.
+"""Start a program with short leases of all leased work, so that they expire during a test.
 
     python -m tests.faults.short_lease 3 django send_emails
 

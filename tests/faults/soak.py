@@ -1,7 +1,7 @@
 """The soak test: customers order for a long time while a fault happens every few seconds. `make soak` runs it.
 
-After each round of faults, the oracle waits until the site has settled and compares its data. The printed seed
-repeats the choice of faults.
+After each round of faults, the oracle waits until the site has settled and compares its data. The test prints its seed;
+`SOAK_SEED` with this value repeats the choice of faults.
 """
 
 import os
@@ -49,7 +49,7 @@ class Summary:
     """The longest time, in seconds, from the end of a round's faults until the site had settled."""
 
     def record_sizes(self, processes: dict[str, ProductProcess]) -> None:
-        """Record the memory and the open files of these processes, if they exceed those recorded so far."""
+        """Record the most memory and the most open files that a process of each name has used so far."""
         for name, process in processes.items():
             # The web server may have replaced a worker.
             with suppress(psutil.NoSuchProcess):
@@ -77,7 +77,7 @@ class Summary:
 
 
 class Chaos:
-    """Causes random faults, and keeps running the processes that they hit."""
+    """Causes random faults, and restarts the processes that the faults have ended."""
 
     def __init__(
         self, processes: dict[str, ProductProcess], kafka: ApacheKafka, postgres: CrashingPostgres, proxy: Proxy

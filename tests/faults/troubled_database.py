@@ -33,7 +33,7 @@ def waiting_for(table: str) -> int:
 
 @contextmanager
 def on_notification(body: str, *, at_commit: bool = False) -> Iterator[None]:
-    """Run the PL/pgSQL code `body` for each notification (`NEW`) inserted within the block, or when it is committed."""
+    """Within the block, run the PL/pgSQL `body` before each INSERT of a notification `NEW`, or at its commit."""
     trigger = "CONSTRAINT TRIGGER sabotage AFTER" if at_commit else "TRIGGER sabotage BEFORE"
     deferral = "DEFERRABLE INITIALLY DEFERRED" if at_commit else ""
     rows(
@@ -82,7 +82,7 @@ def waiting_at_the_gate() -> list[int]:
 
 @contextmanager
 def unanswered_commits() -> Iterator[None]:
-    """Let sessions with `synchronous_commit` wait, after their commit, for a standby server that does not exist."""
+    """Within the block, sessions with `synchronous_commit` commit and then wait for a standby that does not exist."""
     _administer("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     try:
         yield

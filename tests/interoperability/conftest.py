@@ -60,7 +60,7 @@ def relay() -> None:
 
 @pytest.fixture
 def placed(topics: Topics, transactional_db: None, user: User) -> list[dict[str, Any]]:
-    """Place orders, send their events to the topic, and return the JSON bodies that the contract demands for them."""
+    """Place orders and send their events to the topic. Return the JSON that the contract demands for each event."""
     prices = [Decimal("0.00"), Decimal("0.10"), Decimal("25000"), Decimal("9999999999.99")]
     placed = [place_order(user_id=user.pk, lines=[Line(1, 1_000_000, price)]) for price in prices]
     relay()

@@ -1,4 +1,4 @@
-"""The product reads all records of confluent-kafka, so those of every client that is built on librdkafka."""
+"""The product reads all records that confluent-kafka writes. Other clients built on librdkafka write the same."""
 
 import os
 

@@ -37,12 +37,12 @@ def field(content: bytes | None) -> bytes:
 
 
 def record(value: bytes | None, *, delta: int = 0, key: bytes | None = b"1", headers: bytes = varint(0)) -> bytes:
-    """Return a record at `delta` from its batch's first offset. `headers` contains their number and their bytes."""
+    """Return a record at `delta` from its batch's first offset. `headers` begins with the number of the headers."""
     return framed(varint(delta) + field(key) + field(value) + headers)
 
 
 def framed(content: bytes) -> bytes:
-    """Return a record: its length, its attributes, its time, and then `content`."""
+    """Return a record with `content` after the record's length, attributes and timestamp."""
     body = b"\0" + varint(0) + content
     return varint(len(body)) + body
 
@@ -68,7 +68,7 @@ def compressed_batch(
 
 
 def signed(changed: bytearray, *, compression: int | None = None) -> bytearray:
-    """Correct the length and the checksum of a changed batch, and return it. `compression` is the codec to claim."""
+    """Correct length and checksum of a changed batch, and return it. With `compression`, let it claim this codec."""
     if compression is not None:
         struct.pack_into(">h", changed, ATTRIBUTES_AT, compression)
     struct.pack_into(">i", changed, LENGTH_AT, len(changed) - LENGTH_AT - 4)

@@ -149,7 +149,7 @@ def test_batches_below_the_bound_do_not_add_up(pipeline: Pipeline) -> None:
 
 
 def test_a_look_at_the_lag_holds_one_batch_at_a_time(broker: Broker) -> None:
-    """To tell how old the lag is, a process reads the first unread record of each partition, and so its whole batch."""
+    """For a lag in seconds, a process reads each partition's first unread record. Kafka sends that record's batch."""
     topic = f"order-events-{uuid4().hex[:8]}"
     broker.create_topic(topic, partitions=servers.PARTITIONS)
     for partition in range(servers.PARTITIONS):

@@ -33,7 +33,7 @@ def read(*batches: bytes) -> list[Record]:
 
 
 def reported(*batches: bytes) -> list[tuple[int, str]]:
-    """Return (offset, reason) of each unreadable record, and check that the client also reads a sound batch behind."""
+    """Return (offset, reason) of each unreadable record. Check that the client reads a valid batch after them."""
     *records, behind = read(*batches, batch(record(b"behind"), offset=SENTINEL_OFFSET))
     assert (behind.offset, behind.value) == (SENTINEL_OFFSET, b"behind")
     unreadable = [one for one in records if isinstance(one.value, Unreadable)]

@@ -1,4 +1,4 @@
-"""Unreadable records: the client returns each at its position, and reads on behind it."""
+"""Unreadable records: the client returns each at its offset, and then the readable records behind it."""
 
 from collections.abc import Sequence
 

@@ -27,13 +27,13 @@ class Hook:
         self._process = os.getpid()
 
     def fire(self) -> None:
-        """Run the next action, if there is one. The product's stand-ins call this method at the point."""
+        """Run the next action, if there is one. The stand-in that has this hook calls `fire` at the hook's point."""
         if self._actions and os.getpid() == self._process:
             self._actions.pop()()
 
     @contextmanager
     def calling(self, action: Callable[[], object], *, times: int = 1) -> Iterator[None]:
-        """Within the block, run `action` at the next `times` calls of `fire`."""
+        """Within the block, run `action` at the first `times` calls of `fire`."""
         self._actions = [action] * times
         try:
             yield
@@ -81,7 +81,7 @@ class OtherProcess:
 
 
 class SlowTransaction(Generic[Result]):
-    """A transaction of another process, which has done `work` and commits or rolls back at `end`."""
+    """A transaction of another process: it has executed `work`, and `end` commits it or rolls it back."""
 
     def __init__(self, work: Callable[[], Result]) -> None:
         self._process = OtherProcess()

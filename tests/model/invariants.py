@@ -43,7 +43,7 @@ class Invariants(RuleBasedStateMachine):
         }
 
     def every_row_is_pending_or_on_its_topic(self, rows: list[OutboxEvent]) -> None:
-        """Check that the topic has the record of a published row at the row's position, and that this never changes."""
+        """Check that a published row keeps its position, and that the topic has the row's value there."""
         arrived = {
             (topic, record.partition, record.offset): record.value
             for topic in (TOPIC, dead_letter_topic(TOPIC))
@@ -57,7 +57,7 @@ class Invariants(RuleBasedStateMachine):
                 assert self._positions.setdefault(row.pk, position) == position
 
     def the_numbers_of_every_order_arrive_in_order(self) -> None:
-        """Check that each order's events came first onto the topic in sequence. Repeats do not count.
+        """Check that the first copies of each order's events are on the topic in sequence. Repeats do not count.
 
         `Pipeline` checks that number n+1 is sent only after number n is recorded as published.
         """

@@ -130,7 +130,7 @@ class MemoryGroup:
 
 
 class NoThread(Executor):
-    """Makes each call at once, in place of the thread that reads ahead."""
+    """A stand-in for the thread that polls the next batch. It makes each call at once, in the caller's thread."""
 
     def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         done: Future[Any] = Future()
@@ -141,7 +141,7 @@ class NoThread(Executor):
 class MemoryConsumer:
     """A stand-in for `events.kafka.Consumer`: member `number` of a group.
 
-    It is idle when it waits for records, and finds none or has read the number of batches that `allow` has given it.
+    `allow` sets how many batches it may read. It is idle when a poll that waits for records returns none.
     """
 
     def __init__(self, group: MemoryGroup, number: int) -> None:
@@ -197,7 +197,10 @@ class MemoryConsumer:
         self._positions[record.partition] = to
 
     def commit(self, records: Iterable[Record]) -> None:
-        """Commit the offset of each partition whose last record this member has read since the last rebalance."""
+        """Commit the offset after the last of `records` on each partition.
+
+        A partition is left out if this member has not read that record since the last rebalance.
+        """
         self.amid_commit.fire()
         if self._generation == self._group.generation:
             for last in {record.partition: record for record in records}.values():

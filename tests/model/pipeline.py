@@ -58,7 +58,11 @@ def event_id(record: Record) -> UUID:
 
 @dataclass(frozen=True, kw_only=True)
 class Notifying(NotificationSubscription):
-    """The notifications' subscription, but it fails at some order ids. `amid_save` fires before the commit."""
+    """The notifications' subscription with planned failures.
+
+    Order `DEADLY` kills the consumer, order `REFUSED` is refused by the database, and order `ODD` causes an unforeseen
+    error.
+    """
 
     amid_save: Hook = field(default_factory=Hook)
 
@@ -155,7 +159,7 @@ class Pipeline:
             self.members[member] = Member(self.group, member)
 
     def append_foreign(self, message: int | bytes | None) -> None:
-        """Append a message of another system: an event of the order `message`, or bytes that are no event."""
+        """Append a message of another system. `message` is the order id of an event, or a value that is no event."""
         new_id = UUID(int=len(self.broker.topics[TOPIC]))
         value = message
         if isinstance(message, int):
@@ -164,7 +168,7 @@ class Pipeline:
         self.broker.append(TOPIC, key=b"foreign", value=value, headers=headers)
 
     def append_again(self, record: int) -> None:
-        """Append a copy of a record to the topic. `record` is its index, where 0 is the newest record."""
+        """Append a copy of a record to the topic. `record` counts back from the newest record, 0, and starts over."""
         records = self.broker.topics[TOPIC]
         if records:
             known = records[-1 - record % len(records)]
@@ -186,5 +190,5 @@ class Pipeline:
             assert idle < 6, f"{OutboxEvent.objects.pending().count()} rows wait, the lag is {self.group.lag()}"
 
     def _left(self) -> int:
-        """Return how much work is left: rows to send, and twice the unread records. Each may leave a copy to send."""
+        """Return how much work is left: 1 for a row to send, 2 for an unread record, which may add a row to send."""
         return OutboxEvent.objects.pending().count() + 2 * self.group.lag()

@@ -74,7 +74,7 @@ clock = Clock()
 
 
 def pass_time(seconds: float) -> None:
-    """Advance the process's clock. Make outbox rows as much older, because their age is by the database's clock."""
+    """Advance the process's clock, and make all outbox rows older: the database's clock measures their age."""
     clock.advance(seconds)
     OutboxEvent.objects.update(recorded_at=F("recorded_at") - timedelta(seconds=seconds))
 
@@ -135,7 +135,10 @@ class Model(Invariants):
                 ACTS[event_type](order_id=order_id)
 
     def order(self, index: int, event_type: str) -> int:
-        """Return the id of an order that allows the change of `event_type`; of any order if none allows it."""
+        """Return the id of an order whose status allows the event type; without such an order, of any order.
+
+        `index` chooses among them, from the newest order backwards.
+        """
         allowed = [order_id for order_id, events in self.history.items() if events[-1] in ALLOWED_AFTER[event_type]]
         orders = allowed or list(self.history)
         return orders[-1 - index % len(orders)]
@@ -217,7 +220,7 @@ class Model(Invariants):
 
     @rule(member=MEMBER, size=SIZE, batches=BATCHES, saved=st.booleans())
     def crash_of_a_consumer(self, member: int, size: int, batches: int, saved: bool) -> None:
-        """Crash before the batch is saved, or after that and before its offsets are committed."""
+        """Let a consumer crash amid a batch: before it saves the batch or, with `saved`, before it commits offsets."""
         victim = self.pipeline.members[member]
         with (victim.source.amid_commit if saved else victim.subscription.amid_save).calling(crash):
             self.pipeline.consume(member, size=size, batches=batches)

@@ -51,7 +51,7 @@ class Missing(Exception):
 
 
 def interpolated(text: str, variables: Mapping[str, str]) -> str:
-    """Return the value that compose computes from `$$`, `${X}`, `${X:-default}` and `${X:?message}`.
+    """Return `text` as compose expands it: `$$`, `${X}`, `${X:-default}` and `${X:?message}` are replaced.
 
     Raises Missing. Source: https://docs.docker.com/reference/compose-file/interpolation/
     """
@@ -71,9 +71,9 @@ def interpolated(text: str, variables: Mapping[str, str]) -> str:
 
 
 def environment(service: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment that compose gives to a service, if it runs with `variables`.
+    """Return the environment that compose gives to a service, if compose runs with `variables`.
 
-    A name without a value is passed on if it is set.
+    A variable without a value in the compose file has the value from `variables`; without one, it is left out.
     """
     declared = COMPOSE["services"][service]["environment"]
     given = {
@@ -108,7 +108,8 @@ def strings(part: Any) -> list[str]:
 
 
 def test_the_products_services_are_known() -> None:
-    assert OURS.keys() == {"migrate", "web", "consumer", "relay", "mailer", "fulfilment", "worker"}
+    ours = {"migrate", "web", "consumer", "sales", "relay", "mailer", "watcher", "fulfilment", "worker"}
+    assert OURS.keys() == ours
 
 
 def test_the_development_provider_gets_its_documented_variables() -> None:

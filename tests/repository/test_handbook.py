@@ -19,7 +19,7 @@ IMAGE_LIMIT_BYTES = 150 * 1024
 
 
 def section(document: str, title: str) -> str:
-    """Return the text between a heading of level 2 and the next one."""
+    """Return the text of a section: from the heading of level 2 with this title to the next heading of level 2."""
     return (CHECKOUT / document).read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 

@@ -15,14 +15,20 @@ from events.work.gauges import _gauges as _work_gauges
 from events.work.kinds import kinds
 from events.work.models import Backlog
 from fulfilment.gauges import Unfinished, gauges_of
+from sales.anomalies.gauges import Watched
+from sales.anomalies.gauges import gauges as anomaly_gauges
 from testkit.processes import CHECKOUT
 
 PROMETHEUS = CHECKOUT / "deploy" / "prometheus"
 GRAFANA = CHECKOUT / "deploy" / "grafana"
 COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
-NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer|email|fulfilments?|payments|shipping)_[a-z_]+)\b")
+NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer|email|sales|fulfilments?|payments|shipping)_[a-z_]+)\b")
 UNSEEN_BY_THE_PAGE = {
     "RelayGone": "The page shows what a relay leaves: pending events that grow old.",
+    "SalesConsumerGone": "The page says of every group that no consumer is running, as `ConsumerGone` says of one.",
+    "SalesAnomaly": "The page Sales shows anomalies.",
+    "SalesNotJudged": "The watchers wait until the sums are complete; the page shows the lag that delays them.",
+    "WatcherGone": "The page is about events, and the watchers only read their sums.",
     "MailerGone": "The page shows what a mailer leaves: pending e-mails that grow old.",
     "CommandsNotDone": "Admin's lists of commands show the pending ones.",
     "FulfilmentStuck": "The page is about events. The sidebar counts stuck fulfilments.",
@@ -40,6 +46,7 @@ def metric_names() -> set[str]:
         *_lag_gauges({"g": [PartitionLag("t", 0, 1, 1, 0, 0.0)]}),
         *(gauge for kind in kinds() for gauge in _work_gauges(kind.name, Backlog(0, 0.0))),
         *gauges_of(Unfinished({}, 0.0)),
+        *anomaly_gauges(Watched({}, 0.0)),
     ]
     counted = {sample.name for metric in REGISTRY.collect() for sample in metric.samples}
     families = {
@@ -47,7 +54,7 @@ def metric_names() -> set[str]:
         for metric in REGISTRY.collect()
         for suffix in ({"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(metric.type, []))
     }
-    return counted | families | {gauge.name for gauge in gauges}
+    return counted | families | {f"{gauge.name}{'_total' if gauge.type == 'counter' else ''}" for gauge in gauges}
 
 
 def rules() -> list[dict[str, Any]]:
@@ -112,7 +119,8 @@ def test_the_image_has_the_runbook() -> None:
 
 def test_the_scraped_services_are_those_of_compose() -> None:
     jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
-    assert {job["job_name"] for job in jobs} == {"web", "consumer", "relay", "mailer", "fulfilment", "worker"}
+    services = {"web", "consumer", "sales", "relay", "mailer", "watcher", "fulfilment", "worker"}
+    assert {job["job_name"] for job in jobs} == services
     for job in jobs:
         for lookup in job.get("dns_sd_configs", []):
             (service,) = lookup["names"]

@@ -9,7 +9,7 @@ import pytest
 
 from testkit.processes import CHECKOUT
 
-APPS = ("commerce", "events", "fulfilment", "notifications", "orders", "payments", "shipping")
+APPS = ("commerce", "events", "fulfilment", "notifications", "orders", "payments", "sales", "shipping")
 NOUNS = (
     "byte|character|consumer|error|event|group|header|letter|message|migration|minute|notification|order|part|partition|"
     "process|record|replay|row|second|time"
@@ -41,9 +41,9 @@ ALWAYS_MANY = {
 
 
 def texts(source: str) -> Iterator[str]:
-    """Yield the strings in a module's source, with `{}` in place of each value that is no constant.
+    """Yield the strings in a module's source, with `{}` in place of each value of an f-string that is not constant.
 
-    Docstrings, and texts with a singular and a plural, are left out.
+    Docstrings, and texts that have both a singular and a plural form, are left out.
     """
     tree = ast.parse(source)
     skipped: set[ast.AST] = set()

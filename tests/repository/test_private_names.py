@@ -16,7 +16,7 @@ import pytest
 
 from testkit.processes import CHECKOUT
 
-PRODUCT = ("events", "orders", "notifications", "commerce")
+PRODUCT = ("events", "orders", "notifications", "sales", "payments", "shipping", "fulfilment", "commerce")
 DOCUMENTED = frozenset(
     (
         *("_asdict", "_fields", "_make", "_replace"),  # Of named tuples.
@@ -35,7 +35,7 @@ class Use(NamedTuple):
 
 
 class OwnClass(NamedTuple):
-    """The names of the bases of one of the product's classes, and the private names that it defines itself."""
+    """The names of the base classes of a class of the product, and the private names that the class defines itself."""
 
     bases: list[str]
     names: set[str]
@@ -66,7 +66,7 @@ def defined_names(definition: ast.ClassDef) -> set[str]:
 
 
 def body_of(definition: ast.ClassDef) -> Iterator[ast.AST]:
-    """Yield all nodes of a class, without those of its nested classes."""
+    """Yield all syntax nodes in the body of a class, except its nested classes with their contents."""
     waiting: list[ast.AST] = list(definition.body)
     while waiting:
         node = waiting.pop()
@@ -76,7 +76,7 @@ def body_of(definition: ast.ClassDef) -> Iterator[ast.AST]:
 
 
 def own_classes(trees: Iterable[ast.AST]) -> dict[str, OwnClass]:
-    """Return the classes by name. Classes with the same name are merged."""
+    """Return the classes that `trees` define, by name. Classes with the same name are merged."""
     found: dict[str, OwnClass] = {}
     for definition in (one for tree in trees for one in classes_of(tree)):
         one = found.setdefault(definition.name, OwnClass([], set()))
@@ -86,7 +86,7 @@ def own_classes(trees: Iterable[ast.AST]) -> dict[str, OwnClass]:
 
 
 def names_with_inherited(name: str, classes: dict[str, OwnClass]) -> set[str]:
-    """Return the private names that a class defines, and those that it inherits from other classes of the product."""
+    """Return the private names that the class `name` defines, or inherits from other classes of the product."""
     names: set[str] = set()
     waiting, seen = [name], set()
     while waiting:

@@ -10,7 +10,7 @@ import pytest
 
 from testkit.processes import CHECKOUT
 
-APPS = ("commerce", "events", "fulfilment", "notifications", "orders", "payments", "shipping")
+APPS = ("commerce", "events", "fulfilment", "notifications", "orders", "payments", "sales", "shipping")
 ROOMS = ("benchmarks", *APPS, "testkit", "tests")
 SHARED = ("benchmarks", "testkit")
 DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]

@@ -11,6 +11,7 @@ from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 import commerce.devserver.run.__main__ as run_module
@@ -21,6 +22,7 @@ from testkit.waiting import wait_until
 from testkit.whole_run import Run, copy_checkout, environment
 
 GROUP = 'group="notification-consumer-group"'
+MAX_RESIDENT_BYTES = 2**30
 
 
 @pytest.fixture
@@ -58,9 +60,15 @@ def test_a_run_restarts_dead_processes_and_leaves_none_behind(checkout: Path) ->
         ):
             assert f"{metric_of_each_process}\n" in metrics
         assert len(re.findall("^kafka_consumergroup_lag_seconds{", metrics, re.MULTILINE)) >= 1
+        by_sales = 'events_consumed_total{event_type="ORDER_CREATED",group="sales",outcome="handled"} 1.0\n'
+        wait_until(lambda: by_sales in _metrics(checkout, run.site))
+
+        customer = Customer(run.site)
+        for _ in range(100):
+            customer.place_order()
+        assert sum(map(_resident_bytes, run.processes())) < MAX_RESIDENT_BYTES
 
         run.child("consume").send_signal(signal.SIGKILL)
-        customer = Customer(run.site)
         order = customer.place_order()
         wait_until(lambda: customer.notifications(order["id"]))
         assert run.says("died (-9), starting it again")
@@ -90,6 +98,11 @@ def test_a_signal_that_python_swallowed_still_ends_the_run(tmp_path: Path, monke
             run_module._run(cleanup)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    """Return the memory of `process`, with its share of the pages that other processes use, too."""
+    return int(process.memory_full_info().pss)
 
 
 def _metrics(checkout: Path, site: str) -> str:

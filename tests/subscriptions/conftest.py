@@ -46,7 +46,10 @@ class Handbook(NamedTuple):
 
 @pytest.fixture
 def project(tmp_path: Path, handbook: Handbook) -> Path:
-    """Return a folder with the tutorial's files, and with the product's settings plus the app and the test's topics."""
+    """Return a folder with the files of the tutorial and a settings module.
+
+    The module has the product's settings, with the tutorial's app and the test's topics.
+    """
     (tmp_path / handbook.app).mkdir()
     (tmp_path / handbook.app / "__init__.py").touch()
     for name, code in handbook.files.items():
@@ -71,7 +74,7 @@ def environment(project: Path, topics: Topics, transactional_db: None) -> dict[s
 
 @pytest.fixture
 def manage(environment: dict[str, str], handbook: Handbook) -> Iterator[Manage]:
-    """Return a function that runs a command which must succeed, and returns its output."""
+    """Return a function that runs a Django command, checks that it succeeds, and returns its output."""
 
     def run(*arguments: str, **variables: str) -> str:
         command = [sys.executable, "-m", "django", *arguments]

@@ -100,7 +100,7 @@ PARTICIPANTS = {
         command="charge_payment(command_id=uuid4(), reference=7, amount=Decimal('1.50'), payment_token='tok_ok', "
         "source='/x', sequence=1)",
         reply="PAYMENT_CHARGED",
-        foreign={"commerce", "orders", "notifications", "shipping"},
+        foreign={"commerce", "fulfilment", "notifications", "orders", "sales", "shipping"},
     ),
     "shipping": PARTICIPANT.format(
         app="shipping",
@@ -108,7 +108,7 @@ PARTICIPANTS = {
         command="book_shipment(command_id=uuid4(), reference=7, items=[Item(product_id=1, quantity=2)], source='/x', "
         "sequence=1)",
         reply="SHIPMENT_BOOKED",
-        foreign={"commerce", "orders", "notifications", "payments"},
+        foreign={"commerce", "fulfilment", "notifications", "orders", "payments", "sales"},
     ),
 }
 

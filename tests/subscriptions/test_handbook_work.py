@@ -1,4 +1,4 @@
-"""The app of docs/leased-work.md, followed word by word, calls the warehouse once for each paid order."""
+"""The app of docs/leased-work.md, built exactly as the page says, calls the warehouse once for each paid order."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The workers of the web server record the lag while no request arrives, and go on after their connections were cut."""
+"""Idle workers of the web server record the lag. They go on after their database connections were cut."""
 
 from collections.abc import Iterator
 from pathlib import Path

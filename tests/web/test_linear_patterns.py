@@ -1,4 +1,4 @@
-"""Every regular expression that is applied to foreign text takes time in proportion to its length."""
+"""Every regular expression that is applied to foreign text takes time proportional to the length of the text."""
 
 import ast
 import importlib
@@ -21,7 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from commerce.observing import log_lines
 from events.correlation import trace_context
 
-PACKAGES = ("events", "orders", "notifications", "commerce")
+PACKAGES = ("events", "orders", "notifications", "sales", "payments", "shipping", "fulfilment", "commerce")
 CHECKOUT = Path(__file__).parent.parent.parent
 PIECES = (
     *("a", "0", " ", "\t", "-", ".", ",", ":", "/", "@", "=", '"', "'", "\\", "\n", "[", "é"),
@@ -78,7 +78,10 @@ def ours() -> dict[str, tuple[re.Pattern[Any], str]]:
 
 
 def of_libraries() -> dict[str, tuple[re.Pattern[Any], str]]:
-    """Return the patterns of libraries that get foreign text of any length: hosts, names, addresses, paths, traces."""
+    """Return the patterns that libraries apply to foreign text of any length, and how: by "search" or "fullmatch".
+
+    The text is a host, a username, an e-mail address, a path or a trace header.
+    """
     validator = User.username_validator
     searching = (
         re.compile(validator.regex.pattern, validator.flags),
@@ -103,7 +106,7 @@ def seconds(do: Callable[[Any], object], text: Any) -> float:
 
 
 def slow_texts(do: Callable[[Any], object], *, as_bytes: bool = False) -> Iterator[str]:
-    """Yield each piece of text that makes `do` take more than linear time if the text repeats the piece."""
+    """Yield each piece of text whose repetition makes `do` take more than linear time."""
 
     def text(first: str, second: str, length: int) -> Any:
         made = ((first + second) * length)[:length] + "\0"

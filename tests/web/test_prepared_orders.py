@@ -1,4 +1,4 @@
-"""Orders are placed with prepared statements, also while a migration changes the tables below them."""
+"""Orders are placed with prepared statements, even while a migration changes the tables that these use."""
 
 from collections.abc import Iterator
 from uuid import uuid4

@@ -109,7 +109,7 @@ def test_a_body_of_the_limit_reaches_the_application(site: Site) -> None:
 
 
 def test_a_body_from_the_proxy_is_read_before_the_answer(site: Site) -> None:
-    """Without this, the connection would close while nginx still sends the body, and nginx would get no answer."""
+    """Otherwise the web server would close the connection while nginx sends the body, and nginx would get no answer."""
     response = httpx.post(f"{site.web.url}/api/orders", content=b" " * (256 * 1024), trust_env=False)
     assert response.status_code == 401
     assert "connection" not in response.headers

@@ -1,4 +1,4 @@
-"""The web server's handling of slow, large and unfinished requests, and of ending servers and workers."""
+"""What the web server does with slow, large and unfinished requests, and when it or one of its workers ends."""
 
 import http.client
 import json
@@ -50,7 +50,7 @@ def start_web(site_database: None, tmp_path: Path) -> Iterator[Callable[..., Web
 
 
 class Clients:
-    """Open connections, each of which has sent the same bytes."""
+    """Connections to a web server that stay open. Each has sent the same bytes."""
 
     def __init__(self, web: WebServer, count: int, sent: bytes) -> None:
         address = urlsplit(web.url)
@@ -82,7 +82,7 @@ def slowest_answer(web: WebServer, requests: int = 20) -> float:
 
 
 def answers(web: WebServer) -> bool:
-    """Return whether the server answers all of 20 requests. A worker that is killed resets its connections."""
+    """Return whether the server answers all of 20 requests. A request fails if its worker is killed meanwhile."""
     try:
         return slowest_answer(web) > 0
     except httpx.TransportError:
@@ -246,7 +246,7 @@ def test_no_environment_variable_is_among_a_requests_headers(start_web: Callable
 
 
 def upload(web: WebServer, *, length: int, headers: str) -> tuple[int, bytes]:
-    """Send a body of `length` bytes. Return how many bytes the server let through, and the beginning of its answer."""
+    """Send `length` bytes, or fewer if the server refuses more. Return the number sent, and the answer's beginning."""
     address = urlsplit(web.url)
     with socket.create_connection((address.hostname, address.port or 80), timeout=10) as client:
         client.sendall(

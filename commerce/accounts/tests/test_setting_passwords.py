@@ -1,4 +1,4 @@
-"""Every way to set a password hashes its normal form, so that the login accepts every spelling."""
+"""Every way to set a password hashes the password's normal form, so that the login accepts every spelling of it."""
 
 import unicodedata
 from collections.abc import Callable

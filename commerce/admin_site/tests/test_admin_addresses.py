@@ -1,4 +1,4 @@
-"""Odd admin URLs, which no link leads to. None of them is a server error."""
+"""Odd admin URLs, which no link leads to, cause no server error."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ def place_of(model: type[models.Model]) -> str:
 
 
 def queries_of(model: type[models.Model]) -> Iterator[str]:
-    """Yield query strings with odd values for search, order, pages, filters, periods and unknown lookups."""
+    """Yield query strings with odd values for searching, sorting, paging, filters, periods and unknown lookups."""
     for name in ("q", "o", "p", "e", "all", "_facets", "_popup", "_to_field", "_changelist_filters", "state", "no__in"):
         yield from (f"{name}={value}" for value in ODD)
     for field in model._meta.fields:

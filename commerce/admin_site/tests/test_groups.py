@@ -34,7 +34,7 @@ def member(client: Client, group: str) -> Client:
 
 
 def pages(order: Order) -> dict[str, str]:
-    """Return the page of each action."""
+    """Return the path of the page of each action, by the name of the action."""
     letter, row = DeadLetter.objects.get(), OutboxEvent.objects.get(stream=order.stream)
     return {
         "pay": f"/admin/orders/order/{order.pk}/pay/",

@@ -81,7 +81,10 @@ def original_of(translation: str) -> str:
 
 
 def parts_of(document: str) -> dict[str, tuple[list[str], list[str], set[str]]]:
-    """Return for each section, by its anchor, what a translation keeps: types of blocks, commands, inline code."""
+    """Return the parts of each section that a translation keeps: block types, commands and inline code.
+
+    The keys are the anchors of the sections.
+    """
     sections: dict[str, tuple[list[str], list[str], set[str]]] = {}
     anchors = iter(anchors_of(document))
     for token in tokens_of(document):

@@ -39,7 +39,7 @@ def choose(client: Client, *users: User, **more: str) -> Any:
 
 
 def test_every_relation_that_protects_an_account_is_known() -> None:
-    """`PROTECTING` matches Django's own list of relations that a deletion looks at, including those without a name."""
+    """`PROTECTING` has all relations, also those without a name, that make Django refuse to delete an account."""
     assert {one.related_model._meta.label for one in PROTECTING} == {"orders.Order"}
     options: Any = User._meta
     relations: Any = get_candidate_relations_to_delete(options)

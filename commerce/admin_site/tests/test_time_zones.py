@@ -58,7 +58,7 @@ def test_times_are_in_the_users_zone(
 
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_every_time_has_its_zone_and_utc_as_title(admin_client: Client, order: Order, language: str) -> None:
-    """The test reads the lists and pages of orders, outbox rows, dead letters and notifications, and one history."""
+    """The test reads the lists and pages of four models, and the history page of a dead letter."""
     admin_client.cookies["timezone"] = "Asia/Seoul"
     record = kafka_record(b"garbage")
     record_dead_letter(record=record, error=Poison("bad"), group="group")

@@ -21,11 +21,14 @@ from events.kafka.topics import create_missing_topics
 from events.models import OutboxEvent
 from events.wire import commands
 from events.wire.headers import unpack
+from events.wire.timestamps import now
 from notifications.services import read_notification
 from orders.events import decode
 from orders.services import pay_order
 from orders.tests.test_api import order_of
 from payments import messages as payments
+from sales.anomalies.judging import record
+from sales.anomalies.rules import SURGE, Finding
 from shipping import messages as shipping
 from shipping.messages import SHIPMENT_FAILED
 from testkit.factories import NotificationFactory
@@ -94,7 +97,12 @@ def test_the_topics_are_those_of_create_topics(broker: object) -> None:
 def test_the_topics_are_those_of_the_settings(settings: Settings) -> None:
     settings.ORDER_EVENTS_TOPIC, settings.KAFKA_TOPIC_PARTITIONS = "other", 12
     channels = asyncapi()["channels"]
-    assert [channel["address"] for channel in channels.values()][:3] == ["other", "other-dlt", "notification-events"]
+    assert [channel["address"] for channel in channels.values()][:4] == [
+        "other",
+        "other-dlt",
+        "notification-events",
+        "sales-events",
+    ]
     assert channels["deadLetters"]["bindings"]["kafka"]["partitions"] == 12
 
 
@@ -154,9 +162,14 @@ def headers_source(headers: dict[str, Any]) -> str:
 @pytest.mark.django_db
 def test_written_messages_fit_the_document(user: User) -> None:
     with log_context([("x-request-id", b"shop-7")]):
+        record(Finding(SURGE, 10, 13, 12_345, 100.5), now())
         pay_order(order_id=order_of(user).pk)
         read_notification(notification_id=NotificationFactory.create(user_id=user.pk).pk, user_id=user.pk)
-    written = {"order-events": "orderEvent", "notification-events": "notificationRead"}
+    written = {
+        "order-events": "orderEvent",
+        "notification-events": "notificationRead",
+        "sales-events": "salesAnomalyDetected",
+    }
     rows = list(OutboxEvent.objects.all())
     assert {row.topic for row in rows} == set(written)
     for row in rows:

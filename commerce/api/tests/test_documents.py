@@ -31,6 +31,8 @@ CONTRACT = {
     "/api/notifications": {"get"},
     "/api/notifications/{id}/read": {"post"},
     "/api/me": {"get", "patch"},
+    "/api/me/summary": {"get"},
+    "/api/sales": {"get"},
     "/api/schema": {"get"},
     "/api/docs": {"get"},
     "/api/asyncapi": {"get"},
@@ -81,7 +83,7 @@ def first_steps(document: dict[str, Any]) -> str:
 
 
 def credentials(section: str) -> dict[str, str]:
-    """Return the JSON body in the curl command of the section."""
+    """Return the JSON body that a section of the document sends by curl to get tokens."""
     (body,) = re.findall(r"^curl \S+/api/auth/token .*\\\n +-d '(.+)'$", section, re.MULTILINE)
     return json.loads(body)
 

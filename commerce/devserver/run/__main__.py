@@ -62,10 +62,11 @@ def _run(cleanup: ExitStack) -> int:
     os.environ.update(_control_channel(cleanup, supervisor, servers))
     processes: dict[str, tuple[str, ...]] = {
         "web": ("-m", "commerce.web_server", "--bind", f"{HOST}:{port}"),
-        # All groups in one process, and all kinds of work in another one, because each process takes memory.
-        "consumer": ("manage.py", "consume", settings.NOTIFICATION_CONSUMER_GROUP, *GROUPS_OF_FULFILMENT),
+        # All groups in one process, and all kinds of work in another one, because each process takes about 80 MiB.
+        "consumer": ("manage.py", "consume", settings.NOTIFICATION_CONSUMER_GROUP, "sales", *GROUPS_OF_FULFILMENT),
         "relay": ("manage.py", "relay_outbox"),
         "worker": ("manage.py", "work", "email", *KINDS_OF_FULFILMENT),
+        "watcher": ("manage.py", "watch_sales"),
     }
     if servers.needs_provider:
         processes["provider"] = ("-m", "commerce.devserver.provider")

@@ -1,4 +1,7 @@
-"""The first order of a run. Its notification proves that the system works. Then lost events are sought repeatedly."""
+"""Place the first order of a run, and then repair lost events at regular intervals.
+
+The notification of the first order proves that the system works.
+"""
 
 import json
 import time

@@ -74,14 +74,18 @@ def repair_lost_events() -> None:
     from events.kafka import KafkaUnreachable
     from events.subscriptions import subscriptions
 
+    events = 0
+    problems: list[str] = []
     try:
-        missing = find_missing(subscriptions())
+        for missing in find_missing(subscriptions()):
+            repaired = repair(missing)
+            events += repaired.events
+            problems += [*missing.unknown, *repaired.refused.values()]
     except KafkaUnreachable as error:
         raise CommandError(str(error)) from error
-    repaired = repair(missing)
-    if repaired.events:
-        say(f"Sending {repaired.events} lost event{pluralize(repaired.events)} again")
-    for problem in (*missing.unknown, *repaired.refused.values()):
+    if events:
+        say(f"Sending {events} lost event{pluralize(events)} again")
+    for problem in problems:
         if problem not in _named_problems:
             say(problem)
             _named_problems.add(problem)

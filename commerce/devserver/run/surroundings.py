@@ -31,7 +31,7 @@ POSTGRESQL, KAFKA = "PostgreSQL", "Kafka broker"
 VARIABLE_PREFIXES = (
     *("ADMIN_PATH", "CONSUMER_", "CORS_ALLOWED_ORIGINS", "DATABASE_", "DJANGO_", "EMAIL_", "FULFILMENT_", "HSTS_"),
     *("JWT_SIGNING_KEY", "KAFKA_", "LOG_FORMAT", "METRICS_TOKEN", "OTEL_", "OUTBOX_", "PORT", "PROMETHEUS_"),
-    *("PAYMENT_", "PROVIDER_", "SHIPPING_", "SITE_URL", "THROTTLE_", "TRUSTED_PROXIES", "WEB_"),
+    *("PAYMENT_", "PROVIDER_", "SALES_", "SHIPPING_", "SITE_URL", "THROTTLE_", "TRUSTED_PROXIES", "WEB_"),
 )
 """Prefixes that cover the names of all variables in `.env.example`."""
 
@@ -142,7 +142,7 @@ def partitions(given: Mapping[str, str]) -> int:
 
 def _create_topics_of(kafka: EmbeddedKafka, partitions: int) -> None:
     read = ("order-events", "payment-commands", "shipping-commands", "fulfilment-replies")
-    for topic in (*read, *(f"{topic}-dlt" for topic in read), "notification-events"):
+    for topic in (*read, *(f"{topic}-dlt" for topic in read), "notification-events", "sales-events"):
         kafka.create_topic(topic, partitions=partitions)
 
 

@@ -22,7 +22,10 @@ def _any_host(settings: Settings) -> None:
 
 
 def post(path: str, body: Any = None, **headers: str) -> Any:
-    """Send a request as the start page does, with `headers` in addition. `address` is the address of the client."""
+    """Send a request as the start page does, with `headers` in addition.
+
+    The keyword argument `address` is no header: it is the client's IP address.
+    """
     client = Client(REMOTE_ADDR=headers.pop("address", "127.0.0.1"))
     sent = {"host": "127.0.0.1:8080", "origin": "http://127.0.0.1:8080", "sec-fetch-site": "same-origin"} | headers
     return client.post(path, json.dumps(body), content_type="application/json", headers=sent)

@@ -66,7 +66,7 @@ def test_the_consumer_is_switched_by_the_supervisor(channel: tuple[str, str]) ->
 
 
 class Stubborn:
-    """A stand-in for supervisor and broker. While `refuses` is set, it raises this instead of switching."""
+    """A stand-in for supervisor and broker. It raises the exception `refuses`, if set, instead of switching."""
 
     def __init__(self) -> None:
         self.refuses: Exception | None = None

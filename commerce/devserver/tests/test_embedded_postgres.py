@@ -1,4 +1,4 @@
-"""A run starts on the data of an interrupted or killed run."""
+"""`make run` starts on the data that an interrupted or killed run has left."""
 
 import subprocess
 import tempfile

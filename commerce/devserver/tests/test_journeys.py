@@ -1,4 +1,4 @@
-"""The progress of events, and the rules for lost and doubled ones."""
+"""The progress of events that the start page shows, and when an event counts as lost or doubled."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -19,6 +19,7 @@ from events.outbox.delivery import mark_published
 from events.troubles import Poison
 from events.wire.headers import Header, unpack
 from events.wire.timestamps import rfc3339
+from orders.history import move_to_history
 from orders.models import Order
 from orders.services import Change, Line, pay_order, place_order
 from testkit.factories import NotificationFactory, UserFactory, kafka_record, poison_that_names
@@ -237,3 +238,12 @@ def test_the_recorded_time_is_the_databases(
     assert fields["recordedAt"] == rfc3339(row.recorded_at)
     # One clock sets both times, so that no event is published before it was recorded.
     assert fields["recordedAt"] <= fields["publishedAt"]
+
+
+def test_a_moved_event_is_followed_as_before(placed: Callable[[], Change], user: User) -> None:
+    change = placed()
+    publish(change)
+    before = follow([change.order.pk], user_id=user.pk)
+    assert move_to_history([OutboxEvent.objects.get().pk]) == 1
+    assert follow([change.order.pk], user_id=user.pk) == before
+    assert before[0].publication

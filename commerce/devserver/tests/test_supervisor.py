@@ -34,9 +34,9 @@ def _restore_signal_handlers() -> Iterator[None]:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
-    """Return a function that runs a supervisor with a process for each program in `codes`, and meanwhile `act`.
+    """Return a function that runs a supervisor, with one process for each given Python program.
 
-    The function returns the supervisor's lines of output, without their times.
+    Meanwhile the function calls `act` in a thread. It returns the supervisor's lines of output without their times.
     """
 
     def run(supervisor: Supervisor, *codes: str, act: Callable[[], None] = lambda: None) -> list[str]:

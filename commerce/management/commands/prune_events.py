@@ -1,6 +1,7 @@
-"""`manage.py prune_events`: delete old outbox rows of handled events."""
+"""`manage.py prune_events`: clear the outbox of old rows of handled events."""
 
 import re
+import sys
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.db import Error, reset_queries
 
 from commerce.operations.prune import prune
 from events.database import require_database
+from events.process.progress import ProgressLine
 from events.process.shutdown import Shutdown
 from events.wire.timestamps import now
 
@@ -17,8 +19,8 @@ UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 class Command(BaseCommand):
     help = (
-        "Delete outbox rows that were published long ago and whose event was handled. Rows that still have to be sent "
-        "or handled stay, whatever their age."
+        "Clear the outbox of rows that were published long ago and whose event was handled. Events of orders are moved "
+        "to the history, other rows are deleted. Rows that still have to be sent or handled stay, whatever their age."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -27,14 +29,24 @@ class Command(BaseCommand):
             default="30d",
             help="minimum time since publication: a number of d, h, m or s (default: 30d)",
         )
+        parser.add_argument(
+            "--discard-history",
+            action="store_true",
+            help="delete events of orders, too: their orders can no longer be verified or shown as of an earlier time",
+        )
 
-    def handle(self, *args: Any, older_than: str, **options: Any) -> None:
+    def handle(self, *args: Any, older_than: str, discard_history: bool, **options: Any) -> None:
         published_before = _ago(older_than)
         shutdown = Shutdown()
         require_database()
         pruned = 0
+        progress = ProgressLine(sys.stderr)
         try:
-            for removed in prune(published_before=published_before):
+            for removed in prune(
+                published_before=published_before,
+                discards_history=discard_history,
+                report=progress.of("outbox"),
+            ):
                 pruned += removed
                 reset_queries()  # In debug mode Django collects every statement.
                 if shutdown.requested():
@@ -42,6 +54,7 @@ class Command(BaseCommand):
         except Error as error:
             raise CommandError(f"The database failed. Run it again for the rest: {str(error).strip()}") from error
         finally:
+            progress.clear()
             self.stdout.write(f"pruned {pruned}")
 
 

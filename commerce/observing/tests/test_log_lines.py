@@ -253,7 +253,7 @@ def test_no_log_line_has_the_token_of_a_mails_link(
     monkeypatch: pytest.MonkeyPatch,
     formatter: type[logging.Formatter],
 ) -> None:
-    """The log has the path of a page that fails and, if `django.request` logs warnings, of a page that is refused."""
+    """Django logs the path of a page that fails or is refused. The link in a mail has its token in the path."""
     client.raise_request_exception = False
     path = urlsplit(link_for(user.pk)).path
     token = path.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Admin tells each attempt at a dead letter, and leads from a letter to the order that its message names."""
+"""Admin shows each attempt at a dead letter, and links to the order that the letter's message names."""
 
 import html
 import re

@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from commerce.operations.prune import prune
-from commerce.operations.reconcile import Missing, _changes_without_row, _events_never_handled, repair
+from commerce.operations.reconcile import Missing, repair
 from events.consuming.dead_letters import dismiss, record_dead_letter
 from events.models import DeadLetter, OutboxEvent
 from events.troubles import Poison
@@ -25,9 +25,9 @@ from orders.events import ORDER_CANCELLED, OrderEvent, decode, encode
 from orders.models import Order
 from orders.services import Line, pay_order, place_order
 from testkit.factories import NotificationFactory, kafka_record, poison_that_names
-from testkit.subscriptions import process
+from testkit.subscriptions import missing_of, process
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("notifications_alone")]
 
 GROUP = settings.NOTIFICATION_CONSUMER_GROUP
 
@@ -51,7 +51,7 @@ def order(user: User) -> Order:
 
 
 def publish_all() -> None:
-    """Mark every outbox row as published 40 days ago, at an offset that the recreated topic does not have."""
+    """Mark every outbox row as published 40 days ago, in partition 0 at offset 7."""
     OutboxEvent.objects.update(
         published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=7
     )
@@ -67,7 +67,7 @@ def event_of(order: Order) -> OrderEvent:
 
 
 def make_dead_letter(value: bytes, **record: Any) -> DeadLetter:
-    """Consume a message that becomes a dead letter."""
+    """Consume a message that becomes a dead letter, and return the letter."""
     known = set(DeadLetter.objects.values_list("pk", flat=True))
     consume(value, **record)
     return DeadLetter.objects.exclude(pk__in=known).get()
@@ -79,8 +79,7 @@ def consume(value: bytes, **record: Any) -> None:
 
 
 def missing() -> Missing:
-    changes, unknown = _changes_without_row([NOTIFICATIONS])
-    return Missing(changes=changes, unknown=unknown, events=set(_events_never_handled(NOTIFICATIONS, {}, now())))
+    return missing_of(NOTIFICATIONS)
 
 
 def states(api: APIClient, order: Order) -> list[tuple[str, str]]:
@@ -220,7 +219,7 @@ def as_an_earlier_release_recorded(order: Order) -> UUID:
 def test_an_old_orders_event_under_a_forged_id_is_never_silent(
     api: APIClient, order: Order, other: dict[str, Any]
 ) -> None:
-    """An attacker can compute the id of an old event. If the forgery is first, the true event becomes a dead letter."""
+    """An attacker can compute the id of an old event. A true event that follows its forgery becomes a dead letter."""
     event_id = as_an_earlier_release_recorded(order)
     true = event_of(order)
     consume(encode(msgspec.structs.replace(true, **other)))

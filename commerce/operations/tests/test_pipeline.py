@@ -31,6 +31,7 @@ from events.wire.timestamps import now
 from notifications.models import EmailDelivery
 from notifications.subscriptions import NOTIFICATIONS
 from orders.services import Line, place_order
+from sales.subscriptions import SALES
 from testkit.apache_kafka import ApacheKafka
 from testkit.factories import (
     EmailDeliveryFactory,
@@ -69,10 +70,11 @@ def state(client: Client) -> Any:
 
 def test_it_shows_the_lag_of_groups_by_partition(admin_client: Client, topics: Topics) -> None:
     produce_all(topics.order_events, [Outgoing(b"{}", partition=1), Outgoing(b"{}", partition=1)])
-    (group,) = [one for one in state(admin_client)["groups"] if one["topic"] == topics.order_events]
-    assert group["group"] == NOTIFICATIONS.group
-    partitions = group["partitions"]
-    assert [(one["partition"], one["end_offset"]) for one in partitions] == [(0, 0), (1, 2), (2, 0)]
+    groups = [one for one in state(admin_client)["groups"] if one["topic"] == topics.order_events]
+    assert [one["group"] for one in groups] == [NOTIFICATIONS.group, SALES.group]
+    for group in groups:
+        partitions = group["partitions"]
+        assert [(one["partition"], one["end_offset"]) for one in partitions] == [(0, 0), (1, 2), (2, 0)]
 
 
 def test_it_shows_pending_rows_and_open_letters(admin_client: Client, settings: Settings) -> None:
@@ -180,10 +182,10 @@ def test_unread_messages_are_told_with_their_age(
     shown = state(admin_client)
     # The embedded broker does not list the members, so that their number is not known there.
     if isinstance(broker, ApacheKafka):
-        sentence, level = r"No consumer is running; 2 messages wait\.", "critical"
+        sentence, level = rf"{NOTIFICATIONS.group}: No consumer is running; 2 messages wait\.", "critical"
     else:
-        sentence, level = r"Nothing was handled for 3\d s; 2 messages wait\.", "warning"
-    assert re.fullmatch(f"{NOTIFICATIONS.group}: {sentence}", shown["verdict"]["sentence"])
+        sentence, level = rf"{NOTIFICATIONS.group}: Nothing was handled for 3\d s; 2 messages wait\.", "warning"
+    assert re.fullmatch(sentence, shown["verdict"]["sentence"])
     assert shown["verdict"]["runbook"] == "/admin/docs/operations.md#lag-grows"
     card = shown["cards"]["lag"]
     assert (card["figure"], card["level"]) == ("2", level)

@@ -34,13 +34,16 @@ from testkit.factories import (
     kafka_record,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("notifications_alone")]
 
 GROUP = settings.NOTIFICATION_CONSUMER_GROUP
 
 
 class Signalled:
-    """A stand-in for `Shutdown` without signals. With `at_second_call`, its second call of `requested` returns True."""
+    """A stand-in for `Shutdown`, whose `requested` returns False.
+
+    With `at_second_call`, the second call of `requested` returns True, as after a signal between the two.
+    """
 
     def __init__(self, *, at_second_call: bool = False) -> None:
         self.calls = 0
@@ -93,7 +96,7 @@ def publish_all() -> None:
 
 
 def make_dead_letter(row: OutboxEvent, *, state: str = "open", **record: Any) -> DeadLetter:
-    """Record a dead letter of this event, and delete its copy from the outbox."""
+    """Record a dead letter of the event in `row`, and return it. Delete the letter's `-dlt` copy from the outbox."""
     message = kafka_record(bytes(row.value or b""), **record)
     recorded = record_dead_letter(record=message, error=Poison("no event"), group=NOTIFICATIONS.group)
     if recorded.copy:
@@ -250,7 +253,7 @@ def order(user: User) -> Order:
 
 
 def handle(*sequences: int) -> None:
-    """Mark these events of the order as published 40 days ago, and create their notifications."""
+    """Mark the events with these sequences as published 40 days ago, and create their notifications."""
     rows = OutboxEvent.objects.filter(sequence__in=sequences)
     rows.update(
         published_at=now() - timedelta(days=40), published_path="fast", published_partition=0, published_offset=0
@@ -268,10 +271,10 @@ def test_a_gap_in_a_stream_blocks_nothing(pruned: Prune, order: Order) -> None:
     assert [row.sequence for row in OutboxEvent.objects.sendable()] == [3]
 
 
-def test_the_timeline_shows_pruned_events(pruned: Prune, order: Order, api: APIClient) -> None:
+def test_the_timeline_shows_discarded_events(pruned: Prune, order: Order, api: APIClient) -> None:
     before = timeline(order)
     handle(1, 2)
-    assert pruned() == "pruned 2\n"
+    assert pruned("--discard-history") == "pruned 2\n"
     placed, paid, cancelled = api.get(f"/api/orders/{order.pk}/events").json()
     ids = list(Notification.objects.order_by("pk").values_list("pk", flat=True))
     unknown = dict.fromkeys(("publishedAt", "partition", "offset"))
@@ -281,13 +284,13 @@ def test_the_timeline_shows_pruned_events(pruned: Prune, order: Order, api: APIC
     assert cancelled == before[2]
 
 
-def test_the_timeline_shows_a_pruned_dismissed_event(pruned: Prune, order: Order) -> None:
+def test_the_timeline_shows_a_discarded_dismissed_event(pruned: Prune, order: Order) -> None:
     row = OutboxEvent.objects.get(sequence=2)
     publish_all()
     record = kafka_record(bytes(row.value or b""))
     record_dead_letter(record=record, error=Poison("no event"), group=NOTIFICATIONS.group)
     DeadLetter.objects.update(state="dismissed")
-    assert pruned() == "pruned 1\n"
+    assert pruned("--discard-history") == "pruned 1\n"
     assert [(entry["eventType"], entry["state"]) for entry in timeline(order)] == [
         ("ORDER_CREATED", "PUBLISHED"),
         ("ORDER_PAID", "PUBLISHED"),

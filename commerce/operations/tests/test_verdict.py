@@ -1,4 +1,4 @@
-"""The sentences of the pipeline page, the colours of its cards, and their runbook sections, by its figures."""
+"""What the pipeline page shows for given figures: its sentences, the colours of its cards, and the runbook sections."""
 
 from typing import Any
 

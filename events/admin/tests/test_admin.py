@@ -49,7 +49,7 @@ def viewer(client: Client) -> Client:
 
 
 def act(client: Client, action: str, rows: list[DeadLetter], *, confirmed: bool = True) -> list[str]:
-    """Run an action on rows of the list, and return the admin's messages."""
+    """Run `action` on `rows` in admin's list, and return the messages that admin shows."""
     posted = {"action": action, "_selected_action": [row.pk for row in rows]}
     response: Any = client.post(LETTERS, posted | ({"confirmed": "yes"} if confirmed else {}))
     assert response.status_code in (200, 302)

@@ -63,7 +63,7 @@ class Source:
 
 
 class RowHandler:
-    """Saves a row for every message except "poison". Before that, it calls the function of a value in `actions`."""
+    """Saves a row for every value except "poison". If `actions` has a function for the value, it is called before."""
 
     def __init__(self, actions: dict[bytes, Callable[[], None]] | None = None) -> None:
         self.actions = actions or {}
@@ -80,7 +80,7 @@ class RowHandler:
 
 
 def fail(*errors: Exception) -> Callable[[], None]:
-    """Return a function that raises the `errors` one after the other, one at each call, and then nothing more."""
+    """Return a function that raises one of `errors` at each call, in their order. Further calls raise nothing."""
     left = list(errors)
 
     def act() -> None:

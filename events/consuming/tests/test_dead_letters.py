@@ -121,7 +121,7 @@ def test_a_failed_replay_reopens_no_dismissed_or_foreign_letter(state: str, grou
 
 
 def failed(record: Record, group: str) -> bool:
-    """Record the failure of `record` in `group`. Return whether it made a new dead letter."""
+    """Record the failure of `record` in `group`. Return whether that created or reopened a dead letter."""
     return record_dead_letter(record=record, error=Poison("bad"), group=group).is_new_or_reopened
 
 
@@ -133,7 +133,7 @@ def naming(letter_id: int, *, offset: int) -> Record:
 @pytest.mark.django_db
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_a_header_hides_no_message_of_another_group(ahead: int) -> None:
-    """The header names an existing letter of the first group, or the letter that this record becomes there."""
+    """The header names a dead letter of the first group: an older one, or the one that this record becomes."""
     assert failed(kafka_record(b"garbage", offset=1), "first")
     record = naming(DeadLetter.objects.latest("pk").pk + ahead, offset=2)
     failed(record, "first")

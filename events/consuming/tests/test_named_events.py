@@ -68,7 +68,7 @@ def test_a_body_without_the_whole_event_names_no_subject(value: bytes | None) ->
 
 
 def as_recorded_by_an_earlier_release(letter: DeadLetter) -> None:
-    """Change the letter to what an earlier release recorded: id and type from the headers first, and no subject."""
+    """Change the letter to what an earlier release recorded: the headers' event id and type, and no subject id."""
     DeadLetter.objects.filter(pk=letter.pk).update(
         event_id=UUID(IN_HEADERS), event_type="ORDER_CANCELLED", subject_id=None
     )

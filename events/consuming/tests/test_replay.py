@@ -66,7 +66,7 @@ class StubHandler:
 
 
 def consume_replay(row: OutboxEvent, *, accepts: bool) -> None:
-    """Consume the message of a replay's outbox row."""
+    """Consume the message of a replay's outbox row. Handling it succeeds only if `accepts` is True."""
     value = None if row.value is None else bytes(row.value)
     record = kafka_record(value, topic=row.topic, partition=row.partition, offset=1000 + row.pk, headers=headers(row))
     process([record], rows(StubHandler(accepts=accepts), group=GROUP))
@@ -75,7 +75,7 @@ def consume_replay(row: OutboxEvent, *, accepts: bool) -> None:
 @pytest.mark.django_db(transaction=True)
 class TestOnTheBroker:
     def sent(self, topics: Topics, **record: Any) -> Message:
-        """Make a message a dead letter, replay it, and return the replay from the topic."""
+        """Make a dead letter of a record with these fields, replay it, and return the replay's message on the topic."""
         letter = new_letter(record.pop("value", b"garbage"), topic=topics.order_events, **record)
         OutboxEvent.objects.all().delete()  # The copy for the -dlt topic.
         assert not replay(letter_id=letter.pk).refusal

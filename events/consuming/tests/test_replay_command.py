@@ -21,7 +21,10 @@ from testkit.waiting import wait_until
 
 
 class FakeShutdown:
-    """A `Shutdown` that records its waits without waiting, and is requested after `after` waits."""
+    """A stand-in for `Shutdown` that records waits and does not sleep.
+
+    It is requested after more than `after` waits.
+    """
 
     def __init__(self) -> None:
         self.waits: list[float] = []

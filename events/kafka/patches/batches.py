@@ -190,7 +190,7 @@ class TolerantLegacyBatch(LegacyRecordBatch):
     """
 
     def validate_crc(self) -> bool:
-        """Return True. `__iter__` checks the checksum instead, because it can report the fault as an `Unreadable`."""
+        """Return True, so that the client reads on. `__iter__` checks the checksum and reports a wrong one."""
         return True
 
     def __iter__(self) -> Iterator[Any]:

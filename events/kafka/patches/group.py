@@ -166,12 +166,12 @@ class ByteLimitedFetcher(Fetcher):
 
 
 class GroupMember(KafkaConsumer):
-    """A consumer with the patched coordinator and fetcher.
+    """A consumer with the patched coordinator and the patched fetcher.
 
-    Reason: `KafkaConsumer` creates both itself and accepts no other class.
+    Reason: `KafkaConsumer` creates its coordinator and its fetcher itself, and accepts no other classes.
     Upstream: no issue is known.
-    Guard: the tests of both.
-    It can go when both can go.
+    Guard: the tests of `AttentiveCoordinator` and of `ByteLimitedFetcher`.
+    It can go when these two classes can go.
     """
 
     def __init__(self, *topics: str, **configuration: Any) -> None:

@@ -70,7 +70,10 @@ def is_plain(packed: bytes, count: int) -> bool:
 
 
 def read_headers(buffer: bytes, at: int, end: int, count: int) -> tuple[list[Header], int]:
-    """Return the `count` headers at `at`, and the offset behind them. Raises ValueError, IndexError."""
+    """Return the `count` headers at `at`, and the offset behind them.
+
+    Raises ValueError, IndexError if the bytes up to `end` are not such headers.
+    """
     headers = []
     for _ in range(count):
         name, at = read_field(buffer, at, end)
@@ -85,7 +88,7 @@ def read_field(buffer: bytes, at: int, end: int) -> tuple[bytes | None, int]:
     """Return the field at `at` (its length, then its bytes; None for a negative length), and the offset behind it.
 
     One-byte lengths, zigzag varints below 64, are decoded here because a record may have twenty of them. Raises
-    ValueError, IndexError.
+    ValueError, IndexError if the field does not end by `end`.
     """
     length = buffer[at]
     at += 1

@@ -31,7 +31,7 @@ def packed(headers: list[Header]) -> bytes:
 
 
 def read(*batches: bytes) -> list[Record]:
-    """Return the records that a member of a group reads."""
+    """Return the records that a member of a group reads from these batches."""
     part = ByteLimitedFetcher.PartitionRecords(0, TopicPartition("order-events", 0), MemoryRecords(b"".join(batches)))
     part.full_at = 2**20
     return part.take(500)
@@ -58,7 +58,7 @@ def test_a_header_is_found_by_its_whole_name_alone(headers: list[Header]) -> Non
 
 @pytest.mark.parametrize("count", range(4))
 def test_headers_left_packed_are_always_sound(count: int) -> None:
-    """Every short run of `TELLING_BYTES` either decodes to its end, or is not left packed."""
+    """If `is_plain` accepts a short sequence of `TELLING_BYTES`, the sequence can be decoded completely."""
     left_packed = 0
     for length in range(7):
         for parts in product(TELLING_BYTES, repeat=length):

@@ -22,7 +22,7 @@ ELSEWHERE = [kafka_record(b"elsewhere", partition=1)]
 
 
 class Client:
-    """Hands out `batches`, then nothing. It notes its calls, and refuses two at once."""
+    """A stand-in for `Consumer` that returns `batches` in turn. It notes each call, and refuses two calls at once."""
 
     def __init__(self, *batches: list[Record]) -> None:
         self._batches = list(batches)
@@ -164,7 +164,7 @@ def test_close_raises_the_commits_error_and_leaves_the_group() -> None:
 
 
 class TestOffsets:
-    """What the client commits, on a broker."""
+    """The offsets that a `Consumer` commits to a broker."""
 
     @pytest.fixture
     def group(self) -> str:

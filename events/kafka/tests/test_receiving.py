@@ -138,7 +138,7 @@ class TestNewPartitions:
     def test_a_consumer_that_joins_meanwhile_reads_them(
         self, topics: Topics, group: str, kafka: ApacheKafka, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The topic grows after the consumer has read its partitions, and before it assigns them to the members."""
+        """The topic grows after the group's leader has read its partitions, but before the leader assigns them."""
         assign = DelayedRangeAssignor.assign
         grown: list[None] = []
 
@@ -173,7 +173,7 @@ class TestNewPartitions:
 
 
 def fill(topic: str, *, total: int) -> None:
-    """Write to each partition a record with the partition's number."""
+    """Write one record to each of the topic's `total` partitions. Its value is the number of the partition."""
     for number in range(total):
         produce(topic, b"%d" % number, partition=number)
 

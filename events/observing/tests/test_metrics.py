@@ -103,7 +103,7 @@ def test_within_a_batch_only_sane_latencies_are_measured() -> None:
 
 
 def observe_one_event(*, timestamp: float, saved_at: float) -> None:
-    """Both times are in seconds since 1970."""
+    """Observe the latencies of one event. Both times are in seconds since 1970."""
     event = OrderEventFactory.build(timestamp=datetime.fromtimestamp(0, UTC) + timedelta(seconds=timestamp))
     observe_latencies([event], group="g", saved_at=saved_at)
 

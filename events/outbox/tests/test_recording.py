@@ -28,7 +28,7 @@ MINIMAL = Message(
 
 
 def replay_of(letter: DeadLetter) -> Message:
-    """Return a message with a value in every field."""
+    """Return a message that replays `letter`, with a value in every field."""
     return MINIMAL._replace(partition=2, stream="order-7", sequence=3, dead_letter_id=letter.pk)
 
 

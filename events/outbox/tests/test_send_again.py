@@ -1,4 +1,4 @@
-"""The age of a row that is sent again counts from that request; its event keeps its own time."""
+"""If an outbox row is sent again, its age counts from that moment. Its event keeps its time."""
 
 import time
 from collections.abc import Callable

@@ -32,7 +32,7 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
 
 
 def run(processes: list[subprocess.Popen[str]], *program: str) -> subprocess.Popen[str]:
-    """Start a Python process, and wait until it has printed `ready`."""
+    """Start a Python process, and wait until it has printed `ready`. Add it to `processes`, which the fixture ends."""
     process = lifeline.start(
         [sys.executable, "-c", "\n".join(program)],
         stdin=subprocess.PIPE,

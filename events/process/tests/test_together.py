@@ -10,7 +10,7 @@ from testkit.waiting import wait_until
 
 
 class Flag:
-    """The part of `Shutdown` that loops use, without its signal handlers."""
+    """A stand-in for `Shutdown` without signal handlers, with only the methods that these tests need."""
 
     def __init__(self) -> None:
         self._requested = threading.Event()

@@ -21,7 +21,7 @@ FINAL_STATES = [state for state in LeasedWork.State if state != LeasedWork.State
 
 
 def claimed(limit: int = 50, *, lease: UUID | None = None, due_until: Any = None) -> list[int]:
-    """Claim due work for a minute, and return its primary keys in ascending order."""
+    """Claim due work with a lease of one minute. Return the primary keys of that work in ascending order."""
     return keys(claim(Work, lease=lease or uuid4(), seconds=60, limit=limit, due_until=due_until))
 
 

@@ -1,4 +1,4 @@
-"""The message as a mail program reads it, and what a name or an address cannot do to it."""
+"""The message as a mail program reads it. No user's name or address can add anything else to it."""
 
 import re
 from collections.abc import Callable
@@ -160,7 +160,7 @@ def test_every_valid_address_gets_its_mail(server: MailServer, address: str, rec
     ],
 )
 def test_an_invalid_address_fails_at_once_and_injects_nothing(server: MailServer, address: str) -> None:
-    """The address came into the database without the check of a form."""
+    """The address was saved without validation by a form."""
     user = customer()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE auth_user SET email = %s WHERE id = %s", [address, user.pk])

@@ -1,4 +1,4 @@
-"""TLS and authentication. A mail server that is not trusted or refuses the login is an outage: no mail fails."""
+"""TLS and authentication. An untrusted certificate or a refused login counts as an outage, so that no mail fails."""
 
 import ssl
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ Serve = Callable[..., MailServer]
 
 @pytest.fixture
 def serve(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Serve]:
-    """Return a function that starts a mail server. This process trusts the authority that signed its certificate."""
+    """Return a function that starts a mail server whose certificate this process trusts."""
     servers: list[MailServer] = []
 
     def serve(security: Security, *, login: tuple[str, str] | None = None, host: str = "127.0.0.1") -> MailServer:
@@ -40,7 +40,7 @@ def serve(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def outage() -> str:
-    """Send all due mails. Check that the server counts as unavailable and no mail fails, and return the reason."""
+    """Send all due mails. Check that sending raises ServiceUnavailable and no mail fails, and return its message."""
     with pytest.raises(ServiceUnavailable) as caught:
         send_due()
     assert set(EmailDelivery.objects.values_list("state", flat=True)) == {LeasedWork.State.PENDING}

@@ -25,7 +25,7 @@ State = LeasedWork.State
 
 
 def outage() -> str:
-    """Send all due mails. Check that the server counts as unavailable, and return the reason."""
+    """Send all due mails. Check that sending raises ServiceUnavailable, and return its message."""
     with pytest.raises(ServiceUnavailable) as caught:
         send_due()
     return str(caught.value)

@@ -70,7 +70,7 @@ def pair(site: Site, start: Start) -> Pair:
 
 @pytest.fixture
 def hanging(site: Site, pair: Pair) -> Iterator[Pair]:
-    """Let consumer and relay hang on locked tables, when the consumer has polled a batch and not saved it.
+    """Let consumer and relay hang on locked tables. The consumer has polled a batch that it cannot save.
 
     After the test, another consumer saves the batch.
     """
@@ -164,7 +164,7 @@ def is_gone(process: psutil.Process) -> bool:
 
 
 def test_an_ending_consumer_leaves_no_child_behind(pair: Pair, start: Start) -> None:
-    """The child process of a consumer tries a message that may have killed an earlier consumer."""
+    """At SIGTERM, the consumer's child process is trying a message that may have killed an earlier consumer."""
     killed, _ = pair
     with locked(NOTIFICATIONS):
         send([foreign_event()])

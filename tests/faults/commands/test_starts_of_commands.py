@@ -1,4 +1,4 @@
-"""A command that lacks a requirement names it in one line at its start, and ends with exit code 1."""
+"""A command that cannot start names the missing requirement in one line, and ends with exit code 1."""
 
 import os
 import re

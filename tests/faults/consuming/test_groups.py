@@ -30,7 +30,7 @@ def repeat(message: Message, *, on: list[int]) -> None:
 
 
 def test_a_repeated_event_creates_one_notification(site: Site, oracle: Oracle) -> None:
-    """The copies of the event come in the batch of the first one and in the next batch."""
+    """Copies of the event arrive in the same batch as the event and in the next batch."""
     site.consumer.stop()
     event = place_order(oracle, site)
     repeat(event, on=[event.partition] * 2)
@@ -54,7 +54,7 @@ def test_an_event_read_by_two_consumers_creates_one_notification(site: Site, ora
 
 
 def test_a_consumer_that_lost_its_partitions_joins_again(site: Site, oracle: Oracle, start: Start) -> None:
-    """The consumer loses its partitions because a batch takes longer than the longest time between two polls."""
+    """The consumer loses its partitions because a batch takes longer than Kafka allows between two polls."""
     site.consumer.stop()
     slow = start(*CONSUME, KAFKA_MAX_POLL_INTERVAL_MS="3000", **SHORT_SESSION)
     wait_until(lambda: len(shares()) == 1)

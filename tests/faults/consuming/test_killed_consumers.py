@@ -59,7 +59,7 @@ def test_a_killed_consumer_leaves_one_notification_per_event(
 def test_another_consumer_takes_over_from_a_frozen_one(
     what: str, where: str, site: Site, oracle: Oracle, start: Start
 ) -> None:
-    """The frozen consumer rejoins the group when it continues, and doubles nothing."""
+    """The frozen consumer rejoins the group when it continues, and no event gets a second notification."""
     site.consumer.stop()
     oracle.place_orders(site.web.url, 8)
     frozen = start(*CONSUME, launcher=sabotage(what, where), **SHORT_SESSION)

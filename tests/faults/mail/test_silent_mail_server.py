@@ -1,4 +1,4 @@
-"""Mail trouble delays neither requests nor notifications, and senders end in time in every wait."""
+"""A mail server in trouble delays neither requests nor notifications. SIGTERM ends a sender in time in any wait."""
 
 from collections.abc import Callable, Iterator
 from statistics import median
@@ -35,7 +35,7 @@ def silent_servers(site: Site) -> Iterator[dict[Stage, MailServer]]:
 def test_senders_of_a_silent_or_refusing_server_end_in_time(
     server: MailServer, silent_servers: dict[Stage, MailServer], start: Start
 ) -> None:
-    """The next sender sends once what the ended senders have claimed."""
+    """A sender that starts later sends each mail that the ended senders had claimed, and sends it once."""
     addresses = record_mails(250)
     server.go_down()
     refused = start(*SEND, launcher=short_lease(), **sender_env(server))

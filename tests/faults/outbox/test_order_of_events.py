@@ -61,7 +61,7 @@ def test_an_event_waits_until_its_predecessor_is_recorded(
 
 
 def test_an_event_whose_transaction_commits_late_is_still_sent(oracle: Oracle, start_web: StartWeb) -> None:
-    """Events with higher ids, whose transactions committed earlier, were sent before it."""
+    """The relay sends the event after events with higher ids, whose transactions committed earlier."""
     web = start_web(launcher=sabotage("freeze-after", ORDER_RECORDED), **NO_KAFKA)
     another = oracle.shopper(web.url)
     with ThreadPoolExecutor() as threads:

@@ -15,7 +15,7 @@ TAKEOVER_TIMEOUT_S = 10
 
 
 def seconds_until_events_flow() -> float:
-    """Wait until another relay has sent the oldest pending event, and return the seconds that this took."""
+    """Return how many seconds pass until another relay has sent the oldest pending event."""
     started = time.monotonic()
     oldest = database.value("SELECT min(id) FROM events_outboxevent WHERE published_at IS NULL AND parked_at IS NULL")
     sql = "SELECT published_at IS NOT NULL FROM events_outboxevent WHERE id = %(oldest)s"

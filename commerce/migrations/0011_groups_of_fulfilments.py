@@ -23,7 +23,7 @@ def add_permissions(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("commerce", "0008_groups_of_commands"), ("fulfilment", "0001_initial")]
+    dependencies = [("commerce", "0010_groups_of_commands"), ("fulfilment", "0001_initial")]
 
     # The reverse is a no-op, because an administrator may have changed the groups by then.
     operations = [migrations.RunPython(add_permissions, migrations.RunPython.noop)]

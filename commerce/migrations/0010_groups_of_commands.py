@@ -22,7 +22,7 @@ def add_permissions(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("commerce", "0007_groups_of_emails"),
+        ("commerce", "0009_groups_of_anomalies"),
         ("payments", "0001_initial"),
         ("shipping", "0001_initial"),
     ]

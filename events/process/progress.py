@@ -1,0 +1,37 @@
+"""The progress of a command that walks through large tables, on one line of a terminal."""
+
+import time
+from typing import TextIO
+
+from events.database import Report
+
+REDRAW_INTERVAL_S = 0.1
+CLEAR_LINE = "\r\x1b[K"
+
+
+class ProgressLine:
+    """A line such as `orders  42 %  3.1 s`, which is drawn again and again. Elsewhere than on a terminal, nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_shown = stream.isatty()
+        self._started_at = time.monotonic()
+        self._drawn_at = 0.0
+
+    def of(self, name: str) -> Report:
+        """Return the function for the walk through `name`."""
+
+        def report(done: float) -> None:
+            if self._is_shown and (done >= 1 or time.monotonic() >= self._drawn_at + REDRAW_INTERVAL_S):
+                self._drawn_at = time.monotonic()
+                took_s = self._drawn_at - self._started_at
+                self._stream.write(f"{CLEAR_LINE}{name} {done:4.0%}  {took_s:.1f} s")
+                self._stream.flush()
+
+        return report
+
+    def clear(self) -> None:
+        """Erase the line, so that another one can be written."""
+        if self._is_shown:
+            self._stream.write(CLEAR_LINE)
+            self._stream.flush()

@@ -1,0 +1,208 @@
+"""The rules that find anomalies: pure functions over a series of closed minutes.
+
+What is usual is learnt from the same window in the last four weeks, and from the windows one hour before and after it.
+A median and the median absolute deviation (MAD) describe it, because one strange week does not move them. See
+docs/decisions/0022-anomalies-of-sales.md for the choice of rules and windows.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import median
+from typing import Final, NamedTuple
+
+from django.conf import settings
+
+from sales.anomalies.series import HOUR, WEEK, Sales, Series
+from sales.events import AnomalyRule
+
+SURGE: Final = "SURGE"
+CANCELLATIONS: Final = "CANCELLATIONS"
+SILENCE: Final = "SILENCE"
+
+WINDOWS = (HOUR // 4, HOUR, 6 * HOUR)
+"""Lengths in steps of the windows of `surge` and `cancellations`. A window begins at a multiple of its length.
+
+A busy shop needs the short window to be warned in time, a small one the long window to have enough orders in it.
+"""
+REFERENCE_WEEKS = 4
+"""Weeks before a window from which the usual is learnt."""
+MIN_REFERENCES = 6
+"""Fewest windows from which the usual is learnt: two weeks with three windows each. A younger shop is not judged."""
+REFERENCE_SHIFTS = (-HOUR, 0, HOUR)
+"""Shifts in steps of the windows of a week. They cover the hour by which summer time moves the customers."""
+MAD_TO_SIGMA = 1.4826
+"""The MAD times this is the standard deviation, for values with a normal distribution."""
+AMOUNT_NOISE = 2.0
+"""Standard deviation of a sum of n amounts, in mean amounts times the root of n.
+
+It is 1 for orders of equal amounts that come at random, and 2 if the amounts are log-normal with sigma 1.2.
+"""
+MIN_CANCEL_RATIO = 0.05
+"""Smallest usual cancel ratio. A shop where nothing was cancelled before would have no spread otherwise."""
+SHORTEST_SILENCE = HOUR // 6
+"""Fewest steps of a silence."""
+LONGEST_SILENCE = WEEK
+"""Most steps of a silence that is judged. A longer one would be compared with itself."""
+SILENCE_SPREADS = 3.0
+"""A silence is judged only if its usual number of orders is this many spreads above 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """The settings of the rules. `commerce.settings` says why each has its default."""
+
+    spreads: float
+    """A surge or a cancel ratio is this many spreads above the usual."""
+    surge_factor: float
+    """The amount of a surge is at least this many times the usual."""
+    surge_orders: int
+    """A surge has at least this many orders."""
+    cancel_ratio: float
+    """A wave of cancellations has at least this many cancelled orders for each created one."""
+    cancel_orders: int
+    """A wave of cancellations has at least this many cancelled orders."""
+    silence_orders: int
+    """At least this many orders are usual in the time of a silence."""
+
+
+def configured_thresholds() -> Thresholds:
+    """Return the thresholds of the settings."""
+    return Thresholds(
+        spreads=settings.SALES_ANOMALY_SPREADS,
+        surge_factor=settings.SALES_SURGE_FACTOR,
+        surge_orders=settings.SALES_SURGE_ORDERS,
+        cancel_ratio=settings.SALES_CANCEL_RATIO,
+        cancel_orders=settings.SALES_CANCEL_ORDERS,
+        silence_orders=settings.SALES_SILENCE_ORDERS,
+    )
+
+
+class Finding(NamedTuple):
+    """An anomaly that a rule has found in the steps from `start` up to `end`."""
+
+    rule: AnomalyRule
+    start: int
+    end: int
+    observed: float
+    """What the rule measures: hundredths of an amount for a surge, the cancel ratio, or the number of orders."""
+    usual: float
+    """The median of the same measure in earlier weeks."""
+
+
+Rule = Callable[[Series, int, int, Thresholds], Finding | None]
+"""A function of the series, of a window's first step and of its end. It returns None for a usual window."""
+
+
+def judge(series: Series, end: int, thresholds: Thresholds) -> Iterator[Finding]:
+    """Yield the anomalies of the windows that end at the step `end`."""
+    for length in WINDOWS:
+        if end % length == 0:
+            for rule in (surge, cancellations):
+                if finding := _found_first(rule, series, end - length, end, thresholds):
+                    yield finding
+    last_sale = series.last_sale_before(end)
+    if last_sale is not None and (finding := silence(series, last_sale + 1, end, thresholds)):
+        yield finding
+
+
+def _found_first(rule: Rule, series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
+    """Return the finding of a window, unless a shorter window within it has one: one surge is one anomaly."""
+    for length in WINDOWS[: WINDOWS.index(end - start)]:
+        for part in range(start, end, length):
+            if rule(series, part, part + length, thresholds):
+                return None
+    return rule(series, start, end, thresholds)
+
+
+def surge(series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
+    """Find an amount of created orders that is far above the usual for this time.
+
+    One order of a large amount is no surge. So either the number of orders is far above the usual too, or the amount
+    is even without the window's largest step.
+    """
+    now = series.sum(start, end)
+    if now.created < thresholds.surge_orders:
+        return None
+    before = references(series, start, end)
+    if not before:
+        return None
+    usual = median(one.cents for one in before)
+    usual_orders = median(one.created for one in before)
+    noise = AMOUNT_NOISE * usual / sqrt(usual_orders) if usual_orders else 0.0
+    least = max(
+        thresholds.surge_factor * usual,
+        _far_above(usual, [one.cents for one in before], noise=noise, thresholds=thresholds),
+    )
+    if now.cents <= least:
+        return None
+    largest = max(series.sum(step, step + 1).cents for step in range(start, end))
+    is_of_many_steps = now.cents - largest > least * (end - start - 1) / (end - start)
+    if not is_of_many_steps and not _is_far_above(now.created, [one.created for one in before], thresholds):
+        return None
+    return Finding(SURGE, start, end, now.cents, usual)
+
+
+def cancellations(series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
+    """Find a ratio of cancelled to created orders that is far above the usual for this time.
+
+    The number of cancelled orders is far above the usual too: at night, the few new orders are no measure of those that
+    were placed during the day.
+    """
+    now = series.sum(start, end)
+    ratio = _cancel_ratio(now)
+    if now.cancelled < thresholds.cancel_orders or ratio < thresholds.cancel_ratio:
+        return None
+    before = references(series, start, end)
+    if not before or not _is_far_above(now.cancelled, [one.cancelled for one in before], thresholds):
+        return None
+    ratios = [_cancel_ratio(one) for one in before]
+    usual = median(ratios)
+    noise = sqrt(max(usual, MIN_CANCEL_RATIO) / max(now.created, 1))
+    is_far_above = ratio > _far_above(usual, ratios, noise=noise, thresholds=thresholds)
+    return Finding(CANCELLATIONS, start, end, ratio, usual) if is_far_above else None
+
+
+def silence(series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
+    """Find steps without an order at a time that usually has many. `start` is the step after the last order.
+
+    The length of the silence makes up for the size of the shop: a busy one is found silent after minutes, a shop of
+    ten orders a day after two days.
+    """
+    if not SHORTEST_SILENCE <= end - start <= LONGEST_SILENCE:
+        return None
+    before = [one.created for one in references(series, start, end)]
+    if not before:
+        return None
+    usual = median(before)
+    is_busy = usual >= thresholds.silence_orders and usual > SILENCE_SPREADS * _spread(before, usual)
+    return Finding(SILENCE, start, end, 0, usual) if is_busy else None
+
+
+def references(series: Series, start: int, end: int) -> Sequence[Sales]:
+    """Return the sales of the windows from which the usual is learnt; none if the shop's history is too short."""
+    starts = [start - weeks * WEEK + shift for weeks in range(1, REFERENCE_WEEKS + 1) for shift in REFERENCE_SHIFTS]
+    found = [series.sum(one, one + end - start) for one in starts if one >= series.first_sale]
+    return found if len(found) >= MIN_REFERENCES else ()
+
+
+def _is_far_above(count: int, before: Sequence[int], thresholds: Thresholds) -> bool:
+    """Return whether a count is far above the usual. A count of what comes at random varies by its root."""
+    usual = median(before)
+    return count > _far_above(usual, before, noise=sqrt(usual), thresholds=thresholds)
+
+
+def _far_above(usual: float, before: Sequence[float], *, noise: float, thresholds: Thresholds) -> float:
+    """Return the value above which a measure is far above its median `usual`.
+
+    The MAD of a dozen values may be small by chance, so the spread is at least `noise`, that of pure chance.
+    """
+    return usual + thresholds.spreads * max(noise, _spread(before, usual))
+
+
+def _spread(values: Sequence[float], middle: float) -> float:
+    return MAD_TO_SIGMA * median(abs(value - middle) for value in values)
+
+
+def _cancel_ratio(sales: Sales) -> float:
+    return sales.cancelled / max(sales.created, 1)

@@ -1,0 +1,67 @@
+"""Sales by step of five minutes: the input of the rules.
+
+A step is a number: the minutes since 1970 divided by `STEP_MINUTES`. Steps make the arithmetic of weeks and windows
+exact, and are the same for every process.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+from typing import NamedTuple
+
+STEP_MINUTES = 5
+"""Minutes of a step. The rules are asked once a step, so that an anomaly is found at most this much later."""
+STEP = timedelta(minutes=STEP_MINUTES)
+HOUR, DAY, WEEK = (timedelta(**{unit: 1}) // STEP for unit in ("hours", "days", "weeks"))
+"""Number of steps of an hour, a day and a week."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def step_of(moment: datetime) -> int:
+    """Return the step that contains `moment`."""
+    return (moment - EPOCH) // STEP
+
+
+def start_of(step: int) -> datetime:
+    return EPOCH + step * STEP
+
+
+class Sales(NamedTuple):
+    """The sales of some steps."""
+
+    created: int = 0
+    """Number of created orders."""
+    cents: int = 0
+    """Their amount in hundredths. An int stays exact beside an amount of 26 digits, which a float would not."""
+    cancelled: int = 0
+    """Number of cancelled orders."""
+
+
+class Series:
+    """Sales from one step to another. Sums over any part of it take constant time."""
+
+    def __init__(self, *, first: int, end: int, sales: Mapping[int, Sales]) -> None:
+        """Create the series from the step `first` up to `end`, which it does not contain. Other steps sold nothing."""
+        self.first, self.end = first, end
+        steps = range(first, end)
+        self._created, self._cents, self._cancelled = (
+            list(accumulate((sales[step][field] if step in sales else 0 for step in steps), initial=0))
+            for field in range(len(Sales._fields))
+        )
+        self._sold = [step for step in steps if step in sales and sales[step].created > 0]
+
+    @property
+    def first_sale(self) -> int:
+        """The step of the first order: the shop's history begins here. It is `end` without orders."""
+        return self._sold[0] if self._sold else self.end
+
+    def last_sale_before(self, step: int) -> int | None:
+        """Return the last step with an order before `step`; None if there is none."""
+        position = bisect_left(self._sold, step)
+        return self._sold[position - 1] if position else None
+
+    def sum(self, start: int, end: int) -> Sales:
+        """Return the sales from the step `start` up to `end`, which is not included. Both must be in the series."""
+        first, last = start - self.first, end - self.first
+        return Sales(*(sums[last] - sums[first] for sums in (self._created, self._cents, self._cancelled)))

@@ -1,0 +1,103 @@
+"""The watcher: it judges each step as soon as its events are handled. Any number may run; they take turns."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from django.conf import settings
+from django.db import Error, connection, reset_queries
+from django.template.defaultfilters import pluralize
+
+from events.kafka import KafkaUnreachable
+from events.kafka.lag import CaughtUp
+from events.models import OutboxEvent
+from events.outbox.publisher import publish
+from sales.anomalies.judging import Judgement, closed_end, judge_until
+from sales.anomalies.models import AnomalyWatch
+from sales.anomalies.series import start_of, step_of
+from sales.subscriptions import SALES
+
+logger = logging.getLogger(__name__)
+
+POLL_INTERVAL_S = 1.0
+"""Pause between two looks at the clock, in seconds."""
+
+
+class Watcher:
+    """Judges the closed steps.
+
+    A step is complete when the group `sales` has handled all events up to its end. An event of that time may still wait
+    in the outbox or on the topic: without looking there, each outage of the pipeline would be found as a silence.
+    """
+
+    def __init__(self, *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
+        """Create a watcher. `stopping` returns whether to end. `wait` pauses for a number of seconds."""
+        self._stopping = stopping
+        self._wait = wait
+        self._caught_up: CaughtUp | None = None
+        self._waiting_for: int | None = None
+        """End of the last closed step, for which `_caught_up` waits."""
+
+    def run(self) -> None:
+        """Judge until `stopping`. Outages of Kafka and of the database do not end it."""
+        in_outage = False
+        while not self._stopping():
+            reset_queries()  # With DEBUG on, Django keeps every statement.
+            try:
+                self.judge()
+                in_outage = False
+            except (KafkaUnreachable, Error) as error:
+                connection.close()
+                self.close()
+                if not in_outage:
+                    logger.warning("Sales are not judged: %s", str(error).strip())
+                in_outage = True
+            self._wait(POLL_INTERVAL_S)
+
+    def judge(self) -> Judgement | None:
+        """Judge what has closed, and publish the events. Return None if the events of that time are not all handled.
+
+        Raises:
+            KafkaUnreachable: Kafka cannot tell whether they are.
+            django.db.Error: the database failed.
+        """
+        end = closed_end()
+        if self._is_judged(end):
+            return Judgement(0, [])
+        if not self._is_complete(end):
+            return None
+        judgement = judge_until(end)
+        if judgement is not None:
+            self.close()
+            publish(judgement.events)
+            if judgement.events:
+                logger.warning("Found %d anomal%s", len(judgement.events), pluralize(len(judgement.events), "y,ies"))
+        return judgement
+
+    def close(self) -> None:
+        if self._caught_up is not None:
+            self._caught_up.close()
+        self._caught_up = self._waiting_for = None
+
+    def _is_judged(self, end: int) -> bool:
+        judged_until = AnomalyWatch.objects.values_list("judged_until", flat=True).first()
+        return judged_until is not None and step_of(judged_until) == end
+
+    def _is_complete(self, end: int) -> bool:
+        """Return whether the group has handled everything that was on the topic after the outbox was sent up to `end`.
+
+        The topic is read after the outbox, so that no event slips from one to the other in between.
+        """
+        if self._waiting_for != end:
+            self.close()
+            if _is_pending(start_of(end)):
+                return False
+            self._caught_up, self._waiting_for = CaughtUp(topic=SALES.topic.name, group=SALES.group), end
+        assert self._caught_up is not None
+        return self._caught_up()
+
+
+def _is_pending(until: datetime) -> bool:
+    """Return whether an event from before `until` still has to reach the topic. Parked ones never will."""
+    pending = OutboxEvent.objects.pending().filter(topic=settings.ORDER_EVENTS_TOPIC, created_at__lt=until)
+    return pending.exists()

@@ -1,0 +1,34 @@
+"""The subscription of the group `sales`, which adds each order event to the read models."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from events.subscriptions import Subscription, register
+from orders.events import ORDER_EVENTS
+from sales.models import GROUP
+from sales.sums.adding import add
+from sales.sums.arrivals import Arrival, decode_arrival
+from sales.sums.foreign import as_recorded, save_foreign
+
+
+def add_up(arrivals: Sequence[Arrival]) -> None:
+    """Add new events to the sums, each as it is recorded here. Keep a copy of those that are not recorded here.
+
+    It takes one SELECT and one INSERT, and one INSERT more if events of other programs are among them.
+    """
+    recorded, foreign = as_recorded(arrivals)
+    if foreign:
+        save_foreign(foreign)
+    add([*recorded, *foreign])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SalesSubscription(Subscription[Arrival]):
+    """A subscription whose events know their partition."""
+
+    def decode_record(self, value: bytes | None, *, partition: int) -> Arrival:
+        return decode_arrival(value, partition=partition)
+
+
+SALES = SalesSubscription(group=GROUP, topic=ORDER_EVENTS, decode=decode_arrival, handle=add_up)
+register(SALES)
