@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from events.subscriptions import subscriptions
 from testkit import database
 from testkit.customer import Customer
 from testkit.processes import ProductProcess, WebServer
@@ -24,9 +25,10 @@ STORED = """
 
 @pytest.fixture
 def site(broker: Broker, site_database: None, tmp_path: Path) -> Iterator[WebServer]:
-    """Start the web server, the consumer and the relay on the session's database and the default topics."""
+    """Start the web server, a consumer of every group, and the relay, on the session's database and default topics."""
     processes = [
-        ProductProcess("django", "consume_order_events", log=tmp_path / "consumer.log"),
+        # Every group must have handled a row before it is moved.
+        ProductProcess("django", "consume", *(one.group for one in subscriptions()), log=tmp_path / "consumer.log"),
         ProductProcess("django", "relay_outbox", log=tmp_path / "relay.log"),
     ]
     web = WebServer(log=tmp_path / "web.log")
