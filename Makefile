@@ -25,7 +25,7 @@ help: ## print this list
 	@awk -F ':.* ## ' '/^[a-z-]+:.* ## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # `exec` leaves no shell between `make` and a program that starts servers, because the program follows its parent's end.
-run: $(KOREAN) ## start PostgreSQL, Kafka, web, consumer, relay, mailer and watcher on PORT (8080), until Ctrl-C
+run: $(KOREAN) ## start PostgreSQL, Kafka, web, consumer, relay, worker, watcher and provider on PORT (8080), until Ctrl-C
 	@exec $(BIN)/python -m commerce.devserver.run
 
 # YES=1 confirms the question without a terminal.

@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import timedelta
 from email.utils import parseaddr
 from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured, ValidationError
@@ -242,6 +243,30 @@ class Environment:
                 f"{name} is {site!r}: give the address of this site in ASCII, such as https://shop.example"
             )
         return site
+
+    # --- Providers -----------------------------------------------------------------------------
+
+    def service(self, name: str) -> str:
+        """Return the variable's value, the URL of an HTTP service, without a final slash. It may have a password."""
+        url = self.text(name).rstrip("/")
+        if url and not re.fullmatch(
+            r"https?://([^\s/?#@:]+:[^\s/?#@:]+@)?([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?(/[\w.~%-]+)*",
+            url,
+            re.ASCII | re.IGNORECASE,
+        ):
+            # The message leaves out the value, which may contain a password.
+            self._problems.append(
+                f"{name} must be https://provider.example or https://user:password@provider.example, where user and "
+                "password are percent-encoded"
+            )
+            return ""
+        return url
+
+    @staticmethod
+    def passwords(*urls: str) -> set[str]:
+        """Return the passwords in `urls`, as they are there and without percent-encoding."""
+        encoded = {password for url in urls if (password := urlsplit(url).password)}
+        return encoded | {unquote(password) for password in encoded}
 
     # --- Single variables ----------------------------------------------------------------------
 

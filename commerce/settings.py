@@ -67,9 +67,12 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "events",
+    "payments",
+    "shipping",
     "orders",
     "notifications",
     "sales",
+    "fulfilment",
     "commerce",
 ]
 # The control channel between `make run` and its start page. The run sets these variables.
@@ -220,6 +223,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "OrderStatus": "orders.models.Order.Status",
         "OrderEventType": "orders.events.ORDER_EVENT_TYPES",
+        "FulfilmentState": "fulfilment.serializers.SHOWN_STATES",
+        "StepState": "fulfilment.transitions.Result",
         "OrderEventProgress": "commerce.operations.schema.STATES",
         "Liveness": ["live"],
         "Readiness": "commerce.observing.schema.READINESS",
@@ -273,6 +278,10 @@ ORDER_EVENTS_TOPIC = "order-events"
 NOTIFICATION_EVENTS_TOPIC = "notification-events"
 SALES_EVENTS_TOPIC = "sales-events"
 NOTIFICATION_CONSUMER_GROUP = "notification-consumer-group"
+PAYMENT_COMMANDS_TOPIC = "payment-commands"
+SHIPPING_COMMANDS_TOPIC = "shipping-commands"
+# The participants of a fulfilment answer in one topic, so that its group reads both.
+PAYMENT_REPLIES_TOPIC = SHIPPING_REPLIES_TOPIC = FULFILMENT_REPLIES_TOPIC = "fulfilment-replies"
 
 # --- Outbox ------------------------------------------------------------------------------------
 
@@ -338,6 +347,35 @@ SALES_CANCEL_ORDERS = environment.count("SALES_CANCEL_ORDERS", default=10)
 # At least this many orders are usual in the time of a silence. By chance, none of 20 comes once in 500 million times.
 SALES_SILENCE_ORDERS = environment.count("SALES_SILENCE_ORDERS", default=20)
 
+# --- Fulfilment --------------------------------------------------------------------------------
+
+# Time for the reply to a command. It should be longer than PAYMENT_GIVES_UP_AFTER and SHIPPING_GIVES_UP_AFTER.
+FULFILMENT_PAYMENT_TIMEOUT = environment.duration("FULFILMENT_PAYMENT_TIMEOUT", default="3min")
+FULFILMENT_SHIPMENT_TIMEOUT = environment.duration("FULFILMENT_SHIPMENT_TIMEOUT", default="3min")
+# Time for the reply to the first attempt at a refund or a cancellation of a shipment. It doubles with each attempt.
+FULFILMENT_UNDO_TIMEOUT = environment.duration("FULFILMENT_UNDO_TIMEOUT", default="3min")
+# Pause after the first such attempt that fails. It doubles with each attempt.
+FULFILMENT_UNDO_PAUSE = environment.duration("FULFILMENT_UNDO_PAUSE", default="5s")
+# Attempts at such a step before the fulfilment is stuck.
+FULFILMENT_UNDO_ATTEMPTS = environment.count("FULFILMENT_UNDO_ATTEMPTS", default=3)
+
+# --- Payments and shipping ---------------------------------------------------------------------
+
+# Dotted paths of the classes that call the providers.
+PAYMENT_PROVIDER = environment.text("PAYMENT_PROVIDER", default="payments.providers.HTTPPayments")
+SHIPPING_PROVIDER = environment.text("SHIPPING_PROVIDER", default="shipping.providers.HTTPShipments")
+PAYMENT_PROVIDER_URL = environment.service("PAYMENT_PROVIDER_URL")
+SHIPPING_PROVIDER_URL = environment.service("SHIPPING_PROVIDER_URL")
+# Seconds that a provider may take for one answer. An attempt with two calls must end within the 8 s of a shutdown.
+PAYMENT_PROVIDER_TIMEOUT = environment.number("PAYMENT_PROVIDER_TIMEOUT_SECONDS", default=3)
+SHIPPING_PROVIDER_TIMEOUT = environment.number("SHIPPING_PROVIDER_TIMEOUT_SECONDS", default=3)
+# Time after which a command that could not be done is answered with its failure.
+PAYMENT_GIVES_UP_AFTER = environment.duration("PAYMENT_GIVES_UP_AFTER", default="2min")
+SHIPPING_GIVES_UP_AFTER = environment.duration("SHIPPING_GIVES_UP_AFTER", default="2min")
+# Calls that one worker makes at a time.
+PAYMENT_CONCURRENCY = environment.count("PAYMENT_CONCURRENCY", default=16)
+SHIPPING_CONCURRENCY = environment.count("SHIPPING_CONCURRENCY", default=16)
+
 # --- Secrets: hidden in log lines and debug pages ----------------------------------------------
 
 SECRETS = [
@@ -347,6 +385,7 @@ SECRETS = [
     KAFKA_SASL_PASSWORD,
     METRICS_TOKEN,
     EMAIL_HOST_PASSWORD,
+    *environment.passwords(PAYMENT_PROVIDER_URL, SHIPPING_PROVIDER_URL),
 ]
 DEFAULT_EXCEPTION_REPORTER = "commerce.admin_site.debug_pages.Reporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "commerce.admin_site.debug_pages.Filter"

@@ -28,6 +28,7 @@ urlpatterns = [
     path("api/", include("orders.urls")),
     path("api/", include("notifications.urls")),
     path("api/", include("sales.urls")),
+    path("api/", include("fulfilment.urls")),
     path("api/schema", OpenAPIView.as_view(), name="schema"),
     path("api/docs", DocsView.as_view(), name="docs"),
     path("api/asyncapi", AsyncAPIView.as_view(), name="asyncapi"),

@@ -8,7 +8,9 @@ from uuid import UUID
 
 import msgspec
 from django.db import connection
-from django.db.models import OuterRef, QuerySet
+from django.db.models import Func, OuterRef, QuerySet, TextField, Value
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce, Concat
 
 from events.models import InboxEntry
 from events.troubles import EventIdConflict
@@ -95,11 +97,23 @@ def entries(group: str) -> QuerySet[InboxEntry]:
     return InboxEntry.objects.filter(group=group)
 
 
-def entries_of_row(group: str) -> QuerySet[InboxEntry]:
-    """Return a subquery for queries of outbox rows. It selects the group's inbox entry of the row's event."""
+def entries_of_row(group: str, *, stream_prefix: str) -> QuerySet[InboxEntry]:
+    """Return a subquery for queries of outbox rows. It selects the group's inbox entry of the row's event.
+
+    `stream_prefix` is that of the row's topic.
+    """
     return entries(group).filter(
-        event_id=OuterRef("event_id"), event_type=OuterRef("event_type"), stream=OuterRef("stream")
+        event_id=OuterRef("event_id"), event_type=OuterRef("event_type"), stream=stream_of_row(stream_prefix)
     )
+
+
+def stream_of_row(stream_prefix: str) -> Combinable:
+    """Return an expression for the `stream` that a decoded event has, in a subquery for queries of outbox rows.
+
+    A row without a sequence has no stream. Its key is the subject's id then.
+    """
+    key = Func(OuterRef("key"), Value("escape"), function="encode", output_field=TextField())
+    return Coalesce(OuterRef("stream"), Concat(Value(stream_prefix), key), output_field=TextField())
 
 
 def _refuse_conflicts(group: str, events: Sequence[Identified]) -> None:

@@ -112,7 +112,7 @@ class Subscription(Generic[EventT]):
 
     def receipts_of_row(self) -> QuerySet[Any]:
         """Return a subquery for queries of outbox rows. Its rows prove that this group has handled the row's event."""
-        return inbox.entries_of_row(self.group)
+        return inbox.entries_of_row(self.group, stream_prefix=self.topic.stream_prefix)
 
 
 class UnknownGroup(Exception):

@@ -21,7 +21,8 @@ from events.wire.identifiers import id_or_none, uuid_or_none
 from orders.events import stream_of
 from orders.models import InvalidTransition, Order, OrderHistory, OrderItem
 from orders.money import won
-from orders.services import Change, cancel_order, pay_order
+from orders.processes import is_controlled
+from orders.services import Change, HandedOver, UnderControl, pay_order, request_cancellation
 
 SEARCH_RESULT_LIMIT = 1_000
 """Largest number of orders that a search returns. The newest come first."""
@@ -55,14 +56,22 @@ class OrderItemInline(TabularInline):
 
 REFUSALS = {"PAID": gettext_lazy("paid already"), "CANCELLED": gettext_lazy("cancelled already")}
 """Reasons why an order cannot be changed, by its status."""
+BEING_FULFILLED = gettext_lazy("under the control of its fulfilment")
 
 
-def refuse_unless_it_may_become(status: Order.Status) -> Callable[[Order], Any]:
-    return lambda order: "" if order.may_become(status) else REFUSALS[order.status]
+def refuse_unless_payable(order: Any) -> Any:
+    """Return why an order with the annotation of `OrderAdmin.for_refusals` cannot be paid; an empty text if it can."""
+    if order.is_controlled and order.status == Order.Status.PENDING:
+        return BEING_FULFILLED
+    return "" if order.may_become(Order.Status.PAID) else REFUSALS[order.status]
 
 
-def change_and_publish(change_order: Callable[..., Change]) -> Callable[[int], tuple[Order, str]]:
-    """Return a function that changes the order with an id and publishes the event on commit, as the API does.
+def refuse_unless_cancellable(order: Order) -> Any:
+    return "" if order.may_become(Order.Status.CANCELLED) else REFUSALS[order.status]
+
+
+def change_and_publish(change_order: Callable[..., Change | HandedOver]) -> Callable[[int], tuple[Order, str]]:
+    """Return a function that changes the order with an id and publishes the messages on commit, as the API does.
 
     The function returns the order and the text of its log entry. It raises Refused.
     """
@@ -72,8 +81,14 @@ def change_and_publish(change_order: Callable[..., Change]) -> Callable[[int], t
             changed = change_order(order_id=order_id)
         except InvalidTransition as error:
             raise Refused(REFUSALS[error.order.status]) from error
-        transaction.on_commit(lambda: publish([changed.event]), robust=True)
-        return changed.order, f"{changed.order.status}, event {changed.event.event_id}."
+        except UnderControl as error:
+            raise Refused(BEING_FULFILLED) from error
+        if isinstance(changed, HandedOver):
+            messages, what = changed.messages, "Cancellation handed over to the fulfilment."
+        else:
+            messages, what = [changed.event], f"{changed.order.status}, event {changed.event.event_id}."
+        transaction.on_commit(lambda: publish(messages), robust=True)
+        return changed.order, what
 
     return change
 
@@ -87,7 +102,7 @@ PAY = RowAction(
     button=gettext_lazy("Pay"),
     possible=ngettext_lazy("%(count)d can be paid", "%(count)d can be paid", "count"),
     done=ngettext_lazy("%(count)d order was marked as paid.", "%(count)d orders were marked as paid.", "count"),
-    refuse=refuse_unless_it_may_become(Order.Status.PAID),
+    refuse=refuse_unless_payable,
     do=change_and_publish(pay_order),
 )
 CANCEL = RowAction(
@@ -98,9 +113,13 @@ CANCEL = RowAction(
     ),
     button=ngettext_lazy("Cancel this order", "Cancel %(count)d orders", "count"),
     possible=ngettext_lazy("%(count)d can be cancelled", "%(count)d can be cancelled", "count"),
-    done=ngettext_lazy("%(count)d order was cancelled.", "%(count)d orders were cancelled.", "count"),
-    refuse=refuse_unless_it_may_become(Order.Status.CANCELLED),
-    do=change_and_publish(cancel_order),
+    done=ngettext_lazy(
+        "%(count)d order was cancelled. After a checkout it is cancelled once payment and shipment are undone.",
+        "%(count)d orders were cancelled. After a checkout they are cancelled once payment and shipment are undone.",
+        "count",
+    ),
+    refuse=refuse_unless_cancellable,
+    do=change_and_publish(request_cancellation),
     is_final=True,
 )
 
@@ -138,6 +157,9 @@ class OrderAdmin(ReadOnlyAdmin):
         # The ids are read first, so that PostgreSQL does not scan all orders by date to find them.
         newest = Order.objects.filter(found).order_by("-pk").values_list("pk", flat=True)[:SEARCH_RESULT_LIMIT]
         return rows.filter(pk__in=list(newest))
+
+    def for_refusals(self, rows: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        return rows.annotate(is_controlled=is_controlled())
 
     def describe(self, row: Order) -> list[str]:
         return [str(row), row.user.get_username(), won(row.total_amount), str(row.get_status_display())]

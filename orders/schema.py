@@ -56,7 +56,7 @@ LOCATION = OpenApiParameter(
 )
 
 _operation = partial(extend_schema, tags=["Orders"])
-_FORBIDDEN_BY_STATUS = OpenApiResponse(description="The status of the order does not allow it.")
+_FORBIDDEN_BY_STATUS = OpenApiResponse(description="The status of the order, or its fulfilment, does not allow it.")
 
 
 def _order(*, many: bool = False, **changes: str) -> OpenApiResponse:
@@ -114,13 +114,14 @@ describe_orders = extend_schema_view(
     pay=_operation(
         operation_id="payOrder",
         summary="Pay an order",
-        description="From PENDING only. Body and content type are ignored.",
+        description="From PENDING only, and not after a checkout. Body and content type are ignored.",
         responses={200: _order(status="PAID"), 409: _FORBIDDEN_BY_STATUS},
     ),
     cancel=_operation(
         operation_id="cancelOrder",
         summary="Cancel an order",
-        description="From PENDING or PAID. Body and content type are ignored.",
-        responses={200: _order(status="CANCELLED"), 409: _FORBIDDEN_BY_STATUS},
+        description="From PENDING or PAID. Body and content type are ignored. After a checkout the answer is 202: the "
+        "fulfilment undoes what was done, and the order becomes CANCELLED after that.",
+        responses={200: _order(status="CANCELLED"), 202: _order(status="PAID"), 409: _FORBIDDEN_BY_STATUS},
     ),
 )

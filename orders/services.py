@@ -1,6 +1,6 @@
 """Operations on orders. Each change and its event commit in one transaction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -14,7 +14,8 @@ from events.wire.messages import Message
 from events.wire.timestamps import now
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID, OrderEvent, OrderEventType, encode
 from orders.history import stored_rows
-from orders.models import Order, OrderItem, UnknownHistory
+from orders.models import LINES, Order, OrderItem, UnknownHistory
+from orders.processes import Process, controlling
 
 
 class Line(NamedTuple):
@@ -30,6 +31,21 @@ class Change(NamedTuple):
 
     order: Order
     event: Message
+
+
+class HandedOver(NamedTuple):
+    """An order whose cancellation the controlling process has accepted. Publish the messages after the commit."""
+
+    order: Order
+    messages: list[Message]
+
+
+class UnderControl(Exception):
+    """A process controls the order, so nothing else may change it."""
+
+    def __init__(self, order: Order, process: Process) -> None:
+        super().__init__(f"{order} is under the control of its {process.name}, which alone may change it.")
+        self.order = order
 
 
 def place_order(*, user_id: int, lines: Sequence[Line], order_id: int | None = None) -> Change:
@@ -52,6 +68,7 @@ def pay_order(*, order_id: int, user_id: int | None = None) -> Change:
 
     Raises:
         Order.DoesNotExist: there is no such order, or it does not belong to `user_id`.
+        UnderControl: a process controls the order.
         InvalidTransition: the order is not PENDING.
     """
     return _change_order(Order.pay, ORDER_PAID, order_id=order_id, user_id=user_id)
@@ -62,17 +79,72 @@ def cancel_order(*, order_id: int, user_id: int | None = None) -> Change:
 
     Raises:
         Order.DoesNotExist: there is no such order, or it does not belong to `user_id`.
+        UnderControl: a process controls the order.
         InvalidTransition: the order is CANCELLED already.
     """
     return _change_order(Order.cancel, ORDER_CANCELLED, order_id=order_id, user_id=user_id)
 
 
 @transaction.atomic
+def request_cancellation(*, order_id: int, user_id: int | None = None) -> Change | HandedOver:
+    """Cancel an order, or let the process that controls it cancel it.
+
+    Raises:
+        Order.DoesNotExist: there is no such order, or it does not belong to `user_id`.
+        InvalidTransition: the order is CANCELLED already.
+    """
+    order = lock_order(order_id=order_id, user_id=user_id)
+    process = controlling(order)
+    if process is None or not order.may_become(Order.Status.CANCELLED):
+        return cancel_locked_order(order)
+    return HandedOver(order, process.cancel(order))
+
+
+def lock_order(*, order_id: int, user_id: int | None = None) -> Order:
+    """Return an order with its row locked until the caller's transaction ends.
+
+    Raise Order.DoesNotExist if there is no such order, or if it does not belong to `user_id`.
+    """
+    owner = {} if user_id is None else {"user_id": user_id}
+    return Order.objects.select_for_update().get(pk=order_id, **owner)
+
+
+def lock_orders(order_ids: Collection[int]) -> dict[int, Order]:
+    """Return orders with their items by id, with their rows locked until the caller's transaction ends.
+
+    Rows are locked in the order of their ids, because two processes that lock them in different orders would deadlock.
+    """
+    rows = Order.objects.select_for_update().filter(pk__in=order_ids).order_by("pk")
+    return {order.pk: order for order in rows.prefetch_related(LINES)}
+
+
+def pay_locked_order(order: Order) -> Change:
+    """Pay an order for the process that controls it. The caller holds the lock of its row.
+
+    Raise InvalidTransition if the order is not PENDING.
+    """
+    return _record_change(order, Order.pay, ORDER_PAID)
+
+
+def cancel_locked_order(order: Order) -> Change:
+    """Cancel an order for the process that controls it. The caller holds the lock of its row.
+
+    Raise InvalidTransition if the order is CANCELLED already.
+    """
+    return _record_change(order, Order.cancel, ORDER_CANCELLED)
+
+
+@transaction.atomic
 def _change_order(
     transition: Callable[[Order], None], event_type: OrderEventType, *, order_id: int, user_id: int | None
 ) -> Change:
-    owner = {} if user_id is None else {"user_id": user_id}
-    order = Order.objects.select_for_update().get(pk=order_id, **owner)
+    order = lock_order(order_id=order_id, user_id=user_id)
+    if process := controlling(order):
+        raise UnderControl(order, process)
+    return _record_change(order, transition, event_type)
+
+
+def _record_change(order: Order, transition: Callable[[Order], None], event_type: OrderEventType) -> Change:
     transition(order)
     order.save(update_fields=["status", "last_sequence", "event_ids"])
     return Change(order, outbox.record(_event(order, event_type, order.last_sequence, now())))

@@ -15,10 +15,10 @@ from events.views import FreedAtOnce
 from events.wire.timestamps import TimestampField, rfc3339
 from orders.history import BrokenHistory, order_as_of
 from orders.idempotency import Answer, InvalidKey, KeyInUse, KeyOfAnotherBody, answer_once, parse_key
-from orders.models import NEXT_ID, InvalidTransition, Order
+from orders.models import LINES, NEXT_ID, InvalidTransition, Order
 from orders.schema import describe_orders
 from orders.serializers import NewOrderSerializer, OrderFilterSerializer, OrderSerializer
-from orders.services import Change, cancel_order, pay_order, place_order
+from orders.services import Change, HandedOver, UnderControl, pay_order, place_order, request_cancellation
 
 # All threads share these instances, because a new serializer copies every field.
 _new_order = NewOrderSerializer()
@@ -27,7 +27,7 @@ _moment = TimestampField()
 
 
 class ChangeOrder(Protocol):
-    def __call__(self, *, order_id: int, user_id: int) -> Change: ...
+    def __call__(self, *, order_id: int, user_id: int) -> Change | HandedOver: ...
 
 
 class Conflict(APIException):
@@ -66,7 +66,7 @@ class OrderViewSet(FreedAtOnce, mixins.ListModelMixin, viewsets.GenericViewSet[O
         return NEXT_ID if self.action == "create" else None
 
     def get_queryset(self) -> QuerySet[Order]:
-        return Order.objects.filter(user=self.user_id).defer("event_ids").prefetch_related("items").order_by("-id")
+        return Order.objects.filter(user=self.user_id).defer("event_ids").prefetch_related(LINES).order_by("-id")
 
     def retrieve(self, request: Request, pk: int) -> Response:
         moment = _moment_asked_for(request)
@@ -122,17 +122,21 @@ class OrderViewSet(FreedAtOnce, mixins.ListModelMixin, viewsets.GenericViewSet[O
 
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: int) -> Response:
-        return self._change(cancel_order, pk)
+        return self._change(request_cancellation, pk)
 
     def _change(self, change_order: ChangeOrder, pk: int) -> Response:
         try:
             change = change_order(order_id=pk, user_id=self.user_id)
         except Order.DoesNotExist as error:
             raise NotFound from error
-        except InvalidTransition as error:
+        except (InvalidTransition, UnderControl) as error:
             raise Conflict(str(error)) from error
         _publish_on_commit(change)
-        return Response(_order.to_representation(change.order))
+        is_handed_over = isinstance(change, HandedOver)
+        return Response(
+            _order.to_representation(change.order),
+            status=status.HTTP_202_ACCEPTED if is_handed_over else status.HTTP_200_OK,
+        )
 
 
 def _moment_asked_for(request: Request) -> datetime | None:
@@ -145,7 +149,8 @@ def _moment_asked_for(request: Request) -> datetime | None:
         raise ValidationError({"asOf": error.detail}) from error
 
 
-def _publish_on_commit(change: Change) -> None:
+def _publish_on_commit(change: Change | HandedOver) -> None:
     """Publish the event on commit. A failure must not reach the client, because the relay sends the event later."""
+    messages = change.messages if isinstance(change, HandedOver) else [change.event]
     # Django's log message needs a __qualname__, which a lambda has and a partial does not.
-    transaction.on_commit(lambda: publish([change.event]), robust=True)
+    transaction.on_commit(lambda: publish(messages), robust=True)

@@ -16,7 +16,8 @@ from testkit.apache_kafka import ApacheKafka
 from testkit.postgres import CrashingPostgres
 from testkit.proxy import Proxy
 
-TOPICS = ("order-events", "order-events-dlt", "notification-events", "sales-events")
+_READ = ("order-events", "payment-commands", "shipping-commands", "fulfilment-replies")
+TOPICS = (*_READ, *(f"{topic}-dlt" for topic in _READ), "notification-events", "sales-events")
 PARTITIONS = 3
 
 _cleanup = ExitStack()

@@ -15,7 +15,10 @@ from commerce.devserver.run.surroundings import VARIABLE_PREFIXES
 from testkit.processes import CHECKOUT
 from testkit.waiting import wait_until
 
-PARTS = ("manage.py", "commerce", "orders", "notifications", "sales", "events", "deploy", "docs")
+PARTS = (
+    *("manage.py", "commerce", "orders", "notifications", "sales", "payments", "shipping", "fulfilment", "events"),
+    *("deploy", "docs"),
+)
 
 
 class Run:

@@ -4,7 +4,9 @@ from django.apps import apps
 from django.utils.translation import gettext_lazy
 from django.utils.translation import gettext_noop as _
 
-TRANSLATED_APPS = ("events", "orders", "notifications", "sales", "commerce", "axes")
+TRANSLATED_APPS = (
+    *("events", "orders", "notifications", "sales", "payments", "shipping", "fulfilment", "commerce", "axes"),
+)
 MODELS_AND_FIELDS = (
     _("order"),
     _("orders"),
@@ -16,6 +18,11 @@ MODELS_AND_FIELDS = (
     _("outbox events"),
     _("dead letter"),
     _("dead letters"),
+    _("Fulfilment"),
+    _("fulfilment"),
+    _("fulfilments"),
+    _("reason"),
+    _("changed at"),
     _("user"),
     _("account name"),
     _("account names"),
@@ -85,12 +92,23 @@ MODELS_AND_FIELDS = (
     _("observed"),
     _("usual"),
     _("detected at"),
+    _("payment command"),
+    _("payment commands"),
+    _("shipping command"),
+    _("shipping commands"),
+    _("command id"),
+    _("command type"),
+    _("reference"),
+    _("reply type"),
+    _("reason"),
     _("Can pay orders"),
     _("Can cancel orders"),
     _("Can send outbox messages again"),
     _("Can replay dead letters"),
     _("Can dismiss dead letters"),
     _("Can send failed e-mails again"),
+    _("Can try failed payment commands again"),
+    _("Can try failed shipping commands again"),
 )
 """Verbose names that Django derives from the names of models and fields, and names of this site's permissions."""
 AXES_NAMES = {

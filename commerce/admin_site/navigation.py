@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from commerce.operations import pipeline
-from commerce.operations.figures import count_open_letters
+from commerce.operations.figures import count_open_letters, count_stuck_fulfilments
 from commerce.operations.verdict import limited_count
 from sales.dashboard import views as sales
 
@@ -25,12 +25,30 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             ),
             (_("Orders"), "shopping_cart", "admin:orders_order_changelist", "orders.view_order"),
             (
+                _("Fulfilments"),
+                "local_shipping",
+                "admin:fulfilment_fulfilment_changelist",
+                "fulfilment.view_fulfilment",
+            ),
+            (
                 _("Notifications"),
                 "notifications",
                 "admin:notifications_notification_changelist",
                 "notifications.view_notification",
             ),
             (_("E-mails"), "mail", "admin:notifications_emaildelivery_changelist", "notifications.view_emaildelivery"),
+            (
+                _("Payment commands"),
+                "credit_card",
+                "admin:payments_paymentcommand_changelist",
+                "payments.view_paymentcommand",
+            ),
+            (
+                _("Shipping commands"),
+                "local_shipping",
+                "admin:shipping_shippingcommand_changelist",
+                "shipping.view_shippingcommand",
+            ),
             (_("Outbox"), "outbox", "admin:events_outboxevent_changelist", "events.view_outboxevent"),
             (_("Order history"), "history", "admin:orders_orderhistory_changelist", "orders.view_order"),
             (_("Dead letters"), "report", "admin:events_deadletter_changelist", "events.view_deadletter"),
@@ -57,6 +75,15 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def _badge(place: str) -> str | None:
-    """Return the number of open dead letters as text for their entry; None for other entries and for the number 0."""
-    open_letters = count_open_letters() if place == "admin:events_deadletter_changelist" else 0
-    return limited_count(open_letters) if open_letters else None
+    """Return the text of an entry's badge: the number of rows that wait for an operator; None for none.
+
+    These are open dead letters and stuck fulfilments.
+    """
+    match place:
+        case "admin:events_deadletter_changelist":
+            waiting = count_open_letters()
+        case "admin:fulfilment_fulfilment_changelist":
+            waiting = count_stuck_fulfilments()
+        case _:
+            waiting = 0
+    return limited_count(waiting) if waiting else None

@@ -3,7 +3,6 @@
 Source: https://www.asyncapi.com/docs/reference/specification/v3.0.0, and its Kafka bindings, version 0.5.0.
 """
 
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -11,6 +10,8 @@ import msgspec
 import yaml
 from django.conf import settings
 
+from commerce.api import asyncapi_commands
+from commerce.api.asyncapi_parts import channel, cloud_event, headers_of, keyed, operation, strings
 from events.kafka import MAX_MESSAGE_BYTES
 from events.subscriptions import dead_letter_topic
 from events.wire.timestamps import Moment
@@ -18,9 +19,6 @@ from notifications.events import NOTIFICATION_READ, NotificationRead
 from orders.events import ORDER_EVENT_TYPES, OrderEvent, WireEvent
 from sales.events import SALES_ANOMALY_DETECTED, SalesAnomalyDetected
 
-BINDING = "0.5.0"
-"""Version of AsyncAPI's Kafka bindings."""
-DIGITS = "^[0-9]+$"
 UUID = "5f0c7a3e-0c1e-4d6b-9a43-1f3a8a7f7c55"
 TIMESTAMP = "2025-01-30T10:15:30.123Z"
 
@@ -98,31 +96,33 @@ def asyncapi() -> dict[str, Any]:
             }
         },
         "channels": {
-            "orderEvents": _channel(
+            "orderEvents": channel(
                 settings.ORDER_EVENTS_TOPIC,
                 "Changes of orders. Other services may also write to this topic.",
                 ["orderEvent", "foreignOrderEvent"],
             ),
-            "deadLetters": _channel(
+            "deadLetters": channel(
                 dead_letter_topic(settings.ORDER_EVENTS_TOPIC),
                 "Messages that could not be handled, with the headers of Spring Kafka. They keep their partition "
                 "number; if this topic has fewer partitions, the key decides.",
                 ["deadLetter"],
                 topicConfiguration={"max.message.bytes": MAX_MESSAGE_BYTES},
             ),
-            "notificationEvents": _channel(
+            "notificationEvents": channel(
                 settings.NOTIFICATION_EVENTS_TOPIC, "Changes of notifications.", ["notificationRead"]
             ),
-            "salesEvents": _channel(settings.SALES_EVENTS_TOPIC, "Anomalies of sales.", ["salesAnomalyDetected"]),
+            "salesEvents": channel(settings.SALES_EVENTS_TOPIC, "Anomalies of sales.", ["salesAnomalyDetected"]),
+            **asyncapi_commands.channels(),
         },
         "operations": {
-            "publishOrderEvents": _operation("send", "orderEvents", "orderEvent"),
-            "consumeOrderEvents": _operation(
+            "publishOrderEvents": operation("send", "orderEvents", "orderEvent"),
+            "consumeOrderEvents": operation(
                 "receive", "orderEvents", "foreignOrderEvent", groupId=settings.NOTIFICATION_CONSUMER_GROUP
             ),
-            "publishDeadLetters": _operation("send", "deadLetters", "deadLetter"),
-            "publishNotificationEvents": _operation("send", "notificationEvents", "notificationRead"),
-            "publishSalesEvents": _operation("send", "salesEvents", "salesAnomalyDetected"),
+            "publishDeadLetters": operation("send", "deadLetters", "deadLetter"),
+            "publishNotificationEvents": operation("send", "notificationEvents", "notificationRead"),
+            "publishSalesEvents": operation("send", "salesEvents", "salesAnomalyDetected"),
+            **asyncapi_commands.operations(),
         },
         "components": {"messages": _messages(), "schemas": _schemas()},
     }
@@ -132,45 +132,16 @@ def as_yaml() -> str:
     return yaml.dump(asyncapi(), Dumper=_ExactDumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _channel(topic: str, description: str, messages: list[str], **topic_binding: Any) -> dict[str, Any]:
-    binding = {
-        "topic": topic,
-        "partitions": settings.KAFKA_TOPIC_PARTITIONS,
-        "replicas": settings.KAFKA_TOPIC_REPLICATION,
-        **topic_binding,
-        "bindingVersion": BINDING,
-    }
-    return {
-        "address": topic,
-        "description": description,
-        "servers": [{"$ref": "#/servers/kafka"}],
-        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
-        "bindings": {"kafka": binding},
-    }
-
-
-def _operation(action: str, channel: str, message: str, **binding: str) -> dict[str, Any]:
-    operation = {
-        "action": action,
-        "channel": {"$ref": f"#/channels/{channel}"},
-        "messages": [{"$ref": f"#/channels/{channel}/messages/{message}"}],
-    }
-    if binding:
-        constants = {name: {"type": "string", "enum": [value]} for name, value in binding.items()}
-        operation["bindings"] = {"kafka": constants | {"bindingVersion": BINDING}}
-    return operation
-
-
 def _messages() -> dict[str, Any]:
     return {
         "orderEvent": {
             "title": "An order was created, paid or cancelled",
             "contentType": "application/json",
-            "headers": _cloud_event("/orders", ORDER_EVENT_TYPES, with_sequence=True),
+            "headers": cloud_event("/orders", ORDER_EVENT_TYPES, with_sequence=True),
             "payload": {"$ref": "#/components/schemas/PublishedOrderEvent"},
-            "bindings": _keyed("The order id in decimal digits."),
+            "bindings": keyed("The order id in decimal digits."),
             "examples": [
-                {"name": "created", "headers": _headers_of(EVENT, "/orders", "123", sequence="1"), "payload": EVENT}
+                {"name": "created", "headers": headers_of(EVENT, "/orders", "123", sequence="1"), "payload": EVENT}
             ],
         },
         "foreignOrderEvent": {
@@ -206,7 +177,7 @@ def _messages() -> dict[str, Any]:
                 "keeps its `kafka_dlt-original-*`; the exception headers describe the latest failure."
             ),
             "contentType": "application/octet-stream",
-            "headers": _strings(
+            "headers": strings(
                 {
                     "kafka_dlt-original-topic": {},
                     "kafka_dlt-original-consumer-group": {},
@@ -220,79 +191,30 @@ def _messages() -> dict[str, Any]:
         "notificationRead": {
             "title": "A notification was read",
             "contentType": "application/json",
-            "headers": _cloud_event("/notifications", [NOTIFICATION_READ]),
+            "headers": cloud_event("/notifications", [NOTIFICATION_READ]),
             "payload": {"$ref": "#/components/schemas/NotificationRead"},
-            "bindings": _keyed("The notification id in decimal digits."),
-            "examples": [
-                {"name": "read", "headers": _headers_of(READING, "/notifications", "678"), "payload": READING}
-            ],
+            "bindings": keyed("The notification id in decimal digits."),
+            "examples": [{"name": "read", "headers": headers_of(READING, "/notifications", "678"), "payload": READING}],
         },
         "salesAnomalyDetected": {
             "title": "Sales are far from the usual for their time",
             "description": "A rule finds an interval once, so that there is one event for each rule and `from`.",
             "contentType": "application/json",
-            "headers": _cloud_event("/sales", [SALES_ANOMALY_DETECTED]),
+            "headers": cloud_event("/sales", [SALES_ANOMALY_DETECTED]),
             "payload": {"$ref": "#/components/schemas/PublishedAnomaly"},
-            "bindings": _keyed("The anomaly id in decimal digits."),
-            "examples": [{"name": "surge", "headers": _headers_of(ANOMALY, "/sales", "12"), "payload": ANOMALY}],
+            "bindings": keyed("The anomaly id in decimal digits."),
+            "examples": [{"name": "surge", "headers": headers_of(ANOMALY, "/sales", "12"), "payload": ANOMALY}],
         },
+        **asyncapi_commands.messages(),
     }
 
 
 def _schemas() -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(
-        (PublishedOrderEvent, WireEvent, NotificationRead, PublishedAnomaly), ref_template="#/components/schemas/{name}"
+        (PublishedOrderEvent, WireEvent, NotificationRead, PublishedAnomaly, *asyncapi_commands.STRUCTS),
+        ref_template="#/components/schemas/{name}",
     )
     return schemas
-
-
-def _keyed(description: str) -> dict[str, Any]:
-    key = {"type": "string", "pattern": DIGITS, "description": description}
-    return {"kafka": {"key": key, "bindingVersion": BINDING}}
-
-
-def _cloud_event(source: str, event_types: Sequence[str], *, with_sequence: bool = False) -> dict[str, Any]:
-    """Return the JSON schema of a message's headers: a CloudEvents 1.0 event in the Kafka binding's binary mode."""
-    attributes: dict[str, dict[str, Any]] = {
-        "content-type": {"const": "application/json"},
-        "ce_specversion": {"const": "1.0"},
-        "ce_id": {"format": "uuid", "description": "The `eventId`."},
-        "ce_type": {"enum": list(event_types)},
-        "ce_source": {"const": source},
-        "ce_time": {"format": "date-time", "description": "The `timestamp`."},
-        "ce_subject": {"pattern": DIGITS, "description": "The key."},
-    }
-    if with_sequence:
-        attributes["ce_sequence"] = {"pattern": DIGITS, "description": "1, 2, 3 ... within the order."}
-    attributes["traceparent"] = {
-        "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
-        "description": "W3C Trace Context of the request, or a new, unsampled one.",
-    }
-    described = _strings(attributes)
-    described["properties"]["x-request-id"] = {
-        "type": "string",
-        "description": "The `X-Request-ID` of the request that caused this event, if any.",
-    }
-    return described
-
-
-def _strings(properties: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    typed = {name: {"type": "string", **schema} for name, schema in properties.items()}
-    return {"type": "object", "required": list(typed), "properties": typed}
-
-
-def _headers_of(payload: dict[str, Any], source: str, subject: str, *, sequence: str | None = None) -> dict[str, str]:
-    return {
-        "content-type": "application/json",
-        "ce_specversion": "1.0",
-        "ce_id": payload["eventId"],
-        "ce_type": payload["eventType"],
-        "ce_source": source,
-        "ce_time": payload["timestamp"],
-        "ce_subject": subject,
-        **({"ce_sequence": sequence} if sequence else {}),
-        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
-    }
 
 
 class _ExactDumper(yaml.SafeDumper):

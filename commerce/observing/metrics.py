@@ -17,11 +17,13 @@ from events.observing.readings import PipelineCollector
 from events.subscriptions import subscriptions
 from events.work.gauges import WorkCollector
 from events.work.kinds import kinds
+from fulfilment.gauges import FulfilmentCollector
 from sales.anomalies.gauges import AnomalyCollector
 
 _pipeline = PipelineCollector(subscriptions)
 _work = WorkCollector(kinds)
 _anomalies = AnomalyCollector()
+_fulfilments = FulfilmentCollector()
 
 
 @csrf_exempt
@@ -36,7 +38,8 @@ def metrics(request: HttpRequest) -> HttpResponse:
         refusal = problem_page(401, "The token is missing or wrong.")
         refusal["WWW-Authenticate"] = "Bearer"
         return refusal
-    text = b"".join(generate_latest(collector) for collector in (_counted(), _pipeline, _work, _anomalies))
+    collectors = (_counted(), _pipeline, _work, _anomalies, _fulfilments)
+    text = b"".join(generate_latest(collector) for collector in collectors)
     return HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 

@@ -16,6 +16,7 @@ from events.models import DeadLetter, OutboxEvent
 from events.observing.readings import Outbox, Reading, read_outbox
 from events.subscriptions import subscriptions
 from events.work.models import Backlog
+from fulfilment.models import Fulfilment
 from notifications.models import EmailDelivery
 
 WINDOW_MINUTES = 15
@@ -110,6 +111,11 @@ def count_open_letters() -> int:
     """Return the number of open dead letters of the registered groups, at most `COUNT_LIMIT`."""
     groups = [one.group for one in subscriptions()]
     return DeadLetter.objects.filter(group__in=groups, state=DeadLetter.State.OPEN)[:COUNT_LIMIT].count()
+
+
+def count_stuck_fulfilments() -> int:
+    """Return the number of stuck fulfilments, at most `COUNT_LIMIT`."""
+    return Fulfilment.objects.stuck()[:COUNT_LIMIT].count()
 
 
 def _read_groups() -> list[GroupOnTopic] | None:

@@ -10,6 +10,7 @@ from commerce.operations.timeline import emails_of, trace_events
 from events.consuming.attempts import Attempt, attempts_at
 from events.consuming.dead_letters import subject_named_by
 from events.models import DeadLetter, OutboxEvent
+from fulfilment.models import Fulfilment
 from notifications.models import EmailDelivery, Notification
 from notifications.subscriptions import NOTIFICATIONS
 from orders.events import ORDER_EVENTS, STREAM_PREFIX
@@ -27,6 +28,12 @@ def order_timeline(order: Order) -> dict[str, Any]:
     attempts = attempts_at(letter for event in events for letter in event.letters)
     emails = emails_of(event.notification for event in events if event.notification)
     return {"events": events, "group": NOTIFICATIONS.group, "attempts": attempts, "emails": emails}
+
+
+@register.inclusion_tag("commerce/fulfilment.html")
+def order_fulfilment(order: Order) -> dict[str, Any]:
+    fulfilment = Fulfilment.objects.filter(pk=order.pk).prefetch_related("step_rows").first()
+    return {"fulfilment": fulfilment}
 
 
 @register.inclusion_tag("commerce/attempts.html")

@@ -13,6 +13,7 @@ from django.db.models import CharField, Exists, F, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Cast, Concat
 
 from events.consuming.replay import REPLAY
+from events.inbox import stream_of_row
 from events.models import DeadLetter
 from events.subscriptions import Subscription, Topic, subscriptions, topics
 
@@ -24,7 +25,7 @@ def letters_of_row(topic: Topic, *, group: str) -> QuerySet[DeadLetter]:
         group=group,
         event_id=OuterRef("event_id"),
         event_type=OuterRef("event_type"),
-        stream=OuterRef("stream"),
+        stream=stream_of_row(topic.stream_prefix),
         value=OuterRef("value"),
     )
 

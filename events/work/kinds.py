@@ -32,7 +32,9 @@ class Kind(Generic[WorkT]):
     model: type[WorkT]
     session: Callable[[], AbstractContextManager[Act[WorkT]]]
     """Called for each batch of work. It yields the function that does one piece of work outside of any transaction. It
-    may keep a connection, which it opens for the first piece. A piece of work whose worker dies is done again."""
+    may keep a connection, which it opens for the first piece. A piece of work whose worker dies is done again.
+
+    With a `concurrency` above 1 it is called once for each worker, and several threads call its function."""
     record: Callable[[Results[WorkT]], None] = record_nothing
     """Called with the outcomes in the transaction that records them, for follow-up messages and other changes."""
     outcomes_total: Counter
@@ -46,6 +48,9 @@ class Kind(Generic[WorkT]):
     each pause is random."""
     last_pause_s: float
     batch_size: int = 50
+    concurrency: int = 1
+    """Number of pieces of work that one worker does at a time. With more than 1, each piece gets a thread, and the
+    function that does it must not use the database."""
 
     def __post_init__(self) -> None:
         """Export all outcomes as 0: Prometheus does not see the first increment of a new counter."""

@@ -1,4 +1,4 @@
-"""Claim work with a lease, and record the outcomes of a lease.
+"""Claim work with a lease, and record the outcomes of leases.
 
 The token of a lease fences its work: an outcome is recorded only where the row still has the token, so a worker that
 was frozen beyond its lease cannot overwrite what another worker has done since.
@@ -14,11 +14,16 @@ from django.db import connection
 
 from events.work.models import LeasedWork, WorkT
 
+Settled = tuple[int, UUID]
+"""A row's primary key, and the lease under which its new state was recorded."""
+
 
 class Settlement(msgspec.Struct, frozen=True):
     """The new state of one leased row. The SQL statement in `settle` uses the names of these fields."""
 
     pk: int
+    lease: UUID
+    """The token under which the row was claimed. The settlement counts only while the row has it."""
     state: str
     """A value of `LeasedWork.State`."""
     error: str | None = None
@@ -55,8 +60,8 @@ def claim(model: type[WorkT], *, lease: UUID, seconds: float, limit: int, due_un
     return list(rows)
 
 
-def settle(model: type[LeasedWork], *, lease: UUID, settlements: Collection[Settlement]) -> set[int]:
-    """Record the new states of rows of `lease`, and return the primary keys of the rows that still had this lease."""
+def settle(model: type[LeasedWork], settlements: Collection[Settlement]) -> set[Settled]:
+    """Record the new states of rows, and return the primary key and the lease of each row that still had its lease."""
     table, pk = _names(model)
     statement = f"""
         UPDATE {table} AS work
@@ -72,13 +77,19 @@ def settle(model: type[LeasedWork], *, lease: UUID, settlements: Collection[Sett
             last_error = coalesce(settled.error, work.last_error),
             finished_at = CASE settled.state WHEN 'pending' THEN NULL ELSE statement_timestamp() END
         FROM json_to_recordset(%s) AS settled
-            (pk bigint, state text, error text, pause_s float, due_at timestamptz, tried boolean)
-        WHERE work.{pk} = settled.pk AND work.lease = %s
-        RETURNING work.{pk}
+            (pk bigint, lease uuid, state text, error text, pause_s float, due_at timestamptz, tried boolean)
+        WHERE work.{pk} = settled.pk AND work.lease = settled.lease
+        RETURNING settled.pk, settled.lease
         """  # noqa: S608 - it consists of names of the model
     with connection.cursor() as cursor:
-        cursor.execute(statement, [msgspec.json.encode(list(settlements)).decode(), lease])
-        return {key for (key,) in cursor}
+        cursor.execute(statement, [msgspec.json.encode(list(settlements)).decode()])
+        return set(cursor.fetchall())
+
+
+def lease_of(work: LeasedWork) -> UUID:
+    """Return the lease under which `claim` returned `work`."""
+    assert work.lease is not None
+    return work.lease
 
 
 def _names(model: type[LeasedWork]) -> Sequence[str]:

@@ -16,6 +16,7 @@ from events.process.together import Heartbeats, run_together
 from events.work.gauges import WorkCollector
 from events.work.kinds import Kind, Results
 from events.work.outcomes import Done, Failed, ServiceUnavailable, TryAgain
+from events.work.threads import worker_of
 from events.work.worker import POLL_INTERVAL_S, Worker
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def run(*kinds: Kind[Any], once: bool, metrics_port: int | None, liveness_file: 
                 return shutdown.requested()
 
             logger.info("Working on %s", kind.name)
-            return Worker(kind, stopping=stopping, wait=shutdown.wait)
+            return worker_of(kind, stopping=stopping, wait=shutdown.wait)
 
         if once:
             return [result for kind in kinds for result in _sweep(worker(kind))]

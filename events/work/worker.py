@@ -4,11 +4,12 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from datetime import datetime
+from functools import partial
 from typing import Generic
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from django.db import (
     DataError,
@@ -24,7 +25,7 @@ from django.db import (
 
 from events.wire.foreign_text import cut, storable
 from events.work.kinds import LABELS, LOST, Act, Kind, Results, record_nothing
-from events.work.leases import Settlement, claim, settle
+from events.work.leases import Settlement, claim, lease_of, settle
 from events.work.models import LeasedWork, WorkT
 from events.work.outcomes import Cancelled, Done, Failed, Outcome, ServiceUnavailable, TryAgain
 
@@ -72,7 +73,7 @@ class Worker(Generic[WorkT]):
                 if isinstance(error, Error):
                     self._database_was_away = True
                     connection.close()
-                pause = _backoff(FIRST_OUTAGE_PAUSE_S, LAST_OUTAGE_PAUSE_S, failures)
+                pause = backoff(FIRST_OUTAGE_PAUSE_S, LAST_OUTAGE_PAUSE_S, failures)
                 failures += 1
                 logger.warning("No %s for %.1f s: %s", self._kind.name, pause, str(error).strip())
                 self._wait(pause)
@@ -123,12 +124,12 @@ class Worker(Generic[WorkT]):
                         unrecorded.append((work, TryAgain(str(error))))
                         outage = error
                     if time.monotonic() - begun > RECORD_WITHIN_S:
-                        recorded += self._record(lease, unrecorded)
+                        recorded += self._record(unrecorded)
                         unrecorded, begun = [], time.monotonic()
-                recorded += self._record(lease, unrecorded)
+                recorded += self._record(unrecorded)
         finally:
             if batch:
-                settle(kind.model, lease=lease, settlements=[_given_back(work) for work in batch])
+                self._give_back(batch)
         if outage:
             raise outage
         return claimed, recorded
@@ -147,11 +148,15 @@ class Worker(Generic[WorkT]):
             logger.exception("An attempt at %s %s failed", self._kind.name, work.pk)
             return TryAgain(f"{type(error).__name__}: {error}")
 
-    def _record(self, lease: UUID, results: Results[WorkT]) -> Results[WorkT]:
+    def _give_back(self, works: Collection[WorkT]) -> None:
+        """Make work that was claimed and not tried pending again, due as before."""
+        settle(self._kind.model, [_given_back(work) for work in works])
+
+    def _record(self, results: Results[WorkT]) -> Results[WorkT]:
         """Record the outcomes, and return those whose row still had the lease. Wait while the database is away."""
         while results:
             try:
-                return self._record_once(lease, results, self._kind.record)
+                return self._record_once(results, self._kind.record)
             except Exception as error:
                 if _is_database_away(error):
                     logger.warning("Recording %s again: %s", self._kind.name, str(error).strip())
@@ -162,26 +167,22 @@ class Worker(Generic[WorkT]):
                     time.sleep(RECORD_RETRY_S)
                     continue
                 if len(results) > 1:
-                    return [recorded for one in results for recorded in self._record(lease, [one])]
+                    return [recorded for one in results for recorded in self._record([one])]
                 ((work, _),) = results
                 logger.exception("What follows from %s %s cannot be recorded", self._kind.name, work.pk)
                 failure = TryAgain(f"What follows from it cannot be recorded: {error}")
-                return self._record_once(lease, [(work, failure)], record_nothing)
+                return self._record_once([(work, failure)], record_nothing)
         return []
 
-    def _record_once(
-        self, lease: UUID, results: Results[WorkT], record: Callable[[Results[WorkT]], None]
-    ) -> Results[WorkT]:
+    def _record_once(self, results: Results[WorkT], record: Callable[[Results[WorkT]], None]) -> Results[WorkT]:
         kind = self._kind
         # The one statement of work from which nothing follows is a transaction by itself.
         with nullcontext() if record is record_nothing else transaction.atomic():
-            settled = settle(
-                kind.model, lease=lease, settlements=[self._settlement(work, outcome) for work, outcome in results]
-            )
-            recorded = [(work, outcome) for work, outcome in results if work.pk in settled]
+            settled = settle(kind.model, [self._settlement(work, outcome) for work, outcome in results])
+            recorded = [(work, outcome) for work, outcome in results if (work.pk, work.lease) in settled]
             record(recorded)
         for work, _ in results:
-            if work.pk not in settled:
+            if (work.pk, work.lease) not in settled:
                 logger.warning("%s %s outlived its lease, so its outcome is not recorded", kind.name, work.pk)
         counts = Counter(LABELS[type(outcome)] for _, outcome in recorded)
         counts[LOST] = len(results) - len(recorded)
@@ -190,16 +191,17 @@ class Worker(Generic[WorkT]):
         return recorded
 
     def _settlement(self, work: WorkT, outcome: Outcome) -> Settlement:
+        settlement = partial(Settlement, work.pk, lease_of(work))
         match outcome:
             case Done():
-                return Settlement(work.pk, LeasedWork.State.DONE, error="")
+                return settlement(LeasedWork.State.DONE, error="")
             case Failed(reason):
-                return Settlement(work.pk, LeasedWork.State.FAILED, error=cut(storable(reason)))
+                return settlement(LeasedWork.State.FAILED, error=cut(storable(reason)))
             case Cancelled(reason):
-                return Settlement(work.pk, LeasedWork.State.CANCELLED, error=cut(storable(reason)))
+                return settlement(LeasedWork.State.CANCELLED, error=cut(storable(reason)))
             case TryAgain(reason):
-                pause = _backoff(self._kind.first_pause_s, self._kind.last_pause_s, work.attempts - 1)
-                return Settlement(work.pk, LeasedWork.State.PENDING, error=cut(storable(reason)), pause_s=pause)
+                pause = backoff(self._kind.first_pause_s, self._kind.last_pause_s, work.attempts - 1)
+                return settlement(LeasedWork.State.PENDING, error=cut(storable(reason)), pause_s=pause)
 
 
 def _is_database_away(error: Exception) -> bool:
@@ -212,9 +214,9 @@ def _is_database_away(error: Exception) -> bool:
 
 
 def _given_back(work: LeasedWork) -> Settlement:
-    return Settlement(work.pk, LeasedWork.State.PENDING, tried=False, due_at=work.was_due_at)
+    return Settlement(work.pk, lease_of(work), LeasedWork.State.PENDING, tried=False, due_at=work.was_due_at)
 
 
-def _backoff(first_s: float, last_s: float, failures: int) -> float:
+def backoff(first_s: float, last_s: float, failures: int) -> float:
     """Return the pause after `failures` earlier failures, half of it random, so that workers do not keep step."""
     return min(first_s * 2 ** min(failures, 30), last_s) * random.uniform(0.5, 1)  # noqa: S311

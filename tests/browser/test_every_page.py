@@ -28,7 +28,7 @@ LATIN_WORD = re.compile(r"(?<![\w.@/_:#-])[A-Za-z]*[a-z][A-Za-z]+(?![\w.@/_:-]*[
 NAMES = {"Commerce", "Kafka", "PostgreSQL", "Django", "OpenAPI", "AsyncAPI", "English", "Prometheus", "PgBouncer"}
 UNITS = {"KiB", "MiB"}
 ACCOUNTS = {"admin", "demo", "mallory", "operator", "support", "Admin", "Demo"}
-GROUPS = {"sales"}
+GROUPS = {"fulfilment", "payments", "sales", "shipping"}
 """Names of consumer groups that look like words."""
 ALLOWED_WORDS = NAMES | UNITS | ACCOUNTS | GROUPS | {"Accept", "en", "esc", "ko"}
 TEXTS = """() => {
@@ -66,6 +66,7 @@ def shop(run: Run) -> list[str]:
     run.manage("shell", "-c", DISMISS_ONE)
     run.manage("send_emails", "--once")
     run.manage("shell", "-c", MAILS_IN_EVERY_STATE % mailed)
+    run.manage("shell", "-c", COMMANDS_IN_EVERY_STATE)
     httpx.post(f"{run.site}/api/auth/token", json={"username": "mallory", "password": "a wrong guess"}, trust_env=False)
     emails = [f"/admin/notifications/emaildelivery/{pk}/change/" for pk in mailed[:4]]
     return [*FIRST_PAGES, *emails, opt_out_page(run)]
@@ -82,6 +83,19 @@ DISMISS_ONE = """
 from events.consuming.dead_letters import dismiss
 from events.models import DeadLetter
 dismiss(letter_id=DeadLetter.objects.filter(state="open").latest("pk").pk)
+"""
+COMMANDS_IN_EVERY_STATE = """
+from decimal import Decimal
+from uuid import uuid4
+from django.db.models.functions import Now
+from payments.messages import charge_payment
+from payments.models import PaymentCommand
+for state, reply in (("pending", ""), ("done", "PAYMENT_CHARGED"), ("failed", "PAYMENT_FAILED")):
+    message = charge_payment(command_id=(command_id := uuid4()), reference=7, amount=Decimal("5.00"),
+        payment_token="tok_ok", source="/shop", sequence=1)
+    PaymentCommand.objects.create(command_id=command_id, command_type=message.event_type, reference=7,
+        value=message.value, state=state, finished_at=None if state == "pending" else Now(), reply_type=reply,
+        last_error="POST /payments was answered 500", reason="POST /payments was answered 500")
 """
 MAILS_IN_EVERY_STATE = """
 from datetime import timedelta

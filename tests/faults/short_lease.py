@@ -1,4 +1,4 @@
-"""Start a program with short leases of e-mail deliveries, so that they expire during a test.
+"""Start a program with short leases of all leased work, so that they expire during a test.
 
     python -m tests.faults.short_lease 3 django send_emails
 
@@ -23,11 +23,14 @@ def short_lease(*, seconds: float = LEASE_S) -> list[str]:
 
 def main() -> None:
     django.setup()
+    from events.work import kinds
     from notifications import work
 
-    work.EMAIL = replace(
-        work.EMAIL, lease_s=float(sys.argv[1]), action_s=ACTION_S, first_pause_s=PAUSE_S, last_pause_s=PAUSE_S
-    )
+    for name, kind in kinds._kinds.items():
+        kinds._kinds[name] = replace(
+            kind, lease_s=float(sys.argv[1]), action_s=ACTION_S, first_pause_s=PAUSE_S, last_pause_s=PAUSE_S
+        )
+    work.EMAIL = kinds._kinds["email"]
     sys.argv = sys.argv[2:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 

@@ -11,10 +11,16 @@ from typing import Any
 import pytest
 import yaml
 
+from commerce.devserver.provider.server import Options
 from testkit.processes import CHECKOUT
 
 COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
-OURS = {name: service for name, service in COMPOSE["services"].items() if service["image"] == "commerce"}
+PROVIDER = COMPOSE["services"]["provider"]
+OURS = {
+    name: service
+    for name, service in COMPOSE["services"].items()
+    if service["image"] == "commerce" and service is not PROVIDER
+}
 EXAMPLE = (CHECKOUT / ".env.example").read_text()
 DOCUMENTED = dict(re.findall("^(?:# )?([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
 SECRETS = {
@@ -28,6 +34,7 @@ NOT_PASSED = {
     "PORT": "The proxy publishes it; the web server behind it has another port.",
     "POSTGRES_PASSWORD": "DATABASE_URL contains it.",
     "PROMETHEUS_MULTIPROC_DIR": "Containers share no folder; the web server makes one for its workers.",
+    **dict.fromkeys(PROVIDER["environment"], "The development provider alone reads it."),
 }
 CHOSEN_BY_COMPOSE = {
     "DATABASE_URL": "postgresql://commerce:pass-word_1@postgres:5432/commerce",
@@ -101,7 +108,13 @@ def strings(part: Any) -> list[str]:
 
 
 def test_the_products_services_are_known() -> None:
-    assert OURS.keys() == {"migrate", "web", "consumer", "sales", "relay", "mailer", "watcher"}
+    ours = {"migrate", "web", "consumer", "sales", "relay", "mailer", "watcher", "fulfilment", "worker"}
+    assert OURS.keys() == ours
+
+
+def test_the_development_provider_gets_its_documented_variables() -> None:
+    assert {name for name in DOCUMENTED if name.startswith("PROVIDER_")} == PROVIDER["environment"].keys()
+    assert Options.from_environment(DOCUMENTED) == Options()
 
 
 @pytest.mark.parametrize("service", OURS)

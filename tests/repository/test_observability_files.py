@@ -12,7 +12,9 @@ from commerce.operations.thresholds import ALERTS, RECENT_MINUTES
 from events.kafka.lag import PartitionLag
 from events.observing.readings import Outbox, _lag_gauges, _outbox_gauges
 from events.work.gauges import _gauges as _work_gauges
+from events.work.kinds import kinds
 from events.work.models import Backlog
+from fulfilment.gauges import Unfinished, gauges_of
 from sales.anomalies.gauges import Watched
 from sales.anomalies.gauges import gauges as anomaly_gauges
 from testkit.processes import CHECKOUT
@@ -20,7 +22,7 @@ from testkit.processes import CHECKOUT
 PROMETHEUS = CHECKOUT / "deploy" / "prometheus"
 GRAFANA = CHECKOUT / "deploy" / "grafana"
 COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
-NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer|email|sales)_[a-z_]+)\b")
+NAMES = re.compile(r"\b((?:kafka|outbox|events?|consumer|email|sales|fulfilments?|payments|shipping)_[a-z_]+)\b")
 UNSEEN_BY_THE_PAGE = {
     "RelayGone": "The page shows what a relay leaves: pending events that grow old.",
     "SalesConsumerGone": "The page says of every group that no consumer is running, as `ConsumerGone` says of one.",
@@ -28,6 +30,9 @@ UNSEEN_BY_THE_PAGE = {
     "SalesNotJudged": "The watchers wait until the sums are complete; the page shows the lag that delays them.",
     "WatcherGone": "The page is about events, and the watchers only read their sums.",
     "MailerGone": "The page shows what a mailer leaves: pending e-mails that grow old.",
+    "CommandsNotDone": "Admin's lists of commands show the pending ones.",
+    "FulfilmentStuck": "The page is about events. The sidebar counts stuck fulfilments.",
+    "FulfilmentsTooOld": "The page is about events. The list of fulfilments shows their age.",
     "EventsLostToRetention": "Consumers count these records; no row and no offset has them.",
 }
 ABOUT_ABSENCE = ("ConsumerGone", "PipelineUnknown")
@@ -39,7 +44,8 @@ def metric_names() -> set[str]:
     gauges = [
         *_outbox_gauges(Outbox(0, 0.0)),
         *_lag_gauges({"g": [PartitionLag("t", 0, 1, 1, 0, 0.0)]}),
-        *_work_gauges("email", Backlog(0, 0.0)),
+        *(gauge for kind in kinds() for gauge in _work_gauges(kind.name, Backlog(0, 0.0))),
+        *gauges_of(Unfinished({}, 0.0)),
         *anomaly_gauges(Watched({}, 0.0)),
     ]
     counted = {sample.name for metric in REGISTRY.collect() for sample in metric.samples}
@@ -113,7 +119,8 @@ def test_the_image_has_the_runbook() -> None:
 
 def test_the_scraped_services_are_those_of_compose() -> None:
     jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
-    assert {job["job_name"] for job in jobs} == {"web", "consumer", "sales", "relay", "mailer", "watcher"}
+    services = {"web", "consumer", "sales", "relay", "mailer", "watcher", "fulfilment", "worker"}
+    assert {job["job_name"] for job in jobs} == services
     for job in jobs:
         for lookup in job.get("dns_sd_configs", []):
             (service,) = lookup["names"]

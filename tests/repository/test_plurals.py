@@ -9,7 +9,7 @@ import pytest
 
 from testkit.processes import CHECKOUT
 
-APPS = ("commerce", "events", "notifications", "orders", "sales")
+APPS = ("commerce", "events", "fulfilment", "notifications", "orders", "payments", "sales", "shipping")
 NOUNS = (
     "byte|character|consumer|error|event|group|header|letter|message|migration|minute|notification|order|part|partition|"
     "process|record|replay|row|second|time"

@@ -16,7 +16,7 @@ import pytest
 
 from testkit.processes import CHECKOUT
 
-PRODUCT = ("events", "orders", "notifications", "sales", "commerce")
+PRODUCT = ("events", "orders", "notifications", "sales", "payments", "shipping", "fulfilment", "commerce")
 DOCUMENTED = frozenset(
     (
         *("_asdict", "_fields", "_make", "_replace"),  # Of named tuples.

@@ -10,8 +10,8 @@ import pytest
 
 from testkit.processes import CHECKOUT
 
-ROOMS = ("benchmarks", "commerce", "events", "notifications", "orders", "sales", "testkit", "tests")
-APPS = ("commerce", "events", "notifications", "orders", "sales")
+APPS = ("commerce", "events", "fulfilment", "notifications", "orders", "payments", "sales", "shipping")
+ROOMS = ("benchmarks", *APPS, "testkit", "tests")
 SHARED = ("benchmarks", "testkit")
 DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 MODULES_IN_A_ROOM = 14

@@ -102,7 +102,7 @@ def _words(process: psutil.Process) -> list[str]:
     return []
 
 
-POSTGRES, WEB, CONSUMER, KEEPER = "/bin/postgres -D", "--bind 127.0.0.1:", "manage.py consume", "lifeline.py"
+POSTGRES, WEB, CONSUMER, KEEPER = "/bin/postgres -D", "--bind 127.0.0.1:", "manage.py consume ", "lifeline.py"
 TARGETS = {
     "run": ({}, (POSTGRES, WEB, CONSUMER)),
     "bench": ({"ONLY": "orders-list", **NO_JAVA}, (POSTGRES, WEB)),

@@ -1,10 +1,11 @@
-"""The app `events` in a project without the shop: it publishes, consumes, and loads none of the shop's modules."""
+"""`events`, alone or with one participant, in a project without the shop. It loads none of the shop's modules."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ import psycopg2
 import pytest
 from django.conf import settings
 
+from testkit.participants.provider import provider_in_thread
 from testkit.processes import CHECKOUT
 from testkit.servers import PARTITIONS, Broker
 
@@ -60,6 +62,57 @@ print("all of it")
 """
 
 
+PARTICIPANT = """
+import sys
+from decimal import Decimal
+from uuid import uuid4
+
+import django
+
+django.setup()
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import transaction
+
+from events.models import OutboxEvent
+from events.outbox import recording
+
+{import_messages}
+
+call_command("migrate", verbosity=0)
+with transaction.atomic():
+    recording.record({command})
+call_command("relay_outbox", once=True)
+call_command("consume", "{app}", until_caught_up=True)
+call_command("work", "{app}", once=True)
+call_command("relay_outbox", once=True)
+reply = OutboxEvent.objects.get(topic=settings.PAYMENT_REPLIES_TOPIC)
+assert (reply.event_type, bytes(reply.key), reply.published_at is None) == ("{reply}", b"7", False), reply
+foreign = {{name.partition(".")[0] for name in sys.modules}} & {foreign}
+assert not foreign, foreign
+print("all of it")
+"""
+PARTICIPANTS = {
+    "payments": PARTICIPANT.format(
+        app="payments",
+        import_messages="from payments.messages import charge_payment",
+        command="charge_payment(command_id=uuid4(), reference=7, amount=Decimal('1.50'), payment_token='tok_ok', "
+        "source='/x', sequence=1)",
+        reply="PAYMENT_CHARGED",
+        foreign={"commerce", "fulfilment", "notifications", "orders", "sales", "shipping"},
+    ),
+    "shipping": PARTICIPANT.format(
+        app="shipping",
+        import_messages="from shipping.messages import Item, book_shipment",
+        command="book_shipment(command_id=uuid4(), reference=7, items=[Item(product_id=1, quantity=2)], source='/x', "
+        "sequence=1)",
+        reply="SHIPMENT_BOOKED",
+        foreign={"commerce", "fulfilment", "notifications", "orders", "payments", "sales"},
+    ),
+}
+
+
 @pytest.fixture
 def own_database() -> Iterator[str]:
     name = f"foreign_{uuid4().hex[:8]}"
@@ -70,13 +123,14 @@ def own_database() -> Iterator[str]:
         cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def test_the_plumbing_runs_in_a_project_without_the_shop(own_database: str, broker: Broker) -> None:
+def environment(own_database: str, broker: Broker, *suffixes: str) -> dict[str, str]:
+    """Create a topic and one more for each suffix. Return the environment variables of a foreign project."""
     url = urlsplit(os.environ["DATABASE_URL"])
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "PYTEST_"))}
-    topic = f"meters-{uuid4().hex[:8]}"
-    for name in (topic, f"{topic}-dlt"):
-        broker.create_topic(name, partitions=PARTITIONS)
-    environment |= {
+    given = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "PYTEST_"))}
+    topic = f"foreign-{uuid4().hex[:8]}"
+    for suffix in ("", *suffixes):
+        broker.create_topic(topic + suffix, partitions=PARTITIONS)
+    return given | {
         "DJANGO_SETTINGS_MODULE": "tests.subscriptions.foreign.settings",
         "FOREIGN_DATABASE_URL": url._replace(path=f"/{own_database}").geturl(),
         "FOREIGN_DATABASE_HOST": parse_qs(url.query).get("host", [""])[0],
@@ -85,8 +139,27 @@ def test_the_plumbing_runs_in_a_project_without_the_shop(own_database: str, brok
         "KAFKA_ASSIGNMENT_DELAY_MS": str(settings.KAFKA_ASSIGNMENT_DELAY_MS),
         "FOREIGN_API_VERSION": ".".join(map(str, settings.KAFKA_API_VERSION or ())),
     }
+
+
+def run(program: str, variables: dict[str, str]) -> None:
     finished = subprocess.run(
-        [sys.executable, "-c", PROGRAM], cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=90
+        [sys.executable, "-c", program], cwd=CHECKOUT, env=variables, capture_output=True, text=True, timeout=90
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "all of it" in finished.stdout
+
+
+def test_the_plumbing_runs_in_a_project_without_the_shop(own_database: str, broker: Broker) -> None:
+    run(PROGRAM, environment(own_database, broker, "-dlt"))
+
+
+@pytest.mark.parametrize("app", PARTICIPANTS)
+def test_a_participant_runs_with_events_alone(app: str, own_database: str, broker: Broker, tmp_path: Path) -> None:
+    variables = environment(own_database, broker, "-dlt", "-replies") | {
+        "DJANGO_SETTINGS_MODULE": "tests.subscriptions.foreign.participant_settings",
+        "FOREIGN_APP": app,
+    }
+    with provider_in_thread(tmp_path / "book.sqlite3") as provider:
+        run(PARTICIPANTS[app], variables | {"FOREIGN_PROVIDER_URL": provider.url})
+        service = {"payments": "payments", "shipping": "shipments"}[app]
+        assert len(provider.book(service)) == 1

@@ -21,7 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from commerce.observing import log_lines
 from events.correlation import trace_context
 
-PACKAGES = ("events", "orders", "notifications", "sales", "commerce")
+PACKAGES = ("events", "orders", "notifications", "sales", "payments", "shipping", "fulfilment", "commerce")
 CHECKOUT = Path(__file__).parent.parent.parent
 PIECES = (
     *("a", "0", " ", "\t", "-", ".", ",", ":", "/", "@", "=", '"', "'", "\\", "\n", "[", "é"),

@@ -25,6 +25,8 @@ CONTRACT = {
     "/api/orders/{id}": {"get"},
     "/api/orders/{id}/pay": {"post"},
     "/api/orders/{id}/cancel": {"post"},
+    "/api/orders/{id}/checkout": {"post"},
+    "/api/orders/{id}/fulfilment": {"get"},
     "/api/orders/{id}/events": {"get"},
     "/api/notifications": {"get"},
     "/api/notifications/{id}/read": {"post"},

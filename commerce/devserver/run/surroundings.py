@@ -24,13 +24,14 @@ VAR = CHECKOUT / "var"
 RUN_ENV = VAR / "run.env"
 METRICS = VAR / "metrics"
 MAILS = VAR / "mail"
+PROVIDER_BOOK = VAR / "provider.sqlite3"
 HOST = "127.0.0.1"
 POSTGRESQL, KAFKA = "PostgreSQL", "Kafka broker"
 """Names, for its output, of the servers that a run starts if no environment variable gives their address."""
 VARIABLE_PREFIXES = (
-    *("ADMIN_PATH", "CONSUMER_", "CORS_ALLOWED_ORIGINS", "DATABASE_", "DJANGO_", "EMAIL_", "HSTS_", "JWT_SIGNING_KEY"),
-    *("KAFKA_", "LOG_FORMAT", "METRICS_TOKEN", "OTEL_", "OUTBOX_", "PORT", "PROMETHEUS_", "THROTTLE_"),
-    *("SALES_", "SITE_URL", "TRUSTED_PROXIES", "WEB_"),
+    *("ADMIN_PATH", "CONSUMER_", "CORS_ALLOWED_ORIGINS", "DATABASE_", "DJANGO_", "EMAIL_", "FULFILMENT_", "HSTS_"),
+    *("JWT_SIGNING_KEY", "KAFKA_", "LOG_FORMAT", "METRICS_TOKEN", "OTEL_", "OUTBOX_", "PORT", "PROMETHEUS_"),
+    *("PAYMENT_", "PROVIDER_", "SALES_", "SHIPPING_", "SITE_URL", "THROTTLE_", "TRUSTED_PROXIES", "WEB_"),
 )
 """Prefixes that cover the names of all variables in `.env.example`."""
 
@@ -43,6 +44,8 @@ class Servers:
     """A line of output about each server, by its name (`POSTGRESQL` or `KAFKA`)."""
     broker: EmbeddedKafka | None = None
     """The embedded broker, which the start page may stop. None unless broker and database are both embedded."""
+    needs_provider: bool = False
+    """Whether the run also starts the development provider, because no variable names a provider."""
 
 
 def free_port() -> int:
@@ -80,6 +83,7 @@ def environment(cleanup: ExitStack, port: int, servers: Servers) -> dict[str, st
     for key in ("DJANGO_SECRET_KEY", "JWT_SIGNING_KEY", "METRICS_TOKEN"):
         if key not in given:
             made[key] = secrets.token_urlsafe(48)
+    made |= _provider(given, servers)
     if "PROMETHEUS_MULTIPROC_DIR" not in given:
         made["PROMETHEUS_MULTIPROC_DIR"] = str(_empty_metrics())
     if "DATABASE_URL" not in given:
@@ -102,6 +106,23 @@ def environment(cleanup: ExitStack, port: int, servers: Servers) -> dict[str, st
     return made
 
 
+def _provider(given: Mapping[str, str], servers: Servers) -> dict[str, str]:
+    """Return the variables of the development provider and of its clients; none if the given ones name providers."""
+    urls = [name for name in ("PAYMENT_PROVIDER_URL", "SHIPPING_PROVIDER_URL") if name not in given]
+    if not urls:
+        return {}
+    servers.needs_provider = True
+    port = given.get("PROVIDER_PORT") or _unused_port()
+    book = given.get("PROVIDER_BOOK") or str(PROVIDER_BOOK)
+    return {"PROVIDER_PORT": port, "PROVIDER_BOOK": book} | dict.fromkeys(urls, f"http://{HOST}:{port}")
+
+
+def _unused_port() -> str:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return str(probe.getsockname()[1])
+
+
 def _empty_metrics() -> Path:
     """Return the empty metrics folder that all processes of this run share."""
     shutil.rmtree(METRICS, ignore_errors=True)
@@ -120,7 +141,8 @@ def partitions(given: Mapping[str, str]) -> int:
 
 
 def _create_topics_of(kafka: EmbeddedKafka, partitions: int) -> None:
-    for topic in ("order-events", "order-events-dlt", "notification-events", "sales-events"):
+    read = ("order-events", "payment-commands", "shipping-commands", "fulfilment-replies")
+    for topic in (*read, *(f"{topic}-dlt" for topic in read), "notification-events", "sales-events"):
         kafka.create_topic(topic, partitions=partitions)
 
 

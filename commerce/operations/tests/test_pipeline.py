@@ -25,6 +25,7 @@ from events.consuming.dead_letters import record_dead_letter
 from events.database_clock import database_now
 from events.models import DeadLetter, OutboxEvent
 from events.observing.readings import DEFAULT_WAIT_S, Reading
+from events.subscriptions import subscriptions
 from events.troubles import Poison
 from events.wire.timestamps import now
 from notifications.models import EmailDelivery
@@ -69,10 +70,9 @@ def state(client: Client) -> Any:
 
 def test_it_shows_the_lag_of_groups_by_partition(admin_client: Client, topics: Topics) -> None:
     produce_all(topics.order_events, [Outgoing(b"{}", partition=1), Outgoing(b"{}", partition=1)])
-    groups = state(admin_client)["groups"]
+    groups = [one for one in state(admin_client)["groups"] if one["topic"] == topics.order_events]
     assert [one["group"] for one in groups] == [NOTIFICATIONS.group, SALES.group]
     for group in groups:
-        assert group["topic"] == topics.order_events
         partitions = group["partitions"]
         assert [(one["partition"], one["end_offset"]) for one in partitions] == [(0, 0), (1, 2), (2, 0)]
 
@@ -115,7 +115,8 @@ def test_it_counts_what_was_published_and_handled_in_each_minute(admin_client: C
     minutes = state(admin_client)["minutes"]
     assert len(minutes) == figures.WINDOW_MINUTES
     assert sum(one["published"] for one in minutes) == 2
-    assert [one["handled"] for one in minutes if one["published"] == 2] == [{NOTIFICATIONS.group: 1, SALES.group: 0}]
+    (handled,) = [one["handled"] for one in minutes if one["published"] == 2]
+    assert {group: count for group, count in handled.items() if count} == {NOTIFICATIONS.group: 1}
 
 
 def test_a_refusing_kafka_is_reported_at_once(admin_client: Client, settings: Settings) -> None:
@@ -230,7 +231,7 @@ def test_each_card_links_to_its_rows_and_the_runbook(admin_client: Client) -> No
 def test_the_history_has_the_lag_of_past_slots(admin_client: Client, topics: Topics) -> None:
     lag_history.record()
     recorded = LagReading.objects.get()
-    assert recorded.lag == {NOTIFICATIONS.group: 0, SALES.group: 0}
+    assert recorded.lag == {one.group: 0 for one in subscriptions()}
     LagReading.objects.create(slot=recorded.slot - timedelta(minutes=5), lag={NOTIFICATIONS.group: 50})
     shown = state(admin_client)
     values = shown["lag"]["groups"][NOTIFICATIONS.group]

@@ -16,6 +16,7 @@ from events.testing import deliver
 from events.troubles import Poison
 from events.wire.timestamps import now
 from notifications.subscriptions import NOTIFICATIONS
+from orders.events import ORDER_EVENTS
 from orders.models import Order
 from orders.services import Line, place_order
 from sales.subscriptions import SALES
@@ -40,7 +41,7 @@ def value_of(order: Order) -> bytes:
 
 
 def test_both_groups_are_registered() -> None:
-    assert [one.group for one in subscriptions()] == [NOTIFICATIONS.group, SALES.group]
+    assert [one.group for one in subscriptions(ORDER_EVENTS.name)] == [NOTIFICATIONS.group, SALES.group]
 
 
 @pytest.mark.parametrize("first", [NOTIFICATIONS, SALES], ids=["notifications", "sales"])

@@ -121,10 +121,10 @@ def test_an_outcome_counts_only_under_the_rows_lease(state: str) -> None:
     claimed(lease=(late := uuid4()))
     end_leases()
     claimed(lease=(current := uuid4()))
-    assert settle(Work, lease=late, settlements=[Settlement(work.pk, state, error="late")]) == set()
+    assert settle(Work, [Settlement(work.pk, late, state, error="late")]) == set()
     work.refresh_from_db()
     assert (work.state, work.lease, work.last_error) == (LeasedWork.State.PENDING, current, "")
-    assert settle(Work, lease=current, settlements=[Settlement(work.pk, state, error="now")]) == {work.pk}
+    assert settle(Work, [Settlement(work.pk, current, state, error="now")]) == {(work.pk, current)}
     work.refresh_from_db()
     assert (work.state, work.lease, work.last_error) == (state, None, "now")
 
@@ -133,14 +133,14 @@ def test_an_outcome_counts_after_the_lease_if_none_took_the_row() -> None:
     (work,) = record_work(1)
     claimed(lease=(lease := uuid4()))
     end_leases()
-    assert settle(Work, lease=lease, settlements=[Settlement(work.pk, "done")]) == {work.pk}
+    assert settle(Work, [Settlement(work.pk, lease, "done")]) == {(work.pk, lease)}
 
 
 @pytest.mark.parametrize("state", LeasedWork.State)
 def test_only_a_final_state_has_a_time_of_its_end(state: str) -> None:
     (work,) = record_work(1)
     claimed(lease=(lease := uuid4()))
-    settle(Work, lease=lease, settlements=[Settlement(work.pk, state)])
+    settle(Work, [Settlement(work.pk, lease, state)])
     work.refresh_from_db()
     assert (work.finished_at is None) == (state == LeasedWork.State.PENDING)
 
@@ -148,7 +148,7 @@ def test_only_a_final_state_has_a_time_of_its_end(state: str) -> None:
 def test_a_row_given_back_untried_keeps_attempts_and_error() -> None:
     (work,) = record_work(1, attempts=3, last_error="before")
     claimed(lease=(lease := uuid4()))
-    settle(Work, lease=lease, settlements=[Settlement(work.pk, "pending", tried=False)])
+    settle(Work, [Settlement(work.pk, lease, "pending", tried=False)])
     work.refresh_from_db()
     assert (work.attempts, work.last_error) == (3, "before")
     assert claimed() == [work.pk]
@@ -159,7 +159,7 @@ def test_the_pause_after_an_attempt_ends_at_the_deadline() -> None:
     Work.objects.filter(pk=soon.pk).update(deadline_at=database_now() + MINUTE)
     claimed(lease=(lease := uuid4()))
     before = database_now()
-    settle(Work, lease=lease, settlements=[Settlement(one.pk, "pending", pause_s=600) for one in (soon, late)])
+    settle(Work, [Settlement(one.pk, lease, "pending", pause_s=600) for one in (soon, late)])
     soon.refresh_from_db()
     late.refresh_from_db()
     assert soon.due_at == soon.deadline_at

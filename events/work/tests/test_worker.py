@@ -297,7 +297,7 @@ def test_an_outcome_waits_for_the_database(monkeypatch: pytest.MonkeyPatch, erro
     work = record_work(2)
     failures = iter([error("server closed the connection unexpectedly")] * 3)
 
-    def failing_settle(*args: Any, **options: Any) -> set[int]:
+    def failing_settle(*args: Any, **options: Any) -> Any:
         if error := next(failures, None):
             raise error
         return settle(*args, **options)

@@ -1,0 +1,52 @@
+"""What goes wrong on purpose: by the token of a payment, by arrangement, or at random."""
+
+import random
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+FAULTS = (
+    *("error", "unavailable", "close", "silence", "forget"),
+    *("error-after", "close-after", "silence-after", "garbage-after", "slow-after"),
+)
+"""`error` is 500, `unavailable` 503, `forget` 404, and `garbage` no JSON. `close` closes the connection, and `silence`
+does so after a while. With `-after` the server does first what the request says."""
+RANDOM_FAULTS = tuple(fault for fault in FAULTS if fault != "forget")
+
+
+@dataclass
+class Arranged:
+    """A fault for the next requests whose method and path begin with `of`, such as `POST /payments`."""
+
+    fault: str
+    of: str
+    times: int
+
+
+@dataclass
+class Faults:
+    rate: float
+    """Share of the requests that get a random fault."""
+    _arranged: list[Arranged] = field(default_factory=list)
+    _timed_out: set[str] = field(default_factory=set)
+    """Keys of payments with `tok_timeout_then_charged` that have timed out."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def arrange(self, arranged: Arranged) -> None:
+        with self._lock:
+            self._arranged.append(arranged)
+
+    def of(self, request: str, *, body: Any, key: str) -> str:
+        """Return the fault of a request, such as `POST /payments`; an empty text for none."""
+        token = body.get("token") if isinstance(body, dict) else None
+        with self._lock:
+            for one in self._arranged:
+                if one.times > 0 and request.startswith(one.of):
+                    one.times -= 1
+                    return one.fault
+            if token == "tok_timeout_then_charged" and key not in self._timed_out:  # noqa: S105 - it is no secret
+                self._timed_out.add(key)
+                return "silence-after"
+        if token == "tok_slow":  # noqa: S105
+            return "slow-after"
+        return random.choice(RANDOM_FAULTS) if random.random() < self.rate else ""  # noqa: S311

@@ -1,0 +1,159 @@
+"""A participant of a process: it does commands from a topic as leased work, and sends a reply to each.
+
+Each command becomes one row, whatever its number of repeats. The worker's action is the participant's own. The reply is
+recorded in the transaction that records the outcome.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, NamedTuple, TypeVar
+from uuid import UUID
+
+import msgspec
+from django.db import models, transaction
+from django.utils.translation import gettext_lazy
+
+from events.outbox import recording as outbox
+from events.outbox.publisher import publish
+from events.subscriptions import Subscription, Topic
+from events.troubles import Poison
+from events.wire import commands
+from events.wire.commands import CommandT
+from events.wire.foreign_text import cut, storable
+from events.wire.messages import Message
+from events.wire.timestamps import now
+from events.work.kinds import Results
+from events.work.models import LeasedWork
+from events.work.outcomes import Done, Failed
+
+REASON_LIMIT_CHARS = 500
+"""Most characters of a reply's reason, which comes from a provider."""
+
+
+class CommandWork(LeasedWork):
+    """A command and the reply to it. A participant's model extends this class, and its Meta `CommandWork.Meta`."""
+
+    command_id = models.UUIDField(unique=True)
+    command_type = models.CharField(max_length=100)
+    reference = models.BigIntegerField(help_text=gettext_lazy("The sender's id of what the command is about."))
+    value = models.BinaryField(help_text=gettext_lazy("The message of the command as it came first."))
+    reply_type = models.CharField(
+        max_length=100, db_default="", blank=True, help_text=gettext_lazy("The event type of the latest reply.")
+    )
+    reason = models.TextField(db_default="", blank=True)
+
+    class Meta(LeasedWork.Meta):
+        abstract = True
+        indexes = [*LeasedWork.Meta.indexes, models.Index(fields=["reference"], name="%(class)s_of_reference")]
+
+    def __str__(self) -> str:
+        return f"{self.command_type} {self.command_id}"
+
+    @property
+    def may_be_known(self) -> bool:
+        """Whether an earlier attempt may have reached the provider, so that it must be asked before another one."""
+        # An attempt that was killed leaves no error. An operator or a repeated command resets the number of attempts.
+        return self.attempts > 1 or bool(self.last_error)
+
+
+WorkT = TypeVar("WorkT", bound=CommandWork)
+
+
+class Answer(NamedTuple):
+    """The result of an action that is `Done`: the reply to the command."""
+
+    reply_type: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Participant(Generic[WorkT, CommandT]):
+    name: str
+    """Name of the app, which is also the name of its consumer group."""
+    model: type[WorkT]
+    commands: Topic
+    replies: Topic
+    decode: Callable[[bytes | None], CommandT]
+    """Decode a command. It raises Poison for any other value."""
+    failed: Mapping[str, str]
+    """Event type of the reply when the participant gives up, by the event type of the command."""
+    gives_up_after: Callable[[], timedelta]
+    """Return how long a command may be tried."""
+
+    def subscription(self) -> Subscription[CommandT]:
+        """Return the subscription that records the commands as work."""
+        return Subscription(group=self.name, topic=self.commands, decode=self.decode, handle=self.take)
+
+    def take(self, new: Sequence[CommandT]) -> None:
+        """Record each command as work. A command with a known id is a repeat of that command.
+
+        A repeat makes failed work pending again. For finished work it records the reply again.
+
+        Raises:
+            Poison: a command has the id of a different command.
+        """
+        first: dict[UUID, CommandT] = {}
+        for command in new:
+            self._refuse_conflict(first.setdefault(command.command_id, command), command)
+        known = {row.command_id: row for row in self._locked(first)}
+        deadline_at = now() + self.gives_up_after()
+        # Another consumer may record the same command at this moment, after a rebalance.
+        self.model._default_manager.bulk_create(
+            [
+                self.model(
+                    command_id=command.command_id,
+                    command_type=command.event_type,
+                    reference=command.reference,
+                    value=commands.encode(command),
+                    deadline_at=deadline_at,
+                )
+                for command_id, command in first.items()
+                if command_id not in known
+            ],
+            ignore_conflicts=True,
+        )
+        for row in known.values():
+            self._refuse_conflict(self.decode(bytes(row.value)), first[row.command_id])
+        self._model_objects.filter(pk__in=[row.pk for row in known.values()]).try_again(within=self.gives_up_after())
+        self._send([row for row in known.values() if row.state == LeasedWork.State.DONE])
+
+    def reply(self, results: Results[WorkT]) -> None:
+        """Record the replies to finished commands, in the transaction of their outcomes: this is a `Kind.record`."""
+        finished: list[WorkT] = []
+        for work, outcome in results:
+            match outcome:
+                case Done(Answer(reply_type, reason)):
+                    pass
+                case Failed(reason):
+                    reply_type = self.failed[work.command_type]
+                case _:
+                    continue
+            work.reply_type, work.reason = reply_type, cut(storable(reason), REASON_LIMIT_CHARS)
+            finished.append(work)
+        self._model_objects.bulk_update(finished, ["reply_type", "reason"])
+        self._send(finished)
+
+    @property
+    def _model_objects(self) -> Any:
+        return self.model._default_manager
+
+    def _locked(self, command_ids: Collection[UUID]) -> Iterable[WorkT]:
+        """Return the rows of these commands in a fixed order, locked, so that no worker finishes them meanwhile."""
+        return self._model_objects.select_for_update().filter(command_id__in=command_ids).order_by("pk")
+
+    def _refuse_conflict(self, first: CommandT, repeat: CommandT) -> None:
+        if msgspec.structs.replace(repeat, event_id=first.event_id, timestamp=first.timestamp) != first:
+            raise Poison(
+                f"Command id {first.command_id} came first with another {first.event_type}: one command is forged, or "
+                "a sender used one id for two commands"
+            )
+
+    def _send(self, finished: Sequence[WorkT]) -> None:
+        messages = [outbox.record(self._message(work)) for work in finished]
+        if messages:
+            transaction.on_commit(lambda: publish(messages), robust=True)
+
+    def _message(self, work: WorkT) -> Message:
+        reply = commands.reply_to(self.decode(bytes(work.value)), work.reply_type, reason=work.reason)
+        return commands.message(reply, topic=self.replies.name, source=f"/{self.name}")

@@ -1,0 +1,216 @@
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin
+from django.db import models, transaction
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy, ngettext_lazy
+from unfold.admin import TabularInline
+from unfold.decorators import action
+from unfold.enums import ActionVariant
+
+from events.admin.actions import Refused, RowAction
+from events.admin.read_only import ReadOnlyAdmin, untranslated
+from events.outbox.publisher import publish
+from events.templatetags.moments import moment
+from events.wire.commands import stream_of
+from events.wire.identifiers import id_or_none, uuid_or_none
+from fulfilment.advancing import NotPossible, ask
+from fulfilment.models import Fulfilment, FulfilmentStep
+from fulfilment.templatetags.fulfilments import fulfilment_label
+from fulfilment.transitions import RESOLVE, RETRY, STUCK, TABLE, UNDER_WAY, UNDO, State
+
+
+def refuse_unless_named(message: str) -> Callable[[Fulfilment], Any]:
+    """Return the refusal of a row action: the state, unless the table names `message` for it."""
+    return lambda row: "" if (State(row.state), message) in TABLE else row.get_state_display()
+
+
+def ask_and_publish(message: str, *, log_text: str) -> Callable[[int], tuple[Fulfilment, str]]:
+    """Return the function of a row action that gives `message` to a fulfilment. Its log entry names the step."""
+
+    def do(order_id: int) -> tuple[Fulfilment, str]:
+        try:
+            asked = ask(message, order_id=order_id)
+        except NotPossible as error:
+            raise Refused(str(error)) from error
+        transaction.on_commit(lambda: publish(asked.messages), robust=True)
+        sent = ", ".join(f"{one.event_type} {one.event_id}" for one in asked.messages)
+        return asked.fulfilment, f"{log_text} {asked.fulfilment.state}{f', sent {sent}' if sent else ''}."
+
+    return do
+
+
+RETRY_STEP = RowAction(
+    question=ngettext_lazy(
+        "Try the stuck step of this fulfilment again? Its command is sent again under its own id.",
+        "Try the stuck steps of these %(count)d fulfilments again? Their commands are sent again under their own ids.",
+        "count",
+    ),
+    button=gettext_lazy("Retry step"),
+    possible=ngettext_lazy("%(count)d can be retried", "%(count)d can be retried", "count"),
+    done=ngettext_lazy("%(count)d step is tried again.", "%(count)d steps are tried again.", "count"),
+    refuse=refuse_unless_named(RETRY),
+    do=ask_and_publish(RETRY, log_text="Retry step."),
+)
+UNDO_NOW = RowAction(
+    question=ngettext_lazy(
+        "Undo this fulfilment? Its shipment is cancelled, its charge is refunded, and then the order is cancelled.",
+        "Undo these %(count)d fulfilments? Their shipments are cancelled, their charges are refunded, and then the "
+        "orders are cancelled.",
+        "count",
+    ),
+    button=gettext_lazy("Undo now"),
+    possible=ngettext_lazy("%(count)d can be undone", "%(count)d can be undone", "count"),
+    done=ngettext_lazy("%(count)d fulfilment is being undone.", "%(count)d fulfilments are being undone.", "count"),
+    refuse=refuse_unless_named(UNDO),
+    do=ask_and_publish(UNDO, log_text="Undo now."),
+    is_final=True,
+)
+MARK_AS_RESOLVED = RowAction(
+    question=ngettext_lazy(
+        "Did you do the stuck step by hand, with the payment provider or the carrier? Then the fulfilment goes on "
+        "without it. Otherwise money or goods are lost.",
+        "Did you do the stuck steps of all %(count)d fulfilments by hand, with the payment provider or the carrier? "
+        "Then they go on without them. Otherwise money or goods are lost.",
+        "count",
+    ),
+    button=gettext_lazy("Mark as resolved"),
+    possible=ngettext_lazy("%(count)d can be marked", "%(count)d can be marked", "count"),
+    done=ngettext_lazy("%(count)d step is marked as resolved.", "%(count)d steps are marked as resolved.", "count"),
+    refuse=refuse_unless_named(RESOLVE),
+    do=ask_and_publish(RESOLVE, log_text="Mark as resolved."),
+    is_final=True,
+)
+
+
+class StepInline(TabularInline):
+    model = FulfilmentStep
+    fields = readonly_fields = ("step", "result", "changed", "attempts", "reason_text", "command_id")
+    can_delete = False
+    hide_title = True
+
+    @admin.display(description=gettext_lazy("state"))
+    def result(self, step: FulfilmentStep) -> str:
+        return fulfilment_label(step)
+
+    @admin.display(description=gettext_lazy("since"))
+    def changed(self, step: FulfilmentStep) -> SafeString:
+        return moment(step.at)
+
+    @admin.display(description=gettext_lazy("reason"))
+    def reason_text(self, step: FulfilmentStep) -> SafeString:
+        return untranslated(step.reason)
+
+    def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """Let a user who may view fulfilments view their steps as well."""
+        return request.user.has_perm("fulfilment.view_fulfilment")
+
+    def has_add_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return False
+
+
+@admin.register(Fulfilment)
+class FulfilmentAdmin(ReadOnlyAdmin):
+    """Read-only list of fulfilments. Only the actions change one, by the table of transitions."""
+
+    list_display = ("number", "state_label", "reason_text", "created_at", "changed_at", "deadline_at")
+    list_filter = (("state", admin.ChoicesFieldListFilter),)
+    search_fields = ("=order_id", "=step_rows__command_id")
+    search_help_text = gettext_lazy("An order's id, or the id of a command")
+    actions = ("retry_selected", "undo_selected", "resolve_selected")
+    actions_detail = ("retry_this", "undo_this", "resolve_this")
+    row_actions = {"retry": RETRY_STEP, "undo": UNDO_NOW, "resolve": MARK_AS_RESOLVED}
+    readonly_fields = ("state_label", "reason_text", "order_link", "commands")
+    fields = (
+        ("order_link", "state_label"),
+        "reason_text",
+        ("created_at", "changed_at", "deadline_at"),
+        "commands",
+    )
+    inlines = (StepInline,)
+
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Return an order that has an index: the oldest first in a state that does not last, else the newest first."""
+        is_passing = request.GET.get("state__exact") in (*UNDER_WAY, *STUCK)
+        return ("order",) if is_passing else ("-order",)
+
+    def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
+        if command_id := uuid_or_none(term):
+            return rows.filter(step_rows__command_id=command_id)
+        number = id_or_none(term)
+        return rows.none() if number is None else rows.filter(pk=number)
+
+    def describe(self, row: Fulfilment) -> list[str]:
+        return [str(row), str(row.get_state_display())]
+
+    @admin.display(description=gettext_lazy("order"))
+    def number(self, fulfilment: Fulfilment) -> int:
+        return fulfilment.pk
+
+    @admin.display(description=gettext_lazy("order"))
+    def order_link(self, fulfilment: Fulfilment) -> SafeString:
+        place = reverse("admin:orders_order_change", args=[fulfilment.pk])
+        return format_html('<a href="{}">{}</a>', place, fulfilment.pk)
+
+    @admin.display(description=gettext_lazy("commands"))
+    def commands(self, fulfilment: Fulfilment) -> SafeString:
+        stream = stream_of(fulfilment.pk)
+        place = f"{reverse('admin:events_outboxevent_changelist')}?{urlencode({'q': stream})}"
+        return format_html('<a href="{}" translate="no">{}</a>', place, stream)
+
+    @admin.display(description=gettext_lazy("state"))
+    def state_label(self, fulfilment: Fulfilment) -> str:
+        return fulfilment_label(fulfilment)
+
+    @admin.display(description=gettext_lazy("reason"))
+    def reason_text(self, fulfilment: Fulfilment) -> SafeString:
+        return untranslated(fulfilment.reason)
+
+    def has_retry_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("fulfilment.retry_fulfilment")
+
+    def has_undo_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("fulfilment.undo_fulfilment")
+
+    def has_resolve_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("fulfilment.resolve_fulfilment")
+
+    @admin.action(description=gettext_lazy("Retry the stuck steps of selected fulfilments"), permissions=["retry"])
+    def retry_selected(self, request: HttpRequest, rows: models.QuerySet[Fulfilment]) -> HttpResponse | None:
+        return self.confirm_or_run(request, RETRY_STEP, rows=rows)
+
+    @admin.action(description=gettext_lazy("Undo selected fulfilments"), permissions=["undo"])
+    def undo_selected(self, request: HttpRequest, rows: models.QuerySet[Fulfilment]) -> HttpResponse | None:
+        return self.confirm_or_run(request, UNDO_NOW, rows=rows)
+
+    @admin.action(
+        description=gettext_lazy("Mark the stuck steps of selected fulfilments as resolved"), permissions=["resolve"]
+    )
+    def resolve_selected(self, request: HttpRequest, rows: models.QuerySet[Fulfilment]) -> HttpResponse | None:
+        return self.confirm_or_run(request, MARK_AS_RESOLVED, rows=rows)
+
+    @action(description=gettext_lazy("Retry step"), url_path="retry", permissions=["retry"])
+    def retry_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
+        return self.confirm_or_run(request, RETRY_STEP, rows=self.row_by_id(request, object_id), object_id=object_id)
+
+    @action(description=gettext_lazy("Undo now"), url_path="undo", permissions=["undo"], variant=ActionVariant.DANGER)
+    def undo_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
+        return self.confirm_or_run(request, UNDO_NOW, rows=self.row_by_id(request, object_id), object_id=object_id)
+
+    @action(
+        description=gettext_lazy("Mark as resolved"),
+        url_path="resolve",
+        permissions=["resolve"],
+        variant=ActionVariant.DANGER,
+    )
+    def resolve_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
+        rows = self.row_by_id(request, object_id)
+        return self.confirm_or_run(request, MARK_AS_RESOLVED, rows=rows, object_id=object_id)

@@ -1,0 +1,171 @@
+"""Take messages about fulfilments. State, steps, the order's change, and the next command commit together.
+
+Every change locks the rows of its orders first, in the order of their ids. No other lock is waited for after that.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db import transaction
+from django.utils.functional import Promise
+from prometheus_client import Counter
+
+from events.outbox import recording as outbox
+from events.wire.messages import Message
+from fulfilment.commands import charge, command_of
+from fulfilment.models import Fulfilment, FulfilmentDeadline, FulfilmentStep
+from fulfilment.transitions import CANCEL, DEADLINE, REPLIES, RESOLVE, RETRY, SHOWN, UNDO, OrderChange, Then
+from orders.services import cancel_locked_order, lock_order, lock_orders, pay_locked_order
+
+APPLIED, IGNORED = "applied", "ignored"
+messages_total = Counter(
+    "fulfilment_messages_total", "Messages about fulfilments, by whether they changed one.", ["message", "outcome"]
+)
+entered_total = Counter("fulfilment_states_total", "How often a fulfilment came into a state.", ["state"])
+for _message in (*REPLIES, DEADLINE, CANCEL, UNDO, RETRY, RESOLVE):
+    for _outcome in (APPLIED, IGNORED):
+        messages_total.labels(_message, _outcome)
+for _state in set(SHOWN.values()):
+    entered_total.labels(_state)
+
+
+class News(NamedTuple):
+    """A message about one fulfilment. `reason` is for people."""
+
+    order_id: int
+    message: str
+    reason: str = ""
+    deadline_at: datetime | None = None
+    """The deadline that has passed. Only the message `DEADLINE` has one."""
+
+
+class NotPossible(Exception):
+    """The state of the order or of its fulfilment does not allow what a person asks for."""
+
+    def __init__(self, text: str | Promise) -> None:
+        super().__init__(str(text))
+
+
+class Advanced(NamedTuple):
+    """A changed fulfilment, and the recorded messages. Publish them after the commit."""
+
+    fulfilment: Fulfilment
+    messages: list[Message]
+
+
+@transaction.atomic
+def check_out(*, order_id: int, user_id: int, payment_token: str) -> Advanced:
+    """Begin the fulfilment of an order.
+
+    Raises:
+        ObjectDoesNotExist: there is no such order, or it does not belong to `user_id`.
+        NotPossible: the order is not PENDING, or has a fulfilment already.
+    """
+    order = lock_order(order_id=order_id, user_id=user_id)
+    if Fulfilment.objects.filter(pk=order_id).exists():
+        raise NotPossible(f"{order} was checked out before.")
+    if order.status != "PENDING":
+        raise NotPossible(f"{order} is {order.status} and cannot be checked out.")
+    fulfilment = Fulfilment(order_id=order_id)
+    fulfilment.begin()
+    _save([fulfilment], deadlines=[_deadline(fulfilment)])
+    command = charge(fulfilment, amount=order.total_amount, payment_token=payment_token)
+    _count(Tally(), Tally([fulfilment.shown_state]))
+    return Advanced(fulfilment, [outbox.record(command)])
+
+
+def ask(message: str, *, order_id: int) -> Advanced:
+    """Take a person's message about the fulfilment of one order. Raises NotPossible if its state does not allow it."""
+    with transaction.atomic():
+        (fulfilment,), messages, applied = _advance([News(order_id, message)])
+    if not applied:
+        raise NotPossible(fulfilment.get_state_display())
+    return Advanced(fulfilment, messages)
+
+
+def cancel(order: Any) -> list[Message]:
+    """Have an order undone and then cancelled, and return the recorded messages.
+
+    An order that is being undone already, or is stuck, stays as it is.
+    """
+    return advance([News(order.pk, CANCEL)])
+
+
+@transaction.atomic
+def advance(news: Sequence[News]) -> list[Message]:
+    """Take messages in their order, and return the recorded outbox messages.
+
+    A message that the table does not name for the state changes nothing.
+    """
+    return _advance(news)[1]
+
+
+def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int]:
+    """Return the fulfilments, the recorded messages, and how many of `news` changed a state or sent a command."""
+    orders = lock_orders({one.order_id for one in news})
+    fulfilments = Fulfilment.objects.prefetch_related("step_rows").in_bulk(list(orders))
+    recorded: list[Message] = []
+    deadlines: list[FulfilmentDeadline] = []
+    outcomes: Tally[tuple[str, str]] = Tally()
+    entered: Tally[str] = Tally()
+    for one in news:
+        fulfilment, order = fulfilments[one.order_id], orders[one.order_id]
+        shown_before = fulfilment.shown_state
+        is_current = one.deadline_at in (None, fulfilment.deadline_at)
+        then = fulfilment.take(one.message, reason=one.reason) if is_current else None
+        outcomes[one.message, APPLIED if then else IGNORED] += 1
+        if then is None:
+            continue
+        if fulfilment.shown_state != shown_before:
+            entered[fulfilment.shown_state] += 1
+        recorded += _change_order(order, then)
+        if then.command:
+            recorded.append(outbox.record(command_of(then.command, fulfilment, lines=order.lines)))
+        if fulfilment.deadline_at:
+            deadlines.append(_deadline(fulfilment))
+    _save(list(fulfilments.values()), deadlines=deadlines)
+    _count(outcomes, entered)
+    return list(fulfilments.values()), recorded, sum(n for (_, outcome), n in outcomes.items() if outcome == APPLIED)
+
+
+def _change_order(order: Any, then: Then) -> list[Message]:
+    if then.order is OrderChange.PAY:
+        return [pay_locked_order(order).event]
+    # A fulfilment that ends a second time, after a contradicting reply, finds the order cancelled.
+    if then.order is OrderChange.CANCEL and order.status != "CANCELLED":
+        return [cancel_locked_order(order).event]
+    return []
+
+
+def _deadline(fulfilment: Fulfilment) -> FulfilmentDeadline:
+    assert fulfilment.deadline_at is not None
+    return FulfilmentDeadline(fulfilment=fulfilment, at=fulfilment.deadline_at, due_at=fulfilment.deadline_at)
+
+
+def _save(fulfilments: Sequence[Fulfilment], *, deadlines: Sequence[FulfilmentDeadline]) -> None:
+    """Insert or update the rows of fulfilments and steps, and insert those of deadlines, with one statement a table."""
+    Fulfilment.objects.bulk_create(
+        fulfilments,
+        update_conflicts=True,
+        unique_fields=["order"],
+        update_fields=["state", "reason", "changed_at", "deadline_at", "last_sequence"],
+    )
+    FulfilmentStep.objects.bulk_create(
+        [step for fulfilment in fulfilments for step in fulfilment.steps.values()],
+        update_conflicts=True,
+        unique_fields=["command_id"],
+        update_fields=["state", "reason", "attempts", "at"],
+    )
+    FulfilmentDeadline.objects.bulk_create(deadlines)
+
+
+def _count(outcomes: Tally[tuple[str, str]], entered: Tally[str]) -> None:
+    def count() -> None:
+        for (message, outcome), number in outcomes.items():
+            messages_total.labels(message, outcome).inc(number)
+        for state, number in entered.items():
+            entered_total.labels(state).inc(number)
+
+    transaction.on_commit(count, robust=True)

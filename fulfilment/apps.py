@@ -1,0 +1,14 @@
+from django.apps import AppConfig
+
+
+class FulfilmentConfig(AppConfig):
+    name = "fulfilment"
+
+    def ready(self) -> None:
+        """Register the system check, and take control of the orders that are checked out."""
+        import fulfilment.checks  # noqa: F401
+        from fulfilment.advancing import cancel
+        from fulfilment.models import Fulfilment
+        from orders.processes import Process, register
+
+        register(Process(name="fulfilment", orders=Fulfilment.objects.all, cancel=cancel))
