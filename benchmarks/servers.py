@@ -20,7 +20,10 @@ from testkit.servers import Broker
 Process = TypeVar("Process", bound=ProductProcess)
 
 PARTITIONS = 3
-TOPICS = ("order-events", "order-events-dlt", "notification-events", "sales-events")
+TOPICS = (
+    *("order-events", "order-events-dlt", "notification-events", "sales-events"),
+    *("payment-commands", "shipping-commands", "fulfilment-replies"),
+)
 PEER_SETTINGS = "benchmarks.peers.settings"
 
 
