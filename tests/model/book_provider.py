@@ -109,7 +109,7 @@ class Payments(_Session):
         return self._payment(self.provider.undo("payments", charge_id))
 
     def _payment(self, entry: Entry) -> Payment:
-        return Payment(state=entry.state, reason=entry.reason)  # type: ignore[arg-type]
+        return Payment(state=entry.state, reason=entry.reason)
 
 
 class Shipments(_Session):
@@ -127,4 +127,4 @@ class Shipments(_Session):
         return self._shipment(self.provider.undo("shipments", booking_id))
 
     def _shipment(self, entry: Entry) -> Shipment:
-        return Shipment(state=entry.state, reason=entry.reason)  # type: ignore[arg-type]
+        return Shipment(state=entry.state, reason=entry.reason)

@@ -55,7 +55,7 @@ class FulfilmentPipeline(Sending):
         """Let a worker do up to `pieces` commands, one after another. All leases of dead workers have ended."""
         kind = self._one_by_one(name)
         kind.model.objects.pending().update(due_at=database_now())
-        worker = Worker(kind, stopping=lambda: False, wait=lambda seconds: None)
+        worker = Worker(kind, stopping=lambda: False, wait=self._never_wait)
         with suppress(Crash, ServiceUnavailable):
             for _ in range(pieces):
                 if not worker.work_off_batch()[0]:
@@ -73,7 +73,7 @@ class FulfilmentPipeline(Sending):
     def pass_deadline(self, order_id: int) -> None:
         """Let all deadlines of an order pass: the current one, and those that replies have overtaken."""
         FulfilmentDeadline.objects.filter(fulfilment=order_id).update(due_at=database_now())
-        worker = Worker(kind_named(DEADLINES), stopping=lambda: False, wait=lambda seconds: None)
+        worker = Worker(kind_named(DEADLINES), stopping=lambda: False, wait=self._never_wait)
         with suppress(Crash):
             worker.work_off_batch()
 

@@ -142,7 +142,7 @@ class Sending:
         return MemoryProducer(self.broker, witness=self._require_recorded_predecessors)
 
     def _never_wait(self, seconds: float) -> None:
-        raise AssertionError("The relay waits, although no other relay has the lock")
+        raise AssertionError("A relay or worker waits, although no other one has what it needs")
 
     def _require_recorded_predecessors(self, messages: Sequence[Message]) -> None:
         # Another connection does not see what the sender has not committed.
