@@ -76,7 +76,7 @@ def test_checkouts_come_to_rest_whatever_is_killed(
     """
     consumer = start(*CONSUME_FULFILMENT, **env)
     worker = start(*WORK_FULFILMENT, launcher=short_lease(), **env)
-    with checkouts.shopping(site.web.url, customers=CUSTOMERS):
+    with checkouts.shopping(site.web.url, customers=CUSTOMERS, pause_s=0.4):
         for at_consumer, at_worker in zip(DEATHS_OF_THE_CONSUMER, DEATHS_OF_THE_WORKER, strict=True):
             # The victims share the work with a consumer and a worker that live.
             victims = [
