@@ -40,9 +40,9 @@ class Shopper:
         self._oracle = oracle
         self._http = httpx.Client(base_url=site, headers=customer.http.headers, timeout=20, trust_env=False)
 
-    def place_order(self, *, key: str | None = None) -> int | None:
+    def place_order(self, *, key: str | None = None, product_id: int = 1) -> int | None:
         """Place an order and return its id, or None without an answer or after a 5xx. `key` is an Idempotency-Key."""
-        items = [{"productId": 1, "quantity": 2, "price": 100}]
+        items = [{"productId": product_id, "quantity": 2, "price": 100}]
         headers = {} if key is None else {"Idempotency-Key": key}
         order = self._post("/api/orders", {"items": items}, headers, expected=201)
         if order is None:
@@ -58,12 +58,19 @@ class Shopper:
         self._oracle.acknowledged.append(Acknowledged(order_id, EVENT_OF_ACTION[action]))
         return True
 
-    def _post(self, path: str, body: Any, headers: Mapping[str, str], *, expected: int) -> Any:
+    def request(
+        self, method: str, path: str, *, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response | None:
+        """Return the answer to a request; None without an answer or after a 5xx. This method alone is thread-safe."""
         try:
-            response = self._http.post(path, json=body, headers=headers)
+            response = self._http.request(method, path, json=body, headers=headers)
         except httpx.TransportError:
             return None
-        if response.status_code >= 500:
+        return None if response.status_code >= 500 else response
+
+    def _post(self, path: str, body: Any, headers: Mapping[str, str], *, expected: int) -> Any:
+        response = self.request("POST", path, body=body, headers=headers)
+        if response is None:
             return None
         assert response.status_code == expected, response.text
         return response.json()
@@ -85,7 +92,8 @@ class Oracle:
     def __init__(self, customers: Sequence[Customer]) -> None:
         self._customers = cycle(customers)
         self._number_of_customers = len(customers)
-        self._started_after = database.value("SELECT coalesce(max(id), 0) FROM orders_order")
+        self.started_after: int = database.value("SELECT coalesce(max(id), 0) FROM orders_order")
+        """Orders up to this id are older than this oracle."""
         self._shoppers: list[Shopper] = []
         self.acknowledged: list[Acknowledged] = []
         """The acknowledged changes, in the order of their answers."""
@@ -160,11 +168,15 @@ class Oracle:
                 f"The site has not settled: {database.pending()} events pending, lag {lag()}"
             ) from error
         return comparison.compare(
-            user_ids=sorted({shopper.user_id for shopper in self._shoppers}),
-            started_after=self._started_after,
+            user_ids=self.user_ids,
+            started_after=self.started_after,
             acknowledged=self.acknowledged,
             unanswered=self.unanswered,
         )
+
+    @property
+    def user_ids(self) -> list[int]:
+        return sorted({shopper.user_id for shopper in self._shoppers})
 
     def close(self) -> None:
         for shopper in self._shoppers:

@@ -1,6 +1,7 @@
 """The soak test: customers order for a long time while a fault happens every few seconds. `make soak` runs it.
 
-After each round of faults, the oracle waits until the site has settled and compares its data. The test prints its seed;
+After each round of faults, the oracle waits until the site has settled and compares its data, and all checkouts are
+compared with the provider's book. The test prints its seed;
 `SOAK_SEED` with this value repeats the choice of faults.
 """
 
@@ -11,17 +12,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 import pytest
 
+from commerce.devserver.provider.faults import RANDOM_FAULTS
 from testkit import database
 from testkit.apache_kafka import ApacheKafka
 from testkit.customer import Customer
 from testkit.kafka_client import produce
+from testkit.participants.provider import ProviderProcess
 from testkit.postgres import CrashingPostgres
 from testkit.processes import ProductProcess, WebServer
 from testkit.proxy import Proxy
+from tests.faults.checkouts import CONSUME_FULFILMENT, WORK_FULFILMENT, Checkouts, env_of
 from tests.faults.comparison import Figures
 from tests.faults.conftest import CONSUME, CUSTOMERS, RELAY, Site, Start
 from tests.faults.oracle import Oracle
@@ -32,6 +37,9 @@ ROUND_S = 180
 """Seconds of a round of faults, which must be shorter than the lifetime of an access token."""
 PAUSE_RANGE_S = (0.5, 3.0)
 """Shortest and longest pause between two faults, in seconds."""
+BUYERS = 2
+"""Number of customers who check their orders out."""
+PROVIDER_FAULT_RATE = "0.05"
 FAULT_RANGE_S = (0.5, 8.0)
 """Shortest and longest duration of a fault, in seconds: below and above the timeout of a consumer's session."""
 
@@ -42,6 +50,8 @@ class Summary:
 
     faults: Counter[str] = field(default_factory=Counter)
     rounds: list[Figures] = field(default_factory=list)
+    checkouts: Counter[str] = field(default_factory=Counter)
+    """Number of checkouts by the state in which they are at rest."""
     poison: int = 0
     most_megabytes: Counter[str] = field(default_factory=Counter)
     most_descriptors: Counter[str] = field(default_factory=Counter)
@@ -69,6 +79,7 @@ class Summary:
         print(f"acknowledged    {total('acknowledged')} changes")
         print(f"events          {total('events')}, {total('repeats')} of them more than once on the topic")
         print(f"notifications   {total('notifications')}")
+        print(f"checkouts       {self.checkouts.total()}: {dict(self.checkouts)}, as the provider's book says")
         print(f"lost, doubled   0, 0 (compared after each of {len(self.rounds)} rounds)")
         print(f"dead letters    {self.poison}, one for each poison message")
         print(f"settled within  {self.slowest_recovery:.1f} s after the last fault of a round")
@@ -80,10 +91,16 @@ class Chaos:
     """Causes random faults, and restarts the processes that the faults have ended."""
 
     def __init__(
-        self, processes: dict[str, ProductProcess], kafka: ApacheKafka, postgres: CrashingPostgres, proxy: Proxy
+        self,
+        processes: dict[str, ProductProcess],
+        kafka: ApacheKafka,
+        postgres: CrashingPostgres,
+        proxy: Proxy,
+        provider: ProviderProcess,
     ) -> None:
         self.processes = processes
         self.proxy = proxy
+        self.provider = provider
         self._kafka = kafka
         self.poison = 0
         """Number of poison messages sent so far."""
@@ -103,6 +120,8 @@ class Chaos:
             "answers dropped": lambda: proxy.drop_answers(random.randint(1, 20)),
             "postgres crashed": postgres.restart_immediately,
             "postgres away": lambda: self._for_a_while(postgres.crash, postgres.start),
+            "provider away": lambda: self._for_a_while(provider.kill, provider.start),
+            "provider fails": lambda: provider.fail(random.choice(RANDOM_FAULTS), of="", times=random.randint(1, 20)),
         }
 
     @property
@@ -169,6 +188,15 @@ class Chaos:
             end()
 
 
+@pytest.fixture
+def provider(tmp_path: Path) -> Iterator[ProviderProcess]:
+    provider = ProviderProcess(
+        tmp_path / "book.sqlite3", PROVIDER_FAULT_RATE=PROVIDER_FAULT_RATE, PROVIDER_SILENCE_SECONDS="20"
+    )
+    yield provider
+    provider.kill()
+
+
 @pytest.mark.timeout(0)
 def test_random_faults_lose_and_double_nothing(
     site: Site,
@@ -176,17 +204,22 @@ def test_random_faults_lose_and_double_nothing(
     kafka: ApacheKafka,
     postgres: CrashingPostgres,
     proxy: Proxy,
+    provider: ProviderProcess,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     random.seed(SEED)
+    env = env_of(provider)
     processes = {
         "web": site.web,
         "consumer": site.consumer,
         "second consumer": start(*CONSUME),
         "relay": site.relay,
         "second relay": start(*RELAY),
+        "fulfilment's consumer": start(*CONSUME_FULFILMENT, **env),
+        "fulfilment's worker": start(*WORK_FULFILMENT, **env),
+        "fulfilment's second worker": start(*WORK_FULFILMENT, **env),
     }
-    chaos = Chaos(processes, kafka, postgres, proxy)
+    chaos = Chaos(processes, kafka, postgres, proxy, provider)
     summary = Summary()
     ends_at = time.monotonic() + MINUTES * 60
     with capsys.disabled():
@@ -201,7 +234,8 @@ def _run_round(chaos: Chaos, summary: Summary, ends_at: float) -> None:
     site = chaos.web.url
     with _customers(site) as customers:
         oracle = Oracle(customers)
-        with oracle.shopping(site):
+        checkouts = Checkouts(oracle)
+        with oracle.shopping(site), checkouts.shopping(site, customers=BUYERS):
             round_ends_at = min(time.monotonic() + ROUND_S, ends_at)
             while time.monotonic() < round_ends_at:
                 time.sleep(random.uniform(*PAUSE_RANGE_S))
@@ -209,6 +243,8 @@ def _run_round(chaos: Chaos, summary: Summary, ends_at: float) -> None:
                 summary.record_sizes(chaos.processes)
             chaos.proxy.heal()
         stopped_at = time.monotonic()
+        # The oracle reads a site at rest, and a checkout under way changes its order.
+        summary.checkouts += checkouts.settle_and_compare(chaos.provider)
         summary.rounds.append(oracle.settle_and_compare())
         summary.slowest_recovery = max(summary.slowest_recovery, time.monotonic() - stopped_at)
         oracle.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from django.conf import settings
@@ -14,6 +15,7 @@ from events.kafka.reading_ahead import ReadAhead
 from events.models import ConsumerGroup, DeadLetter, DeathMark, OutboxEvent
 from events.outbox.publisher import BackgroundPublisher
 from events.outbox.relay import Relay
+from events.subscriptions import Subscription
 from events.wire.messages import Message
 from notifications.models import Notification
 from notifications.subscriptions import NotificationSubscription
@@ -36,9 +38,12 @@ UNHANDLED = "unhandled"
 """Name of the header that the test gives to messages that must become dead letters."""
 
 
-def empty_tables() -> None:
-    """Empty the tables and restart their ids, so that the same steps have the same outcome."""
-    tables = [model._meta.db_table for model in TABLES]
+SubscriptionT = TypeVar("SubscriptionT", bound=Subscription[Any])
+
+
+def empty_tables(*models: Any) -> None:
+    """Empty `TABLES` and those of `models`, and restart their ids, so that the same steps have the same outcome."""
+    tables = [model._meta.db_table for model in (*TABLES, *models)]
     connection.ops.execute_sql_flush(
         connection.ops.sql_flush(no_style(), tables, reset_sequences=True, allow_cascade=True)
     )
@@ -79,11 +84,11 @@ class Notifying(NotificationSubscription):
         return new
 
 
-class Member:
+class Member(Generic[SubscriptionT]):
     """A stand-in for a consumer process: the product's consumer on a Kafka in memory."""
 
-    def __init__(self, group: MemoryGroup, number: int) -> None:
-        self.subscription = notifying(Notifying, group=GROUP)
+    def __init__(self, group: MemoryGroup, number: int, subscription: SubscriptionT) -> None:
+        self.subscription = subscription
         self.source = MemoryConsumer(group, number)
         self._consumer = EventConsumer(
             source=ReadAhead(self.source, NoThread()),
@@ -96,13 +101,11 @@ class Member:
         self._consumer.run()
 
 
-class Pipeline:
-    """Fast path, relay and two consumers. Each works only when the test calls it, and is replaced after a crash."""
+class Sending:
+    """Fast path and relay. Each works only when the test calls it, and is replaced after a crash."""
 
     def __init__(self) -> None:
         self.broker = MemoryBroker(partitions=PARTITIONS)
-        self.group = MemoryGroup(self.broker, TOPIC)
-        self.members = [Member(self.group, number) for number in (0, 1)]
         self._witness = OtherProcess()
         self._start_fast_path()
         self._start_relay()
@@ -139,7 +142,7 @@ class Pipeline:
         return MemoryProducer(self.broker, witness=self._require_recorded_predecessors)
 
     def _never_wait(self, seconds: float) -> None:
-        raise AssertionError("The relay waits, although no other relay has the lock")
+        raise AssertionError("A relay or worker waits, although no other one has what it needs")
 
     def _require_recorded_predecessors(self, messages: Sequence[Message]) -> None:
         # Another connection does not see what the sender has not committed.
@@ -150,13 +153,25 @@ class Pipeline:
                     f"{message.stream}: {message.sequence} is sent too early"
                 )
 
+
+class Pipeline(Sending):
+    """Fast path, relay and two consumers of notifications."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.group = MemoryGroup(self.broker, TOPIC)
+        self.members = [self._member(number) for number in (0, 1)]
+
+    def _member(self, number: int) -> Member[Notifying]:
+        return Member(self.group, number, notifying(Notifying, group=GROUP))
+
     def consume(self, member: int, *, size: int, batches: int = 1) -> None:
         """Let the consumer `member` (0 or 1) handle up to `batches` batches of up to `size` records."""
         try:
             self.members[member].consume(size=size, batches=batches)
         except Crash:
             self.members[member].source.close()
-            self.members[member] = Member(self.group, member)
+            self.members[member] = self._member(member)
 
     def append_foreign(self, message: int | bytes | None) -> None:
         """Append a message of another system. `message` is the order id of an event, or a value that is no event."""

@@ -1,0 +1,102 @@
+"""Invariants of fulfilments, orders and the provider's book: those of every step, and those at rest."""
+
+from collections import Counter, defaultdict
+from uuid import UUID
+
+from hypothesis.stateful import RuleBasedStateMachine, invariant
+
+from events.models import DeadLetter, OutboxEvent
+from events.subscriptions import subscription
+from fulfilment.models import Fulfilment
+from fulfilment.transitions import AT_REST, STUCK, State, Step
+from tests.model.fulfilment_pipeline import PARTICIPANTS, FulfilmentPipeline
+
+SERVICES = {Step.PAYMENT: "payments", Step.SHIPMENT: "shipments"}
+STANDS = {"payments": "charged", "shipments": "booked"}
+ORDER_STATUSES = {
+    State.PAYING: {"PENDING"},
+    State.SHIPPING: {"PAID"},
+    State.COMPLETED: {"PAID"},
+    State.CANCELLED: {"CANCELLED"},
+}
+"""The order's statuses in each state. While a fulfilment is undone or stuck, the order may be PENDING or PAID."""
+UNDOING_STATUSES = {"PENDING", "PAID"}
+
+
+class FulfilmentInvariants(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pipeline = FulfilmentPipeline()
+        self.tokens: dict[int, str] = {}
+        """The payment token of each order that was checked out, by order id."""
+        self.done_by_hand: set[tuple[int, str]] = set()
+        """(order id, service) of each step that an operator has undone without this book, and marked as resolved."""
+
+    @invariant()
+    def everything_holds(self) -> None:
+        self.nothing_is_done_or_undone_twice()
+        fulfilments = list(Fulfilment.objects.select_related("order").prefetch_related("step_rows"))
+        assert {one.pk for one in fulfilments} == set(self.tokens)
+        for one in fulfilments:
+            stands, state = self.stands(one), State(one.state)
+            assert one.order.status in ORDER_STATUSES.get(state, UNDOING_STATUSES), (one.pk, state)
+            assert one.deadline_at if state not in AT_REST else not one.deadline_at, (one.pk, state)
+            match state:
+                case State.SHIPPING:
+                    assert "payments" in stands, one.pk
+                case State.COMPLETED:
+                    assert stands == {"payments", "shipments"}, one.pk
+                case State.REFUNDING | State.STUCK_REFUND:
+                    assert "shipments" not in stands, one.pk
+                case State.CANCELLED:
+                    assert not stands, one.pk
+
+    def nothing_is_done_or_undone_twice(self) -> None:
+        for service in STANDS:
+            for entry in self.pipeline.provider.book.read(service):
+                assert max(Counter(entry["history"]).values()) == 1, entry
+
+    def stands(self, fulfilment: Fulfilment) -> set[str]:
+        """Return the services in whose book something stands for this fulfilment now."""
+        book = self.pipeline.provider
+        return {
+            service
+            for step, service in SERVICES.items()
+            if (row := fulfilment.steps.get(step))
+            and (entry := book.find(service, row.command_id))
+            and entry.state == STANDS[service]
+            and (fulfilment.pk, service) not in self.done_by_hand
+        }
+
+    def everything_is_at_rest(self) -> None:
+        """Check the end of each order, and that the book has nothing but what the steps say.
+
+        Only a charge that takes no refund may be stuck, because the caller has retried all others.
+        """
+        self.everything_holds()
+        fulfilments = list(Fulfilment.objects.prefetch_related("step_rows"))
+        for one in fulfilments:
+            assert one.state in AT_REST, (one.pk, one.state)
+            if one.state in STUCK:
+                assert (one.state, self.tokens[one.pk]) == (State.STUCK_REFUND, "tok_no_refund"), one.pk
+                assert self.stands(one) == {"payments"}
+        steps = {row.command_id: SERVICES.get(Step(name)) for one in fulfilments for name, row in one.steps.items()}
+        for service in STANDS:
+            for entry in self.pipeline.provider.book.read(service):
+                assert steps.get(UUID(entry["id"])) == service, entry
+        self.each_step_has_one_command_id()
+        self.each_change_of_an_order_has_its_event()
+        assert not list(DeadLetter.objects.values_list("topic", "error_message"))
+
+    def each_step_has_one_command_id(self) -> None:
+        command_ids: dict[tuple[int, str], set[UUID]] = defaultdict(set)
+        for name in PARTICIPANTS:
+            for record in self.pipeline.broker.topics[self.pipeline.groups[name].topic]:
+                command = subscription(name).decode(record.value)
+                command_ids[command.reference, command.event_type].add(command.command_id)
+        assert all(len(ids) == 1 for ids in command_ids.values()), command_ids
+
+    def each_change_of_an_order_has_its_event(self) -> None:
+        recorded = Counter(OutboxEvent.objects.filter(topic="order-events").values_list("stream", flat=True))
+        for one in Fulfilment.objects.select_related("order"):
+            assert recorded[f"order-{one.pk}"] == one.order.last_sequence
