@@ -67,11 +67,13 @@ def linter(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterato
 def extended(linter: MigrationLinter, *operations: Operation) -> Migration:
     """Return a migration with `operations` that follows the newest one of orders, as if it were on disk."""
     ((_, newest),) = linter.migration_loader.graph.leaf_nodes("orders")
-    migration = Migration("9999_test", "orders")
-    migration.dependencies = [("orders", newest)]
-    migration.operations = list(operations)
-    migration.atomic = not any(isinstance(one, AddIndexConcurrently) for one in operations)
-    return migration
+    content = {
+        "dependencies": [("orders", newest)],
+        "operations": operations,
+        "atomic": not any(isinstance(one, AddIndexConcurrently) for one in operations),
+    }
+    made: type[Migration] = type("Made", (Migration,), content)
+    return made("9999_test", "orders")
 
 
 def found(linter: MigrationLinter, migration: Migration) -> set[str]:
