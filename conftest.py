@@ -1,9 +1,11 @@
 """Fixtures for the tests of every app. A test has a Kafka broker only if it requests `broker`, which is a real one."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -20,6 +22,8 @@ from events.wire import timestamps
 from testkit import servers
 from testkit.factories import UserFactory
 from testkit.processes import ProductProcess
+from testkit.releases.checkouts import NoSuchCommit, checked_out
+from testkit.releases.previous import PREVIOUS_RELEASE
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -93,6 +97,21 @@ def site_database(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Migrate the database that processes of the product use. Django in this process uses a separate test database."""
     migrate = ProductProcess("django", "migrate", log=tmp_path_factory.mktemp("logs") / "migrate.log")
     assert migrate.process.wait(60) == 0, migrate.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def previous_release() -> Iterator[Path]:
+    """Return the folder with the previous release's files.
+
+    A clone without its commit skips the test. It is an error if CI is set, where a skipped test would not be noticed.
+    """
+    try:
+        with checked_out(PREVIOUS_RELEASE) as checkout:
+            yield checkout
+    except NoSuchCommit as reason:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(reason))
 
 
 @pytest.fixture

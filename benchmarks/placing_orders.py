@@ -8,12 +8,14 @@ from typing import TypeAlias
 
 import psutil
 
-from benchmarks import database, earlier
+from benchmarks import database
 from benchmarks.comparison import Pair
+from benchmarks.earlier import EARLIER
 from benchmarks.load import ORDER, Connection, Load, closed_loop, request
 from benchmarks.servers import Servers, running
 from testkit.customer import Customer
 from testkit.processes import WebServer
+from testkit.releases.checkouts import NoSuchCommit, checked_out
 from testkit.waiting import wait_until
 
 CONNECTIONS = 8
@@ -82,9 +84,9 @@ def measure_gunicorn(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, 
 def measure_cpu(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
     """Compare the CPU time that the web server and PostgreSQL need per order with that of an earlier commit."""
     try:
-        with earlier.checked_out() as checkout:
+        with checked_out(EARLIER) as checkout:
             yield from _measure_cpu_beside(servers, checkout)
-    except earlier.NoEarlierCommit as reason:
+    except NoSuchCommit as reason:
         print(f"orders-cpu is left out: {reason}", file=sys.stderr)
 
 

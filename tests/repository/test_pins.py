@@ -54,3 +54,10 @@ def test_actions_are_named_by_commit() -> None:
     used = re.findall(r"uses: \S+@(\S+)", (CHECKOUT / ".github/workflows/ci.yml").read_text())
     assert len(used) >= 3
     assert [name for name in used if not re.fullmatch("[0-9a-f]{40}", name)] == []
+
+
+def test_ci_has_the_previous_release_and_two_pythons() -> None:
+    """CI clones the whole history, and runs on the oldest supported Python beside the newest one."""
+    ci = (CHECKOUT / ".github/workflows/ci.yml").read_text()
+    assert re.search(r"actions/checkout@.*\n +with:\n(?: +#.*\n)* +fetch-depth: 0\n", ci)
+    assert re.search(r'python: \["3\.11", "3\.\d+"\]', ci)

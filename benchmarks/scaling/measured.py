@@ -1,0 +1,70 @@
+"""The measured constants, read from docs/performance.md and docs/history.md, which say how they were measured."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Rates are those of one process on two cores that it shares with PostgreSQL. CPU times are per order or event."""
+
+    orders_per_s: float
+    """Orders that one machine of two cores takes, with web server, PostgreSQL, Kafka and the clients on it."""
+    web_cpu_ms: float
+    postgres_cpu_ms: float
+    kafka_cpu_ms: float
+    notifications_per_s: float
+    notification_cpu_us: float
+    notification_postgres_cpu_us: float
+    notifications_with_emails_per_s: float
+    sales_per_s: float
+    relay_per_s: float
+    work_per_s: float
+    three_consumers: float
+    """How many times the rate of one consumer three of them reach on two cores."""
+    pruned_per_s: float
+    """Rows of the outbox that `prune_events` moves to the history, by the slower of two measurements."""
+
+
+def measured() -> Measured:
+    """Read the constants. Raises LookupError if a page no longer has one of them."""
+    performance = (DOCS / "performance.md").read_text()
+    history = (DOCS / "history.md").read_text()
+    together = row(performance, "orders-cpu")[0]
+    web, postgres, sum_of_both = numbers(find(r"^\| the endpoint \|(.*)\|$", performance))
+    python_us, postgres_us = numbers(find(r"^\| the consumer \|(.*)\|$", performance))
+    pruned, pruning_s = numbers(find(r"`prune_events`, the other (\S+ rows moved \| the outbox \| \S+) s", history))
+    return Measured(
+        orders_per_s=row(performance, "orders-vs-no-events")[0],
+        web_cpu_ms=together * web / sum_of_both,
+        postgres_cpu_ms=together * postgres / sum_of_both,
+        kafka_cpu_ms=numbers(find(r"order costs it \S+ ms of CPU instead of (\d+\.\d+)", performance))[0],
+        notifications_per_s=row(performance, "consumer-vs-bare-loop")[0],
+        notification_cpu_us=python_us,
+        notification_postgres_cpu_us=postgres_us,
+        notifications_with_emails_per_s=row(performance, "consumer-with-emails")[0],
+        sales_per_s=row(performance, "sales")[0],
+        relay_per_s=row(performance, "relay-vs-bare-sends")[0],
+        work_per_s=row(performance, "work-vs-bare-sql")[0],
+        three_consumers=row(performance, "consumers-3")[2],
+        pruned_per_s=pruned / pruning_s,
+    )
+
+
+def row(page: str, name: str) -> list[float]:
+    """Return product, peer and ratio of a row of the benchmark's table."""
+    return numbers(find(rf"^\| `{re.escape(name)}`[^|]*\|[^|]*\|([^|]*\|[^|]*\|[^|]*)\|", page))
+
+
+def find(pattern: str, page: str) -> str:
+    found = re.search(pattern, page, re.MULTILINE)
+    if found is None:
+        raise LookupError(f"The page has no {pattern!r}: correct the pattern in benchmarks/scaling/measured.py")
+    return found.group(1)
+
+
+def numbers(text: str) -> list[float]:
+    return [float(number.replace(",", "")) for number in re.findall(r"\d[\d,]*(?:\.\d+)?", text)]

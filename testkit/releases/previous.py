@@ -1,0 +1,8 @@
+"""The previous release: the one whose processes run beside this one's while it is rolled out."""
+
+PREVIOUS_RELEASE = "ec675af57530801509509de5ec62152476278084"
+"""Id of the last commit before the history of orders, sales and fulfilment.
+
+After each release, set it to the released commit. The tests of rollouts start its processes, and the migrations that it
+does not have must suit them. Its code runs on the packages of this release, which have the same versions.
+"""
