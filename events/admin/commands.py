@@ -53,7 +53,8 @@ class CommandAdmin(LeasedWorkAdmin):
     readonly_fields = (*LeasedWorkAdmin.readonly_fields, "command", "members", "reply", "reason_text")
     fields = (
         *LeasedWorkAdmin.WORK_FIELDS,
-        ("command", "command_id", "reference"),
+        ("command", "reference"),
+        "command_id",
         "members",
         ("reply", "reason_text"),
     )

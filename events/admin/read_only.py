@@ -96,6 +96,12 @@ def preformatted(text: str) -> SafeString:
     return format_html('<pre class="message" tabindex="0">{}</pre>', text)
 
 
+def linked(place: str, text: object) -> SafeString:
+    """Return the HTML of a link to `place` whose text is data, in the colours of Unfold's links to other rows."""
+    template = '<a class="text-primary-600 dark:text-primary-500" href="{}" translate="no">{}</a>'
+    return format_html(template, place, text)
+
+
 def untranslated(text: str) -> SafeString:
     """Return the HTML of a text that is data, marked so that browsers do not translate it."""
     return format_html('<span translate="no">{}</span>', text)
