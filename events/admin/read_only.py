@@ -97,9 +97,8 @@ def preformatted(text: str) -> SafeString:
 
 
 def linked(place: str, text: object) -> SafeString:
-    """Return the HTML of a link to `place` whose text is data, in the colours of Unfold's links to other rows."""
-    template = '<a class="text-primary-600 dark:text-primary-500" href="{}" translate="no">{}</a>'
-    return format_html(template, place, text)
+    """Return the HTML of a link to `place` whose text is data."""
+    return format_html('<a class="row-link" href="{}" translate="no">{}</a>', place, text)
 
 
 def untranslated(text: str) -> SafeString:
