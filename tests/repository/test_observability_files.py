@@ -30,7 +30,7 @@ UNSEEN_BY_THE_PAGE = {
     "SalesNotJudged": "The watchers wait until the sums are complete; the page shows the lag that delays them.",
     "WatcherGone": "The page is about events, and the watchers only read their sums.",
     "MailerGone": "The page shows what a mailer leaves: pending e-mails that grow old.",
-    "FulfilmentConsumerGone": "The page says of every group that no consumer is running, as `ConsumerGone` says of one.",
+    "FulfilmentConsumerGone": "The page says of every group that no consumer is running.",
     "WorkerGone": "The page shows what a worker leaves: commands that wait, and deadlines that have passed.",
     "FulfilmentsTooOld": "The page is about events. The list of fulfilments shows their age.",
     "EventsLostToRetention": "Consumers count these records; no row and no offset has them.",
