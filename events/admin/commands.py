@@ -59,6 +59,9 @@ class CommandAdmin(LeasedWorkAdmin):
         ("reply", "reason_text"),
     )
 
+    def has_try_again_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm(f"{self.opts.app_label}.try_again_{self.opts.model_name}")
+
     def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
         if command_id := uuid_or_none(term):
             return rows.filter(command_id=command_id)

@@ -53,7 +53,7 @@ def waiting(lag: int, seconds_behind: float) -> list[GroupOnTopic]:
 
 
 def work(kind: str, *backlog: float, failed: int = 0) -> list[WorkOfKind]:
-    return [WorkOfKind(kind_named(kind), Backlog(*backlog), failed)]  # type: ignore[arg-type]
+    return [WorkOfKind(kind_named(kind), Backlog(*backlog), failed)]
 
 
 UNREMARKABLE = {
