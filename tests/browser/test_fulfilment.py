@@ -13,6 +13,7 @@ from testkit.whole_run import Run
 from tests.browser.conftest import ColorScheme, picture
 
 AT_REST_WITHIN_S = 30
+TIMEOUT_MS = 30_000
 LIST = "/admin/fulfilment/fulfilment/"
 
 
@@ -53,13 +54,13 @@ def steps(page: Page) -> list[tuple[str | None, str | None]]:
 def test_a_completed_checkout_leads_to_its_commands(checkouts: Checkouts, page: Page) -> None:
     expect_state(checkouts, checkouts.completed, "COMPLETED")
     page.goto(f"/admin/orders/order/{checkouts.completed}/change/")
-    expect(page.locator("[data-fulfilment=COMPLETED]")).to_be_visible()
+    expect(page.locator("[data-fulfilment=COMPLETED]")).to_be_visible(timeout=TIMEOUT_MS)
     assert steps(page) == [("PAYMENT", "DONE"), ("SHIPMENT", "DONE")]
     page.click("[data-step=SHIPMENT] a")
     page.wait_for_url("**/admin/shipping/shippingcommand/?q=*")
     expect(page.locator("#result_list tbody tr")).to_have_count(1)
     page.click("#result_list tbody tr a:has-text('BOOK_SHIPMENT')")
-    expect(page.locator("text=SHIPMENT_BOOKED")).to_be_visible()
+    expect(page.locator("text=SHIPMENT_BOOKED")).to_be_visible(timeout=TIMEOUT_MS)
 
 
 def test_a_declined_checkout_says_why(checkouts: Checkouts, page: Page) -> None:
@@ -85,7 +86,7 @@ def test_pages_of_fulfilments_are_accessible(checkouts: Checkouts, page: Page, c
 @pytest.mark.parametrize("locale", ["ko-KR"])
 def test_a_stuck_fulfilment_is_shown_in_korean(checkouts: Checkouts, page: Page, locale: str) -> None:
     page.goto(f"{LIST}{checkouts.stuck}/change/")
-    expect(page.get_by_role("link", name="해결됨으로 표시")).to_be_visible()
+    expect(page.get_by_role("link", name="해결됨으로 표시")).to_be_visible(timeout=TIMEOUT_MS)
     expect(page.locator("main, #content").first).to_contain_text("멈춤: 환불")
     expect(page.locator("main, #content").first).to_contain_text("이행 단계")
     picture(page, "fulfilment-ko")
@@ -102,17 +103,17 @@ def test_a_stuck_refund_is_resolved_with_the_keyboard(checkouts: Checkouts, page
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Retry step").focus()
     page.keyboard.press("Enter")
-    expect(page.locator("text=1 step is tried again.")).to_be_visible()
+    expect(page.locator("text=1 step is tried again.")).to_be_visible(timeout=TIMEOUT_MS)
     # The provider refuses it once more.
     expect_state(checkouts, checkouts.stuck, "STUCK")
     page.reload()
     page.get_by_role("link", name="Mark as resolved").focus()
     page.keyboard.press("Enter")
-    expect(page.locator("text=Otherwise money or goods are lost.")).to_be_visible()
+    expect(page.locator("text=Otherwise money or goods are lost.")).to_be_visible(timeout=TIMEOUT_MS)
     page.get_by_role("button", name="Mark as resolved").focus()
     page.keyboard.press("Enter")
-    expect(page.locator("text=1 step is marked as resolved.")).to_be_visible()
+    expect(page.locator("text=1 step is marked as resolved.")).to_be_visible(timeout=TIMEOUT_MS)
     expect_state(checkouts, checkouts.stuck, "CANCELLED")
     page.click(f"a[href='{LIST}{checkouts.stuck}/history/']")
-    expect(page.locator("text=Mark as resolved. CANCELLED")).to_be_visible()
-    expect(page.locator("text=Retry step. REFUNDING")).to_be_visible()
+    expect(page.locator("text=Mark as resolved. CANCELLED")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.locator("text=Retry step. REFUNDING")).to_be_visible(timeout=TIMEOUT_MS)

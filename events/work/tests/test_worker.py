@@ -387,9 +387,9 @@ def test_the_backlog_counts_pending_rows_and_the_oldest_age() -> None:
 
 
 def test_work_is_overdue_until_a_worker_claims_it() -> None:
-    record_work(1, due_at=database_now() + timedelta(minutes=3))
+    record_work(1, due_in=timedelta(minutes=3))
     assert Work.objects.all().backlog().overdue_seconds == 0
-    record_work(1, due_at=database_now() - timedelta(seconds=90))
+    record_work(1, due_in=timedelta(seconds=-90))
     assert 90 <= Work.objects.all().backlog().overdue_seconds < 150
     claim(Work, lease=uuid4(), seconds=60, limit=1, due_until=None)
     assert Work.objects.all().backlog().overdue_seconds == 0
