@@ -149,7 +149,7 @@ AXES_COOLOFF_TIME = timedelta(minutes=5)
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
-AXES_CLIENT_IP_CALLABLE = "commerce.client_address.client_address"
+AXES_CLIENT_IP_CALLABLE = "commerce.api.client_address.client_address"
 AXES_LOCKOUT_CALLABLE = "commerce.accounts.admin_login.locked_out"
 AXES_DISABLE_ACCESS_LOG = True
 # Also checks hashes of Django's PBKDF2PasswordHasher, which has the same algorithm name.

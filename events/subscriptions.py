@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.models import QuerySet
 
 from events import inbox
+from events.wire import commands
 
 
 class Event(inbox.Identified, Protocol):
@@ -41,6 +42,12 @@ class Topic:
     """Name of the JSON member with the id of what the event is about (an integer), such as `orderId`."""
     stream_prefix: str = ""
     """Prefix of a stream's name, before the subject's id. A stream has the events about one subject, in sequence."""
+
+    @classmethod
+    def of_process(cls, setting: str, *event_types: str) -> "Topic":
+        """Return a topic of commands or of replies (`events.wire.commands`)."""
+        members = {"subject": commands.SUBJECT, "stream_prefix": commands.STREAM_PREFIX}
+        return cls(setting=setting, event_types=event_types, **members)
 
     @property
     def name(self) -> str:

@@ -5,7 +5,6 @@ from django.contrib import admin
 from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy, ngettext_lazy
@@ -14,14 +13,14 @@ from unfold.decorators import action
 from unfold.enums import ActionVariant
 
 from events.admin.actions import Refused, RowAction
-from events.admin.read_only import ReadOnlyAdmin, untranslated
+from events.admin.read_only import ReadOnlyAdmin, linked, untranslated
 from events.outbox.publisher import publish
 from events.templatetags.moments import moment
 from events.wire.commands import stream_of
 from events.wire.identifiers import id_or_none, uuid_or_none
 from fulfilment.advancing import NotPossible, ask
 from fulfilment.models import Fulfilment, FulfilmentStep
-from fulfilment.templatetags.fulfilments import fulfilment_label
+from fulfilment.templatetags.fulfilments import fulfilment_label, place_of_command
 from fulfilment.transitions import RESOLVE, RETRY, STUCK, TABLE, UNDER_WAY, UNDO, State
 
 
@@ -90,7 +89,7 @@ MARK_AS_RESOLVED = RowAction(
 
 class StepInline(TabularInline):
     model = FulfilmentStep
-    fields = readonly_fields = ("step", "result", "changed", "attempts", "reason_text", "command_id")
+    fields = readonly_fields = ("step", "result", "changed", "attempts", "reason_text", "command")
     can_delete = False
     hide_title = True
 
@@ -105,6 +104,10 @@ class StepInline(TabularInline):
     @admin.display(description=gettext_lazy("reason"))
     def reason_text(self, step: FulfilmentStep) -> SafeString:
         return untranslated(step.reason)
+
+    @admin.display(description=gettext_lazy("command"))
+    def command(self, step: FulfilmentStep) -> SafeString:
+        return linked(place_of_command(step), step.command_id)
 
     def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         """Let a user who may view fulfilments view their steps as well."""
@@ -132,8 +135,8 @@ class FulfilmentAdmin(ReadOnlyAdmin):
     fields = (
         ("order_link", "state_label"),
         "reason_text",
-        ("created_at", "changed_at", "deadline_at"),
-        "commands",
+        ("created_at", "changed_at"),
+        ("deadline_at", "commands"),
     )
     inlines = (StepInline,)
 
@@ -157,14 +160,12 @@ class FulfilmentAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("order"))
     def order_link(self, fulfilment: Fulfilment) -> SafeString:
-        place = reverse("admin:orders_order_change", args=[fulfilment.pk])
-        return format_html('<a href="{}">{}</a>', place, fulfilment.pk)
+        return linked(reverse("admin:orders_order_change", args=[fulfilment.pk]), fulfilment.pk)
 
     @admin.display(description=gettext_lazy("commands"))
     def commands(self, fulfilment: Fulfilment) -> SafeString:
         stream = stream_of(fulfilment.pk)
-        place = f"{reverse('admin:events_outboxevent_changelist')}?{urlencode({'q': stream})}"
-        return format_html('<a href="{}" translate="no">{}</a>', place, stream)
+        return linked(f"{reverse('admin:events_outboxevent_changelist')}?{urlencode({'q': stream})}", stream)
 
     @admin.display(description=gettext_lazy("state"))
     def state_label(self, fulfilment: Fulfilment) -> str:

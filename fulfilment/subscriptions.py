@@ -40,12 +40,7 @@ def take_replies(replies: Sequence[Reply]) -> None:
 register(
     Subscription(
         group="fulfilment",
-        topic=Topic(
-            setting="FULFILMENT_REPLIES_TOPIC",
-            event_types=tuple(REPLIES),
-            subject=commands.SUBJECT,
-            stream_prefix=commands.STREAM_PREFIX,
-        ),
+        topic=Topic.of_process("FULFILMENT_REPLIES_TOPIC", *REPLIES),
         decode=partial(commands.decode_reply, event_types=tuple(REPLIES)),
         handle=take_replies,
     )

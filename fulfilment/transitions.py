@@ -27,8 +27,8 @@ class State(TextChoices):
     CANCELLING_SHIPMENT = "CANCELLING_SHIPMENT", gettext_lazy("Cancelling the shipment")
     REFUNDING = "REFUNDING", gettext_lazy("Refunding")
     CANCELLED = "CANCELLED", gettext_lazy("Cancelled")
-    STUCK_SHIPMENT = "STUCK_SHIPMENT", gettext_lazy("Stuck: the shipment cannot be cancelled")
-    STUCK_REFUND = "STUCK_REFUND", gettext_lazy("Stuck: the charge cannot be refunded")
+    STUCK_SHIPMENT = "STUCK_SHIPMENT", gettext_lazy("Stuck: cancellation")
+    STUCK_REFUND = "STUCK_REFUND", gettext_lazy("Stuck: refund")
 
 
 class Step(TextChoices):

@@ -66,7 +66,9 @@ class OrderViewSet(FreedAtOnce, mixins.ListModelMixin, viewsets.GenericViewSet[O
         return NEXT_ID if self.action == "create" else None
 
     def get_queryset(self) -> QuerySet[Order]:
-        return Order.objects.filter(user=self.user_id).defer("event_ids").prefetch_related(LINES).order_by("-id")
+        rows = Order.objects.filter(user=self.user_id).defer("event_ids").order_by("-id")
+        # A single order reads its lines itself. Prefetched lines refer to their order, which is a reference cycle.
+        return rows.prefetch_related(LINES) if self.action == "list" else rows
 
     def retrieve(self, request: Request, pk: int) -> Response:
         moment = _moment_asked_for(request)

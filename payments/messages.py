@@ -52,22 +52,8 @@ class RefundPayment(Command, frozen=True, kw_only=True, tag="REFUND_PAYMENT"):
 CHARGE_PAYMENT: Final = commands.event_type_of(ChargePayment)
 REFUND_PAYMENT: Final = commands.event_type_of(RefundPayment)
 
-PAYMENT_COMMANDS = register_topic(
-    Topic(
-        setting="PAYMENT_COMMANDS_TOPIC",
-        event_types=(CHARGE_PAYMENT, REFUND_PAYMENT),
-        subject=commands.SUBJECT,
-        stream_prefix=commands.STREAM_PREFIX,
-    )
-)
-PAYMENT_REPLIES = register_topic(
-    Topic(
-        setting="PAYMENT_REPLIES_TOPIC",
-        event_types=REPLY_TYPES,
-        subject=commands.SUBJECT,
-        stream_prefix=commands.STREAM_PREFIX,
-    )
-)
+PAYMENT_COMMANDS = register_topic(Topic.of_process("PAYMENT_COMMANDS_TOPIC", CHARGE_PAYMENT, REFUND_PAYMENT))
+PAYMENT_REPLIES = register_topic(Topic.of_process("PAYMENT_REPLIES_TOPIC", *REPLY_TYPES))
 
 encode = commands.encode
 decode: Callable[[bytes | None], ChargePayment | RefundPayment] = commands.decoder_of(ChargePayment | RefundPayment)

@@ -7,9 +7,9 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 from prometheus_client import Counter
 
-from events.work.calling import judged, longest_call_s
+from events.work.calling import judged
 from events.work.commands import Answer
-from events.work.kinds import Act, Kind, register
+from events.work.kinds import Act, register
 from events.work.outcomes import Done, Failed, Outcome
 from payments import messages
 from payments.messages import PAYMENT_CHARGED, PAYMENT_DECLINED, PAYMENT_REFUNDED, ChargePayment, RefundPayment
@@ -60,17 +60,10 @@ def _refund(provider: PaymentProvider, command: RefundPayment, *, may_be_known: 
 
 
 PAYMENT_WORK = register(
-    Kind(
-        name="payments",
-        model=PaymentCommand,
+    PAYMENTS.kind(
         session=session,
-        record=PAYMENTS.reply,
         outcomes_total=Counter("payment_attempts_total", "Attempts at a payment command, by outcome.", ["outcome"]),
-        # An attempt may ask the provider first.
-        action_s=2 * longest_call_s(settings.PAYMENT_PROVIDER_TIMEOUT),
-        lease_s=10 + 2 * longest_call_s(settings.PAYMENT_PROVIDER_TIMEOUT),
-        first_pause_s=0.5,
-        last_pause_s=10,
+        call_timeout_s=settings.PAYMENT_PROVIDER_TIMEOUT,
         concurrency=settings.PAYMENT_CONCURRENCY,
     )
 )

@@ -1,8 +1,5 @@
-from typing import Any
-
 from django.conf import settings
 from django.contrib import admin
-from django.http import HttpRequest
 
 from events.admin.commands import CommandAdmin, try_again_action
 from shipping.models import ShippingCommand
@@ -13,6 +10,3 @@ TRY_AGAIN = try_again_action(ShippingCommand, within=lambda: settings.SHIPPING_G
 @admin.register(ShippingCommand)
 class ShippingCommandAdmin(CommandAdmin):
     row_actions = {"try-again": TRY_AGAIN}
-
-    def has_try_again_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("shipping.try_again_shippingcommand")

@@ -53,22 +53,8 @@ class CancelShipment(Command, frozen=True, kw_only=True, tag="CANCEL_SHIPMENT"):
 BOOK_SHIPMENT: Final = commands.event_type_of(BookShipment)
 CANCEL_SHIPMENT: Final = commands.event_type_of(CancelShipment)
 
-SHIPPING_COMMANDS = register_topic(
-    Topic(
-        setting="SHIPPING_COMMANDS_TOPIC",
-        event_types=(BOOK_SHIPMENT, CANCEL_SHIPMENT),
-        subject=commands.SUBJECT,
-        stream_prefix=commands.STREAM_PREFIX,
-    )
-)
-SHIPPING_REPLIES = register_topic(
-    Topic(
-        setting="SHIPPING_REPLIES_TOPIC",
-        event_types=REPLY_TYPES,
-        subject=commands.SUBJECT,
-        stream_prefix=commands.STREAM_PREFIX,
-    )
-)
+SHIPPING_COMMANDS = register_topic(Topic.of_process("SHIPPING_COMMANDS_TOPIC", BOOK_SHIPMENT, CANCEL_SHIPMENT))
+SHIPPING_REPLIES = register_topic(Topic.of_process("SHIPPING_REPLIES_TOPIC", *REPLY_TYPES))
 
 encode = commands.encode
 decode: Callable[[bytes | None], BookShipment | CancelShipment] = commands.decoder_of(BookShipment | CancelShipment)

@@ -7,9 +7,9 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 from prometheus_client import Counter
 
-from events.work.calling import judged, longest_call_s
+from events.work.calling import judged
 from events.work.commands import Answer
-from events.work.kinds import Act, Kind, register
+from events.work.kinds import Act, register
 from events.work.outcomes import Done, Failed, Outcome
 from shipping import messages
 from shipping.messages import SHIPMENT_BOOKED, SHIPMENT_CANCELLED, SHIPMENT_REFUSED, BookShipment, CancelShipment
@@ -55,17 +55,10 @@ def _cancel(provider: ShippingProvider, command: CancelShipment, *, may_be_known
 
 
 SHIPPING_WORK = register(
-    Kind(
-        name="shipping",
-        model=ShippingCommand,
+    SHIPPING.kind(
         session=session,
-        record=SHIPPING.reply,
         outcomes_total=Counter("shipping_attempts_total", "Attempts at a shipping command, by outcome.", ["outcome"]),
-        # An attempt may ask the carrier first.
-        action_s=2 * longest_call_s(settings.SHIPPING_PROVIDER_TIMEOUT),
-        lease_s=10 + 2 * longest_call_s(settings.SHIPPING_PROVIDER_TIMEOUT),
-        first_pause_s=0.5,
-        last_pause_s=10,
+        call_timeout_s=settings.SHIPPING_PROVIDER_TIMEOUT,
         concurrency=settings.SHIPPING_CONCURRENCY,
     )
 )

@@ -29,6 +29,13 @@ class Customer:
         """Apply `action`, `pay` or `cancel`, and return the order."""
         return self._post(f"/api/orders/{order_id}/{action}", None)
 
+    def check_out(self, order_id: int, payment_token: str) -> Any:
+        """Check out the order, and return its fulfilment."""
+        return self._post(f"/api/orders/{order_id}/checkout", {"paymentToken": payment_token})
+
+    def fulfilment(self, order_id: int) -> Any:
+        return self.http.get(f"/api/orders/{order_id}/fulfilment").raise_for_status().json()
+
     def notifications(self, order_id: int | None = None) -> list[Any]:
         """Return up to 200 notifications of this customer, newest first, optionally of one order only."""
         listed = self.http.get("/api/notifications", params={"limit": 200}).raise_for_status().json()

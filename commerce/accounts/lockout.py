@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db.models import Max
 from rest_framework.exceptions import Throttled
 
-from commerce.client_address import client_address
+from commerce.api.client_address import client_address
 from events.wire.timestamps import now
 
 LOCKED_DETAIL = "There were too many wrong passwords for this name from this address."

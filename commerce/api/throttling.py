@@ -11,7 +11,7 @@ from django.db import connection
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from commerce.client_address import client_address
+from commerce.api.client_address import client_address
 from commerce.environment import Rate
 from commerce.models import RequestCount
 

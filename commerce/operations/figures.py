@@ -1,4 +1,4 @@
-"""Reads the figures of the pipeline page: groups in Kafka, outbox, dead letters, e-mails, and events per minute."""
+"""Reads the figures of the pipeline page: groups in Kafka, outbox, dead letters, leased work, and events per minute."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -15,6 +15,8 @@ from events.kafka.probe import probe_kafka
 from events.models import DeadLetter, OutboxEvent
 from events.observing.readings import Outbox, Reading, read_outbox
 from events.subscriptions import subscriptions
+from events.work.commands import CommandWork
+from events.work.kinds import Kind, kinds
 from events.work.models import Backlog
 from fulfilment.models import Fulfilment
 from notifications.models import EmailDelivery
@@ -55,6 +57,18 @@ class GroupOnTopic(NamedTuple):
         }
 
 
+class WorkOfKind(NamedTuple):
+    """The unfinished work of a registered kind, such as the commands to payments."""
+
+    kind: Kind[Any]
+    backlog: Backlog
+    failed: int
+
+    @property
+    def is_commands(self) -> bool:
+        return issubclass(self.kind.model, CommandWork)
+
+
 class Minute(NamedTuple):
     """Numbers of events in one minute."""
 
@@ -79,6 +93,9 @@ class Figures(NamedTuple):
     failed_emails: int
     failed_emails_recently: int
     """E-mails that failed in the last `RECENT_MINUTES`."""
+    work: list[WorkOfKind]
+    """The work of each kind, by its name."""
+    stuck_fulfilments: int
     since_handled_s: dict[str, float]
     """Seconds since each group last handled an event, by group. It lacks groups that did not in `WINDOW_MINUTES`."""
     minutes: list[Minute]
@@ -102,6 +119,15 @@ def read_figures() -> Figures:
         emails=EmailDelivery.objects.backlog(count_up_to=COUNT_LIMIT),
         failed_emails=failed_emails[:COUNT_LIMIT].count(),
         failed_emails_recently=failed_emails.filter(finished_at__gte=recently)[:COUNT_LIMIT].count(),
+        work=[
+            WorkOfKind(
+                kind=one,
+                backlog=one.model.objects.backlog(count_up_to=COUNT_LIMIT),
+                failed=one.model.objects.failed()[:COUNT_LIMIT].count(),
+            )
+            for one in kinds()
+        ],
+        stuck_fulfilments=count_stuck_fulfilments(),
         since_handled_s=since_handled_s,
         minutes=minutes,
     )

@@ -1,4 +1,4 @@
-"""Admin's page of the event pipeline: a verdict, lag and members of each group, outbox, dead letters and e-mails."""
+"""Admin's page of the event pipeline: a verdict, lag and members of each group, outbox, dead letters, leased work."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,15 +9,17 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 
-from commerce.operations.figures import Figures, read_figures
+from commerce.operations.figures import Figures, WorkOfKind, read_figures
 from commerce.operations.lag_history import SLOT_S, LagHistory, read_history
 from commerce.operations.thresholds import (
+    COMMANDS_NOT_DONE,
     DEAD_LETTERS,
     EMAILS_FAILING,
     EMAILS_NOT_SENT,
+    FULFILMENT_STUCK,
     LAG_GROWS,
     MESSAGES_PARKED,
     OLDEST_PENDING_TOO_OLD,
@@ -28,7 +30,10 @@ from events.subscriptions import subscriptions
 from events.templatetags.moments import clock, duration, moment
 from events.wire.timestamps import now, rfc3339
 
-PERMISSIONS = ("events.view_outboxevent", "events.view_deadletter", "notifications.view_emaildelivery")
+PERMISSIONS = (
+    *("events.view_outboxevent", "events.view_deadletter", "notifications.view_emaildelivery"),
+    *("payments.view_paymentcommand", "shipping.view_shippingcommand", "fulfilment.view_fulfilment"),
+)
 
 
 def page(request: HttpRequest) -> HttpResponse:
@@ -50,6 +55,7 @@ def state(request: HttpRequest) -> JsonResponse:
             "verdict": _verdict(findings),
             "cards": _cards(figures, findings),
             "groups": [group.as_json() for group in figures.groups or []],
+            "work": [_row_of_work(one) for one in figures.work],
             "minutes": [one._asdict() | {"start": rfc3339(one.start)} for one in figures.minutes],
             "lag": {
                 "start": rfc3339(history.slots[0]),
@@ -72,6 +78,7 @@ def summary() -> dict[str, Any]:
     outbox = reverse("admin:events_outboxevent_changelist")
     letters = reverse("admin:events_deadletter_changelist")
     emails = reverse("admin:notifications_emaildelivery_changelist")
+    fulfilments = reverse("admin:fulfilment_fulfilment_changelist")
     open_letters = {"state__exact": DeadLetter.State.OPEN.value}
     # The card counts the letters of the registered groups. The list can be filtered by one group.
     if len(groups := subscriptions()) == 1:
@@ -84,6 +91,8 @@ def summary() -> dict[str, Any]:
             _card("letters", _("Open dead letters"), f"{letters}?{urlencode(open_letters)}", DEAD_LETTERS.section),
             _card("emails", _("E-mails pending"), f"{emails}?state__exact=pending", EMAILS_NOT_SENT.section),
             _card("failed_emails", _("E-mails failed"), f"{emails}?state__exact=failed", EMAILS_FAILING.section),
+            _card("commands", _("Commands pending"), reverse("pipeline") + "#work", COMMANDS_NOT_DONE.section),
+            _card("stuck", _("Fulfilments stuck"), fulfilments, FULFILMENT_STUCK.section),
         ]
     }
 
@@ -118,6 +127,7 @@ def _verdict(findings: Sequence[Finding]) -> dict[str, Any]:
 def _cards(figures: Figures, findings: Sequence[Finding]) -> dict[str, dict[str, str]]:
     """Return what each card shows, by the card's name: a figure, its level (the colour) and a note."""
     groups, outbox = figures.groups, figures.outbox
+    commands = [one.backlog for one in figures.work if one.is_commands]
     shown = {
         "lag": (
             "–" if groups is None else count(sum(group.lag for group in groups)),
@@ -128,6 +138,11 @@ def _cards(figures: Figures, findings: Sequence[Finding]) -> dict[str, dict[str,
         "letters": (limited_count(figures.open_letters), 0.0),
         "emails": (limited_count(figures.emails.pending), figures.emails.oldest_pending_seconds),
         "failed_emails": (limited_count(figures.failed_emails), 0.0),
+        "commands": (
+            limited_count(sum(one.pending for one in commands)),
+            max((one.oldest_pending_seconds for one in commands), default=0.0),
+        ),
+        "stuck": (limited_count(figures.stuck_fulfilments), 0.0),
     }
     # The findings begin with the worst, which has to remain.
     levels = {finding.card: finding.level for finding in reversed(findings)}
@@ -138,6 +153,23 @@ def _cards(figures: Figures, findings: Sequence[Finding]) -> dict[str, dict[str,
             "note": _("oldest for %s") % duration(oldest_s) if oldest_s >= 1 else "",
         }
         for name, (figure, oldest_s) in shown.items()
+    }
+
+
+def _row_of_work(work: WorkOfKind) -> dict[str, str]:
+    """Return what the table of work shows of one kind. `rows` is the address of its list, empty for one without."""
+    backlog = work.backlog
+    try:
+        rows = reverse(f"admin:{work.kind.model._meta.label_lower.replace('.', '_')}_changelist")
+    except NoReverseMatch:
+        rows = ""
+    return {
+        "kind": work.kind.name,
+        "rows": rows,
+        "pending": limited_count(backlog.pending),
+        "oldest": duration(backlog.oldest_pending_seconds) if backlog.pending else "",
+        "overdue": duration(backlog.overdue_seconds) if backlog.overdue_seconds >= 1 else "",
+        "failed": limited_count(work.failed),
     }
 
 

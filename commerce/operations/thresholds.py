@@ -45,6 +45,9 @@ MESSAGES_PARKED = Alert("MessagesParked", "warning", "dead-letters-appear")
 DEAD_LETTERS = Alert("DeadLetters", "warning", "dead-letters-appear")
 EMAILS_NOT_SENT = Alert("EmailsNotSent", "warning", "e-mails-do-not-arrive", above=3600)
 EMAILS_FAILING = Alert("EmailsFailing", "warning", "e-mails-do-not-arrive")
+COMMANDS_NOT_DONE = Alert("CommandsNotDone", "critical", "commands-to-providers-wait", above=300)
+DEADLINES_NOT_WATCHED = Alert("DeadlinesNotWatched", "critical", "checkouts-stand-still", above=60)
+FULFILMENT_STUCK = Alert("FulfilmentStuck", "critical", "a-fulfilment-is-stuck")
 
 ALERTS = (
     PIPELINE_UNKNOWN,
@@ -56,4 +59,7 @@ ALERTS = (
     DEAD_LETTERS,
     EMAILS_NOT_SENT,
     EMAILS_FAILING,
+    COMMANDS_NOT_DONE,
+    DEADLINES_NOT_WATCHED,
+    FULFILMENT_STUCK,
 )

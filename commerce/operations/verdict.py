@@ -9,10 +9,13 @@ from django.utils.translation import ngettext
 
 from commerce.operations.figures import COUNT_LIMIT, WINDOW_MINUTES, Figures, GroupOnTopic
 from commerce.operations.thresholds import (
+    COMMANDS_NOT_DONE,
     CONSUMER_GONE,
     DEAD_LETTERS,
+    DEADLINES_NOT_WATCHED,
     EMAILS_FAILING,
     EMAILS_NOT_SENT,
+    FULFILMENT_STUCK,
     LAG_GROWS,
     MESSAGES_PARKED,
     OLDEST_PENDING_TOO_OLD,
@@ -23,8 +26,9 @@ from commerce.operations.thresholds import (
 )
 from events.kafka.lag import is_never_read
 from events.templatetags.moments import duration
+from fulfilment.work import DEADLINES
 
-Card = Literal["lag", "pending", "parked", "letters", "emails", "failed_emails"]
+Card = Literal["lag", "pending", "parked", "letters", "emails", "failed_emails", "commands", "stuck"]
 
 
 class Finding(NamedTuple):
@@ -40,7 +44,7 @@ class Finding(NamedTuple):
 
 def judge(figures: Figures) -> list[Finding]:
     """Return what is wrong according to the figures, the worst first. The sentences are in the active language."""
-    found = [*_lag(figures), *_outbox(figures), *_letters(figures), *_emails(figures)]
+    found = [*_lag(figures), *_outbox(figures), *_letters(figures), *_emails(figures), *_fulfilments(figures)]
     return sorted(found, key=lambda finding: finding.level != "critical")
 
 
@@ -145,3 +149,28 @@ def _emails(figures: Figures) -> Iterator[Finding]:
             failed,
         ) % {"count": limited_count(failed), "minutes": RECENT_MINUTES}
         yield Finding(EMAILS_FAILING.severity, "failed_emails", EMAILS_FAILING.section, sentence)
+
+
+def _fulfilments(figures: Figures) -> Iterator[Finding]:
+    for work in figures.work:
+        backlog = work.backlog
+        if work.is_commands and (level := COMMANDS_NOT_DONE.level(backlog.oldest_pending_seconds)):
+            sentence = ngettext(
+                "%(count)s command to %(kind)s waits, for %(time)s.",
+                "%(count)s commands to %(kind)s wait, the oldest for %(time)s.",
+                backlog.pending,
+            ) % {
+                "count": limited_count(backlog.pending),
+                "kind": work.kind.name,
+                "time": duration(backlog.oldest_pending_seconds),
+            }
+            yield Finding(level, "commands", COMMANDS_NOT_DONE.section, sentence)
+        if work.kind is DEADLINES and (level := DEADLINES_NOT_WATCHED.level(backlog.overdue_seconds)):
+            sentence = _("A deadline of a fulfilment passed %(time)s ago, and no worker has taken it.")
+            values = {"time": duration(backlog.overdue_seconds)}
+            yield Finding(level, "stuck", DEADLINES_NOT_WATCHED.section, sentence % values)
+    if level := FULFILMENT_STUCK.level(figures.stuck_fulfilments):
+        sentence = ngettext(
+            "%(count)s fulfilment is stuck.", "%(count)s fulfilments are stuck.", figures.stuck_fulfilments
+        ) % {"count": limited_count(figures.stuck_fulfilments)}
+        yield Finding(level, "stuck", FULFILMENT_STUCK.section, sentence)

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.django_db
         ("POST", "/api/orders", {"items": [{"productId": 1, "quantity": 2, "price": 100}]}),
         ("POST", "/api/orders", {}),
         ("POST", "/api/orders/{order}/pay", None),
+        ("GET", "/api/orders/{order}", None),
         ("GET", "/api/orders/{order}/events", None),
         ("GET", "/api/orders/0", None),
         ("POST", "/api/notifications/0/read", None),

@@ -53,10 +53,14 @@ class CommandAdmin(LeasedWorkAdmin):
     readonly_fields = (*LeasedWorkAdmin.readonly_fields, "command", "members", "reply", "reason_text")
     fields = (
         *LeasedWorkAdmin.WORK_FIELDS,
-        ("command", "command_id", "reference"),
+        ("command", "reference"),
+        "command_id",
         "members",
         ("reply", "reason_text"),
     )
+
+    def has_try_again_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm(f"{self.opts.app_label}.try_again_{self.opts.model_name}")
 
     def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
         if command_id := uuid_or_none(term):

@@ -96,6 +96,11 @@ def preformatted(text: str) -> SafeString:
     return format_html('<pre class="message" tabindex="0">{}</pre>', text)
 
 
+def linked(place: str, text: object) -> SafeString:
+    """Return the HTML of a link to `place` whose text is data."""
+    return format_html('<a class="row-link" href="{}" translate="no">{}</a>', place, text)
+
+
 def untranslated(text: str) -> SafeString:
     """Return the HTML of a text that is data, marked so that browsers do not translate it."""
     return format_html('<span translate="no">{}</span>', text)

@@ -5,6 +5,7 @@ recorded in the transaction that records the outcome.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -13,6 +14,7 @@ from uuid import UUID
 import msgspec
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy
+from prometheus_client import Counter
 
 from events.outbox import recording as outbox
 from events.outbox.publisher import publish
@@ -23,7 +25,8 @@ from events.wire.commands import CommandT
 from events.wire.foreign_text import cut, storable
 from events.wire.messages import Message
 from events.wire.timestamps import now
-from events.work.kinds import Results
+from events.work.calling import longest_call_s
+from events.work.kinds import Act, Kind, Results
 from events.work.models import LeasedWork
 from events.work.outcomes import Done, Failed
 
@@ -84,6 +87,30 @@ class Participant(Generic[WorkT, CommandT]):
     def subscription(self) -> Subscription[CommandT]:
         """Return the subscription that records the commands as work."""
         return Subscription(group=self.name, topic=self.commands, decode=self.decode, handle=self.take)
+
+    def kind(
+        self,
+        *,
+        session: Callable[[], AbstractContextManager[Act[WorkT]]],
+        outcomes_total: Counter,
+        call_timeout_s: float,
+        concurrency: int,
+    ) -> Kind[WorkT]:
+        """Return the kind of work that does the commands. `call_timeout_s` limits one call of the provider."""
+        # An attempt may ask the provider first.
+        action_s = 2 * longest_call_s(call_timeout_s)
+        return Kind(
+            name=self.name,
+            model=self.model,
+            session=session,
+            record=self.reply,
+            outcomes_total=outcomes_total,
+            action_s=action_s,
+            lease_s=10 + action_s,
+            first_pause_s=0.5,
+            last_pause_s=10,
+            concurrency=concurrency,
+        )
 
     def take(self, new: Sequence[CommandT]) -> None:
         """Record each command as work. A command with a known id is a repeat of that command.

@@ -33,3 +33,8 @@ def _gauges(name: str, backlog: Backlog) -> Iterator[GaugeMetricFamily]:
         "Time since the oldest of them was recorded; 0 for none.",
         backlog.oldest_pending_seconds,
     )
+    yield GaugeMetricFamily(
+        f"{name}_overdue_seconds",
+        "Time for which one of them has been due without a worker that claimed it; 0 for none.",
+        backlog.overdue_seconds,
+    )

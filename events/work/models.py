@@ -18,6 +18,12 @@ class Backlog(NamedTuple):
     """Number of pending rows."""
     oldest_pending_seconds: float
     """Time since the oldest pending row was recorded; 0 without one."""
+    overdue_seconds: float = 0.0
+    """Time for which a row has been due without a worker that claimed it; 0 without one."""
+
+
+def _seconds(passed: timedelta | None) -> float:
+    return max(0.0, passed.total_seconds()) if passed else 0.0
 
 
 class LeasedWorkQuerySet(models.QuerySet["WorkT"]):
@@ -28,13 +34,15 @@ class LeasedWorkQuerySet(models.QuerySet["WorkT"]):
         return self.filter(state=LeasedWork.State.FAILED)
 
     def backlog(self, *, count_up_to: int | None = None) -> Backlog:
-        """Return the number of pending rows and the age of the oldest.
+        """Return the number of pending rows, the age of the oldest, and for how long the first has been due.
 
         With `count_up_to`, read only that many rows, those due first, so that the number is at most `count_up_to`.
         """
         rows = self.pending().order_by("due_at")[:count_up_to]
-        found = rows.aggregate(count=Count("pk"), age=DatabaseClock() - Min("created_at"))
-        return Backlog(found["count"], max(0.0, found["age"].total_seconds()) if found["age"] else 0.0)
+        found = rows.aggregate(
+            count=Count("pk"), age=DatabaseClock() - Min("created_at"), overdue=DatabaseClock() - Min("due_at")
+        )
+        return Backlog(found["count"], _seconds(found["age"]), _seconds(found["overdue"]))
 
     def try_again(self, *, within: timedelta) -> int:
         """Make failed rows pending again, due at once and with a deadline `within` from now. Return their number."""

@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
             name='Fulfilment',
             fields=[
                 ('order', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='fulfilment', serialize=False, to='orders.order')),
-                ('state', models.CharField(choices=[('PAYING', 'Paying'), ('SHIPPING', 'Booking the shipment'), ('COMPLETED', 'Completed'), ('CANCELLING_SHIPMENT', 'Cancelling the shipment'), ('REFUNDING', 'Refunding'), ('CANCELLED', 'Cancelled'), ('STUCK_SHIPMENT', 'Stuck: the shipment cannot be cancelled'), ('STUCK_REFUND', 'Stuck: the charge cannot be refunded')], default='PAYING', max_length=19)),
+                ('state', models.CharField(choices=[('PAYING', 'Paying'), ('SHIPPING', 'Booking the shipment'), ('COMPLETED', 'Completed'), ('CANCELLING_SHIPMENT', 'Cancelling the shipment'), ('REFUNDING', 'Refunding'), ('CANCELLED', 'Cancelled'), ('STUCK_SHIPMENT', 'Stuck: cancellation'), ('STUCK_REFUND', 'Stuck: refund')], default='PAYING', max_length=19)),
                 ('reason', models.TextField(blank=True, default='', help_text='This is why it is undone or stuck. It is empty otherwise.')),
                 ('created_at', models.DateTimeField(default=events.wire.timestamps.now)),
                 ('changed_at', models.DateTimeField(default=events.wire.timestamps.now, help_text='It has had its state since this time.')),

@@ -1,8 +1,9 @@
 from django import template
 from django.template.loader import render_to_string
+from django.urls import reverse
 
 from fulfilment.models import Fulfilment, FulfilmentStep
-from fulfilment.transitions import STUCK, UNDER_WAY, UNDOING, Result, State
+from fulfilment.transitions import STUCK, UNDER_WAY, UNDOING, Result, State, Step
 
 STATE_COLOURS = {State.COMPLETED: "success", State.CANCELLED: ""}
 STATE_COLOURS |= dict.fromkeys(UNDER_WAY, "info") | dict.fromkeys(UNDOING, "warning") | dict.fromkeys(STUCK, "danger")
@@ -17,3 +18,11 @@ def fulfilment_label(row: Fulfilment | FulfilmentStep) -> str:
     is_step = isinstance(row, FulfilmentStep)
     colour = RESULT_COLOURS[Result(row.state)] if is_step else STATE_COLOURS[State(row.state)]
     return render_to_string("unfold/helpers/label.html", {"text": row.get_state_display(), "variant": colour})
+
+
+@register.filter
+def place_of_command(step: FulfilmentStep) -> str:
+    """Return the address of admin's list of the participant that does the step's command, with this command alone."""
+    is_payment = step.step in (Step.PAYMENT, Step.REFUND)
+    commands = "admin:payments_paymentcommand_changelist" if is_payment else "admin:shipping_shippingcommand_changelist"
+    return f"{reverse(commands)}?q={step.command_id}"

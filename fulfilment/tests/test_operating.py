@@ -161,6 +161,19 @@ def test_the_page_of_the_order_shows_the_steps(admin_client: Client, checkout: C
     assert 'data-fulfilment="UNDOING"' in page
 
 
+def test_a_step_leads_to_its_command_at_the_participant(admin_client: Client, checkout: Checkout) -> None:
+    checkout.replies("PAYMENT_CHARGED", "SHIPMENT_REFUSED")
+    lists = {
+        Step.PAYMENT: "/admin/payments/paymentcommand/",
+        Step.SHIPMENT: "/admin/shipping/shippingcommand/",
+        Step.REFUND: "/admin/payments/paymentcommand/",
+    }
+    for page in (f"{LIST}{checkout.order_id}/change/", f"{ORDERS}{checkout.order_id}/change/"):
+        text = admin_client.get(page).content.decode()
+        for step, commands in lists.items():
+            assert f'href="{commands}?q={checkout.command_id(step)}"' in text
+
+
 def test_an_order_without_a_checkout_shows_no_fulfilment(admin_client: Client, user: User) -> None:
     assert "data-fulfilment" not in admin_client.get(f"{ORDERS}{place(user).pk}/change/").content.decode()
 

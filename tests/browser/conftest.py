@@ -20,7 +20,8 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     checkout = tmp_path_factory.mktemp("checkout")
     copy_checkout(checkout)
-    run = Run(checkout, free_port())
+    # A refund that the provider refuses is stuck after seconds.
+    run = Run(checkout, free_port(), FULFILMENT_UNDO_PAUSE="1s")
     try:
         assert run.says(f"READY {run.site}\n"), run.log.read_text()
         yield run

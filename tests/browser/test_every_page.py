@@ -56,6 +56,8 @@ def shop(run: Run) -> list[str]:
     customer.change(orders[1]["id"], "cancel")
     wait_until(lambda: len(customer.notifications()) == 5)
     mailed = [one["id"] for one in customer.notifications()]
+    customer.check_out(declined := customer.place_order()["id"], "tok_declined")
+    wait_until(lambda: customer.fulfilment(declined)["state"] == "CANCELLED")
     customer.http.close()
     send_poison(run, '{"eventId":"5f0c7a3e-0000-4000-8000-000000000007","eventType":"ORDER_LOST","orderId":7}')
     send_poison(run, f'{{"eventType":"ORDER_PAID","orderId":{orders[0]["id"]}}}')

@@ -30,8 +30,8 @@ UNSEEN_BY_THE_PAGE = {
     "SalesNotJudged": "The watchers wait until the sums are complete; the page shows the lag that delays them.",
     "WatcherGone": "The page is about events, and the watchers only read their sums.",
     "MailerGone": "The page shows what a mailer leaves: pending e-mails that grow old.",
-    "CommandsNotDone": "Admin's lists of commands show the pending ones.",
-    "FulfilmentStuck": "The page is about events. The sidebar counts stuck fulfilments.",
+    "FulfilmentConsumerGone": "The page says of every group that no consumer is running.",
+    "WorkerGone": "The page shows what a worker leaves: commands that wait, and deadlines that have passed.",
     "FulfilmentsTooOld": "The page is about events. The list of fulfilments shows their age.",
     "EventsLostToRetention": "Consumers count these records; no row and no offset has them.",
 }
@@ -100,7 +100,7 @@ def test_the_page_has_the_thresholds_of_the_alerts() -> None:
         assert rule["annotations"]["runbook"] == f"docs/operations.md#{alert.section}"
         # An alert without a comparison is about something that is absent.
         numbers = re.findall(r"> *([0-9.]+)", rule["expr"])
-        assert [float(number) for number in numbers] == ([] if alert.name in ABOUT_ABSENCE else [alert.above])
+        assert {float(number) for number in numbers} == (set() if alert.name in ABOUT_ABSENCE else {alert.above})
     assert known == {}
 
 

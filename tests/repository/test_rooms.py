@@ -51,11 +51,11 @@ def test_shared_modules_use_no_module_of_tests(room: str) -> None:
     assert {path: names for path, names in used.items() if names} == {}
 
 
-def test_no_room_of_tests_is_crowded() -> None:
-    rooms = Counter(relative(path.parent) for path in modules(*ROOMS) if path.name != "__init__.py")
-    of_tests = {room: number for room, number in rooms.items() if room == "testkit" or "tests" in room.split("/")}
-    assert len(of_tests) > 10
-    assert {room: number for room, number in of_tests.items() if number > MODULES_IN_A_ROOM} == {}
+def test_no_room_is_crowded() -> None:
+    """Rooms of the product and of tests. A room of the benchmarks has a module for each row of their table."""
+    rooms = Counter(relative(path.parent) for path in modules(*APPS, "testkit", "tests") if path.name != "__init__.py")
+    assert len(rooms) > 50
+    assert {room: number for room, number in rooms.items() if number > MODULES_IN_A_ROOM} == {}
 
 
 def test_names_of_tests_are_short() -> None:

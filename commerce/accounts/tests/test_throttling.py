@@ -11,7 +11,7 @@ from django.utils import timezone
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
-from commerce.client_address import client_address
+from commerce.api.client_address import client_address
 from commerce.environment import Rate
 from commerce.models import RequestCount
 from testkit.factories import UserFactory

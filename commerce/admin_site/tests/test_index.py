@@ -11,6 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from commerce.admin_site.index import LATEST_ORDERS
+from commerce.operations import pipeline
 from events.consuming.dead_letters import record_dead_letter
 from events.troubles import Poison
 from notifications.subscriptions import NOTIFICATIONS
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.django_db
 PIPELINE = 'class="pipeline-summary"'
 CAUSES = "Open letters by cause"
 ORDERS = "Latest orders"
+PIPELINES = [permission.partition(".")[2] for permission in pipeline.PERMISSIONS]
 
 
 def place(user: User) -> int:
@@ -47,8 +49,9 @@ def letter() -> None:
         (["view_outboxevent"], set()),
         (["view_deadletter"], {CAUSES}),
         (["view_deadletter", "view_outboxevent"], {CAUSES}),
-        (["view_deadletter", "view_outboxevent", "view_emaildelivery"], {PIPELINE, CAUSES}),
-        (["view_deadletter", "view_outboxevent", "view_emaildelivery", "view_order"], {PIPELINE, CAUSES, ORDERS}),
+        (["view_deadletter", "view_outboxevent", "view_emaildelivery"], {CAUSES}),
+        (PIPELINES, {PIPELINE, CAUSES}),
+        ([*PIPELINES, "view_order"], {PIPELINE, CAUSES, ORDERS}),
     ],
 )
 def test_the_index_shows_what_the_user_may_view(

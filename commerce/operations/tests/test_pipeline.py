@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -31,6 +32,7 @@ from events.wire.timestamps import now
 from notifications.models import EmailDelivery
 from notifications.subscriptions import NOTIFICATIONS
 from orders.services import Line, place_order
+from payments.models import PaymentCommand
 from sales.subscriptions import SALES
 from testkit.apache_kafka import ApacheKafka
 from testkit.factories import (
@@ -90,6 +92,8 @@ def test_it_shows_pending_rows_and_open_letters(admin_client: Client, settings: 
         "letters": "1",
         "emails": "0",
         "failed_emails": "0",
+        "commands": "0",
+        "stuck": "0",
     }
     assert re.fullmatch(r"oldest for 9\d s", cards["pending"]["note"])
 
@@ -169,6 +173,8 @@ def test_an_unreachable_kafka_is_the_verdict(admin_client: Client, settings: Set
         "letters": "ok",
         "emails": "ok",
         "failed_emails": "ok",
+        "commands": "ok",
+        "stuck": "ok",
     }
     assert shown["cards"]["lag"]["figure"] == "–"
 
@@ -211,6 +217,32 @@ def test_it_shows_pending_and_failed_mails(admin_client: Client, topics: Topics)
     cards = state(admin_client)["cards"]
     assert cards["emails"] == {"figure": "3", "level": "warning", "note": "oldest for 61 min"}
     assert cards["failed_emails"] == {"figure": "2", "level": "warning", "note": ""}
+
+
+def test_it_shows_the_work_of_each_kind(admin_client: Client) -> None:
+    def command(**changes: Any) -> None:
+        """Record a payment command that failed, unless `changes` say otherwise."""
+        ended = {"state": "failed", "finished_at": now()}
+        members = {"command_id": uuid4(), "command_type": "CHARGE_PAYMENT", "reference": 7, "value": b"{}"}
+        PaymentCommand.objects.create(**(members | ended | changes))
+
+    command()
+    waiting = {"state": "pending", "finished_at": None}
+    command(**waiting, created_at=now() - timedelta(seconds=400), due_at=now() - timedelta(seconds=90))
+    command(**waiting, created_at=now(), due_at=now() + timedelta(minutes=3))
+    shown = state(admin_client)
+    work = {one.pop("kind"): one for one in shown["work"]}
+    assert list(work) == ["email", "fulfilment_deadlines", "payments", "shipping"]
+    overdue = work["payments"].pop("overdue")
+    assert re.fullmatch(r"9\d s", overdue)
+    assert work["payments"] == {
+        "rows": "/admin/payments/paymentcommand/",
+        "pending": "2",
+        "oldest": "6 min",
+        "failed": "1",
+    }
+    assert work["fulfilment_deadlines"] == {"rows": "", "pending": "0", "oldest": "", "overdue": "", "failed": "0"}
+    assert shown["cards"]["commands"] == {"figure": "2", "level": "critical", "note": "oldest for 6 min"}
 
 
 def test_each_card_links_to_its_rows_and_the_runbook(admin_client: Client) -> None:

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from django.utils import translation
 
-from commerce.operations.figures import Figures, GroupOnTopic
+from commerce.operations.figures import Figures, GroupOnTopic, WorkOfKind
 from commerce.operations.verdict import Finding, duration, judge
 from events.kafka.cluster import Member
 from events.kafka.lag import PartitionLag
 from events.observing.readings import Outbox
+from events.work.kinds import kind_named
 from events.work.models import Backlog
 
 GROUP = "notification-consumer-group"
@@ -39,6 +40,8 @@ def figures(**changes: Any) -> Figures:
         "emails": Backlog(0, 0.0),
         "failed_emails": 0,
         "failed_emails_recently": 0,
+        "work": [],
+        "stuck_fulfilments": 0,
         "since_handled_s": {},
         "minutes": [],
     }
@@ -47,6 +50,10 @@ def figures(**changes: Any) -> Figures:
 
 def waiting(lag: int, seconds_behind: float) -> list[GroupOnTopic]:
     return [group(partition(lag=lag, seconds_behind=seconds_behind))]
+
+
+def work(kind: str, *backlog: float, failed: int = 0) -> list[WorkOfKind]:
+    return [WorkOfKind(kind_named(kind), Backlog(*backlog), failed)]
 
 
 UNREMARKABLE = {
@@ -59,10 +66,14 @@ UNREMARKABLE = {
     "messages were parked long ago": figures(parked=3),
     "e-mails are tried again": figures(emails=Backlog(50, 3_600.0)),
     "e-mails failed long ago": figures(failed_emails=3),
+    "commands are under way": figures(work=work("payments", 50, 50.0, failed=3)),
+    "deadlines are far": figures(work=work("fulfilment_deadlines", 50, 900.0, 10.0)),
 }
 LAG = ("lag", "lag-grows")
 EMAILS = "e-mails-do-not-arrive"
 OUTBOX = ("pending", "outbox-pending-grows")
+COMMANDS = ("commands", "commands-to-providers-wait")
+STUCK = ("stuck", "a-fulfilment-is-stuck")
 FINDINGS: list[tuple[Figures, tuple[str, str], str, str]] = [
     (figures(groups=waiting(50, 14)), LAG, "warning", "Nothing was handled for 14 s; 50 messages wait."),
     (figures(groups=waiting(1, 60)), LAG, "warning", "Nothing was handled for 60 s; 1 message waits."),
@@ -129,6 +140,21 @@ FINDINGS: list[tuple[Figures, tuple[str, str], str, str]] = [
         *(("failed_emails", EMAILS), "warning"),
         "2 e-mails failed for good in the last 15 minutes.",
     ),
+    (
+        figures(work=work("payments", 3, 301.0)),
+        *(COMMANDS, "critical", "3 commands to payments wait, the oldest for 5 min."),
+    ),
+    (figures(work=work("shipping", 1, 51.0)), COMMANDS, "warning", "1 command to shipping waits, for 51 s."),
+    (
+        figures(work=work("fulfilment_deadlines", 9, 900.0, 61.0)),
+        *(
+            ("stuck", "checkouts-stand-still"),
+            "critical",
+            "A deadline of a fulfilment passed 61 s ago, and no worker has taken it.",
+        ),
+    ),
+    (figures(stuck_fulfilments=1), STUCK, "critical", "1 fulfilment is stuck."),
+    (figures(stuck_fulfilments=12), STUCK, "critical", "12 fulfilments are stuck."),
 ]
 
 

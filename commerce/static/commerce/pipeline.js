@@ -105,6 +105,22 @@ document.addEventListener("DOMContentLoaded", () => {
     return line;
   }
 
+  function rowOfWork(one) {
+    const line = document.createElement("tr");
+    const kind = document.createElement(one.rows ? "a" : "span");
+    kind.translate = false;
+    say(kind, one.kind);
+    if (one.rows) {
+      kind.href = one.rows;
+      kind.className = "row-link";
+    }
+    line.insertCell().append(kind);
+    for (const value of [one.pending, one.oldest, one.overdue, one.failed]) {
+      say(line.insertCell(), value || null);
+    }
+    return line;
+  }
+
   function showMembers(groups, isUp) {
     const known = groups.filter((group) => group.members !== null);
     page.querySelector('[data-members="known"]').hidden = !known.length;
@@ -117,6 +133,7 @@ document.addEventListener("DOMContentLoaded", () => {
     showMembers(state.groups, state.kafka === "up");
     const rows = state.groups.flatMap((group) => group.partitions.map((one) => row(group, one)));
     document.getElementById("pipeline-partitions").replaceChildren(...rows);
+    document.getElementById("pipeline-work").replaceChildren(...state.work.map(rowOfWork));
     for (const [name, text] of Object.entries(state.texts)) {
       say(page.querySelector(`[data-text="${name}"]`), text);
     }

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from events.database_clock import database_now
 from events.work import worker as worker_module
 from events.work.leases import claim, settle
-from events.work.models import LeasedWork
+from events.work.models import Backlog, LeasedWork
 from events.work.outcomes import Cancelled, Done, Failed, Outcome, ServiceUnavailable, TryAgain
 from events.work.worker import Worker
 from testkit.mail.work import Work, kind, record_work, worker
@@ -378,9 +378,18 @@ def test_failed_work_can_be_made_pending_again(fields: dict[str, Any]) -> None:
 
 
 def test_the_backlog_counts_pending_rows_and_the_oldest_age() -> None:
-    assert Work.objects.all().backlog() == (0, 0.0)
+    assert Work.objects.all().backlog() == Backlog(0, 0.0)
     record_work(2, created_at=database_now() - timedelta(seconds=90))
     record_work(1, state=State.DONE, finished_at=database_now(), created_at=database_now() - timedelta(days=1))
     backlog = Work.objects.all().backlog()
     assert backlog.pending == 2
     assert 90 <= backlog.oldest_pending_seconds < 150
+
+
+def test_work_is_overdue_until_a_worker_claims_it() -> None:
+    record_work(1, due_in=timedelta(minutes=3))
+    assert Work.objects.all().backlog().overdue_seconds == 0
+    record_work(1, due_in=timedelta(seconds=-90))
+    assert 90 <= Work.objects.all().backlog().overdue_seconds < 150
+    claim(Work, lease=uuid4(), seconds=60, limit=1, due_until=None)
+    assert Work.objects.all().backlog().overdue_seconds == 0
