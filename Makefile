@@ -105,6 +105,6 @@ audit: .venv/installed ## ask PyPI for known vulnerabilities of the pinned packa
 
 # The tools for tests and lint are installed in addition: `make run` needs none of them, and no target undoes the other.
 .venv/installed: .venv/run-installed pins/requirements-dev.txt
-	@echo "== Installing the packages for tests and lint into .venv (500 MB, once)"
+	@echo "== Installing the packages for tests and lint into .venv (690 MB, once)"
 	@$(INSTALL) -r pins/requirements-dev.txt
 	@touch $@

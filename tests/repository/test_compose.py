@@ -14,6 +14,7 @@ from commerce.devserver.provider.server import Options
 from testkit.processes import CHECKOUT
 from tests.repository.ways_to_run import COMPOSE, OF_COMPOSE
 
+PROVIDER = COMPOSE["services"]["provider"]
 EXAMPLE = (CHECKOUT / ".env.example").read_text()
 DOCUMENTED = dict(re.findall("^(?:# )?([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
 SECRETS = {
@@ -27,7 +28,7 @@ NOT_PASSED = {
     "PORT": "The proxy publishes it; the web server behind it has another port.",
     "POSTGRES_PASSWORD": "DATABASE_URL contains it.",
     "PROMETHEUS_MULTIPROC_DIR": "Containers share no folder; the web server makes one for its workers.",
-    **dict.fromkeys(COMPOSE["services"]["provider"]["environment"], "The development provider alone reads it."),
+    **dict.fromkeys(PROVIDER["environment"], "The development provider alone reads it."),
 }
 CHOSEN_BY_COMPOSE = {
     "DATABASE_URL": "postgresql://commerce:pass-word_1@postgres:5432/commerce",
@@ -106,7 +107,9 @@ def test_the_products_services_are_known() -> None:
 
 
 def test_the_development_provider_gets_its_documented_variables() -> None:
-    assert {name for name in DOCUMENTED if name.startswith("PROVIDER_")} == COMPOSE["services"]["provider"]["environment"].keys()
+    assert {name for name in DOCUMENTED if name.startswith("PROVIDER_")} == COMPOSE["services"]["provider"][
+        "environment"
+    ].keys()
     assert Options.from_environment(DOCUMENTED) == Options()
 
 

@@ -57,7 +57,8 @@ def test_each_way_starts_all_work_once(way: str) -> None:
     started = [work for one in running(way) for work in one.work]
     groups = {f"group {one.group}" for one in subscriptions()}
     work = {f"work {one.name}" for one in kinds()}
-    assert len(groups) >= 5 and len(work) >= 4
+    assert len(groups) >= 5
+    assert len(work) >= 4
     assert sorted(started) == sorted(groups | work | {WEB_SERVER, "relay_outbox", "watch_sales"})
 
 
@@ -213,7 +214,9 @@ def test_the_settings_accept_what_the_manifests_give(overlay: str, tmp_path: Any
     login = {"KAFKA_SASL_USERNAME": "commerce", "KAFKA_SASL_PASSWORD": "secret"}
     web = environment(overlay, pods(overlay)["web"])
     files = {"KAFKA_SSL_CAFILE": certifi.where()} if "KAFKA_SSL_CAFILE" in web else {}
-    mail = {name: DOCUMENTED[name] or value for name, value in {"EMAIL_FROM": "a@b.example", "SITE_URL": "http://b"}.items()}
+    mail = {
+        name: DOCUMENTED[name] or value for name, value in {"EMAIL_FROM": "a@b.example", "SITE_URL": "http://b"}.items()
+    }
     given = mail | web | secrets | (login if files else {}) | files
     settings = settings_with({name: value for name, value in given.items() if name not in OF_KUBERNETES})
     assert settings["ALLOWED_HOSTS"] == repr([*web["HOSTS_OF_SITE"].split(","), "10.0.0.9"])

@@ -51,9 +51,12 @@ class Process(NamedTuple):
             return {f"group {group}" for group in self.options["groups"]}
         if self.command == "consume_order_events":
             return {f"group {self.options['group']}"}
-        kinds = {"work": lambda: self.options["kinds"], "send_emails": lambda: [EMAIL.name], "run_fulfilment": lambda: KINDS}
-        if self.command in kinds:
-            return {f"work {kind}" for kind in kinds[self.command]()}
+        if self.command == "work":
+            return {f"work {kind}" for kind in self.options["kinds"]}
+        if self.command == "send_emails":
+            return {f"work {EMAIL.name}"}
+        if self.command == "run_fulfilment":
+            return {f"work {kind}" for kind in KINDS}
         return {self.command}
 
 
