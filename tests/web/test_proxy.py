@@ -66,11 +66,9 @@ def start_nginx(folder: Path, *, web: str, port: int, tls_port: int) -> "subproc
         text = text.replace(as_deployed, here)
     (folder / "nginx.conf").write_text(text)
     (folder / "web-server.conf").write_text(f"server {web};\n")
-    # nginx's workers run as another user, who needs access to the folder of bodies.
-    for parent in (folder, *folder.parents[:3]):
-        if parent != Path("/tmp"):
-            parent.chmod(0o755)
-    return subprocess.Popen([str(NGINX), "-c", folder / "nginx.conf", "-g", "daemon off;"])
+    # Started by root, the workers would be another user, who cannot enter pytest's folders.
+    user = "user root;" if os.geteuid() == 0 else ""
+    return subprocess.Popen([str(NGINX), "-c", folder / "nginx.conf", "-g", f"daemon off; {user}"])
 
 
 def with_tls(folder: Path, port: int) -> str:
