@@ -8,6 +8,9 @@ KOREAN := $(patsubst %.po,%.mo,$(wildcard commerce/*locale/ko/LC_MESSAGES/*.po))
 # --syntax-only, because the token file of the scrape config exists only in compose's container.
 PROMTOOL := promtool check config --syntax-only deploy/prometheus/prometheus.yml && \
   promtool check rules deploy/prometheus/alerts.yml && promtool test rules deploy/prometheus/alerts_test.yml
+# Releases of Kubernetes against whose schemas the manifests are checked. tests/repository/test_kubernetes.py checks the
+# resources of KEDA, which are not among these schemas.
+KUBERNETES := 1.31 1.32 1.33 1.34 1.35 1.36 1.37
 # uv and pip install only files whose hashes are in pins/. With uv, .venv needs no pip, whose installation takes seconds.
 UV := $(shell command -v uv)
 INSTALL := $(if $(UV),{ test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv; } && \
@@ -57,13 +60,17 @@ lint contracts: export DJANGO_DEBUG = true
 # The published documents show the defaults.
 lint contracts: export KAFKA_TOPIC_PARTITIONS = 3
 lint contracts: export KAFKA_TOPIC_REPLICATION = 1
-lint: .venv/installed ## check style, types, imports, migrations and the published documents
+lint: .venv/installed ## check style, types, imports, migrations, manifests and the published documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	@mkdir -p var/kubernetes
+	@for overlay in trial production; do \
+	  $(BIN)/kubectl kustomize deploy/kubernetes/overlays/$$overlay > var/kubernetes/$$overlay.yaml && \
+	  $(BIN)/kubernetes-validate --strict --quiet --no-warn $(KUBERNETES:%=-k %) var/kubernetes/$$overlay.yaml || exit 1; done
 	@if command -v promtool > /dev/null; then $(PROMTOOL); else \
 	  echo "== deploy/prometheus is not checked: promtool is missing (Debian package prometheus)" >&2; fi
 	$(BIN)/python -W "ignore:Got an error checking" manage.py makemigrations --check --dry-run
@@ -98,6 +105,6 @@ audit: .venv/installed ## ask PyPI for known vulnerabilities of the pinned packa
 
 # The tools for tests and lint are installed in addition: `make run` needs none of them, and no target undoes the other.
 .venv/installed: .venv/run-installed pins/requirements-dev.txt
-	@echo "== Installing the packages for tests and lint into .venv (500 MB, once)"
+	@echo "== Installing the packages for tests and lint into .venv (690 MB, once)"
 	@$(INSTALL) -r pins/requirements-dev.txt
 	@touch $@

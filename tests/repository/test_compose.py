@@ -9,18 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-import yaml
 
 from commerce.devserver.provider.server import Options
 from testkit.processes import CHECKOUT
+from tests.repository.ways_to_run import COMPOSE, OF_COMPOSE
 
-COMPOSE = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
 PROVIDER = COMPOSE["services"]["provider"]
-OURS = {
-    name: service
-    for name, service in COMPOSE["services"].items()
-    if service["image"] == "commerce" and service is not PROVIDER
-}
 EXAMPLE = (CHECKOUT / ".env.example").read_text()
 DOCUMENTED = dict(re.findall("^(?:# )?([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
 SECRETS = {
@@ -109,17 +103,19 @@ def strings(part: Any) -> list[str]:
 
 def test_the_products_services_are_known() -> None:
     ours = {"migrate", "web", "consumer", "sales", "relay", "mailer", "watcher", "fulfilment", "worker"}
-    assert OURS.keys() == ours
+    assert OF_COMPOSE.keys() == ours
 
 
 def test_the_development_provider_gets_its_documented_variables() -> None:
-    assert {name for name in DOCUMENTED if name.startswith("PROVIDER_")} == PROVIDER["environment"].keys()
+    assert {name for name in DOCUMENTED if name.startswith("PROVIDER_")} == COMPOSE["services"]["provider"][
+        "environment"
+    ].keys()
     assert Options.from_environment(DOCUMENTED) == Options()
 
 
-@pytest.mark.parametrize("service", OURS)
+@pytest.mark.parametrize("service", OF_COMPOSE)
 def test_every_documented_variable_reaches_every_process(service: str) -> None:
-    assert DOCUMENTED.keys() - OURS[service]["environment"].keys() == NOT_PASSED.keys()
+    assert DOCUMENTED.keys() - OF_COMPOSE[service]["environment"].keys() == NOT_PASSED.keys()
 
 
 def test_every_variable_that_is_read_is_documented() -> None:
@@ -135,7 +131,7 @@ def test_compose_reads_no_variable_that_is_not_documented() -> None:
     assert {"POSTGRES_PASSWORD", "PORT"} <= asked <= DOCUMENTED.keys()
 
 
-@pytest.mark.parametrize("service", OURS)
+@pytest.mark.parametrize("service", OF_COMPOSE)
 def test_the_example_becomes_what_it_documents(service: str) -> None:
     given = environment(service, DOCUMENTED | SECRETS)
     passed = {name: text for name, text in DOCUMENTED.items() if name not in NOT_PASSED}
@@ -151,7 +147,7 @@ def test_the_proxys_port_is_the_documented_one() -> None:
 
 
 @pytest.mark.parametrize("name", SECRETS)
-@pytest.mark.parametrize("service", OURS)
+@pytest.mark.parametrize("service", OF_COMPOSE)
 def test_a_secret_that_is_not_filled_in_is_named(service: str, name: str) -> None:
     with pytest.raises(Missing, match=f"^{name}: set it in .env, see .env.example"):
         environment(service, DOCUMENTED | SECRETS | {name: ""})
@@ -162,7 +158,7 @@ def test_the_example_has_the_settings_own_defaults() -> None:
     assert settings_with(environment("web", DOCUMENTED | SECRETS)) == settings_with(needed)
 
 
-@pytest.mark.parametrize("service", OURS)
+@pytest.mark.parametrize("service", OF_COMPOSE)
 def test_a_secured_kafka_reaches_the_settings(service: str) -> None:
     secured = {
         "KAFKA_BOOTSTRAP_SERVERS": "kafka-1.internal:9093,kafka-2.internal:9093",

@@ -16,11 +16,9 @@ from commerce.devserver.embedded_postgres import EmbeddedPostgresFailed
 from commerce.devserver.run.first_order import watch
 from commerce.devserver.run.messages import CannotRun, cannot_run_on_errors
 from commerce.devserver.run.preparing import prepare_database_and_topics
+from commerce.devserver.run.processes import processes
 from commerce.devserver.run.surroundings import CHECKOUT, HOST, VAR, Servers, environment, free_port, locked, run_env
 from commerce.devserver.supervisor import Supervisor
-
-GROUPS_OF_FULFILMENT = ("payments", "shipping", "fulfilment")
-KINDS_OF_FULFILMENT = ("payments", "shipping", "fulfilment_deadlines")
 
 
 def main() -> int:
@@ -60,17 +58,8 @@ def _run(cleanup: ExitStack) -> int:
 
     supervisor = Supervisor()
     os.environ.update(_control_channel(cleanup, supervisor, servers))
-    processes: dict[str, tuple[str, ...]] = {
-        "web": ("-m", "commerce.web_server", "--bind", f"{HOST}:{port}"),
-        # All groups in one process, and all kinds of work in another one, because each process takes about 80 MiB.
-        "consumer": ("manage.py", "consume", settings.NOTIFICATION_CONSUMER_GROUP, "sales", *GROUPS_OF_FULFILMENT),
-        "relay": ("manage.py", "relay_outbox"),
-        "worker": ("manage.py", "work", "email", *KINDS_OF_FULFILMENT),
-        "watcher": ("manage.py", "watch_sales"),
-    }
-    if servers.needs_provider:
-        processes["provider"] = ("-m", "commerce.devserver.provider")
-    for name, words in processes.items():
+    started = processes(bind=f"{HOST}:{port}", needs_provider=servers.needs_provider)
+    for name, words in started.items():
         env = os.environ | {"PYTHONUNBUFFERED": "1"}
         supervisor.add_process(name, [sys.executable, *words], env=env, cwd=CHECKOUT)
     threading.Thread(target=watch, args=(supervisor, f"http://{HOST}:{port}", servers.lines), daemon=True).start()
