@@ -8,7 +8,10 @@ from pathlib import Path
 from events.process.shutdown import end_at_once_until_ready
 
 RUN_ENV = Path(__file__).resolve().parent / "var" / "run.env"
-RUN_UNTIL_SIGNAL = ("consume", "consume_order_events", "relay_outbox")
+RUN_UNTIL_SIGNAL = (
+    *("consume", "consume_order_events", "relay_outbox"),
+    *("run_fulfilment", "send_emails", "watch_sales", "work"),
+)
 """Commands that run until a signal, and must handle one from the first moment on."""
 
 

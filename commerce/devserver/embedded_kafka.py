@@ -16,14 +16,15 @@ from confluent_kafka import cimpl, libversion
 SETTINGS: Mapping[str, str] = {
     "KAFKA_API_VERSION": "2.3",
     "KAFKA_ASSIGNMENT_DELAY_MS": "300",
-    "KAFKA_FETCH_MAX_WAIT_MS": "20",
+    "KAFKA_FETCH_MAX_WAIT_MS": "50",
     "KAFKA_SESSION_TIMEOUT_MS": "6000",
 }
 """Client settings for this broker.
 
 * `KAFKA_API_VERSION`: kafka-python cannot detect the broker's version.
 * `KAFKA_ASSIGNMENT_DELAY_MS`: the group coordinator rejects members that answer after the leader.
-* `KAFKA_FETCH_MAX_WAIT_MS`: an empty fetch returns when this time is over, even if a record arrives before.
+* `KAFKA_FETCH_MAX_WAIT_MS`: an empty fetch returns when this time is over, even if a record arrives before. Shorter
+  times keep a core busier: with 20 ms, an idle process of five groups took a fifth of one.
 * `KAFKA_SESSION_TIMEOUT_MS`: on one machine, a consumer that is silent for seconds is dead.
 """
 

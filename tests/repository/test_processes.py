@@ -12,6 +12,7 @@ from commerce.devserver import supervisor
 from events.process.shutdown import GRACE_S
 from events.subscriptions import subscriptions
 from events.work.kinds import kinds
+from manage import RUN_UNTIL_SIGNAL
 from testkit.processes import CHECKOUT
 from tests.repository.test_compose import DOCUMENTED, SECRETS, settings_with
 from tests.repository.ways_to_run import (
@@ -73,6 +74,7 @@ def test_every_command_that_runs_on_is_started() -> None:
         )
     }
     assert run_on == {one.command for way in WAYS for one in loops(way)}
+    assert run_on == set(RUN_UNTIL_SIGNAL)
 
 
 @pytest.mark.parametrize("way", ["compose", *OVERLAYS])
