@@ -63,7 +63,7 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 def measure_reading(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Ask for a day of minutes, with ten years of minutes in the table and with that day alone."""
+    """Compare reading the minutes of one day from a table of ten years and from a table of that day alone."""
     urls = {days: servers.database(f"bench-sales-{days}") for days in (1, TEN_YEARS_DAYS)}
     with (
         running(servers.web(DATABASE_URL=urls[1])) as day_web,
@@ -81,7 +81,7 @@ def measure_reading(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, P
 
 
 def _record(backlog: Backlog) -> None:
-    """Record all events of the backlog in the outbox, as those of orders are."""
+    """Record all events of the backlog in the outbox, as the product does with the events of orders."""
     database.empty("events_outboxevent")
     for values in backlog.values():
         database.execute(RECORD, values=values)

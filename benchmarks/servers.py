@@ -28,7 +28,7 @@ PEER_SETTINGS = "benchmarks.peers.settings"
 
 
 class Servers:
-    """The servers of all benchmarks, and the processes that a benchmark starts on them."""
+    """The PostgreSQL and the Kafka that all benchmarks share. The methods start the product's processes on them."""
 
     def __init__(self, *, home: Path, postgres: EmbeddedPostgres, broker: Broker) -> None:
         self.broker = broker
@@ -62,7 +62,7 @@ class Servers:
         return ProductProcess(*arguments, log=self._log(module), launcher=[f"benchmarks.peers.{module}"])
 
     def database(self, name: str, *, checkout: Path = CHECKOUT) -> str:
-        """Create another database on the same server, migrate it with the checkout's code, and return its URL."""
+        """Create a database `name`, migrate it with the code in the folder `checkout`, and return its URL."""
         database.execute(f'CREATE DATABASE "{name}"')
         url = self.postgres.url.replace("/commerce?", f"/{name}?")
         manage("migrate", "--verbosity=0", checkout=checkout, DATABASE_URL=url)
@@ -89,7 +89,7 @@ def running(process: Process) -> Iterator[Process]:
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """Start the servers, and set their addresses in this process's environment, before Django reads it."""
+    """Start the servers, and set this process's environment to their addresses. Django must read it only later."""
     for name in [name for name in os.environ if name.startswith(("KAFKA_", "THROTTLE_", "DJANGO_"))]:
         del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="commerce-bench-", ignore_cleanup_errors=True) as folder:

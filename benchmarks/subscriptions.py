@@ -1,4 +1,4 @@
-"""The group of a benchmark that runs beside no other one: a registered subscription under another group's name."""
+"""The only group of a benchmark's processes: a subscription of the product under the name of a new group."""
 
 import os
 from dataclasses import replace

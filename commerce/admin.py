@@ -144,7 +144,7 @@ class AccountAdmin(DeleteAction, Checkboxes, UserAdmin, ModelAdmin):  # type: ig
     change_form_before_template = "commerce/kept_account.html"
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether the user may delete accounts, and this one can be deleted. `obj` is an account or its id."""
+        """Return whether the user may delete accounts, and `obj`, an account or its id, can be deleted."""
         user_id = obj.pk if isinstance(obj, User) else id_or_none(unquote(str(obj)))
         return super().has_delete_permission(request) and not (user_id and kept_by(user_id))
 
@@ -162,7 +162,7 @@ class AccountAdmin(DeleteAction, Checkboxes, UserAdmin, ModelAdmin):  # type: ig
         return HttpResponseRedirect(reverse("admin:auth_user_change", args=[object_id]))
 
     def _kept_because(self, request: HttpRequest, object_id: str) -> str:
-        """Return as a sentence why this account cannot be deleted; an empty text if it can, or the user may not."""
+        """Return as a sentence why this account cannot be deleted; an empty text if it can, or if the user may not."""
         user_id = id_or_none(unquote(object_id))
         if not (user_id and super().has_delete_permission(request) and (rows := kept_by(user_id))):
             return ""

@@ -36,7 +36,7 @@ def in_steps(rows: QuerySet[Any], *, size: int, report: Report | None = None) ->
     """Yield the primary keys of `rows` in ascending order, `size` at a time.
 
     Each step is a separate query, so the caller may change rows and commit between two steps. Rows inserted after the
-    start are skipped, so the walk ends. `report` is told the part of the keys that the caller has worked off.
+    start are skipped, so the walk ends. `report` is called with the part of the keys that the caller has worked off.
     """
     newest = rows.aggregate(newest=Max("pk"))["newest"] or 0
     oldest_first = rows.order_by("pk").values_list("pk", flat=True)

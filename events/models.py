@@ -51,12 +51,12 @@ class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
     def recorded_by(moment: datetime) -> Q:
         """Return the condition for rows recorded at or before `moment` of the database's clock.
 
-        It includes rows with a future time: the clock was set back after they were recorded, so their age is unknown.
+        Rows with a future time are included: the clock was set back after they were recorded, so their age is unknown.
         """
         return Q(recorded_at__lte=moment) | Q(recorded_at__gt=DatabaseClock())
 
     def oldest(self, *, max_row_bytes: int) -> "OldestRows":
-        """Return the oldest rows for one batch. It ends at `OUTBOX_BATCH_SIZE` rows or at `OUTBOX_BATCH_BYTES` bytes.
+        """Return the oldest rows for one batch, which ends at `OUTBOX_BATCH_SIZE` rows or `OUTBOX_BATCH_BYTES` bytes.
 
         The database computes the sizes. Rows larger than `max_row_bytes` are in `too_large`, and are never loaded.
         """

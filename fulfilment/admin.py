@@ -25,12 +25,15 @@ from fulfilment.transitions import RESOLVE, RETRY, STUCK, TABLE, UNDER_WAY, UNDO
 
 
 def refuse_unless_named(message: str) -> Callable[[Fulfilment], Any]:
-    """Return the refusal of a row action: the state, unless the table names `message` for it."""
+    """Return a function that names a row's state if `TABLE` has no entry for `message` in it; else an empty text."""
     return lambda row: "" if (State(row.state), message) in TABLE else row.get_state_display()
 
 
 def ask_and_publish(message: str, *, log_text: str) -> Callable[[int], tuple[Fulfilment, str]]:
-    """Return the function of a row action that gives `message` to a fulfilment. Its log entry names the step."""
+    """Return the function of a row action that gives `message` to a fulfilment, and publishes what results.
+
+    The function returns the fulfilment and its log entry: `log_text`, the new state and the sent messages.
+    """
 
     def do(order_id: int) -> tuple[Fulfilment, str]:
         try:
@@ -141,7 +144,7 @@ class FulfilmentAdmin(ReadOnlyAdmin):
     inlines = (StepInline,)
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Return an order that has an index: the oldest first in a state that does not last, else the newest first."""
+        """Return an order that has an index: newest first, but oldest first if the list shows an unfinished state."""
         is_passing = request.GET.get("state__exact") in (*UNDER_WAY, *STUCK)
         return ("order",) if is_passing else ("-order",)
 

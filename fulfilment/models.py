@@ -53,9 +53,9 @@ class FulfilmentQuerySet(models.QuerySet["Fulfilment"]):
 
 
 class Fulfilment(models.Model):
-    """The way of one order through payment and shipping. A change takes the lock of the order's row first.
+    """The way of one order through payment and shipping.
 
-    That lock decides between a reply, a deadline, the customer and an operator.
+    Each change first locks the order's row. So a reply, a deadline, the customer and an operator take turns.
     """
 
     order = models.OneToOneField("orders.Order", primary_key=True, on_delete=models.PROTECT, related_name="fulfilment")
@@ -119,7 +119,7 @@ class Fulfilment(models.Model):
     def take(self, message: str, *, reason: str = "") -> Then | None:
         """Change this object and its steps as `TABLE` says about `message`, and return what follows.
 
-        Return None if the table names nothing. A reply sets the result of its step in any case, so that people see it.
+        Return None if `TABLE` has no entry. A reply sets its step's result even then, so that people see the result.
         `reason` is for people.
         """
         then = None if self._is_late(message) else TABLE.get((State(self.state), self._or_last(message)))
@@ -138,7 +138,7 @@ class Fulfilment(models.Model):
         return then
 
     def _is_late(self, message: str) -> bool:
-        """Return whether `message` is a success that is undone already, or a failure of a step that does not wait."""
+        """Return whether `message` reports success of an undone step, or failure of a step that is not WAITING."""
         undoing = self.steps.get(UNDONE_BY.get(message, ""))
         answered, result = REPLIES.get(message, (None, None))
         failing = self.steps.get(answered or "") if result == Result.FAILED else None
@@ -217,8 +217,8 @@ class FulfilmentStep(models.Model):
 class FulfilmentDeadline(LeasedWork):
     """The end of the time for one command. Work that is due is a deadline that has passed.
 
-    A reply leaves the row alone, because workers lock these rows before the order and a reply would lock them after it.
-    The worker finds that the deadline is not the fulfilment's current one, and only removes it.
+    A reply leaves the row alone: its consumer has locked the order, and workers lock deadlines before orders. A worker
+    finds that the deadline is not the fulfilment's current one, and only removes the row.
     """
 
     fulfilment = models.ForeignKey(Fulfilment, on_delete=models.CASCADE, related_name="deadlines")

@@ -23,7 +23,7 @@ foreign_total = Counter(
 
 
 def take_replies(replies: Sequence[Reply]) -> None:
-    """Take those replies whose command is that of a step of the order, and pass over all others."""
+    """Take the replies to the commands of the steps of their order, and pass over all others."""
     steps = FulfilmentStep.objects.in_bulk([reply.command_id for reply in replies])
     news = []
     for reply in replies:

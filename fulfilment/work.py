@@ -1,4 +1,4 @@
-"""The leased work of fulfilments: their deadlines."""
+"""The leased work (`events.work`) of fulfilments: the deadlines of their commands."""
 
 from contextlib import nullcontext
 
@@ -14,12 +14,12 @@ from fulfilment.transitions import DEADLINE
 
 
 def pass_deadline(deadline: FulfilmentDeadline) -> Outcome:
-    """Return Done: nothing is to be done before `take_deadlines`, which has the locks that decide."""
+    """Return Done: `take_deadlines` does all, because it holds the locks that it needs to decide."""
     return Done()
 
 
 def take_deadlines(results: Results[FulfilmentDeadline]) -> None:
-    """Tell the fulfilments, and remove the rows, which are of no use after that."""
+    """Tell the fulfilments that their deadlines have passed, and delete the rows of these deadlines."""
     passed = [deadline for deadline, outcome in results if isinstance(outcome, Done)]
     messages = advance([News(one.fulfilment_id, DEADLINE, deadline_at=one.at) for one in passed])
     FulfilmentDeadline.objects.filter(pk__in=[one.pk for one in passed]).delete()

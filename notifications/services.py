@@ -25,9 +25,9 @@ class Reading(NamedTuple):
 
 @transaction.atomic
 def read_notification(*, notification_id: int, user_id: int) -> Reading:
-    """Mark a notification as read, and return it with the events to publish. Repeating it changes nothing.
+    """Mark a notification as read, and return it with the events to publish. A repeated call changes nothing.
 
-    Raise Notification.DoesNotExist if there is none, or if it does not belong to `user_id`.
+    Raise Notification.DoesNotExist if there is no such notification, or if it does not belong to `user_id`.
     """
     notification = Notification.objects.select_for_update().get(pk=notification_id, user_id=user_id)
     if notification.read_at is not None:

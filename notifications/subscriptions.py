@@ -74,9 +74,9 @@ def to_notification(event: OrderEvent) -> NewNotification:
 
 
 def notify(events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
-    """Save a notification for each event that has none yet, and its e-mail delivery. Return these events.
+    """Save a notification and its e-mail delivery for each event without a notification. Return these new events.
 
-    It takes one INSERT, and one SELECT if some events are repeats.
+    This takes one INSERT, and one SELECT if some events are repeats.
 
     Raises:
         EventIdConflict: an event has the id of an earlier event with another user, order or type.

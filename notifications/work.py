@@ -1,4 +1,4 @@
-"""The leased work of notifications: sending their e-mails."""
+"""The leased work (`events.work`) of notifications: sending their e-mails."""
 
 from prometheus_client import Counter
 

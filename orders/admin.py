@@ -71,7 +71,7 @@ def refuse_unless_cancellable(order: Order) -> Any:
 
 
 def change_and_publish(change_order: Callable[..., Change | HandedOver]) -> Callable[[int], tuple[Order, str]]:
-    """Return a function that changes the order with an id and publishes the messages on commit, as the API does.
+    """Return a function that calls `change_order` with an order id, and publishes the messages on commit.
 
     The function returns the order and the text of its log entry. It raises Refused.
     """

@@ -71,7 +71,7 @@ _MOVE_BACK = f"""
 
 
 def move_to_history(row_ids: Sequence[int]) -> int:
-    """Move those of these outbox rows that are published events of orders. Return the number of moved rows."""
+    """Move the outbox rows among `row_ids` that are published events of orders to the history. Return their number."""
     with connection.cursor() as cursor:
         cursor.execute(_MOVE, [list(row_ids)])
         return int(cursor.rowcount)
@@ -102,7 +102,7 @@ def maintenance() -> Iterator[None]:
 def stored_rows(*, column: Literal["stream", "event_id"], values: Collection[Any]) -> list[OutboxEvent]:
     """Return the stored events of orders without their messages, by sequence, from one snapshot of both tables.
 
-    `moved` says whether the row is in the history; its primary key is the same in both.
+    The attribute `moved` of a row says whether it is in the history. Both tables give an event the same primary key.
     """
     kind = {"stream": "text", "event_id": "uuid"}[column]
     sql = f"""
@@ -192,8 +192,8 @@ def order_as_of(order: Order, moment: datetime | None) -> Order | None:
 def fold(order_id: int, events: Sequence[RecordedEvent], *, as_of: datetime | None = None) -> OrderState | None:
     """Return the state to which an order's events lead, as of a time or now; None before the first event.
 
-    The events come by sequence. Time cannot order them, because it is by the clocks of several processes. So the state
-    as of a time ends before the first event that is later.
+    The events come by sequence. Their times cannot order them, because the clocks of several processes give the times.
+    So the state as of a time ends before the first event with a later time.
 
     Raises:
         BrokenHistory: the events are no history up to that time.
@@ -219,7 +219,7 @@ def named(numbers: Sequence[int]) -> str:
 
 
 def _read(order_id: int, stored: RecordedEvent) -> OrderEvent:
-    """Return the event in the row's value. Raise BrokenHistory if its value contradicts its columns."""
+    """Return the event in the value of `stored`. Raise BrokenHistory if the value contradicts the other columns."""
     number = stored.sequence
     try:
         event = decode(None if stored.value is None else bytes(stored.value))

@@ -133,7 +133,7 @@ class Order(models.Model):
     def lines(self) -> list["OrderItem"]:
         """Return the order's items in the sequence of the request. Queries prefetch them with `LINES`.
 
-        Items that are read here do not refer to the order: the cycle would wait for the garbage collector.
+        The items that this property reads do not refer to the order: such a cycle would wait for the garbage collector.
         """
         return list(OrderItem.objects.filter(order_id=self.pk))
 
@@ -216,7 +216,7 @@ LINES: Any = models.Prefetch("items", OrderItem.objects.all(), to_attr="lines")
 
 
 class OrderHistory(models.Model):
-    """An event of an order that `prune_events` has moved here from the outbox, unchanged and with the row's id.
+    """An event of an order that `prune_events` has moved from the outbox, unchanged and with the id of its row.
 
     Rows are only added. Outbox and history together hold each event of each order once; see `orders.history`.
     """

@@ -1,7 +1,7 @@
 """The registry of processes that control orders.
 
 While a process controls an order, only the process changes it: a request to pay it is refused, and a request to cancel
-it is handed over. An app registers its process in its `AppConfig.ready`, so that this app need not know it.
+it is handed over. An app registers its process in its `AppConfig.ready`, so that `orders` need not know the process.
 """
 
 from collections.abc import Callable

@@ -49,7 +49,7 @@ class UnderControl(Exception):
 
 
 def place_order(*, user_id: int, lines: Sequence[Line], order_id: int | None = None) -> Change:
-    """Insert a new order. `order_id` is an id already drawn from `NEXT_ID`; by default one is drawn here."""
+    """Insert a new order. `order_id` is an id already drawn from `NEXT_ID`; by default this function draws one."""
     order = Order(
         pk=order_id or Order.objects.next_id(),
         user_id=user_id,

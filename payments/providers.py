@@ -29,10 +29,10 @@ class PaymentProvider(Protocol):
         """Return the payment; None if the provider does not know it."""
 
     def charge(self, charge_id: UUID, *, amount: Decimal, token: str, reference: int) -> Payment:
-        """Charge the amount, or return what became of the earlier payment with this id."""
+        """Charge the amount, and return the payment; return the earlier payment if this id was used before."""
 
     def refund(self, charge_id: UUID) -> Payment:
-        """Refund the payment, or make sure that it is never charged. `charged` means that the provider refuses."""
+        """Refund the payment, or make sure that it is never charged. A refusal returns it with the state `charged`."""
 
 
 class HTTPPayments(Provider[Payment]):

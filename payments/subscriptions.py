@@ -1,4 +1,4 @@
-"""The subscription of payments, which records each command as work."""
+"""The subscription of payments, which records each command as leased work (`events.work`)."""
 
 from django.conf import settings
 

@@ -1,4 +1,4 @@
-"""The leased work of payments: one call of the provider for each command."""
+"""The leased work (`events.work`) of payments: one call of the provider for each command."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

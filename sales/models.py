@@ -96,7 +96,7 @@ class CustomerSummary(models.Model):
 class ForeignEvent(models.Model):
     """An event that the group has handled and that no outbox row of ours has recorded: another program sent it.
 
-    The history has no copy of it, so this table is the one from which `rebuild_sales` counts it. Its rows never change.
+    The history has no copy of such an event, so `rebuild_sales` counts it from this table, whose rows never change.
     """
 
     event_id = models.UUIDField(unique=True)

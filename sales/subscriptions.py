@@ -12,9 +12,10 @@ from sales.sums.foreign import as_recorded, save_foreign
 
 
 def add_up(arrivals: Sequence[Arrival]) -> None:
-    """Add new events to the sums, each as it is recorded here. Keep a copy of those that are not recorded here.
+    """Add new events to the sums, each as the outbox or the history records it.
 
-    It takes one SELECT and one INSERT, and one INSERT more if events of other programs are among them.
+    Events that neither records come from other programs: they count as they arrived, and a copy is kept. This takes one
+    SELECT and one INSERT, and one INSERT more for the copies.
     """
     recorded, foreign = as_recorded(arrivals)
     if foreign:
@@ -24,7 +25,7 @@ def add_up(arrivals: Sequence[Arrival]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SalesSubscription(Subscription[Arrival]):
-    """A subscription whose events know their partition."""
+    """A subscription that decodes each event together with its partition."""
 
     def decode_record(self, value: bytes | None, *, partition: int) -> Arrival:
         return decode_arrival(value, partition=partition)

@@ -30,10 +30,10 @@ class ShippingProvider(Protocol):
         """Return the shipment; None if the carrier does not know it."""
 
     def book(self, booking_id: UUID, *, items: Sequence[Item], reference: int) -> Shipment:
-        """Book the shipment, or return what became of the earlier shipment with this id."""
+        """Book the shipment, and return it; return the earlier shipment if this id was used before."""
 
     def cancel(self, booking_id: UUID) -> Shipment:
-        """Cancel the shipment, or make sure that it is never booked. `booked` means that the carrier refuses."""
+        """Cancel the shipment, or make sure that it is never booked. A refusal returns it with the state `booked`."""
 
 
 class HTTPShipments(Provider[Shipment]):

@@ -1,4 +1,4 @@
-"""The subscription of shipping, which records each command as work."""
+"""The subscription of shipping, which records each command as leased work (`events.work`)."""
 
 from django.conf import settings
 

@@ -1,4 +1,4 @@
-"""The leased work of shipping: one call of the carrier for each command."""
+"""The leased work (`events.work`) of shipping: one call of the carrier for each command."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

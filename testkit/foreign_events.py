@@ -1,4 +1,4 @@
-"""Order events as other programs send them, about orders that are not in the database, and what becomes of them."""
+"""Order events as other programs send them, about orders that are not in the database, and their consequences."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -48,9 +48,9 @@ ITEM = {"productId": 1, "quantity": 2, "price": 100}
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """Return an exporter that has the spans of this test.
+    """Return an exporter that collects the spans of this test.
 
-    The fixture replaces the provider's private variable, because OpenTelemetry allows one call of its setter.
+    The fixture replaces OpenTelemetry's private variable, because the public setter works only once in a process.
     """
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
@@ -167,7 +167,7 @@ LAST_SPAN = "from opentelemetry import trace; trace.get_tracer('test').start_spa
 
 
 def end_with_a_span(collector_port: int) -> float:
-    """Start a process that makes a span and ends, and return its lifetime in seconds."""
+    """Run a process that makes one span and ends. Return its lifetime in seconds."""
     begun = time.monotonic()
     subprocess.run(
         [

@@ -1,4 +1,4 @@
-"""Several watchers as processes: an anomaly has one row and one event, also if a watcher is killed in between."""
+"""Several watchers as processes: an anomaly gets one row and one event, even if watchers are killed as they add it."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ EMPTY = "DELETE FROM sales_salesbucket; DELETE FROM sales_anomalywatch; DELETE F
 
 @pytest.fixture
 def watchers(broker: Broker, site_database: None, tmp_path: Path) -> Iterator[list[ProductProcess]]:
-    """Start watchers of a silent shop behind a closed gate: none of them can finish the insert of an anomaly."""
+    """Start watchers of a silent shop. Within `closed_gate`, none of them can finish the insert of an anomaly."""
     topic = f"order-events-{uuid4().hex[:8]}"
     broker.create_topic(topic, partitions=servers.PARTITIONS)
     env = {

@@ -1,4 +1,4 @@
-"""The product on gunicorn's threaded worker. Its command line is that of `commerce.web_server`: `--bind HOST:PORT`."""
+"""The product on gunicorn's threaded worker. The options are those of `commerce.web_server`: `--bind HOST:PORT`."""
 
 import os
 import sys

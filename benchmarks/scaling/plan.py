@@ -18,7 +18,7 @@ OUTBOX_DAYS, KAFKA_DAYS, YEAR_DAYS = 30, 7, 365
 
 @dataclass(frozen=True)
 class Demand:
-    """A load: orders a second at its peak. Its day has a `PEAK_TO_MEAN`th of them, on average."""
+    """A load: orders a second at its peak. The average rate of a day is a `PEAK_TO_MEAN`th of this rate."""
 
     name: str
     peak_per_s: float
@@ -43,7 +43,7 @@ DEMANDS = (Demand.of_day("100,000 orders a day", 100_000), MILLION_A_DAY, THOUSA
 
 
 def cores(demand: Demand, known: Measured) -> dict[str, float]:
-    """Return the busy cores of each part at the peak. Paying counts as much as placing, which is an upper bound.
+    """Return the busy cores of each part at the peak. Paying is counted at the cost of placing, an upper bound.
 
     For sales only the rate is known, so one busy core each is counted for the consumer and for PostgreSQL.
     """
@@ -58,12 +58,15 @@ def cores(demand: Demand, known: Measured) -> dict[str, float]:
 
 
 def group_rate(consumers: int, single_per_s: float, known: Measured) -> float:
-    """Return events a second of several consumers, each with the efficiency that three of them had on two cores."""
+    """Return the events a second of a group. Several consumers have the efficiency of three on two cores."""
     return single_per_s if consumers == 1 else single_per_s * consumers * known.three_consumers / 3
 
 
 def consumers_needed(demand: Demand, single_per_s: float, known: Measured) -> int:
-    """Return how many consumers of a group are at most half busy at the peak."""
+    """Return how many consumers a group needs to be at most half busy at the peak.
+
+    `single_per_s` is the number of events a second that one consumer handles alone.
+    """
     needed = demand.events_per_s / BUSY
     consumers = 1
     while group_rate(consumers, single_per_s, known) < needed:
@@ -72,7 +75,7 @@ def consumers_needed(demand: Demand, single_per_s: float, known: Measured) -> in
 
 
 def gigabytes_per_day(demand: Demand, sizes: Sizes) -> dict[str, float]:
-    """Return 10^9 bytes that each table, PostgreSQL's log and the topic get in a day."""
+    """Return the gigabytes (10^9 bytes) that each table, PostgreSQL's log and the topic get in a day."""
     orders = demand.orders_per_day / 1e9
     events = orders * EVENTS_PER_ORDER
     wal = sizes.wal_of_placing_and_paying + sizes.wal_of_notifications + sizes.wal_of_sales + sizes.wal_of_pruning
@@ -93,5 +96,5 @@ def prune_hours(demand: Demand, known: Measured) -> float:
 
 
 def machines(busy_cores: float, *, of_cores: int = 2) -> int:
-    """Return how many machines of `of_cores` cores a part needs so that they are half busy."""
+    """Return how many machines of `of_cores` cores a part needs to be at most half busy."""
     return max(1, math.ceil(busy_cores / BUSY / of_cores))

@@ -64,7 +64,7 @@ def save(sizes: Sizes) -> None:
 
 
 def measure(servers: Servers, *, orders: int) -> Sizes:
-    """Place and pay `orders` orders, notify, sum and prune, and return the bytes of each."""
+    """Place and pay `orders` orders, notify, sum and prune. Return the sizes that result."""
     wal: dict[str, float] = {}
 
     @contextmanager

@@ -103,7 +103,7 @@ class Figures(NamedTuple):
 
 
 def read_figures() -> Figures:
-    """Read all figures. It waits for Kafka for a few seconds at most."""
+    """Read all figures. This waits for Kafka for a few seconds at most."""
     groups = kafka.latest(fresh_s=FRESH_S)
     # The rows' times come from the database's clock.
     now = database_now()
@@ -167,7 +167,7 @@ kafka = Reading("the groups", _read_groups)
 
 
 def _read_minutes(now: datetime) -> tuple[list[Minute], dict[str, float]]:
-    """Return the events of the last minutes, and the seconds since each group handled an event."""
+    """Return the events of the last minutes, and the seconds since each group last handled an event."""
     current = now.replace(second=0, microsecond=0)
     starts = [current - timedelta(minutes=ago) for ago in reversed(range(WINDOW_MINUTES))]
     groups = subscriptions()

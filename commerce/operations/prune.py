@@ -1,4 +1,4 @@
-"""Clear the outbox of old rows whose event every group has handled. Until then a row may be needed to send it again."""
+"""Clear the outbox of old rows whose event every group has handled. Earlier, the row may be needed to send it again."""
 
 from collections.abc import Iterator
 from datetime import datetime

@@ -8,7 +8,7 @@ from django.db.backends.postgresql import base, operations
 
 class DatabaseOperations(operations.DatabaseOperations):
     def execute_sql_flush(self, sql_list: Iterable[str]) -> None:
-        """Empty tables, which Django does for `manage.py flush` and after a test. It is maintenance, and says so."""
+        """Empty tables, for `manage.py flush` and after a test. Triggers allow it because it declares maintenance."""
         super().execute_sql_flush(["SET LOCAL commerce.maintenance = 'on'", *sql_list])
 
 

@@ -22,7 +22,7 @@ MEMBERS_OF_EVERY_COMMAND = ("eventId", "eventType", "timestamp", "commandId", "r
 
 
 def try_again_action(model: type[CommandWork], *, within: Callable[[], timedelta]) -> RowAction:
-    """Return the row action that tries failed commands again for a time of `within`."""
+    """Return the row action that tries failed commands again, for as long as `within` returns."""
     return RowAction(
         question=ngettext_lazy(
             "Try this command again? Its sender has the reply that it failed, and gets another reply.",

@@ -1,4 +1,4 @@
-"""Admin of leased work: its state, attempts, lease and last error, and an action that tries failed work again."""
+"""Admin of leased work (`events.work`): its state, attempts, lease and last error, and an action to try it again."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -36,7 +36,7 @@ def try_again(
 ) -> Callable[[int], tuple[LeasedWork, str]]:
     """Return the function of a row action that makes failed work pending again.
 
-    `within` returns how long workers may try it from then on. `log_text` is the text of the log entry.
+    `within` returns how long workers may try the work from then on. `log_text` is the text of the log entry.
     """
 
     def do(work_id: int) -> tuple[LeasedWork, str]:

@@ -46,7 +46,7 @@ class ReadOnlyAdmin(RowActionsAdmin):
         return column_of_times(field) if isinstance(field, models.DateTimeField) else name
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Allow the lookups that the list's own filters make. Any other lookup may read every row of a large table."""
+        """Return whether a filter of the list makes this lookup. Others are refused: they may read a whole table."""
         filters = [one[0] if isinstance(one, tuple) else one for one in self.list_filter]
         names = {getattr(one, "parameter_name", one) for one in filters}
         field, _, kind = lookup.partition("__")
@@ -97,7 +97,7 @@ def preformatted(text: str) -> SafeString:
 
 
 def linked(place: str, text: object) -> SafeString:
-    """Return the HTML of a link to `place` whose text is data."""
+    """Return the HTML of a link to the URL `place`, whose text is data."""
     return format_html('<a class="row-link" href="{}" translate="no">{}</a>', place, text)
 
 

@@ -55,8 +55,8 @@ def begin_attempt(letter: DeadLetter) -> None:
 def record_failure(letters: QuerySet[DeadLetter], *, number: int | None, error_class: str, error_message: str) -> None:
     """Record in the caller's transaction that replay `number` has failed. `letters` is a query for the replayed letter.
 
-    The number comes from the message, which any program may have written. So only a row that `begin_attempt` made
-    changes, and an unknown number changes nothing.
+    The number comes from the message, which any program may have written. So this function changes only a row that
+    `begin_attempt` made, and an unknown number changes nothing.
     """
     begun = DeadLetterAttempt.objects.filter(letter__in=letters, number=number, number__gt=FIRST)
     begun.update(failed_at=now(), error_class=error_class, error_message=error_message)

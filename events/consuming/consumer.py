@@ -1,4 +1,4 @@
-"""The consumer: poll, process in one transaction, commit exactly these offsets."""
+"""The consumer: poll a batch, process it in one transaction, commit exactly its offsets."""
 
 import logging
 import random

@@ -49,7 +49,7 @@ Value = TypeVar("Value")
 def _body_struct(subject: str) -> type[msgspec.Struct]:
     """Return a struct for the members of a JSON body that identify its event. `subject` is `Topic.subject`.
 
-    Decoding into it skips all other members: 2 MiB of JSON would otherwise become 50 MiB of Python objects.
+    Decoding into this struct skips all other members: 2 MiB of JSON would otherwise become 50 MiB of Python objects.
     """
     members = {"event_id": "eventId", "event_type": "eventType", "subject_id": subject or "subjectId"}
     raw = {name: msgspec.field(name=member, default=msgspec.Raw()) for name, member in members.items()}

@@ -31,14 +31,14 @@ def letters_of_row(topic: Topic, *, group: str) -> QuerySet[DeadLetter]:
 
 
 def is_known_to(subscription: Subscription[Any]) -> Q:
-    """Return the condition for outbox rows whose event the subscription's group handled, ignores or dead-lettered."""
+    """Return the condition for outbox rows whose event the group has handled or dead-lettered, or always ignores."""
     return _is_handled_by(subscription) | Q(Exists(letters_of_row(subscription.topic, group=subscription.group)))
 
 
 def is_settled_for(subscription: Subscription[Any]) -> Q:
     """Return the condition for outbox rows that the group no longer needs.
 
-    The group has handled or ignores the event, or all its dead letters of the event are closed.
+    The group has handled or always ignores the event, or all its dead letters of the event are closed.
     """
     letters = letters_of_row(subscription.topic, group=subscription.group)
     open_letters = letters.filter(state=DeadLetter.State.OPEN)
@@ -48,7 +48,7 @@ def is_settled_for(subscription: Subscription[Any]) -> Q:
 def is_settled() -> Q:
     """Return the condition for outbox rows that no registered group needs any more.
 
-    The row of a replay is needed while its dead letter is open. Rows of topics without a group are never needed.
+    The row of a replay is needed while the replayed dead letter is open. Rows of topics without a group never are.
     """
     open_letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
     replay = Q(event_type=REPLAY) & ~Exists(open_letters.filter(pk=OuterRef("dead_letter")))

@@ -57,7 +57,7 @@ class Quarantine:
     def marks_on(self, records: Sequence[Record]) -> dict[int, DeathMark]:
         """Return the death marks on the partitions of `records`, by partition number.
 
-        A consumer that died while it handled its first batch has left one. Partitions without a mark are absent.
+        A consumer that died while it handled its first batch has left a mark. Partitions without a mark are absent.
         """
         unknown = {record.partition for record in records} - self._proven - self._marked
         return leftover_marks(group=self._group, topic=records[0].topic, partitions=unknown) if unknown else {}

@@ -79,7 +79,7 @@ class CaughtUp:
     def __call__(self) -> bool:
         """Return whether the group has caught up; False without an answer of Kafka.
 
-        It reads the committed offsets at most twice a second, and returns False in between.
+        The committed offsets are read at most twice a second. A call that comes sooner returns False.
         """
         if time.monotonic() < self._next_look:
             return False

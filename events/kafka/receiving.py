@@ -246,7 +246,7 @@ class Consumer(ConsumerRebalanceListener):
 
 
 def _first_offset(record: Record) -> int:
-    """Return the first offset that `record` represents, from which to read again. It may stand for a damaged batch."""
+    """Return the first offset that `record` represents, from which to read again. A record may stand for a batch."""
     return record.value.first_offset if isinstance(record.value, Unreadable) else record.offset
 
 

@@ -46,7 +46,7 @@ class Reading(Generic[Value]):
         """Return the last value if it is at most `fresh_s` seconds old.
 
         Otherwise wait up to `max_wait_s` seconds (by default `DEFAULT_WAIT_S`) for a new value, and then return the
-        latest. Return None if that is older than `STALE_AFTER_S` or the last finished attempt failed.
+        latest value. Return None if this is older than `STALE_AFTER_S` or the last finished attempt failed.
         """
         if self._age() > fresh_s:
             with self._starting:

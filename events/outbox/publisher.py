@@ -138,7 +138,7 @@ class BackgroundPublisher:
     def _next_wave(self) -> tuple[list[Message], bool]:
         """Return the queued messages for the next wave (the next batch to send), and whether `close` was called.
 
-        It waits for a queued message, unless messages in `_waiting` are left from earlier waves.
+        This method waits for a queued message, unless messages in `_waiting` are left from earlier waves.
         """
         queued = [] if self._waiting else [self._queue.get()]
         with suppress(queue.Empty):
@@ -201,7 +201,7 @@ class BackgroundPublisher:
     def _is_away(self) -> bool:
         """Return whether Kafka counts as away.
 
-        It does for `RETRY_AFTER_S` after an outage, unless the relay has sent one of `_unsent` meanwhile.
+        Kafka does so for `RETRY_AFTER_S` after an outage, unless the relay has sent one of `_unsent` meanwhile.
         """
         now = time.monotonic()
         if not self._unsent or now >= self._retry_at:

@@ -10,7 +10,7 @@ CLEAR_LINE = "\r\x1b[K"
 
 
 class ProgressLine:
-    """A line such as `orders  42 %  3.1 s`, which is drawn again and again. Elsewhere than on a terminal, nothing."""
+    """A line such as `orders  42 %  3.1 s`, which is drawn again and again. Nothing is drawn outside of a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -19,7 +19,7 @@ class ProgressLine:
         self._drawn_at = 0.0
 
     def of(self, name: str) -> Report:
-        """Return the function for the walk through `name`."""
+        """Return the function that draws the progress of the walk through `name`."""
 
         def report(done: float) -> None:
             if self._is_shown and (done >= 1 or time.monotonic() >= self._drawn_at + REDRAW_INTERVAL_S):

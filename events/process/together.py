@@ -37,7 +37,7 @@ def _run_in_thread(name: str, loop: Callable[[], None]) -> None:
 
 
 class Heartbeats:
-    """Calls `beat` each time that every member has called `beat_of` again. One member that hangs stops the calls."""
+    """Calls `beat` each time all members have called `beat_of` again. One member that hangs stops the calls."""
 
     def __init__(self, beat: Callable[[], None], members: Iterable[str]) -> None:
         self._beat = beat

@@ -1,4 +1,4 @@
-"""The one way in which admin shows the state of leased work."""
+"""The one way in which admin shows the state of leased work (`events.work`)."""
 
 from django import template
 from django.template.loader import render_to_string

@@ -1,7 +1,7 @@
 """Commands to a participant of a process, and the participant's replies: their members and their JSON.
 
-A process spans several apps. It sends each of them commands, and goes on with their replies. `reference` is the id of
-what the process is about. A participant returns it and does not interpret it.
+A process, such as a checkout, spans several apps. It sends each app commands, and goes on after their replies.
+`reference` is the id of the process's subject, such as an order. A participant returns it without interpreting it.
 """
 
 from collections.abc import Callable, Collection
@@ -71,7 +71,7 @@ def event_type_of(command: type[Command]) -> str:
 
 
 def encode(message: Command | Reply) -> bytes:
-    """Return `message` as UTF-8 JSON, with milliseconds in the timestamp and amounts as exact numbers."""
+    """Return `message` as UTF-8 JSON: the timestamp is RFC 3339 text with milliseconds, amounts are exact numbers."""
     members: dict[str, Any] = msgspec.to_builtins(message, builtin_types=(datetime, Decimal))
     return _encoder.encode(members | {"timestamp": rfc3339(message.timestamp)})
 

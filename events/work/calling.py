@@ -1,4 +1,4 @@
-"""Call a provider over HTTP with JSON, and tell apart what its answer means for a piece of leased work."""
+"""Call a provider over HTTP with JSON, and tell what its answer means for a piece of leased work (`events.work`)."""
 
 import time
 from collections.abc import Collection
@@ -26,7 +26,7 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 class OutcomeUnknown(Exception):
-    """The provider may have done what the call says, or not. Ask it before the next attempt."""
+    """The provider may have done what the call says, or not. Ask the provider before the next attempt."""
 
 
 class CallRefused(Exception):
@@ -119,7 +119,7 @@ class Provider(Generic[AnswerT]):
         raise OutcomeUnknown(said)
 
     def _read(self, response: httpx.Response) -> bytes:
-        """Return the body. The client's timeout limits the wait for each part; this limits them all together."""
+        """Return the body. The client's timeout limits the wait for each part; this method limits the whole wait."""
         until = time.monotonic() + self._timeout_s
         text = b""
         for part in response.iter_bytes():

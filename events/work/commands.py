@@ -1,6 +1,6 @@
-"""A participant of a process: it does commands from a topic as leased work, and sends a reply to each.
+"""A participant of a process: it does commands from a topic as leased work (`events.work`), and replies to each.
 
-Each command becomes one row, whatever its number of repeats. The worker's action is the participant's own. The reply is
+Each command becomes one row, whatever its number of repeats. The participant supplies the worker's action. The reply is
 recorded in the transaction that records the outcome.
 """
 
@@ -35,7 +35,7 @@ REASON_LIMIT_CHARS = 500
 
 
 class CommandWork(LeasedWork):
-    """A command and the reply to it. A participant's model extends this class, and its Meta `CommandWork.Meta`."""
+    """A command and the reply to it. A participant's model extends this class, and its Meta extends this Meta."""
 
     command_id = models.UUIDField(unique=True)
     command_type = models.CharField(max_length=100)
@@ -55,7 +55,7 @@ class CommandWork(LeasedWork):
 
     @property
     def may_be_known(self) -> bool:
-        """Whether an earlier attempt may have reached the provider, so that it must be asked before another one."""
+        """Whether an earlier attempt may have reached the provider. If so, ask the provider before another attempt."""
         # An attempt that was killed leaves no error. An operator or a repeated command resets the number of attempts.
         return self.attempts > 1 or bool(self.last_error)
 

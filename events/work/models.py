@@ -34,9 +34,9 @@ class LeasedWorkQuerySet(models.QuerySet["WorkT"]):
         return self.filter(state=LeasedWork.State.FAILED)
 
     def backlog(self, *, count_up_to: int | None = None) -> Backlog:
-        """Return the number of pending rows, the age of the oldest, and for how long the first has been due.
+        """Return the number of pending rows, the age of the oldest one, and how long the one due first has been due.
 
-        With `count_up_to`, read only that many rows, those due first, so that the number is at most `count_up_to`.
+        With `count_up_to`, read at most that many rows, those that are due first.
         """
         rows = self.pending().order_by("due_at")[:count_up_to]
         found = rows.aggregate(

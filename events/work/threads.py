@@ -116,7 +116,7 @@ class ThreadedWorker(Worker[WorkT]):
             self._pause(error)
 
     def _pause(self, error: Exception) -> None:
-        """Claim nothing for a while. It does nothing during a pause: pieces that fail together count once."""
+        """Claim nothing for a while. A call during a pause has no effect, so pieces that fail together count once."""
         if time.monotonic() < self._paused_until:
             return
         pause = backoff(FIRST_OUTAGE_PAUSE_S, LAST_OUTAGE_PAUSE_S, self._failures)
@@ -149,7 +149,10 @@ class ThreadedWorker(Worker[WorkT]):
             self._ended.put(Ended(work, outcome))
 
     def _record_ended(self, wait_s: float) -> tuple[Results[WorkT], ServiceUnavailable | None]:
-        """Wait up to `wait_s` for pieces of work to end. Record and return their outcomes, and the service's error."""
+        """Wait up to `wait_s` for pieces of work to end. Record and return their outcomes.
+
+        The second value is the error of a piece that found the service unavailable; None without one.
+        """
         results: Results[WorkT] = []
         unavailable: ServiceUnavailable | None = None
         untried: list[WorkT] = []
@@ -180,7 +183,7 @@ class ThreadedWorker(Worker[WorkT]):
         return recorded, unavailable
 
     def _next_ended(self, wait_s: float) -> list[Ended]:
-        """Return the pieces that end within `wait_s`. Those within `RECORD_WITHIN_S` of the first one come with it."""
+        """Wait up to `wait_s` for a piece to end. Return it with those that end within `RECORD_WITHIN_S` after it."""
         ended: list[Ended] = []
         try:
             ended.append(self._ended.get(timeout=wait_s))
@@ -192,7 +195,7 @@ class ThreadedWorker(Worker[WorkT]):
         return ended
 
     def _forget_lost(self) -> None:
-        """Await a piece no more whose lease has ended. Another worker may have claimed it since."""
+        """Stop waiting for pieces whose lease has ended, because another worker may have claimed them since."""
         now = time.monotonic()
         for key in [key for key, ends_at in self._in_hand.items() if ends_at < now]:
             del self._in_hand[key]

@@ -218,5 +218,5 @@ def _given_back(work: LeasedWork) -> Settlement:
 
 
 def backoff(first_s: float, last_s: float, failures: int) -> float:
-    """Return the pause after `failures` earlier failures, half of it random, so that workers do not keep step."""
+    """Return the seconds to pause after `failures` failures. Half is random, so that workers do not keep step."""
     return min(first_s * 2 ** min(failures, 30), last_s) * random.uniform(0.5, 1)  # noqa: S311

@@ -29,13 +29,16 @@ FULFILMENT = "fulfilment"
 
 @dataclass
 class Checkout:
-    """An order of a customer that was checked out, and what came of it."""
+    """A customer's order that was checked out. A test sends it replies, and reads what came of it."""
 
     order_id: int
     api: APIClient
 
     def reply(self, event_type: str, **changes: Any) -> list[DeadLetter]:
-        """Deliver a reply to the command of its step, and return the new dead letters."""
+        """Deliver a reply to the command that `event_type` answers, and return the new dead letters.
+
+        `changes` are other members of the reply.
+        """
         return deliver(subscription(FULFILMENT), [self.reply_value(event_type, **changes)])
 
     def reply_value(self, event_type: str, **changes: Any) -> bytes:
@@ -98,7 +101,7 @@ class Checkout:
 
 
 def work_off_deadlines() -> int:
-    """Let a worker do what is due, and return the number of passed deadlines."""
+    """Let a worker handle all deadlines that are due, and return their number."""
     worker = Worker(DEADLINES, stopping=lambda: False, wait=float)
     _, results = worker.work_off_batch()
     return len(results)

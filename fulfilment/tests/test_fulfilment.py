@@ -242,7 +242,7 @@ def test_a_second_cancel_changes_nothing(checkout: Checkout) -> None:
 
 @pytest.mark.parametrize("way", [*WAYS.values(), *(w for w in WAYS_BACK.values() if not {"DEADLINE", "cancel"} & {*w})])
 def test_doubled_replies_change_nothing(checkout: Checkout, way: list[str]) -> None:
-    """Both the same message again, and a new message with the same content."""
+    """A reply comes again as the same message, and as a new message with the same content."""
     for event_type in way:
         value = checkout.reply_value(event_type)
         again = json.dumps(json.loads(value) | {"eventId": str(uuid4())}).encode()
@@ -310,7 +310,7 @@ def test_a_reply_may_come_before_its_command_is_marked_as_sent(checkout: Checkou
 
 @pytest.mark.parametrize("event_type", REPLIES)
 def test_a_forged_reply_changes_nothing(checkout: Checkout, event_type: str, user: User) -> None:
-    """With an unknown command, with another order's command, and with the command of another step."""
+    """Replies name an unknown command, another order's command, and the command of another step."""
     other = place(user)
     check_out(checkout.api, other.pk)
     of_other = Checkout(other.pk, checkout.api).command_id(Step.PAYMENT)
@@ -546,7 +546,7 @@ def test_each_reply_is_counted_by_its_outcome(
 
 
 def test_a_handled_reply_without_a_stream_is_settled(checkout: Checkout) -> None:
-    """Otherwise `prune_events` would keep it, and `reconcile_events` would send it again, for ever."""
+    """Otherwise `prune_events` would keep the reply, and `reconcile_events` would send it again, for ever."""
     reply = Reply(
         event_id=uuid4(),
         event_type="PAYMENT_CHARGED",

@@ -86,7 +86,7 @@ def test_a_deadline_leads_on_from_every_waiting_state(state: State) -> None:
 
 @dataclass
 class Provider:
-    """A provider with one thing to do and to undo under one key, and certain once it is undone."""
+    """A provider with one action under one key. The action can be undone, and is never done after that."""
 
     does: str
     refuses: str
@@ -181,7 +181,7 @@ class World:
             self.take(DEADLINE)
 
     def resolve(self) -> None:
-        """Let an operator do the stuck step by hand, and say so."""
+        """Let an operator do the stuck step by hand, and tell the fulfilment."""
         if self.fulfilment.state in STUCK:
             provider = self.payment if self.fulfilment.state == State.STUCK_REFUND else self.shipping
             provider.stands, provider.is_undone = False, True

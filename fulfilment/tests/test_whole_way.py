@@ -31,7 +31,10 @@ MAX_TURNS = 60
 
 
 class Wire:
-    """Delivers what the outbox has for Kafka, and lets the workers work. With faults, it doubles and reorders."""
+    """Delivers the messages of the outbox to their groups, and lets workers do the commands that result.
+
+    With `chance`, it delivers some messages twice, and all in a random order.
+    """
 
     def __init__(self, provider: ProviderUnderTest) -> None:
         self.provider = provider

@@ -1,6 +1,6 @@
 """Links that turn a user's e-mails off without a login.
 
-The signature proves that the link comes from a mail of ours. It does not expire, because mails are kept for years.
+The signature proves that a link comes from a mail of ours. Links do not expire, because mails are kept for years.
 """
 
 from django.conf import settings
@@ -15,7 +15,7 @@ _signer = Signer(salt="notifications.mail.opting_out")
 
 
 def link_for(user_id: int) -> str:
-    """Return the absolute URL of the page on which this user turns e-mails off. Each mail to the user has it."""
+    """Return the absolute URL of the page on which this user turns e-mails off. Each mail to the user links to it."""
     return settings.SITE_URL + reverse("email-opt-out", args=[_signer.sign(str(user_id))])
 
 

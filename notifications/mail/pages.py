@@ -1,4 +1,4 @@
-"""The page on which a user turns e-mails off or on. The last link of each mail leads there. It needs no login."""
+"""The page on which a user turns e-mails off or on. The last link of each mail leads there, without a login."""
 
 from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse

@@ -44,8 +44,8 @@ class Mailer:
         """Send one mail, and return Done; otherwise return the outcome that says why it was not sent.
 
         Raises:
-            ServiceUnavailable: the mail server is away, closes the connection, or refuses the login. If that happens
-                after it got the message, the server may have accepted it. The next attempt sends the same bytes.
+            ServiceUnavailable: the mail server is away, closes the connection, or refuses the login. A server that has
+                got the message may have accepted it nevertheless. The next attempt sends the same bytes.
         """
         if not settings.EMAIL_ENABLED:
             raise ServiceUnavailable("EMAIL_URL is not set: set it to a mail server")

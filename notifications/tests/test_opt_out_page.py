@@ -80,7 +80,7 @@ ONE_CLICK_IN_PARTS = '--b\r\nContent-Disposition: form-data; name="List-Unsubscr
     ],
 )
 def test_one_click_of_a_mail_program_turns_mails_off(user: User, path: str, body: str, content_type: str) -> None:
-    """The mail program's request (RFC 8058) has no cookie and follows no redirect. Repeating it changes nothing."""
+    """The mail program's request (RFC 8058) has no cookie and follows no redirect. A repeat changes nothing."""
     for _ in range(2):
         answer = Client(enforce_csrf_checks=True).generic("POST", path, body.encode(), content_type=content_type)
         assert (answer.status_code, is_off(user)) == (200, True)

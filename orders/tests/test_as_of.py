@@ -179,7 +179,7 @@ def test_head_is_answered_as_get(api: APIClient, order: Order) -> None:
 def test_an_unknown_past_is_gone(
     api: APIClient, order: Order, forgotten: tuple[int, ...], second: float, status_code: int
 ) -> None:
-    """It is never guessed. Event 3 is known to be later than second 5, because event 2 is."""
+    """The API never guesses a state. Event 3 is known to be later than second 5, because event 2 is."""
     forget(order, *forgotten)
     answer = get(api, order, at(second).isoformat())
     assert answer.status_code == status_code

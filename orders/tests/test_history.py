@@ -142,7 +142,7 @@ def test_a_moved_row_keeps_every_column(user: User) -> None:
 
 
 def test_rows_that_are_no_history_are_not_moved(moved: Order) -> None:
-    """Pending rows, rows of no stream or of another one, and rows whose event is in the history."""
+    """Such rows are pending, have no stream or that of another app, or have their event in the history already."""
     taken = OrderHistory.objects.first()
     pending = OutboxEventFactory.create(stream="order-77", sequence=1)
     position = {"published_at": now(), "published_partition": 0, "published_offset": 0}
@@ -182,7 +182,7 @@ def test_an_event_is_sent_again_from_the_history(moved: Order) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_the_migrations_go_back_and_forth(user: User) -> None:
-    """Back to the tables of the previous release, which has no history; its data is lost, and the orders stay."""
+    """Going back leads to the previous release, which has no history: the history is lost, and the orders stay."""
     place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
     try:
         call_command("migrate", "orders", "0006", verbosity=0)

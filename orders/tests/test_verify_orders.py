@@ -76,7 +76,7 @@ def test_no_orders_are_right(verify: Verify) -> None:
 
 
 def test_an_order_of_an_earlier_release_is_right(verify: Verify, user: User) -> None:
-    """It stored no event ids, or fewer than the order has events: they were computed."""
+    """An earlier release stored no event ids, or fewer than the order has events, because it computed them."""
     for known in (None, 1):
         order = place(user, changes=1)
         computed = Order(pk=order.pk, created_at=order.created_at).event_id(1)
@@ -292,7 +292,7 @@ def test_orders_that_change_meanwhile_are_right(verify: Verify, user: User, monk
 
 
 def test_one_statement_reads_an_order_and_its_events(user: User) -> None:
-    """So a concurrent change or move is seen as a whole or not at all, whatever the isolation level."""
+    """So the statement sees a concurrent change or move as a whole or not at all, whatever the isolation level."""
     place(user)
     with connection.execute_wrapper(count := Counter()):
         verification._verify_step(1, 2**62, allows_discarded=False)

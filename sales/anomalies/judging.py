@@ -1,4 +1,4 @@
-"""Judge the steps that have ended, and record each anomaly with its event in one transaction."""
+"""Judge the steps (of five minutes) that have ended, and record each anomaly with its event in one transaction."""
 
 import logging
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ INSERT = """
 
 
 class Judgement(NamedTuple):
-    """What one turn has done."""
+    """The result of one turn of a watcher."""
 
     steps: int
     """Number of judged steps."""
@@ -45,7 +45,7 @@ class Judgement(NamedTuple):
 
 
 def closed_end() -> int:
-    """Return the end of the last closed step: the grace has passed since, by the database's clock."""
+    """Return the end of the last closed step. A step is closed once `SALES_ANOMALY_GRACE` has passed since its end."""
     return step_of(database_now() - settings.SALES_ANOMALY_GRACE)
 
 
@@ -72,7 +72,7 @@ def _first_unjudged(judged_until: int, end: int) -> int:
     """Return the first step to judge.
 
     A position in the future comes from a clock that was set back. Steps after it would not be judged for as long as
-    the clock was ahead. Those that are judged again record nothing twice.
+    the clock was ahead. Steps that are judged again record nothing twice.
     """
     now = closed_end()
     if judged_until > now:

@@ -22,7 +22,7 @@ SALES = f"""
 
 
 def read_series(*, judged_from: int, end: int) -> Series:
-    """Return the sales that decide about the steps from `judged_from` up to `end`, by one query."""
+    """Return the sales that the rules need to judge the steps from `judged_from` up to `end`, by one query."""
     first = judged_from - LOOK_BACK
     with connection.cursor() as cursor:
         cursor.execute(

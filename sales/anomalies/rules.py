@@ -187,7 +187,7 @@ def references(series: Series, start: int, end: int) -> Sequence[Sales]:
 
 
 def _is_far_above(count: int, before: Sequence[int], thresholds: Thresholds) -> bool:
-    """Return whether a count is far above the usual. A count of what comes at random varies by its root."""
+    """Return whether a count is far above the usual. A count of random events varies by about its square root."""
     usual = median(before)
     return count > _far_above(usual, before, noise=sqrt(usual), thresholds=thresholds)
 

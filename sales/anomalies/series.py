@@ -42,7 +42,7 @@ class Series:
     """Sales from one step to another. Sums over any part of it take constant time."""
 
     def __init__(self, *, first: int, end: int, sales: Mapping[int, Sales]) -> None:
-        """Create the series from the step `first` up to `end`, which it does not contain. Other steps sold nothing."""
+        """Create the series from the step `first` up to `end`, without `end`. Steps that `sales` lacks sold nothing."""
         self.first, self.end = first, end
         steps = range(first, end)
         self._created, self._cents, self._cancelled = (
@@ -53,7 +53,7 @@ class Series:
 
     @property
     def first_sale(self) -> int:
-        """The step of the first order: the shop's history begins here. It is `end` without orders."""
+        """The step of the first order, with which the shop's history begins; `end` without orders."""
         return self._sold[0] if self._sold else self.end
 
     def last_sale_before(self, step: int) -> int | None:

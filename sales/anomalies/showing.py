@@ -19,7 +19,7 @@ def measure_text(anomaly: SalesAnomaly, value: Decimal) -> str:
 
 
 def sentence(anomaly: SalesAnomaly) -> str:
-    """Return what was found, beside the usual."""
+    """Return a sentence with the observed value of an anomaly and the usual one."""
     text = gettext("%(observed)s; usual at this time: %(usual)s")
     return text % {
         "observed": measure_text(anomaly, anomaly.observed),

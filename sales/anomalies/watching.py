@@ -1,4 +1,4 @@
-"""The watcher: it judges each step as soon as its events are handled. Any number may run; they take turns."""
+"""The watcher: it judges each step as soon as the step's events are handled. Several watchers take turns."""
 
 import logging
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class Watcher:
     """Judges the closed steps.
 
     A step is complete when the group `sales` has handled all events up to its end. An event of that time may still wait
-    in the outbox or on the topic: without looking there, each outage of the pipeline would be found as a silence.
+    in the outbox or on the topic. If the watcher did not look at both, each outage of the pipeline would be a silence.
     """
 
     def __init__(self, *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
@@ -58,7 +58,7 @@ class Watcher:
         """Judge what has closed, and publish the events. Return None if the events of that time are not all handled.
 
         Raises:
-            KafkaUnreachable: Kafka cannot tell whether they are.
+            KafkaUnreachable: Kafka does not answer.
             django.db.Error: the database failed.
         """
         end = closed_end()
@@ -86,7 +86,7 @@ class Watcher:
     def _is_complete(self, end: int) -> bool:
         """Return whether the group has handled everything that was on the topic after the outbox was sent up to `end`.
 
-        The topic is read after the outbox, so that no event slips from one to the other in between.
+        The topic is read after the outbox, so that an event that moves to the topic meanwhile is not overlooked.
         """
         if self._waiting_for != end:
             self.close()
@@ -98,6 +98,6 @@ class Watcher:
 
 
 def _is_pending(until: datetime) -> bool:
-    """Return whether an event from before `until` still has to reach the topic. Parked ones never will."""
+    """Return whether an event from before `until` still has to reach the topic. Parked events do not count."""
     pending = OutboxEvent.objects.pending().filter(topic=settings.ORDER_EVENTS_TOPIC, created_at__lt=until)
     return pending.exists()

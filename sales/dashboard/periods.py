@@ -27,7 +27,7 @@ class Today(NamedTuple):
 def boundaries(now: datetime, *, unit: Unit, zone: tzinfo, days_ago: int = 0) -> list[datetime]:
     """Return the beginnings of a chart's intervals, oldest first, and the end of the last one, in UTC.
 
-    The chart is that of `days_ago` days before `now`. Days and hours begin when they do in `zone`.
+    The chart is that of `days_ago` days before `now`. Days and hours begin by the clock of `zone`.
     """
     local = now.astimezone(zone)
     if unit == "day":

@@ -1,7 +1,8 @@
 """Tell our own events from those of other programs on the topic, and keep a copy of the latter.
 
-An event is our own if the outbox or the history has a row with its id, type, stream and user. It counts as that row
-says, whatever a copy on the topic says, so that the sums equal those over the history. Every other event is foreign.
+An event is our own if the outbox or the history has a row with its id, type, stream and user. Such an event counts as
+that row says, whatever its copy on the topic says, so that the sums equal those over the history. Every other event is
+foreign.
 """
 
 from collections.abc import Sequence

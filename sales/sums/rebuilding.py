@@ -48,7 +48,7 @@ def rebuild(*, report: Report, drops_lost: bool = False) -> int:
     """Rebuild both read models, and return the number of events in them.
 
     Args:
-        report: is told the part of the events that is counted. If it raises, the live generation stays.
+        report: called with the part of the events that is counted, 0.0 to 1.0. If it raises, the live generation stays.
         drops_lost: whether to go on without the events of which no copy is left.
 
     Raises:
@@ -79,7 +79,7 @@ def rebuild(*, report: Report, drops_lost: bool = False) -> int:
 
 
 def is_interrupted() -> bool:
-    """Return whether a rebuild was killed. Until the next one, consumers add each event to its generation, too."""
+    """Return whether a rebuild was killed. Consumers also add to its generation, until the next rebuild."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT building FROM sales_generations WHERE building IS NOT NULL")
         if cursor.fetchone() is None:
@@ -102,7 +102,7 @@ def delete_old_generations() -> None:
 
 
 def _begin(counting: Any) -> int:
-    """Announce a new generation, begin the snapshot on `counting`, and return the generation's number."""
+    """Announce a new generation, begin the snapshot on the connection `counting`, and return the generation."""
     with _consumers_waiting() as cursor:
         begin_snapshot(counting)
         with counting.cursor() as snapshot:
@@ -116,7 +116,7 @@ def _begin(counting: Any) -> int:
 
 @contextmanager
 def _consumers_waiting() -> Iterator[Any]:
-    """Run the block in a transaction while no consumer is in one that adds events. Readers go on."""
+    """Run the block in a transaction while no consumer is in a transaction that adds events. Readers go on."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("LOCK TABLE sales_generations IN EXCLUSIVE MODE")
         yield cursor

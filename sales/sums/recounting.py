@@ -70,7 +70,7 @@ _FOREIGN = f"""
 
 
 def _adding(tables: Tables) -> str:
-    """Return the end of a statement whose WITH clause names `events`. It adds them, and returns their number."""
+    """Return the end of a statement whose WITH clause has `events`. The end adds them, and returns their number."""
     return f"""
     , added_to_buckets AS (
         INSERT INTO {tables.buckets} AS bucket (generation, minute, event_type, partition, count, amount)

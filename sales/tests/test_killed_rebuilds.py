@@ -88,7 +88,7 @@ def test_a_killed_rebuild_leaves_sums_that_are_true(
 
 
 def test_sigterm_ends_a_rebuild_in_order(start_rebuild: Callable[..., ProductProcess]) -> None:
-    """It says that the old sums stay, and leaves nothing for the next rebuild to clean up."""
+    """The command says that the old sums stay, and leaves nothing for the next rebuild to clean up."""
     handle(foreign_events(10))
     before = sums()
     stopped = start_rebuild("freeze-after", STEP_BEGUN, on_call=1)

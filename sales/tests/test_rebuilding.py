@@ -82,7 +82,7 @@ def test_a_rebuild_without_events_is_empty() -> None:
 
 
 def test_events_that_were_not_handled_are_not_counted() -> None:
-    """They are counted when the group handles them."""
+    """Such events are counted when the group handles them."""
     values = place_orders(10)
     handle(values[:5])
     assert rebuild(report=ignore) == 5
@@ -112,7 +112,7 @@ def test_a_copy_of_a_forged_event_is_counted_once() -> None:
 
 @contextmanager
 def running(work: Callable[[], object]) -> Iterator[None]:
-    """Repeat `work` in a thread within the block. Raises its error at the end."""
+    """Repeat `work` in a thread within the block. At the end, raise the error of `work`, if there was one."""
     ending = threading.Event()
 
     def repeat() -> None:
@@ -132,7 +132,7 @@ def running(work: Callable[[], object]) -> Iterator[None]:
 
 
 class Load:
-    """Consumers that add events. It knows how many are surely added, and how many may be."""
+    """Consumers that add events, with the number of events surely added and the number perhaps added."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -203,7 +203,7 @@ def _rebuild_in_thread() -> None:
 
 
 def test_a_consumer_in_a_transaction_delays_the_snapshot() -> None:
-    """What it adds is in the snapshot. Otherwise the new sums would lack it."""
+    """The snapshot has what the consumer adds. Otherwise the new sums would lack it."""
     handle(foreign_events(5))
     added, may_commit = threading.Event(), threading.Event()
 

@@ -157,7 +157,7 @@ def test_a_rebuild_in_the_making_gets_each_event_too() -> None:
 
 @pytest.mark.parametrize(("foreign_ones", "statements"), [(0, 3), (40, 4)])
 def test_a_batch_takes_few_statements(foreign_ones: int, statements: int) -> None:
-    """They are the claim of the inbox, the look at the records, perhaps the copies, and one for both models."""
+    """The statements claim in the inbox, look up the records, perhaps save copies, and add to both models."""
     values = [*place_orders(20), *foreign_events(foreign_ones)]
     with CaptureQueriesContext(connection) as queries:
         handle(values)

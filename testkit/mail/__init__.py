@@ -1,1 +1,1 @@
-"""E-mail in tests: a mail server that can fail, deliveries to send to it, and leased work made of deliveries."""
+"""E-mail in tests: a mail server that can fail, e-mail deliveries, and workers that do these as leased work."""

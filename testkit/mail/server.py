@@ -156,7 +156,7 @@ class MailServer:
         return AuthResult(success=(given.login.decode(), given.password.decode()) == self.login, handled=False)
 
     async def handle_DATA(self, conversation: SMTP, session: Session, envelope: Envelope) -> str:
-        """Handle a message. aiosmtpd calls it by this name."""
+        """Handle a message. aiosmtpd calls this method by its name."""
         assert isinstance(conversation, Conversation)
         return await conversation.answer_to_message(envelope)
 
@@ -249,7 +249,7 @@ class Conversation(SMTP):
             self._writer.write(bytes([byte]))
 
     async def _fails(self, stage: Stage) -> bool:
-        """Do what the fault of this stage says. Return whether it replaces the usual answer."""
+        """Do what the fault of this stage says. Return whether the fault replaces the usual answer."""
         recipients = self.envelope.rcpt_tos if self.envelope else []
         return await self._commit(self._server.fault_at(stage, recipients))
 

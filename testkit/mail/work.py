@@ -1,4 +1,4 @@
-"""Leased work for tests and benchmarks: e-mail deliveries, and workers that do with each what the test chooses."""
+"""Leased work (`events.work`) for tests and benchmarks: e-mail deliveries, and workers with an action of the test."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,8 +22,8 @@ Work = EmailDelivery
 def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) -> list[EmailDelivery]:
     """Record `count` pieces of work, and return them in the order of their due times.
 
-    They become due one second apart, and all before `due_in` from now. They are inserted in the reverse order, so that
-    a query that does not sort them is found out.
+    The pieces become due one second apart, all before `due_in` from now. They are inserted in reverse order, so that a
+    query that does not sort them is found out.
     """
     first_due = database_now() + due_in - timedelta(seconds=count)
     notifications = Notification.objects.bulk_create(

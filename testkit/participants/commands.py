@@ -59,7 +59,7 @@ class ParticipantTests:
     """States at the provider."""
 
     def make(self, command_id: UUID, *, refused: bool = False) -> Message:
-        """Return the command that makes something, or with `refused` something that the provider refuses."""
+        """Return a command that makes a charge or booking; with `refused`, one that the provider refuses."""
         raise NotImplementedError
 
     def undo(self, command_id: UUID, *, made_id: UUID) -> Message:
@@ -105,7 +105,7 @@ class ParticipantTests:
         return row
 
     def history(self, command_id: UUID) -> Sequence[str]:
-        """Return the states that the provider's book has had for this key, oldest first."""
+        """Return the states that the provider's book has had under the key `command_id`, oldest first."""
         entry = self.provider.book(self.service).get(str(command_id))
         return entry["history"] if entry else []
 
@@ -174,7 +174,7 @@ class ParticipantTests:
 
     @pytest.mark.django_db
     def test_nothing_is_made_after_its_undoing(self) -> None:
-        """The undoing overtook the command, whose worker was frozen, for example."""
+        """The undoing comes first, for example because the worker of the other command was frozen."""
         made_id = uuid4()
         self.do(self.undo(uuid4(), made_id=made_id))
         self.do(self.make(made_id))
@@ -312,7 +312,7 @@ class ParticipantTests:
 
     @pytest.mark.django_db
     def test_a_killed_attempt_is_asked_for(self) -> None:
-        """It left an attempt without an outcome."""
+        """A killed worker leaves no outcome, so the next attempt first asks the provider."""
         made_id = uuid4()
         self.provider.fail("silence-after")
         self.do(self.make(made_id))

@@ -1,4 +1,4 @@
-"""The previous release: the one whose processes run beside this one's while it is rolled out."""
+"""The previous release, whose processes run beside those of this release during a rollout."""
 
 PREVIOUS_RELEASE = "ec675af57530801509509de5ec62152476278084"
 """Id of the last commit before the history of orders, sales and fulfilment.

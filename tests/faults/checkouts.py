@@ -44,7 +44,7 @@ STATES_OF_BOOK = {
 
 
 def env_of(provider: ProviderUnderTest) -> dict[str, str]:
-    """Return the variables of a process of fulfilment that waits a second for an answer, and is stuck after 7 s."""
+    """Return the variables of a process of fulfilment: 1 s to wait for a provider, 4 attempts to undo within 7 s."""
     return {
         **provider.env,
         "PAYMENT_PROVIDER_TIMEOUT_SECONDS": "1",
@@ -71,7 +71,7 @@ class AtRest(NamedTuple):
 
 
 class Checkouts:
-    """The checkouts of one test. The oracle has their orders."""
+    """The checkouts of one test. `oracle` records their orders."""
 
     def __init__(self, oracle: Oracle) -> None:
         self._oracle = oracle
@@ -101,9 +101,9 @@ class Checkouts:
                 finished.result()
 
     def buy(self, shopper: Shopper, *, other: Shopper, closing: threading.Event | None = None) -> None:
-        """Let `shopper` check out a new order. Some are checked out twice at one moment, paid meanwhile, or cancelled.
+        """Let `shopper` check out a new order, and try to pay it. Check some out twice at one moment, and cancel some.
 
-        `other` is another customer, who gets 404.
+        `other` is another customer, who gets 404. Once `closing` is set, a cancellation does not wait.
         """
         number = next(self._number)
         product_id = UNSHIPPABLE if number % UNSHIPPABLE_EACH == 0 else 1
@@ -195,7 +195,7 @@ class Checkouts:
                 yield f"{one.payment} is not the payment of order {one.order_id} over {one.amount}"
 
     def _unknown(self, found: Sequence[AtRest], provider: ProviderUnderTest) -> Iterator[str]:
-        """Compare all that the book has for these orders with what the steps name, to the last cent."""
+        """Yield each entry of the book that belongs to no step, and the sum of the charges if it is wrong."""
         known = {one.order_id: one for one in found}
         for service in ("payments", "shipments"):
             for entry in provider.book(service).values():
@@ -216,7 +216,7 @@ class Checkouts:
 
 
 def unsettled() -> dict[str, int | None]:
-    """Return how much there is of each kind of work that is left. None stands for a Kafka that does not answer."""
+    """Return how much work of each kind is left. None stands for a Kafka that does not answer."""
     sql = {
         "under way": "SELECT count(*) FROM fulfilment_fulfilment"
         " WHERE state NOT IN ('COMPLETED', 'CANCELLED', 'STUCK_REFUND', 'STUCK_SHIPMENT')",

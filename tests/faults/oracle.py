@@ -87,7 +87,7 @@ class Shopper:
 
 
 class Oracle:
-    """The record of the changes that were acknowledged in one test. Only that test uses `customers` at the time."""
+    """The record of the changes that were acknowledged in one test. No other test uses `customers` meanwhile."""
 
     def __init__(self, customers: Sequence[Customer]) -> None:
         self._customers = cycle(customers)

@@ -1,8 +1,7 @@
 """The soak test: customers order for a long time while a fault happens every few seconds. `make soak` runs it.
 
-After each round of faults, the oracle waits until the site has settled and compares its data, and all checkouts are
-compared with the provider's book. The test prints its seed;
-`SOAK_SEED` with this value repeats the choice of faults.
+After each round of faults, the oracle waits until the site has settled and compares the site's data, and all checkouts
+are compared with the provider's book. The test prints its seed; `SOAK_SEED` with this value repeats the faults.
 """
 
 import os

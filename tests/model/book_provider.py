@@ -31,7 +31,7 @@ class CallOutcome(Enum):
 
 
 class BookProvider:
-    """The book of both services. The calls of the workers have planned outcomes."""
+    """The provider's book of payments and shipments. The workers' calls have planned outcomes."""
 
     def __init__(self) -> None:
         self.book = Book(":memory:")
@@ -48,7 +48,7 @@ class BookProvider:
             self._outcome = CallOutcome.ANSWERED
 
     def let_one_arrive(self, index: int) -> None:
-        """Do what one of the calls says that are still adrift, if there is one."""
+        """Execute one of the calls that are still ADRIFT, if there is one. `index` chooses the call."""
         if self._adrift:
             self._adrift.pop(index % len(self._adrift))()
 
@@ -83,7 +83,7 @@ class BookProvider:
 
 
 class _Session:
-    """The classes below are the settings `PAYMENT_PROVIDER` and `SHIPPING_PROVIDER`, so they take no arguments."""
+    """Base of the classes for the settings `PAYMENT_PROVIDER` and `SHIPPING_PROVIDER`, which take no arguments."""
 
     provider: ClassVar[BookProvider]
 

@@ -57,7 +57,7 @@ class FulfilmentInvariants(RuleBasedStateMachine):
                 assert max(Counter(entry["history"]).values()) == 1, entry
 
     def stands(self, fulfilment: Fulfilment) -> set[str]:
-        """Return the services in whose book something stands for this fulfilment now."""
+        """Return the services, "payments" or "shipments", that have done and not undone their part of `fulfilment`."""
         book = self.pipeline.provider
         return {
             service

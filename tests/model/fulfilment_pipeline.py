@@ -52,7 +52,7 @@ class FulfilmentPipeline(Sending):
             self.members[name] = self._member(name)
 
     def work(self, name: str, *, pieces: int = FAR) -> None:
-        """Let a worker do up to `pieces` commands, one after another. All leases of dead workers have ended."""
+        """Let a worker do up to `pieces` commands, one after another. The leases of dead workers end before that."""
         kind = self._one_by_one(name)
         kind.model.objects.pending().update(due_at=database_now())
         worker = Worker(kind, stopping=lambda: False, wait=self._never_wait)
@@ -62,11 +62,11 @@ class FulfilmentPipeline(Sending):
                     break
 
     def _one_by_one(self, name: str) -> Kind[Any]:
-        """Return a kind of work whose actions run in this thread, and whose dead worker gives nothing back."""
+        """Return the kind of work `name`, done in this thread, of which a worker that dies gives nothing back."""
         return replace(kind_named(name), concurrency=1, batch_size=1)
 
     def give_up(self, name: str) -> None:
-        """Let the time of all pending commands to a participant end, and its worker find that."""
+        """Let the deadlines of a participant's pending commands pass, and let its worker give these commands up."""
         kind_named(name).model.objects.pending().update(deadline_at=database_now())
         self.work(name)
 
@@ -80,7 +80,7 @@ class FulfilmentPipeline(Sending):
     def append_again(self, name: str, record: int, *, as_new: bool) -> None:
         """Append a copy of a record to a group's topic, under its own event id or `as_new` under a new one.
 
-        `record` counts back from the newest record, 0, and starts over.
+        `record` is the index from the newest record (0) backwards, modulo the number of records.
         """
         records = self.broker.topics[self.groups[name].topic]
         if not records:

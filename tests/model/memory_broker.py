@@ -218,5 +218,5 @@ class MemoryConsumer:
         self._held = set()
 
     def close(self) -> None:
-        """Leave the group. The replacement of this member has the same number."""
+        """Start a rebalance, as a leaving member does. Its partitions keep its number, which its successor takes."""
         self._group.rebalance()

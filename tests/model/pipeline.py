@@ -183,7 +183,7 @@ class Pipeline(Sending):
         self.broker.append(TOPIC, key=b"foreign", value=value, headers=headers)
 
     def append_again(self, record: int) -> None:
-        """Append a copy of a record to the topic. `record` counts back from the newest record, 0, and starts over."""
+        """Append a copy of a record to the topic. `record` is the index from the newest (0) backwards, modulo all."""
         records = self.broker.topics[TOPIC]
         if records:
             known = records[-1 - record % len(records)]

@@ -102,7 +102,7 @@ class FulfilmentModel(FulfilmentInvariants):
     @precondition(lambda self: self.tokens)
     @rule(index=INDEX, message=st.sampled_from([UNDO, RETRY, RESOLVE]))
     def operate(self, index: int, message: str) -> None:
-        """Let an operator ask. Before RESOLVE, the operator does the stuck step by hand."""
+        """Let an operator give `message` to a fulfilment. RESOLVE means that the stuck step was done by hand."""
         order_id = self.order(index, *(STUCK if message != UNDO else ()))
         state = State(Fulfilment.objects.get(pk=order_id).state)
         if (state, message) not in TABLE:
@@ -114,7 +114,10 @@ class FulfilmentModel(FulfilmentInvariants):
             self.done_by_hand.add((order_id, "payments" if state == State.STUCK_REFUND else "shipments"))
 
     def order(self, index: int, *states: State) -> int:
-        """Return the id of an order whose fulfilment has one of `states`; without such an order, of any order."""
+        """Return the id of an order whose fulfilment has one of `states`; without such an order, of any order.
+
+        `index` chooses among them, from the newest order backwards.
+        """
         wanted = Fulfilment.objects.filter(state__in=states).order_by("pk").values_list("pk", flat=True)
         orders = list(wanted) or sorted(self.tokens)
         return orders[-1 - index % len(orders)]
@@ -145,7 +148,7 @@ class FulfilmentModel(FulfilmentInvariants):
 
     @rule(rows=INDICES, outcomes=OUTCOMES)
     def reply_before_the_command_is_marked_as_sent(self, rows: list[int], outcomes: list[SendOutcome]) -> None:
-        """Let participants and fulfilment go as far as they can after a send, before the sender has recorded it."""
+        """Let participants and fulfilment go as far as they can before the sender of a command records the send."""
 
         def interfere() -> None:
             with self.rival.at_work():
@@ -165,7 +168,10 @@ class FulfilmentModel(FulfilmentInvariants):
 
     @rule(name=GROUP, size=SIZE, saved=st.booleans(), executed=st.booleans())
     def crash_of_a_consumer(self, name: str, size: int, saved: bool, executed: bool) -> None:
-        """Let a consumer crash amid a batch, or with `saved` before it commits the offsets of a saved batch."""
+        """Let a consumer crash before it commits the offsets of a batch, if `saved`, or within the batch's transaction.
+
+        In the transaction it crashes at an INSERT: before PostgreSQL executes it, or with `executed`, after that.
+        """
         if saved:
             with self.pipeline.members[name].source.amid_commit.calling(crash):
                 self.pipeline.consume(name, size=size)
@@ -176,7 +182,7 @@ class FulfilmentModel(FulfilmentInvariants):
 
     @rule(name=GROUP, record=INDEX, as_new=st.booleans())
     def doubled_or_late(self, name: str, record: int, as_new: bool) -> None:
-        """Let a command or a reply come again after later ones, as the same message or as a new one that says so."""
+        """Let a command or a reply come again after later ones: the same message, or with `as_new` a new one."""
         self.pipeline.append_again(name, record, as_new=as_new)
 
     @precondition(lambda self: self.tokens)

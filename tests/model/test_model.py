@@ -74,7 +74,7 @@ clock = Clock()
 
 
 def pass_time(seconds: float) -> None:
-    """Advance the process's clock, and make all outbox rows older: the database's clock measures their age."""
+    """Advance the process's clock, and age all outbox rows by as much, because the database's clock gives their age."""
     clock.advance(seconds)
     OutboxEvent.objects.update(recorded_at=F("recorded_at") - timedelta(seconds=seconds))
 

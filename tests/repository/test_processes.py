@@ -1,4 +1,4 @@
-"""docker compose, Kubernetes and `make run` start the same work, as the code has it."""
+"""docker compose, Kubernetes and `make run` start all work that the code defines."""
 
 import re
 import shlex
@@ -64,7 +64,7 @@ def test_each_way_starts_all_work_once(way: str) -> None:
 
 
 def test_every_command_that_runs_on_is_started() -> None:
-    """A command runs on until a signal if it has a liveness file. `work` and `consume` also run what others name."""
+    """Commands with a liveness file run until a signal. `work` and `consume` also do the work of other commands."""
     run_on = {
         name
         for name in OWN_COMMANDS
@@ -197,7 +197,7 @@ def secrets_of_the_example() -> dict[str, str]:
 
 
 def test_every_secret_is_in_the_example_and_no_setting_is() -> None:
-    """Secrets are variables whose documented value is empty, and that keys, passwords and URLs with passwords are."""
+    """Secrets are keys, passwords, and URLs that may have a password. The example documents them without a value."""
     secret = {name for name in DOCUMENTED if re.search("KEY$|PASSWORD$|TOKEN$|SASL_USERNAME$|_URL$", name)}
     public = {"SITE_URL", "THROTTLE_TOKEN", "DEVSERVER_KEY"}
     assert secrets_of_the_example().keys() == secret - public

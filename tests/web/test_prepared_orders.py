@@ -1,4 +1,4 @@
-"""Orders are placed with prepared statements, even while a migration changes the tables that these use."""
+"""Orders are placed with prepared statements, even while a migration changes the tables of these statements."""
 
 from collections.abc import Iterator
 from uuid import uuid4
@@ -36,7 +36,7 @@ def run(sql: str) -> None:
 
 
 def place(client: APIClient) -> int:
-    """Place an order. Return the number of statements that its database connection has prepared."""
+    """Place an order, check its rows, and return the number of prepared statements of the database connection."""
     response = client.post("/api/orders", BODY, format="json")
     assert response.status_code == 201, response.content
     order = Order.objects.get(pk=response.json()["id"])

@@ -86,7 +86,7 @@ def answer_to(site: Site, sent: bytes) -> bytes:
 
 
 def over_http2(site: Site, path: str, *options: str) -> tuple[str, str, bytes]:
-    """Return the HTTP version, the status and the body of an answer to curl over TLS."""
+    """Return the HTTP version, the status and the body of an answer over TLS. `options` are curl's."""
     curl = ["curl", "--silent", "--insecure", "--http2", "--max-time", "20"]
     shown = ["--write-out", "%{stderr}%{http_version} %{http_code}"]
     asked = subprocess.run([*curl, *shown, *options, f"{site.tls_url}{path}"], capture_output=True, check=True)
@@ -171,7 +171,7 @@ def test_a_request_that_the_proxy_refuses_is_a_problem(site: Site, sent: bytes, 
 
 
 def test_slow_requests_end_in_time(site: Site) -> None:
-    """nginx closes them without an answer. Both take the time of one, because they wait side by side."""
+    """nginx closes both connections without an answer, and both in the time of one, because they wait side by side."""
     started_at = time.monotonic()
     slow = [
         socket.create_connection(site.address, timeout=25),

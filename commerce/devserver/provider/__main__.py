@@ -2,8 +2,8 @@
 
     python -m commerce.devserver.provider
 
-It needs the standard library alone. Its book is a SQLite file, which survives a kill and a restart. The variables
-`PROVIDER_...` set address, latency and faults. It has no authentication, so it is not for production.
+The provider needs the standard library alone. Its book is a SQLite file, which survives a kill and a restart. The
+variables `PROVIDER_...` set address, latency and faults. Without authentication, it is not for production.
 """
 
 import os

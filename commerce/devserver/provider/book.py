@@ -12,7 +12,7 @@ UNSHIPPABLE_FROM = 9_000_000
 
 
 class Service(NamedTuple):
-    """What the two services differ in. Both make something under a key, and undo it."""
+    """The words in which payments and shipments differ: the states of an entry, and the path that undoes it."""
 
     made: str
     refused: str
@@ -37,7 +37,7 @@ class Entry(NamedTuple):
 
 
 class Conflict(Exception):
-    """The key was used with another body."""
+    """An earlier request used the key with another body."""
 
 
 class Book:

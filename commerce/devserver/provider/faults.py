@@ -37,7 +37,7 @@ class Faults:
             self._arranged.append(arranged)
 
     def of(self, request: str, *, body: Any, key: str) -> str:
-        """Return the fault of a request, such as `POST /payments`; an empty text for none."""
+        """Return the name of the fault for `request`, such as `POST /payments`; an empty text for none."""
         token = body.get("token") if isinstance(body, dict) else None
         with self._lock:
             for one in self._arranged:

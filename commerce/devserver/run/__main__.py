@@ -68,7 +68,7 @@ def _run(cleanup: ExitStack) -> int:
 
 
 def _control_channel(cleanup: ExitStack, supervisor: Supervisor, servers: Servers) -> dict[str, str]:
-    """Open the control channel. Return its environment variables for the web processes; none if no page uses it."""
+    """Open the control channel, if a page uses it. Return the environment variables by which web processes find it."""
     if not settings.DEBUG or servers.broker is None:
         return {}
     control = Control(processes=supervisor, broker=servers.broker)

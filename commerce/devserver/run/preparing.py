@@ -51,7 +51,7 @@ def _refuse_newer_database() -> None:
 
 
 def _clear_state_of_earlier_broker() -> None:
-    """Delete death marks and counts of dead letters. The embedded broker starts empty, so they mean other records."""
+    """Delete death marks and counts of dead letters: they mean records that the new, empty broker does not have."""
     # Models can be imported only after django.setup().
     from events.consuming import dead_letter_limit, quarantine
 

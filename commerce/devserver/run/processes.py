@@ -7,7 +7,10 @@ KINDS_OF_FULFILMENT = ("payments", "shipping", "fulfilment_deadlines")
 
 
 def processes(*, bind: str, needs_provider: bool) -> dict[str, tuple[str, ...]]:
-    """Return the arguments of each process by its name. The web server listens on `bind`, HOST:PORT."""
+    """Return the arguments of each process by its name. The web server listens on `bind`, HOST:PORT.
+
+    With `needs_provider`, the development provider is one of the processes.
+    """
     found: dict[str, tuple[str, ...]] = {
         "web": ("-m", "commerce.web_server", "--bind", bind),
         # All groups in one process, and all kinds of work in another one, because each process takes about 80 MiB.

@@ -107,7 +107,7 @@ def environment(cleanup: ExitStack, port: int, servers: Servers) -> dict[str, st
 
 
 def _provider(given: Mapping[str, str], servers: Servers) -> dict[str, str]:
-    """Return the variables of the development provider and of its clients; none if the given ones name providers."""
+    """Return the variables of the development provider and its clients; none if `given` names both providers."""
     urls = [name for name in ("PAYMENT_PROVIDER_URL", "SHIPPING_PROVIDER_URL") if name not in given]
     if not urls:
         return {}

@@ -121,7 +121,7 @@ def test_nothing_moved_is_missing(order: Order) -> None:
 
 
 def test_an_unhandled_moved_event_is_sent_again(order: Order, api: APIClient) -> None:
-    """Such as after the notifications were restored from an old backup."""
+    """This happens, for example, after the notifications were restored from an old backup."""
     prune_all()
     second = OrderHistory.objects.get(sequence=2)
     Notification.objects.filter(event_id=second.event_id).delete()
@@ -181,7 +181,7 @@ def test_discarded_events_are_gone(order: Order, capsys: pytest.CaptureFixture[s
 
 
 def test_a_row_that_is_in_both_tables_stays_in_both(order: Order, user: User) -> None:
-    """Only another program can cause it. Prune goes on with the others, and loses nothing."""
+    """Only another program can cause this. Prune goes on with the other rows, and loses nothing."""
     prune_all()
     kept = OrderHistory.objects.get(sequence=1)
     copy = {"event_id": kept.event_id, "stream": kept.stream, "sequence": 1, "value": kept.value}
@@ -194,7 +194,7 @@ def test_a_row_that_is_in_both_tables_stays_in_both(order: Order, user: User) ->
 
 
 class PowerCut(BaseException):
-    """The process dies here."""
+    """Stands for the death of the process."""
 
 
 @pytest.fixture

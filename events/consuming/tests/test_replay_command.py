@@ -23,7 +23,7 @@ from testkit.waiting import wait_until
 class FakeShutdown:
     """A stand-in for `Shutdown` that records waits and does not sleep.
 
-    It is requested after more than `after` waits.
+    After more than `after` waits, the shutdown is requested.
     """
 
     def __init__(self) -> None:

@@ -41,9 +41,9 @@ class DelayedRangeAssignor(RangePartitionAssignor):
 class AttentiveCoordinator(ConsumerCoordinator):
     """Keep the broker's answer to a member that joins the group, and do not poll in a busy loop.
 
-    Reason: the original takes the answer only during a poll. If it comes between two polls, the original asks again.
-    It also ignores a rebalance that new partitions trigger: such a member keeps reading outside its group, or stops
-    reading. While Kafka does not answer a heartbeat, the original says that the next poll is due at once.
+    Reason: the original takes the answer only during a poll. If the answer comes between two polls, the original asks
+    again. The original also ignores a rebalance that new partitions trigger: such a member keeps reading outside its
+    group, or stops reading. While Kafka does not answer a heartbeat, the original says that a poll is due at once.
     Upstream: the join became these methods with https://github.com/dpkp/kafka-python/pull/2955; no issue about lost
     answers is known. https://github.com/dpkp/kafka-python/issues/1383 was the same busy loop in an older release.
     Guard: events/kafka/tests/test_receiving.py, `TestNewPartitions` of it on Apache Kafka; the busy loop:

@@ -49,9 +49,9 @@ def has_header(headers: Iterable[Header], wanted: str) -> bool:
 
 
 def is_plain(packed: bytes, count: int) -> bool:
-    """Return whether `packed` is exactly `count` headers of ASCII text without null values, as most headers are.
+    """Return whether `packed` is exactly `count` headers of ASCII bytes without null values, as most headers are.
 
-    Such headers are checked without decoding them: every length takes one byte, and every name is UTF-8.
+    In ASCII bytes every length takes one byte and every name is valid UTF-8, so the check decodes nothing.
     """
     if not packed.isascii():
         return False

@@ -1,4 +1,4 @@
-"""`manage.py work KIND`: run a worker of a registered kind of leased work, or of several."""
+"""`manage.py work KIND`: run a worker of a registered kind of leased work (`events.work`), or of several."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""If an outbox row is sent again, its age counts from that moment. Its event keeps its time."""
+"""`send_again` restarts the age of an outbox row, and does not change the event's own time."""
 
 import time
 from collections.abc import Callable

@@ -21,7 +21,7 @@ class State(msgspec.Struct):
 
 
 class Answering(ThreadingHTTPServer):
-    """A server that answers each request with `status`, `body` and, if given, through `send`."""
+    """A server that answers each request with `status` and `body`, or if `send` is set, by calling it."""
 
     daemon_threads = True
 

@@ -313,7 +313,7 @@ class TestLeases:
         assert f"email {late.pk} outlived its lease" in caplog.text
 
     def test_a_piece_that_a_worker_has_twice_counts_once(self) -> None:
-        """The worker claims a piece again whose lease has run out. Its first outcome is refused."""
+        """A worker claims a piece again after the lease has run out. The outcome of the first attempt is refused."""
         (work,) = record_work(1)
         claims = 0
         first_may_end = threading.Event()
@@ -337,7 +337,7 @@ class TestLeases:
         assert states([work]) == [State.PENDING]
 
     def test_no_action_begins_whose_end_could_be_beyond_the_lease(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The process was frozen between the claim and the beginning of the action."""
+        """The process is frozen between the claim and the beginning of the action."""
         record_work(1)
         begun: list[int] = []
         given_back = threading.Event()

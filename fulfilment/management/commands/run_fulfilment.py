@@ -1,4 +1,4 @@
-"""`manage.py run_fulfilment`: do the leased work that fulfilments need."""
+"""`manage.py run_fulfilment`: call the providers and watch the deadlines of fulfilments, until it is told to stop."""
 
 from typing import Any
 

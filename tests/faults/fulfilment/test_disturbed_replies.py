@@ -34,7 +34,7 @@ def ends() -> dict[int, int]:
 
 
 def doubled(messages: Sequence[Message]) -> Iterator[Outgoing]:
-    """Yield each reply again as the same message, and as a new message that says the same."""
+    """Yield each reply again as the same message, and as a new message with the same content."""
     for one in messages:
         yield Outgoing(one.value, one.key, one.headers)
         reply = msgspec.json.decode(one.value or b"", type=Reply)
@@ -54,7 +54,7 @@ def forged(steps: Sequence[tuple[int, str, UUID]]) -> Iterator[Outgoing]:
 
 
 def contradicting(steps: Sequence[tuple[int, str, UUID]]) -> Iterator[Outgoing]:
-    """Yield failures and refusals of every tenth command under its own id."""
+    """Yield forged failures and refusals with the command ids of every tenth step."""
     for order_id, step, command_id in steps[::10]:
         for event_type in SAFE_TO_FORGE:
             if REPLIES[event_type][0] == step:
@@ -78,7 +78,7 @@ def steps_after(order_id: int) -> list[tuple[int, str, UUID]]:
 
 
 def disturb(oracle: Oracle, since: dict[int, int]) -> None:
-    """Send the replies so far again, and forged ones, in a random order."""
+    """Send the replies from the offsets `since` on again, and forged replies, in a random order."""
     steps = steps_after(oracle.started_after)
     messages = [*doubled(replies_after(since)), *forged(steps), *contradicting(steps)]
     random.shuffle(messages)

@@ -19,7 +19,7 @@ def empty_servers(
 ) -> Iterator[None]:
     """Let the environment name an empty database and an empty Kafka for all processes that the test starts.
 
-    The topics of the other tests have events of orders with the same ids.
+    Otherwise the new orders would get the ids of other tests' orders, whose events are on the topics.
     """
     name = f"upgrade_{uuid4().hex[:8]}"
     _execute(postgres.url, f"CREATE DATABASE {name}")
