@@ -103,7 +103,7 @@ def site_database(tmp_path_factory: pytest.TempPathFactory) -> None:
 def previous_release() -> Iterator[Path]:
     """Return the folder with the previous release's files.
 
-    A clone without its commit skips the test. It is an error if CI is set, where a skipped test would not be noticed.
+    A clone without that release's commit skips the test. In CI (the variable CI is set), this is an error.
     """
     try:
         with checked_out(PREVIOUS_RELEASE) as checkout:

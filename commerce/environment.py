@@ -247,7 +247,7 @@ class Environment:
     # --- Providers -----------------------------------------------------------------------------
 
     def service(self, name: str) -> str:
-        """Return the variable's value, the URL of an HTTP service, without a final slash. It may have a password."""
+        """Return the variable's value, the URL of an HTTP service, perhaps with a password, without a final slash."""
         url = self.text(name).rstrip("/")
         if url and not re.fullmatch(
             r"https?://([^\s/?#@:]+:[^\s/?#@:]+@)?([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?(/[\w.~%-]+)*",
@@ -287,7 +287,7 @@ class Environment:
         return origins
 
     def admin_path(self, name: str) -> str:
-        """Return the variable's value with a final slash. It must be one path segment that no other URL begins with."""
+        """Return the variable's value, one path segment that no other URL begins with, and add a final slash."""
         path = self._variables.get(name, "admin").strip("/") + "/"
         if not re.fullmatch(r"[A-Za-z0-9_-]+/", path) or path in PATHS_IN_USE:
             self._problems.append(f"{name} is {path!r}: give one path segment of letters, digits, - and _")
@@ -304,7 +304,7 @@ class Environment:
     def sasl(self, *, protocol: str) -> tuple[str | None, str | None, str | None]:
         """Return mechanism, username and password of the Kafka login, each None if its variable is not set.
 
-        Values that are missing are reported here, because the Kafka client would treat them as an outage.
+        This method reports missing values, because the Kafka client would treat them as an outage.
         """
         mechanism, username, password = (
             self.text(f"KAFKA_SASL_{part}") or None for part in ("MECHANISM", "USERNAME", "PASSWORD")

@@ -175,7 +175,7 @@ SECURE_HSTS_SECONDS = environment.count("HSTS_SECONDS", default=31_536_000, leas
 SECURE_HSTS_INCLUDE_SUBDOMAINS = environment.flag("HSTS_INCLUDE_SUBDOMAINS")
 SECURE_HSTS_PRELOAD = environment.flag("HSTS_PRELOAD")
 SILENCED_SYSTEM_CHECKS = [
-    # The proxy that ends TLS also redirects. A redirect from here would come after the client has sent its token.
+    # The proxy that ends TLS also redirects. A redirect by Django would come after the client has sent its token.
     "security.W008",
     # The owner of the domain decides about subdomains and the preload list.
     "security.W005",

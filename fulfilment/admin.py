@@ -25,7 +25,7 @@ from fulfilment.transitions import RESOLVE, RETRY, STUCK, TABLE, UNDER_WAY, UNDO
 
 
 def refuse_unless_named(message: str) -> Callable[[Fulfilment], Any]:
-    """Return a function that names a row's state if `TABLE` has no entry for `message` in it; else an empty text."""
+    """Return a function that returns why a row refuses `message`: its state; an empty text if `TABLE` has an entry."""
     return lambda row: "" if (State(row.state), message) in TABLE else row.get_state_display()
 
 

@@ -94,7 +94,7 @@ def stream_of(order_id: int) -> str:
 class WireEvent(msgspec.Struct, rename="camel"):
     """The JSON object of an order event, from any producer."""
 
-    # Fields with more than one spelling stay raw here.
+    # Fields with more than one spelling stay raw in this struct.
     event_id: UUID
     event_type: OrderEventType
     timestamp: TimestampSpellings

@@ -88,7 +88,7 @@ class Verified:
 
 
 def verify_orders(*, allows_discarded: bool, progress: ProgressLine) -> Iterator[Verified]:
-    """Yield what is wrong with the orders, step by step. It takes no lock.
+    """Yield what is wrong with the orders, step by step, without a lock.
 
     `allows_discarded`: an order that lacks events counts as incomplete, not as wrong.
     """

@@ -12,9 +12,9 @@ from sales.sums.foreign import as_recorded, save_foreign
 
 
 def add_up(arrivals: Sequence[Arrival]) -> None:
-    """Add new events to the sums, each as the outbox or the history records it.
+    """Add new events to the sums, each as the outbox or the history has recorded it.
 
-    Events that neither records come from other programs: they count as they arrived, and a copy is kept. This takes one
+    Events without such a record come from other programs. Add them as they arrived, and keep a copy. This takes one
     SELECT and one INSERT, and one INSERT more for the copies.
     """
     recorded, foreign = as_recorded(arrivals)

@@ -86,7 +86,7 @@ class OrderEventFactory(factory.base.Factory[OrderEvent]):
 
 
 def poison_that_names(*, event_id: UUID, order_id: int, event_type: str) -> bytes:
-    """Return a JSON body with only the event's id, type and order id. It names the event, but cannot be decoded."""
+    """Return a JSON body with only the event's id, type and order id, which names the event but cannot be decoded."""
     return json.dumps({"eventId": str(event_id), "eventType": event_type, "orderId": order_id}).encode()
 
 

@@ -38,7 +38,7 @@ def site(broker: Broker, site_database: None, tmp_path: Path) -> Iterator[WebSer
 
 
 def kill_when_it_has_moved_rows(prune: ProductProcess, *, before: int) -> None:
-    """Kill the prune at its next chance, or let it end if it has found nothing."""
+    """Kill `prune` once the history has more than `before` rows, or return if it has ended."""
     sql = "SELECT count(*) FROM orders_orderhistory"
     wait_until(lambda: prune.process.poll() is not None or database.value(sql) > before)
     prune.kill()

@@ -74,7 +74,7 @@ def measure(servers: Servers, *, orders: int) -> Sizes:
         moved = database.value("SELECT pg_current_wal_insert_lsn() - %(before)s::pg_lsn", before=before)
         wal[step] = round(float(moved) / orders, 1)
 
-    # A page's first change after a checkpoint logs the whole page, so no checkpoint may come in between.
+    # A page's first change after a checkpoint logs the whole page, so no checkpoint may come during the steps.
     for setting in ("checkpoint_timeout = '1h'", "max_wal_size = '8GB'", "autovacuum = off"):
         database.execute(f"ALTER SYSTEM SET {setting}")
     database.execute("SELECT pg_reload_conf()")

@@ -149,7 +149,7 @@ def _first_steps() -> str:
 `make run` has an account to try it with: `{name}`, password `{password}`. Elsewhere, register one with
 `POST /api/auth/register`."""
     else:
-        # The demo accounts do not exist here.
+        # This site has no demo accounts.
         name, password = CREDENTIALS["username"], CREDENTIALS["password"]
         account = "Register an account with `POST /api/auth/register`. For one with these credentials:"
     return f"""\

@@ -1,4 +1,4 @@
-"""Names that admin translates while it runs. They stand here so that `makemessages` finds them for the catalogue."""
+"""Names that admin translates while it runs. This module lists them, so that `makemessages` finds them."""
 
 from django.apps import apps
 from django.utils.translation import gettext_lazy

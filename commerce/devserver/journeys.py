@@ -58,7 +58,7 @@ class Journey(NamedTuple):
 def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
     """Return every event of those orders that belong to the user, sorted by order and sequence.
 
-    The row of an order that another program has changed may not show its events. They are then read from their rows.
+    An order's row may not show its events, if another program has changed it. The events' own rows then show them.
     """
     orders = list(Order.objects.filter(pk__in=order_ids, user=user_id))
     publications = _publications([order.stream for order in orders])

@@ -75,7 +75,7 @@ class LineFormatter(logging.Formatter):
         self._secrets = [secret for secret in secrets if secret]
 
     def format(self, record: logging.LogRecord) -> str:
-        # Another formatter may have stored a stack trace here, with secrets in it.
+        # Another formatter may have stored a stack trace in `exc_text`, with secrets in it.
         record.exc_text = None if record.exc_info else record.exc_text and self._shown(record.exc_text)
         text = super().format(record)
         known = [f"{name}={value}" for name, value in _correlation_ids().items()]

@@ -1,4 +1,4 @@
-"""Clear the outbox of old rows whose event every group has handled. Earlier, the row may be needed to send it again."""
+"""Clear the outbox of old rows whose event every group has handled, so that it never has to be sent again."""
 
 from collections.abc import Iterator
 from datetime import datetime

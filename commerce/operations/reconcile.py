@@ -122,7 +122,7 @@ def repair(missing: Missing) -> Repaired:
 def _changes_without_row(groups: Sequence[Subscription[Any]], progress: ProgressLine) -> Iterator[Missing]:
     """Yield the changes without any row about their event, and a sentence about each order of unknown history.
 
-    It reads the orders in batches, because the events of most orders may have been discarded.
+    The orders are read in batches, because the events of most orders may have been discarded.
     """
     for ids in in_steps(Order.objects.all(), size=BATCH_ORDERS, report=progress.of("orders")):
         changes = _without_row(ids[0], ids[-1])

@@ -102,7 +102,7 @@ def trace_events(order: Order) -> list[EventTrace]:
     """Return an `EventTrace` of each known event of `order`, by sequence.
 
     An event is known by its row in the outbox or history, by its dead letters, or by a row that proves that a group has
-    handled it. A lost event has none of these, and is missing here until `reconcile_events` has recorded it again.
+    handled it. A lost event has none of these, and is left out until `reconcile_events` has recorded it again.
     """
     rows = {row.event_id: row for row in stored_rows(column="stream", values=[order.stream])}
     types: dict[UUID, tuple[int, str]] = {}

@@ -1,4 +1,4 @@
-"""Admin lists of tables that grow without a limit. No class here reads all rows of a table."""
+"""Admin lists of tables that grow without a limit. No class of this module reads all rows of a table."""
 
 import json
 from datetime import datetime, timedelta

@@ -48,7 +48,7 @@ def is_settled_for(subscription: Subscription[Any]) -> Q:
 def is_settled() -> Q:
     """Return the condition for outbox rows that no registered group needs any more.
 
-    The row of a replay is needed while the replayed dead letter is open. Rows of topics without a group never are.
+    The row of a replay is needed while the replayed letter is open. Rows of topics without a group are never needed.
     """
     open_letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
     replay = Q(event_type=REPLAY) & ~Exists(open_letters.filter(pk=OuterRef("dead_letter")))

@@ -46,7 +46,7 @@ class Viewer:
         """Return the offsets of each partition; empty if the topic does not exist."""
         partitions = [TopicPartition(topic, number) for number in range(count_partitions(topic))]
         with unreachable_on_error():
-            # Committed offsets before end offsets: a record written in between may count as lag, never as read.
+            # Committed offsets before end offsets: a record written meanwhile may count as lag, never as read.
             committed = {p: self._client.committed(p, timeout_ms=CONNECT_TIMEOUT_MS) for p in partitions}
             beginning = self._client.beginning_offsets(partitions, timeout_ms=CONNECT_TIMEOUT_MS)
             end = self._client.end_offsets(partitions, timeout_ms=CONNECT_TIMEOUT_MS)

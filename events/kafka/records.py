@@ -25,7 +25,7 @@ class DamagedRecord(Exception):
 class Unreadable(bytes):
     """The value of a record that could not be read. Only the position of such a record is true.
 
-    It may represent the rest of a batch. Its record then has the last offset of the batch, so that committing it skips
+    A value may represent the rest of a batch. Its record then has the last offset of the batch, so that a commit skips
     the batch.
     """
 

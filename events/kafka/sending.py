@@ -74,7 +74,7 @@ class Producer:
     def send_all(self, messages: Sequence[Message]) -> list[Sent | Exception]:
         """Send `messages`, and return one outcome per message in their order: `Sent`, `Unsendable`, or a KafkaError.
 
-        It returns within about `METADATA_TIMEOUT_MS` per topic plus `DELIVERY_TIMEOUT_MS`. No message is left in
+        The call takes at most about `METADATA_TIMEOUT_MS` per topic plus `DELIVERY_TIMEOUT_MS`. No message is left in
         flight.
         """
         outages: dict[str, Exception] = {}

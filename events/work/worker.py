@@ -85,7 +85,7 @@ class Worker(Generic[WorkT]):
     def sweep(self, *, due_until: datetime) -> Results[WorkT]:
         """Try each piece of work that is due by `due_until` once, and return the recorded outcomes.
 
-        It ends early if the process must stop. Raises ServiceUnavailable and django.db.Error, as `work_off_batch` does.
+        The sweep ends early if the process must stop. It raises the errors of `work_off_batch`.
         """
         results: Results[WorkT] = []
         while not self._stopping():

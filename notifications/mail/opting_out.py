@@ -32,7 +32,7 @@ def set_wanted(user_id: int, *, wanted: bool) -> None:
 
     Raises User.DoesNotExist.
     """
-    # With the lock, another request cannot delete the user in between.
+    # With the lock, another request cannot delete the user before the commit.
     with transaction.atomic():
         user = User.objects.select_for_update(no_key=True).only("pk").get(pk=user_id)
         if wanted:

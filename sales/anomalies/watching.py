@@ -27,7 +27,7 @@ class Watcher:
     """Judges the closed steps.
 
     A step is complete when the group `sales` has handled all events up to its end. An event of that time may still wait
-    in the outbox or on the topic. If the watcher did not look at both, each outage of the pipeline would be a silence.
+    in the outbox or on the topic. If the watcher did not look at both, an outage of the pipeline would seem a silence.
     """
 
     def __init__(self, *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:

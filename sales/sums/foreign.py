@@ -70,7 +70,7 @@ class Sorted(NamedTuple):
 
 
 def as_recorded(arrivals: Sequence[Arrival]) -> Sorted:
-    """Return our own events as they are recorded, and the foreign ones as they arrived. It takes one SELECT."""
+    """Return our own events as they are recorded, and the foreign ones as they arrived. This takes one SELECT."""
     wanted = [
         Wanted(one.event_id, one.event_type, one.stream, rf"\x{sha256(one.value).hexdigest()}") for one in arrivals
     ]

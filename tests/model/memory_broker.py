@@ -218,5 +218,5 @@ class MemoryConsumer:
         self._held = set()
 
     def close(self) -> None:
-        """Start a rebalance, as a leaving member does. Its partitions keep its number, which its successor takes."""
+        """Start a rebalance, as if this member left. Its partitions wait for a new member with the same `number`."""
         self._group.rebalance()

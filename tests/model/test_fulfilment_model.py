@@ -168,9 +168,9 @@ class FulfilmentModel(FulfilmentInvariants):
 
     @rule(name=GROUP, size=SIZE, saved=st.booleans(), executed=st.booleans())
     def crash_of_a_consumer(self, name: str, size: int, saved: bool, executed: bool) -> None:
-        """Let a consumer crash before it commits the offsets of a batch, if `saved`, or within the batch's transaction.
+        """With `saved`, let a consumer crash between saving a batch and committing the batch's offsets.
 
-        In the transaction it crashes at an INSERT: before PostgreSQL executes it, or with `executed`, after that.
+        Otherwise let it crash at an INSERT of the batch: after its execution if `executed`, else before.
         """
         if saved:
             with self.pipeline.members[name].source.amid_commit.calling(crash):
@@ -216,7 +216,7 @@ class FulfilmentModel(FulfilmentInvariants):
 
     @rule(name=PARTICIPANT, executed=st.booleans())
     def crash_of_a_worker(self, name: str, executed: bool) -> None:
-        """Let a worker crash while it records an answer of the provider."""
+        """Let a worker crash at the SQL that records an answer: after its execution if `executed`, else before."""
         with failing("AS settled", Crash, executed=executed):
             self.pipeline.work(name)
 

@@ -1,4 +1,4 @@
-"""`events`, alone or with one participant, in a project without the shop. It loads none of the shop's modules."""
+"""`events`, alone or with one participant, in a project without the shop, loads none of the shop's modules."""
 
 import os
 import subprocess

@@ -197,7 +197,7 @@ def test_sigterm_ends_it_cleanly_and_it_reports_its_replays(
     command = ("django", "replay_dead_letters", "--rate", "2")
     process = ProductProcess(*command, log=tmp_path / "log", env={"DATABASE_URL": database})
     started.append(process)
-    # The fast path publishes them: no relay runs here.
+    # The fast path publishes the replays, because no relay runs in this test.
     wait_until(lambda: OutboxEvent.objects.filter(event_type="REPLAY", published_path="fast").count() >= 2)
     assert process.stop() == 0
     assert process.says(f"replayed {len(replays())}\n")

@@ -89,7 +89,7 @@ def assert_sums_are_right(start: Start) -> None:
     verify = start("django", "verify_sales")
     assert verify.process.wait(120) == 0, verify.log.read_text()
     assert verify.says("intervals, wrong 0")
-    # Every order event on the topic that has a row here was handled.
+    # Every order event on the topic that has a row in this outbox was handled.
     unhandled = """
         SELECT count(*) FROM events_outboxevent AS event WHERE stream ^@ 'order-' AND NOT EXISTS (
             SELECT FROM events_inboxentry AS entry WHERE entry.event_id = event.event_id AND entry."group" = 'sales')
