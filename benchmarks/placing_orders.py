@@ -45,7 +45,7 @@ Subject: TypeAlias = "tuple[Site, str]"
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
     """Measure the product's endpoint and its peers in turns, on the same web server.
 
-    Yield the row's name and the figures of each round.
+    Yield the row's name and the figures of each round. `wanted` has the names of the rows to measure.
     """
     peers = {name: path for name, path in PEERS.items() if name in wanted}
     with running(servers.web()) as web:

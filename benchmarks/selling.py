@@ -89,7 +89,10 @@ def _record(backlog: Backlog) -> None:
 
 
 def _consume(servers: Servers, backlog: Backlog, *, consumers: int = 1, is_bare: bool = False) -> float:
-    """Let a new group work off the backlog, and return its events per second from the first batch to the last."""
+    """Let a new group work off the backlog, and return its events per second from the first batch to the last.
+
+    With `is_bare`, the bare loop runs in place of the product's consumer.
+    """
     database.empty("events_inboxentry", "sales_salesbucket", "sales_customersummary", "sales_foreignevent")
     group = next_group()
 

@@ -218,5 +218,5 @@ def _given_back(work: LeasedWork) -> Settlement:
 
 
 def backoff(first_s: float, last_s: float, failures: int) -> float:
-    """Return the seconds to pause after `failures` failures. Half is random, so that workers do not keep step."""
+    """Return the seconds to pause: `first_s` doubled per failure, up to `last_s`, half random to spread the workers."""
     return min(first_s * 2 ** min(failures, 30), last_s) * random.uniform(0.5, 1)  # noqa: S311

@@ -29,7 +29,7 @@ FULFILMENT = "fulfilment"
 
 @dataclass
 class Checkout:
-    """A customer's order that was checked out. A test sends it replies, and reads what came of it."""
+    """A customer's order that was checked out. A test delivers replies to its fulfilment, and reads the outcome."""
 
     order_id: int
     api: APIClient

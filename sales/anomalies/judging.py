@@ -69,10 +69,10 @@ def judge_until(end: int) -> Judgement | None:
 
 
 def _first_unjudged(judged_until: int, end: int) -> int:
-    """Return the first step to judge.
+    """Return the first step to judge: `judged_until`, or if later, the step `CATCH_UP_STEPS` before `end`.
 
-    A position in the future comes from a clock that was set back. Steps after it would not be judged for as long as
-    the clock was ahead. Steps that are judged again record nothing twice.
+    A `judged_until` in the future comes from a clock that was set back. Then judge from now on, and not only once the
+    clock has caught up. Steps that are judged again record nothing twice.
     """
     now = closed_end()
     if judged_until > now:

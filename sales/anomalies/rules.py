@@ -116,7 +116,7 @@ def _found_first(rule: Rule, series: Series, start: int, end: int, thresholds: T
 
 
 def surge(series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
-    """Find an amount of created orders that is far above the usual for this time.
+    """Find an amount of created orders that is far above the usual for the time from the step `start` up to `end`.
 
     One order of a large amount is no surge. So either the number of orders is far above the usual too, or the amount
     is even without the window's largest step.
@@ -144,7 +144,7 @@ def surge(series: Series, start: int, end: int, thresholds: Thresholds) -> Findi
 
 
 def cancellations(series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
-    """Find a ratio of cancelled to created orders that is far above the usual for this time.
+    """Find a ratio of cancelled to created orders that is far above the usual for the time from `start` to `end`.
 
     The number of cancelled orders is far above the usual too: at night, the few new orders are no measure of those that
     were placed during the day.
@@ -180,7 +180,7 @@ def silence(series: Series, start: int, end: int, thresholds: Thresholds) -> Fin
 
 
 def references(series: Series, start: int, end: int) -> Sequence[Sales]:
-    """Return the sales of the windows from which the usual is learnt; none if the shop's history is too short."""
+    """Return the sales of the windows to compare with that of `start` and `end`; none if the history is too short."""
     starts = [start - weeks * WEEK + shift for weeks in range(1, REFERENCE_WEEKS + 1) for shift in REFERENCE_SHIFTS]
     found = [series.sum(one, one + end - start) for one in starts if one >= series.first_sale]
     return found if len(found) >= MIN_REFERENCES else ()

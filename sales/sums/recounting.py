@@ -155,7 +155,7 @@ def _last_id(cursor: Any, source: Source) -> int:
 
 
 def _end_of_step(cursor: Any, source: Source, after: int) -> int | None:
-    """Return the last id of the next step; None if fewer rows than a step are left."""
+    """Return the last id of the step that begins after the id `after`; None if fewer rows than a step are left."""
     cursor.execute(
         f"SELECT id FROM {source.rows} AS source WHERE id > %s ORDER BY id LIMIT 1 OFFSET %s",  # noqa: S608 - it is a constant
         [after, STEP_EVENTS - 1],

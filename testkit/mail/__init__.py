@@ -1,1 +1,1 @@
-"""E-mail in tests: a mail server that can fail, e-mail deliveries, and workers that do these as leased work."""
+"""E-mail in tests: a mail server that can fail, e-mail deliveries, and workers that claim these (`events.work`)."""

@@ -181,6 +181,6 @@ def _healed(site: Site, proxy: Proxy, kafka: ApacheKafka, postgres: CrashingPost
 
 
 def _show(process: ProductProcess, *, skipping: int = 0) -> None:
-    """Print the end of a process's log, which pytest shows for a failed test."""
+    """Print the end of a process's log after its first `skipping` bytes. pytest shows it for a failed test."""
     text = process.log.read_bytes()[skipping:].decode(errors="replace")
     print(f"--- {process.log.name}\n{text[-LOG_LIMIT_CHARACTERS:]}")

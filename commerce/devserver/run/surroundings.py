@@ -73,7 +73,7 @@ def locked(path: Path, otherwise: str) -> Iterator[None]:
 
 
 def environment(cleanup: ExitStack, port: int, servers: Servers) -> dict[str, str]:
-    """Start the servers whose address no environment variable gives. Return the variables that the run adds."""
+    """Start the servers whose address no variable gives. Return the variables of the run, for a site on `port`."""
     given = os.environ
     made = {"DJANGO_SETTINGS_MODULE": "commerce.settings", "PORT": str(port)}
     if "DJANGO_DEBUG" not in given:

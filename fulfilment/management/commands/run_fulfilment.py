@@ -1,4 +1,4 @@
-"""`manage.py run_fulfilment`: call the providers and watch the deadlines of fulfilments, until it is told to stop."""
+"""`manage.py run_fulfilment`: call payment provider and carrier, and watch deadlines, until SIGTERM or SIGINT."""
 
 from typing import Any
 
