@@ -37,8 +37,12 @@ def test_lag_counts_uncommitted_records(topics: Topics, capsys: pytest.CaptureFi
     ] * 2
 
     call_command("consumer_lag", group=group, json=True)
-    listed = json.loads(capsys.readouterr().out)
-    assert listed[0] | {"secondsBehind": 0} == {
+    (listed,) = (
+        one
+        for one in json.loads(capsys.readouterr().out)
+        if (one["topic"], one["partition"]) == (topics.order_events, 0)
+    )
+    assert listed | {"secondsBehind": 0} == {
         "topic": topics.order_events,
         "partition": 0,
         "currentOffset": 1,
@@ -47,9 +51,9 @@ def test_lag_counts_uncommitted_records(topics: Topics, capsys: pytest.CaptureFi
         "secondsBehind": 0,
     }
     call_command("consumer_lag", group=group)
-    header, first, *_ = capsys.readouterr().out.splitlines()
+    header, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == ["topic", "partition", "currentOffset", "endOffset", "lag", "secondsBehind"]
-    assert first.split()[:5] == [topics.order_events, "0", "1", "2", "1"]
+    assert [topics.order_events, "0", "1", "2", "1"] in [line.split()[:5] for line in lines]
 
 
 def test_members_of_a_group_are_told_apart(topics: Topics, broker: Broker) -> None:
