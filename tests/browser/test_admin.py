@@ -81,8 +81,8 @@ def test_the_pipeline_moves_without_a_reload(run: Run, page: Page) -> None:
 def test_an_outage_is_told_and_leads_to_the_runbook(run: Run, page: Page) -> None:
     customer = Customer(run.site)
     page.goto("/admin/pipeline/")
-    # A partition that the group has never read has no lag.
-    offsets = page.locator("#pipeline-partitions td:nth-child(4)")
+    # A partition that a group has never read has no lag.
+    offsets = page.locator("#pipeline-partitions tr", has_text="order-events").locator("td:nth-child(4)")
     placed: list[int] = []
 
     def every_partition_is_read() -> bool:
