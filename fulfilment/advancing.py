@@ -156,7 +156,7 @@ def _save(fulfilments: Sequence[Fulfilment], *, deadlines: Sequence[FulfilmentDe
         [step for fulfilment in fulfilments for step in fulfilment.steps.values()],
         update_conflicts=True,
         unique_fields=["command_id"],
-        update_fields=["state", "reason", "attempts", "at"],
+        update_fields=["state", "by_hand", "reason", "attempts", "at"],
     )
     FulfilmentDeadline.objects.bulk_create(deadlines)
 
