@@ -171,7 +171,7 @@ class Fulfilment(models.Model):
     def _conclude_step(self, message: str, *, reason: str) -> None:
         named, result = REPLIES.get(message, (AWAITED.get(State(self.state)), RESULTS.get(message)))
         step = self.steps.get(named or "")
-        # A success stays on record, because it has to be undone. A failure says nothing new about a step that has failed.
+        # A success stays on record, because it has to be undone. A second failure says nothing new.
         kept = {Result.DONE: (Result.REFUSED, Result.FAILED), Result.FAILED: (Result.FAILED,)}
         if step is None or result is None or result in kept.get(Result(step.state), ()):
             return

@@ -116,8 +116,8 @@ TABLE: dict[tuple[State, str], Then] = {
     (State.STUCK_REFUND, PAYMENT_REFUNDED): _end,
     (State.STUCK_REFUND, RETRY): _refund,
     (State.STUCK_REFUND, RESOLVE): _end,
-    # Replies that contradict an earlier reply to the same command, and replies that come after RESOLVE. What one of them
-    # says was done, or may have been done, is undone.
+    # Replies that contradict an earlier reply to the same command, or come after RESOLVE. What one of them says was or
+    # may have been done is undone.
     (State.SHIPPING, PAYMENT_DECLINED): _cancel_shipment,
     (State.COMPLETED, PAYMENT_DECLINED): _cancel_shipment,
     (State.COMPLETED, SHIPMENT_REFUSED): _cancel_shipment,

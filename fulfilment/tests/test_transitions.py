@@ -181,7 +181,7 @@ class World:
             self.take(DEADLINE)
 
     def resolve(self) -> None:
-        """Let an operator undo by hand what stands of the stuck step, and say so. That makes no later success impossible."""
+        """Let an operator undo by hand what stands of the stuck step, and say so. That voids no key."""
         if self.fulfilment.state in STUCK:
             provider = self.payment if self.fulfilment.state == State.STUCK_REFUND else self.shipping
             provider.stands, provider.is_undone = False, provider.is_undone or provider.stands
