@@ -185,8 +185,8 @@ class Participant(Generic[WorkT, CommandT]):
         for command in new.values():
             if command.undone_id and references.get(command.undone_id, command.reference) != command.reference:
                 raise Poison(
-                    f"Command {command.command_id} undoes command {command.undone_id}, which has another reference: one "
-                    "command is forged, or a sender confused two ids"
+                    f"Command {command.command_id} undoes command {command.undone_id}, which has another reference: "
+                    "one command is forged, or a sender confused two ids"
                 )
 
     def _send(self, finished: Sequence[WorkT]) -> None:

@@ -1,7 +1,5 @@
 """Replies that come after an operator or a refusal seemed to end a step, and orders that were cancelled elsewhere."""
 
-from typing import Any
-
 import pytest
 
 from fulfilment.advancing import ask
@@ -25,7 +23,7 @@ def resolve_after(checkout: Checkout, way: list[str]) -> None:
 
 
 @pytest.mark.parametrize("reply", ["PAYMENT_CHARGED", "PAYMENT_FAILED"])
-def test_a_charge_first_known_after_a_refund_by_hand_is_refunded(checkout: Checkout, reply: str) -> None:
+def test_a_charge_first_known_after_a_resolution_is_refunded(checkout: Checkout, reply: str) -> None:
     resolve_after(checkout, UNKNOWN_REFUND)
     assert checkout.shown["state"] == "CANCELLED"
     checkout.replies(reply)
@@ -38,9 +36,7 @@ def test_a_charge_first_known_after_a_refund_by_hand_is_refunded(checkout: Check
 
 @pytest.mark.parametrize("reply", ["SHIPMENT_BOOKED", "SHIPMENT_FAILED"])
 @pytest.mark.parametrize("then", [[], ["REFUND_FAILED"], ["PAYMENT_REFUNDED"]])
-def test_a_booking_first_known_after_a_cancellation_by_hand_is_cancelled(
-    checkout: Checkout, then: list[str], reply: str
-) -> None:
+def test_a_booking_first_known_after_a_resolution_is_cancelled(checkout: Checkout, then: list[str], reply: str) -> None:
     resolve_after(checkout, UNKNOWN_SHIPMENT)
     checkout.replies(*then, reply)
     assert checkout.fulfilment.state == State.CANCELLING_SHIPMENT
@@ -67,7 +63,7 @@ def test_a_known_charge_refunded_by_hand_is_not_refunded_again(checkout: Checkou
 
 
 @pytest.mark.parametrize("reply", ["SHIPMENT_BOOKED", "SHIPMENT_REFUSED", "SHIPMENT_FAILED"])
-def test_a_known_booking_cancelled_by_hand_is_not_cancelled_again(checkout: Checkout, reply: str) -> None:
+def test_a_known_booking_cancelled_by_hand_stays_final(checkout: Checkout, reply: str) -> None:
     resolve_after(checkout, KNOWN_SHIPMENT)
     sent = checkout.sent
     checkout.replies(reply, "SHIPMENT_BOOKED")
@@ -156,19 +152,19 @@ def test_news_of_an_order_cancelled_elsewhere_lead_to_undoing(
     assert checkout.order_events.count("ORDER_CANCELLED") == 1
 
 
-@pytest.mark.parametrize(("way", "command"), [([], "REFUND_PAYMENT"), (["PAYMENT_CHARGED"], "CANCEL_SHIPMENT")])
+@pytest.mark.parametrize(
+    ("way", "command", "step"),
+    [([], "REFUND_PAYMENT", Step.REFUND), (["PAYMENT_CHARGED"], "CANCEL_SHIPMENT", Step.SHIPMENT_CANCELLATION)],
+)
 def test_a_deadline_of_an_order_cancelled_elsewhere_undoes_once(
-    checkout: Checkout, way: list[str], command: str
+    checkout: Checkout, way: list[str], command: str, step: Step
 ) -> None:
     checkout.replies(*way)
     cancel_past_the_fulfilment(checkout)
     checkout.pass_deadline()
     assert checkout.sent_types[-1] == command
     assert checkout.sent_types.count(command) == 1
-    assert checkout.fulfilment.steps[AWAITED_STEP[command]].attempts == 1
-
-
-AWAITED_STEP: dict[Any, Step] = {"REFUND_PAYMENT": Step.REFUND, "CANCEL_SHIPMENT": Step.SHIPMENT_CANCELLATION}
+    assert checkout.fulfilment.steps[step].attempts == 1
 
 
 def test_an_operator_undoes_an_order_cancelled_elsewhere(checkout: Checkout) -> None:
