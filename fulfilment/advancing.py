@@ -4,7 +4,7 @@ Every change locks the rows of its orders first, in the order of their ids. No o
 """
 
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -16,7 +16,19 @@ from events.outbox import recording as outbox
 from events.wire.messages import Message
 from fulfilment.commands import charge, command_of
 from fulfilment.models import Fulfilment, FulfilmentDeadline, FulfilmentStep
-from fulfilment.transitions import CANCEL, DEADLINE, REPLIES, RESOLVE, RETRY, SHOWN, UNDO, OrderChange, Then
+from fulfilment.transitions import (
+    CANCEL,
+    DEADLINE,
+    REPLIES,
+    RESOLVE,
+    RETRY,
+    SHOWN,
+    TABLE,
+    UNDO,
+    OrderChange,
+    State,
+    Then,
+)
 from orders.services import cancel_locked_order, lock_order, lock_orders, pay_locked_order
 
 APPLIED, IGNORED = "applied", "ignored"
@@ -110,7 +122,7 @@ def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int
     deadlines: list[FulfilmentDeadline] = []
     outcomes: Tally[tuple[str, str]] = Tally()
     entered: Tally[str] = Tally()
-    for one in news:
+    for one in _with_undoing(news, orders=orders, fulfilments=fulfilments):
         fulfilment, order = fulfilments[one.order_id], orders[one.order_id]
         shown_before = fulfilment.shown_state
         is_current = one.deadline_at in (None, fulfilment.deadline_at)
@@ -128,6 +140,20 @@ def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int
     _save(list(fulfilments.values()), deadlines=deadlines)
     _count(outcomes, entered)
     return list(fulfilments.values()), recorded, sum(n for (_, outcome), n in outcomes.items() if outcome == APPLIED)
+
+
+def _with_undoing(
+    news: Sequence[News], *, orders: Mapping[int, Any], fulfilments: Mapping[int, Fulfilment]
+) -> Iterator[News]:
+    """Yield the messages, each after `UNDO` if its order is cancelled and its fulfilment would still go forward.
+
+    A process of a release without fulfilments has cancelled such an order.
+    """
+    for one in news:
+        may_undo = (State(fulfilments[one.order_id].state), UNDO) in TABLE
+        if may_undo and one.message != UNDO and orders[one.order_id].status == "CANCELLED":
+            yield News(one.order_id, UNDO)
+        yield one
 
 
 def _change_order(order: Any, then: Then) -> list[Message]:
@@ -156,7 +182,7 @@ def _save(fulfilments: Sequence[Fulfilment], *, deadlines: Sequence[FulfilmentDe
         [step for fulfilment in fulfilments for step in fulfilment.steps.values()],
         update_conflicts=True,
         unique_fields=["command_id"],
-        update_fields=["state", "reason", "attempts", "at"],
+        update_fields=["state", "by_hand", "reason", "attempts", "at"],
     )
     FulfilmentDeadline.objects.bulk_create(deadlines)
 

@@ -123,6 +123,8 @@ class Fulfilment(models.Model):
         `reason` is for people.
         """
         then = None if self._is_late(message) else TABLE.get((State(self.state), self._or_last(message)))
+        if then and then.command == Step.REFUND and self._is_refunded_by_hand:
+            then = TABLE[State.STUCK_REFUND, RESOLVE]
         self._conclude_step(message, reason=reason)
         if then is None:
             return None
@@ -137,14 +139,25 @@ class Fulfilment(models.Model):
             self.deadline_at = now() + step.pause
         return then
 
+    @property
+    def _is_refunded_by_hand(self) -> bool:
+        """Return whether an operator has refunded a known charge, so that a command could refund it a second time."""
+        refund = self.steps.get(Step.REFUND)
+        return refund is not None and refund.by_hand and self.steps[Step.PAYMENT].state == Result.DONE
+
     def _is_late(self, message: str) -> bool:
-        """Return whether `message` reports success of an undone step, or failure of a step that is not WAITING."""
-        undoing = self.steps.get(UNDONE_BY.get(message, ""))
+        """Return whether `message` is about a step that is undone, or is a failure of a step that does not wait.
+
+        A failure after a refusal counts, because it says that something may stand.
+        """
         answered, result = REPLIES.get(message, (None, None))
-        failing = self.steps.get(answered or "") if result == Result.FAILED else None
-        return (undoing is not None and undoing.state == Result.DONE) or (
-            failing is not None and failing.state != Result.WAITING
-        )
+        step = self.steps.get(answered or "")
+        if step is None or result not in (Result.DONE, Result.FAILED):
+            return False
+        undoing = self.steps.get(UNDONE_BY.get(Step(step.step), ""))
+        if undoing is not None and undoing.state == Result.DONE:
+            return step.state == Result.DONE or not undoing.by_hand
+        return result == Result.FAILED and step.state not in (Result.WAITING, Result.REFUSED)
 
     def _or_last(self, message: str) -> str:
         """Return `GIVE_UP` for a failure of the last attempt at the awaited undoing step; `message` for all others."""
@@ -158,10 +171,11 @@ class Fulfilment(models.Model):
     def _conclude_step(self, message: str, *, reason: str) -> None:
         named, result = REPLIES.get(message, (AWAITED.get(State(self.state)), RESULTS.get(message)))
         step = self.steps.get(named or "")
-        # A participant that gives up knows nothing, so its reply does not replace a certain result.
-        if step is None or result is None or (result == Result.FAILED and step.state != Result.WAITING):
+        # A success stays on record, because it has to be undone. A second failure says nothing new.
+        kept = {Result.DONE: (Result.REFUSED, Result.FAILED), Result.FAILED: (Result.FAILED,)}
+        if step is None or result is None or result in kept.get(Result(step.state), ()):
             return
-        step.state, step.at = result, now()
+        step.state, step.at, step.by_hand = result, now(), message == RESOLVE
         step.reason = reason or REASONS.get(message, "")
 
     def _send(self, name: Step, *, is_first: bool) -> None:
@@ -169,7 +183,7 @@ class Fulfilment(models.Model):
         self.last_sequence += 1
         step = self.steps.setdefault(name, FulfilmentStep(fulfilment=self, step=name, number=self.last_sequence))
         step.attempts = 1 if is_first else step.attempts + 1
-        step.state, step.at, step.reason = Result.WAITING, now(), ""
+        step.state, step.at, step.reason, step.by_hand = Result.WAITING, now(), "", False
         self.deadline_at = step.at + step.timeout
 
 
@@ -180,6 +194,9 @@ class FulfilmentStep(models.Model):
     fulfilment = models.ForeignKey(Fulfilment, on_delete=models.CASCADE, related_name="step_rows")
     step = models.CharField(max_length=21, choices=Step)
     state = models.CharField(max_length=7, choices=Result, default=Result.WAITING)
+    by_hand = models.BooleanField(
+        default=False, help_text=gettext_lazy("An operator has marked it as resolved. No participant has done it.")
+    )
     reason = models.TextField(default="", blank=True)
     attempts = models.PositiveIntegerField(
         default=0, help_text=gettext_lazy("This is how often its command was sent since an operator last retried it.")

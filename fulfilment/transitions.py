@@ -116,14 +116,19 @@ TABLE: dict[tuple[State, str], Then] = {
     (State.STUCK_REFUND, PAYMENT_REFUNDED): _end,
     (State.STUCK_REFUND, RETRY): _refund,
     (State.STUCK_REFUND, RESOLVE): _end,
-    # Replies that contradict an earlier reply to the same command. What one of them says was done is undone.
+    # Replies that contradict an earlier reply to the same command, or come after RESOLVE. What one of them says was or
+    # may have been done is undone.
     (State.SHIPPING, PAYMENT_DECLINED): _cancel_shipment,
     (State.COMPLETED, PAYMENT_DECLINED): _cancel_shipment,
     (State.COMPLETED, SHIPMENT_REFUSED): _cancel_shipment,
     (State.REFUNDING, SHIPMENT_BOOKED): _cancel_shipment,
+    (State.REFUNDING, SHIPMENT_FAILED): _cancel_shipment,
     (State.STUCK_REFUND, SHIPMENT_BOOKED): _cancel_shipment,
+    (State.STUCK_REFUND, SHIPMENT_FAILED): _cancel_shipment,
     (State.CANCELLED, SHIPMENT_BOOKED): _cancel_shipment,
+    (State.CANCELLED, SHIPMENT_FAILED): _cancel_shipment,
     (State.CANCELLED, PAYMENT_CHARGED): _refund,
+    (State.CANCELLED, PAYMENT_FAILED): _refund,
 }
 
 REPLIES: dict[str, tuple[Step, Result]] = {
@@ -144,9 +149,10 @@ RESULTS = {DEADLINE: Result.FAILED, RESOLVE: Result.DONE}
 
 MESSAGES = (*REPLIES, DEADLINE, GIVE_UP, CANCEL, UNDO, RETRY, RESOLVE)
 
-UNDONE_BY: dict[str, Step] = {PAYMENT_CHARGED: Step.REFUND, SHIPMENT_BOOKED: Step.SHIPMENT_CANCELLATION}
-"""The step that undoes a success. Once it is done, nothing stands and nothing ever will, because the provider refuses
-the same key from then on. A success whose reply comes later changes nothing."""
+UNDONE_BY: dict[Step, Step] = {Step.PAYMENT: Step.REFUND, Step.SHIPMENT: Step.SHIPMENT_CANCELLATION}
+"""The step that undoes another. Once a participant has done it, nothing stands and nothing ever will, because the
+provider refuses the same key from then on. `RESOLVE` calls no provider, so the key stays good: it undoes only a success
+that was known before."""
 
 AWAITED: dict[State, Step] = {
     State.PAYING: Step.PAYMENT,

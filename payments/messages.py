@@ -48,6 +48,10 @@ class RefundPayment(Command, frozen=True, kw_only=True, tag="REFUND_PAYMENT"):
     charge_id: UUID
     """The id of the charge's command."""
 
+    @property
+    def undone_id(self) -> UUID:
+        return self.charge_id
+
 
 CHARGE_PAYMENT: Final = commands.event_type_of(ChargePayment)
 REFUND_PAYMENT: Final = commands.event_type_of(RefundPayment)

@@ -49,6 +49,10 @@ class CancelShipment(Command, frozen=True, kw_only=True, tag="CANCEL_SHIPMENT"):
     booking_id: UUID
     """The id of the booking's command."""
 
+    @property
+    def undone_id(self) -> UUID:
+        return self.booking_id
+
 
 BOOK_SHIPMENT: Final = commands.event_type_of(BookShipment)
 CANCEL_SHIPMENT: Final = commands.event_type_of(CancelShipment)

@@ -52,6 +52,11 @@ class Command(_Members, frozen=True, kw_only=True, tag_field="eventType"):
     def event_type(self) -> str:
         return event_type_of(type(self))
 
+    @property
+    def undone_id(self) -> UUID | None:
+        """Return the id of the command that this one undoes; None if it undoes none."""
+        return None
+
 
 class Reply(_Members, frozen=True, kw_only=True, rename="camel"):
     """A participant's reply to a command."""

@@ -118,11 +118,12 @@ class Participant(Generic[WorkT, CommandT]):
         A repeat makes failed work pending again. For finished work it records the reply again.
 
         Raises:
-            Poison: a command has the id of a different command.
+            Poison: a command has the id of a different command, or undoes one that has another reference.
         """
         first: dict[UUID, CommandT] = {}
         for command in new:
             self._refuse_conflict(first.setdefault(command.command_id, command), command)
+        self._refuse_foreign_undoing(first)
         known = {row.command_id: row for row in self._locked(first)}
         deadline_at = now() + self.gives_up_after()
         # Another consumer may record the same command at this moment, after a rebalance.
@@ -175,6 +176,18 @@ class Participant(Generic[WorkT, CommandT]):
                 f"Command id {first.command_id} came first with another {first.event_type}: one command is forged, or "
                 "a sender used one id for two commands"
             )
+
+    def _refuse_foreign_undoing(self, new: Mapping[UUID, CommandT]) -> None:
+        """Raise Poison if a command undoes what was done for another reference, such as the charge of another order."""
+        undone = [command.undone_id for command in new.values() if command.undone_id]
+        rows = self._model_objects.filter(command_id__in=undone).values_list("command_id", "reference")
+        references = {command_id: command.reference for command_id, command in new.items()} | dict(rows)
+        for command in new.values():
+            if command.undone_id and references.get(command.undone_id, command.reference) != command.reference:
+                raise Poison(
+                    f"Command {command.command_id} undoes command {command.undone_id}, which has another reference: "
+                    "one command is forged, or a sender confused two ids"
+                )
 
     def _send(self, finished: Sequence[WorkT]) -> None:
         messages = [outbox.record(self._message(work)) for work in finished]

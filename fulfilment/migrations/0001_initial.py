@@ -60,6 +60,7 @@ class Migration(migrations.Migration):
                 ('command_id', models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
                 ('step', models.CharField(choices=[('PAYMENT', 'Payment'), ('SHIPMENT', 'Shipment'), ('SHIPMENT_CANCELLATION', 'Cancellation of the shipment'), ('REFUND', 'Refund')], max_length=21)),
                 ('state', models.CharField(choices=[('WAITING', 'Waiting'), ('DONE', 'Done'), ('REFUSED', 'Refused'), ('FAILED', 'Failed')], default='WAITING', max_length=7)),
+                ('by_hand', models.BooleanField(default=False, help_text='An operator has marked it as resolved. No participant has done it.')),
                 ('reason', models.TextField(blank=True, default='')),
                 ('attempts', models.PositiveIntegerField(default=0, help_text='This is how often its command was sent since an operator last retried it.')),
                 ('number', models.PositiveIntegerField(help_text='Its command was first sent under this number.')),

@@ -34,10 +34,10 @@ EXPECTED = {
     # STUCK_SHIPMENT, STUCK_REFUND. "." says that the message changes nothing.
     "PAYMENT_CHARGED": "SHIPPING . . . . REFUNDING . .",
     "PAYMENT_DECLINED": "CANCELLED CANCELLING_SHIPMENT CANCELLING_SHIPMENT . . . . .",
-    "PAYMENT_FAILED": "REFUNDING . . . . . . .",
+    "PAYMENT_FAILED": "REFUNDING . . . . REFUNDING . .",
     "SHIPMENT_BOOKED": ". COMPLETED . . CANCELLING_SHIPMENT CANCELLING_SHIPMENT . CANCELLING_SHIPMENT",
     "SHIPMENT_REFUSED": ". REFUNDING CANCELLING_SHIPMENT . . . . .",
-    "SHIPMENT_FAILED": ". CANCELLING_SHIPMENT . . . . . .",
+    "SHIPMENT_FAILED": ". CANCELLING_SHIPMENT . . CANCELLING_SHIPMENT CANCELLING_SHIPMENT . CANCELLING_SHIPMENT",
     "SHIPMENT_CANCELLED": ". . . REFUNDING . . REFUNDING .",
     "SHIPMENT_CANCELLATION_FAILED": ". . . CANCELLING_SHIPMENT . . . .",
     "PAYMENT_REFUNDED": ". . . . CANCELLED . . CANCELLED",
@@ -181,10 +181,10 @@ class World:
             self.take(DEADLINE)
 
     def resolve(self) -> None:
-        """Let an operator do the stuck step by hand, and tell the fulfilment."""
+        """Let an operator undo by hand what stands of the stuck step, and say so. That voids no key."""
         if self.fulfilment.state in STUCK:
             provider = self.payment if self.fulfilment.state == State.STUCK_REFUND else self.shipping
-            provider.stands, provider.is_undone = False, True
+            provider.stands, provider.is_undone = False, provider.is_undone or provider.stands
             self.take(RESOLVE)
 
     def step(self) -> None:

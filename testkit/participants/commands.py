@@ -3,6 +3,7 @@
 A test module of a participant inherits `ParticipantTests`, and says what its commands and replies are.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
@@ -252,6 +253,21 @@ class ParticipantTests:
         assert [letter.error_class.rpartition(".")[2] for letter in letters] == ["Poison"]
         self.work()
         assert self.types() == [self.replies.made] * 2
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("at_once", [True, False])
+    def test_an_undoing_under_another_reference_is_poison(self, at_once: bool) -> None:
+        made_id, forged_id = uuid4(), uuid4()
+        forged = json.loads(self.undo(forged_id, made_id=made_id).value) | {"reference": 8}
+        values = [self.make(made_id).value, json.dumps(forged).encode()]
+        batches = [values] if at_once else [[value] for value in values]
+        letters = [letter for batch in batches for letter in deliver(subscription(self.name), batch)]
+        assert [letter.error_class.rpartition(".")[2] for letter in letters] == ["Poison"]
+        self.work()
+        assert self.history(made_id) == [self.made]
+        assert not self.rows.filter(command_id=forged_id).exists()
+        self.do(self.undo(uuid4(), made_id=made_id))
+        assert self.types() == [self.replies.made, self.replies.undone]
 
     # --- Unknown outcomes ------------------------------------------------------------------------
 

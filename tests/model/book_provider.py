@@ -52,6 +52,10 @@ class BookProvider:
         if self._adrift:
             self._adrift.pop(index % len(self._adrift))()
 
+    def let_all_arrive(self) -> None:
+        while self._adrift:
+            self.let_one_arrive(0)
+
     def find(self, service: str, key: UUID) -> Entry | None:
         return self._call(lambda: self.book.find(service, str(key)), is_question=True)
 

@@ -102,16 +102,19 @@ class FulfilmentModel(FulfilmentInvariants):
     @precondition(lambda self: self.tokens)
     @rule(index=INDEX, message=st.sampled_from([UNDO, RETRY, RESOLVE]))
     def operate(self, index: int, message: str) -> None:
-        """Let an operator give `message` to a fulfilment. RESOLVE means that the stuck step was done by hand."""
+        """Let an operator ask. Before RESOLVE, the operator undoes by hand what stands when no call is under way."""
         order_id = self.order(index, *(STUCK if message != UNDO else ()))
         state = State(Fulfilment.objects.get(pk=order_id).state)
         if (state, message) not in TABLE:
             with pytest.raises(NotPossible):
                 ask(message, order_id=order_id)
             return
-        ask(message, order_id=order_id)
         if message == RESOLVE:
-            self.done_by_hand.add((order_id, "payments" if state == State.STUCK_REFUND else "shipments"))
+            self.pipeline.provider.let_all_arrive()
+            service = "payments" if state == State.STUCK_REFUND else "shipments"
+            stands = service in self.stands(Fulfilment.objects.get(pk=order_id))
+            (self.done_by_hand if stands else self.resolved).add((order_id, service))
+        ask(message, order_id=order_id)
 
     def order(self, index: int, *states: State) -> int:
         """Return the id of an order whose fulfilment has one of `states`; without such an order, of any order.
