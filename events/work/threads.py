@@ -178,6 +178,18 @@ class ThreadedWorker(Worker[WorkT]):
             self._pause(unavailable)
         elif results:
             self._failures = 0
+        recorded = self._record_or_keep(results, ended)
+        if untried:
+            try:
+                self._give_back(untried)
+            except Error as error:
+                # Their leases end soon.
+                self._pause_without_database(error)
+        self._forget_lost()
+        return recorded, unavailable
+
+    def _record_or_keep(self, results: Results[WorkT], ended: list[Ended]) -> Results[WorkT]:
+        """Record the outcomes of `ended`. After an error that `_record` cannot handle, they end again."""
         try:
             recorded = self._record(results)
         except Error:
@@ -187,14 +199,7 @@ class ThreadedWorker(Worker[WorkT]):
             raise
         for work, _ in ended:
             self._in_hand.pop((work.pk, lease_of(work)), None)
-        if untried:
-            try:
-                self._give_back(untried)
-            except Error as error:
-                # Their leases end soon.
-                self._pause_without_database(error)
-        self._forget_lost()
-        return recorded, unavailable
+        return recorded
 
     def _next_ended(self, wait_s: float) -> list[Ended]:
         """Return the pieces that end within `wait_s`. Those within `RECORD_WITHIN_S` of the first one come with it."""

@@ -413,7 +413,7 @@ def test_outcomes_survive_an_error_of_any_other_kind(monkeypatch: pytest.MonkeyP
     """A migration may be missing, so that not even the failure of a piece can be recorded."""
     works = record_work(8)
     tried: list[int] = []
-    failures = 0
+    failures, is_broken = 0, True
 
     def act(work: Work) -> Outcome:
         tried.append(work.pk)
@@ -431,7 +431,6 @@ def test_outcomes_survive_an_error_of_any_other_kind(monkeypatch: pytest.MonkeyP
         is_broken = failures < 9
         return all_ended()
 
-    is_broken = True
     monkeypatch.setattr(worker_module, "settle", settle_later)
     for name in ("RECORD_RETRY_S", "FIRST_OUTAGE_PAUSE_S", "LAST_OUTAGE_PAUSE_S", "CLAIM_AFTER_OUTAGE_S"):
         monkeypatch.setattr(threads_module, name, 0.01)
