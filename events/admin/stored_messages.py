@@ -45,7 +45,9 @@ class MessageAdmin(ReadOnlyAdmin):
             shown = masked(bytes(stored), secret)
         except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
             # The secret may be anywhere in it, also if the database has cut it.
-            return preformatted(gettext("(%(size)d bytes, not shown because they may hold a secret)") % {"size": size})
+            return preformatted(
+                gettext("(not shown, because it may hold a secret; size in bytes: %(size)d)") % {"size": size}
+            )
         return preformatted(_pretty(shown, len(shown)))
 
     @admin.display(description=gettext_lazy("headers"))
