@@ -42,12 +42,15 @@ class Topic:
     """Name of the JSON member with the id of what the event is about (an integer), such as `orderId`."""
     stream_prefix: str = ""
     """Prefix of a stream's name, before the subject's id. A stream has the events about one subject, in sequence."""
+    secret_members: Collection[str] = ()
+    """Names of JSON members that admin hides. A participant hides them in the rows of commands that are done, so its
+    `decode` must accept `events.wire.secret_members.HIDDEN` for them."""
 
     @classmethod
-    def of_process(cls, setting: str, *event_types: str) -> "Topic":
+    def of_process(cls, setting: str, *event_types: str, secret_members: Collection[str] = ()) -> "Topic":
         """Return a topic of commands or of replies (`events.wire.commands`)."""
         members = {"subject": commands.SUBJECT, "stream_prefix": commands.STREAM_PREFIX}
-        return cls(setting=setting, event_types=event_types, **members)
+        return cls(setting=setting, event_types=event_types, secret_members=secret_members, **members)
 
     @property
     def name(self) -> str:
@@ -170,6 +173,11 @@ def topics() -> list[Topic]:
 def topic_named(name: str) -> Topic | None:
     """Return the registered topic with this name; None if no app has registered it."""
     return next((topic for topic in _topics if topic.name == name), None)
+
+
+def secret_members_of(topic: str) -> set[str]:
+    """Return the names of the secret members of messages in this topic, which may be a topic of dead letters."""
+    return {name for one in _topics if topic in (one.name, dead_letter_topic(one.name)) for name in one.secret_members}
 
 
 def dead_letter_topic(topic: str) -> str:

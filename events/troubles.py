@@ -10,7 +10,14 @@
 from typing import Literal
 from uuid import UUID
 
-from django.db import DataError, Error, IntegrityError
+from django.db import DataError, Error, IntegrityError, InternalError, NotSupportedError, ProgrammingError
+
+TAKES_NO_TRANSACTION = {"25006", "25P03", "25P04"}
+"""SQLSTATEs of a read-only server, and of a server that ended a transaction because of its time.
+
+The driver raises them as InternalError, like errors about one statement: a trigger's RAISE, or a transaction that an
+earlier error has aborted.
+"""
 
 Kind = Literal["poison", "suspect", "outage"]
 
@@ -45,3 +52,16 @@ def kind_of(error: Exception) -> Kind:
     if isinstance(error, Outage | Error):
         return "outage"
     return "suspect"
+
+
+def is_database_away(error: Exception) -> bool:
+    """Return whether the database is away or takes no writes, so that every other statement fails as this one did.
+
+    `kind_of` calls each such error an outage. It also calls errors so that are about a statement and not about its
+    data, such as a missing table: a consumer must wait for these, because its alternative is a dead letter.
+    A crash of the server may raise a plain DatabaseError.
+    """
+    if getattr(error.__cause__, "pgcode", None) in TAKES_NO_TRANSACTION:
+        return True
+    about_the_statement = (DataError, IntegrityError, InternalError, NotSupportedError, ProgrammingError)
+    return isinstance(error, Error) and not isinstance(error, about_the_statement)

@@ -2,6 +2,7 @@ from django.conf import settings
 from django.contrib import admin
 
 from events.admin.commands import CommandAdmin, try_again_action
+from payments.messages import PAYMENT_COMMANDS
 from payments.models import PaymentCommand
 
 TRY_AGAIN = try_again_action(PaymentCommand, within=lambda: settings.PAYMENT_GIVES_UP_AFTER)
@@ -9,5 +10,5 @@ TRY_AGAIN = try_again_action(PaymentCommand, within=lambda: settings.PAYMENT_GIV
 
 @admin.register(PaymentCommand)
 class PaymentCommandAdmin(CommandAdmin):
-    secret_members = ("paymentToken",)
+    secret_members = PAYMENT_COMMANDS.secret_members
     row_actions = {"try-again": TRY_AGAIN}

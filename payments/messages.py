@@ -56,7 +56,9 @@ class RefundPayment(Command, frozen=True, kw_only=True, tag="REFUND_PAYMENT"):
 CHARGE_PAYMENT: Final = commands.event_type_of(ChargePayment)
 REFUND_PAYMENT: Final = commands.event_type_of(RefundPayment)
 
-PAYMENT_COMMANDS = register_topic(Topic.of_process("PAYMENT_COMMANDS_TOPIC", CHARGE_PAYMENT, REFUND_PAYMENT))
+PAYMENT_COMMANDS = register_topic(
+    Topic.of_process("PAYMENT_COMMANDS_TOPIC", CHARGE_PAYMENT, REFUND_PAYMENT, secret_members=("paymentToken",))
+)
 PAYMENT_REPLIES = register_topic(Topic.of_process("PAYMENT_REPLIES_TOPIC", *REPLY_TYPES))
 
 encode = commands.encode
@@ -71,7 +73,9 @@ def charge_payment(
 ) -> Message:
     """Return the outbox message that commands a charge. `source` is the sending app, such as `/shop`.
 
-    The messages of one `reference` are sent in the order of `sequence`: 1, 2, 3 ...
+    The messages of one `reference` are sent in the order of `sequence`: 1, 2, 3 ... The outbox stream is named by
+    `reference` alone, and `fulfilment` uses the ids of orders. Another sender in the same project must use references
+    that no order has, or the outbox refuses the second message with the same reference and sequence.
     """
     command = ChargePayment(
         event_id=uuid4(),

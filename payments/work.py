@@ -56,7 +56,8 @@ def _refund(provider: PaymentProvider, command: RefundPayment, *, may_be_known: 
         payment = provider.refund(command.charge_id)
     if payment.state in NOTHING_CHARGED:
         return Done(Answer(PAYMENT_REFUNDED))
-    return Failed(payment.reason or f"The provider refuses the refund, and the payment is {payment.state}")
+    reason = payment.reason or f"The provider refuses the refund, and the payment is {payment.state}"
+    return Failed(reason, for_people=reason)
 
 
 PAYMENT_WORK = register(

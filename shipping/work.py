@@ -51,7 +51,8 @@ def _cancel(provider: ShippingProvider, command: CancelShipment, *, may_be_known
         shipment = provider.cancel(command.booking_id)
     if shipment.state in NOTHING_BOOKED:
         return Done(Answer(SHIPMENT_CANCELLED))
-    return Failed(shipment.reason or f"The carrier refuses the cancellation, and the shipment is {shipment.state}")
+    reason = shipment.reason or f"The carrier refuses the cancellation, and the shipment is {shipment.state}"
+    return Failed(reason, for_people=reason)
 
 
 SHIPPING_WORK = register(

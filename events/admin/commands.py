@@ -16,6 +16,7 @@ from events.admin.actions import RowAction
 from events.admin.leased_work import LeasedWorkAdmin, refuse_unless_failed, try_again
 from events.admin.read_only import untranslated
 from events.wire.identifiers import id_or_none, uuid_or_none
+from events.wire.secret_members import masked
 from events.work.commands import CommandWork
 
 MEMBERS_OF_EVERY_COMMAND = ("eventId", "eventType", "timestamp", "commandId", "reference")
@@ -85,12 +86,9 @@ class CommandAdmin(LeasedWorkAdmin):
     @admin.display(description=gettext_lazy("members"))
     def members(self, work: CommandWork) -> SafeString:
         """Return the command's own members as JSON, such as its amount."""
-        members: dict[str, Any] = msgspec.json.decode(bytes(work.value), type=dict[str, msgspec.Raw])
-        own = {
-            name: "..." if name in self.secret_members else raw
-            for name, raw in members.items()
-            if name not in MEMBERS_OF_EVERY_COMMAND
-        }
+        shown = masked(bytes(work.value), self.secret_members)
+        members: dict[str, Any] = msgspec.json.decode(shown, type=dict[str, msgspec.Raw])
+        own = {name: raw for name, raw in members.items() if name not in MEMBERS_OF_EVERY_COMMAND}
         return untranslated(msgspec.json.encode(own).decode())
 
     @admin.display(description=gettext_lazy("reason"))

@@ -13,8 +13,10 @@ from django.utils.translation import gettext, gettext_lazy
 from events.admin.read_only import ReadOnlyAdmin, preformatted
 from events.kafka import MAX_MESSAGE_BYTES
 from events.models import DeadLetter, OutboxEvent
+from events.subscriptions import secret_members_of
 from events.wire.foreign_text import TEXT_LIMIT_CHARS, cut
 from events.wire.headers import unpack
+from events.wire.secret_members import masked
 
 MAX_SHOWN_BYTES = 64 * 1024
 """Bytes of a key or value that a page shows."""
@@ -35,7 +37,18 @@ class MessageAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("value"))
     def value_text(self, row: OutboxEvent | DeadLetter) -> SafeString:
-        return preformatted(_pretty(*_beginning(row, "value")))
+        stored, size = _beginning(row, "value")
+        secret = secret_members_of(row.topic)
+        if not secret or stored is None:
+            return preformatted(_pretty(stored, size))
+        try:
+            shown = masked(bytes(stored), secret)
+        except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+            # The secret may be anywhere in it, also if the database has cut it.
+            return preformatted(
+                gettext("(not shown, because it may hold a secret; size in bytes: %(size)d)") % {"size": size}
+            )
+        return preformatted(_pretty(shown, len(shown)))
 
     @admin.display(description=gettext_lazy("headers"))
     def headers_text(self, row: OutboxEvent | DeadLetter) -> SafeString:

@@ -63,7 +63,7 @@ class Reply(_Members, frozen=True, kw_only=True, rename="camel"):
 
     event_type: str
     reason: str = ""
-    """Why a participant could not or would not do what the command says; else empty."""
+    """Why a participant could not or would not do what the command says, for people; else empty."""
 
 
 CommandT = TypeVar("CommandT", bound=Command)

@@ -21,6 +21,9 @@ ANSWER_LIMIT_CHARS = 200
 SERVICE_STATUSES = {401, 403, 407, 429, 503}
 """HTTP statuses about this client or the whole service, and not about one call."""
 
+REFUSED = "The provider refused the call"
+"""What people read of a call that no repeat can make succeed."""
+
 AnswerT = TypeVar("AnswerT")
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -143,6 +146,6 @@ def judged(act: Act[WorkT]) -> Act[WorkT]:
         except OutcomeUnknown as error:
             return TryAgain(str(error))
         except CallRefused as error:
-            return Failed(str(error))
+            return Failed(str(error), REFUSED)
 
     return do

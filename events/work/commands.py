@@ -24,6 +24,7 @@ from events.wire import commands
 from events.wire.commands import CommandT
 from events.wire.foreign_text import cut, storable
 from events.wire.messages import Message
+from events.wire.secret_members import masked
 from events.wire.timestamps import now
 from events.work.calling import longest_call_s
 from events.work.kinds import Act, Kind, Results
@@ -31,7 +32,7 @@ from events.work.models import LeasedWork
 from events.work.outcomes import Done, Failed
 
 REASON_LIMIT_CHARS = 500
-"""Most characters of a reply's reason, which comes from a provider."""
+"""Most characters of a reply's reason, which may come from a provider."""
 
 
 class CommandWork(LeasedWork):
@@ -147,19 +148,24 @@ class Participant(Generic[WorkT, CommandT]):
         self._send([row for row in known.values() if row.state == LeasedWork.State.DONE])
 
     def reply(self, results: Results[WorkT]) -> None:
-        """Record the replies to finished commands, in the transaction of their outcomes: this is a `Kind.record`."""
+        """Record the replies to finished commands, in the transaction of their outcomes: this is a `Kind.record`.
+
+        A reply's reason reaches customers, so a failure's text for operators stays in `last_error`.
+        """
         finished: list[WorkT] = []
         for work, outcome in results:
             match outcome:
                 case Done(Answer(reply_type, reason)):
                     pass
-                case Failed(reason):
+                case Failed(_, reason):
                     reply_type = self.failed[work.command_type]
                 case _:
                     continue
             work.reply_type, work.reason = reply_type, cut(storable(reason), REASON_LIMIT_CHARS)
             finished.append(work)
         self._model_objects.bulk_update(finished, ["reply_type", "reason"])
+        if self.commands.secret_members:
+            self._forget_secrets([work for work, outcome in results if isinstance(outcome, Done)])
         self._send(finished)
 
     @property
@@ -170,8 +176,16 @@ class Participant(Generic[WorkT, CommandT]):
         """Return the rows of these commands in a fixed order, locked, so that no worker finishes them meanwhile."""
         return self._model_objects.select_for_update().filter(command_id__in=command_ids).order_by("pk")
 
+    def _forget_secrets(self, done: Collection[WorkT]) -> None:
+        """Hide the secrets of commands that are not tried again. A failed command may be, and needs them."""
+        for work in done:
+            work.value = masked(bytes(work.value), self.commands.secret_members)
+        self._model_objects.bulk_update(done, ["value"])
+
     def _refuse_conflict(self, first: CommandT, repeat: CommandT) -> None:
-        if msgspec.structs.replace(repeat, event_id=first.event_id, timestamp=first.timestamp) != first:
+        same = msgspec.structs.replace(repeat, event_id=first.event_id, timestamp=first.timestamp)
+        # The first one may be a command whose secrets are hidden by now.
+        if first not in (same, self.decode(masked(commands.encode(same), self.commands.secret_members))):
             raise Poison(
                 f"Command id {first.command_id} came first with another {first.event_type}: one command is forged, or "
                 "a sender used one id for two commands"

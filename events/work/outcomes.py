@@ -13,9 +13,14 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The work can never be done."""
+    """The work can never be done.
+
+    `reason` is for operators: it may have addresses and answers of other services. `for_people` is what all others may
+    read, and it may be empty.
+    """
 
     reason: str
+    for_people: str = ""
 
 
 @dataclass(frozen=True)

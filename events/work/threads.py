@@ -20,6 +20,7 @@ from events.work.worker import (
     FIRST_OUTAGE_PAUSE_S,
     LAST_OUTAGE_PAUSE_S,
     POLL_INTERVAL_S,
+    RECORD_RETRY_S,
     RECORD_WITHIN_S,
     Worker,
     backoff,
@@ -74,7 +75,11 @@ class ThreadedWorker(Worker[WorkT]):
                         self._claim_or_pause(act)
                     if self._free:
                         wait_s = min(wait_s, max(self._claim_from - time.monotonic(), 0))
-                self._record_ended(wait_s)
+                try:
+                    self._record_ended(wait_s)
+                except Error as error:
+                    self._pause_without_database(error)
+                    time.sleep(RECORD_RETRY_S)
 
     def sweep(self, *, due_until: datetime) -> Results[WorkT]:
         results: Results[WorkT] = []
@@ -111,9 +116,12 @@ class ThreadedWorker(Worker[WorkT]):
             if limit and (self._begin(act, limit=limit) < limit or self._failures):
                 self._claim_from = time.monotonic() + POLL_INTERVAL_S
         except Error as error:
-            self._database_was_away = True
-            connection.close()
-            self._pause(error)
+            self._pause_without_database(error)
+
+    def _pause_without_database(self, error: Error) -> None:
+        self._database_was_away = True
+        connection.close()
+        self._pause(error)
 
     def _pause(self, error: Exception) -> None:
         """Claim nothing for a while. A call during a pause has no effect, so pieces that fail together count once."""
@@ -149,15 +157,15 @@ class ThreadedWorker(Worker[WorkT]):
             self._ended.put(Ended(work, outcome))
 
     def _record_ended(self, wait_s: float) -> tuple[Results[WorkT], ServiceUnavailable | None]:
-        """Wait up to `wait_s` for pieces of work to end. Record and return their outcomes.
+        """Wait up to `wait_s` for pieces of work to end. Record and return their outcomes, and the service's error.
 
-        The second value is the error of a piece that found the service unavailable; None without one.
+        Raises django.db.Error if the outcomes cannot be recorded. The next call records them.
         """
         results: Results[WorkT] = []
         unavailable: ServiceUnavailable | None = None
         untried: list[WorkT] = []
-        for work, outcome in self._next_ended(wait_s):
-            self._in_hand.pop((work.pk, lease_of(work)), None)
+        ended = self._next_ended(wait_s)
+        for work, outcome in ended:
             match outcome:
                 case None:
                     untried.append(work)
@@ -170,17 +178,28 @@ class ThreadedWorker(Worker[WorkT]):
             self._pause(unavailable)
         elif results:
             self._failures = 0
-        recorded = self._record(results)
+        recorded = self._record_or_keep(results, ended)
         if untried:
             try:
                 self._give_back(untried)
             except Error as error:
                 # Their leases end soon.
-                self._database_was_away = True
-                connection.close()
-                self._pause(error)
+                self._pause_without_database(error)
         self._forget_lost()
         return recorded, unavailable
+
+    def _record_or_keep(self, results: Results[WorkT], ended: list[Ended]) -> Results[WorkT]:
+        """Record the outcomes of `ended`. After an error that `_record` cannot handle, they end again."""
+        try:
+            recorded = self._record(results)
+        except Error:
+            for one in ended:
+                self._ended.put(one)
+            self._forget_lost()
+            raise
+        for work, _ in ended:
+            self._in_hand.pop((work.pk, lease_of(work)), None)
+        return recorded
 
     def _next_ended(self, wait_s: float) -> list[Ended]:
         """Wait up to `wait_s` for a piece to end. Return it with those that end within `RECORD_WITHIN_S` after it."""

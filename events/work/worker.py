@@ -11,18 +11,9 @@ from functools import partial
 from typing import Generic
 from uuid import uuid4
 
-from django.db import (
-    DataError,
-    Error,
-    IntegrityError,
-    InternalError,
-    NotSupportedError,
-    ProgrammingError,
-    connection,
-    reset_queries,
-    transaction,
-)
+from django.db import Error, connection, reset_queries, transaction
 
+from events.troubles import is_database_away
 from events.wire.foreign_text import cut, storable
 from events.work.kinds import LABELS, LOST, Act, Kind, Results, record_nothing
 from events.work.leases import Settlement, claim, lease_of, settle
@@ -41,6 +32,8 @@ RECORD_RETRY_S = 0.2
 CLAIM_AFTER_OUTAGE_S = 1.0
 """Seconds for which a worker claims nothing after the database is back. Workers that could not record an outcome do so
 first, although their leases may have run out in the meantime."""
+NOT_IN_TIME = "It was not done in time"
+"""What people read of work whose deadline has passed."""
 FIRST_OUTAGE_PAUSE_S, LAST_OUTAGE_PAUSE_S = 1.0, 30.0
 """Pause of the worker after a service or the database was away. Each further failure doubles it."""
 
@@ -136,13 +129,13 @@ class Worker(Generic[WorkT]):
 
     def _do(self, act: Act[WorkT], work: WorkT) -> Outcome:
         if work.is_overdue:
-            return Failed(work.last_error or "Its deadline passed before the first attempt")
+            return Failed(work.last_error or "Its deadline passed before the first attempt", NOT_IN_TIME)
         try:
             return act(work)
         except ServiceUnavailable:
             raise
         except Exception as error:
-            if _is_database_away(error):
+            if is_database_away(error):
                 connection.close()
                 raise ServiceUnavailable(f"The database failed: {str(error).strip()}") from error
             logger.exception("An attempt at %s %s failed", self._kind.name, work.pk)
@@ -154,24 +147,27 @@ class Worker(Generic[WorkT]):
 
     def _record(self, results: Results[WorkT]) -> Results[WorkT]:
         """Record the outcomes, and return those whose row still had the lease. Wait while the database is away."""
+        record, failure = self._kind.record, None
         while results:
             try:
-                return self._record_once(results, self._kind.record)
+                return self._record_once(results, record)
             except Exception as error:
-                if _is_database_away(error):
+                if is_database_away(error):
                     logger.warning("Recording %s again: %s", self._kind.name, str(error).strip())
                     connection.close()
                     self._database_was_away = True
                     # It shows that this process is alive. If its supervisor killed it, the pieces would be done again.
                     self._stopping()
                     time.sleep(RECORD_RETRY_S)
-                    continue
-                if len(results) > 1:
+                elif len(results) > 1:
                     return [recorded for one in results for recorded in self._record([one])]
-                ((work, _),) = results
-                logger.exception("What follows from %s %s cannot be recorded", self._kind.name, work.pk)
-                failure = TryAgain(f"What follows from it cannot be recorded: {error}")
-                return self._record_once([(work, failure)], record_nothing)
+                elif failure:
+                    raise
+                else:
+                    ((work, _),) = results
+                    failure = TryAgain(f"What follows from it cannot be recorded: {error}")
+                    logger.exception("What follows from %s %s cannot be recorded", self._kind.name, work.pk)
+                    results, record = [(work, failure)], record_nothing
         return []
 
     def _record_once(self, results: Results[WorkT], record: Callable[[Results[WorkT]], None]) -> Results[WorkT]:
@@ -195,22 +191,13 @@ class Worker(Generic[WorkT]):
         match outcome:
             case Done():
                 return settlement(LeasedWork.State.DONE, error="")
-            case Failed(reason):
+            case Failed(reason, _):
                 return settlement(LeasedWork.State.FAILED, error=cut(storable(reason)))
             case Cancelled(reason):
                 return settlement(LeasedWork.State.CANCELLED, error=cut(storable(reason)))
             case TryAgain(reason):
                 pause = backoff(self._kind.first_pause_s, self._kind.last_pause_s, work.attempts - 1)
                 return settlement(LeasedWork.State.PENDING, error=cut(storable(reason)), pause_s=pause)
-
-
-def _is_database_away(error: Exception) -> bool:
-    """Return whether `error` says that the database is away. Otherwise it is about one statement or its data.
-
-    A crash of the server may raise a plain DatabaseError, too.
-    """
-    about_the_statement = (DataError, IntegrityError, InternalError, NotSupportedError, ProgrammingError)
-    return isinstance(error, Error) and not isinstance(error, about_the_statement)
 
 
 def _given_back(work: LeasedWork) -> Settlement:

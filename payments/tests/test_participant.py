@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from events.database_clock import database_now
 from events.wire.messages import Message
 from payments.messages import REPLY_TYPES, charge_payment, refund_payment
 from testkit.participants.commands import ParticipantTests, Replies
@@ -61,3 +62,26 @@ class TestPayments(ParticipantTests):
         self.do(self.undo(refund_id, made_id=charge_id))
         assert self.types()[1:] == [self.replies.undo_failed] * 2
         assert self.history(charge_id) == ["charged"]
+
+    @pytest.mark.django_db
+    def test_the_token_of_a_finished_command_is_forgotten(self) -> None:
+        charge_id = uuid4()
+        self.do(self.charge(charge_id, "tok_of_a_card"))
+        value = bytes(self.row(charge_id).value)
+        assert (b"tok_of_a_card" in value, b'"amount":50000.10' in value) == (False, True)
+        self.do(self.charge(charge_id, "tok_of_a_card"))
+        assert self.types() == [self.replies.made] * 2
+        (letter,) = self.deliver(self.charge(charge_id, "tok_of_a_card", amount="1.00"))
+        assert letter.error_class.endswith("Poison")
+
+    @pytest.mark.django_db
+    def test_a_failed_command_keeps_its_token_for_a_repeat(self) -> None:
+        charge_id = uuid4()
+        self.deliver(self.charge(charge_id, "tok_of_a_card"))
+        (letter,) = self.deliver(self.charge(charge_id, "tok_of_another"))
+        assert letter.error_class.endswith("Poison")
+        self.rows.update(deadline_at=database_now())
+        self.work()
+        self.do(self.charge(charge_id, "tok_of_a_card"))
+        assert self.types() == [self.replies.make_failed, self.replies.made]
+        assert self.provider.book("payments")[str(charge_id)]["token"] == "tok_of_a_card"

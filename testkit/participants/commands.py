@@ -22,11 +22,13 @@ from events.testing import deliver
 from events.wire.commands import Reply, decode_reply
 from events.wire.headers import unpack
 from events.wire.messages import Message
+from events.work.calling import REFUSED
 from events.work.commands import CommandWork
 from events.work.kinds import kind_named
 from events.work.models import LeasedWork
 from events.work.outcomes import ServiceUnavailable
 from events.work.threads import worker_of
+from events.work.worker import NOT_IN_TIME
 from testkit.participants.provider import provider_in_thread
 
 State = LeasedWork.State
@@ -352,7 +354,8 @@ class ParticipantTests:
         self.rows.update(deadline_at=database_now())
         self.work()
         (reply,) = self.sent()
-        assert (reply.event_type, bool(reply.reason)) == (self.replies.make_failed, True)
+        assert (reply.event_type, reply.reason) == (self.replies.make_failed, NOT_IN_TIME)
+        assert "POST /" in self.row(made_id).last_error
         self.do(self.make(made_id))
         assert self.types()[1:] == [self.replies.made]
         assert self.history(made_id) == [self.made]
@@ -378,4 +381,19 @@ class ParticipantTests:
         )
         self.work()
         assert self.types() == [self.replies.made, self.replies.make_failed]
-        assert "422" in self.row(made_id).reason
+        row = self.row(made_id)
+        assert (self.sent()[-1].reason, row.reason) == (REFUSED, REFUSED)
+        assert "422" in row.last_error
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("url", ["", "http://payments.internal.invalid:8080/v1"])
+    def test_a_reply_has_no_address_and_no_setting(self, settings: Any, url: str) -> None:
+        made_id = uuid4()
+        self.deliver(self.make(made_id))
+        setattr(settings, f"{self.setting_prefix}_PROVIDER_URL", url)
+        with pytest.raises(ServiceUnavailable):
+            self.work()
+        self.rows.update(deadline_at=database_now())
+        self.work()
+        assert [reply.reason for reply in self.sent()] == [NOT_IN_TIME]
+        assert (url or f"{self.setting_prefix}_PROVIDER_URL") in self.row(made_id).last_error

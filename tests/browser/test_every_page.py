@@ -97,7 +97,7 @@ for state, reply in (("pending", ""), ("done", "PAYMENT_CHARGED"), ("failed", "P
         payment_token="tok_ok", source="/shop", sequence=1)
     PaymentCommand.objects.create(command_id=command_id, command_type=message.event_type, reference=7,
         value=message.value, state=state, finished_at=None if state == "pending" else Now(), reply_type=reply,
-        last_error="POST /payments was answered 500", reason="POST /payments was answered 500")
+        last_error="POST /payments was answered 500", reason="It was not done in time")
 """
 MAILS_IN_EVERY_STATE = """
 from datetime import timedelta

@@ -10,7 +10,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from events.work.calling import MAX_ANSWER_BYTES, CallRefused, OutcomeUnknown, Provider, judged
+from events.work.calling import MAX_ANSWER_BYTES, REFUSED, CallRefused, OutcomeUnknown, Provider, judged
 from events.work.outcomes import Failed, Outcome, ServiceUnavailable, TryAgain
 
 TIMEOUT_S = 0.5
@@ -161,7 +161,8 @@ def test_a_provider_that_cannot_be_reached_is_unavailable(settings: Any, url: st
 
 
 @pytest.mark.parametrize(
-    ("error", "outcome"), [(OutcomeUnknown("no answer"), TryAgain("no answer")), (CallRefused("bad"), Failed("bad"))]
+    ("error", "outcome"),
+    [(OutcomeUnknown("no answer"), TryAgain("no answer")), (CallRefused("bad"), Failed("bad", REFUSED))],
 )
 def test_errors_of_calls_become_outcomes(error: Exception, outcome: Outcome) -> None:
     def act(work: Any) -> Outcome:

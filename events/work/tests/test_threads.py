@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError, connection
 
 from events.database_clock import database_now
 from events.work import threads as threads_module
@@ -407,6 +407,37 @@ def test_a_claim_that_fails_is_made_again_after_a_pause(monkeypatch: pytest.Monk
     threaded(until=all_ended).run()
     assert states(works) == [State.DONE] * 8
     assert caplog.text.count("the database system is starting up") == 2
+
+
+def test_outcomes_survive_an_error_of_any_other_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A migration may be missing, so that not even the failure of a piece can be recorded."""
+    works = record_work(8)
+    tried: list[int] = []
+    failures, is_broken = 0, True
+
+    def act(work: Work) -> Outcome:
+        tried.append(work.pk)
+        return Done()
+
+    def settle_later(*args: Any, **options: Any) -> Any:
+        nonlocal failures
+        if is_broken:
+            failures += 1
+            raise ProgrammingError("column does not exist")
+        return settle(*args, **options)
+
+    def until() -> bool:
+        nonlocal is_broken
+        is_broken = failures < 9
+        return all_ended()
+
+    monkeypatch.setattr(worker_module, "settle", settle_later)
+    for name in ("RECORD_RETRY_S", "FIRST_OUTAGE_PAUSE_S", "LAST_OUTAGE_PAUSE_S", "CLAIM_AFTER_OUTAGE_S"):
+        monkeypatch.setattr(threads_module, name, 0.01)
+    threaded(act, until=until).run()
+    assert failures >= 9
+    assert states(works) == [State.DONE] * 8
+    assert sorted(tried) == sorted(work.pk for work in works)
 
 
 class TestSweep:
