@@ -21,6 +21,9 @@ from commerce.request_head import REFUSAL
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+# Python has them since 3.13. Its older names are those of an older standard.
+TITLES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+"""Names of statuses in RFC 9110."""
 JSON_PATHS = ("/api/", "/health/", "/metrics")
 
 
@@ -53,7 +56,7 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response:
 def problem(status: int, detail: str, **extensions: Any) -> dict[str, Any]:
     return {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": TITLES.get(status) or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         **extensions,
