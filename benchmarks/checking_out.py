@@ -30,7 +30,7 @@ TIMEOUT_S = 120
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Run every process that `make run` starts for an order. Yield the row's name and each round's p99 in seconds."""
+    """Start the processes that handle an order. For each round, yield the table row's name and the p99 in seconds."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         provider = ProviderProcess(Path(folder, "book.sqlite3"), PROVIDER_LATENCY_MS=str(PROVIDER_LATENCY_MS))
         stack.callback(provider.kill)

@@ -53,7 +53,7 @@ def of_notification(emails: dict[int, EmailDelivery], notification: Notification
 
 @register.inclusion_tag("commerce/related.html")
 def related(shown: Shown) -> dict[str, Any]:
-    """Return the other records about the event of `shown`."""
+    """Return the template's context: the rows about the event of `shown`."""
     letter = shown.dead_letter if isinstance(shown, OutboxEvent) else None
     event_id = letter.event_id if letter else _event_id(shown)
     replays = shown.replays.all() if isinstance(shown, DeadLetter) else OutboxEvent.objects.none()

@@ -1,4 +1,4 @@
-"""PAYMENT_PROVIDER_URL and SHIPPING_PROVIDER_URL: valid values, and messages about invalid ones without passwords."""
+"""PAYMENT_PROVIDER_URL and SHIPPING_PROVIDER_URL: valid values, and error messages that reveal no password."""
 
 import os
 import subprocess

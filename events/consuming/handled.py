@@ -38,7 +38,7 @@ def is_known_to(subscription: Subscription[Any]) -> Q:
 def is_settled_for(subscription: Subscription[Any]) -> Q:
     """Return the condition for outbox rows that the group no longer needs.
 
-    The group has handled or always ignores the event, or all its dead letters of the event are closed.
+    It has handled the event, or ignores its type, or has closed all dead letters of the event.
     """
     letters = letters_of_row(subscription.topic, group=subscription.group)
     open_letters = letters.filter(state=DeadLetter.State.OPEN)

@@ -25,9 +25,9 @@ EXCEPTION_HEADER = re.compile(r"kafka_dlt-(key-)?exception-(fqcn|cause-fqcn|mess
 
 
 def with_spring_headers(headers: Iterable[Header], spring_headers: Sequence[Header]) -> list[Header]:
-    """Return a message's `headers` and the `spring_headers` of its last failure, each Spring name once.
+    """Return `headers` with their Spring headers replaced by `spring_headers`, which tell the last failure.
 
-    A position in `headers` is kept only if it is complete, because parts of two failures would form a wrong position.
+    A complete position in `headers` wins. A part of one is dropped: parts of two failures would form a wrong position.
     The consumer group may be missing: Spring Kafka writes it only since 2.8. If a header occurs twice, the last one
     counts, as in Spring.
     """

@@ -37,7 +37,7 @@ class Checkout:
     def reply(self, event_type: str, **changes: Any) -> list[DeadLetter]:
         """Deliver a reply to the command that `event_type` answers, and return the new dead letters.
 
-        `changes` are other members of the reply.
+        `changes` replace members of the reply.
         """
         return deliver(subscription(FULFILMENT), [self.reply_value(event_type, **changes)])
 
