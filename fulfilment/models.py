@@ -125,7 +125,8 @@ class Fulfilment(models.Model):
         then = None if self._is_late(message) else TABLE.get((State(self.state), self._or_last(message)))
         if then and then.command == Step.REFUND and self._is_refunded_by_hand:
             then = TABLE[State.STUCK_REFUND, RESOLVE]
-        self._conclude_step(message, reason=reason)
+        if then or message in REPLIES:
+            self._conclude_step(message, reason=reason)
         if then is None:
             return None
         if then.state not in (State.SHIPPING, State.COMPLETED):

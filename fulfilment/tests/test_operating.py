@@ -12,11 +12,12 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from events.wire.timestamps import now
+from fulfilment.advancing import NotPossible, ask
 from fulfilment.checks import participants_give_up_before_deadlines
 from fulfilment.gauges import gauges_of, read_unfinished
-from fulfilment.models import Fulfilment
+from fulfilment.models import Fulfilment, FulfilmentStep
 from fulfilment.tests.conftest import WAYS, Checkout, check_out, place
-from fulfilment.transitions import State, Step
+from fulfilment.transitions import RESOLVE, RETRY, TABLE, UNDO, State, Step
 
 pytestmark = pytest.mark.django_db
 
@@ -80,6 +81,19 @@ def test_an_action_that_the_state_does_not_allow_changes_nothing(
     act(operator, checkout, action)
     assert (checkout.shown, checkout.sent) == before
     assert not LogEntry.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [(state, one) for state in WAYS for one in (RETRY, RESOLVE, UNDO) if (State[state], one) not in TABLE],
+)
+def test_an_operator_who_comes_too_late_changes_nothing(checkout: Checkout, state: str, message: str) -> None:
+    """The page may have shown an older state."""
+    checkout.replies(*WAYS[state])
+    before = (checkout.shown, list(FulfilmentStep.objects.order_by("pk").values()))
+    with pytest.raises(NotPossible):
+        ask(message, order_id=checkout.order_id)
+    assert (checkout.shown, list(FulfilmentStep.objects.order_by("pk").values())) == before
 
 
 def test_a_retried_step_sends_its_command_under_the_same_id(operator: Client, checkout: Checkout) -> None:

@@ -40,6 +40,10 @@ class FulfilmentPipeline(Sending):
             group.rebalance([0] * PARTITIONS)
         self.members = {name: self._member(name) for name in GROUPS}
 
+    def close(self) -> None:
+        super().close()
+        self.provider.book.close()
+
     def _member(self, name: str) -> Member[Any]:
         return Member(self.groups[name], 0, subscription(name))
 

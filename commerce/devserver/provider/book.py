@@ -53,6 +53,10 @@ class Book:
             " history TEXT, PRIMARY KEY (service, key))"
         )
 
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
     def find(self, service: str, key: str) -> Entry | None:
         with self._lock:
             return self._find(service, key)

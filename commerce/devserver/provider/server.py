@@ -171,10 +171,16 @@ class Server(ThreadingHTTPServer):
         self.options = options
         self.book = Book(options.book)
         self.faults = Faults(options.fault_rate)
+        self._is_closed = False
         super().__init__((options.host, options.port), Handler)
         self.url = f"http://{options.host}:{self.server_port}"
 
+    def server_close(self) -> None:
+        super().server_close()
+        self._is_closed = True
+        self.book.close()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore a client that has closed its connection."""
-        if not isinstance(sys.exception(), OSError):
+        """Ignore a client that has closed its connection, and one that still asks after `server_close`."""
+        if not (self._is_closed or isinstance(sys.exception(), OSError)):
             super().handle_error(request, client_address)
