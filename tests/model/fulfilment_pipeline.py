@@ -66,7 +66,7 @@ class FulfilmentPipeline(Sending):
                     break
 
     def _one_by_one(self, name: str) -> Kind[Any]:
-        """Return the kind of work `name`, done in this thread, of which a worker that dies gives nothing back."""
+        """Return the kind of work `name`, done in this thread. A worker of it that dies gives no work back."""
         return replace(kind_named(name), concurrency=1, batch_size=1)
 
     def give_up(self, name: str) -> None:

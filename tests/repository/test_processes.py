@@ -33,7 +33,7 @@ METRICS_PORT = 9101
 SUPERVISORS_ALLOW_S = 10
 NGINX = CHECKOUT / "deploy" / "nginx"
 OF_KUBERNETES = {"POD_IP", "HOSTS_OF_SITE"}
-"""Variables of the manifests alone, of which DJANGO_ALLOWED_HOSTS is made."""
+"""Variables that only the manifests have. They make up DJANGO_ALLOWED_HOSTS."""
 
 
 def loops(way: str) -> list[Process]:

@@ -1,4 +1,4 @@
-"""Admin hides the secret members of a message, whatever became of the message."""
+"""Admin hides the secret members of a message in the outbox, in dead letters, and in commands."""
 
 import json
 from typing import Any
