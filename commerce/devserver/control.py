@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 TIMEOUT_S = 0.5
 """Seconds that client and server of the control channel wait for one read or write of the other."""
+SWITCH_TIMEOUT_S = 10
+"""Seconds that the client waits for the answer to a switch, which the broker's own thread carries out."""
 LINE_LIMIT_BYTES = 4_096
 """Largest size of a request or a response on the control channel, in bytes."""
 CONSUMER, BROKER = "consumer", "broker"
@@ -123,6 +125,8 @@ def ask(socket_path: str, key: str, *, target: str | None = None, on: bool | Non
             connection.settimeout(TIMEOUT_S)
             connection.connect(socket_path)
             connection.sendall(request)
+            if target:
+                connection.settimeout(SWITCH_TIMEOUT_S)
             with connection.makefile("rb") as answer:
                 state: dict[str, str] = json.loads(answer.readline(LINE_LIMIT_BYTES))
     except (OSError, ValueError) as error:
