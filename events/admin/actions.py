@@ -1,4 +1,4 @@
-"""Admin actions on rows: each is confirmed first, runs for one row at a time, and is logged for each row."""
+"""Admin actions on rows. The user confirms an action first. It changes one row at a time, and logs each change."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,13 +15,13 @@ from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin
 
 MAX_ROWS_NAMED = 12
-"""Most rows that a confirmation or a message names. It only counts the others."""
+"""Largest number of rows that a confirmation or a message names. It gives only the number of the others."""
 MAX_ROWS_PER_REQUEST = 1_000
-"""Most rows that one request may change, so that it ends within the web server's time limit."""
+"""Largest number of rows that one request may change, so that it ends within the web server's time limit."""
 
 
 class Refused(Exception):
-    """The action leaves this row unchanged. The message says why, in words such as "paid already"."""
+    """An action cannot change a row, and leaves it unchanged. The message says why, such as "paid already"."""
 
 
 class RowAction(NamedTuple):
@@ -34,15 +34,15 @@ class RowAction(NamedTuple):
     possible: Any
     """Text such as "3 can be paid", for a selection with rows that the action cannot change."""
     done: Any
-    """Message after the action, with the number of rows."""
+    """Message after the action, with the number of changed rows."""
     refuse: Callable[[Any], Any]
     """Return why the action cannot change this row, in words such as "paid already"; an empty text if it can."""
     do: Callable[[int], tuple[models.Model, str]]
     """Change the row with this id. Return the row and the text of its log entry. Raises Refused."""
     is_final: bool = False
-    """Whether the change cannot be undone. The button is red."""
+    """Whether the change cannot be undone. If so, the button is red."""
     hint_above_limit: Any = ""
-    """Hint for a selection above `MAX_ROWS_PER_REQUEST`: the command for any number of rows."""
+    """Hint for a selection of more than `MAX_ROWS_PER_REQUEST` rows: the command that changes any number of rows."""
 
 
 class RowActionsAdmin(ModelAdmin):
@@ -72,7 +72,7 @@ class RowActionsAdmin(ModelAdmin):
     ) -> HttpResponse | None:
         """Show the confirmation of `action` for `rows`, or run the action if the request confirms it.
 
-        `object_id` is the id of the row on whose page the action was started; None in the list.
+        If the user started the action on the page of a row, `object_id` is the id of that row. In the list it is None.
         """
         ids = list(rows.order_by("pk").values_list("pk", flat=True)[: MAX_ROWS_PER_REQUEST + 1])
         back = self._back(object_id)
@@ -88,7 +88,7 @@ class RowActionsAdmin(ModelAdmin):
         return HttpResponseRedirect(back)
 
     def row_by_id(self, request: HttpRequest, object_id: str) -> models.QuerySet[Any]:
-        """Return a queryset of the one row with this id, which comes from a URL. Raises Http404."""
+        """Return a queryset of the row with this id. The id comes from a URL. Raises Http404."""
         row = self.get_object(request, object_id)
         if row is None:
             raise Http404
@@ -129,7 +129,7 @@ class RowActionsAdmin(ModelAdmin):
         return TemplateResponse(request, "admin/confirm_action.html", context)
 
     def _named(self, request: HttpRequest, ids: list[int]) -> list[Any]:
-        """Return the first `MAX_ROWS_NAMED` of the rows with these ids, with the related rows that the list loads."""
+        """Return the rows of the first `MAX_ROWS_NAMED` ids, with the related rows that the list loads."""
         rows = self.get_queryset(request).filter(pk__in=ids[:MAX_ROWS_NAMED]).order_by("pk")
         related = self.list_select_related
         return list(rows if isinstance(related, bool) else rows.select_related(*related))
@@ -157,7 +157,7 @@ class RowActionsAdmin(ModelAdmin):
 def _outcome(action: RowAction, *, possible: int, skipped: Mapping[str, list[int]]) -> str:
     """Return what the action will do with the rows; an empty text if it will change all of them.
 
-    `skipped` has the ids of the rows that it cannot change, by the reason.
+    `skipped` has the ids of the rows that the action cannot change, by the reason.
     """
     count = sum(map(len, skipped.values()))
     if count == 0:
@@ -175,7 +175,7 @@ def _outcome(action: RowAction, *, possible: int, skipped: Mapping[str, list[int
 def _text_about_unchanged(skipped: Mapping[str, list[int]], named: Mapping[str, list[Any]]) -> str:
     """Return one message about all rows that the action left unchanged.
 
-    `skipped` has the ids of these rows, and `named` the rows that the message names. Both are by the reason.
+    `skipped` maps each reason to the ids of these rows, and `named` maps it to the rows that the message names.
     """
     count = sum(map(len, skipped.values()))
     reasons = [f"{reason} ({names_of(named[reason], len(pks))})" for reason, pks in skipped.items()]
@@ -184,7 +184,7 @@ def _text_about_unchanged(skipped: Mapping[str, list[int]], named: Mapping[str, 
 
 
 def names_of(rows: Sequence[Any], count: int) -> str:
-    """Return a text such as "A, B and 3 more", which names `rows` and counts the rest of all `count` rows."""
+    """Return a text such as "A, B and 3 more". It names `rows`, and gives the number of the others of `count` rows."""
     names = ", ".join(map(str, rows))
     more = count - len(rows)
     return f"{names} " + ngettext("and %(more)s more", "and %(more)s more", more) % {"more": more} if more else names

@@ -23,7 +23,7 @@ MEMBERS_OF_EVERY_COMMAND = ("eventId", "eventType", "timestamp", "commandId", "r
 
 
 def try_again_action(model: type[CommandWork], *, within: Callable[[], timedelta]) -> RowAction:
-    """Return the row action that tries failed commands again, for as long as `within` returns."""
+    """Return the row action that makes failed commands pending again. Workers may try them for the time of `within`."""
     return RowAction(
         question=ngettext_lazy(
             "Try this command again? Its sender has the reply that it failed, and gets another reply.",
@@ -41,10 +41,10 @@ def try_again_action(model: type[CommandWork], *, within: Callable[[], timedelta
 
 
 class CommandAdmin(LeasedWorkAdmin):
-    """Base class for the admin of a participant's commands. A subclass adds `row_actions` with `try-again`."""
+    """Base class for the admin of a participant's commands. A subclass sets `row_actions`, with the key `try-again`."""
 
     secret_members: Collection[str] = ()
-    """Members of a command that its page does not show."""
+    """Names of the members of a command that the command's page does not show."""
 
     list_display = ("command", "reference", *LeasedWorkAdmin.WORK_COLUMNS, "reply")
     search_fields = ("=reference", "=command_id")
@@ -85,7 +85,7 @@ class CommandAdmin(LeasedWorkAdmin):
 
     @admin.display(description=gettext_lazy("members"))
     def members(self, work: CommandWork) -> SafeString:
-        """Return the command's own members as JSON, such as its amount."""
+        """Return as JSON the members that not every command has, such as an amount."""
         shown = masked(bytes(work.value), self.secret_members)
         members: dict[str, Any] = msgspec.json.decode(shown, type=dict[str, msgspec.Raw])
         own = {name: raw for name, raw in members.items() if name not in MEMBERS_OF_EVERY_COMMAND}

@@ -105,7 +105,7 @@ class GroupFilter(admin.AllValuesFieldListFilter):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         with connection.cursor() as cursor:
-            # Reads one index entry per group, where DISTINCT would read every row. See "loose index scan" in
+            # This query reads one index entry per group, and DISTINCT would read every row. See "loose index scan" in
             # PostgreSQL's wiki.
             cursor.execute(
                 """
@@ -161,10 +161,10 @@ MAX_CAUSES_SHOWN = 20
 
 
 def open_letters_by_cause() -> list[dict[str, Any]]:
-    """Return the most frequent causes of open dead letters, at most `MAX_CAUSES_SHOWN`, the most frequent first.
+    """Return at most `MAX_CAUSES_SHOWN` causes of open dead letters, the most frequent cause first.
 
-    A cause is a group, a topic and an error class. Each has its number of letters, the time of the newest one, and the
-    query string of the list that shows them.
+    A cause is a group, a topic and an error class. Each cause has the number of its letters, the time of the newest
+    letter, and the query string of the list that shows these letters.
     """
     open_letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN).order_by()
     causes = open_letters.values("group", "topic", "error_class").annotate(count=Count("pk"), newest=Max("created_at"))
@@ -184,7 +184,7 @@ def open_letters_by_cause() -> list[dict[str, Any]]:
 
 
 class LetterList(ChangeList):
-    """List without the link "Show all", which would show the open letters only. The filter by state offers all."""
+    """List without the link "Show all", which would show only open letters. The filter by state offers all states."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -242,7 +242,7 @@ class DeadLetterAdmin(MessageAdmin):
         return ["state_label", *self.fields[1:]] if is_closed else self.fields
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Return the order of the list: newest first. If it shows letters in all states, the open ones come first."""
+        """Return the list's order: newest first. In a list of letters in all states, the open letters come first."""
         is_of_all = request.GET.get("state__exact") == StateFilter.ALL or request.GET.get(SEARCH_VAR)
         return (OPEN_FIRST, *self.ordering) if is_of_all else self.ordering
 
@@ -276,7 +276,7 @@ class DeadLetterAdmin(MessageAdmin):
 
     @admin.display(description=gettext_lazy("open for"))
     def age(self, letter: DeadLetter) -> str | None:
-        """Return the time since the letter's creation, such as `3 min`; None for a closed letter."""
+        """Return the time since the creation of an open letter, such as `3 min`; None for a closed letter."""
         if letter.state != DeadLetter.State.OPEN:
             return None
         return duration(max(0.0, (now() - letter.created_at).total_seconds()))

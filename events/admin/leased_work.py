@@ -60,7 +60,11 @@ class LeasedWorkAdmin(ReadOnlyAdmin):
     readonly_fields: Any = ("state_label", "due", "error_text")
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Return a sort order that an index supports: pending work by its due time, other work from the newest on."""
+        """Return a sort order that an index supports.
+
+        Pending work begins with the earliest due time, and finished work with the latest end. Without a filter, the
+        newest work comes first.
+        """
         match request.GET.get("state__exact"):
             case None:
                 return ("-pk",)
@@ -75,7 +79,7 @@ class LeasedWorkAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("due at"))
     def due(self, work: LeasedWork) -> SafeString | None:
-        """Return as HTML the time at which the work is due or a worker's lease of it ends; None for finished work."""
+        """Return as HTML the time at which pending work is due, or its lease ends; None for finished work."""
         if work.state != LeasedWork.State.PENDING:
             return None
         if work.lease and work.due_at > now():

@@ -1,4 +1,4 @@
-"""Base of the admin pages of rows that the system writes. Lists may have any length; only row actions change rows."""
+"""Base of the admin of rows that the system writes. Lists may have any length, and only row actions change rows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,9 +19,9 @@ PERIOD_LOOKUPS = ("year", "month", "day", "gte", "lt")
 
 
 class ReadOnlyAdmin(RowActionsAdmin):
-    """Base class for models whose rows users view, but never add, edit or delete."""
+    """Base class for the admin of models whose rows a user can view, but cannot add, edit or delete."""
 
-    # Unfold's own shows times without UTC.
+    # Unfold's own template shows times without UTC.
     object_history_template = "admin/row_history.html"
     paginator = EstimatingPaginator
     show_full_result_count = False
@@ -41,12 +41,12 @@ class ReadOnlyAdmin(RowActionsAdmin):
         return [(None, {"fields": rows})]
 
     def _with_zone(self, name: Any) -> Any:
-        """Return a column that shows the times of the field `name` with their zone; `name` itself for other fields."""
+        """Return a column that shows the field `name` with the time zone; `name` itself if the field has no times."""
         field = next((one for one in self.opts.local_fields if one.name == name), None)
         return column_of_times(field) if isinstance(field, models.DateTimeField) else name
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Return whether a filter of the list makes this lookup. Other lookups could read every row of a table."""
+        """Return whether a filter of the list makes this lookup. Any other lookup could read every row of the table."""
         filters = [one[0] if isinstance(one, tuple) else one for one in self.list_filter]
         names = {getattr(one, "parameter_name", one) for one in filters}
         field, _, kind = lookup.partition("__")
@@ -81,7 +81,7 @@ def column_of_times(field: "models.DateTimeField[Any, Any]") -> Callable[[models
         time = getattr(row, field.name)
         return time and moment(time)
 
-    # Django names the cell's class and looks up the help text by it.
+    # By this name, Django names the cell's class and looks up the help text.
     column.__name__ = field.name
     return column
 
@@ -97,7 +97,7 @@ def preformatted(text: str) -> SafeString:
 
 
 def linked(place: str, text: object) -> SafeString:
-    """Return the HTML of a link to the URL `place`, whose text is data."""
+    """Return the HTML of a link to the URL `place`. Its text is data, marked so that browsers do not translate it."""
     return format_html('<a class="row-link" href="{}" translate="no">{}</a>', place, text)
 
 

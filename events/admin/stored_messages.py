@@ -19,11 +19,11 @@ from events.wire.headers import unpack
 from events.wire.secret_members import masked
 
 MAX_SHOWN_BYTES = 64 * 1024
-"""Bytes of a key or value that a page shows."""
+"""Largest number of bytes of a key or value that a page shows."""
 
 
 class MessageAdmin(ReadOnlyAdmin):
-    """Base class for rows that hold a message. Lists do not load its bytes, which may be 1 MiB each."""
+    """Base class for the admin of rows that hold a message. Lists do not load the messages, of up to 2 MiB each."""
 
     readonly_fields: tuple[str, ...] = ("key_text", "value_text", "headers_text")
 
@@ -44,7 +44,7 @@ class MessageAdmin(ReadOnlyAdmin):
         try:
             shown = masked(bytes(stored), secret)
         except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
-            # The secret may be anywhere in it, also if the database has cut it.
+            # The value is no JSON object, perhaps because the database has cut it. The secret may be anywhere in it.
             return preformatted(
                 gettext("(not shown, because it may hold a secret; size in bytes: %(size)d)") % {"size": size}
             )
@@ -61,14 +61,14 @@ class MessageAdmin(ReadOnlyAdmin):
 
 
 def _beginning(row: OutboxEvent | DeadLetter, field: str) -> tuple[bytes | None, int | None]:
-    """Return the first `MAX_SHOWN_BYTES` of the field, which the database cuts, and the size of the whole field."""
+    """Return the field, cut to `MAX_SHOWN_BYTES` by the database, and the size of the whole field in bytes."""
     first = Substr(field, 1, MAX_SHOWN_BYTES, output_field=models.BinaryField())
     stored, size = type(row).objects.values_list(first, Length(field)).get(pk=row.pk)
     return stored, size
 
 
 def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
-    """Return a JSON value with indentation and with its numbers and strings unchanged; other values as `_text` does."""
+    """Return a JSON value with indentation, its numbers and strings unchanged. Return other values as `_text` does."""
     if stored is None or len(stored) != size:
         return _text(stored, size=size)
     try:
@@ -80,7 +80,7 @@ def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
 def _text(stored: bytes | memoryview | None, *, size: int | None = None, limit: int = MAX_SHOWN_BYTES) -> str:
     """Return the first `limit` bytes as text if they are printable, else as hexadecimal digits.
 
-    `size` is the number of bytes before the database cut the value; by default it is not cut.
+    `size` is the size of the whole value in bytes, if the database has cut it. By default, `stored` is the whole value.
     """
     if stored is None:
         return "(null)"

@@ -1,7 +1,8 @@
 """The attempts at a dead letter: the first failure of its message, and each replay with its outcome.
 
 Each replay of a letter has a row. The first replay also adds a row for the first failure, because the next failure
-overwrites the letter's own reason. The replay limit therefore bounds a letter's rows. They are deleted with the letter.
+overwrites the letter's own reason. The replay limit therefore bounds the number of a letter's rows. They are deleted
+with the letter.
 """
 
 from collections import defaultdict
@@ -18,7 +19,7 @@ from events.wire.timestamps import now
 FIRST = 0
 """Number of the first attempt, at the original message. The replays are numbered 1, 2, 3 ..."""
 REASON_LIMIT_CHARS = 200
-"""Most characters of an error's message in an `Attempt`. The letter itself stores up to 8 KiB of the last error."""
+"""Largest number of characters of an error's message in an `Attempt`. The letter has up to 8 KiB of the last error."""
 
 
 class Attempt(NamedTuple):
@@ -28,7 +29,7 @@ class Attempt(NamedTuple):
     sent_at: datetime | None
     """Time of the replay; None for the first attempt."""
     failed_at: datetime | None
-    """Time of the failure. None without one: the replay is under way, or the group has handled it."""
+    """Time of the failure. None if the replay has not failed: it is under way, or the group has handled it."""
     reason: str
     """Name and message of the error; empty without a failure."""
 
@@ -43,7 +44,7 @@ def begin_attempt(letter: DeadLetter) -> None:
         failure = {"error_class": letter.error_class, "error_message": letter.error_message}
         first = DeadLetterAttempt(letter=letter, number=FIRST, failed_at=letter.created_at, **failure)
         DeadLetterAttempt.objects.bulk_create([first], ignore_conflicts=True)
-    # These rows exist if an operator has set the count back.
+    # Rows with a larger number exist if an operator has set the count of replays back.
     DeadLetterAttempt.objects.filter(letter=letter, number__gt=letter.replay_count).delete()
     DeadLetterAttempt.objects.update_or_create(
         letter=letter,
@@ -65,8 +66,8 @@ def record_failure(letters: QuerySet[DeadLetter], *, number: int | None, error_c
 def attempts_at(letters: Iterable[DeadLetter]) -> dict[int, list[Attempt]]:
     """Return the attempts at each of `letters`, oldest first, by the id of the letter.
 
-    A letter without a replay has its first failure only. Attempts that an earlier release made are missing, because it
-    recorded none.
+    A letter without a replay has only its first failure. Attempts from the time of an earlier release are missing,
+    because that release recorded none.
     """
     ids = [letter.pk for letter in letters]
     found: dict[int, list[Attempt]] = defaultdict(list)

@@ -48,14 +48,15 @@ class EventConsumer(Generic[EventT]):
     def run(self) -> None:
         """Consume until `stopping` returns True. A batch in progress is finished first.
 
-        The commit of that batch's offsets ends when the caller closes the source.
+        The commit of its offsets may still be in progress at the end. The caller finishes it by closing the source.
 
         A batch that fails is retried with backoff: without a limit after an `Outage`, a few times after a `Suspect`.
         Meanwhile its offsets stay uncommitted, the partitions are paused, and the consumer goes on polling so that it
         stays in the group.
 
         Raises:
-            TooManyDeadLetters: the limit is reached. The records up to the last dead letter are saved.
+            TooManyDeadLetters: the group has reached its limit of consecutive dead letters. The records up to the last
+                dead letter are saved.
         """
         metrics.declare(self._subscription.topic.event_types, group=self._subscription.group)
         failures = 0
@@ -102,7 +103,7 @@ class EventConsumer(Generic[EventT]):
             raise TooManyDeadLetters(group=self._subscription.group, count=self._limit)
 
     def _wait_and_rewind(self, records: Sequence[Record], trouble: Exception, failures: int) -> None:
-        """Pause all partitions for a time that grows with `failures`, then continue at the first of `records`."""
+        """Pause all partitions for a time that grows with `failures`. Then continue at the first of `records`."""
         longest = min(settings.CONSUMER_RETRY_FIRST * 2 ** min(failures - 1, 30), settings.CONSUMER_RETRY_LAST)
         pause = longest * random.uniform(0.5, 1)  # noqa: S311
         said = f"{len(records)} record{pluralize(len(records))} again in {pause:.1f} s"

@@ -20,14 +20,14 @@ class TooManyDeadLetters(Exception):
 
 
 def require_below_limit(*, group: str, limit: int) -> None:
-    """Raise TooManyDeadLetters if `group` has made `limit` consecutive dead letters."""
+    """Raise TooManyDeadLetters if `group` has `limit` consecutive dead letters or more."""
     known = ConsumerGroup.objects.filter(name=group).first()
     if known is not None and known.consecutive_dead_letters >= limit:
         raise TooManyDeadLetters(group=group, count=known.consecutive_dead_letters)
 
 
 def reset_all() -> None:
-    """Reset the count of every group, because the broker has lost all its records, including the poison.
+    """Reset the count of every group, because the broker has lost all its records, including the poison messages.
 
     On a broker that keeps its records, only a message that can be handled may reset the count.
     """
@@ -47,14 +47,14 @@ class ConsecutiveDeadLetters:
         self._is_reset = False
 
     def reset(self) -> None:
-        """Set the count of dead letters in a row back to 0. The caller has seen a message that can be handled."""
+        """Set the count of consecutive dead letters to 0, because the caller has seen a message that can be handled."""
         self._is_reset = True
 
     def add(self) -> bool:
         """Count a dead letter. Return whether the group's count has now reached the limit.
 
         Raises:
-            TooManyDeadLetters: other consumers of the group had brought the count to the limit before.
+            TooManyDeadLetters: other consumers of the group had already brought the count to the limit.
         """
         if self._row is None:
             ConsumerGroup.objects.bulk_create([ConsumerGroup(name=self._group)], ignore_conflicts=True)

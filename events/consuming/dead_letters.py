@@ -28,17 +28,17 @@ from events.wire.messages import Message
 from events.wire.timestamps import now
 
 STACKTRACE_LIMIT_BYTES = 8 * 1024
-"""Limit of the stack trace in a header of a dead letter's copy, in bytes."""
+"""Largest stack trace in a header of a dead letter's copy, in bytes."""
 NULLS_LIMIT_BYTES = 1024
-"""Limit of a copy's header `dead-letter-nulls`, in bytes. It lists header names, which may be as long as a record."""
+"""Largest header `dead-letter-nulls` of a copy, in bytes. It lists header names, which may be as long as a record."""
 LETTER_ID_HEADER = "dead-letter-id"
-"""Header of a replayed message with the id of its dead letter."""
+"""Name of the header in which a replay has the id of its dead letter."""
 COUNT_HEADER = "replay-count"
-"""Header of a replayed message with the number of replays of the letter, this one included, in digits."""
+"""Name of the header in which a replay has the number of the letter's replays, itself included, in digits."""
 EVENT_TYPE_LIMIT_CHARS = 100
-"""Limit of the stored event type, in characters."""
+"""Largest number of characters of a stored event type."""
 SUBJECT_BODY_LIMIT_BYTES = 64 * 1024
-"""Limit of the bodies that `subject_named_by` reads, in bytes."""
+"""Largest body that `subject_named_by` reads, in bytes."""
 SUBJECT_IDS = range(-(2**63), 2**63)
 """Subject ids that fit into PostgreSQL's bigint."""
 
@@ -58,7 +58,7 @@ def _body_struct(subject: str) -> type[msgspec.Struct]:
 
 
 class NotOpen(Exception):
-    """The dead letter is already closed."""
+    """A dead letter cannot be dismissed, because it is already closed."""
 
     def __init__(self, letter: DeadLetter) -> None:
         super().__init__(f"Letter {letter.pk} ({letter}) is {letter.state} already, so there is nothing to do.")
@@ -71,11 +71,11 @@ class RecordedLetter(NamedTuple):
     is_new_or_reopened: bool
     """Whether the letter is new or was opened again. False if Kafka only delivered the message a second time."""
     copy: Message | None
-    """The copy of a new letter, to be sent to the `-dlt` topic; None for any other letter."""
+    """The copy of a new letter, which will be sent to the `-dlt` topic; None if the letter is not new."""
 
     @property
     def is_reopened(self) -> bool:
-        """Whether the message was a failed replay, which has opened its letter again."""
+        """Whether the message was a replay that failed and so opened its letter again."""
         return self.is_new_or_reopened and self.copy is None
 
 
@@ -147,7 +147,7 @@ def dismiss(*, letter_id: int) -> DeadLetter:
 
 
 def _replayed(record: Record) -> models.QuerySet[DeadLetter]:
-    """Return the letter that `record` replays: its header names the letter, and topic and value are the same."""
+    """Return a query for the letter that `record` replays. A header has its id, and topic and value are the same."""
     letter_id = _number_in(record.headers, LETTER_ID_HEADER)
     if letter_id is None:
         return DeadLetter.objects.none()
@@ -163,7 +163,8 @@ def _number_in(headers: Iterable[Header], wanted: str) -> int | None:
 def _has_letter_of(replayed: models.QuerySet[DeadLetter], group: str) -> bool:
     """Return whether `group` has a dead letter of the same record as the letter in `replayed`.
 
-    `replayed` comes from a header of a message. Any program may put any id into it, so the header alone proves nothing.
+    The id of `replayed` comes from a header of a message. Any program may put any id into this header, so the header
+    alone proves nothing.
     """
     original = replayed.values("topic", "partition", "offset", "timestamp", "value_hash").first()
     return original is not None and DeadLetter.objects.filter(group=group, **original).exists()
@@ -219,7 +220,7 @@ def event_type_of(record: Record) -> str:
 
 
 def _identify(record: Record) -> NamedEvent:
-    """Return the event that the body names. The headers fill in an id or type that the body lacks, for display only."""
+    """Return the event that the body names. The headers supply an id or type that the body lacks, only for display."""
     in_body = _in_body(record.topic, record.value)
     headers = {name: _text(value) for name, value in record.headers}
     return NamedEvent(
@@ -236,10 +237,10 @@ def event_named_in_body(topic: str, value: bytes | None) -> NamedEvent | None:
 
 
 def subject_named_by(letter: DeadLetter) -> int | None:
-    """Return the id of the letter's subject, such as an order, from the letter's row or its message's body, else None.
+    """Return the id of the letter's subject, such as an order; None if neither the row nor the body has it.
 
-    The body may lack the event's id and type. A body above `SUBJECT_BODY_LIMIT_BYTES` is not read. The id is foreign
-    text: the subject may not exist.
+    The body may lack the event's id and type. A body above `SUBJECT_BODY_LIMIT_BYTES` is not read. Any program may have
+    written the id, so the subject may not exist.
     """
     if letter.subject_id is not None:
         return letter.subject_id
@@ -268,7 +269,7 @@ def _in_body(topic: str, value: bytes | None) -> NamedEvent:
 
 
 def _json_value(raw: msgspec.Raw, kind: type[Value]) -> Value | None:
-    """Return a JSON value as `kind`; None for a value of another type."""
+    """Return a JSON value as an instance of `kind`; None for a value of another type."""
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -292,7 +293,7 @@ def _class_name(error: Exception) -> str:
 
 
 def _limited_utf8(text: str, limit: int) -> bytes:
-    """Return at most `limit` bytes of UTF-8, cut between characters, with a note at the end if it was cut."""
+    """Return at most `limit` bytes of UTF-8. A longer text is cut between characters, and ends with a note."""
     encoded = text.encode(errors="backslashreplace")
     if len(encoded) <= limit:
         return encoded

@@ -1,4 +1,4 @@
-"""Conditions for outbox rows whose event a group has handled or made a dead letter.
+"""Conditions for outbox rows whose event a group has handled or dead-lettered.
 
 A receipt is a row that a group has stored for a handled event, for example in the inbox. The event id alone proves
 nothing, because any program that writes to the topic can use any id. So a receipt counts only if it also has the outbox
@@ -19,7 +19,7 @@ from events.subscriptions import Subscription, Topic, subscriptions, topics
 
 
 def letters_of_row(topic: Topic, *, group: str) -> QuerySet[DeadLetter]:
-    """Return a subquery for queries of outbox rows: the group's dead letters of the row's event, open and closed."""
+    """Return a subquery for queries of outbox rows: the group's dead letters of the row's event, in every state."""
     stream = Concat(Value(topic.stream_prefix), Cast(F("subject_id"), CharField()))
     return DeadLetter.objects.alias(stream=stream).filter(
         group=group,
@@ -38,7 +38,7 @@ def is_known_to(subscription: Subscription[Any]) -> Q:
 def is_settled_for(subscription: Subscription[Any]) -> Q:
     """Return the condition for outbox rows that the group no longer needs.
 
-    It has handled the event, or ignores its type, or has closed all dead letters of the event.
+    The group has handled the row's event, or ignores its type, or has dead letters of the event that are all closed.
     """
     letters = letters_of_row(subscription.topic, group=subscription.group)
     open_letters = letters.filter(state=DeadLetter.State.OPEN)
@@ -48,7 +48,8 @@ def is_settled_for(subscription: Subscription[Any]) -> Q:
 def is_settled() -> Q:
     """Return the condition for outbox rows that no registered group needs any more.
 
-    The row of a replay is needed while the replayed letter is open. Rows of topics without a group are never needed.
+    The row of a replay is needed while the replayed letter is open. Other rows of a topic without a group are never
+    needed.
     """
     open_letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
     replay = Q(event_type=REPLAY) & ~Exists(open_letters.filter(pk=OuterRef("dead_letter")))

@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 class Progress(NamedTuple):
-    """How much of a batch is done."""
+    """The result of processing a batch of records."""
 
     done: int
-    """Number of records from the start of the batch that are handled or dead letters."""
+    """Number of records, from the start of the batch, that are handled or dead-lettered."""
     at_limit: bool
     """Whether processing stopped at the limit of consecutive dead letters."""
 
@@ -42,12 +42,12 @@ class Processor(Generic[EventT]):
         """Number of failures for an unknown reason, by (partition, offset) of the record."""
 
     def process(self, records: Sequence[Record]) -> Progress:
-        """Handle `records` in one transaction. If their data makes it fail, halve the batch until the culprit is alone.
+        """Handle `records` in one transaction. If a record makes it fail, halve the batch until that record is alone.
 
         Raises:
             django.db.Error, Outage: a dependency failed. The failing part is not saved; the caller may retry the batch.
             Suspect: a message with attempts left failed. Records before it are saved; the caller may retry the batch.
-            TooManyDeadLetters: other consumers of the group have reached the limit.
+            TooManyDeadLetters: other consumers have brought the group to its limit of consecutive dead letters.
         """
         try:
             with transaction.atomic():
@@ -81,7 +81,7 @@ class Processor(Generic[EventT]):
                 at_limit = self._record_dead_letter(record, poison, consecutive)
                 if at_limit:
                     break
-        # The count's row is locked before any row of the subscription, so that two consumers cannot deadlock.
+        # Store the count first: its row is locked before any row of the subscription, so two consumers cannot deadlock.
         consecutive.save()
         if events:
             saving = tracing.now()
@@ -92,7 +92,7 @@ class Processor(Generic[EventT]):
         return Progress(records.index(record) + 1 if at_limit else len(records), at_limit)
 
     def _handle(self, events: list[EventT]) -> None:
-        """Hand the events of the types that the group wants to the subscription."""
+        """Hand to the subscription those events whose types the group wants."""
         wanted = [event for event in events if event.event_type in self._subscription.wanted]
         new = self._subscription.save(wanted) if wanted else []
         transaction.on_commit(
@@ -112,7 +112,7 @@ class Processor(Generic[EventT]):
         return self._subscription.decode_record(record.value, partition=record.partition)
 
     def count_failed_attempt(self, record: Record) -> int:
-        """Count a failure of `record` for an unknown reason. Return how many such failures it has had."""
+        """Count a failure of `record` for an unknown reason. Return the number of such failures that it has had."""
         self._failed_attempts[record.partition, record.offset] += 1
         return self._failed_attempts[record.partition, record.offset]
 
@@ -120,7 +120,10 @@ class Processor(Generic[EventT]):
         self._failed_attempts.clear()
 
     def _retry_or_dead_letter(self, record: Record, error: Exception) -> Progress:
-        """Make `record`, which has failed alone, a dead letter. Raises Suspect if it may be tried again first."""
+        """Make `record`, which failed as the only record of its batch, a dead letter.
+
+        Raises Suspect if the cause is unknown and attempts are left.
+        """
         if kind_of(error) == "suspect":
             attempt = self.count_failed_attempt(record)
             if attempt < settings.CONSUMER_SUSPECT_ATTEMPTS:
@@ -130,7 +133,7 @@ class Processor(Generic[EventT]):
         return self.make_dead_letter(record, error)
 
     def make_dead_letter(self, record: Record, error: Exception) -> Progress:
-        """Make `record` a dead letter in a separate transaction. Return this record as done."""
+        """Make `record` a dead letter in a separate transaction. Return a `Progress` of this one record."""
         with transaction.atomic():
             consecutive = ConsecutiveDeadLetters(group=self._group, limit=self._limit)
             at_limit = self._record_dead_letter(record, error, consecutive)

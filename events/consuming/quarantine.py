@@ -2,9 +2,9 @@
 
 Such a message would kill every later consumer, too. So a consumer stores a mark (a row of `DeathMark`) before the first
 batch of each partition after its start, and deletes the mark after that batch. A consumer that finds a mark at its
-start handles the marked messages one by one, each in a child process. If the child dies, its message killed it. A
-person who kills the consumer leaves only the mark, and no message is blamed. A healthy consumer writes one mark per
-partition and start.
+start handles the marked messages one by one, each in a child process. If the child dies, its message killed it. If a
+person kills the consumer, only a mark is left: no child dies, and no message becomes a dead letter. A healthy consumer
+writes one mark per partition and start.
 """
 
 import logging
@@ -50,14 +50,14 @@ class Quarantine:
         self._processor = processor
         self._group = group
         self._proven: set[int] = set()
-        """Partitions from which this process has survived a batch."""
+        """Partitions from which this process has handled a batch to its end."""
         self._marked: set[int] = set()
         """Partitions that this process has marked."""
 
     def marks_on(self, records: Sequence[Record]) -> dict[int, DeathMark]:
-        """Return the death marks on the partitions of `records`, by partition number.
+        """Return the death marks that other consumers have left on the partitions of `records`, by partition number.
 
-        A consumer that died while it handled its first batch has left a mark. Partitions without a mark are absent.
+        Such a consumer ended while it handled its first batch. Partitions without a mark are absent.
         """
         unknown = {record.partition for record in records} - self._proven - self._marked
         return leftover_marks(group=self._group, topic=records[0].topic, partitions=unknown) if unknown else {}
@@ -79,7 +79,7 @@ class Quarantine:
             self._lift(topic, unproven)
 
     def one_by_one(self, records: Sequence[Record], mark: DeathMark) -> Iterator[Record]:
-        """Yield each of `records`, all from the mark's partition. Delete the mark after the last marked record."""
+        """Yield each of `records`, all from the mark's partition. Then delete the mark if no marked record is left."""
         logger.warning("A consumer ended while it handled %s: its messages are tried one by one", mark)
         yield from records
         if records[-1].offset >= mark.last_offset:
@@ -93,8 +93,8 @@ class Quarantine:
     def try_alone(self, record: Record, mark: DeathMark) -> bool:
         """Process `record` in a child process. A record that kills `CONSUMER_DEATHS` children becomes a dead letter.
 
-        Return whether the group has reached its limit of consecutive dead letters. Raise Outage or Suspect if the child
-        has reported such a failure.
+        Return whether the group has reached its limit of consecutive dead letters. Raises Outage or Suspect if the
+        child has reported such a failure.
         """
         while True:
             ended = run_in_child(lambda: self._trial(record))
@@ -159,7 +159,7 @@ def delete_all_marks() -> None:
 
 
 def count_death(mark: DeathMark, record: Record) -> int:
-    """Count a process that `record` killed. Return the number of processes it has killed."""
+    """Count a process that `record` has killed. Return the number of processes that it has killed so far."""
     mark.deaths = mark.deaths + 1 if mark.deadly_offset == record.offset else 1
     mark.deadly_offset = record.offset
     mark.save(update_fields=["deadly_offset", "deaths"])
@@ -167,7 +167,7 @@ def count_death(mark: DeathMark, record: Record) -> int:
 
 
 def run_in_child(work: Callable[[], int]) -> int:
-    """Run `work` in a forked child. Return its result (0 to 255), or minus the signal that ended the child.
+    """Run `work` in a forked child. Return its result (0 to 255), or minus the number of the signal that ended it.
 
     A child that is not done after `CONSUMER_TRIAL_TIMEOUT` seconds is killed.
     """
@@ -199,13 +199,14 @@ def _become_worker(work: Callable[[], int], parent_lives: int) -> None:
     result = 1  # The exit code after an exception.
     try:
         threading.Thread(target=_end_with_parent, args=(parent_lives,), daemon=True).start()
-        # The parent handles signals to the process group. Its wakeup pipe must not get them a second time.
+        # A signal to the process group also reaches the parent, which handles it. The child shares the parent's wakeup
+        # pipe, and must not write the signal to it a second time.
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         result = work()
     finally:
-        # Without exit handlers, which belong to the parent's clients and threads.
+        # `_exit` runs no exit handlers: they belong to the parent's clients and threads.
         os._exit(result)
 
 

@@ -25,11 +25,11 @@ EXCEPTION_HEADER = re.compile(r"kafka_dlt-(key-)?exception-(fqcn|cause-fqcn|mess
 
 
 def with_spring_headers(headers: Iterable[Header], spring_headers: Sequence[Header]) -> list[Header]:
-    """Return `headers` with their Spring headers replaced by `spring_headers`, which tell the last failure.
+    """Return `headers` with their Spring headers replaced by `spring_headers`, which describe the last failure.
 
-    A complete position in `headers` wins. A part of one is dropped: parts of two failures would form a wrong position.
-    The consumer group may be missing: Spring Kafka writes it only since 2.8. If a header occurs twice, the last one
-    counts, as in Spring.
+    A complete position in `headers` stays. An incomplete one is dropped: parts of two failures would form a wrong
+    position. The consumer group may be missing, because Spring Kafka writes it only since 2.8. If a header occurs
+    twice, the last one counts, as in Spring.
     """
     own, brought = [], {}
     for name, value in headers:

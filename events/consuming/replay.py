@@ -39,12 +39,12 @@ class Obstacle(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What `replay` has done with one dead letter, or would do."""
+    """The result of `replay` or `preview` for one dead letter."""
 
     letter: DeadLetter
     obstacle: Obstacle | None
     refusal: str
-    """Why the letter is not replayed, and what to do, as a sentence; empty if it is replayed."""
+    """A sentence that says why the letter is not replayed, and what to do; empty if it is replayed."""
 
 
 def open_letters(
@@ -77,12 +77,12 @@ def _times(count: int) -> str:
 
 
 def with_sizes(letters: models.QuerySet[DeadLetter]) -> models.QuerySet[Any]:
-    """Annotate each letter with `size_bytes`, which the database computes without sending the message."""
+    """Annotate each letter with `size_bytes`. The database computes this size and does not send the message."""
     return letters.annotate(size_bytes=stored_bytes())
 
 
 def obstacle_to(letter: Any) -> Obstacle | None:
-    """Return why a letter from `with_sizes` cannot be replayed; None if it can."""
+    """Return the reason why a letter from `with_sizes` cannot be replayed; None if it can."""
     if letter.state != DeadLetter.State.OPEN:
         return Obstacle.CLOSED
     if not letter.is_readable:

@@ -66,7 +66,7 @@ def run(
 ) -> None:
     """Consume for each subscription until SIGTERM or SIGINT, or with `until_caught_up` until its group has caught up.
 
-    Several subscriptions get a thread each. If one of them cannot go on, all end.
+    Each of several subscriptions gets a thread. If one of these threads cannot go on, all of them end.
 
     Raises CommandError if the process cannot start or cannot go on.
     """
@@ -147,7 +147,7 @@ def _join(topic: str, group: str, batch_size: int) -> ReadAhead:
 
 
 def _wait_for_kafka(connect: Callable[[], Client], stopping: Callable[[], bool], shutdown: Shutdown) -> Client | None:
-    """Return the client that `connect` creates, as soon as Kafka answers; None if the process is told to stop."""
+    """Wait until Kafka answers, and return the client that `connect` creates; None if the process must stop."""
     waiting = False
     while not stopping():
         try:

@@ -63,7 +63,7 @@ class Source:
 
 
 class RowHandler:
-    """Saves a row for every value except "poison". If `actions` has a function for the value, calls it first."""
+    """Saves a row for every value except "poison". If `actions` has a function for a value, it is called first."""
 
     def __init__(self, actions: dict[bytes, Callable[[], None]] | None = None) -> None:
         self.actions = actions or {}
@@ -153,7 +153,7 @@ class TestTroubles:
 
     @pytest.mark.parametrize(("error", "holds"), [(UnreadableRecord("not UTF-8"), 0), (DamagedRecord("not UTF-8"), 2)])
     def test_an_unreadable_record_is_a_dead_letter_without_content(self, error: Exception, holds: int) -> None:
-        """Only a damaged record is read again. With a correct checksum, its bytes would be the same again."""
+        """Only a damaged record is read again. Bytes with a correct checksum would be the same again."""
         value = Unreadable()
         value.error = error
         unreadable = kafka_record(value, offset=1, key=None, timestamp=-1)

@@ -133,7 +133,7 @@ def naming(letter_id: int, *, offset: int) -> Record:
 @pytest.mark.django_db
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_a_header_hides_no_message_of_another_group(ahead: int) -> None:
-    """The header names a dead letter of the first group: an older one, or the one that this record becomes."""
+    """The header names a dead letter of the first group: an older one, or the one that this record itself becomes."""
     assert failed(kafka_record(b"garbage", offset=1), "first")
     record = naming(DeadLetter.objects.latest("pk").pk + ahead, offset=2)
     failed(record, "first")

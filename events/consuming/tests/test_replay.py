@@ -77,7 +77,7 @@ class TestOnTheBroker:
     def sent(self, topics: Topics, **record: Any) -> Message:
         """Make a dead letter of a record with these fields, replay it, and return the replay's message on the topic."""
         letter = new_letter(record.pop("value", b"garbage"), topic=topics.order_events, **record)
-        OutboxEvent.objects.all().delete()  # The copy for the -dlt topic.
+        OutboxEvent.objects.all().delete()  # This is the copy for the -dlt topic.
         assert not replay(letter_id=letter.pk).refusal
         relay = Relay(stopping=lambda: False, wait=time.sleep)
         try:
