@@ -22,7 +22,7 @@ class Offsets(NamedTuple):
 
     beginning: int
     committed: int | None
-    """Next offset of the group; None before its first commit."""
+    """Offset that the group has committed: the next one that it reads. None before the first commit."""
     end: int
 
 
@@ -43,10 +43,10 @@ class Viewer:
         )
 
     def offsets(self, topic: str) -> dict[int, Offsets]:
-        """Return the offsets of each partition; empty if the topic does not exist."""
+        """Return the offsets of each partition, by partition number; an empty dict if the topic does not exist."""
         partitions = [TopicPartition(topic, number) for number in range(count_partitions(topic))]
         with unreachable_on_error():
-            # Committed offsets before end offsets: a record written meanwhile may count as lag, never as read.
+            # Read committed offsets before end offsets: a record written in between may count as lag, never as read.
             committed = {p: self._client.committed(p, timeout_ms=CONNECT_TIMEOUT_MS) for p in partitions}
             beginning = self._client.beginning_offsets(partitions, timeout_ms=CONNECT_TIMEOUT_MS)
             end = self._client.end_offsets(partitions, timeout_ms=CONNECT_TIMEOUT_MS)
@@ -68,7 +68,7 @@ class Viewer:
                 by_partition = self._client.poll(timeout_ms=200)
             for partition, records in by_partition.items():
                 found.setdefault(partition.partition, records[0].timestamp)
-            # Not pausing the other partitions, because the client would keep a batch of each, up to 32 MiB.
+            # Unassign the other partitions. If they were paused, the client would keep a batch of each, up to 32 MiB.
             if waiting := [TopicPartition(topic, number) for number in positions if number not in found]:
                 self._client.assign(waiting)
         return found
@@ -104,7 +104,7 @@ def group_members(*, group: str, topic: str) -> list[Member] | None:
 
 
 def _assigned(assignment: Any, topic: str) -> list[int]:
-    """Return the assigned partitions of `topic`; none if the client could not decode the assignment."""
+    """Return the assigned partitions of `topic`; an empty list if the client could not decode the assignment."""
     topics = assignment["assigned_partitions"] if isinstance(assignment, dict) else []
     return sorted(number for one in topics if one["topic"] == topic for number in one["partitions"])
 
@@ -133,7 +133,7 @@ def create_topic(name: str, *, partitions: int, replication: int, max_message_by
         try:
             admin.create_topics({name: topic}, wait_for_metadata=True)
         except KafkaError:
-            # Another process may have created it in the meantime.
+            # Another process may have created the topic since the check.
             if count_partitions(name):
                 return False
             raise

@@ -1,4 +1,4 @@
-"""Connect clients to Kafka without leaking threads, and report a Kafka that does not answer as one error."""
+"""Connect clients to Kafka without leaking threads, and raise one error if Kafka does not answer."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -10,12 +10,13 @@ import zstandard
 from lz4.frame import LZ4FrameFile
 
 MAX_BATCH_BYTES = 32 * 1024 * 1024
-"""Limit of one record batch after decompression. A topic accepts 1 MiB of compressed bytes by default, and JSON
+"""Largest record batch after decompression, in bytes. A topic accepts 1 MiB of compressed bytes by default, and JSON
 compresses to a tenth or a twentieth of its size."""
 ZSTD_WINDOW_BYTES = 128 * 1024 * 1024
-"""Largest window that a zstd frame may declare. The library reserves it as address space before it decompresses.
+"""Largest window that a zstd frame may declare, in bytes.
 
-Producers at the highest level declare this size even for small batches, and Java's clients accept no larger one.
+The library reserves the window as address space before it decompresses. Producers at the highest level declare this
+size even for small batches, and Java's clients accept no larger one.
 """
 CHUNK_BYTES = 256 * 1024
 XERIAL_HEADER = b"\x82SNAPPY\x00"
@@ -61,7 +62,7 @@ def _read(reader: Reader) -> bytes:
 
 
 def _read_snappy(compressed: memoryview) -> bytes:
-    """Decompress one bare block or a stream of blocks. The declared length of each block is checked first."""
+    """Decompress one bare block or a stream of blocks. Check the declared length of each block first."""
     if compressed[: len(XERIAL_HEADER)] != XERIAL_HEADER:
         _require_room(_declared_length(compressed))
         return snappy.decompress(bytes(compressed))

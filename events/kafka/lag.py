@@ -8,7 +8,7 @@ from events.kafka import KafkaUnreachable
 from events.kafka.cluster import Viewer
 
 READ_TIMEOUT_S = 3.0
-"""Limit for reading the first unread record of every partition, in seconds."""
+"""Longest time to read the first unread record of every partition, in seconds."""
 
 
 class PartitionLag(NamedTuple):
@@ -20,7 +20,7 @@ class PartitionLag(NamedTuple):
     end_offset: int
     lag: int | None
     seconds_behind: float | None
-    """Age of the first unread record; 0 if there is none, None if it could not be read."""
+    """Age of the first unread record, in seconds; 0 if there is none, None if it could not be read."""
 
 
 def total_lag(partitions: Iterable[PartitionLag]) -> int:
@@ -77,9 +77,10 @@ class CaughtUp:
         self._next_look = 0.0
 
     def __call__(self) -> bool:
-        """Return whether the group has caught up; False without an answer of Kafka.
+        """Return whether the group has caught up; False if Kafka does not answer.
 
-        The committed offsets are read at most twice a second. A call that comes sooner returns False.
+        The committed offsets are read at most twice a second. A call within half a second after such a call returns
+        False.
         """
         if time.monotonic() < self._next_look:
             return False

@@ -1,6 +1,7 @@
-"""Reading ahead: a thread reads the next records while the caller saves the last ones.
+"""Reading ahead: a thread reads the next records while the caller saves the current ones.
 
-The database works on a batch for as long as Python needs to read one. psycopg2 lets another thread run meanwhile.
+The database takes about as long to save a batch as Python takes to read one. While psycopg2 waits for the database,
+another thread can run.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,17 +11,19 @@ from events.kafka.receiving import Consumer
 from events.kafka.records import Record
 
 AHEAD_BYTES = 4 * 1024 * 1024
-"""The largest batch, in bytes, during whose handling the next one is read. 500 order events are far below.
+"""Largest batch, in bytes, that the caller handles while the next one is read. 500 order events are far below.
 
-Handling large records takes a multiple of their size, which must not add up with the next batch's decompression.
+The handling of large records takes a multiple of their size in memory. The decompression of the next batch must not
+add to it.
 """
 
 
 class ReadAhead:
-    """A `Consumer` that reads the next batch, and commits the last one, while the caller handles a batch.
+    """A `Consumer` that reads the next batch, and commits the previous one, while the caller handles a batch.
 
-    The client is never used by two threads at once: every method waits for the thread's calls before it makes its own.
-    The records that are read ahead are neither handled nor committed, and `hold` reads them again.
+    Two threads never use the client at once: `poll`, `hold` and `close` wait for the thread's calls before they make
+    their own, and `release` follows `hold`. The records that were read ahead are neither handled nor committed. After
+    `hold`, they are read again.
     """
 
     def __init__(self, consumer: Consumer, thread: Executor | None = None) -> None:
@@ -36,12 +39,12 @@ class ReadAhead:
             self._finish_commit()
             records = self._consumer.poll(timeout=timeout)
         if records and sum(record.serialized_value_size for record in records) <= AHEAD_BYTES:
-            # Take only what has arrived, because committing these records waits for the end of this poll.
+            # This poll takes only what has arrived, because the commit of `records` waits until it ends.
             self._ahead = self._thread.submit(self._consumer.poll, timeout=0, in_hand=True)
         return records
 
     def commit(self, records: Iterable[Record]) -> None:
-        """Start to commit the offsets after `records`. If the last commit failed, raise its error instead."""
+        """Start to commit the offsets after `records`. If the previous commit failed, raise its error instead."""
         self._finish_commit()
         self._committing = self._thread.submit(self._consumer.commit, records)
 
@@ -52,7 +55,7 @@ class ReadAhead:
         self._consumer.hold([*records, *ahead])
 
     def release(self) -> None:
-        """Read on after `hold`."""
+        """End the pause that `hold` began, and continue to read."""
         self._consumer.release()
 
     def close(self) -> None:

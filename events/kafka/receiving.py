@@ -40,9 +40,9 @@ lost_total = Counter(
 )
 
 GROUP_TIMEOUT_MS = 3_000
-"""Limit of one request to the group. Committing and leaving must fit into the 10 s of a stopping consumer."""
+"""Longest time of one request to the group, in milliseconds. A stopping consumer must commit and leave within 10 s."""
 FETCH_BYTES = 8 * 1024 * 1024
-"""Most bytes that one broker sends at once for all partitions. A single batch may be larger."""
+"""Largest number of bytes that one broker sends at once for all partitions. A single batch may be larger."""
 PARTITION_FETCH_BYTES = 1024 * 1024
 
 FATAL = (
@@ -53,7 +53,7 @@ FATAL = (
     SaslAuthenticationFailedError,
     UnsupportedVersionError,
 )
-"""Errors of the Kafka client that joining the group again does not end."""
+"""Errors of the Kafka client that would come again after the consumer has joined the group again."""
 
 
 class ReadingFailed(Exception):
@@ -64,7 +64,7 @@ class Consumer(ConsumerRebalanceListener):
     """A member of a consumer group. It commits only the records that `commit` is given."""
 
     def __init__(self, *, topic: str, group: str, batch_size: int) -> None:
-        """Join `group`, to read at most `batch_size` records at once. Raises KafkaUnreachable."""
+        """Join `group`. A poll returns at most `batch_size` records. Raises KafkaUnreachable."""
         self._topic = topic
         self._group = group
         self._batch_size = batch_size
@@ -79,7 +79,7 @@ class Consumer(ConsumerRebalanceListener):
     def _join(self) -> GroupMember:
         client = connect(
             GroupMember,
-            # Shown to people who look at the members of the group.
+            # Tools show this name to people who look at the members of the group.
             client_id=f"{socket.gethostname()}-{os.getpid()}",
             group_id=self._group,
             enable_auto_commit=False,
@@ -113,9 +113,9 @@ class Consumer(ConsumerRebalanceListener):
         """Do nothing: the client starts to read at the committed offsets."""
 
     def poll(self, *, timeout: float, in_hand: bool = False) -> list[Record]:
-        """Return records of all assigned partitions, in offset order for each; none after `timeout` seconds.
+        """Return records of the assigned partitions, in offset order for each; an empty list after `timeout` seconds.
 
-        `in_hand` says that the caller has read records that it has neither committed nor held.
+        `in_hand` says whether the caller has read records that it has neither committed nor held.
 
         After an error, the client could spin forever. So a new client joins the group at the next poll.
 
@@ -157,12 +157,12 @@ class Consumer(ConsumerRebalanceListener):
     def commit(self, records: Iterable[Record]) -> None:
         """Commit the next offset after `records` on each partition.
 
-        If the commit fails, it is repeated at the next poll. If the partitions have a new owner, that member reads the
-        records again.
+        If the commit fails, the next poll repeats it. If a partition has a new owner, that member reads the records
+        again.
         """
         if self._is_lost:
             return
-        # Never changed in place, because a rebalance replaces it in the client's thread.
+        # Replace the dict and never change it in place, because a rebalance replaces it in the client's thread.
         self._uncommitted = self._uncommitted | {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
         self._commit()
 
@@ -173,7 +173,7 @@ class Consumer(ConsumerRebalanceListener):
         Call this only when every record that was read is committed or held.
         """
         for partition in self._client.assignment():
-            with suppress(IllegalStateError, KafkaTimeoutError):  # Revoked just now, or the position is not known yet.
+            with suppress(IllegalStateError, KafkaTimeoutError):  # The partition is revoked, or has no position yet.
                 position = self._client.position(partition, timeout_ms=0)
                 if position is not None and position > self._committed.get(partition, 0):
                     self._report_deleted_records(partition, found=position)
@@ -246,7 +246,7 @@ class Consumer(ConsumerRebalanceListener):
 
 
 def _first_offset(record: Record) -> int:
-    """Return the first offset that `record` represents, from which to read again. A record may stand for a batch."""
+    """Return the offset from which to read `record` again. An unreadable record may represent several offsets."""
     return record.value.first_offset if isinstance(record.value, Unreadable) else record.offset
 
 

@@ -7,9 +7,9 @@ from events.troubles import Poison
 __all__ = ["MAX_RECORD_BYTES", "DamagedRecord", "Record", "Unreadable", "UnreadableRecord"]
 
 MAX_RECORD_BYTES = MAX_MESSAGE_BYTES - 32 * 1024
-"""Limit of a record's bytes (key, value, headers). The copy of its dead letter adds headers and must be sendable."""
+"""Largest record (key, value, headers), in bytes. The copy of its dead letter adds headers and must be sendable."""
 MAX_HEADERS = 1_000
-"""Most headers of a record. Kafka has no limit, and an empty header of 2 bytes takes 64 bytes of memory."""
+"""Largest number of headers of a record. Kafka has no limit, and an empty header of 2 bytes takes 64 in memory."""
 HEADER_BYTES = 200
 """Approximate memory of a small header, in bytes."""
 
@@ -23,10 +23,10 @@ class DamagedRecord(Exception):
 
 
 class Unreadable(bytes):
-    """The value of a record that could not be read. Only the position of such a record is true.
+    """The value of a record that could not be read. Of such a record, only the position is correct.
 
-    A value may represent the rest of a batch. Its record then has the last offset of the batch, so that a commit skips
-    the batch.
+    The value may represent the rest of a batch. Its record then has the last offset of the batch, so that a commit
+    skips the batch.
     """
 
     error: Exception

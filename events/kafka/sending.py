@@ -22,13 +22,14 @@ METADATA_TIMEOUT_MS = 2_000
 REQUEST_TIMEOUT_MS = 4_000
 DELIVERY_TIMEOUT_MS = 5_000
 LINGER_MS = 500
-"""Longest wait of the client for more messages. `send_all` flushes earlier, so its messages leave in one request."""
+"""Longest wait of the client for more messages, in milliseconds. `send_all` flushes earlier, so its messages leave in
+one request."""
 YIELD_EVERY_MESSAGES = 30
 """Number of messages that a `Producer` with `yields` sends between two pauses."""
 YIELD_PAUSE_S = 0.002
 """Length of a pause of a `Producer` with `yields`, in seconds."""
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
-"""Limit of one message. The copy of a dead letter may have a value of 1 MiB and Spring's headers."""
+"""Largest message, in bytes. The copy of a dead letter may have a value of 1 MiB and Spring's headers."""
 
 
 class Sent(NamedTuple):
@@ -48,15 +49,15 @@ class Producer:
     def __init__(self, *, yields: bool = False) -> None:
         """Connect to Kafka. Raises KafkaUnreachable.
 
-        With `yields` the producer pauses within `send_all`, so that requests in other threads get the interpreter's
-        lock.
+        With `yields` the producer pauses within `send_all`, so that threads that handle HTTP requests get the
+        interpreter's lock.
         """
         self._yield_every = YIELD_EVERY_MESSAGES if yields else sys.maxsize
         self._client = connect(
             ClosingProducer,
             network=SleepingNetworkClient,
-            # With idempotence, messages of a producer without an id never expire. Without it, one request in flight
-            # keeps the order, and consumers ignore repeats.
+            # With idempotence, a producer that has got no producer id never lets a message expire. Without it, one
+            # request in flight keeps the order, and consumers ignore repeats.
             enable_idempotence=False,
             acks="all",
             max_in_flight_requests_per_connection=1,
@@ -108,7 +109,7 @@ class Producer:
             raise Unsendable(str(error)) from error
 
     def _partition(self, message: Message) -> int | None:
-        """Return the partition that the message names; None (a choice by key) if the topic does not have it."""
+        """Return the partition that the message names; None, for a choice by key, if the topic does not have it."""
         if message.partition is None or message.partition not in self._client.partitions_for(message.topic):
             return None
         return message.partition

@@ -13,7 +13,7 @@ class TopicUnfit(Exception):
 
 
 def create_missing_topics() -> dict[str, bool]:
-    """Create the registered topics that are missing. Return for each name whether it was created.
+    """Create the registered topics that are missing. Return for each topic's name whether it was created.
 
     Every topic that a group reads also gets a topic for its dead letters.
 

@@ -29,9 +29,9 @@ class Delivery:
     published: list[Message]
     parked: list[Message]
     failed: list[Message]
-    """Messages that an outage stopped; they stay pending."""
+    """Messages that Kafka did not acknowledge because of an outage. They stay pending."""
     error: Exception | None
-    """The outage; None without one."""
+    """The outage: the error of the first failed message. None if no message failed."""
 
 
 def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEvent.Path) -> Delivery:
@@ -69,7 +69,9 @@ def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEven
 def mark_published(
     *, messages: Sequence[Message], positions: Sequence[tuple[int, int]], path: OutboxEvent.Path
 ) -> Counter[str]:
-    """Mark `messages` as published at `positions`, (partition, offset) each. Return the number of marked rows by topic.
+    """Mark `messages` as published. Return the number of marked rows by topic.
+
+    `positions` has the (partition, offset) of each message.
 
     One UPDATE marks all rows. It locks them in the order of their ids, because two processes that mark the same rows in
     different orders would deadlock. A row that is already marked keeps its first position.
@@ -102,7 +104,7 @@ def mark_published(
 
 
 def park(row: Message | OutboxEvent, *, reason: str) -> None:
-    """Park an outbox row that can never be sent: neither the publisher nor the relay tries it again."""
+    """Park an outbox row that can never be sent, so that neither the publisher nor the relay tries it again."""
     logger.error("Parked %s for topic %s, because it can never be sent: %s", row, row.topic, reason)
     OutboxEvent.objects.filter(event_id=row.event_id).update(parked_at=DatabaseClock(), parked_reason=cut(reason))
     metrics.parked_total.labels(row.topic).inc()

@@ -35,21 +35,21 @@ logger = logging.getLogger(__name__)
 CLOSE_TIMEOUT_S = 2.0
 """Longest wait of `close` for the publisher's thread, in seconds."""
 RELAY_CHECK_INTERVAL_S = 1.0
-"""Seconds between two checks, during an outage, whether the relay has sent one of the failed messages."""
+"""Seconds between two checks during an outage. A check reads whether the relay has sent one of the failed messages."""
 RETRY_AFTER_S = 30.0
-"""Seconds of an outage after which the fast path tries to send again, if the relay has sent no failed message."""
+"""Seconds after a failure until the fast path sends again, if the relay has sent none of the failed messages."""
 PAUSE_PER_EVENT_S = 0.01
-"""Seconds from the start of a wave (a batch of events) to the next one, for each event of the wave.
+"""Seconds per event of a wave (a batch of events) between the start of this wave and the start of the next one.
 
 Events that arrive during the pause form the next wave, so waves grow with the load. A large wave costs less CPU than
 many small ones (docs/performance.md).
 """
 MAX_PAUSE_S = 0.4
-"""Longest time from the start of a wave (a batch of events) to the next one, in seconds. Slow sending may exceed it."""
+"""Longest time between the starts of two waves (batches of events), in seconds. Slow sending may exceed it."""
 MIN_PAUSE_S = 0.005
 """Shortest pause between the end of a wave (a batch of events) and the next one, in seconds."""
 MAX_QUEUED_MESSAGE_BYTES = 4 * 1024
-"""Largest message that is queued in memory, in bytes. Most events have hundreds. Larger ones wait for the relay."""
+"""Largest message that is queued in memory, in bytes. Larger ones wait for the relay. Most events have hundreds."""
 
 
 yielding_producer = partial(Producer, yields=True)
@@ -63,7 +63,7 @@ class Publisher(Protocol):
         """Accept committed messages. It must neither wait for Kafka nor raise."""
 
     def close(self) -> None:
-        """Send the accepted messages and end, within a short time."""
+        """Send the accepted messages and end. This must take only a short time."""
 
 
 class RecordingPublisher:
@@ -98,7 +98,7 @@ class BackgroundPublisher:
         self._waiting: list[Message] = []
         """Messages whose predecessor in the stream is not yet marked as published."""
         self._unsent: list[UUID] = []
-        """Ids of the messages that the last outage stopped. See `_is_away`."""
+        """Ids of the messages that Kafka did not acknowledge in the last outage. See `_is_away`."""
         self._next_check_at = self._retry_at = 0.0
 
     def publish(self, messages: Sequence[Message]) -> None:
@@ -150,7 +150,7 @@ class BackgroundPublisher:
         wave = messages
         try:
             reset_queries()  # With DEBUG on, Django keeps every statement.
-            # Before sending: after a restart of the database, a sent wave could not be marked as published.
+            # This comes before sending: after a restart of the database, a sent wave could not be marked as published.
             connection.close_if_unusable_or_obsolete()
             wave = self._sendable([*self._waiting, *messages])
             if not wave or self._is_away():
@@ -183,10 +183,11 @@ class BackgroundPublisher:
         return [message for message in young if message.event_id not in blocked]
 
     def _connected(self) -> Producer:
-        """Return the producer, which is connected at the first call. Raises KafkaUnreachable."""
+        """Return the producer. The first call connects it. Raises KafkaUnreachable."""
         if self._producer is None:
             self._producer = self._connect()
-            # Exit handlers run in reverse order: this one must run before the client's own, which closes the client.
+            # Python runs exit handlers in reverse order. This one must run before the client's own, which closes the
+            # client.
             atexit.register(self.close)
         return self._producer
 
@@ -201,7 +202,7 @@ class BackgroundPublisher:
     def _is_away(self) -> bool:
         """Return whether Kafka counts as away.
 
-        Kafka does so for `RETRY_AFTER_S` after an outage, unless the relay has sent one of `_unsent` meanwhile.
+        It does so for `RETRY_AFTER_S` after a failure, or until the relay has sent one of the messages in `_unsent`.
         """
         now = time.monotonic()
         if not self._unsent or now >= self._retry_at:
@@ -229,7 +230,7 @@ def publish(messages: Sequence[Message]) -> None:
 
 
 def _discard_publisher() -> None:
-    """Drop the publisher, so that the next use creates one: its thread and connections do not survive a fork."""
+    """Drop the publisher, so that the next use creates a new one. Its thread and connections do not survive a fork."""
     global _current
     _current = None
 

@@ -17,8 +17,8 @@ INSERT = f"""
 """Statement that records a message. Its parameters are the fields of a `Message`.
 
 A service whose change is a single SQL statement includes this one in its WITH clause. `parked_reason` is the only other
-required column without a default in the database. SQL costs a third of the CPU of the ORM here, and every change waits
-for it.
+required column without a default in the database. Here SQL needs a third of the CPU time of the ORM, and every change
+waits for it.
 """
 
 

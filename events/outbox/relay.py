@@ -67,9 +67,10 @@ class Relay:
             self._wait(settings.OUTBOX_RELAY_INTERVAL.total_seconds())
 
     def sweep(self, *, older_than: timedelta, wait_for_turn: bool = False) -> tuple[int, Exception | None]:
-        """Send every sendable row older than `older_than`. Return the number of sent rows, and the last outage or None.
+        """Send every sendable row older than `older_than`.
 
-        With `wait_for_turn`, wait while another relay has its turn. Otherwise leave the rows to that relay.
+        Return the number of sent rows, and the exception of the last outage or None. With `wait_for_turn`, wait while
+        another relay has its turn. Otherwise leave the rows to that relay.
         """
         sent, outage = 0, None
         try:
@@ -97,7 +98,7 @@ class Relay:
         return sent, outage
 
     def _topics(self, due: datetime) -> list[str]:
-        """Return the topics with rows to send. If there are any, connect the producer. Raises KafkaUnreachable."""
+        """Return the topics with rows to send. If there is one, connect the producer. Raises KafkaUnreachable."""
         pending = OutboxEvent.objects.sendable().filter(OutboxQuerySet.recorded_by(due))
         topics = list(pending.order_by().values_list("topic", flat=True).distinct())
         if topics and self._producer is None:
@@ -107,11 +108,11 @@ class Relay:
     def _take_turn(self, topic: str, due: datetime, followed: list[Message]) -> Delivery | None:
         """Send one batch of the topic's rows that were recorded until `due`. Return None if another relay has the turn.
 
-        `followed` are the messages that this relay has published just now. Rows of their streams are sent at any age.
+        `followed` has the messages that this relay has just published. Rows of their streams are sent at any age.
         """
         assert self._producer is not None
         with transaction.atomic(), connection.cursor() as cursor:
-            # Before taking the lock, so that a process that freezes while it holds the lock loses it.
+            # Set the timeouts before taking the lock, so that a process that freezes while it holds the lock loses it.
             cursor.execute(
                 "SELECT set_config('idle_in_transaction_session_timeout', %s, true),"
                 " set_config('statement_timeout', %s, true)",
@@ -123,8 +124,8 @@ class Relay:
             streams = [message.stream for message in followed if message.stream is not None]
             is_due = OutboxQuerySet.recorded_by(due) | Q(stream__in=streams)
             rows = OutboxEvent.objects.sendable().filter(is_due, topic=topic)
-            # Rows behind the last wave first: rows of an unavailable partition must not delay the topic's others. At
-            # the end, start again from the oldest row, because followers may have lower ids.
+            # Take rows behind the last wave first: rows of an unavailable partition must not delay the topic's other
+            # rows. At the end, start again from the oldest row, because the next row of a stream may have a lower id.
             wave = self._select_wave(rows.filter(pk__gt=self._last_tried_pk.get(topic, 0))) or self._select_wave(rows)
             self._last_tried_pk[topic] = wave[-1].pk if wave else 0
             return deliver([row.message for row in wave], producer=self._producer, path=OutboxEvent.Path.RELAY)

@@ -68,7 +68,7 @@ class TolerantRecordBatch(DefaultRecordBatch):
     def validate_crc(self) -> bool:
         if not super().validate_crc():
             self._fault = DamagedRecord(f"{self._describe()} has a wrong checksum")
-            # Clear the flags: damaged ones could mark the batch as compressed or as a control batch.
+            # Clear the attributes: damaged ones could mark the batch as compressed or as a control batch.
             self._header_data = (*self._header_data[:5], 0, *self._header_data[6:])
             # Without a plausible length the client cannot skip the batch.
             return 0 <= self.last_offset_delta < self.size_in_bytes
@@ -115,7 +115,7 @@ class TolerantRecordBatch(DefaultRecordBatch):
         self._is_reported = True
         if self.is_control_batch:
             return None
-        # It counts as a large batch, because decompressing may have taken as long: the poll ends after it.
+        # It counts with the largest size, because decompression may have taken as long: the poll ends after it.
         return _unreadable(
             self.base_offset + self.last_offset_delta,
             self._fault,
@@ -127,7 +127,7 @@ class TolerantRecordBatch(DefaultRecordBatch):
         return f"The record batch at offsets {self.base_offset} to {self.base_offset + self.last_offset_delta}"
 
     def _read_msg(self) -> Any:
-        """Return the next record. Raises ValueError, IndexError if the rest of the batch cannot be read either."""
+        """Return the next record. Raises ValueError, IndexError if neither it nor the rest of the batch can be read."""
         buffer = self._buffer
         length, start = decode_varint(buffer, self._pos)
         end = start + length

@@ -15,11 +15,11 @@ from kafka.errors import CorruptRecordError
 __all__ = ["DelayedRangeAssignor", "GroupMember", "Record"]
 
 MIN_POLL_WAIT_S = 0.1
-"""Shortest wait of a poll without records, in seconds, within its timeout."""
+"""Smallest limit that the coordinator sets on a poll's wait, in seconds. The poll's own timeout may be shorter."""
 UNKNOWN = -1
 """Placeholder for the serialized size of a record's key or headers. No code reads it."""
 POLL_BYTES = 8 * 1024 * 1024
-"""A poll takes no further record above this size in bytes. A full batch of 500 order events is far below, at 300 kB."""
+"""A poll that has this many bytes takes no further record. A full batch of 500 order events has only 300 kB."""
 
 
 class DelayedRangeAssignor(RangePartitionAssignor):
@@ -90,10 +90,10 @@ class ByteLimitedFetcher(Fetcher):
 
     class PartitionRecords(Fetcher.PartitionRecords):
         full_at: int
-        """Value of `bytes_read` at which `take` stops."""
+        """Value of `bytes_read` from which on `take` takes no further record."""
 
         def _unpack_records(self, tp: TopicPartition, records: Any, *_deserializers: Any) -> Iterator[Record]:
-            """Yield the records of `records`, with headers that are not decoded yet."""
+            """Yield the records in the batches of `records`, with headers that are not decoded yet."""
             last = None
             while (batch := records.next_batch()) is not None:
                 last = batch
@@ -128,7 +128,7 @@ class ByteLimitedFetcher(Fetcher):
             self.drain()
 
         def _is_passed_over(self, batch: Any) -> bool:
-            """Return whether the application must not get `batch`: it was aborted, or it holds Kafka's own markers."""
+            """Return whether `batch` must not reach the application: it was aborted, or is a control batch of Kafka."""
             if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
                 self._consume_aborted_transactions_up_to(batch.last_offset)
                 if self._contains_abort_marker(batch):
@@ -157,7 +157,7 @@ class ByteLimitedFetcher(Fetcher):
         return super().fetched_records(*args, **options)
 
     def _append(self, drained: Any, part: Any, max_records: int, update_offsets: Any) -> int:
-        """Return how many of the poll's `max_records` are used up: all of them once it has `POLL_BYTES`."""
+        """Take records from `part`, and return their number. Return `max_records` once the poll has `POLL_BYTES`."""
         before = part.bytes_read
         part.full_at = before + self._room
         taken: int = super()._append(drained, part, max_records, update_offsets)

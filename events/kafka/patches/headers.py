@@ -13,12 +13,12 @@ from events.wire.headers import Header
 
 
 class PackedHeaders(Sequence[Header]):
-    """The headers of a record as (name, value) pairs. Each reading decodes them again, and raises no error."""
+    """The headers of a record as (name, value) pairs. Each access decodes them again, and raises no error."""
 
     __slots__ = ("_count", "_packed")
 
     def __init__(self, packed: bytes, count: int) -> None:
-        """Take the bytes `packed` of `count` headers. `is_plain` must have returned True for them."""
+        """Create the sequence from the bytes of `count` headers. `is_plain(packed, count)` must have returned True."""
         self._packed = packed
         self._count = count
 
@@ -70,7 +70,7 @@ def is_plain(packed: bytes, count: int) -> bool:
 
 
 def read_headers(buffer: bytes, at: int, end: int, count: int) -> tuple[list[Header], int]:
-    """Return the `count` headers at `at`, and the offset behind them.
+    """Return the `count` headers that begin at offset `at`, and the offset behind them.
 
     Raises ValueError, IndexError if the bytes up to `end` are not such headers.
     """
@@ -85,10 +85,11 @@ def read_headers(buffer: bytes, at: int, end: int, count: int) -> tuple[list[Hea
 
 
 def read_field(buffer: bytes, at: int, end: int) -> tuple[bytes | None, int]:
-    """Return the field at `at` (its length, then its bytes; None for a negative length), and the offset behind it.
+    """Return the bytes of the field that begins at offset `at`, and the offset behind it; None for a negative length.
 
-    One-byte lengths, zigzag varints below 64, are decoded here because a record may have twenty of them. Raises
-    ValueError, IndexError if the field does not end by `end`.
+    A field has its length, then its bytes. This function itself decodes lengths of one byte, which are zigzag varints
+    below 64, because a record may have twenty of them. Raises ValueError, IndexError if the field does not end by
+    `end`.
     """
     length = buffer[at]
     at += 1

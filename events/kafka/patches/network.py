@@ -93,7 +93,9 @@ def _is_refusal(failure: Exception) -> bool:
 
 
 class SleepingNetworkClient(NetworkClient):
-    """Let the producer's sending thread sleep until a broker is connected or has answered. Either wakes it.
+    """Let the producer's sending thread sleep until a broker is connected or has answered.
+
+    Both events wake the thread.
 
     Reason: the thread asks how long to sleep. It expects milliseconds, but gets seconds, and 0 while a broker is
     silent. It then runs in a busy loop.
@@ -104,7 +106,7 @@ class SleepingNetworkClient(NetworkClient):
     """
 
     def connection_delay(self, node_id: Any) -> float:
-        """Return how long the producer's sending thread should sleep, in milliseconds, the unit that it expects."""
+        """Return how long the producer's sending thread should sleep, in milliseconds, which the thread expects."""
         return max(super().connection_delay(node_id) * 1000, MIN_SLEEP_MS)
 
 

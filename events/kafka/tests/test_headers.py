@@ -1,4 +1,4 @@
-"""The headers of a record: what is checked when it is read, and what is decoded later."""
+"""The headers of a record: their checks when it is read, and their decoding when a caller reads them."""
 
 from itertools import product
 

@@ -22,7 +22,7 @@ kafka.version.__version__ = "3.1.0"
 module, *sys.argv[1:] = sys.argv[1:]
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
-"""Program that runs the module named by its first argument, as if another version of kafka-python was installed."""
+"""Program that runs the module in its first argument, as if another version of kafka-python was installed."""
 REFUSAL = (
     "Cannot start: kafka-python 3.1.0 is installed, but the patches in events/kafka/patches are tested only with "
     f"{TESTED_VERSION}. Install kafka-python=={TESTED_VERSION}, as in requirements.txt.\n"

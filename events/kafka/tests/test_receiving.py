@@ -17,7 +17,7 @@ from testkit.subscriptions import read_and_commit as read_and_commit_first
 from testkit.waiting import wait_until
 
 POLL_TIMEOUT_S = 0.1
-"""Timeout of one poll, in seconds. It is shorter than the embedded broker's assignment of partitions."""
+"""Timeout of one poll, in seconds. The embedded broker needs longer to assign partitions."""
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ class TestNewPartitions:
     def test_a_consumer_that_joins_meanwhile_reads_them(
         self, topics: Topics, group: str, kafka: ApacheKafka, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The topic grows after the group's leader has read its partitions, but before the leader assigns them."""
+        """The topic grows after the group's leader has read the list of partitions, and before it assigns them."""
         assign = DelayedRangeAssignor.assign
         grown: list[None] = []
 

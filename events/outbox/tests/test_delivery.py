@@ -1,4 +1,4 @@
-"""The publisher and the relay, on a real broker, send committed rows in order and mark them as published."""
+"""On a real broker, the publisher and the relay send committed rows in order and mark them as published."""
 
 import os
 import signal
@@ -69,7 +69,7 @@ def test_the_relay_sends_a_row_byte_for_byte(relay: Relay, topics: Topics) -> No
 def test_a_backlog_is_found_at_once_with_stale_statistics(topics: Topics) -> None:
     backlog = 3_000
     with connection.cursor() as cursor:
-        # As at the start of an outage: PostgreSQL's statistics come from a table without pending rows.
+        # PostgreSQL's statistics come from a table without pending rows, as at the start of an outage.
         _record_many(cursor, topics.order_events, count=20_000)
         OutboxEvent.objects.update(published_at=now(), published_partition=0, published_offset=0)
         cursor.execute("ANALYZE events_outboxevent")

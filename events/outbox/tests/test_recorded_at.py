@@ -170,7 +170,7 @@ def insert_as_previous_release(*, created: str, published: str = "NULL") -> None
 
 
 def table_file_number() -> int:
-    """Return PostgreSQL's file number of the table, which changes when the table is rewritten."""
+    """Return PostgreSQL's file number of the outbox table. It changes when PostgreSQL rewrites the table."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_relation_filenode('events_outboxevent')")
         (number,) = cursor.fetchone()
