@@ -1,4 +1,4 @@
-"""Call a provider over HTTP with JSON, and tell what its answer means for a piece of leased work (`events.work`)."""
+"""Call a provider over HTTP with JSON, and turn its answer into an outcome of leased work (`events.work`)."""
 
 import time
 from collections.abc import Collection
@@ -17,12 +17,12 @@ from events.work.outcomes import Failed, Outcome, ServiceUnavailable, TryAgain
 CONNECT_TIMEOUT_S = 1.0
 MAX_ANSWER_BYTES = 64 * 1024
 ANSWER_LIMIT_CHARS = 200
-"""Most characters of an answer in an error message."""
+"""Largest number of characters of an answer in an error message."""
 SERVICE_STATUSES = {401, 403, 407, 429, 503}
-"""HTTP statuses about this client or the whole service, and not about one call."""
+"""HTTP statuses that concern this client or the whole service, and not a single call."""
 
 REFUSED = "The provider refused the call"
-"""What people read of a call that no repeat can make succeed."""
+"""Reason that people read for a call that would fail again at each repeat."""
 
 AnswerT = TypeVar("AnswerT")
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -138,7 +138,7 @@ def longest_call_s(timeout_s: float) -> float:
 
 
 def judged(act: Act[WorkT]) -> Act[WorkT]:
-    """Return `act` with the outcomes that its calls mean: an unknown outcome is tried again, a refused call fails."""
+    """Return a function that calls `act`. It turns OutcomeUnknown into TryAgain, and CallRefused into Failed."""
 
     def do(work: WorkT) -> Outcome:
         try:

@@ -1,6 +1,6 @@
 """A participant of a process: it does commands from a topic as leased work (`events.work`), and replies to each.
 
-Each command becomes one row, whatever its number of repeats. The participant supplies the worker's action. The reply is
+Each command becomes one row, even if it is repeated. The participant supplies the worker's action. The reply is
 recorded in the transaction that records the outcome.
 """
 
@@ -32,7 +32,7 @@ from events.work.models import LeasedWork
 from events.work.outcomes import Done, Failed
 
 REASON_LIMIT_CHARS = 500
-"""Most characters of a reply's reason, which may come from a provider."""
+"""Largest number of characters of a reply's reason, which may come from a provider."""
 
 
 class CommandWork(LeasedWork):
@@ -65,7 +65,7 @@ WorkT = TypeVar("WorkT", bound=CommandWork)
 
 
 class Answer(NamedTuple):
-    """The result of an action that is `Done`: the reply to the command."""
+    """The reply to a command. It is the `result` of a `Done` action."""
 
     reply_type: str
     reason: str = ""
@@ -148,9 +148,9 @@ class Participant(Generic[WorkT, CommandT]):
         self._send([row for row in known.values() if row.state == LeasedWork.State.DONE])
 
     def reply(self, results: Results[WorkT]) -> None:
-        """Record the replies to finished commands, in the transaction of their outcomes: this is a `Kind.record`.
+        """Record the replies to finished commands, in the transaction of their outcomes. It is a `Kind.record`.
 
-        A reply's reason reaches customers, so a failure's text for operators stays in `last_error`.
+        A reply's reason reaches customers. So a failure's text for operators is only in `last_error`.
         """
         finished: list[WorkT] = []
         for work, outcome in results:
@@ -173,18 +173,18 @@ class Participant(Generic[WorkT, CommandT]):
         return self.model._default_manager
 
     def _locked(self, command_ids: Collection[UUID]) -> Iterable[WorkT]:
-        """Return the rows of these commands in a fixed order, locked, so that no worker finishes them meanwhile."""
+        """Lock and return the rows of these commands, in a fixed order. The lock keeps workers from finishing them."""
         return self._model_objects.select_for_update().filter(command_id__in=command_ids).order_by("pk")
 
     def _forget_secrets(self, done: Collection[WorkT]) -> None:
-        """Hide the secrets of commands that are not tried again. A failed command may be, and needs them."""
+        """Hide the secrets of commands that are done. A failed command may be tried again, and needs its secrets."""
         for work in done:
             work.value = masked(bytes(work.value), self.commands.secret_members)
         self._model_objects.bulk_update(done, ["value"])
 
     def _refuse_conflict(self, first: CommandT, repeat: CommandT) -> None:
         same = msgspec.structs.replace(repeat, event_id=first.event_id, timestamp=first.timestamp)
-        # The first one may be a command whose secrets are hidden by now.
+        # The stored command may be done. Then its secrets are hidden, so compare it with the masked repeat, too.
         if first not in (same, self.decode(masked(commands.encode(same), self.commands.secret_members))):
             raise Poison(
                 f"Command id {first.command_id} came first with another {first.event_type}: one command is forged, or "
@@ -192,7 +192,7 @@ class Participant(Generic[WorkT, CommandT]):
             )
 
     def _refuse_foreign_undoing(self, new: Mapping[UUID, CommandT]) -> None:
-        """Raise Poison if a command undoes what was done for another reference, such as the charge of another order."""
+        """Raise Poison if a command undoes one that has another reference, such as the charge of another order."""
         undone = [command.undone_id for command in new.values() if command.undone_id]
         rows = self._model_objects.filter(command_id__in=undone).values_list("command_id", "reference")
         references = {command_id: command.reference for command_id, command in new.items()} | dict(rows)

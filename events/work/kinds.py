@@ -13,7 +13,7 @@ from events.work.outcomes import Cancelled, Done, Failed, Outcome, TryAgain
 
 LABELS: dict[type[Outcome], str] = {Done: "done", Failed: "failed", Cancelled: "cancelled", TryAgain: "retried"}
 LOST = "lost"
-"""Label of an outcome that was not recorded, because its row no longer had the worker's lease."""
+"""Label of an outcome that was not recorded, because the row no longer had the worker's lease."""
 
 Act = Callable[[WorkT], Outcome]
 Results = list[tuple[WorkT, Outcome]]
@@ -31,18 +31,19 @@ class Kind(Generic[WorkT]):
     """Name of this kind of work in log lines and metrics."""
     model: type[WorkT]
     session: Callable[[], AbstractContextManager[Act[WorkT]]]
-    """Called for each batch of work. It yields the function that does one piece of work outside of any transaction. It
-    may keep a connection, which it opens for the first piece. A piece of work whose worker dies is done again.
+    """Return a context manager for a batch of work. It yields the function that does one piece of work outside of any
+    transaction. The context manager may keep a connection, which it opens for the first piece. If a worker dies, its
+    piece of work is done again.
 
-    With a `concurrency` above 1 it is called once for each worker, and several threads call its function."""
+    With a `concurrency` above 1, each worker calls `session` once, and several threads call the yielded function."""
     record: Callable[[Results[WorkT]], None] = record_nothing
-    """Called with the outcomes in the transaction that records them, for follow-up messages and other changes."""
+    """Record what follows from the outcomes, such as messages, in the transaction that records the outcomes."""
     outcomes_total: Counter
     """Counter of outcomes. Its label is the outcome: done, failed, cancelled, retried, or lost with its lease."""
     lease_s: float
     """Seconds for which a worker claims a batch."""
     action_s: float
-    """Longest time to do one piece of work, in seconds. A worker begins none that could last beyond its lease."""
+    """Longest time to do one piece of work, in seconds. A worker begins no piece that could last beyond its lease."""
     first_pause_s: float
     """Longest pause before the second attempt, in seconds. It doubles with each attempt, up to `last_pause_s`. Half of
     each pause is random."""

@@ -1,7 +1,7 @@
 """Claim work with a lease, and record the outcomes of leases.
 
-The token of a lease fences its work: an outcome is recorded only where the row still has the token, so a worker that
-was frozen beyond its lease cannot overwrite what another worker has done since.
+The token of a lease fences its work: an outcome is recorded only if the row still has the token. So a worker that was
+frozen beyond its lease cannot overwrite the outcome of another worker.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,7 +23,7 @@ class Settlement(msgspec.Struct, frozen=True):
 
     pk: int
     lease: UUID
-    """The token under which the row was claimed. The settlement counts only while the row has it."""
+    """The token under which the row was claimed. The settlement takes effect only while the row has this token."""
     state: str
     """A value of `LeasedWork.State`."""
     error: str | None = None
@@ -39,7 +39,7 @@ class Settlement(msgspec.Struct, frozen=True):
 def claim(model: type[WorkT], *, lease: UUID, seconds: float, limit: int, due_until: datetime | None) -> list[WorkT]:
     """Lease at most `limit` due rows for `seconds`, and return them.
 
-    Rows whose lease has run out are due again. Rows that another worker claims at the same moment are passed over.
+    Rows whose lease has run out are due again. Rows that another worker claims at the same moment are skipped.
     `due_until` limits the claim to rows that are due by that time. The returned rows have the attributes `is_overdue`
     and `was_due_at`.
     """

@@ -17,9 +17,9 @@ class Backlog(NamedTuple):
     pending: int
     """Number of pending rows."""
     oldest_pending_seconds: float
-    """Time since the oldest pending row was recorded; 0 without one."""
+    """Time since the oldest pending row was recorded; 0 if no row is pending."""
     overdue_seconds: float = 0.0
-    """Time for which a row has been due without a worker that claimed it; 0 without one."""
+    """Longest time for which a pending row has been due, with no worker that claimed it; 0 if no row is due."""
 
 
 def _seconds(passed: timedelta | None) -> float:
@@ -34,9 +34,9 @@ class LeasedWorkQuerySet(models.QuerySet["WorkT"]):
         return self.filter(state=LeasedWork.State.FAILED)
 
     def backlog(self, *, count_up_to: int | None = None) -> Backlog:
-        """Return the number of pending rows, the age of the oldest one, and how long the one due first has been due.
+        """Return the number of pending rows, the age of the oldest one, and the time since the earliest due time.
 
-        With `count_up_to`, read at most that many rows, those that are due first.
+        With `count_up_to`, read at most that many rows, in the order of their due times.
         """
         rows = self.pending().order_by("due_at")[:count_up_to]
         found = rows.aggregate(
@@ -65,7 +65,7 @@ class LeasedWork(models.Model):
     is_overdue: bool
     """Whether the deadline had passed when the row was claimed. `events.work.leases.claim` sets it."""
     was_due_at: datetime
-    """When the row was due before it was claimed. `events.work.leases.claim` sets it."""
+    """Due time of the row before it was claimed. `events.work.leases.claim` sets it."""
 
     class State(models.TextChoices):
         PENDING = "pending", gettext_lazy("Pending")
@@ -96,9 +96,9 @@ class LeasedWork(models.Model):
     class Meta:
         abstract = True
         indexes = [
-            # It has the pending rows alone, so a claim reads no more of it than it takes, whatever else the table has.
+            # It has only the pending rows, so a claim reads only the entries that it takes, however large the table is.
             models.Index(F("due_at"), name="%(class)s_due", condition=Q(state="pending")),
-            # For admin's lists by state, newest first. Pending rows do without it, so that recording one costs no more.
+            # For admin's lists by state, newest first. It leaves pending rows out, so that recording one costs no more.
             models.Index(F("state"), F("finished_at").desc(), name="%(class)s_ended", condition=~Q(state="pending")),
         ]
         constraints = [

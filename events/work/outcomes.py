@@ -1,4 +1,4 @@
-"""What an attempt at a piece of work can lead to."""
+"""The possible outcomes of an attempt at a piece of work."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +15,8 @@ class Done:
 class Failed:
     """The work can never be done.
 
-    `reason` is for operators: it may have addresses and answers of other services. `for_people` is what all others may
-    read, and it may be empty.
+    `reason` is for operators: it may have addresses and answers of other services. `for_people` is the reason for all
+    other people. It may be empty.
     """
 
     reason: str

@@ -37,8 +37,8 @@ def add_arguments(parser: CommandParser) -> None:
 def run(*kinds: Kind[Any], once: bool, metrics_port: int | None, liveness_file: Path | None) -> Results[Any]:
     """Do the work of `kinds` until SIGTERM or SIGINT. With `once`, try all work that is due now; return the outcomes.
 
-    Several kinds get a thread each; with `once` they take turns. A process whose work is turned off passes no kind, and
-    only waits for the signal.
+    Each of several kinds gets a thread; with `once` they take turns. If its work is turned off, a process passes no
+    kind, and only waits for the signal.
 
     Raises CommandError if the process cannot start, and with `once` if the service or the database is not available.
     """
@@ -72,7 +72,7 @@ def run(*kinds: Kind[Any], once: bool, metrics_port: int | None, liveness_file: 
 def report(results: Results[Any], output: OutputWrapper, *, verb: str) -> None:
     """Print how much work was done, such as `sent 3`. `verb` is a past participle, such as "sent".
 
-    Raises CommandError if some of it was not done.
+    Raises CommandError if some of the work was not done.
     """
     output.write(f"{verb} {sum(isinstance(outcome, Done) for _, outcome in results)}")
     undone = [outcome.reason for _, outcome in results if isinstance(outcome, Failed | TryAgain)]

@@ -34,11 +34,11 @@ class Ended(NamedTuple):
 
     work: Any
     outcome: Outcome | ServiceUnavailable | None
-    """None if the piece was not begun, because it could have lasted beyond its lease."""
+    """The outcome or the service's error. None if the piece was not begun, because it could outlast its lease."""
 
 
 def worker_of(kind: Kind[WorkT], *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> Worker[WorkT]:
-    """Return a worker that does as many pieces of work at a time as `kind` says. See `Worker` for the parameters."""
+    """Return a worker that does `kind.concurrency` pieces of work at a time. See `Worker` for the parameters."""
     return (ThreadedWorker if kind.concurrency > 1 else Worker)(kind, stopping=stopping, wait=wait)
 
 
@@ -53,18 +53,19 @@ class ThreadedWorker(Worker[WorkT]):
         super().__init__(kind, stopping=stopping, wait=wait)
         self._ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self._in_hand: dict[tuple[int, UUID], float] = {}
-        """Time at which the lease ends, by primary key and lease, of each piece whose outcome is awaited."""
+        """End of the lease of each awaited piece of work, by primary key and lease. The clock is the monotonic one."""
         self._claim_from = 0.0
-        """Time before which this worker claims nothing."""
+        """Time from which on this worker claims work, by the monotonic clock."""
         self._paused_until = 0.0
-        """End of the pause after the last failure."""
+        """End of the pause after the last failure, by the monotonic clock."""
         self._failures = 0
-        """Number of failures of the service or the database, one after another."""
+        """Number of consecutive failures of the service or the database."""
 
     def run(self) -> None:
-        """Work until `stopping`, and then finish what is in hand.
+        """Work until `stopping` returns True, and then finish the work in hand.
 
-        If the database or the service fails, claim nothing for pauses that grow. Work in hand goes on.
+        After a failure of the database or the service, claim nothing during a pause. The pause grows with each further
+        failure. Work in hand goes on.
         """
         with self._kind.session() as act:
             while (goes_on := not self._stopping()) or self._in_hand:
@@ -111,7 +112,7 @@ class ThreadedWorker(Worker[WorkT]):
                 self._database_was_away = False
                 self._claim_from = time.monotonic() + CLAIM_AFTER_OUTAGE_S
                 return
-            # After an outage, one piece of work finds out whether the service is back.
+            # After an outage, try one piece of work to find out whether the service is back.
             limit = min(self._free, 1) if self._failures else self._free
             if limit and (self._begin(act, limit=limit) < limit or self._failures):
                 self._claim_from = time.monotonic() + POLL_INTERVAL_S
@@ -124,7 +125,10 @@ class ThreadedWorker(Worker[WorkT]):
         self._pause(error)
 
     def _pause(self, error: Exception) -> None:
-        """Claim nothing for a while. A call during a pause has no effect, so pieces that fail together count once."""
+        """Begin a pause, in which the worker claims nothing.
+
+        A call during a pause has no effect, so that pieces of work that fail together count once.
+        """
         if time.monotonic() < self._paused_until:
             return
         pause = backoff(FIRST_OUTAGE_PAUSE_S, LAST_OUTAGE_PAUSE_S, self._failures)
@@ -157,9 +161,10 @@ class ThreadedWorker(Worker[WorkT]):
             self._ended.put(Ended(work, outcome))
 
     def _record_ended(self, wait_s: float) -> tuple[Results[WorkT], ServiceUnavailable | None]:
-        """Wait up to `wait_s` for pieces of work to end. Record and return their outcomes, and the service's error.
+        """Wait up to `wait_s` seconds for pieces of work to end, and record their outcomes.
 
-        Raises django.db.Error if the outcomes cannot be recorded. The next call records them.
+        Return the recorded outcomes, and the error of a service that is not available. Raises django.db.Error if the
+        outcomes cannot be recorded. The next call records them.
         """
         results: Results[WorkT] = []
         unavailable: ServiceUnavailable | None = None
@@ -183,13 +188,16 @@ class ThreadedWorker(Worker[WorkT]):
             try:
                 self._give_back(untried)
             except Error as error:
-                # Their leases end soon.
+                # These pieces are due again when their leases end.
                 self._pause_without_database(error)
         self._forget_lost()
         return recorded, unavailable
 
     def _record_or_keep(self, results: Results[WorkT], ended: list[Ended]) -> Results[WorkT]:
-        """Record the outcomes of `ended`. After an error that `_record` cannot handle, they end again."""
+        """Record `results`, the outcomes of `ended`, and return the recorded ones.
+
+        After a database error that `_record` cannot handle, put `ended` back into the queue, and raise the error.
+        """
         try:
             recorded = self._record(results)
         except Error:
@@ -202,7 +210,7 @@ class ThreadedWorker(Worker[WorkT]):
         return recorded
 
     def _next_ended(self, wait_s: float) -> list[Ended]:
-        """Wait up to `wait_s` for a piece to end. Return it with those that end within `RECORD_WITHIN_S` after it."""
+        """Wait up to `wait_s` seconds for a piece to end. Return it and those that end within `RECORD_WITHIN_S`."""
         ended: list[Ended] = []
         try:
             ended.append(self._ended.get(timeout=wait_s))
@@ -214,7 +222,7 @@ class ThreadedWorker(Worker[WorkT]):
         return ended
 
     def _forget_lost(self) -> None:
-        """Stop waiting for pieces whose lease has ended, because another worker may have claimed them since."""
+        """Stop waiting for pieces whose lease has ended, because another worker may have claimed them."""
         now = time.monotonic()
         for key in [key for key, ends_at in self._in_hand.items() if ends_at < now]:
             del self._in_hand[key]

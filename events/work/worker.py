@@ -1,4 +1,4 @@
-"""The worker: claim, act outside of any transaction, record the outcome with what follows from it."""
+"""The worker: claim work, do it outside of any transaction, record the outcome with what follows from it."""
 
 import logging
 import random
@@ -25,24 +25,25 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL_S = 0.5
 """Seconds between two claims while nothing is due."""
 RECORD_WITHIN_S = 0.01
-"""Seconds of work after which a worker records its outcomes. So the outcomes of quick pieces of work share a
-transaction, and after a crash at most the piece in progress and those of this time before it are done again."""
+"""Seconds of work after which a worker records the outcomes. So the outcomes of quick pieces of work share a
+transaction. After a crash, the piece in progress is done again, and at most the pieces of this time before it."""
 RECORD_RETRY_S = 0.2
 """Seconds between two attempts to record outcomes while the database is away."""
 CLAIM_AFTER_OUTAGE_S = 1.0
-"""Seconds for which a worker claims nothing after the database is back. Workers that could not record an outcome do so
-first, although their leases may have run out in the meantime."""
+"""Seconds that a worker waits after the database is back, before it claims work. In this time other workers record
+outcomes that the outage held up, even if their leases have run out."""
 NOT_IN_TIME = "It was not done in time"
-"""What people read of work whose deadline has passed."""
+"""Reason that people read for work whose deadline has passed."""
 FIRST_OUTAGE_PAUSE_S, LAST_OUTAGE_PAUSE_S = 1.0, 30.0
-"""Pause of the worker after a service or the database was away. Each further failure doubles it."""
+"""First and longest pause of a worker while a service or the database is away, in seconds. Each failure doubles the
+pause. Half of it is random."""
 
 
 class Worker(Generic[WorkT]):
     """Does the work of one kind. Any number of workers may run; each claims what the others have not claimed."""
 
     def __init__(self, kind: Kind[WorkT], *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
-        """Create a worker. `wait` sleeps for some seconds, or less if the process must stop.
+        """Create a worker. `wait` sleeps for a number of seconds, and ends early if the process must stop.
 
         `stopping` returns whether to end. It is called before each piece of work, and while the database is away.
         """
@@ -95,12 +96,13 @@ class Worker(Generic[WorkT]):
 
         Raises:
             ServiceUnavailable: the service is not available.
-            django.db.Error: the database failed while the batch was claimed or its rest was given back.
+            django.db.Error: the database failed while the batch was claimed or the rest of it was given back.
         """
         kind, lease = self._kind, uuid4()
         last_start = time.monotonic() + kind.lease_s - kind.action_s
         batch = claim(kind.model, lease=lease, seconds=kind.lease_s, limit=kind.batch_size, due_until=due_until)
-        # A piece that kills its worker comes back with its batch. The others get before it, in one batch or another.
+        # A piece that kills its worker comes back with its batch. Because the order is random, each other piece is done
+        # before it in one batch or another.
         batch.sort(key=lambda work: (work.attempts, random.random()))  # noqa: S311
         claimed = len(batch)
         recorded: Results[WorkT] = []
@@ -142,7 +144,7 @@ class Worker(Generic[WorkT]):
             return TryAgain(f"{type(error).__name__}: {error}")
 
     def _give_back(self, works: Collection[WorkT]) -> None:
-        """Make work that was claimed and not tried pending again, due as before."""
+        """Make claimed work that was not tried pending again, with its earlier due time."""
         settle(self._kind.model, [_given_back(work) for work in works])
 
     def _record(self, results: Results[WorkT]) -> Results[WorkT]:
@@ -156,7 +158,8 @@ class Worker(Generic[WorkT]):
                     logger.warning("Recording %s again: %s", self._kind.name, str(error).strip())
                     connection.close()
                     self._database_was_away = True
-                    # It shows that this process is alive. If its supervisor killed it, the pieces would be done again.
+                    # This call shows that the process is alive. If its supervisor killed it, the pieces would be done
+                    # again.
                     self._stopping()
                     time.sleep(RECORD_RETRY_S)
                 elif len(results) > 1:
@@ -172,7 +175,7 @@ class Worker(Generic[WorkT]):
 
     def _record_once(self, results: Results[WorkT], record: Callable[[Results[WorkT]], None]) -> Results[WorkT]:
         kind = self._kind
-        # The one statement of work from which nothing follows is a transaction by itself.
+        # If nothing follows from the outcomes, there is one statement, which is a transaction by itself.
         with nullcontext() if record is record_nothing else transaction.atomic():
             settled = settle(kind.model, [self._settlement(work, outcome) for work, outcome in results])
             recorded = [(work, outcome) for work, outcome in results if (work.pk, work.lease) in settled]
@@ -205,5 +208,8 @@ def _given_back(work: LeasedWork) -> Settlement:
 
 
 def backoff(first_s: float, last_s: float, failures: int) -> float:
-    """Return the seconds to pause: `first_s` doubled per failure, up to `last_s`, half random to spread the workers."""
+    """Return the seconds to pause: `first_s`, doubled for each of `failures`, up to `last_s`.
+
+    Half of the pause is random, so that workers do not all retry at the same time.
+    """
     return min(first_s * 2 ** min(failures, 30), last_s) * random.uniform(0.5, 1)  # noqa: S311

@@ -1,4 +1,4 @@
-"""What an answer of a provider means for a piece of work."""
+"""The outcome that follows from each answer of a provider."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ class State(msgspec.Struct):
 
 
 class Answering(ThreadingHTTPServer):
-    """A server that answers each request with `status` and `body`, or if `send` is set, by calling it."""
+    """A server that answers each request with `status` and `body`. If `send` is set, this function does so instead."""
 
     daemon_threads = True
 
@@ -121,7 +121,7 @@ def be_silent(out: Any) -> None:
 
 
 def say_nothing(out: Any) -> None:
-    """Close the connection."""
+    """Answer nothing, so that the server closes the connection."""
 
 
 def talk_nonsense(out: Any) -> None:

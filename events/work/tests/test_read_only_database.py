@@ -19,7 +19,7 @@ State = LeasedWork.State
 
 
 def set_read_only(value: str) -> None:
-    """Turn the default of this session and of all later ones on or off."""
+    """Turn read-only transactions on or off, as the default of this session and of all later ones."""
     with connection.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = off")
         cursor.execute(f"ALTER DATABASE {connection.settings_dict['NAME']} SET default_transaction_read_only = {value}")
@@ -45,7 +45,7 @@ def test_outcomes_wait_until_the_database_takes_writes(
 
     def act(work: Work) -> Outcome:
         tried.append(work.pk)
-        # A thread's outcome must not be recorded before.
+        # A thread's outcome must not be recorded before the database is read-only.
         assert concurrency == 1 or was_read_only.wait(30)
         return Done()
 

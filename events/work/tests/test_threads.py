@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 State = LeasedWork.State
 CONCURRENCY = 4
 LONG_S = 30.0
-"""Longest time that a test waits for something that it expects, in seconds."""
+"""Longest time that a test waits for an expected state, in seconds."""
 
 
 def threaded(act: Callable[[Work], Outcome] | None = None, *, until: Callable[[], bool], **changes: Any) -> Any:
@@ -257,7 +257,7 @@ class TestUnavailable:
             return Done()
 
         threaded(act, until=lambda: done() == 50, first_pause_s=600, last_pause_s=600).run()
-        # The first round finds the outage with all its threads, later ones with one piece each.
+        # The first claim takes a piece for each thread and meets the outage. Later claims take one piece each.
         assert Work.objects.filter(attempts=1, state=State.PENDING).count() == 10
 
     def test_pauses_grow_until_a_success(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ class TestUnavailable:
             return Done()
 
         worker = threaded(act, until=lambda: done() > 10, concurrency=2, first_pause_s=600, last_pause_s=600)
-        worker._failures = 1  # The claims are of one piece each from the start.
+        worker._failures = 1  # So each claim takes one piece from the start.
         worker.run()
         assert pauses[:3] == [1, 2, 3]
         assert pauses[3] == 0
@@ -313,7 +313,7 @@ class TestLeases:
         assert f"email {late.pk} outlived its lease" in caplog.text
 
     def test_a_piece_that_a_worker_has_twice_counts_once(self) -> None:
-        """A worker claims a piece again after the lease has run out. The outcome of the first attempt is refused."""
+        """A worker claims its piece again after the lease has run out. The outcome of the first attempt is refused."""
         (work,) = record_work(1)
         claims = 0
         first_may_end = threading.Event()
