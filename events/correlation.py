@@ -36,7 +36,7 @@ def current_traceparent() -> str:
 
 
 def received_context(headers: Mapping[str, str]) -> Context:
-    """Return the W3C trace context in `headers`, whose names are in lower case; an empty context without one."""
+    """Return the W3C trace context in `headers`; an empty context without one. Names must be in lower case."""
     return _propagator.extract(headers, Context())
 
 
@@ -53,7 +53,7 @@ def trace_context(headers: Iterable[tuple[str, bytes | None]]) -> Context:
 
 @contextmanager
 def log_context(headers: Iterable[tuple[str, bytes | None]]) -> Iterator[None]:
-    """Attach the request id and the trace of a message to the log lines of this block."""
+    """Within the block, log lines carry the request id and the trace of the message with these headers."""
     named = next((value for name, value in headers if name == REQUEST_ID_HEADER and value), b"")
     text = named.decode("ascii", "replace")
     id_token = request_id.set(text if REQUEST_ID.fullmatch(text) else "")

@@ -12,7 +12,7 @@ from django.template.defaultfilters import pluralize
 MAX_MIGRATIONS_NAMED = 3
 
 Report = Callable[[float], object]
-"""A function that is told which part of a walk is done, from 0.0 to 1.0."""
+"""A function that a walk calls with the part of it that is done, from 0.0 to 1.0."""
 
 
 def require_database() -> None:
@@ -35,8 +35,9 @@ def require_database() -> None:
 def in_steps(rows: QuerySet[Any], *, size: int, report: Report | None = None) -> Iterator[list[int]]:
     """Yield the primary keys of `rows` in ascending order, `size` at a time.
 
-    Each step is a separate query, so the caller may change rows and commit between two steps. Rows inserted after the
-    start are skipped, so the walk ends. `report` is called with the part of the keys that the caller has worked off.
+    Each list of keys, a step, comes from a separate query, so the caller may change rows and commit between two steps.
+    Rows inserted after the start are skipped, so the walk ends. `report` is called with the part of the range of keys
+    that the caller has worked off.
     """
     newest = rows.aggregate(newest=Max("pk"))["newest"] or 0
     oldest_first = rows.order_by("pk").values_list("pk", flat=True)

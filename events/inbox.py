@@ -61,7 +61,7 @@ CLAIM = """
 
 
 def claim(*, group: str, events: Sequence[EventT]) -> list[EventT]:
-    """Claim `events` for `group`, and return those that it has not handled before, each once and in their order.
+    """Claim `events` for `group`. Return those that it has not handled before, each once and in the given order.
 
     Claimed events count as handled once the caller's transaction commits. Another process that claims one of them
     waits for that transaction to end.
@@ -100,7 +100,7 @@ def entries(group: str) -> QuerySet[InboxEntry]:
 def entries_of_row(group: str, *, stream_prefix: str) -> QuerySet[InboxEntry]:
     """Return a subquery for queries of outbox rows. It selects the group's inbox entry of the row's event.
 
-    `stream_prefix` is that of the row's topic.
+    `stream_prefix` is `Topic.stream_prefix` of the row's topic.
     """
     return entries(group).filter(
         event_id=OuterRef("event_id"), event_type=OuterRef("event_type"), stream=stream_of_row(stream_prefix)
@@ -108,9 +108,10 @@ def entries_of_row(group: str, *, stream_prefix: str) -> QuerySet[InboxEntry]:
 
 
 def stream_of_row(stream_prefix: str) -> Combinable:
-    """Return an expression for the `stream` that a decoded event has, in a subquery for queries of outbox rows.
+    """Return an expression for the stream of a row's event, for a subquery in queries of outbox rows.
 
-    A row without a sequence has no stream. Its key is the subject's id then.
+    The `stream` of a row without a sequence is null. Its stream is then `stream_prefix` with the row's key, which is
+    the subject's id.
     """
     key = Func(OuterRef("key"), Value("escape"), function="encode", output_field=TextField())
     return Coalesce(OuterRef("stream"), Concat(Value(stream_prefix), key), output_field=TextField())

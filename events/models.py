@@ -24,11 +24,11 @@ def stored_bytes() -> Combinable:
 
 
 class OldestRows(NamedTuple):
-    """The rows that `OutboxQuerySet.oldest` has found, oldest first."""
+    """The result of `OutboxQuerySet.oldest`. The rows are in order, oldest first."""
 
     rows: list["OutboxEvent"]
     too_large: dict[int, int]
-    """Rows that are too large to be loaded: their size in bytes, by primary key."""
+    """Sizes, in bytes, of the rows that are too large to be loaded, by primary key."""
 
 
 class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
@@ -49,7 +49,7 @@ class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
 
     @staticmethod
     def recorded_by(moment: datetime) -> Q:
-        """Return the condition for rows recorded at or before `moment` of the database's clock.
+        """Return the condition for rows that were recorded at or before `moment`, by the database's clock.
 
         Rows with a future time are included: the clock was set back after they were recorded, so their age is unknown.
         """
@@ -114,7 +114,8 @@ class OutboxEvent(models.Model):
         help_text=gettext_lazy("The age of the row counts from this time, which is by the database's clock."),
     )
 
-    # Kafka acknowledges a message after it is stored. The name of the column is older than the words in admin.
+    # The time of Kafka's acknowledgement, which comes after Kafka has stored the message. So admin does not call it the
+    # time of publication.
     published_at = models.DateTimeField(gettext_lazy("acknowledged at"), null=True)
     published_path = models.CharField(max_length=5, choices=Path, null=True)
     published_partition = models.IntegerField(null=True)
@@ -168,7 +169,7 @@ class OutboxEvent(models.Model):
     def message(self) -> Message:
         """The message that was recorded in this row, byte for byte."""
         columns = [getattr(self, field) for field in Message._fields]
-        # Binary fields come as memoryview.
+        # Django returns the values of binary fields as memoryview.
         return Message._make(bytes(column) if isinstance(column, memoryview) else column for column in columns)
 
 
@@ -229,7 +230,7 @@ class DeadLetter(models.Model):
         indexes = [
             # Every admin page counts the open letters, which are few among all letters.
             models.Index(fields=["state", "id"], name="dead_letter_state"),
-            # Every admin page counts the open letters of a group; those of other groups must not slow it down.
+            # Every admin page counts the open letters of a group. The letters of other groups must not slow this down.
             models.Index(fields=["group"], name="dead_letter_open_of_group", condition=Q(state="open")),
             # Admin's list of all letters begins with the open ones.
             models.Index(OPEN_FIRST, F("id").desc(), name="dead_letter_open_first"),
@@ -266,7 +267,7 @@ class DeadLetterAttempt(models.Model):
 
 
 class InboxEntry(models.Model):
-    """An event that a group has handled; see `events.inbox`."""
+    """A record that a group has handled an event. See `events.inbox`."""
 
     pk = models.CompositePrimaryKey("group", "event_id")
     group = models.CharField(max_length=255)
@@ -297,10 +298,10 @@ class ConsumerGroup(models.Model):
 
 
 class DeathMark(models.Model):
-    """A row that marks the first batch that a consumer handles after its start.
+    """A mark on the first batch of a partition that a consumer handles after its start.
 
-    The consumer deletes the mark after the batch. If another consumer finds the mark, the first consumer ended during
-    the batch. See `events.consuming.quarantine`.
+    The consumer deletes the mark after the batch. If another consumer finds the mark, the consumer that left it ended
+    during the batch. See `events.consuming.quarantine`.
     """
 
     group = models.CharField(max_length=255)

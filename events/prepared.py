@@ -15,17 +15,17 @@ from psycopg2 import errors
 logger = logging.getLogger(__name__)
 
 _STALE = (
-    # Another program discarded the statement, or a pooler gave us another connection.
+    # Another program discarded the statement, or a pooler switched to another server session.
     errors.InvalidSqlStatementName,
     errors.DuplicatePreparedStatement,
     # A migration changed the type of a column since the statement was prepared.
     errors.FeatureNotSupported,
     errors.DatatypeMismatch,
 )
-"""Errors of a stale prepared statement, which plain SQL does not have. They come before it changes a row."""
+"""Errors of a stale prepared statement. Plain SQL does not raise them. They come before a row is changed."""
 
 _prepared: WeakKeyDictionary[Any, set[str] | None] = WeakKeyDictionary()
-"""Names of the statements that each psycopg2 connection has prepared. None if it must not prepare any more."""
+"""Names of the statements that each psycopg2 connection has prepared. None if it must prepare no further statement."""
 
 
 class PreparedStatement:
@@ -35,13 +35,13 @@ class PreparedStatement:
     """
 
     def __init__(self, sql: str) -> None:
-        """Take SQL with `%s` for each parameter, and without other percent signs.
+        """Create a statement from SQL that has `%s` for each parameter and no other percent sign.
 
         A parameter needs a cast, such as `%s::bigint`, where its type does not follow from the column that it becomes.
         """
         self._sql = sql
         parameters = sql.count("%s")
-        # By content, so that a name means the same SQL in every release and process.
+        # The name follows from the content, so that it means the same SQL in every release and process.
         self._name = f"prepared_{hashlib.sha256(sql.encode()).hexdigest()[:16]}"
         self._prepare = f"PREPARE {self._name} AS {sql % tuple(f'${number + 1}' for number in range(parameters))}"
         self._execute = f"EXECUTE {self._name} ({', '.join(['%s'] * parameters)})"

@@ -39,12 +39,12 @@ class Topic:
     event_types: Collection[str]
     """Every type that the topic's producers publish. A message of another type becomes a dead letter."""
     subject: str = ""
-    """Name of the JSON member with the id of what the event is about (an integer), such as `orderId`."""
+    """Name of the JSON member with the subject's id (an integer), such as `orderId`. The event is about the subject."""
     stream_prefix: str = ""
     """Prefix of a stream's name, before the subject's id. A stream has the events about one subject, in sequence."""
     secret_members: Collection[str] = ()
-    """Names of JSON members that admin hides. A participant hides them in the rows of commands that are done, so its
-    `decode` must accept `events.wire.secret_members.HIDDEN` for them."""
+    """Names of JSON members that admin hides. A participant overwrites them with `events.wire.secret_members.HIDDEN` in
+    the rows of commands that are done. So its `decode` must accept this value for them."""
 
     @classmethod
     def of_process(cls, setting: str, *event_types: str, secret_members: Collection[str] = ()) -> "Topic":
@@ -81,7 +81,7 @@ class Subscription(Generic[EventT]):
     """Decode a record's value into an event. It raises `events.troubles.Poison` for a value that is no event."""
     handle: Callable[[Sequence[EventT]], object]
     """Handle new events, which come in the topic's order for each key. It runs in the transaction of the batch. When
-    that commits, the events count as handled."""
+    this transaction commits, the events count as handled."""
     event_types: Collection[str] | None = None
     """The event types that the group handles; it ignores the topic's other types. None for all types."""
     measures_latency: bool = False
@@ -94,7 +94,7 @@ class Subscription(Generic[EventT]):
 
     @cached_property
     def unwanted(self) -> frozenset[str]:
-        """The event types of the topic that the group ignores. They do not include types that the topic lacks."""
+        """The event types of the topic that the group ignores. Types that the topic does not have are not included."""
         return frozenset(self.topic.event_types) - self.wanted
 
     def decode_record(self, value: bytes | None, *, partition: int) -> EventT:
@@ -126,7 +126,7 @@ class Subscription(Generic[EventT]):
 
 
 class UnknownGroup(Exception):
-    """No app has registered a subscription for this group."""
+    """No app has registered a subscription for the group."""
 
 
 _topics: list[Topic] = []
@@ -141,7 +141,10 @@ def register_topic(topic: Topic) -> Topic:
 
 
 def register(*subscriptions: Subscription[Any]) -> None:
-    """Add `subscriptions` and their topics to the registry. Raises ImproperlyConfigured if a group is taken."""
+    """Add `subscriptions` and their topics to the registry.
+
+    Raises ImproperlyConfigured if another subscription has the same group.
+    """
     for subscription in subscriptions:
         if _subscriptions.setdefault(subscription.group, subscription) is not subscription:
             raise ImproperlyConfigured(

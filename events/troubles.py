@@ -13,10 +13,10 @@ from uuid import UUID
 from django.db import DataError, Error, IntegrityError, InternalError, NotSupportedError, ProgrammingError
 
 TAKES_NO_TRANSACTION = {"25006", "25P03", "25P04"}
-"""SQLSTATEs of a read-only server, and of a server that ended a transaction because of its time.
+"""SQLSTATEs of a read-only server, and of a server that ended a transaction because of a time limit.
 
-The driver raises them as InternalError, like errors about one statement: a trigger's RAISE, or a transaction that an
-earlier error has aborted.
+The driver raises InternalError for them. It also raises InternalError for errors about one statement: a trigger's
+RAISE, or a transaction that an earlier error has aborted.
 """
 
 Kind = Literal["poison", "suspect", "outage"]
@@ -30,7 +30,7 @@ class EventIdConflict(Poison):
     """Two different events have the same id: one is forged, or a producer used one id for both."""
 
     def __init__(self, event_id: UUID, *, before: str, now: str) -> None:
-        """`before` and `now` describe the two events."""
+        """Create the error. `before` and `now` describe the two events."""
         super().__init__(
             f"Event id {event_id} came first with {before}, and now with {now}. Find the producers of both: one event "
             "is forged, or a producer used one id for two events"
@@ -57,9 +57,9 @@ def kind_of(error: Exception) -> Kind:
 def is_database_away(error: Exception) -> bool:
     """Return whether the database is away or takes no writes, so that every other statement fails as this one did.
 
-    `kind_of` calls each such error an outage. It also calls errors so that are about a statement and not about its
-    data, such as a missing table: a consumer must wait for these, because its alternative is a dead letter.
-    A crash of the server may raise a plain DatabaseError.
+    `kind_of` returns "outage" for each such error. It does so, too, for an error about a statement and not about its
+    data, such as a missing table: a consumer must wait then, because its alternative is a dead letter. A plain
+    DatabaseError counts as away, because a crash of the server may raise it.
     """
     if getattr(error.__cause__, "pgcode", None) in TAKES_NO_TRANSACTION:
         return True

@@ -1,4 +1,4 @@
-"""Fill in the event that each existing dead letter names, from its body."""
+"""Store the id, type and subject of the event that the body of each existing dead letter names."""
 
 import json
 from uuid import UUID

@@ -1,6 +1,7 @@
 from django.db import migrations
 
-# Without this, a backlog would seem to begin with the migration. Locked rows are being published and need no age.
+# Without this statement, a backlog would seem to begin with the migration. A locked row is being published and needs
+# no age.
 PENDING_SINCE_CREATED = """
     UPDATE events_outboxevent SET recorded_at = created_at WHERE id IN (
         SELECT id FROM events_outboxevent
@@ -11,7 +12,7 @@ PENDING_SINCE_CREATED = """
 
 
 class Migration(migrations.Migration):
-    """Set `recorded_at` of pending rows. Separate from the previous migration, which locks the whole table."""
+    """Set `recorded_at` of pending rows. The previous migration does not do this, because it locks the whole table."""
 
     dependencies = [
         ('events', '0008_recorded_at'),

@@ -39,7 +39,7 @@ def observed(
 
 @contextmanager
 def _metrics(port: int, collector: Collector) -> Iterator[None]:
-    """Serve metrics without authentication: only Prometheus may reach the port's network."""
+    """Serve metrics without authentication: the network must let only Prometheus reach the port."""
     try:
         server, thread = start_http_server(port)
     except OSError as error:

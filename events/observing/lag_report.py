@@ -11,7 +11,7 @@ from events.kafka.lag import is_never_read
 
 COLUMNS = ("topic", "partition", "currentOffset", "endOffset", "lag", "secondsBehind")
 LATE_S = 60
-"""Age of the first unread record, in seconds, above which a partition is red: the limit of the alert LagGrows."""
+"""A partition is red if its first unread record is older than this, in seconds. The alert LagGrows has this limit."""
 
 Row = dict[str, str | int | float | None]
 """The `group` and the values of `COLUMNS` for one partition. A value is None while it is not known."""
@@ -22,7 +22,7 @@ def table(rows: Sequence[Row], *, columns: Sequence[str]) -> str:
 
 
 def screen(rows: Sequence[Row], *, columns: Sequence[str], at: datetime, style: Style) -> str:
-    """Return the table of `rows` in colour, with the time `at` above it and the totals of each group below it."""
+    """Return the table of `rows` in colour. The time `at` is above it, and the totals of each group are below it."""
     header, *lines = _aligned_lines(rows, columns)
     partitions = [_colour([row], style)(line) for row, line in zip(rows, lines, strict=True)]
     totals = [

@@ -46,7 +46,7 @@ end_to_end_unmeasured_total = Counter(
 MAX_LATENCY_S = 24 * 60 * 60.0
 """Longest measured latency, in seconds. Older events come from a backlog or a wrong clock and would distort the sum."""
 CLOCK_SKEW_S = 5.0
-"""Accepted difference of two machines' clocks, in seconds. An event that is this far in the future has latency 0."""
+"""Accepted difference of two machines' clocks, in seconds. An event at most this far in the future has latency 0."""
 
 
 class TimedEvent(Protocol):
@@ -62,7 +62,7 @@ class TimedEvent(Protocol):
 def declare(event_types: Collection[str], *, group: str) -> None:
     """Export the group's counters as 0 before its first event.
 
-    Otherwise Prometheus would miss the first increment, because it sees the counter appear with that value.
+    Otherwise Prometheus would miss the first increment, because it would first see the counter after this increment.
     """
     for event_type in (*event_types, OTHER):
         for outcome in OUTCOMES:

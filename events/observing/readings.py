@@ -21,9 +21,9 @@ from events.subscriptions import Subscription
 logger = logging.getLogger(__name__)
 
 FRESH_FOR_S = 2.0
-"""Age up to which a value is returned without a new attempt to read it, in seconds."""
+"""Largest age, in seconds, at which a value is returned without a new attempt to read it."""
 STALE_AFTER_S = 10.0
-"""Age from which a value is no longer returned, in seconds."""
+"""Largest age, in seconds, at which a value is returned at all."""
 DEFAULT_WAIT_S = 2.0
 """Default for the longest wait for a new value, in seconds. Prometheus gives up after ten seconds."""
 
@@ -40,13 +40,13 @@ class Reading(Generic[Value]):
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._latest: tuple[float, Value] | None = None
-        """The time of the last successful attempt by the monotonic clock, and its value."""
+        """The time at which the last successful attempt began, by the monotonic clock, and its value."""
 
     def latest(self, *, fresh_s: float = FRESH_FOR_S, max_wait_s: float | None = None) -> Value | None:
         """Return the last value if it is at most `fresh_s` seconds old.
 
         Otherwise wait up to `max_wait_s` seconds (by default `DEFAULT_WAIT_S`) for a new value, and then return the
-        latest value. Return None if this is older than `STALE_AFTER_S` or the last finished attempt failed.
+        latest value. Return None if this value is older than `STALE_AFTER_S`, or if the last finished attempt failed.
         """
         if self._age() > fresh_s:
             with self._starting:
@@ -76,7 +76,7 @@ class Outbox(NamedTuple):
     pending: int
     """Number of pending rows."""
     oldest_pending_seconds: float
-    """Age of the oldest pending row; 0 without one."""
+    """Age of the oldest pending row; 0 if no row is pending."""
 
 
 def read_outbox(*, count_up_to: int | None = None) -> Outbox:
@@ -92,7 +92,7 @@ def lag_by_group(subscriptions: Sequence[Subscription[Any]]) -> dict[str, list[P
 
 
 class PipelineCollector(Collector):
-    """Gauges of the outbox and of the groups' lag. Those of the lag have the names that kafka_exporter uses.
+    """Gauges of the outbox and of the groups' lag. The gauges of the lag have the names that kafka_exporter uses.
 
     A value that cannot be read is left out, because an old number would hide the failure.
     """

@@ -1,4 +1,4 @@
-"""Spans of sent and processed messages, within the traces of their events. Without a configured tracer there are none.
+"""Spans of sent and processed messages, within the traces of their events, if the project has configured a tracer.
 
 A span is created after its work, with the time at which the work started. So a failed attempt at a batch leaves no
 span.

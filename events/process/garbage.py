@@ -3,7 +3,7 @@
 import gc
 
 GC_THRESHOLD_OBJECTS = 10_000
-"""New objects before Python collects the youngest generation. Python's default is 700."""
+"""Number of new objects after which Python collects the youngest generation. Python's default is 700."""
 
 
 def reduce_garbage_collection() -> None:

@@ -10,7 +10,7 @@ CLEAR_LINE = "\r\x1b[K"
 
 
 class ProgressLine:
-    """A line such as `orders  42 %  3.1 s`, which is drawn again and again. Nothing is drawn outside of a terminal."""
+    """A line such as `orders  42%  3.1 s`, which shows the current progress. Outside of a terminal it shows nothing."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -19,7 +19,7 @@ class ProgressLine:
         self._drawn_at = 0.0
 
     def of(self, name: str) -> Report:
-        """Return the function that draws the progress of the walk through `name`."""
+        """Return the function that draws the progress of a walk. `name` is the label of the line, such as `orders`."""
 
         def report(done: float) -> None:
             if self._is_shown and (done >= 1 or time.monotonic() >= self._drawn_at + REDRAW_INTERVAL_S):

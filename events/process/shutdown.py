@@ -8,14 +8,17 @@ import threading
 from types import FrameType
 
 GRACE_S = 8
-"""Seconds from the signal until the process is ended. Supervisors allow ten."""
+"""Longest time from the signal to the end of the process, in seconds. Supervisors allow ten."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger(__name__)
 
 
 def end_at_once_until_ready() -> None:
-    """Make a signal end the process with exit code 0, until the command has work to finish and creates `Shutdown`."""
+    """Make SIGTERM and SIGINT end the process at once, with exit code 0.
+
+    This holds until the command has work to finish and creates `Shutdown`.
+    """
     for number in SIGNALS:
         signal.signal(number, _end_at_once)
 
@@ -31,8 +34,8 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 class Shutdown:
     """The shutdown flag of a command, which creates it before its loop. A second signal ends the process at once.
 
-    `GRACE_S` seconds after the first signal the process ends even if it has not finished, for example because the
-    database does not answer. The next process repeats what was not committed.
+    `GRACE_S` seconds after the first signal, the process ends even if its work is not finished, for example because the
+    database does not answer. The next process repeats the uncommitted work.
     """
 
     def __init__(self) -> None:

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 logger = logging.getLogger(__name__)
 
 CHECKS_PER_LIMIT = 20
-"""Checks within the limit. The watchdog counts checks, because the clock goes on while a process is frozen."""
+"""Number of checks within the limit. The watchdog counts them, because the clock goes on while a process is frozen."""
 
 
 class Watchdog:
-    """Ends the process with exit code 1 if a guarded call takes more than `limit` seconds. Stacks go to stderr."""
+    """Ends the process with exit code 1 if a guarded call takes over `limit` seconds. Stack traces go to stderr."""
 
     def __init__(self, *, what: str, limit: float) -> None:
         self._what = what

@@ -1,4 +1,4 @@
-"""The one way in which admin shows the state of leased work (`events.work`)."""
+"""Show the state of leased work (`events.work`) in the same way on all pages of admin."""
 
 from django import template
 from django.template.loader import render_to_string

@@ -1,4 +1,4 @@
-"""Show times and lengths of time in admin, each in one way.
+"""Show times and lengths of time in the same way on all pages of admin.
 
 A time is shown in the user's zone, with the name of the zone. Its title attribute has the time in UTC.
 """
@@ -24,7 +24,7 @@ def moment(time: datetime) -> SafeString:
 
 @register.filter
 def precise_moment(time: datetime) -> SafeString:
-    """Return the HTML of `moment` with milliseconds."""
+    """Return HTML as `moment` does, but with milliseconds in the text."""
     return _html(time, timespec="milliseconds")
 
 

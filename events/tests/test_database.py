@@ -53,6 +53,6 @@ def test_a_step_loads_only_keys() -> None:
     create_rows(3)
     with CaptureQueriesContext(connection) as queries:
         list(in_steps(OutboxEvent.objects.all(), size=2))
-    # The newest key, two steps, and the empty step at the end.
+    # The queries: the newest key, two steps, and the empty step at the end.
     assert len(queries) == 4
     assert not any('"value"' in query["sql"] for query in queries)

@@ -19,7 +19,7 @@ from events.wire.timestamps import Moment, now, rfc3339
 
 STREAM_PREFIX: Final = "process-"
 SUBJECT: Final = "reference"
-"""The JSON member with the id of what a command or reply is about."""
+"""Name of the JSON member with the id of the subject: what a command or reply is about."""
 
 Reference = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -33,7 +33,7 @@ class _Members(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     event_id: UUID
     timestamp: Moment
     command_id: UUID
-    """It is the same in all repeats of a command and in all replies to it."""
+    """Id of the command. All repeats of a command and all replies to it have the same id."""
     reference: Reference
 
     @property
@@ -42,11 +42,14 @@ class _Members(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def owner(self) -> None:
-        """A command and a reply belong to no user."""
+        """None, because a command and a reply belong to no user."""
 
 
 class Command(_Members, frozen=True, kw_only=True, tag_field="eventType"):
-    """The members of every command. A vocabulary adds a subclass, with its event type as `tag`, for each command."""
+    """The members of every command.
+
+    The app of a participant has a subclass for each of its commands, with the event type as `tag`.
+    """
 
     @property
     def event_type(self) -> str:
@@ -63,7 +66,7 @@ class Reply(_Members, frozen=True, kw_only=True, rename="camel"):
 
     event_type: str
     reason: str = ""
-    """Why a participant could not or would not do what the command says, for people; else empty."""
+    """The reason, for people, why the participant could not or would not do the command; otherwise empty."""
 
 
 CommandT = TypeVar("CommandT", bound=Command)
@@ -76,7 +79,7 @@ def event_type_of(command: type[Command]) -> str:
 
 
 def encode(message: Command | Reply) -> bytes:
-    """Return `message` as UTF-8 JSON: the timestamp is RFC 3339 text with milliseconds, amounts are exact numbers."""
+    """Return `message` as UTF-8 JSON. The timestamp is RFC 3339 text with milliseconds. Amounts are exact numbers."""
     members: dict[str, Any] = msgspec.to_builtins(message, builtin_types=(datetime, Decimal))
     return _encoder.encode(members | {"timestamp": rfc3339(message.timestamp)})
 
@@ -121,7 +124,7 @@ def reply_to(command: Command, event_type: str, *, reason: str = "") -> Reply:
 def message(body: Command | Reply, *, topic: str, source: str, sequence: int | None = None) -> Message:
     """Return the outbox message of a command or reply. `source` is the app that sends it, such as `/payments`.
 
-    Messages about one process with a `sequence` (1, 2, 3 ...) are sent in this order, whatever their topic.
+    Messages with a `sequence` (1, 2, 3 ...) about the same process are sent in this order, whatever their topic.
     """
     subject = str(body.reference)
     return Message(

@@ -19,15 +19,15 @@ def cut_note(*, shown: int, size: int) -> str:
 
 
 def storable(text: str) -> str:
-    """Return `text` with NUL and lone surrogates escaped, which PostgreSQL's text cannot hold."""
+    """Return `text` with NUL and lone surrogates escaped, because PostgreSQL's type text cannot hold them."""
     return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
 def stack_trace(error: BaseException, shorten: Callable[[str], str] = cut) -> str:
     """Return the end of the stack trace of `error`: at most `TEXT_LIMIT_CHARS` characters, after a note of the cut.
 
-    `shorten` is called with each part by itself (a frame or an exception's text), so that a long message of an
-    exception does not displace the frames. The last part is always returned.
+    `shorten` is called for each part (a frame or an exception's text), so that a long message of an exception does not
+    displace the frames. The last part is always returned.
     """
     parts = [shorten(part) for part in traceback.format_exception(error)]
     size = kept = 0

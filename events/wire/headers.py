@@ -10,7 +10,7 @@ from events.correlation import REQUEST_ID_HEADER, current_traceparent, request_i
 from events.wire.timestamps import rfc3339
 
 Header = tuple[str, bytes | None]
-"""Name and value as on the wire. The client reads null values, but cannot send them."""
+"""Name and value of a header as on the wire. The client reads null values, but cannot send them."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Header])

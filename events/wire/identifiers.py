@@ -3,7 +3,7 @@
 from uuid import UUID
 
 MAX_ID_DIGITS = 18
-"""Most digits of a primary key: a larger number may not fit into PostgreSQL's bigint."""
+"""Largest number of digits of a primary key. A number with more digits may not fit into PostgreSQL's bigint."""
 
 
 def id_or_none(text: str) -> int | None:

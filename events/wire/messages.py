@@ -18,12 +18,12 @@ class Message(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: bytes
-    """Packed by `events.wire.headers.pack`."""
+    """The headers as `events.wire.headers.pack` encodes them."""
     created_at: datetime
     partition: int | None = None
     """Partition to send to; None for the partitioner's choice by key."""
     stream: str | None = None
-    """Messages of one stream are sent in the order of their sequence: 1, 2, 3 ..."""
+    """Name of the stream. Messages of one stream are sent in the order of their sequence: 1, 2, 3 ..."""
     sequence: int | None = None
     dead_letter_id: int | None = None
     """Id of the dead letter that this message replays."""
@@ -33,5 +33,5 @@ class Message(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of key, value and packed headers: about the size on the wire."""
+        """Number of bytes of key, value and packed headers: about the size on the wire."""
         return len(self.key or b"") + len(self.value or b"") + len(self.headers)

@@ -6,14 +6,14 @@ from typing import Final
 import msgspec
 
 HIDDEN: Final = "..."
-"""What stands in place of a secret."""
+"""Text that replaces a secret value."""
 
 _members: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def masked(value: bytes, names: Collection[str]) -> bytes:
-    """Return the JSON object `value` with `HIDDEN` in place of each member with one of `names`, at any depth.
+    """Return the JSON object `value` with `HIDDEN` as the value of each member with one of `names`, at any depth.
 
     Names are compared without case, `_` and `-`: a message may be a dead letter because of the spelling of its members.
 

@@ -8,7 +8,7 @@ import msgspec
 from rest_framework import serializers
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-"""An RFC 3339 time whose offset is required."""
+"""An RFC 3339 time with a UTC offset, which is required."""
 
 LEAP_SECOND = re.compile(r"\d[Tt ]\d\d:\d\d:60")
 
@@ -30,7 +30,7 @@ def rfc3339(moment: datetime) -> str:
 
 
 class TimestampField(serializers.DateTimeField):
-    """A serializer field that accepts RFC 3339 with any offset, and returns UTC with milliseconds."""
+    """A serializer field that accepts RFC 3339 with any UTC offset, and returns UTC with milliseconds."""
 
     default_error_messages = {
         "invalid": "Must be RFC 3339 with an offset, such as 2025-01-30T10:15:30.123Z.",
@@ -39,7 +39,7 @@ class TimestampField(serializers.DateTimeField):
 
     def to_internal_value(self, value: Any) -> datetime:
         try:
-            # In UTC, because PostgreSQL refuses offsets above 16 hours, which RFC 3339 allows.
+            # Convert to UTC, because PostgreSQL refuses UTC offsets above 16 hours, which RFC 3339 allows.
             return msgspec.convert(value, Moment).astimezone(UTC)
         except (msgspec.ValidationError, OverflowError):
             self.fail("leap_second" if has_leap_second(str(value)) else "invalid")

@@ -33,7 +33,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, group: str | None, watch: bool, **options: Any) -> None:
-        # With --group the group's name would be the same in every row.
+        # With --group there is no column for the group, because every row would have the same name.
         columns = COLUMNS if group else ("group", *COLUMNS)
         if watch:
             self._watch(group, columns, as_json=options["json"])
@@ -64,7 +64,10 @@ class Command(BaseCommand):
 
 
 def _rows(group: str | None) -> list[Row]:
-    """Return a row for each partition of the group, or of all registered groups. Raises CommandError without Kafka."""
+    """Return a row for each partition of `group`, or of all registered groups.
+
+    Raises CommandError if Kafka does not answer.
+    """
     try:
         return [
             {"group": name, **dict(zip(COLUMNS, one, strict=True))}

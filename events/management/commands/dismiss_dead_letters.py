@@ -13,7 +13,7 @@ from events.database import require_database
 from events.process.shutdown import Shutdown
 
 COMMAND_LINE = "command line"
-"""Account in the log entries if --user is not given. A user cannot register this name, because it has a space."""
+"""Name of the account in the log entries without --user. A user cannot register it, because it has a space."""
 
 
 class Command(BaseCommand):
@@ -56,7 +56,7 @@ class Command(BaseCommand):
 def _account(name: str | None) -> User:
     """Return the account with this name; without a name, the account `COMMAND_LINE`. Raises CommandError."""
     if name is None:
-        # Without a password, so that no user can log in with it.
+        # The account has no password, so that no user can log in with it.
         account, _ = User.objects.get_or_create(username=COMMAND_LINE, defaults={"is_active": False, "password": "!"})
         return account
     try:

@@ -50,7 +50,7 @@ def test_a_walk_reports_its_part_until_its_end(rows: int) -> None:
         OutboxEventFactory.create()
     parts: list[float] = []
     for ids in in_steps(OutboxEvent.objects.all(), size=2, report=parts.append):
-        # What was reported is worked off, and the step in hand is not.
+        # Each earlier step was reported after the loop had worked it off. The current step is not reported yet.
         assert len(parts) * 2 < rows
         assert ids
     assert parts == sorted(parts)

@@ -21,7 +21,7 @@ def test_a_long_text_is_cut_with_a_note() -> None:
 
 def test_a_stack_trace_keeps_its_end() -> None:
     def fail(depth: int, other: int) -> None:
-        # Two functions in turn, because Python folds repeated frames.
+        # Two functions call each other, because Python folds repeated frames.
         if depth:
             fail_again(depth - 1, other) if depth % 2 else fail(depth - 1, other)
         else:
