@@ -23,7 +23,10 @@ class Payment(msgspec.Struct, frozen=True):
 
 
 class PaymentProvider(Protocol):
-    """Several threads use one object. Its methods raise what `events.work.calling.Provider.post` raises."""
+    """The methods of a payment provider that payments call. Several threads use one object.
+
+    The methods raise what `events.work.calling.Provider.post` raises.
+    """
 
     def payment(self, charge_id: UUID) -> Payment | None:
         """Return the payment; None if the provider does not know it."""

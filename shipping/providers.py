@@ -24,7 +24,10 @@ class Shipment(msgspec.Struct, frozen=True):
 
 
 class ShippingProvider(Protocol):
-    """Several threads use one object. Its methods raise what `events.work.calling.Provider.post` raises."""
+    """The methods of a carrier that shipping calls. Several threads use one object.
+
+    The methods raise what `events.work.calling.Provider.post` raises.
+    """
 
     def shipment(self, booking_id: UUID) -> Shipment | None:
         """Return the shipment; None if the carrier does not know it."""
