@@ -16,7 +16,7 @@ from django.template.loader import render_to_string
 from notifications.mail.opting_out import link_for
 from notifications.models import EmailDelivery
 
-# With it, a message has only ASCII, so that every mail server passes it on without changing it.
+# With this charset, a message has only ASCII, so that every mail server passes it on without changing it.
 _ASCII_ONLY = Charset("utf-8")
 _ASCII_ONLY.body_encoding = BASE64
 
@@ -76,7 +76,7 @@ def _host() -> str:
 
 
 class _Frozen(Message):
-    """A message that is written with exactly the bytes of `content`. E-mail backends choose the line ends."""
+    """A message that is written as the bytes of `content`. Only the line ends are chosen by the e-mail backend."""
 
     content: bytes
 
