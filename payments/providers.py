@@ -1,7 +1,7 @@
 """The payment provider: what payments need of it, and its client over HTTP (docs/providers.md).
 
-The setting `PAYMENT_PROVIDER` is the dotted path of a class whose objects are context managers that give a
-`PaymentProvider`. `HTTPPayments` is the default.
+The setting `PAYMENT_PROVIDER` is the dotted path of a class, by default `HTTPPayments`. An object of the class is a
+context manager, which gives a `PaymentProvider`.
 """
 
 from decimal import Decimal

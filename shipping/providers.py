@@ -1,7 +1,7 @@
 """The carrier: what shipping needs of it, and its client over HTTP (docs/providers.md).
 
-The setting `SHIPPING_PROVIDER` is the dotted path of a class whose objects are context managers that give a
-`ShippingProvider`. `HTTPShipments` is the default.
+The setting `SHIPPING_PROVIDER` is the dotted path of a class, by default `HTTPShipments`. An object of the class is a
+context manager, which gives a `ShippingProvider`.
 """
 
 from collections.abc import Sequence

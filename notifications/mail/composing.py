@@ -24,7 +24,7 @@ _ASCII_ONLY.body_encoding = BASE64
 def compose(delivery: EmailDelivery) -> bytes:
     """Return the bytes of the message of an e-mail delivery, with lines that end in LF.
 
-    The Message-ID follows from the event, so it is the same in all messages about one notification.
+    The Message-ID contains the event's id, so it is the same in all messages about one notification.
 
     Raises:
         ValueError: the delivery's address is not an e-mail address.
