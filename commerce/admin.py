@@ -144,7 +144,10 @@ class AccountAdmin(DeleteAction, Checkboxes, UserAdmin, ModelAdmin):  # type: ig
     change_form_before_template = "commerce/kept_account.html"
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether the user may delete accounts, and `obj`, an account or its id, can be deleted."""
+        """Return whether the user may delete accounts, and whether the account `obj` can be deleted.
+
+        `obj` is an account, its id, or None.
+        """
         user_id = obj.pk if isinstance(obj, User) else id_or_none(unquote(str(obj)))
         return super().has_delete_permission(request) and not (user_id and kept_by(user_id))
 
@@ -162,7 +165,10 @@ class AccountAdmin(DeleteAction, Checkboxes, UserAdmin, ModelAdmin):  # type: ig
         return HttpResponseRedirect(reverse("admin:auth_user_change", args=[object_id]))
 
     def _kept_because(self, request: HttpRequest, object_id: str) -> str:
-        """Return as a sentence why this account cannot be deleted; an empty text if it can, or if the user may not."""
+        """Return a sentence that says why this account cannot be deleted.
+
+        Return an empty text if it can be deleted, or if the user may not delete accounts.
+        """
         user_id = id_or_none(unquote(object_id))
         if not (user_id and super().has_delete_permission(request) and (rows := kept_by(user_id))):
             return ""
@@ -207,7 +213,10 @@ class FailedLoginAdmin(DeleteAction, ModelAdmin):
     fields = readonly_fields = (*list_display, "user_agent", "path_info")
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[AccessAttempt]:
-        """Annotate each row with `failures`: how many logins of its name and address failed, as the lockout counts."""
+        """Annotate each row with `failures`, the number of failed logins of its name and address.
+
+        The lockout counts failed logins in the same way.
+        """
         of_pair = AccessAttempt.objects.filter(username=OuterRef("username"), ip_address=OuterRef("ip_address"))
         total = of_pair.order_by().values("username").annotate(total=Sum("failures_since_start")).values("total")
         return super().get_queryset(request).annotate(failures=Subquery(total))

@@ -227,7 +227,7 @@ class Environment:
         return mailbox
 
     def site(self, name: str, *, is_needed: bool, in_development: str) -> str:
-        """Return the variable's value, a site's URL, without a final slash.
+        """Return the variable's value, a site's URL, without slashes at its end.
 
         `is_needed` makes the variable required in production. Where it is not required, its default is
         `in_development`.
@@ -247,7 +247,10 @@ class Environment:
     # --- Providers -----------------------------------------------------------------------------
 
     def service(self, name: str) -> str:
-        """Return the variable's value, the URL of an HTTP service, perhaps with a password, without a final slash."""
+        """Return the variable's value, the URL of an HTTP service, without slashes at its end.
+
+        The URL may contain a username and a password.
+        """
         url = self.text(name).rstrip("/")
         if url and not re.fullmatch(
             r"https?://([^\s/?#@:]+:[^\s/?#@:]+@)?([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?(/[\w.~%-]+)*",
@@ -277,7 +280,7 @@ class Environment:
         return hosts
 
     def origins(self, name: str) -> list[str]:
-        """Return the origins in the variable's value, such as `https://shop.example`, as in an `Origin` header."""
+        """Return the origins in the variable's value, in the form of an `Origin` header: `https://shop.example`."""
         origins = self.names(name)
         self._problems += [
             f"{name} names {origin!r}: give origins in lower case and without a path, such as https://shop.example"
@@ -287,7 +290,10 @@ class Environment:
         return origins
 
     def admin_path(self, name: str) -> str:
-        """Return the variable's value, one path segment that no other URL begins with, and add a final slash."""
+        """Return the variable's value with a slash at its end.
+
+        The value is one path segment with which no other URL begins.
+        """
         path = self._variables.get(name, "admin").strip("/") + "/"
         if not re.fullmatch(r"[A-Za-z0-9_-]+/", path) or path in PATHS_IN_USE:
             self._problems.append(f"{name} is {path!r}: give one path segment of letters, digits, - and _")

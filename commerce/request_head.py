@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 MAX_TARGET_CHARS = 8 * 1024
-"""Most characters of the path, and of the query string."""
+"""Largest number of characters of the path, and of the query string."""
 MAX_HEADER_CHARS = 8 * 1024
-"""Most characters of one header's value."""
+"""Largest number of characters of one header's value."""
 MAX_MEDIA_TYPE_CHARS = 1024
-"""Most characters of `Content-Type` and of `Accept`, which Django and the REST framework parse in quadratic time."""
+"""Largest number of characters of `Content-Type` and of `Accept`.
+
+Django and the REST framework parse these headers in quadratic time.
+"""
 REFUSAL = "commerce.refusal"
 """Key in the WSGI environment under which `check` stores a `Refusal` for `RequestLimitMiddleware`."""
 

@@ -140,7 +140,7 @@ LOCALE_PATHS = [BASE_DIR / "commerce" / "locale", BASE_DIR / "commerce" / "packa
 USE_TZ = True
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-# A login form that was opened without `next`.
+# Django redirects here after a login through a form that was opened without `next`.
 LOGIN_REDIRECT_URL = "admin:index"
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "commerce.accounts.backends.NormalizingBackend"]
 AXES_FAILURE_LIMIT = 10
@@ -152,7 +152,7 @@ AXES_RESET_ON_SUCCESS = True
 AXES_CLIENT_IP_CALLABLE = "commerce.api.client_address.client_address"
 AXES_LOCKOUT_CALLABLE = "commerce.accounts.admin_login.locked_out"
 AXES_DISABLE_ACCESS_LOG = True
-# Also checks hashes of Django's PBKDF2PasswordHasher, which has the same algorithm name.
+# NormalizingHasher also checks hashes of Django's PBKDF2PasswordHasher, which has the same algorithm name.
 PASSWORD_HASHERS = ["commerce.accounts.hashers.NormalizingHasher", *global_settings.PASSWORD_HASHERS[1:]]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -315,12 +315,12 @@ EMAIL_HOST, EMAIL_PORT = _email["EMAIL_HOST"], _email["EMAIL_PORT"]
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"], _email["EMAIL_HOST_PASSWORD"]
 EMAIL_USE_TLS, EMAIL_USE_SSL = _email["EMAIL_USE_TLS"], _email["EMAIL_USE_SSL"]
 EMAIL_FILE_PATH = _email["EMAIL_FILE_PATH"]
-# Seconds that a mail server may take for one answer. Some read the whole message for viruses before they answer.
+# Seconds that a mail server may take for one answer. Some servers scan the message for viruses before they answer.
 EMAIL_TIMEOUT = 30
 DEFAULT_FROM_EMAIL = environment.mailbox(
     "EMAIL_FROM", is_needed=EMAIL_ENABLED, in_development="Commerce <commerce@localhost>"
 )
-# Events older than this are never mailed, and no mail is tried for longer.
+# An event that is older than this is never mailed, and no mail is tried for longer than this.
 EMAIL_MAX_AGE = environment.duration("EMAIL_MAX_AGE", default="24h")
 # The address of this site, for links in mails.
 SITE_URL = environment.site(
@@ -331,20 +331,21 @@ SITE_URL = environment.site(
 
 # --- Anomalies of sales ------------------------------------------------------------------------
 
-# The reasons for the defaults, with figures, stand in docs/decisions/0022-anomalies-of-sales.md.
+# The reasons for the defaults, with figures, are in docs/decisions/0022-anomalies-of-sales.md.
 # An interval is judged this long after its end. Events of the API are counted within seconds.
 SALES_ANOMALY_GRACE = timedelta(seconds=environment.number("SALES_ANOMALY_GRACE_SECONDS", default=120))
-# Number of spreads above the usual. At 6, chance alone raised 2 false alarms in 128 simulated months.
+# An anomaly is this many spreads above the usual. At 6, chance alone raised 2 false alarms in 128 simulated months.
 SALES_ANOMALY_SPREADS = environment.number("SALES_ANOMALY_SPREADS", default=6)
 # A surge sells at least this many times the usual amount: a good day sells up to twice as much.
 SALES_SURGE_FACTOR = environment.number("SALES_SURGE_FACTOR", default=3)
 # A surge has at least this many orders. With fewer, one large order decides about their amount.
 SALES_SURGE_ORDERS = environment.count("SALES_SURGE_ORDERS", default=30)
-# A wave of cancellations has at least this many cancelled for each created order. Shops see 0.05 to 0.2.
+# A wave of cancellations has at least this ratio of cancelled to created orders. Shops usually see 0.05 to 0.2.
 SALES_CANCEL_RATIO = environment.number("SALES_CANCEL_RATIO", default=0.4)
-# A wave of cancellations has at least this many, so that one customer who cancels a few orders is none.
+# A wave has at least this many cancelled orders, so that one customer who cancels a few orders is no wave.
 SALES_CANCEL_ORDERS = environment.count("SALES_CANCEL_ORDERS", default=10)
-# At least this many orders are usual in the time of a silence. By chance, none of 20 comes once in 500 million times.
+# A silence is reported only where at least this many orders are usual. By chance, none comes instead of 20 once in 500
+# million times.
 SALES_SILENCE_ORDERS = environment.count("SALES_SILENCE_ORDERS", default=20)
 
 # --- Fulfilment --------------------------------------------------------------------------------
@@ -356,7 +357,7 @@ FULFILMENT_SHIPMENT_TIMEOUT = environment.duration("FULFILMENT_SHIPMENT_TIMEOUT"
 FULFILMENT_UNDO_TIMEOUT = environment.duration("FULFILMENT_UNDO_TIMEOUT", default="3min")
 # Pause after the first such attempt that fails. It doubles with each attempt.
 FULFILMENT_UNDO_PAUSE = environment.duration("FULFILMENT_UNDO_PAUSE", default="5s")
-# Attempts at such a step before the fulfilment is stuck.
+# Number of attempts at a refund or a cancellation of a shipment, after which the fulfilment is stuck.
 FULFILMENT_UNDO_ATTEMPTS = environment.count("FULFILMENT_UNDO_ATTEMPTS", default=3)
 
 # --- Payments and shipping ---------------------------------------------------------------------
@@ -372,7 +373,7 @@ SHIPPING_PROVIDER_TIMEOUT = environment.number("SHIPPING_PROVIDER_TIMEOUT_SECOND
 # Time after which a command that could not be done is answered with its failure.
 PAYMENT_GIVES_UP_AFTER = environment.duration("PAYMENT_GIVES_UP_AFTER", default="2min")
 SHIPPING_GIVES_UP_AFTER = environment.duration("SHIPPING_GIVES_UP_AFTER", default="2min")
-# Calls that one worker makes at a time.
+# Number of calls that one worker makes at a time.
 PAYMENT_CONCURRENCY = environment.count("PAYMENT_CONCURRENCY", default=16)
 SHIPPING_CONCURRENCY = environment.count("SHIPPING_CONCURRENCY", default=16)
 

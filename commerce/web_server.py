@@ -26,7 +26,7 @@ from commerce.patches import run_exit_handlers_in_this_worker
 from events.process.shutdown import GRACE_S, SIGNALS, end_at_once_until_ready
 
 KEEP_ALIVE_MS = 75_000
-"""Longest time to receive a request's headers, and to keep an idle connection between two requests.
+"""Longest time to receive a request's headers, and to keep an idle connection between two requests, in milliseconds.
 
 It exceeds the idle timeout of clients and proxies. If the server closed an idle connection first, a request could
 arrive at that moment and be lost.

@@ -16,8 +16,8 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
     """Call Django with a body that Django can read, even if the client sends it in chunks.
 
     If the view has not read the body to its end, the response closes the connection with `Connection: close`. A client
-    that is still sending may then lose the response. A trusted proxy already has the whole body, so the rest of it is
-    read before the response.
+    that is still sending may then lose the response. Behind a trusted proxy, which has the whole body already, the rest
+    of a body with a declared length is read before the response.
     """
     request_head.check(environ)
     length = environ.get("CONTENT_LENGTH")

@@ -25,7 +25,10 @@ from fulfilment.transitions import RESOLVE, RETRY, STUCK, TABLE, UNDER_WAY, UNDO
 
 
 def refuse_unless_named(message: str) -> Callable[[Fulfilment], Any]:
-    """Return a function that returns why a row refuses `message`: its state; an empty text if `TABLE` has an entry."""
+    """Return a function that returns why a fulfilment refuses `message`.
+
+    The reason is the name of its state, or an empty text if `TABLE` has an entry for state and message.
+    """
     return lambda row: "" if (State(row.state), message) in TABLE else row.get_state_display()
 
 
@@ -144,7 +147,10 @@ class FulfilmentAdmin(ReadOnlyAdmin):
     inlines = (StepInline,)
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Return an order that has an index: newest first, but oldest first if the list shows an unfinished state."""
+        """Return an order of rows for which an index exists: newest first.
+
+        The order is oldest first if the list is filtered by an unfinished state.
+        """
         is_passing = request.GET.get("state__exact") in (*UNDER_WAY, *STUCK)
         return ("order",) if is_passing else ("-order",)
 

@@ -1,6 +1,6 @@
 """Take messages about fulfilments. State, steps, the order's change, and the next command commit together.
 
-Every change locks the rows of its orders first, in the order of their ids. No other lock is waited for after that.
+Every change first locks the rows of its orders, in the order of their ids. After that it waits for no other lock.
 """
 
 from collections import Counter as Tally
@@ -44,7 +44,7 @@ for _state in set(SHOWN.values()):
 
 
 class News(NamedTuple):
-    """A message about one fulfilment. `reason` is for people."""
+    """A message about one fulfilment. `reason` is a text for people."""
 
     order_id: int
     message: str
@@ -89,7 +89,10 @@ def check_out(*, order_id: int, user_id: int, payment_token: str) -> Advanced:
 
 
 def ask(message: str, *, order_id: int) -> Advanced:
-    """Take a person's message about the fulfilment of one order. Raises NotPossible if its state does not allow it."""
+    """Take a person's message about the fulfilment of one order.
+
+    Raises NotPossible if the fulfilment's state does not allow the message.
+    """
     with transaction.atomic():
         (fulfilment,), messages, applied = _advance([News(order_id, message)])
     if not applied:
@@ -98,9 +101,9 @@ def ask(message: str, *, order_id: int) -> Advanced:
 
 
 def cancel(order: Any) -> list[Message]:
-    """Have an order undone and then cancelled, and return the recorded messages.
+    """Begin to undo the fulfilment of an order, which ends with the order cancelled. Return the recorded messages.
 
-    An order that is being undone already, or is stuck, stays as it is.
+    A fulfilment that is being undone already, or is stuck, stays as it is.
     """
     return advance([News(order.pk, CANCEL)])
 
@@ -145,7 +148,7 @@ def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int
 def _with_undoing(
     news: Sequence[News], *, orders: Mapping[int, Any], fulfilments: Mapping[int, Fulfilment]
 ) -> Iterator[News]:
-    """Yield the messages, each after `UNDO` if its order is cancelled and its fulfilment would still go forward.
+    """Yield the messages. Yield `UNDO` before a message if its order is cancelled and `TABLE` can undo its fulfilment.
 
     A process of a release without fulfilments has cancelled such an order.
     """

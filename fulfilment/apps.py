@@ -5,7 +5,7 @@ class FulfilmentConfig(AppConfig):
     name = "fulfilment"
 
     def ready(self) -> None:
-        """Register the system check, and take control of the orders that are checked out."""
+        """Register the system check, and register fulfilment as the process that controls checked-out orders."""
         import fulfilment.checks  # noqa: F401
         from fulfilment.advancing import cancel
         from fulfilment.models import Fulfilment

@@ -13,7 +13,7 @@ PAIRS = {
 
 @checks.register()
 def participants_give_up_before_deadlines(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Warn of a deadline that undoes a step while the participant still tries it."""
+    """Warn of a timeout after which a step is undone although the participant may still try it."""
     return [
         checks.Warning(
             f"{timeout} is not longer than {gives_up}, so slow orders are undone although they could succeed.",

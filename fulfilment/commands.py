@@ -19,7 +19,7 @@ class Line(Protocol):
 
 
 def charge(fulfilment: Fulfilment, *, amount: Decimal, payment_token: str) -> Message:
-    """Return the command of the payment, which is sent once only, so that the token need not be stored."""
+    """Return the command of the payment. It is sent only once, so that the payment token need not be stored."""
     return charge_payment(amount=amount, payment_token=payment_token, **_members(fulfilment, Step.PAYMENT))
 
 

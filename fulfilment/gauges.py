@@ -18,13 +18,13 @@ class Unfinished(NamedTuple):
     """The fulfilments that are neither completed nor cancelled."""
 
     by_state: dict[str, int]
-    """Their number by the state that the API shows."""
+    """Number of these fulfilments by the state that the API shows."""
     oldest_under_way_seconds: float
-    """Age of the oldest one that is not stuck; 0 for none."""
+    """Age in seconds of the oldest unfinished fulfilment that is not stuck; 0 if there is none."""
 
 
 def read_unfinished() -> Unfinished:
-    """Read the number of unfinished fulfilments by state, and the age of the oldest one under way."""
+    """Read the number of unfinished fulfilments by state, and the age of the oldest one that is not stuck."""
     by_state = Tally({SHOWN[state]: 0 for state in (*UNDER_WAY, *STUCK)})
     oldest = None
     rows = Fulfilment.objects.unfinished().order_by().values("state")

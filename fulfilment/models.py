@@ -40,7 +40,7 @@ REASONS = {
     UNDO: "An operator had it undone",
     RESOLVE: "An operator marked it as resolved",
 }
-"""Reasons that the API and admin show, by messages that bring no reason of their own."""
+"""Reasons that the API and admin show, by the messages that bring no reason of their own."""
 
 
 class FulfilmentQuerySet(models.QuerySet["Fulfilment"]):
@@ -119,8 +119,8 @@ class Fulfilment(models.Model):
     def take(self, message: str, *, reason: str = "") -> Then | None:
         """Change this object and its steps as `TABLE` says about `message`, and return what follows.
 
-        Return None if `TABLE` has no entry. A reply sets its step's result even then, so that people see the result.
-        `reason` is for people.
+        Return None if `TABLE` has no entry, or if the message is late (see `_is_late`). A reply sets its step's result
+        even then, so that people see the result. `reason` is a text for people.
         """
         then = None if self._is_late(message) else TABLE.get((State(self.state), self._or_last(message)))
         if then and then.command == Step.REFUND and self._is_refunded_by_hand:
@@ -142,14 +142,15 @@ class Fulfilment(models.Model):
 
     @property
     def _is_refunded_by_hand(self) -> bool:
-        """Return whether an operator has refunded a known charge, so that a command could refund it a second time."""
+        """Return whether an operator has refunded a known charge by hand. A command could refund it a second time."""
         refund = self.steps.get(Step.REFUND)
         return refund is not None and refund.by_hand and self.steps[Step.PAYMENT].state == Result.DONE
 
     def _is_late(self, message: str) -> bool:
-        """Return whether `message` is about a step that is undone, or is a failure of a step that does not wait.
+        """Return whether `message` is a reply that no longer counts.
 
-        A failure after a refusal counts, because it says that something may stand.
+        Such a reply is about a step that is undone (see `UNDONE_BY`), or is a failure of a step that no longer waits
+        for a reply. A failure after a refusal still counts: it says that the charge or the booking may have been made.
         """
         answered, result = REPLIES.get(message, (None, None))
         step = self.steps.get(answered or "")
@@ -180,7 +181,7 @@ class Fulfilment(models.Model):
         step.reason = reason or REASONS.get(message, "")
 
     def _send(self, name: Step, *, is_first: bool) -> None:
-        """Begin an attempt at a step. With `is_first` it is the first attempt of a new series."""
+        """Begin an attempt at the step `name`. With `is_first`, its number of attempts restarts at 1."""
         self.last_sequence += 1
         step = self.steps.setdefault(name, FulfilmentStep(fulfilment=self, step=name, number=self.last_sequence))
         step.attempts = 1 if is_first else step.attempts + 1
@@ -218,7 +219,10 @@ class FulfilmentStep(models.Model):
 
     @property
     def timeout(self) -> timedelta:
-        """Return how long this attempt may take. The time of an undoing step doubles with each attempt."""
+        """Return the longest time from this attempt's command to its reply.
+
+        For an undoing step, it doubles with each attempt.
+        """
         match self.step:
             case Step.PAYMENT:
                 return settings.FULFILMENT_PAYMENT_TIMEOUT
@@ -233,10 +237,11 @@ class FulfilmentStep(models.Model):
 
 
 class FulfilmentDeadline(LeasedWork):
-    """The end of the time for one command. Work that is due is a deadline that has passed.
+    """The deadline for the reply to one command, or the end of a pause, as leased work. It is due when it has passed.
 
-    A reply leaves the row alone: its consumer has locked the order, and workers lock deadlines before orders. A worker
-    finds that the deadline is not the fulfilment's current one, and only removes the row.
+    The consumer of a reply does not delete the row. It has locked the order, and workers lock deadlines before orders,
+    so the two could deadlock. Later a worker finds that the fulfilment has another deadline or none, and only deletes
+    the row.
     """
 
     fulfilment = models.ForeignKey(Fulfilment, on_delete=models.CASCADE, related_name="deadlines")

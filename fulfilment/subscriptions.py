@@ -16,14 +16,14 @@ from fulfilment.models import FulfilmentStep
 from fulfilment.transitions import REPLIES
 
 REASON_LIMIT_CHARS = 500
-"""Longest stored reason of a reply."""
+"""Largest number of characters that are stored of a reply's reason."""
 foreign_total = Counter(
     "fulfilment_foreign_replies_total", "Replies to commands that no step of the named order has sent."
 )
 
 
 def take_replies(replies: Sequence[Reply]) -> None:
-    """Take the replies to the commands of the steps of their order, and pass over all others."""
+    """Take the replies to commands that a step of the named order has sent. Count all other replies as foreign."""
     steps = FulfilmentStep.objects.in_bulk([reply.command_id for reply in replies])
     news = []
     for reply in replies:

@@ -55,9 +55,9 @@ class OrderChange(Enum):
 
 
 DEADLINE: Final = "DEADLINE"
-"""No reply to a command came in time."""
+"""No reply to a command came in time, or the pause before its next attempt has ended."""
 GIVE_UP: Final = "GIVE_UP"
-"""The last attempt at an undoing step failed. It comes in place of `DEADLINE` and of the reply of the failure."""
+"""The last attempt at an undoing step failed. It replaces `DEADLINE` or the reply that reports the failure."""
 CANCEL: Final = "CANCEL"
 """The customer, or an operator in the list of orders, cancels the order."""
 UNDO: Final = "UNDO"
@@ -87,7 +87,8 @@ TABLE: dict[tuple[State, str], Then] = {
     # The way forward.
     (State.PAYING, PAYMENT_CHARGED): Then(State.SHIPPING, order=OrderChange.PAY, command=Step.SHIPMENT),
     (State.SHIPPING, SHIPMENT_BOOKED): Then(State.COMPLETED),
-    # The ways back. After PAYMENT_FAILED the charge may stand, so it is refunded. A refusal is certain.
+    # The ways back. After PAYMENT_FAILED the charge may have been made, so it is refunded. A refusal is certain: there
+    # is nothing to undo.
     (State.PAYING, PAYMENT_DECLINED): _end,
     (State.PAYING, PAYMENT_FAILED): _refund,
     (State.PAYING, DEADLINE): _refund,
@@ -109,15 +110,15 @@ TABLE: dict[tuple[State, str], Then] = {
     (State.REFUNDING, DEADLINE): _refund,
     (State.REFUNDING, GIVE_UP): Then(State.STUCK_REFUND),
     (State.REFUNDING, REFUND_FAILED): Then(State.REFUNDING, pauses=True),
-    # Stuck: a late reply or an operator goes on.
+    # Stuck: a late reply or an operator's message lets the fulfilment go on.
     (State.STUCK_SHIPMENT, SHIPMENT_CANCELLED): _refund,
     (State.STUCK_SHIPMENT, RETRY): _cancel_shipment,
     (State.STUCK_SHIPMENT, RESOLVE): _refund,
     (State.STUCK_REFUND, PAYMENT_REFUNDED): _end,
     (State.STUCK_REFUND, RETRY): _refund,
     (State.STUCK_REFUND, RESOLVE): _end,
-    # Replies that contradict an earlier reply to the same command, or come after RESOLVE. What one of them says was or
-    # may have been done is undone.
+    # Replies that contradict an earlier reply to the same command, or come after RESOLVE. If one of them says that
+    # something was done, or may have been done, it is undone.
     (State.SHIPPING, PAYMENT_DECLINED): _cancel_shipment,
     (State.COMPLETED, PAYMENT_DECLINED): _cancel_shipment,
     (State.COMPLETED, SHIPMENT_REFUSED): _cancel_shipment,
@@ -150,9 +151,12 @@ RESULTS = {DEADLINE: Result.FAILED, RESOLVE: Result.DONE}
 MESSAGES = (*REPLIES, DEADLINE, GIVE_UP, CANCEL, UNDO, RETRY, RESOLVE)
 
 UNDONE_BY: dict[Step, Step] = {Step.PAYMENT: Step.REFUND, Step.SHIPMENT: Step.SHIPMENT_CANCELLATION}
-"""The step that undoes another. Once a participant has done it, nothing stands and nothing ever will, because the
-provider refuses the same key from then on. `RESOLVE` calls no provider, so the key stays good: it undoes only a success
-that was known before."""
+"""The step that undoes each step, by the undone step.
+
+Once a participant has done the undoing step, no charge or booking is in effect under the key, and none ever will be,
+because the provider refuses the key from then on. `RESOLVE` calls no provider, so the provider still accepts the key.
+Therefore `RESOLVE` undoes only a success that was known before it.
+"""
 
 AWAITED: dict[State, Step] = {
     State.PAYING: Step.PAYMENT,
@@ -170,7 +174,7 @@ UNDOING_FAILURES = (DEADLINE, SHIPMENT_CANCELLATION_FAILED, REFUND_FAILED)
 STUCK = (State.STUCK_SHIPMENT, State.STUCK_REFUND)
 ENDED = (State.COMPLETED, State.CANCELLED)
 AT_REST = (*ENDED, *STUCK)
-"""The states in which a fulfilment waits for nothing but people."""
+"""The states in which a fulfilment waits for no reply and no deadline: it has ended, or it waits for an operator."""
 UNDER_WAY = tuple(state for state in State if state not in AT_REST)
 
 SHOWN = {state: state.value for state in State} | dict.fromkeys(UNDOING, "UNDOING") | dict.fromkeys(STUCK, "STUCK")

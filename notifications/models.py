@@ -58,7 +58,7 @@ class NotificationManager(models.Manager["Notification"]):
         moment = now()
         parameters: dict[str, Any] = {"now": moment, "rows": _encoder.encode(rows).decode()}
         statement = _INSERT
-        # An old backlog has no e-mails, so it does without their statement.
+        # Events of an old backlog get no e-mails, so the statement without e-mails is enough for them.
         if emails is not None and any(row.occurred_at > moment - emails.max_age for row in rows):
             statement = _INSERT_WITH_EMAILS
             parameters |= {
@@ -163,8 +163,8 @@ class EmailDeliveryQuerySet(LeasedWorkQuerySet["EmailDelivery"]):
 class EmailDelivery(LeasedWork):
     """The e-mail about one notification. `NotificationManager.insert_new` records it."""
 
-    # Without a constraint in the database, whose check would cost as much as the rest of the INSERT: both rows are made
-    # by one statement.
+    # The database has no foreign key constraint. Its check would cost as much as the rest of the INSERT, and one
+    # statement makes both rows anyway.
     notification = models.OneToOneField(
         Notification, primary_key=True, on_delete=models.CASCADE, related_name="email", db_constraint=False
     )
@@ -183,7 +183,7 @@ class EmailDelivery(LeasedWork):
         permissions = [("send_again_emaildelivery", "Can send failed e-mails again")]
         indexes = [
             *LeasedWork.Meta.indexes,
-            # For admin's search. Pending rows do without it, so that recording a notification costs no more.
+            # For admin's search. Pending rows are not in the index, so that recording a notification costs no more.
             models.Index(Upper("address"), name="email_finished_address", condition=~Q(state="pending")),
         ]
 

@@ -123,7 +123,9 @@ class NotificationSubscription(Subscription[OrderEvent]):
         return Receipts(Notification.objects.all(), "created_at")
 
     def receipts_of_row(self) -> QuerySet[Notification]:
-        """Return a subquery for queries of outbox rows: the notification with the row's event id, type, order and user.
+        """Return the notification of an outbox row, as a subquery for a query of outbox rows.
+
+        It has the row's event id, type, order and user.
 
         The event id alone proves nothing, because any producer on the topic can send any id.
         """

@@ -37,12 +37,13 @@ BigInt = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """An integer that fits into a PostgreSQL bigint."""
 
 AMOUNT_DIGITS = 26
-"""Most digits before the point of an amount. With 2 decimals it fills the default precision of `decimal`, 28 digits.
+"""Largest number of digits before the point of an amount.
 
-The amount of the largest possible order has 18 of them.
+With 2 decimals, such an amount fills the default precision of `decimal`, 28 digits. The amount of the largest possible
+order has 18 digits before the point.
 """
 TIMESTAMP_DIGITS = 12
-"""Most digits before the point of a timestamp in epoch seconds, as in the year 9999.
+"""Largest number of digits before the point of a timestamp in epoch seconds, as in the year 9999.
 
 A number with more digits, such as `1e999999999`, must not become an int, which would fill the memory.
 """
@@ -125,8 +126,8 @@ def encode(event: OrderEvent) -> bytes:
 def decode(value: bytes | None) -> OrderEvent:
     """Return the order event in a record's value, from any producer. Unknown fields are ignored.
 
-    The timestamp is RFC 3339 with any offset, or epoch seconds as a number, as Spring writes an `Instant`. The amount
-    is a number in any spelling, or a string of digits.
+    The timestamp is RFC 3339 with any UTC offset, or epoch seconds as a number, as Spring writes an `Instant`. The
+    amount is a number in any spelling, or a string of digits.
 
     Raises:
         Poison: the value is not a valid order event. The message names the fault.
@@ -149,7 +150,10 @@ def decode(value: bytes | None) -> OrderEvent:
 
 
 def _refusal(value: bytes, error: Exception) -> str:
-    """Return why `value` cannot be decoded. A known foreign encoding is named, because that says more than `error`."""
+    """Return why `value` cannot be decoded.
+
+    The text names a byte order mark or a schema registry's frame at its beginning, which says more than `error`.
+    """
     if mark := byte_order_mark(value):
         return f"Not an order event: it begins with {mark}. Write UTF-8 without it"
     if frame := schema_registry_frame(value):

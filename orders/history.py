@@ -41,9 +41,9 @@ RECORDED_EVENTS = f"""
     """  # noqa: S608 - it contains no input
 """Subquery over the events of all orders: `FROM ({RECORDED_EVENTS}) AS recorded`. It contains no `%`.
 
-A row moves from one table to the other in one transaction, so one snapshot has each event once. PostgreSQL looks up
-conditions on `id`, `event_id` and `stream` in the indexes of both tables, also those of a join. For that the WHERE
-stands outside of the UNION: PostgreSQL looks up no join in a branch that has a condition of its own.
+A row moves from one table to the other in one transaction, so one snapshot has each event once. PostgreSQL uses the
+indexes of both tables for conditions on `id`, `event_id` and `stream`, also for those of a join. This is why the WHERE
+is outside of the UNION: PostgreSQL uses no index for a join with a branch that has a condition of its own.
 """
 
 _MESSAGE = ", ".join(name for name in Message._fields if name != "dead_letter_id")
@@ -71,7 +71,10 @@ _MOVE_BACK = f"""
 
 
 def move_to_history(row_ids: Sequence[int]) -> int:
-    """Move the outbox rows among `row_ids` that are published events of orders to the history. Return their number."""
+    """Move to the history those outbox rows of `row_ids` that are published events of orders. Return their number.
+
+    A row whose event is in the history already is not moved.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_MOVE, [list(row_ids)])
         return int(cursor.rowcount)
@@ -88,7 +91,7 @@ def send_again_from_history(event_ids: Iterable[UUID]) -> int:
 def maintenance() -> Iterator[None]:
     """Allow the block to change the history and items of orders, in a transaction of its own or the caller's.
 
-    Triggers of the database refuse UPDATE, DELETE and TRUNCATE of these tables otherwise.
+    Outside of such a block, triggers of the database refuse UPDATE, DELETE and TRUNCATE of these tables.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT coalesce(current_setting('commerce.maintenance', TRUE), '')")
@@ -126,14 +129,14 @@ class RecordedEvent(NamedTuple):
 
 
 class OrderState(NamedTuple):
-    """What the events of an order say about it. Items belong to the first event, and never change."""
+    """The state of an order as its events give it. It lacks the items, which never change."""
 
     user_id: int
     total_amount: Decimal
     status: str
     created_at: datetime
     event_ids: list[UUID]
-    """The ids of its events, by sequence."""
+    """The ids of the order's events, by sequence."""
 
 
 class BrokenHistory(Exception):
@@ -161,17 +164,19 @@ def events_of_order(order_id: int) -> list[RecordedEvent]:
 
 
 def order_as_of(order: Order, moment: datetime | None) -> Order | None:
-    """Return the order as it was at `moment` or is now, unsaved, with its items; None before its first event.
+    """Return the order as it was at `moment`, unsaved and with its items; None before its first event.
+
+    If `moment` is None, return the order as it is now.
 
     Raises:
-        BrokenHistory: the order's events up to that time are not all stored.
+        BrokenHistory: the order's events up to that time are not all stored, or are no history.
     """
     events = events_of_order(order.pk)
     if moment is not None and moment < order.created_at and not (events and events[0].sequence == 1):
         return None
     state = fold(order.pk, events, as_of=moment)
     number = len(state.event_ids) if state else 0
-    # Without a later event it is unknown whether the missing ones were later.
+    # If no event after `moment` is stored, the missing events may have happened before or after `moment`.
     if number == len(events) < order.last_sequence:
         raise BrokenHistory(f"{named(range(number + 1, order.last_sequence + 1))} missing")
     if state is None:
@@ -190,10 +195,10 @@ def order_as_of(order: Order, moment: datetime | None) -> Order | None:
 
 
 def fold(order_id: int, events: Sequence[RecordedEvent], *, as_of: datetime | None = None) -> OrderState | None:
-    """Return the state to which an order's events lead, as of a time or now; None before the first event.
+    """Return the state of an order as of the time `as_of`, by default now; None before its first event.
 
-    The events come by sequence. Their times cannot order them, because the clocks of several processes give the times.
-    So the state as of a time ends before the first event with a later time.
+    `events` are sorted by sequence. Their times cannot order them, because the clocks of several processes give the
+    times. So the state as of a time leaves out the first event with a later time, and all events after it.
 
     Raises:
         BrokenHistory: the events are no history up to that time.

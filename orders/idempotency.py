@@ -22,7 +22,7 @@ from orders.models import IdempotencyKey
 KEY_LIFETIME = timedelta(hours=24)
 """Age at which a key expires, whether or not its row was pruned."""
 PRUNE_BATCH_ROWS = 5_000
-"""Rows that one transaction of `prune_keys` looks at."""
+"""Largest number of rows that one transaction of `prune_keys` deletes."""
 
 _PRINTABLE_ASCII = re.compile("[ -~]{1,255}")
 _encoder = msgspec.json.Encoder(order="sorted")
@@ -130,7 +130,10 @@ def _canonical(value: Any) -> Any:
 
 
 def _canonical_number(number: Decimal) -> bytes:
-    """Return one spelling for each value. `Decimal.normalize()` would round to 28 digits and overflow."""
+    """Return the same text for equal numbers, such as 1, 1.0 and 1e0.
+
+    `Decimal.normalize()` is unsuitable: it rounds to 28 digits, and a large exponent makes it overflow.
+    """
     sign, digits, exponent = number.as_tuple()
     text = "".join(map(str, digits))
     significant = text.rstrip("0")

@@ -33,7 +33,7 @@ class UnknownHistory(Exception):
 
 
 NEXT_ID = "nextval('orders_order_id_seq')"
-"""SQL expression that draws the id of a new order. The newest order must have the highest id: insert it at once."""
+"""SQL expression that draws the id of a new order. Insert the order at once: the newest must have the highest id."""
 
 INSERT = PreparedStatement(
     f"""
@@ -133,7 +133,8 @@ class Order(models.Model):
     def lines(self) -> list["OrderItem"]:
         """Return the order's items in the sequence of the request. Queries prefetch them with `LINES`.
 
-        The items that this property reads do not refer to the order: such a cycle would wait for the garbage collector.
+        The items that this property reads do not refer to the order. Such a reference cycle would stay in memory until
+        the garbage collector runs.
         """
         return list(OrderItem.objects.filter(order_id=self.pk))
 
@@ -212,7 +213,10 @@ class OrderItem(models.Model):
 
 
 LINES: Any = models.Prefetch("items", OrderItem.objects.all(), to_attr="lines")
-"""It makes a query of orders read their lines as well. The checker of types would take it for a second `lines`."""
+"""Argument of `prefetch_related` that lets a query of orders read their lines as well.
+
+It is `Any`, because the type checker would take `to_attr` for a second definition of `Order.lines`.
+"""
 
 
 class OrderHistory(models.Model):

@@ -41,6 +41,6 @@ def controlling(order: Order) -> Process | None:
 
 
 def is_controlled() -> BaseExpression:
-    """Return the SQL expression for whether a process controls the order of a row."""
+    """Return the SQL expression that says whether a process controls the order of a row of the outer query."""
     found = (Q(Exists(one.orders().filter(order_id=OuterRef("pk")))) for one in _processes.values())
     return ExpressionWrapper(reduce(or_, found, Q(pk__in=[])), output_field=BooleanField())

@@ -12,7 +12,7 @@ MAX_ITEMS = 100
 
 
 class JSONDecimalField(serializers.DecimalField):
-    """A number in any spelling, exact. A string or a boolean is invalid."""
+    """A field for a number in any spelling, which stays exact. A string or a boolean is invalid."""
 
     def to_internal_value(self, data: Any) -> Decimal:
         return super().to_internal_value(_number(data, self))
@@ -27,7 +27,7 @@ class JSONDecimalField(serializers.DecimalField):
 
 
 class JSONIntegerField(serializers.IntegerField):
-    """A whole number in any spelling. A string or a boolean is invalid."""
+    """A field for a whole number in any spelling. A string or a boolean is invalid."""
 
     def to_internal_value(self, data: Any) -> int:
         number = _number(data, self)

@@ -49,7 +49,10 @@ class UnderControl(Exception):
 
 
 def place_order(*, user_id: int, lines: Sequence[Line], order_id: int | None = None) -> Change:
-    """Insert a new order. `order_id` is an id already drawn from `NEXT_ID`; by default this function draws one."""
+    """Insert a new order and its event.
+
+    `order_id` is an id already drawn from `NEXT_ID`; by default this function draws one.
+    """
     order = Order(
         pk=order_id or Order.objects.next_id(),
         user_id=user_id,
@@ -152,7 +155,7 @@ def _record_change(order: Order, transition: Callable[[Order], None], event_type
 
 @transaction.atomic
 def record_lost_event(*, order_id: int, sequence: int) -> Message:
-    """Record the event of an earlier change again, under the same id, after its outbox row was lost.
+    """Record the event of an earlier change of an order again, under the same id, after the event's row was lost.
 
     Raises:
         Order.DoesNotExist: there is no such order.
@@ -168,9 +171,9 @@ def record_lost_event(*, order_id: int, sequence: int) -> Message:
 def _time_of_lost_event(order: Order, sequence: int) -> datetime:
     """Return the timestamp for a lost event: for the first event, the order's `created_at`.
 
-    The time of a later event is not known. It gets the time of the next event that still has its outbox row, else that
-    of the previous one, else `created_at`. With the current time, an old change would look new, and users would get a
-    mail.
+    The time of a later event is not known. It gets the time of the next event that still has a row in the outbox or the
+    history, else that of the previous one, else `created_at`. With the current time, an old change would look new, and
+    users would get a mail.
     """
     if sequence == 1:
         return order.created_at

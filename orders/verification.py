@@ -20,9 +20,9 @@ from orders.history import RECORDED_EVENTS, BrokenHistory, OrderState, RecordedE
 from orders.models import Order, OrderHistory
 
 BATCH_ORDERS = 1_000
-"""Orders that one query reads with their events. An order has at most three."""
+"""Number of orders that one query reads with their events. An order has at most three events."""
 BATCH_EVENTS = 5_000
-"""Events that one query checks for an order."""
+"""Number of events whose orders one query looks for."""
 
 # One statement, so that a row and its events come from one snapshot while orders change and rows move.
 ORDERS_WITH_EVENTS = f"""
@@ -36,7 +36,7 @@ ORDERS_WITH_EVENTS = f"""
     ORDER BY placed.id, event.sequence, event.id
     """  # noqa: S608 - it contains no input
 
-# The id is only compared if the stream ends in digits. Of a stream, its first event is named.
+# An order's id is compared only if the stream ends in digits. Only the first event of a stream yields the stream.
 EVENTS_WITHOUT_ORDER = f"""
     SELECT stream FROM {{table}} AS recorded
     WHERE id BETWEEN %s AND %s AND stream ^@ '{STREAM_PREFIX}' AND NOT EXISTS (
@@ -49,7 +49,7 @@ EVENTS_WITHOUT_ORDER = f"""
     )
     ORDER BY id
     """  # noqa: S608 - it contains no input
-"""Statement that finds the streams without an order in a range of one table's ids."""
+"""Statement that finds streams whose order does not exist, in a range of ids of the outbox or the history."""
 
 
 class OrderRow(NamedTuple):
@@ -77,14 +77,14 @@ class OrderRow(NamedTuple):
 
 @dataclass(kw_only=True)
 class Verified:
-    """The result of one step."""
+    """What one step of `verify_orders` has found."""
 
     checked: int = 0
-    """Number of orders."""
+    """Number of orders that the step checked. An order that does not exist, and has events, counts as checked."""
     wrong: list[str] = field(default_factory=list)
-    """One sentence about each order that differs from its events: what differs."""
+    """One sentence about each order that differs from its events, or that does not exist and has events."""
     incomplete: int = 0
-    """Number of orders that lack events and could not be checked. They are wrong unless the caller allows them."""
+    """Number of orders that lack events, if the caller allows this. They could not be compared."""
 
 
 def verify_orders(*, allows_discarded: bool, progress: ProgressLine) -> Iterator[Verified]:
@@ -118,7 +118,7 @@ def _verify_step(first: int, last: int, *, allows_discarded: bool) -> Verified:
 
 
 def _lacks_events(order: OrderRow, events: Sequence[RecordedEvent]) -> bool:
-    """Return whether fewer events are stored than the order's row counts, if its status can have so many."""
+    """Return whether the order lacks stored events: its row counts more, and this count is possible for its status."""
     is_possible = (order.status, order.last_sequence) in Order.EVENT_TYPES
     return is_possible and len({event.sequence for event in events}) < order.last_sequence
 
@@ -154,7 +154,7 @@ def _differences(order: OrderRow, events: Sequence[RecordedEvent]) -> list[str]:
 
 
 def _wrong_id(order: OrderRow, state: OrderState) -> str | None:
-    """Return which event has another id than the order's row gives it, as a clause; None if none has."""
+    """Return a clause about the first event whose id differs from the one in the order's row; None if there is none."""
     if order.event_ids == state.event_ids:
         return None
     # An order of an earlier release stores no ids. `Order.event_id` knows how they were made.

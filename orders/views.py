@@ -142,7 +142,7 @@ class OrderViewSet(FreedAtOnce, mixins.ListModelMixin, viewsets.GenericViewSet[O
 
 
 def _moment_asked_for(request: Request) -> datetime | None:
-    """Return the moment in `asOf`; None without one. Raise ValidationError if it is malformed."""
+    """Return the time in the query parameter `asOf`; None without one. Raise ValidationError if it is malformed."""
     if (text := request.query_params.get("asOf")) is None:
         return None
     try:
@@ -152,7 +152,7 @@ def _moment_asked_for(request: Request) -> datetime | None:
 
 
 def _publish_on_commit(change: Change | HandedOver) -> None:
-    """Publish the event on commit. A failure must not reach the client, because the relay sends the event later."""
+    """Publish the messages on commit. A failure must not reach the client, because the relay sends them later."""
     messages = change.messages if isinstance(change, HandedOver) else [change.event]
     # Django's log message needs a __qualname__, which a lambda has and a partial does not.
     transaction.on_commit(lambda: publish(messages), robust=True)

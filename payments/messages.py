@@ -18,7 +18,7 @@ from events.wire.timestamps import now
 PAYMENT_CHARGED: Final = "PAYMENT_CHARGED"
 PAYMENT_DECLINED: Final = "PAYMENT_DECLINED"
 PAYMENT_FAILED: Final = "PAYMENT_FAILED"
-"""Payments gave up. The charge may stand, so refund it."""
+"""Payments gave up. The charge may have been made, so refund it."""
 PAYMENT_REFUNDED: Final = "PAYMENT_REFUNDED"
 """The charge was refunded, or was never made and never will be."""
 REFUND_FAILED: Final = "REFUND_FAILED"
@@ -35,7 +35,10 @@ class ChargePayment(Command, frozen=True, kw_only=True, tag="CHARGE_PAYMENT"):
     payment_token: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TOKEN_CHARS, pattern=r"^[!-~]+$")]
 
     def __post_init__(self) -> None:
-        """Raise ValueError for an amount that is no money. Decoding turns this error into Poison."""
+        """Raise ValueError unless the amount is from 0 to `MAX_AMOUNT`, with at most 2 decimals.
+
+        Decoding turns this error into Poison.
+        """
         if not (self.amount.is_finite() and 0 <= self.amount <= MAX_AMOUNT):
             raise ValueError("amount must be a number from 0 to 999999999999999999.99")
         if self.amount != round(self.amount, 2):

@@ -1,7 +1,7 @@
 """The payment provider: what payments need of it, and its client over HTTP (docs/providers.md).
 
-The setting `PAYMENT_PROVIDER` is the dotted path of a class whose objects are context managers that give a
-`PaymentProvider`. `HTTPPayments` is the default.
+The setting `PAYMENT_PROVIDER` is the dotted path of a class, by default `HTTPPayments`. An object of the class is a
+context manager, which gives a `PaymentProvider`.
 """
 
 from decimal import Decimal
@@ -23,7 +23,10 @@ class Payment(msgspec.Struct, frozen=True):
 
 
 class PaymentProvider(Protocol):
-    """Several threads use one object. Its methods raise what `events.work.calling.Provider.post` raises."""
+    """The methods of a payment provider that payments call. Several threads use one object.
+
+    The methods raise what `events.work.calling.Provider.post` raises.
+    """
 
     def payment(self, charge_id: UUID) -> Payment | None:
         """Return the payment; None if the provider does not know it."""

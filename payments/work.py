@@ -1,4 +1,4 @@
-"""The leased work (`events.work`) of payments: one call of the provider for each command."""
+"""The leased work (`events.work`) of payments: the calls of the provider that carry out each command."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +18,12 @@ from payments.providers import PaymentProvider
 from payments.subscriptions import PAYMENTS
 
 NOTHING_CHARGED = ("refunded", "voided")
-"""The states of a payment that a refund has ended, or made impossible."""
+"""The states of a payment after a refund: it was refunded, or it can never be charged."""
 
 
 @contextmanager
 def session() -> Iterator[Act[PaymentCommand]]:
-    """Yield the function that does one command. All commands of this block share the provider's connections."""
+    """Yield the function that carries out one command. All commands of this block share the provider's connections."""
     with import_string(settings.PAYMENT_PROVIDER)() as provider:
         yield judged(lambda work: _do(provider, work))
 

@@ -17,7 +17,7 @@ from events.wire.timestamps import now
 SHIPMENT_BOOKED: Final = "SHIPMENT_BOOKED"
 SHIPMENT_REFUSED: Final = "SHIPMENT_REFUSED"
 SHIPMENT_FAILED: Final = "SHIPMENT_FAILED"
-"""Shipping gave up. The shipment may be booked, so cancel it."""
+"""Shipping gave up. The booking may have been made, so cancel it."""
 SHIPMENT_CANCELLED: Final = "SHIPMENT_CANCELLED"
 """The booking was cancelled, or was never made and never will be."""
 SHIPMENT_CANCELLATION_FAILED: Final = "SHIPMENT_CANCELLATION_FAILED"

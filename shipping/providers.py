@@ -1,7 +1,7 @@
 """The carrier: what shipping needs of it, and its client over HTTP (docs/providers.md).
 
-The setting `SHIPPING_PROVIDER` is the dotted path of a class whose objects are context managers that give a
-`ShippingProvider`. `HTTPShipments` is the default.
+The setting `SHIPPING_PROVIDER` is the dotted path of a class, by default `HTTPShipments`. An object of the class is a
+context manager, which gives a `ShippingProvider`.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,10 @@ class Shipment(msgspec.Struct, frozen=True):
 
 
 class ShippingProvider(Protocol):
-    """Several threads use one object. Its methods raise what `events.work.calling.Provider.post` raises."""
+    """The methods of a carrier that shipping calls. Several threads use one object.
+
+    The methods raise what `events.work.calling.Provider.post` raises.
+    """
 
     def shipment(self, booking_id: UUID) -> Shipment | None:
         """Return the shipment; None if the carrier does not know it."""

@@ -1,4 +1,4 @@
-"""The leased work (`events.work`) of shipping: one call of the carrier for each command."""
+"""The leased work (`events.work`) of shipping: the calls of the carrier that carry out each command."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +18,12 @@ from shipping.providers import ShippingProvider
 from shipping.subscriptions import SHIPPING
 
 NOTHING_BOOKED = ("cancelled", "voided")
-"""The states of a shipment that a cancellation has ended, or made impossible."""
+"""The states of a shipment after a cancellation: it was cancelled, or it can never be booked."""
 
 
 @contextmanager
 def session() -> Iterator[Act[ShippingCommand]]:
-    """Yield the function that does one command. All commands of this block share the carrier's connections."""
+    """Yield the function that carries out one command. All commands of this block share the carrier's connections."""
     with import_string(settings.SHIPPING_PROVIDER)() as provider:
         yield judged(lambda work: _do(provider, work))
 

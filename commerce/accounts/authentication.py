@@ -21,7 +21,7 @@ USER_FIELDS = ("id", "password", "username", "is_active")
 class TokenAuthentication(JWTAuthentication):
     """Authentication by access token, which can read one more value in the query for the user.
 
-    A view names the value in `read_with_caller`, an SQL expression. The result is `request.read_with_caller`.
+    A view's attribute `read_with_caller` is the SQL expression of the value. The value is `request.read_with_caller`.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,10 @@ class TokenAuthentication(JWTAuthentication):
 
 @cache
 def _caller_and(expression: str) -> PreparedStatement:
-    """Return the statement that reads a user by id and, in the same query, `expression`. Views use few expressions."""
+    """Return the statement that reads a user by id and, in the same query, `expression`.
+
+    The cache has no limit, because views use few expressions.
+    """
     return PreparedStatement(
         f"SELECT id, password, username, is_active, {expression} FROM auth_user WHERE id = %s::bigint"  # noqa: S608 - comes from the view
     )
@@ -77,5 +80,8 @@ def _caller_and(expression: str) -> PreparedStatement:
 
 @lru_cache(maxsize=4_096)
 def _decoded(raw_token: bytes) -> Token:
-    """Return the token after a check of its signature. Raise InvalidToken if it is invalid. Errors are not cached."""
+    """Return the token after a check of its signature. Raise InvalidToken if it is invalid.
+
+    The cache has valid tokens only, because it does not keep errors.
+    """
     return JWTAuthentication().get_validated_token(raw_token)

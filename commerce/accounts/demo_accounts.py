@@ -24,7 +24,10 @@ ACCOUNTS = (
     Account("admin", "admin-password", "", is_superuser=True),
 )
 FALLBACK_USERNAME = "make run"
-"""Name of the account that places the first order if `demo` may not. It has a space, so no user can register it."""
+"""Name of the account that places the first order if `demo` is not active.
+
+The name has a space, so no user can register it.
+"""
 RESTORE = ".venv/bin/python manage.py create_demo_accounts --restore"
 
 

@@ -14,7 +14,7 @@ PROTECTING: list[Any] = [
     for one in get_candidate_relations_to_delete(_options)
     if one.on_delete in (PROTECT, RESTRICT)  # type: ignore[attr-defined]
 ]
-"""The relations to accounts whose rows prevent the deletion of their account."""
+"""The relations of other models to accounts. A row that refers to an account by one of them prevents its deletion."""
 
 
 def is_kept() -> Q:
@@ -24,7 +24,10 @@ def is_kept() -> Q:
 
 
 def kept_by(user_id: int) -> list[str]:
-    """Return the names of the models whose rows keep this account, such as "orders"; none if it can be deleted."""
+    """Return the names of the models whose rows keep this account, such as "orders".
+
+    The list is empty if the account can be deleted.
+    """
     return [
         str(one.related_model._meta.verbose_name_plural)
         for one in PROTECTING

@@ -35,7 +35,7 @@ Source: https://www.unicode.org/reports/tr39/#Restriction_Level_Detection, "high
 
 
 def _consisting_of(*scripts: str) -> str:
-    """Return a pattern for text in `scripts`. Characters of no single script, such as digits, match."""
+    """Return a pattern for text in `scripts`. It also matches characters of no single script, such as digits."""
     return "[" + "".join(rf"\p{{scx={script}}}" for script in (*scripts, "Zyyy", "Zinh")) + "]*+"
 
 
@@ -46,7 +46,7 @@ _INVISIBLE = regex.compile(r"\p{Default_Ignorable_Code_Point}")
 
 
 def fold(name: str) -> str:
-    """Return the folded name: names that differ only in case, width or invisible characters have the same one.
+    """Return the folded name. Names that differ only in case, width or invisible characters have the same folded name.
 
     Source: toNFKC_Casefold of https://www.unicode.org/versions/latest/core-spec/chapter-3/#G63737
     """

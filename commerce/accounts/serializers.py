@@ -60,9 +60,9 @@ class NewPasswordField(serializers.CharField):
 
 
 class EmailAddressField(serializers.EmailField):
-    """An e-mail address in NFKC form, because keyboards compose letters differently, with its domain in lower case.
+    """A field that returns an e-mail address in NFKC form, because keyboards compose letters differently.
 
-    null counts as an empty text, which means no address.
+    The domain of the address is in lower case. null counts as an empty text, which means no address.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -77,7 +77,7 @@ class EmailAddressField(serializers.EmailField):
 
 
 class JSONBooleanField(serializers.BooleanField):
-    """A boolean that rejects strings and numbers, which the REST framework would convert."""
+    """A boolean field that rejects strings and numbers, which the REST framework would convert."""
 
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):

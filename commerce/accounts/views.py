@@ -43,7 +43,10 @@ class RefreshUserThrottle(Throttle):
     scope = "refresh"
 
     def client(self, request: Request) -> Any:
-        """Return the user of the refresh token; None for an invalid token, which the view rejects without writing."""
+        """Return the user of the refresh token.
+
+        Return None for an invalid token, which the view rejects without writing to the database.
+        """
         token = request.data.get("refresh") if isinstance(request.data, dict) else None
         user_id = user_of_refresh_token(token) if isinstance(token, str) else None
         return None if user_id is None else f"user {user_id}"
@@ -71,7 +74,10 @@ class MeView(FreedAtOnce):
         return Response(MeSerializer(changes.save()).data)
 
     def _account(self) -> User:
-        """Return the caller with `wants_emails`. Raise NotFound if the account was deleted during the request."""
+        """Return the caller's account with the annotation `wants_emails`.
+
+        Raise NotFound if the account was deleted during the request.
+        """
         wants_emails = ~Exists(EmailOptOut.objects.filter(user=OuterRef("pk")))
         accounts = User.objects.annotate(wants_emails=wants_emails)
         account = accounts.filter(pk=cast(int, self.request.user.pk)).first()

@@ -21,9 +21,9 @@ EXPLICIT_ANCHOR = re.compile(r' <a id="([\w-]+)"></a>$')
 
 
 def page(request: HttpRequest, document: str) -> HttpResponse:
-    """Show the file `document`, a path below docs/, in the user's language if there is a translation.
+    """Show the file with the path `document` below docs/, in the user's language if there is a translation.
 
-    Raises Http404 for any other file.
+    Raises Http404 if docs/ has no Markdown file with this path.
     """
     known = _documents()
     if document not in known:
@@ -42,8 +42,8 @@ def page(request: HttpRequest, document: str) -> HttpResponse:
 def render(text: str, file: str, *, shown_as: str) -> SafeString:
     """Return the HTML of the Markdown `text`. Headings without an explicit anchor get the one that GitHub gives them.
 
-    `file` is the path of the file below docs/. `shown_as` is the path in the page's address; they differ for a
-    translation. A link to a file that admin does not show becomes plain text. HTML in the file is escaped.
+    `file` is the path of its file, relative to docs/. `shown_as` is the path in the page's address; the two differ for
+    a translation. A link to a file that admin does not show becomes plain text. HTML in the file is escaped.
     """
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     known = _documents()
@@ -78,7 +78,10 @@ def _documents() -> set[str]:
 
 
 def _with_links(tokens: list[Token], file: str, shown_as: str, known: set[str]) -> list[Token]:
-    """Return `tokens` with links for the page `shown_as`. A link to a file that admin does not show becomes text."""
+    """Return `tokens` with links that work on the page with the path `shown_as`.
+
+    A link to a file that admin does not show becomes plain text.
+    """
     kept: list[Token] = []
     target: str | None = None
     for token in tokens:
@@ -91,7 +94,10 @@ def _with_links(tokens: list[Token], file: str, shown_as: str, known: set[str]) 
 
 
 def _target(href: str, file: str, shown_as: str, known: set[str]) -> str | None:
-    """Return the address, on the page `shown_as`, of a link in `file`; None if admin does not show its target."""
+    """Return the address to which `href`, a link in `file`, must point on the page with the path `shown_as`.
+
+    Return None if admin does not show the target. External links and anchors stay as they are.
+    """
     path, mark, fragment = href.partition("#")
     if not path or "://" in path:
         return href

@@ -97,11 +97,11 @@ def _known_time_zones() -> set[str]:
 
 
 class OddAddressMiddleware(_AdminOnly):
-    """Answer 400 to an admin URL with values that Python or PostgreSQL cannot represent.
+    """Answer 400 to an admin URL whose query string has a value that Python or PostgreSQL cannot represent.
 
     Examples are NUL, years after 9999 and numbers of thirty digits. Django's lists reject some of these values. The
     others raise an exception when the list is read or rendered. Every other exception is a fault of the code and stays
-    a 500.
+    a 500. A path with NUL, and a page that raises Http404, are answered with this site's page for 404.
     """
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:

@@ -1,1 +1,4 @@
-"""JSON, problem details, pagination and throttling of the REST API. Settings name them; no app imports them."""
+"""JSON, problem details, pagination and throttling of the REST API.
+
+The settings name these classes, so that `orders` and the other apps with endpoints need not import them.
+"""

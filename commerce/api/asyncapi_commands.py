@@ -19,7 +19,7 @@ MEMBERS = {
     "reference": 123,
 }
 MADE_BY = "7d1f0a52-0f3c-4c0b-8a52-3a1f5f6c9e10"
-"""The id of the command that the example of an undoing command names."""
+"""Id of the command that made a charge or a booking, in the example of the command that undoes it."""
 KEY = "The `reference` in decimal digits."
 
 
@@ -31,7 +31,7 @@ class ChargePayment(payments.ChargePayment, frozen=True, kw_only=True, tag=payme
 
 
 class Example(NamedTuple):
-    """A command and the members of its example beside `MEMBERS`."""
+    """A command, and the members that its example has in addition to `MEMBERS`."""
 
     command: Any
     members: dict[str, Any]
@@ -164,6 +164,9 @@ def _name(command: Any) -> str:
 
 
 def _replies_channel(topic: str) -> str:
-    """Return the name of a channel of replies. Participants share a topic unless the settings separate them."""
+    """Return the name of the channel for a topic of replies.
+
+    Payments and shipping reply on one topic unless the settings name two.
+    """
     first, *others = topic.split("-")
     return first + "".join(word.title() for word in others)

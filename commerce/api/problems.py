@@ -21,7 +21,7 @@ from commerce.request_head import REFUSAL
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
-# Python has them since 3.13. Its older names are those of an older standard.
+# Python has these names since 3.13. Older versions have the names of an older standard.
 TITLES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
 """Names of statuses in RFC 9110."""
 JSON_PATHS = ("/api/", "/health/", "/metrics")

@@ -35,7 +35,10 @@ class Throttle(BaseThrottle):
     """Key of the rate in `settings.THROTTLE_RATES`. If the rate is None, the throttle counts nothing."""
 
     def client(self, request: Request) -> Any:
-        """Return the client (a user id or an address) for which the request counts; None if it has no limit."""
+        """Return the client (a user id or an address) for which the request counts.
+
+        Return None if the request has no limit.
+        """
         raise NotImplementedError
 
     def allow_request(self, request: Request, view: Any) -> bool:

@@ -15,7 +15,9 @@ View = Callable[[HttpRequest], HttpResponse]
 
 
 def from_this_machine(view: View) -> View:
-    """Let the view accept only POST requests of this site's page on this machine. Answer 403 to all others.
+    """Let the view accept only POST requests of this site's page in a browser on this machine.
+
+    A request from elsewhere is answered with 403, and another method with 405.
 
     The connection must come from a loopback address, without a proxy header. The Host must be local, because the name
     of another site can resolve to this machine (DNS rebinding). Neither Origin nor Sec-Fetch-Site may name another

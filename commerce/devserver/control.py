@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 TIMEOUT_S = 0.5
-"""Seconds that client and server of the control channel wait for one read or write of the other."""
+"""Timeout in seconds of one read or write on the control channel, for the client and for the server."""
 SWITCH_TIMEOUT_S = 10
-"""Seconds that the client waits for the answer to a switch, which the broker's own thread carries out."""
+"""Seconds that the client waits for the answer to a request that switches a target.
+
+It is longer than `TIMEOUT_S`, because the broker's own thread switches the broker.
+"""
 LINE_LIMIT_BYTES = 4_096
 """Largest size of a request or a response on the control channel, in bytes."""
 CONSUMER, BROKER = "consumer", "broker"

@@ -23,8 +23,8 @@ SETTINGS: Mapping[str, str] = {
 
 * `KAFKA_API_VERSION`: kafka-python cannot detect the broker's version.
 * `KAFKA_ASSIGNMENT_DELAY_MS`: the group coordinator rejects members that answer after the leader.
-* `KAFKA_FETCH_MAX_WAIT_MS`: an empty fetch returns when this time is over, even if a record arrives before. Shorter
-  times keep a core busier: with 20 ms, an idle process of five groups took a fifth of one.
+* `KAFKA_FETCH_MAX_WAIT_MS`: an empty fetch returns when this time is over, even if a record arrives before. A shorter
+  time needs more CPU: with 20 ms, an idle process of five groups took a fifth of a core.
 * `KAFKA_SESSION_TIMEOUT_MS`: on one machine, a consumer that is silent for seconds is dead.
 """
 

@@ -17,13 +17,13 @@ from orders.models import Order, UnknownHistory
 
 
 class Publication(NamedTuple):
-    """What the row of one event in the outbox or history says."""
+    """The values of an event's row in the outbox or the history."""
 
     stream: str
     sequence: int
     event_type: str
     recorded_at: datetime
-    """Time of the recording by the database's clock, which also sets `published_at`."""
+    """Time at which the event was recorded. The database's clock gives this time and `published_at`."""
     published_at: datetime | None
     path: str | None
     partition: int | None
@@ -36,16 +36,16 @@ class Journey(NamedTuple):
     order_id: int
     sequence: int
     publication: Publication | None
-    """The event's row; None without one."""
+    """The event's row in the outbox or the history; None if it has none."""
     notified_at: datetime | None
     is_dead: bool
 
     def is_lost(self, committed: Mapping[int, int]) -> bool:
         """Return whether the event can no longer become a notification.
 
-        It has no outbox row, or the group has read past its offset without a result. `committed` has the group's next
-        offset by partition. The caller must read it before the database, because the consumer commits an offset after
-        it has saved the records below it.
+        Such an event has no row in the outbox and the history, or the group of notifications has read past its offset
+        without a result. `committed` has the group's committed offset by partition. The caller must read the offsets
+        before it reads the database, because the consumer commits an offset after it has saved the records below it.
         """
         if self.notified_at or self.is_dead:
             return False
@@ -58,7 +58,8 @@ class Journey(NamedTuple):
 def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
     """Return every event of those orders that belong to the user, sorted by order and sequence.
 
-    An order's row may not show its events, if another program has changed it. The events' own rows then show them.
+    If another program has changed an order's row, the order's events cannot be derived from it. This function then
+    takes them from the events' own rows.
     """
     orders = list(Order.objects.filter(pk__in=order_ids, user=user_id))
     publications = _publications([order.stream for order in orders])

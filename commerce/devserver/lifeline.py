@@ -1,6 +1,6 @@
 """Ends servers when the program that started them ends in any way, including `kill -9`.
 
-The program holds the write end of a pipe, and a small keeper process reads the other. Each server registers with the
+The program holds the write end of a pipe, and a small keeper process reads from it. Each server registers with the
 keeper before it starts. When the program ends, the pipe closes, and the keeper ends every registered process group. A
 program that `make` started also ends when `make` does.
 
@@ -26,7 +26,7 @@ STOP_TIMEOUT_S = 10
 """Seconds that a process has to finish before the keeper kills it."""
 POLL_INTERVAL_S = 0.5
 KILL_AFTER_S = 15
-"""Seconds that a program has to finish after the `make` that started it has ended. Then it kills itself."""
+"""Seconds that a program has to finish after the `make` that started it has ended. After that it kills itself."""
 REGISTER = "--register"
 """First argument of a process that registers with the keeper process and then becomes a server."""
 

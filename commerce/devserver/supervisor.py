@@ -28,7 +28,7 @@ QUICK_DEATH_S = 10.0
 MAX_QUICK_DEATHS = 5
 """The supervisor stops restarting a process after this many quick deaths in a row."""
 POLL_INTERVAL_S = 0.5
-"""Longest time in seconds until the main thread runs a signal handler."""
+"""Longest time from a signal until the main thread runs its handler, in seconds."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SUPERVISOR_NAME = "system"
 COLOURS = (36, 33, 35, 32, 34)
@@ -160,7 +160,7 @@ class Process:
         self._cwd = cwd
         self._report = report
         self._changed = Condition()
-        """Guards the attributes below. It is notified when the process is resumed or ended."""
+        """Guards the attributes below. It is notified when the process is paused, resumed or ended."""
         self._is_wanted = True
         self._is_ending = False
         self._child: subprocess.Popen[bytes] | None = None

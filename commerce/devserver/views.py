@@ -18,7 +18,7 @@ from notifications.subscriptions import NOTIFICATIONS
 
 CUSTOMER = "demo"
 MAX_ORDERS = 1_000
-"""Largest number of orders whose progress a page may ask for. Reading the progress of so many takes about 50 ms."""
+"""Largest number of orders whose progress a page may ask for. Reading their progress takes about 50 ms."""
 DETAILED_ORDERS = 10
 """Number of newest orders whose events the page lists one by one."""
 

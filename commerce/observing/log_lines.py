@@ -108,7 +108,7 @@ class JSONFormatter(LineFormatter):
 
 
 def _correlation_ids() -> dict[str, str]:
-    """Return the ids of the current request and the current trace, as far as there are such."""
+    """Return the ids of the current request and the current trace. An id that does not exist is left out."""
     known = {"requestId": request_id.get(), "traceId": trace_id()}
     return {name: value for name, value in known.items() if value}
 
@@ -147,7 +147,7 @@ def logging_configuration(log_format: str, *, secrets: Sequence[str | None]) -> 
             "kafka": {"level": "CRITICAL"},
             "django.request": {"level": "ERROR"},
             "axes": {"level": "WARNING"},
-            # It logs each request. The outcomes of calls are in metrics and in the rows of their work.
+            # httpx logs each request. The outcomes of calls are in metrics and in the rows of their work.
             "httpx": {"level": "WARNING"},
             # At this level the exporter reports an unreachable collector once per lost batch, not at every attempt.
             "opentelemetry.exporter": {"level": "ERROR"},

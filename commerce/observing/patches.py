@@ -3,7 +3,7 @@
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 LAST_SPANS_TIMEOUT_S = 2.0
-"""Seconds that an ending process has to send its remaining spans. It has ten seconds to end in all."""
+"""Seconds that an ending process has to send its remaining spans. In all, it has ten seconds to end."""
 
 
 class PromptSpanProcessor(BatchSpanProcessor):

@@ -24,7 +24,7 @@ from notifications.models import EmailDelivery
 WINDOW_MINUTES = 15
 """Number of minutes for which the page shows events per minute."""
 COUNT_LIMIT = 10_000
-"""Number at which the page stops to count messages, dead letters and e-mails."""
+"""Number at which the page stops counting, for example messages, dead letters or e-mails. It then shows `10,000+`."""
 FRESH_S = 1.0
 """Age in seconds up to which the page shows an earlier reading of Kafka instead of a new one."""
 
@@ -44,7 +44,7 @@ class GroupOnTopic(NamedTuple):
 
     @property
     def seconds_behind(self) -> float:
-        """Age of the oldest unread record; 0 if there is none, or if it could not be read."""
+        """Return the age of the oldest unread record in seconds; 0 if there is none, or if it could not be read."""
         return max((one.seconds_behind or 0.0 for one in self.partitions), default=0.0)
 
     def as_json(self) -> dict[str, Any]:
@@ -87,17 +87,20 @@ class Figures(NamedTuple):
     outbox: Outbox
     parked: int
     parked_recently: int
-    """Messages that were parked in the last `RECENT_MINUTES`."""
+    """Number of messages that were parked in the last `RECENT_MINUTES` minutes, at most `COUNT_LIMIT`."""
     open_letters: int
     emails: Backlog
     failed_emails: int
     failed_emails_recently: int
-    """E-mails that failed in the last `RECENT_MINUTES`."""
+    """Number of e-mails that failed in the last `RECENT_MINUTES` minutes, at most `COUNT_LIMIT`."""
     work: list[WorkOfKind]
-    """The work of each kind, by its name."""
+    """The unfinished work of each registered kind, sorted by the kind's name."""
     stuck_fulfilments: int
     since_handled_s: dict[str, float]
-    """Seconds since each group last handled an event, by group. It lacks groups that did not in `WINDOW_MINUTES`."""
+    """Seconds since each group last handled an event, by group.
+
+    A group that has handled none in the last `WINDOW_MINUTES` minutes is left out.
+    """
     minutes: list[Minute]
     """One entry per minute, oldest first. The last entry is the current minute."""
 
@@ -167,7 +170,7 @@ kafka = Reading("the groups", _read_groups)
 
 
 def _read_minutes(now: datetime) -> tuple[list[Minute], dict[str, float]]:
-    """Return the events of the last minutes, and the seconds since each group last handled an event."""
+    """Return the numbers of events in the last minutes, and the seconds since each group last handled an event."""
     current = now.replace(second=0, microsecond=0)
     starts = [current - timedelta(minutes=ago) for ago in reversed(range(WINDOW_MINUTES))]
     groups = subscriptions()

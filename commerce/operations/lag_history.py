@@ -37,7 +37,7 @@ CLAIM_SQL = """
     )
     SELECT (SELECT slot FROM claimed), seconds FROM clock
 """
-# Rows of the future remain after the clock was set back. They would keep their slots occupied.
+# After the database's clock was set back, rows of future slots remain. No worker could claim these slots again.
 PRUNE_SQL = """
     DELETE FROM commerce_lag_reading
     WHERE slot < %(slot)s - %(window)s * interval '1 second' OR slot > %(slot)s
@@ -61,7 +61,7 @@ def start_recording() -> None:
 def record() -> float:
     """Record the lag of the current slot, unless another process does. Return the seconds to the next slot's middle.
 
-    A slot without a reading, because Kafka is unreachable, stays empty. Raises django.db.Error.
+    If Kafka is unreachable, the slot stays without a reading. Raises django.db.Error.
     """
     started_at = time.monotonic()
     with connection.cursor() as cursor:
@@ -69,7 +69,7 @@ def record() -> float:
         slot, seconds = cursor.fetchone()
     if slot is not None:
         _fill(slot)
-    # The middle, so that a thread that runs a little early or late neither misses a slot nor meets one twice.
+    # In the middle of a slot, a thread that runs a little early or late neither misses a slot nor meets one twice.
     next_in_s = SLOT_S - float(seconds) % SLOT_S + SLOT_S / 2
     return max(0.0, next_in_s - (time.monotonic() - started_at))
 

@@ -1,6 +1,6 @@
 """Find the notifications and dead letters of order events, by event id, order and event type.
 
-The id alone proves nothing, because any producer on the topic can send any id. Dead letters belong to one consumer
+The id alone proves nothing, because any producer on the topic can send any id. A dead letter belongs to one consumer
 group, because each group handles every event itself.
 """
 
@@ -25,7 +25,10 @@ class OrderEventName(NamedTuple):
 
 
 def events_of(order: Order) -> dict[OrderEventName, int]:
-    """Return the sequence of each of the order's events. Raise UnknownHistory if the events cannot be known."""
+    """Return the sequence number of each of the order's events, by event.
+
+    Raise UnknownHistory if the events cannot be known.
+    """
     numbered = enumerate(order.event_types, start=1)
     return {OrderEventName(order.event_id(number), order.pk, event_type): number for number, event_type in numbered}
 

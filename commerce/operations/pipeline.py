@@ -157,7 +157,10 @@ def _cards(figures: Figures, findings: Sequence[Finding]) -> dict[str, dict[str,
 
 
 def _row_of_work(work: WorkOfKind) -> dict[str, str]:
-    """Return what the table of work shows of one kind. `rows` is the address of its list, empty for one without."""
+    """Return what the table of work shows of one kind.
+
+    `rows` is the address of the kind's list in admin. It is empty if the kind has no list.
+    """
     backlog = work.backlog
     try:
         rows = reverse(f"admin:{work.kind.model._meta.label_lower.replace('.', '_')}_changelist")

@@ -1,4 +1,4 @@
-"""Clear the outbox of old rows whose event every group has handled, so that it never has to be sent again."""
+"""Clear the outbox of old rows whose event never has to be sent again, because no group needs it any more."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,15 +13,15 @@ from orders.events import STREAM_PREFIX
 from orders.history import move_to_history
 
 BATCH_ROWS = 2_000
-"""Rows that one transaction of `prune` looks at. For how long it holds their locks, docs/history.md says."""
+"""Largest number of rows that one transaction of `prune` checks. docs/history.md says how long it holds their locks."""
 
 
 def prune(*, published_before: datetime, discards_history: bool = False, report: Report | None = None) -> Iterator[int]:
-    """Move handled events of orders to the history, and delete other handled rows. Yield the rows of each batch.
+    """Move handled events of orders to the history, and delete other handled rows.
 
-    Each batch is a transaction, so an interrupted prune leaves every row in one of the two tables.
-    `discards_history`: events of orders are deleted, too. Any row of a stream may go: the publisher of event n+1 treats
-    a missing event n as published.
+    Yield the number of moved and deleted rows of each batch. Each batch is a transaction, so an interrupted prune
+    leaves every row of an order's event in one of the two tables. With `discards_history`, events of orders are
+    deleted, too. Any row of a stream may go: the publisher of event n+1 treats a missing event n as published.
     """
     complete_subjects()
     for ids in in_steps(OutboxEvent.objects.all(), size=BATCH_ROWS, report=report):

@@ -29,21 +29,24 @@ from orders.models import Order, OrderHistory, UnknownHistory
 from orders.services import record_lost_event
 
 BATCH_ORDERS = 5_000
-"""Orders that one query looks at."""
+"""Number of orders that one query checks."""
 BATCH_EVENTS = 5_000
-"""Events that one query of a group looks at."""
+"""Number of events that one query checks for one group."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """Lost changes of orders and lost events, of one step. An event that a group still has to read is not lost."""
+    """The lost changes of orders and lost events that one step of `find_missing` has found.
+
+    An event that a group still has to read is not lost.
+    """
 
     changes: set[tuple[int, int]] = field(default_factory=set)
-    """(order id, sequence) of changes without a row in the outbox and the history."""
+    """(order id, sequence) of lost changes. Such a change has no row in the outbox or the history."""
     events: set[UUID] = field(default_factory=set)
-    """Ids of published events that a group will never read, and has neither handled nor made dead letters."""
+    """Ids of published events that a group will never read. This group has neither handled nor dead-lettered them."""
     unknown: list[str] = field(default_factory=list)
-    """One sentence about each order that lacks outbox rows and whose events are not known. It cannot be repaired."""
+    """One sentence about each order that cannot be repaired: some of its events have no row, and are not known."""
 
     def __len__(self) -> int:
         return len(self.changes) + len(self.unknown) + len(self.events)
@@ -62,13 +65,13 @@ class Reading(NamedTuple):
     subscription: Subscription[Any]
     offsets: dict[int, Offsets]
     started_at: datetime
-    """Time of the database before the offsets were read."""
+    """The time by the database's clock before the offsets were read."""
 
 
 def find_missing(groups: Sequence[Subscription[Any]], *, progress: ProgressLine | None = None) -> Iterator[Missing]:
     """Yield the changes and events that were lost for at least one of `groups`, step by step.
 
-    The caller may repair and commit each step before the next one. Raise KafkaUnreachable, before the first step.
+    The caller may repair and commit each step before the next one. Raise KafkaUnreachable before the first step.
     """
     complete_subjects()
     # Offsets are read before the database, so that every event below them has been saved by then.
@@ -76,9 +79,9 @@ def find_missing(groups: Sequence[Subscription[Any]], *, progress: ProgressLine 
 
 
 def search(readings: Sequence[Reading], *, progress: ProgressLine | None = None) -> Iterator[Missing]:
-    """Yield what `find_missing` does, for groups that have read so far."""
+    """Yield the same as `find_missing`, for groups that have read their topics as far as `readings` say."""
     progress = progress or ProgressLine(StringIO())
-    # A row that is moved meanwhile is seen, because it moves from the first table to the second.
+    # A row that `prune_events` moves during the search is not missed: it moves from the first table to the second.
     for rows, name in ((OutboxEvent.objects.all(), "outbox"), (OrderHistory.objects.all(), "history")):
         for ids in in_steps(rows, size=BATCH_EVENTS, report=progress.of(name)):
             step = rows.filter(pk__range=(ids[0], ids[-1]))
@@ -120,7 +123,7 @@ def repair(missing: Missing) -> Repaired:
 
 
 def _changes_without_row(groups: Sequence[Subscription[Any]], progress: ProgressLine) -> Iterator[Missing]:
-    """Yield the changes without any row about their event, and a sentence about each order of unknown history.
+    """Yield the lost changes, whose event has no row, and a sentence about each order of unknown history.
 
     The orders are read in batches, because the events of most orders may have been discarded.
     """
@@ -144,7 +147,7 @@ def _unknown_histories(orders: Iterable[Order]) -> dict[int, str]:
 
 
 def _without_row(first: int, last: int) -> list[tuple[int, int]]:
-    """Return (order id, sequence) of the changes without a row, for the orders from id `first` to `last`."""
+    """Return (order id, sequence) of the changes of the orders from id `first` to `last` whose event has no row."""
     # OFFSET makes PostgreSQL look up each change in the indexes. Without it, each call reads both tables, because
     # PostgreSQL estimates a thousand rows for each generate_series.
     with connection.cursor() as cursor:
@@ -167,9 +170,10 @@ def _without_row(first: int, last: int) -> list[tuple[int, int]]:
 def _unknown_to_all(
     changes: list[tuple[int, int]], orders: Mapping[int, Order], groups: Sequence[Subscription[Any]]
 ) -> set[tuple[int, int]]:
-    """Return those of `changes` whose event none of `groups` has handled or made a dead letter, open or closed.
+    """Return those of `changes` whose event none of `groups` has handled or dead-lettered.
 
-    A row is discarded after every group has handled its event. So an event that one group knows was not lost.
+    Closed dead letters count, too. A row is discarded only when no group needs its event any more. So an event that one
+    group has handled or dead-lettered was not lost.
     """
     events = {}
     for order_id, sequence in changes:
@@ -190,7 +194,10 @@ def _unknown_to_all(
 
 
 def _events_never_handled(rows: QuerySet[Any], reading: Reading) -> Iterable[UUID]:
-    """Return the ids of those of `rows`, of the outbox or the history, that the group will never read nor knows."""
+    """Return the ids of the lost events among `rows`, which are rows of the outbox or the history.
+
+    The group will never read a lost event, and has neither handled nor dead-lettered it.
+    """
     # Events are matched by id, not by offset, because offsets restart when a topic is recreated. A replay has an id
     # that no receipt names. If a replay is lost, its dead letter is still open.
     return (

@@ -25,7 +25,7 @@ from orders.models import Order, UnknownHistory
 
 
 class GroupProgress(NamedTuple):
-    """What one consumer group has done with an event: handled it, ignored it, or made it a dead letter."""
+    """What one consumer group has done with an event: handled it, ignored it, or dead-lettered it."""
 
     group: str
     wants: bool
@@ -52,9 +52,9 @@ class EventTrace(NamedTuple):
 
     @property
     def timestamp(self) -> datetime | None:
-        """Return the event's time from its outbox row.
+        """Return the event's time from its row in the outbox or the history.
 
-        Without the row, return the time of the order's creation for the first event, and None for other events.
+        Without a row, return the time of the order's creation for the first event, and None for other events.
         """
         if self.row:
             return self.row.created_at

@@ -71,7 +71,7 @@ def _lag(figures: Figures) -> Iterator[Finding]:
 
 
 def _lag_of(group: GroupOnTopic, since_handled_s: float | None) -> Iterator[Finding]:
-    """Judge one group. `since_handled_s` is None if it has handled nothing in the last `WINDOW_MINUTES`."""
+    """Judge one group. `since_handled_s` is None if the group handled nothing in the last `WINDOW_MINUTES` minutes."""
     late_s = group.seconds_behind
     values = {"count": count(group.lag), "time": duration(late_s)}
     if group.members == []:

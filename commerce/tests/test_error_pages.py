@@ -169,7 +169,7 @@ def test_the_page_of_a_failure_needs_nothing_of_admin(
 def test_a_page_without_a_database_is_explained(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """This holds for an unknown address, too: its page needs the database to know whether a user is logged in."""
+    """Even the page for an unknown address needs the database, to know whether a user is logged in."""
     admin_client.raise_request_exception = False
     with monkeypatch.context() as away:
         away.setattr(connection, "cursor", failing)

@@ -22,7 +22,7 @@ def fulfilment_label(row: Fulfilment | FulfilmentStep) -> str:
 
 @register.filter
 def place_of_command(step: FulfilmentStep) -> str:
-    """Return the URL of the participant's list of commands in the admin, with the step's command alone."""
+    """Return the URL of the participant's list of commands in admin, which then shows only the step's command."""
     is_payment = step.step in (Step.PAYMENT, Step.REFUND)
     commands = "admin:payments_paymentcommand_changelist" if is_payment else "admin:shipping_shippingcommand_changelist"
     return f"{reverse(commands)}?q={step.command_id}"

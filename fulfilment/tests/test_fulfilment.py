@@ -546,7 +546,10 @@ def test_each_reply_is_counted_by_its_outcome(
 
 
 def test_a_handled_reply_without_a_stream_is_settled(checkout: Checkout) -> None:
-    """Otherwise `prune_events` would keep the reply, and `reconcile_events` would send it again, for ever."""
+    """A reply whose outbox row has no stream counts as settled once the group has handled it.
+
+    Otherwise `prune_events` would keep its row for ever, and `reconcile_events` would send it again each time.
+    """
     reply = Reply(
         event_id=uuid4(),
         event_type="PAYMENT_CHARGED",

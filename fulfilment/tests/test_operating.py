@@ -88,7 +88,7 @@ def test_an_action_that_the_state_does_not_allow_changes_nothing(
     [(state, one) for state in WAYS for one in (RETRY, RESOLVE, UNDO) if (State[state], one) not in TABLE],
 )
 def test_an_operator_who_comes_too_late_changes_nothing(checkout: Checkout, state: str, message: str) -> None:
-    """The page may have shown an older state."""
+    """The operator's page may show an older state than the fulfilment has."""
     checkout.replies(*WAYS[state])
     before = (checkout.shown, list(FulfilmentStep.objects.order_by("pk").values()))
     with pytest.raises(NotPossible):

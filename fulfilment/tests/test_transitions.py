@@ -86,7 +86,7 @@ def test_a_deadline_leads_on_from_every_waiting_state(state: State) -> None:
 
 @dataclass
 class Provider:
-    """A provider with one action under one key. The action can be undone, and is never done after that."""
+    """A provider with one action, a charge or a booking, under one key. Once undone, the action is never done again."""
 
     does: str
     refuses: str
@@ -97,12 +97,15 @@ class Provider:
     is_undone: bool = False
     refused: bool = False
     times: int = 0
-    """How often the thing was done."""
+    """Number of times that the provider has done the action."""
     out_of_order: bool = False
-    """Whether undoing fails now."""
+    """Whether an attempt to undo the action fails now."""
 
     def do(self, chance: random.Random) -> str:
-        """Return the reply. The participant may give up without knowing whether the provider has acted."""
+        """Try the action, and return the participant's reply.
+
+        The participant may give up without knowing whether the provider has acted.
+        """
         gives_up = chance.random() < 0.2
         acts = not gives_up or chance.random() < 0.5
         if acts and not self.stands and not self.is_undone and not self.refused:
@@ -133,7 +136,7 @@ class World:
     used: set[tuple[State, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        # A wrong refusal is found out only if the right reply is not lost.
+        # A walk has lost replies or wrong refusals, not both: a wrong refusal is noticed only by the right reply.
         self.loses = self.chance.random() < 0.5
         self.payment = Provider(
             "PAYMENT_CHARGED", "PAYMENT_DECLINED", "PAYMENT_FAILED", "PAYMENT_REFUNDED", "REFUND_FAILED"
@@ -181,7 +184,10 @@ class World:
             self.take(DEADLINE)
 
     def resolve(self) -> None:
-        """Let an operator undo by hand what stands of the stuck step, and say so. That voids no key."""
+        """Let an operator undo by hand what the stuck step should undo, if it was done, and send `RESOLVE`.
+
+        This does not void the key: an action that was not done yet can still be done.
+        """
         if self.fulfilment.state in STUCK:
             provider = self.payment if self.fulfilment.state == State.STUCK_REFUND else self.shipping
             provider.stands, provider.is_undone = False, provider.is_undone or provider.stands
@@ -209,7 +215,10 @@ class World:
                 pass
 
     def heal(self) -> None:
-        """Deliver all that is left. Then let deadlines pass and an operator retry, until nothing moves."""
+        """Repair both providers, and deliver all messages that are left.
+
+        Then let deadlines pass and an operator retry, until the fulfilment is completed or cancelled.
+        """
         self.payment.out_of_order = self.shipping.out_of_order = False
         for _ in range(200):
             while self.commands or self.replies:
@@ -229,7 +238,7 @@ def _two_attempts(settings: Any) -> None:
 
 
 def walk(seed: int) -> World:
-    """Return a world after a random number of steps, and after all faults are healed."""
+    """Return a world after a random number of steps, and after `World.heal`."""
     world = World(random.Random(seed))
     for _ in range(world.chance.randrange(80)):
         world.step()

@@ -1,4 +1,4 @@
-"""Orders on their whole way: the fulfilment, payments, shipping, and the provider over HTTP. Only Kafka is modelled."""
+"""Orders on their whole way: the fulfilment, payments, shipping, and the provider over HTTP. `Wire` replaces Kafka."""
 
 import random
 from collections.abc import Iterator
@@ -33,13 +33,13 @@ MAX_TURNS = 60
 class Wire:
     """Delivers the messages of the outbox to their groups, and lets workers do the commands that result.
 
-    With `chance`, it delivers some messages twice, and all in a random order.
+    If `chance` is set, it delivers some messages twice, and all of them in a random order.
     """
 
     def __init__(self, provider: ProviderUnderTest) -> None:
         self.provider = provider
         self.chance: random.Random | None = None
-        """Decides about faults; None for no fault."""
+        """Source of the random faults; None for no faults."""
 
     def turn(self) -> bool:
         """Deliver each new message, try each pending command, and return whether there was anything to do."""
@@ -86,7 +86,7 @@ def begin(api: APIClient, user: User, *, token: str = "tok_ok", product_id: int 
 
 
 def entry(wire: Wire, service: str, checkout: Checkout, step: Step) -> list[str]:
-    """Return the states that the provider's book has had for the command of a step, oldest first."""
+    """Return the history of a step's command in the provider's book: its states, oldest first."""
     found = wire.provider.book(service).get(str(checkout.command_id(step)))
     return found["history"] if found else []
 
@@ -158,7 +158,10 @@ def test_a_refund_that_never_works_is_retried_and_resolved(wire: Wire, api: APIC
 def test_the_books_agree_with_the_orders_after_faults(
     wire: Wire, api: APIClient, user: User, settings: Any, seed: int
 ) -> None:
-    """Messages are doubled and reordered, the provider fails, deadlines pass, and customers cancel, at random."""
+    """At random, messages are doubled and reordered, the provider fails, deadlines pass, and customers cancel.
+
+    Afterwards the provider has a charge and a booking in effect for each paid order, and none for a cancelled one.
+    """
     settings.FULFILMENT_UNDO_ATTEMPTS = 100
     chance = wire.chance = random.Random(seed)
     tokens = ["tok_ok"] * 6 + ["tok_declined", "tok_timeout_then_charged"]

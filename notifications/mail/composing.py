@@ -16,7 +16,7 @@ from django.template.loader import render_to_string
 from notifications.mail.opting_out import link_for
 from notifications.models import EmailDelivery
 
-# With it, a message has only ASCII, so that every mail server passes it on without changing it.
+# With this charset, a message has only ASCII, so that every mail server passes it on without changing it.
 _ASCII_ONLY = Charset("utf-8")
 _ASCII_ONLY.body_encoding = BASE64
 
@@ -24,7 +24,7 @@ _ASCII_ONLY.body_encoding = BASE64
 def compose(delivery: EmailDelivery) -> bytes:
     """Return the bytes of the message of an e-mail delivery, with lines that end in LF.
 
-    The Message-ID follows from the event, so it is the same in all messages about one notification.
+    The Message-ID contains the event's id, so it is the same in all messages about one notification.
 
     Raises:
         ValueError: the delivery's address is not an e-mail address.
@@ -76,7 +76,7 @@ def _host() -> str:
 
 
 class _Frozen(Message):
-    """A message that is written with exactly the bytes of `content`. E-mail backends choose the line ends."""
+    """A message that is written as the bytes of `content`. Only the line ends are chosen by the e-mail backend."""
 
     content: bytes
 

@@ -84,7 +84,7 @@ class Mailer:
     def _open(self, backend: SMTPBackend) -> smtplib.SMTP:
         """Return an open connection to the mail server. Replace one that the server has closed since the last mail.
 
-        The command RSET makes the server forget a mail that it has refused before it got the message.
+        The command RSET makes the server forget the last mail if the server has refused it before it got the content.
         """
         begun = time.monotonic()
         try:
@@ -95,7 +95,7 @@ class Mailer:
         try:
             backend.open()
             assert backend.connection is not None
-            # Otherwise smtplib greets with the first mail, which would get the refusal.
+            # Otherwise smtplib sends EHLO with the first mail, and a refusal of EHLO would count for this mail.
             backend.connection.ehlo_or_helo_if_needed()
         except smtplib.SMTPAuthenticationError as error:
             raise ServiceUnavailable(
@@ -116,7 +116,7 @@ class Mailer:
 
     def _refused(self, code: int, answer: bytes | str) -> Outcome:
         reason = f"{self._server} answered {code} {_text(answer)}"
-        # Any other code than 4xx and 5xx is no answer to our command, so the two sides have lost step.
+        # Any other code than 4xx and 5xx is no answer to our command, so client and server are out of step.
         if code in SERVICE_CODES or not 400 <= code <= 599:
             self.close()
             raise ServiceUnavailable(reason)

@@ -11,7 +11,7 @@ from django.urls import reverse
 from notifications.mail.composing import compose
 from notifications.models import EmailDelivery
 
-# A document of its own may load nothing and run nothing, whatever the page around it may.
+# With this policy, the document of a mail loads nothing and runs nothing, whatever the page around it may do.
 _NOTHING_BUT_STYLES = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
 )

@@ -37,7 +37,7 @@ def user() -> User:
 
 @pytest.fixture
 def by_state(user: User) -> dict[str, EmailDelivery]:
-    """One e-mail delivery to `user` for each state, by the state. All but the pending one have a stored message."""
+    """Return one e-mail delivery to `user` per state, by the state. All but the pending one have a stored message."""
     made = {}
     for state in LeasedWork.State.values:
         made[state] = EmailDeliveryFactory.create(state=state, notification__user_id=user.pk)
@@ -48,7 +48,7 @@ def by_state(user: User) -> dict[str, EmailDelivery]:
 
 @pytest.fixture
 def viewer(client: Client) -> Client:
-    """A client of a staff member who may only view e-mails."""
+    """Return a client of a staff member who may only view e-mails."""
     viewer = User.objects.create_user("viewer", is_staff=True)
     viewer.user_permissions.add(Permission.objects.get(codename="view_emaildelivery"))
     client.force_login(viewer)
@@ -152,7 +152,7 @@ def test_a_list_reads_no_messages(admin_client: Client, by_state: dict[str, Emai
 
 @pytest.fixture
 def many(user: User) -> None:
-    """20,000 e-mail deliveries: most are sent, some have failed, and some are pending."""
+    """Create 20,000 e-mail deliveries: most are sent, some have failed, and some are pending."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

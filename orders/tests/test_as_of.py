@@ -41,7 +41,7 @@ def order(user: User) -> Order:
 
 
 def set_times(order: Order, *seconds: float) -> None:
-    """Let the order's events have happened at these seconds."""
+    """Change the times of the order's events to these seconds, one for each event."""
     for number, second in enumerate(seconds, start=1):
         row = OutboxEvent.objects.get(stream=order.stream, sequence=number)
         value = json.loads(bytes(row.value or b"")) | {"timestamp": rfc3339(at(second))}
@@ -179,7 +179,7 @@ def test_head_is_answered_as_get(api: APIClient, order: Order) -> None:
 def test_an_unknown_past_is_gone(
     api: APIClient, order: Order, forgotten: tuple[int, ...], second: float, status_code: int
 ) -> None:
-    """The API never guesses a state. Event 3 is known to be later than second 5, because event 2 is."""
+    """The API never guesses a state. It answers for second 5 without event 3, because event 2 is already later."""
     forget(order, *forgotten)
     answer = get(api, order, at(second).isoformat())
     assert answer.status_code == status_code

@@ -182,7 +182,7 @@ def test_an_event_is_sent_again_from_the_history(moved: Order) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_the_migrations_go_back_and_forth(user: User) -> None:
-    """Going back leads to the previous release, which has no history: the history is lost, and the orders stay."""
+    """Migrating back leads to a release without the history. The rows of the history are lost, and the orders stay."""
     place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
     try:
         call_command("migrate", "orders", "0006", verbosity=0)

@@ -1,4 +1,4 @@
-"""`verify_orders` names each order that differs from its events, whoever changed it."""
+"""`verify_orders` names each order that differs from its events, no matter which program changed it."""
 
 import json
 from collections.abc import Callable
@@ -180,7 +180,7 @@ def test_a_changed_history_is_named(
 
 
 def rewrite(order: Order, number: int, **members: Any) -> None:
-    """Change members of the event's value, and the columns that say the same."""
+    """Change members of the value of the order's event `number`, and its column `event_type` with them."""
     row = OutboxEvent.objects.get(stream=order.stream, sequence=number)
     value = json.loads(bytes(row.value or b"")) | members
     columns = {"event_type": value["eventType"], "value": json.dumps(value).encode()}
@@ -272,7 +272,7 @@ def test_discarded_events_can_be_allowed(verify: Verify, user: User, forgotten: 
 
 
 def test_orders_that_change_meanwhile_are_right(verify: Verify, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two steps orders change, and rows move."""
+    """Between two steps of `verify_orders`, orders are paid and placed, and rows move to the history."""
     monkeypatch.setattr(verification, "BATCH_ORDERS", 1)
     monkeypatch.setattr(verification, "BATCH_EVENTS", 1)
     waiting = [place(user, changes=1) for _ in range(4)]
@@ -292,7 +292,7 @@ def test_orders_that_change_meanwhile_are_right(verify: Verify, user: User, monk
 
 
 def test_one_statement_reads_an_order_and_its_events(user: User) -> None:
-    """So the statement sees a concurrent change or move as a whole or not at all, whatever the isolation level."""
+    """One statement sees a concurrent change or move of rows as a whole or not at all, whatever the isolation level."""
     place(user)
     with connection.execute_wrapper(count := Counter()):
         verification._verify_step(1, 2**62, allows_discarded=False)

@@ -1,4 +1,4 @@
-"""An account with orders cannot be deleted, so admin does not offer it and says why."""
+"""An account with orders cannot be deleted, so admin does not offer to delete it, and says why."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def choose(client: Client, *users: User, **more: str) -> Any:
 
 
 def test_every_relation_that_protects_an_account_is_known() -> None:
-    """`PROTECTING` has all relations, also those without a name, that make Django refuse to delete an account."""
+    """`PROTECTING` has all relations that make Django refuse to delete an account, also those with the name `+`."""
     assert {one.related_model._meta.label for one in PROTECTING} == {"orders.Order"}
     options: Any = User._meta
     relations: Any = get_candidate_relations_to_delete(options)

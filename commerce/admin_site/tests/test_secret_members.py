@@ -45,7 +45,10 @@ def support(client: Client) -> Client:
 
 
 def pages(client: Client, value: bytes, topic: str) -> list[str]:
-    """Return the pages of a message with this value: in the outbox, as a dead letter, and its copy in the outbox."""
+    """Return admin's pages of a message with this value: of its outbox row, its dead letter, and the letter's copy.
+
+    The copy is the outbox row that sends the dead letter to the dead letter topic.
+    """
     OutboxEventFactory(topic=topic, value=value)
     record_dead_letter(record=kafka_record(value, topic=topic), error=Poison("no command"), group="payments")
     rows: list[Any] = [*OutboxEvent.objects.all(), *DeadLetter.objects.all()]

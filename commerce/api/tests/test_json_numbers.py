@@ -1,4 +1,4 @@
-"""Numbers of every spelling and size in every request body. None of them is a server error.
+"""Numbers of every spelling and size in every request body. None of them causes a server error.
 
 The literals come from the cases `n_number_*`, `i_number_*` and `y_number_*` of https://github.com/nst/JSONTestSuite,
 and from the limits of Python's Decimal.

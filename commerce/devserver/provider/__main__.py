@@ -3,7 +3,7 @@
     python -m commerce.devserver.provider
 
 The provider needs the standard library alone. Its book is a SQLite file, which survives a kill and a restart. The
-variables `PROVIDER_...` set address, latency and faults. Without authentication, it is not for production.
+variables `PROVIDER_...` set address, latency and faults. It has no authentication, so it is not for production.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""The book of the provider: payments and shipments by key, and the history of each, in a SQLite file."""
+"""The provider's book: a SQLite file of payments and shipments, with the history of each.
+
+A payment or a shipment is an entry. Its key is the `Idempotency-Key` of the request that asks for it.
+"""
 
 import json
 import re
@@ -8,11 +11,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 UNSHIPPABLE_FROM = 9_000_000
-"""The carrier refuses products from this id on."""
+"""The carrier refuses to ship a product with this id or a higher one."""
 
 
 class Service(NamedTuple):
-    """The words in which payments and shipments differ: the states of an entry, and the path that undoes it."""
+    """The names that differ between payments and shipments: states of an entry, and the path that undoes it."""
 
     made: str
     refused: str
@@ -28,12 +31,12 @@ VOIDED = "voided"
 
 
 class Entry(NamedTuple):
-    """A payment or a shipment."""
+    """A payment or a shipment in the book."""
 
     state: str
     reason: str
     body: str
-    """The JSON of the request that made it; empty for a voided one that was never requested."""
+    """The JSON of the request for this entry; empty if its key was voided before such a request."""
 
 
 class Conflict(Exception):
@@ -41,7 +44,7 @@ class Conflict(Exception):
 
 
 class Book:
-    """Payments and shipments by key, and the history of each, in a SQLite file."""
+    """A SQLite file of payments and shipments by key, with the history of each."""
 
     def __init__(self, path: str) -> None:
         self._lock = threading.Lock()
@@ -62,7 +65,10 @@ class Book:
             return self._find(service, key)
 
     def make(self, service: str, key: str, body: Mapping[str, Any]) -> tuple[Entry, bool]:
-        """Make a payment or shipment. Return it, and whether it is new. Raises Conflict."""
+        """Return the payment or shipment with this key, and whether it is new. If there is none, make or refuse it.
+
+        Raises Conflict if an earlier request used the key with another body.
+        """
         text = json.dumps(body, sort_keys=True)
         with self._lock:
             if entry := self._find(service, key):
@@ -74,7 +80,10 @@ class Book:
             return self._save(service, key, Entry(names.refused if reason else names.made, reason, text)), True
 
     def undo(self, service: str, key: str) -> Entry:
-        """Undo a payment or shipment, or void its key. Return the entry, which is unchanged if it cannot be undone."""
+        """Undo a payment or shipment that was made; otherwise void its key. Return the entry.
+
+        An entry that cannot be undone keeps its state. The returned entry then has the reason.
+        """
         with self._lock:
             entry = self._find(service, key) or Entry("", "", "")
             names = SERVICES[service]

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose: by the token of a payment, by arrangement, or at random."""
+"""Faults that the provider makes on purpose: for a payment's token, on request (`POST /faults`), or at random."""
 
 import random
 import threading
@@ -9,14 +9,18 @@ FAULTS = (
     *("error", "unavailable", "close", "silence", "forget"),
     *("error-after", "close-after", "silence-after", "garbage-after", "slow-after"),
 )
-"""`error` is 500, `unavailable` 503, `forget` 404, and `garbage` no JSON. `close` closes the connection, and `silence`
-does so after a while. With `-after` the server does first what the request says."""
+"""Names of the faults, which say how the server answers a request.
+
+The answer is 500 for `error`, 503 for `unavailable`, 404 for `forget`, invalid JSON for `garbage`, and late for `slow`.
+For `close` the server closes the connection without an answer, and for `silence` it does so after a while. If the name
+ends in `-after`, the server first carries out the request. Otherwise it does not.
+"""
 RANDOM_FAULTS = tuple(fault for fault in FAULTS if fault != "forget")
 
 
 @dataclass
 class Arranged:
-    """A fault for the next requests whose method and path begin with `of`, such as `POST /payments`."""
+    """A fault for the next `times` requests whose method and path begin with `of`, such as `POST /payments`."""
 
     fault: str
     of: str
@@ -29,7 +33,7 @@ class Faults:
     """Share of the requests that get a random fault."""
     _arranged: list[Arranged] = field(default_factory=list)
     _timed_out: set[str] = field(default_factory=set)
-    """Keys of payments with `tok_timeout_then_charged` that have timed out."""
+    """Keys of payments with the token `tok_timeout_then_charged` whose first request has got its fault."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def arrange(self, arranged: Arranged) -> None:

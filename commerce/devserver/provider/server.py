@@ -24,17 +24,20 @@ class Options:
     host: str = "127.0.0.1"
     book: str = "var/provider.sqlite3"
     latency_s: float = 0.05
-    """Mean time before an answer. Each answer takes from half to one and a half of it."""
+    """Mean time before an answer, in seconds. Each answer takes 0.5 to 1.5 times as long."""
     fault_rate: float = 0.0
     """Share of the requests that get a random fault."""
     slow_s: float = 2.0
-    """Time before a slow answer."""
+    """Seconds that a slow answer takes in addition."""
     silence_s: float = 60.0
-    """Time for which a connection stays silent before it is closed."""
+    """Seconds for which a connection stays silent before the server closes it."""
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> "Options":
-        """Read the variables that `.env.example` documents. Raises ValueError for one that is no number."""
+        """Return the options in the variables `PROVIDER_...`, which `.env.example` documents.
+
+        Raises ValueError if a value that must be a number is none.
+        """
         given = {name: variables.get(f"PROVIDER_{name}", "") for name in ("PORT", "HOST", "BOOK")}
         seconds = {
             name: float(variables[variable]) / per
@@ -57,7 +60,7 @@ class Options:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = CONNECTION_TIMEOUT_S
-    # One packet an answer, sent at once.
+    # Each answer is one packet, which is sent at once.
     wbufsize = -1
     disable_nagle_algorithm = True
     server: "Server"
@@ -121,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._answer(status, answer)
 
     def _do(self, method: str, body: Any) -> tuple[int, dict[str, Any]]:
-        """Return the HTTP status and the JSON of the answer."""
+        """Carry out a request. Return the HTTP status and the JSON of the answer."""
         service, key, undo = (*self.path.strip("/").split("/"), "", "")[:3]
         if service not in SERVICES:
             return 404, {"reason": "Unknown path"}
@@ -181,6 +184,6 @@ class Server(ThreadingHTTPServer):
         self.book.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore a client that has closed its connection, and one that still asks after `server_close`."""
+        """Report no error for a client that has closed its connection, or that still asks after `server_close`."""
         if not (self._is_closed or isinstance(sys.exception(), OSError)):
             super().handle_error(request, client_address)

@@ -19,7 +19,7 @@ from commerce.devserver.supervisor import Supervisor
 FIRST_ORDER_TIMEOUT_S = 60
 """Seconds within which the first order must become a notification."""
 RECONCILE_INTERVAL_S = 60
-"""Seconds between two searches for lost events, because the embedded broker drops records that it cannot hold."""
+"""Seconds between two searches for lost events. The embedded broker drops records that it cannot hold."""
 
 
 def watch(supervisor: Supervisor, site: str, servers: Mapping[str, str]) -> None:

@@ -51,7 +51,10 @@ def _refuse_newer_database() -> None:
 
 
 def _clear_state_of_earlier_broker() -> None:
-    """Delete death marks and counts of dead letters: they mean records that the new, empty broker does not have."""
+    """Delete the death marks of consumers, and reset the counts of consecutive dead letters.
+
+    Both are about records that the new, empty broker does not have.
+    """
     # Models can be imported only after django.setup().
     from events.consuming import dead_letter_limit, quarantine
 

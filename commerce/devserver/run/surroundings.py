@@ -27,7 +27,7 @@ MAILS = VAR / "mail"
 PROVIDER_BOOK = VAR / "provider.sqlite3"
 HOST = "127.0.0.1"
 POSTGRESQL, KAFKA = "PostgreSQL", "Kafka broker"
-"""Names, for its output, of the servers that a run starts if no environment variable gives their address."""
+"""Names in the output for the servers that a run starts if no environment variable gives their address."""
 VARIABLE_PREFIXES = (
     *("ADMIN_PATH", "CONSUMER_", "CORS_ALLOWED_ORIGINS", "DATABASE_", "DJANGO_", "EMAIL_", "FULFILMENT_", "HSTS_"),
     *("JWT_SIGNING_KEY", "KAFKA_", "LOG_FORMAT", "METRICS_TOKEN", "OTEL_", "OUTBOX_", "PORT", "PROMETHEUS_"),

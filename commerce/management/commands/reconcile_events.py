@@ -54,7 +54,10 @@ class Command(BaseCommand):
 
 
 def _groups(group: str | None) -> list[Subscription[Any]]:
-    """Return the subscriptions to check. An unregistered group is taken for one of `consume_order_events --group`."""
+    """Return the subscription of `group`, or by default all registered subscriptions.
+
+    A group that is not registered is checked like notifications, because `consume_order_events --group` can run it.
+    """
     if group is None:
         return subscriptions()
     try:

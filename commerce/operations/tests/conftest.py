@@ -10,7 +10,7 @@ from notifications.subscriptions import NOTIFICATIONS
 
 @pytest.fixture
 def notifications_alone() -> Iterator[None]:
-    """Let notifications be the only registered group. What holds for each group is tested with one."""
+    """Let notifications be the only registered group. One group is enough to test what holds for each group."""
     # Not the fixture `monkeypatch`, which a test may undo.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subscriptions, "_subscriptions", {NOTIFICATIONS.group: NOTIFICATIONS})

@@ -1,4 +1,4 @@
-"""An order whose rows were moved to the history looks as before, to everything that reads events."""
+"""After an order's rows were moved to the history, all code that reads its events gives the same results as before."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ OFFSETS = {1: 70, 2: 71, 3: 72}
 
 
 def handle_all(*streams: str) -> None:
-    """Mark all rows as published, and handle their events."""
+    """Mark the rows of all events of orders as published, and create the notifications of these events."""
     for row in OutboxEvent.objects.filter(stream__startswith="order-"):
         OutboxEvent.objects.filter(pk=row.pk).update(
             published_at=now() - timedelta(days=40),
@@ -121,7 +121,7 @@ def test_nothing_moved_is_missing(order: Order) -> None:
 
 
 def test_an_unhandled_moved_event_is_sent_again(order: Order, api: APIClient) -> None:
-    """This happens, for example, after the notifications were restored from an old backup."""
+    """A moved event is unhandled, for example, after the notifications were restored from an old backup."""
     prune_all()
     second = OrderHistory.objects.get(sequence=2)
     Notification.objects.filter(event_id=second.event_id).delete()
@@ -181,7 +181,7 @@ def test_discarded_events_are_gone(order: Order, capsys: pytest.CaptureFixture[s
 
 
 def test_a_row_that_is_in_both_tables_stays_in_both(order: Order, user: User) -> None:
-    """Only another program can cause this. Prune goes on with the other rows, and loses nothing."""
+    """Only another program can put a row into both tables. Prune leaves it, goes on, and loses nothing."""
     prune_all()
     kept = OrderHistory.objects.get(sequence=1)
     copy = {"event_id": kept.event_id, "stream": kept.stream, "sequence": 1, "value": kept.value}
@@ -194,12 +194,15 @@ def test_a_row_that_is_in_both_tables_stays_in_both(order: Order, user: User) ->
 
 
 class PowerCut(BaseException):
-    """Stands for the death of the process."""
+    """An exception that stands for the death of the process."""
 
 
 @pytest.fixture
 def die_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Return a function that lets the process die in the n-th batch, after rows were moved and before the commit."""
+    """Return a function that lets the process die after `batches` whole batches.
+
+    It dies in the next batch, after rows were moved and before the commit.
+    """
 
     def die_after(batches: int) -> None:
         calls: list[int] = []

@@ -42,7 +42,7 @@ GROUP = settings.NOTIFICATION_CONSUMER_GROUP
 class Signalled:
     """A stand-in for `Shutdown`, whose `requested` returns False.
 
-    With `at_second_call`, the second call of `requested` returns True, as after a signal between the two.
+    With `at_second_call`, the second call of `requested` returns True, as after a signal between the two calls.
     """
 
     def __init__(self, *, at_second_call: bool = False) -> None:

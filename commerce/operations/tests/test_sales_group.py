@@ -1,4 +1,4 @@
-"""What a second group on the orders' topic means: each event needs the receipt of both groups."""
+"""A second group on the orders' topic: an event is needed until both groups have handled it."""
 
 from datetime import timedelta
 from decimal import Decimal

@@ -8,7 +8,8 @@ from events.work import running
 from events.work.kinds import kind_named
 
 KINDS = ("payments", "shipping", "fulfilment_deadlines")
-"""Calls of the payment provider and of the carrier, and the deadlines of the commands to both."""
+"""Names of the kinds of leased work that the command does: calls of the payment provider, calls of the carrier, and the
+deadlines of the commands to both."""
 
 
 class Command(BaseCommand):
