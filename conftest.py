@@ -1,4 +1,4 @@
-"""Fixtures for the tests of every app. A test has a Kafka broker only if it requests `broker`, which is a real one."""
+"""Fixtures for the tests of every app. A test has a Kafka broker, a real one, only if it requests `broker`."""
 
 import os
 import signal

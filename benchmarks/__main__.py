@@ -258,10 +258,10 @@ def _header(running: Servers) -> dict[str, str]:
 
 
 def _interpreter_build() -> str:
-    """Return with which optimisations this Python was built. A Python without them is up to 1.8 times slower."""
+    """Return the path of this Python and its build's optimisations. Without them, Python is up to 1.8 times slower."""
     arguments = shlex.split(sysconfig.get_config_var("CONFIG_ARGS") or "")
     known = [one for one in arguments if one.startswith(("--enable-optimizations", "--with-lto"))]
-    # Debian's build passes the flags of both to the compiler, and not to `configure`.
+    # Debian's build passes the flags of PGO and LTO to the compiler, and not to `configure`.
     unknown = "neither PGO nor LTO in CONFIG_ARGS, where Debian's own Python, which has both, does not name them"
     return f"{os.path.realpath(sys.executable)}, {', '.join(known) or unknown}"
 

@@ -26,7 +26,7 @@ PROVIDER_LATENCY_MS = 50
 CONNECTIONS = 8
 WARM_UP_CHECKOUTS = 200
 TIMEOUT_S = 120
-"""Seconds after which the benchmark fails if a condition, which should come true much earlier, has not."""
+"""Longest wait for a condition, in seconds, before the benchmark fails. It should come true much earlier."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
@@ -46,14 +46,14 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 def _seconds_to_rest(site: str, customer: Customer, *, checkouts: int) -> list[float]:
-    """Place orders and check them out at a fixed rate. Return the time that each took until it was completed."""
+    """Place orders, and check them out at a fixed rate. Return the seconds that each took until it was completed."""
     with ThreadPoolExecutor(CONNECTIONS) as threads:
         shares = [checkouts // CONNECTIONS + (number < checkouts % CONNECTIONS) for number in range(CONNECTIONS)]
         list(threads.map(lambda share: _place_orders(site, customer, share), shares))
         orders = [order for (order,) in database.rows(UNTOUCHED, user=customer.id)]
         started_at = time.time()
-        # Each connection has a fixed share, so a slow answer delays its later requests. Their times count from when
-        # they were due.
+        # Each connection has a fixed share of the checkouts, so a slow answer delays its later requests. The time of
+        # a checkout counts from the moment at which its request was due.
         due = {order: started_at + number / CHECKOUTS_PER_SECOND for number, order in enumerate(orders)}
         list(
             threads.map(

@@ -30,11 +30,11 @@ ROWS = (
 ROUNDS = 5
 SMALL_BACKLOG, MIDDLE_BACKLOG, LARGE_BACKLOG = 10_000, 60_000, 300_000
 SHARED_BACKLOG = 180_000
-"""Number of events for several consumers, which take some seconds to divide the partitions."""
+"""Number of events in a backlog for several consumers, which take some seconds to divide the partitions."""
 EMBEDDED_BACKLOG = 24_000
 """Number of events in a backlog on the embedded broker. It is below the number of events that this broker keeps."""
 USUAL_EVENTS = 2_000
-"""Number of events after which the slower usual design is stopped."""
+"""Number of events after which the usual design is stopped, because it is slow."""
 PRODUCER_QUEUE_MESSAGES = 50_000
 """Number of messages that fit into the producer's queue."""
 BATCH_EVENTS = 500
@@ -54,7 +54,7 @@ def next_group() -> str:
 class Result(NamedTuple):
     per_second: float
     megabytes: float
-    """Memory of the largest process at the end, in MiB."""
+    """Memory of the consumer process that uses the most at the end, in MiB."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
@@ -85,7 +85,7 @@ def measure_growth(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pa
     small, large = Backlog(servers, "bench-small", SMALL_BACKLOG), Backlog(servers, "bench-large", LARGE_BACKLOG)
     for _ in range(3):
         # A small backlog takes a second, so several runs make one figure. Half of them run before the large backlog
-        # and half after it, because the machine's speed changes during its half a minute.
+        # and half after it, because the large one takes half a minute, and the machine's speed changes meanwhile.
         small_runs = [small.consume() for _ in range(3)]
         large_run = large.consume()
         small_runs += [small.consume() for _ in range(3)]
@@ -217,7 +217,7 @@ def _saved(*, at_least: int) -> bool:
 
 
 def _rate(*, batch: int) -> float:
-    """Return events per second. The first batch, of `batch` events, is not counted, because its start is unknown."""
+    """Return the events per second. The first batch (`batch` events) does not count, because its start is unknown."""
     sql = "SELECT count(*), extract(epoch FROM max(created_at) - min(created_at)) FROM notifications_notification"
     ((saved, seconds),) = database.rows(sql)
     return (saved - batch) / float(seconds)

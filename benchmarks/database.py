@@ -12,7 +12,7 @@ from psycopg2 import extensions
 
 
 def _wait(connection: Any) -> None:
-    """Wait in Python, so that a signal ends the wait. libpq would wait for the end of the statement."""
+    """Wait for the connection in Python, so that a signal ends the wait. libpq would wait until the statement ends."""
     while (state := connection.poll()) != extensions.POLL_OK:
         reading = state == extensions.POLL_READ
         select.select([connection] if reading else [], [] if reading else [connection], [])

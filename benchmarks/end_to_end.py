@@ -22,9 +22,12 @@ ORDERS_PER_SECOND = 50
 POLL_INTERVAL_S = 0.002
 """Seconds between two requests for the list of notifications."""
 SHORT_LIST = 10
-"""Number of notifications that a request lists, unless all are new. Always listing 100 would keep a core busy."""
+"""Number of notifications that a request lists. If all of them are new, the next request lists 100.
+
+Listing 100 each time would keep a core busy.
+"""
 TIMEOUT_S = 120
-"""Seconds after which the benchmark fails if a condition, which should come true much earlier, has not."""
+"""Longest wait for a condition, in seconds, before the benchmark fails. It should come true much earlier."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
@@ -34,7 +37,7 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
         running(servers.start("django", "relay_outbox")),
     ):
         customer = Customer(web.url)
-        # First the consumer joins its group, then it consumes the events that other rows have left.
+        # First the consumer joins its group. Then it consumes the events that other benchmarks have left.
         first = customer.place_order()["id"]
         wait_until(lambda: customer.notifications(first), timeout=TIMEOUT_S)
         with closing(CaughtUp(topic=settings.ORDER_EVENTS_TOPIC, group=settings.NOTIFICATION_CONSUMER_GROUP)) as done:

@@ -19,11 +19,11 @@ from benchmarks.servers import Servers, running, servers
 from commerce.devserver import lifeline
 
 CHUNK_ORDERS = 50_000
-"""Orders that one statement inserts, with their events."""
+"""Largest number of orders that one statement inserts, with their events."""
 EVENTS_PER_ORDER = 3
 STATEMENT_CHARS = 60
 PAUSE_S = 0.02
-"""Time between two samples of the process and its connection."""
+"""Pause between two samples of the process and its connection, in seconds."""
 
 # Orders that were placed, paid and cancelled. The older half of the events is old enough to be pruned.
 FILL = """
@@ -63,11 +63,11 @@ FILL = """
 class Measured(NamedTuple):
     seconds: float
     megabytes: int
-    """Peak memory of the process, resident."""
+    """Peak resident memory of the process, in MiB."""
     longest_transaction_s: float
     longest_statement_s: float
     longest_statement: str
-    """Beginning of its text."""
+    """Beginning of the text of the longest statement."""
     said: str
 
     def __str__(self) -> str:

@@ -22,7 +22,7 @@ class Load:
     latencies: list[float] = field(default_factory=list)
     """The duration of every request in seconds."""
     cpu_seconds: float = 0.0
-    """CPU time, in seconds, of the programs whose processes the site counts."""
+    """CPU time, in seconds, of the programs that the caller has chosen, with all their processes."""
 
     def __add__(self, other: "Load") -> "Load":
         latencies = self.latencies + other.latencies

@@ -52,7 +52,7 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
         site = Site(web)
         site.warm_up(peers.values())
         for number in range(ROUNDS):
-            # Alternate the order, so that no peer is always first or always behind the same other one.
+            # Alternate the order, so that no peer always comes first or always follows the same other peer.
             for name, path in list(peers.items())[:: 1 if number % 2 else -1]:
                 site.connect()
                 first, second = (PRODUCT_PATH, path) if number % 2 else (path, PRODUCT_PATH)

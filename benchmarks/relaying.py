@@ -76,9 +76,9 @@ def _bare_sends() -> float:
 
 
 def _rate() -> float:
-    """Return the outbox rows published per second, from the first `published_at` to the last.
+    """Return the number of outbox rows published per second, from the first `published_at` to the last.
 
-    The first batch is not counted, because the time at which it began is unknown.
+    The first batch does not count, because the time at which it began is unknown.
     """
     sql = "SELECT extract(epoch FROM max(published_at) - min(published_at)) FROM events_outboxevent"
     return (ROWS - BATCH_ROWS) / float(database.value(sql))

@@ -1,4 +1,4 @@
-"""Sales: the consumer of both read models beside the bare loop, several consumers, and reading a large table."""
+"""Compare consumers of the group `sales` with a bare loop and with each other, and reads of large and small tables."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""Admin of the anomalies of sales, which users view and never change."""
+"""Read-only pages of admin for the anomalies of sales."""
 
 from typing import Any
 

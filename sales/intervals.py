@@ -15,7 +15,7 @@ BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 class Intervals(NamedTuple):
-    """Intervals of one length that follow one another. There is at least one."""
+    """One or more consecutive intervals of the same length."""
 
     unit: Unit
     first: int
@@ -24,9 +24,9 @@ class Intervals(NamedTuple):
 
     @classmethod
     def touching(cls, start: datetime, end: datetime, *, unit: Unit) -> "Intervals":
-        """Return the intervals that have a part of the time from `start` up to `end`, without `end` itself.
+        """Return the intervals that overlap the time from `start` up to `end`, without `end` itself.
 
-        `start` is before `end`, and both have an offset.
+        `start` is before `end`, and both are aware datetimes.
         """
         length = LENGTHS[unit]
         return cls(unit, (start - BEGINNING) // length, -((BEGINNING - end) // length) - 1)

@@ -1,6 +1,7 @@
-"""The read models of sales, which the group `sales` keeps, and the events that only this app has a copy of.
+"""The read models that the group `sales` keeps, and its copies of the events of other programs.
 
-Each row belongs to a generation. Readers see the live one, and `rebuild_sales` makes the next one beside it.
+Each row of a read model belongs to a generation. Readers see the live generation, and `rebuild_sales` makes the next
+one beside it.
 """
 
 from decimal import Decimal
@@ -18,17 +19,18 @@ EVENT_TYPE_CHOICES = [(name, name) for name in ORDER_EVENT_TYPES]
 GROUP = "sales"
 """The consumer group that keeps the read models."""
 LIVE = "coalesce((SELECT live FROM sales_generations), 0)"
-"""SQL expression for the live generation. Use it in the statement that reads the rows."""
+"""SQL expression for the number of the live generation. Use it in the same statement that reads the rows."""
 AMOUNT_DIGITS = 50
-"""Digits of a sum, 2 of them decimals. One event's amount has at most 28 of them, so 10^22 events fit."""
+"""Number of digits of a sum, 2 of them decimals. An event's amount has at most 28 digits, so 10^22 events fit."""
 ZERO = Decimal("0.00")
 
 
 class Generations(models.Model):
-    """The only row says which generation is live. Without it, generation 0 is live.
+    """The live generation, and the one that a rebuild makes, in the table's only row.
 
-    A transaction that adds to the read models has read this table FOR SHARE, so a lock of the table in EXCLUSIVE mode
-    waits for these transactions and keeps new ones out. See `sales.sums.rebuilding`.
+    Without this row, generation 0 is live. A transaction reads the table FOR SHARE before it adds to the read models.
+    So a lock of the table in EXCLUSIVE mode waits for these transactions and keeps new ones out. See
+    `sales.sums.rebuilding`.
     """
 
     id = models.SmallIntegerField(primary_key=True, db_default=1)
@@ -54,7 +56,7 @@ class Generations(models.Model):
 class SalesBucket(models.Model):
     """The number and the amount of one type of events in one minute of event time, from one partition.
 
-    The partition is part of the key, so that two consumers never wait for the same row. Readers sum over it.
+    The partition is part of the key, so that two consumers never wait for the same row. Readers sum over partitions.
     """
 
     pk = models.CompositePrimaryKey("generation", "minute", "event_type", "partition")
@@ -72,7 +74,10 @@ class SalesBucket(models.Model):
 
 
 class CustomerSummary(models.Model):
-    """The orders of one customer, from one partition. The user is a plain id, because any program may name one."""
+    """The orders of one customer, from one partition.
+
+    The user is a plain id and no foreign key, because the event of another program may name any user.
+    """
 
     pk = models.CompositePrimaryKey("generation", "user_id", "partition")
     generation = models.BigIntegerField()
@@ -94,9 +99,9 @@ class CustomerSummary(models.Model):
 
 
 class ForeignEvent(models.Model):
-    """An event that the group has handled and that no outbox row of ours has recorded: another program sent it.
+    """An event of another program: neither the outbox nor the history had recorded it when the group handled it.
 
-    The history has no copy of such an event, so `rebuild_sales` counts it from this table, whose rows never change.
+    `rebuild_sales` counts such an event from this table, because the history has no copy. The rows never change.
     """
 
     event_id = models.UUIDField(unique=True)

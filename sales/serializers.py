@@ -10,9 +10,9 @@ from sales.models import AMOUNT_DIGITS
 from sales.series import Interval, Summary
 
 MAX_INTERVALS = 1_500
-"""Largest number of intervals in one answer: more than a day of minutes, and four years of days."""
+"""Largest number of intervals in one answer. It allows more than a day of minutes, and four years of days."""
 DEFAULT_INTERVALS: dict[Unit, int] = {"minute": 60, "hour": 24, "day": 30}
-"""Number of intervals that an answer without `from` has."""
+"""Number of intervals in the answer to a request without `from`."""
 
 
 class SalesQuerySerializer(serializers.Serializer[Any]):
@@ -57,7 +57,7 @@ class SalesQuerySerializer(serializers.Serializer[Any]):
 
 
 def _default_start(end: datetime, unit: Unit) -> datetime:
-    """Return the beginning of the first interval of an answer without `from`."""
+    """Return the beginning of the first interval in the answer to a request without `from`."""
     # One microsecond less, so that the interval that ends with `end` is the last one.
     before_last = LENGTHS[unit] * (DEFAULT_INTERVALS[unit] - 1)
     if end - BEGINNING <= before_last:
@@ -86,7 +86,10 @@ class IntervalSerializer(serializers.Serializer[Interval]):
         return {"from": TimestampField(help_text="Beginning of the interval, in UTC."), **super().get_fields()}
 
     def to_representation(self, instance: Interval) -> dict[str, Any]:
-        """Return the interval as JSON. The answer may have 1,500 of them, so it is made without the fields."""
+        """Return the interval as JSON.
+
+        This method does not use the serializer's fields, because an answer may have 1,500 intervals.
+        """
         start, created, paid, cancelled = instance
         return {
             "from": rfc3339(start),

@@ -26,7 +26,7 @@ SUMMARY = f"""
 
 
 class Sum(NamedTuple):
-    """The number of events, and the sum of their amounts."""
+    """The number of events of one type, and the sum of their amounts."""
 
     number: int
     amount: Decimal

@@ -14,8 +14,8 @@ from sales.sums.foreign import as_recorded, save_foreign
 def add_up(arrivals: Sequence[Arrival]) -> None:
     """Add new events to the sums, each as the outbox or the history has recorded it.
 
-    Events without such a record come from other programs. Add them as they arrived, and keep a copy. This takes one
-    SELECT and one INSERT, and one INSERT more for the copies.
+    Events without such a record come from other programs. They are added as they arrived, and saved as copies. This
+    takes one SELECT, one INSERT, and one more INSERT if there are copies to save.
     """
     recorded, foreign = as_recorded(arrivals)
     if foreign:

@@ -26,7 +26,7 @@ class MaySeeSales(BasePermission):
 class SalesView(FreedAtOnce):
     """Endpoint for the sales of all customers, by interval."""
 
-    # The first one answers 401 to a request without a token.
+    # `IsAuthenticated` comes first: it answers 401 to a request without a token.
     permission_classes = (IsAuthenticated, MaySeeSales)
 
     def get(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""A real Apache Kafka for tests: the script that `make kafka` runs, on free ports and with its own data."""
+"""A real Apache Kafka for tests. The script of `make kafka` starts it, on free ports and with its own data."""
 
 import os
 import re
@@ -17,7 +17,7 @@ START_SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "start"
 TOPIC_CONFIG = {"max.message.bytes": str(2 * 1024 * 1024)}
 """Configuration of every topic: the largest message in bytes, as on the embedded broker."""
 START_TIMEOUT_S = 240
-"""Limit of a start, in seconds. At the first start, Maven fetches Kafka."""
+"""Longest time of a start, in seconds. At the first start, Maven fetches Kafka."""
 
 
 class ApacheKafka:
@@ -27,7 +27,7 @@ class ApacheKafka:
         self._home = home
         self.port = free_port()
         self.advertised_port: int | None = None
-        """The port that Kafka tells clients to connect to after their first connection; None for its own, `port`."""
+        """The port that Kafka tells clients to use after their first connection; None stands for `port`."""
         self._process: subprocess.Popen[bytes] | None = None
         self._version = ""
 

@@ -53,7 +53,7 @@ def last_order_id() -> int:
 
 
 def published_paths(order_id: int) -> list[str | None]:
-    """Return the path, `fast` or `relay`, that published each event of an order, in sequence.
+    """Return the path (`fast` or `relay`) that published each event of an order, in the order of the sequence numbers.
 
     The path of a pending event is None.
     """
@@ -62,7 +62,7 @@ def published_paths(order_id: int) -> list[str | None]:
 
 
 def holder_of_the_turn() -> str | None:
-    """Return the name (PGAPPNAME) of the relay that has its turn, and so holds the advisory lock; None without one."""
+    """Return the name (PGAPPNAME) of the relay that holds the advisory lock of a turn; None if no relay holds it."""
     holders = rows(
         "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory'"
         " AND granted AND (classid::bigint << 32) + objid::bigint = %(lock)s",

@@ -16,14 +16,14 @@ from testkit.waiting import wait_until
 
 CHECKOUT = Path(__file__).parent.parent
 STOP_TIMEOUT_S = 10
-"""Seconds between SIGTERM and the end of a process, at most, as documented."""
+"""Longest time from SIGTERM to the end of a process, in seconds, as documented."""
 
 
 class ProductProcess:
     """One process of the product. It writes its output to `log`.
 
     `launcher` is a command line that starts the process with a change, such as a sabotaged function. `checkout` is the
-    folder of the code to run, by default this repository.
+    folder with the code to run, by default that of this repository.
     """
 
     def __init__(

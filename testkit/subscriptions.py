@@ -19,7 +19,7 @@ Notifying = TypeVar("Notifying", bound=NotificationSubscription)
 
 
 def notifying(kind: type[Notifying], *, group: str = "group") -> Notifying:
-    """Return an instance of `kind` for the group `group`, otherwise equal to the notifications' subscription."""
+    """Return an instance of `kind` for the group `group`. It is otherwise equal to the notifications' subscription."""
     return kind(group=group, topic=NOTIFICATIONS.topic, decode=NOTIFICATIONS.decode, handle=NOTIFICATIONS.handle)
 
 
@@ -85,7 +85,7 @@ def read_and_commit(topic: str, group: str, count: int) -> None:
 
 
 def missing_of(group: Subscription[Any]) -> Missing:
-    """Return all that is missing for a group that has read everything."""
+    """Return what `reconcile_events` finds missing for a group that has nothing left to read."""
     steps = [*search([Reading(group, {}, now())])]
     return Missing(
         changes={change for step in steps for change in step.changes},

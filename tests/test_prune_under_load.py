@@ -1,4 +1,4 @@
-"""`prune_events` beside customers, consumer and relay, killed again and again: each event stays in one table, once."""
+"""`prune_events` is killed again and again under load. Each event stays once: in the outbox or in the history."""
 
 import re
 from collections.abc import Iterator

@@ -25,7 +25,7 @@ SELL = """
         AS minute;
     INSERT INTO sales_anomalywatch (id, judged_until) VALUES (1, date_trunc('hour', now()) - interval '2 hours')
     """
-"""A shop that was busy for three weeks, and is silent since forty minutes ago."""
+"""SQL that makes a shop, which was busy for three weeks and has been silent for forty minutes."""
 EMPTY = "DELETE FROM sales_salesbucket; DELETE FROM sales_anomalywatch; DELETE FROM sales_salesanomaly"
 
 

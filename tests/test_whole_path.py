@@ -22,7 +22,7 @@ from testkit.servers import Broker
 from testkit.waiting import wait_until
 
 NOTIFICATION_TIMEOUT_S = 5
-"""Seconds from an order to its notification, at most, as documented."""
+"""Longest time from an order to its notification, in seconds, as documented."""
 CONSUME = ("django", "consume_order_events")
 RELAY = ("django", "relay_outbox")
 

@@ -1,1 +1,1 @@
-"""The product's peers: usual designs, and limits that a program with the product's duties cannot reach."""
+"""The programs that the benchmarks compare with the product: usual designs, and programs that do only the bare work."""

@@ -1,4 +1,4 @@
-"""The limit of a consumer: poll, decode, `bulk_create`, commit, without any handling of errors."""
+"""A bare consumer loop: it polls, decodes, saves with `bulk_create` and commits, and handles no error."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The limit of the consumer of sales: the product's own SQL for each batch, and nothing around it."""
+"""A bare loop of the consumer `sales`: it polls, decodes, runs the product's SQL and commits, and handles no error."""
 
 import sys
 from datetime import datetime
@@ -34,7 +34,7 @@ encoder = msgspec.json.Encoder()
 
 
 def sums(events: list[tuple[int, Event, bytes]]) -> dict[str, str]:
-    """Return the parameters of `ADD`. All events of a backlog are new orders."""
+    """Return the parameters of `ADD`. All events of a benchmark's backlog are ORDER_CREATED."""
     buckets: dict[Any, list[Any]] = {}
     summaries: dict[Any, list[Any]] = {}
     for partition, event, _ in events:

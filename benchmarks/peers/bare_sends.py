@@ -1,4 +1,7 @@
-"""The limit of the relay: send the bytes of the outbox's rows from memory, and print the messages per second."""
+"""An upper bound on the speed of the relay.
+
+This program sends the bytes of the outbox's rows from memory, and prints the number of messages per second.
+"""
 
 import time
 

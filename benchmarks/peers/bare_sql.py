@@ -1,4 +1,7 @@
-"""The limit of placing an order: a view that only inserts the rows that the product inserts, in one statement."""
+"""An upper bound on the speed of placing orders.
+
+This view only inserts the rows that the product inserts, in one statement.
+"""
 
 import json
 from uuid import uuid4

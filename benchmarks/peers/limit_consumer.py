@@ -1,7 +1,7 @@
-"""The limit of a consumer that uses the product's libraries and SQL, without any check.
+"""An upper bound on the speed of a consumer that uses the product's libraries and SQL.
 
-It skips headers, decodes with msgspec, saves a batch as one JSON parameter, and reads the next batch in a thread
-meanwhile.
+This consumer checks nothing. It skips headers, decodes with msgspec, and saves a batch as one JSON parameter. Meanwhile
+a thread reads the next batch.
 """
 
 import sys

@@ -21,7 +21,7 @@ class Gunicorn(BaseApplication):
             "workers": settings.WEB_CONCURRENCY,
             "threads": settings.WEB_THREADS,
             "preload_app": True,
-            # After gunicorn's 2 seconds, connections would be closed while the other side of a round is measured.
+            # gunicorn's default, 2 seconds, would close the connections while the other side of a round is measured.
             "keepalive": KEEP_ALIVE_MS // 1000,
         }
         for name, value in options.items():

@@ -1,1 +1,4 @@
-"""What a load needs: the tables of docs/scaling.md, from measured constants, formulas and a simulation."""
+"""Compute the tables of docs/scaling.md, which say what a load needs.
+
+They follow from measured constants, formulas and a simulation.
+"""

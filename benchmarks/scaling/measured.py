@@ -1,4 +1,4 @@
-"""The measured constants, read from docs/performance.md and docs/history.md, which say how they were measured."""
+"""Read the measured constants from docs/performance.md and docs/history.md, which say how they were measured."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ class Measured:
     """Rates are those of one process on two cores that it shares with PostgreSQL. CPU times are per order or event."""
 
     orders_per_s: float
-    """Orders that one machine of two cores takes, with web server, PostgreSQL, Kafka and the clients on it."""
+    """Number of orders per second that one machine of two cores takes.
+
+    Web server, PostgreSQL, Kafka and the clients run on this machine.
+    """
     web_cpu_ms: float
     postgres_cpu_ms: float
     kafka_cpu_ms: float
@@ -24,9 +27,9 @@ class Measured:
     relay_per_s: float
     work_per_s: float
     three_consumers: float
-    """How many times the rate of one consumer three of them reach on two cores."""
+    """Rate of three consumers on two cores, divided by the rate of one consumer."""
     pruned_per_s: float
-    """Rows of the outbox that `prune_events` moves to the history, by the slower of two measurements."""
+    """Number of outbox rows per second that `prune_events` moves to the history, in the slower of two measurements."""
 
 
 def measured() -> Measured:
@@ -55,7 +58,7 @@ def measured() -> Measured:
 
 
 def row(page: str, name: str) -> list[float]:
-    """Return product, peer and ratio of a row of the benchmark's table."""
+    """Return the numbers of a row of the benchmark's table: product, peer and ratio."""
     return numbers(find(rf"^\| `{re.escape(name)}`[^|]*\|[^|]*\|([^|]*\|[^|]*\|[^|]*)\|", page))
 
 

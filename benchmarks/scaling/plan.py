@@ -1,4 +1,4 @@
-"""Formulas: what a load needs of each part."""
+"""Formulas for the number of consumers, cores, machines and bytes that a load needs."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from benchmarks.scaling.sizes import Sizes
 
 DAY_S = 86_400
 EVENTS_PER_ORDER = 2
-"""Each order is placed and paid."""
+"""Number of events of an order, which is placed and paid."""
 PEAK_TO_MEAN = 5
 """An assumption about a shop: its busiest minutes have five times the orders of an average minute."""
 BUSY = 0.5
@@ -18,7 +18,7 @@ OUTBOX_DAYS, KAFKA_DAYS, YEAR_DAYS = 30, 7, 365
 
 @dataclass(frozen=True)
 class Demand:
-    """A load: orders a second at its peak. The average rate of a day is a `PEAK_TO_MEAN`th of this rate."""
+    """A load, given by the orders a second at its peak. The day's average is this rate divided by `PEAK_TO_MEAN`."""
 
     name: str
     peak_per_s: float
@@ -58,7 +58,10 @@ def cores(demand: Demand, known: Measured) -> dict[str, float]:
 
 
 def group_rate(consumers: int, single_per_s: float, known: Measured) -> float:
-    """Return the events a second of a group. Several consumers have the efficiency of three on two cores."""
+    """Return the number of events a second that a group handles.
+
+    More than one consumer is assumed to be as efficient as three consumers on two cores.
+    """
     return single_per_s if consumers == 1 else single_per_s * consumers * known.three_consumers / 3
 
 

@@ -14,13 +14,13 @@ HALF_AN_EVENT = 0.5
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     outbox: float
-    """Most events pending in the outbox."""
+    """Largest number of events pending in the outbox."""
     lag: float
-    """Most events on the topic that the group has not handled."""
+    """Largest number of events on the topic that the group has not handled."""
     delay_s: float
-    """Longest time from an event's commit until the group has handled it."""
+    """Longest time from an event's commit until the group has handled it, in seconds."""
     drained_after_s: float
-    """Seconds from the end of the trouble until every event is handled as soon as it comes; infinite if never."""
+    """Seconds from the end of the simulated trouble until no event waits; infinite if some events always wait."""
 
 
 def simulate(
@@ -35,13 +35,13 @@ def simulate(
 ) -> Outcome:
     """Simulate `seconds` seconds, in which `arrivals(second)` events are committed.
 
-    During `trouble` Kafka is away, or the group, or more events come than usual. Without a backlog the fast path sends
-    each event at once; a backlog leaves at the relay's rate.
+    During `trouble`, Kafka is away (`kafka_away`), the group is away (`group_away`), or `arrivals` exceeds the usual.
+    Without a backlog, the fast path sends each event at once. The relay sends a backlog at its rate.
     """
     away: Collection[int] = trouble
     outbox = lag = most_outbox = most_lag = longest = 0.0
     handled = 0.0
-    oldest, until_oldest = 0, 0.0  # The second whose events are handled next, and the number of events up to its end.
+    oldest, until_oldest = 0, 0.0  # The second whose events the group handles next, and the number of events before it.
     drained_at: int | None = None
     committed: list[float] = []
     for second in range(seconds):

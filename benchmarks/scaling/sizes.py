@@ -30,11 +30,11 @@ TABLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Bytes, measured with orders of one item, each of which is placed and paid: two events an order.
+    """The bytes that an order needs, measured with orders of one item. Each is placed and paid, and so has two events.
 
-    The bytes of a row are those of its table with all indexes and TOAST after a VACUUM, divided by the rows. An outbox
-    row includes the space of its first version, because it is updated once. The bytes of WAL (PostgreSQL's log of
-    changes) are those of a step, divided by the orders.
+    The bytes of a row are those of its table with all indexes and TOAST after a VACUUM, divided by the number of rows.
+    An outbox row includes the space of its first version, because it is updated once. WAL is PostgreSQL's log of
+    changes. A field `wal_of_...` has the bytes of WAL that this part of the work writes for one order.
     """
 
     orders: int
@@ -46,9 +46,12 @@ class Sizes:
     inbox_entry: float
     history_event: float
     kafka_record: float
-    """Key, value and headers of one event, without compression and without the bytes of its batch."""
+    """Bytes of the key, the value and the headers of an event, on average.
+
+    Compression and Kafka's own bytes in a record and its batch are not counted.
+    """
     wal_of_placing_and_paying: float
-    """Both transactions, and the marks of the two events as published."""
+    """Bytes of WAL of both transactions, and of marking the two events as published."""
     wal_of_notifications: float
     wal_of_sales: float
     wal_of_pruning: float
@@ -64,7 +67,7 @@ def save(sizes: Sizes) -> None:
 
 
 def measure(servers: Servers, *, orders: int) -> Sizes:
-    """Place and pay `orders` orders, notify, sum and prune. Return the sizes that result."""
+    """Place and pay `orders` orders, notify, add up the sales, and prune. Return the sizes that result."""
     wal: dict[str, float] = {}
 
     @contextmanager
@@ -74,7 +77,7 @@ def measure(servers: Servers, *, orders: int) -> Sizes:
         moved = database.value("SELECT pg_current_wal_insert_lsn() - %(before)s::pg_lsn", before=before)
         wal[step] = round(float(moved) / orders, 1)
 
-    # A page's first change after a checkpoint logs the whole page, so no checkpoint may come during the steps.
+    # A page's first change after a checkpoint logs the whole page, so no checkpoint may come while WAL is counted.
     for setting in ("checkpoint_timeout = '1h'", "max_wal_size = '8GB'", "autovacuum = off"):
         database.execute(f"ALTER SYSTEM SET {setting}")
     database.execute("SELECT pg_reload_conf()")

@@ -1,4 +1,4 @@
-"""The tables of docs/scaling.md as Markdown."""
+"""Format the tables of docs/scaling.md as Markdown."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -18,11 +18,11 @@ from benchmarks.scaling.sizes import Sizes
 
 MINUTE_S = 60
 TROUBLE = range(10 * MINUTE_S, 70 * MINUTE_S)
-"""An hour of trouble, ten minutes after the simulation's start."""
+"""The simulated seconds of trouble: an hour that begins ten minutes after the simulation's start."""
 SIMULATED_S = 12 * HOUR_S
 PARTITIONS_A_CONSUMER = 2
 FLASH = 4
-"""A flash sale multiplies the peak by this."""
+"""Factor by which a flash sale multiplies the peak."""
 
 
 def tables() -> dict[str, str]:

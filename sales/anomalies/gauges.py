@@ -18,12 +18,12 @@ from sales.events import ANOMALY_RULES
 
 
 class Watched(NamedTuple):
-    """The state of the watch."""
+    """How many anomalies were found, and how far the sales were judged."""
 
     anomalies: dict[str, int]
     """Number of anomalies by rule, for every rule."""
     judged_age_s: float | None
-    """Seconds since the end of the last judged step; None before the first one."""
+    """Seconds since the end of the last judged step; None if no step has been judged."""
 
 
 def read_watched() -> Watched:
@@ -36,7 +36,10 @@ def read_watched() -> Watched:
 
 
 class AnomalyCollector(Collector):
-    """The anomalies by rule, and the age of the last judgement. A value that cannot be read is left out."""
+    """Collects the number of anomalies by rule, and the age of the last judgement.
+
+    A scrape gets neither of them if the table cannot be read.
+    """
 
     def __init__(self) -> None:
         self._watched = Reading("the anomalies of sales", read_watched)

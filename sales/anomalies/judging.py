@@ -1,4 +1,4 @@
-"""Judge the steps (of five minutes) that have ended, and record each anomaly with its event in one transaction."""
+"""Judge the sales of each closed step of five minutes. Record each anomaly and its event in one transaction."""
 
 import logging
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from sales.events import SALES_ANOMALY_DETECTED, SalesAnomalyDetected, encode
 logger = logging.getLogger(__name__)
 
 CATCH_UP_STEPS = WEEK
-"""Most steps that are judged after an outage. What happened before is no news, and the effort stays bounded."""
+"""Largest number of steps that are judged after an outage. Older anomalies are no news, and the work stays bounded."""
 RATIO_PLACES = Decimal("0.0001")
 
 INSERT = """
@@ -50,10 +50,10 @@ def closed_end() -> int:
 
 
 def judge_until(end: int) -> Judgement | None:
-    """Judge the steps up to `end` that no watcher has judged. Return None if another watcher has its turn.
+    """Judge the steps up to `end` that no watcher has judged. Return None while another watcher has its turn.
 
-    The verdicts, their events and the new position commit together, so that a step is judged once, whenever a process
-    dies. The first turn judges nothing, because nothing was missed before it.
+    The anomalies, their events and the new position commit together. So each step is judged once, even if the process
+    dies. The first turn of all judges nothing, because nothing was missed before it.
     """
     with transaction.atomic():
         AnomalyWatch.objects.bulk_create([AnomalyWatch(id=1, judged_until=start_of(end))], ignore_conflicts=True)
@@ -69,10 +69,10 @@ def judge_until(end: int) -> Judgement | None:
 
 
 def _first_unjudged(judged_until: int, end: int) -> int:
-    """Return the first step to judge: `judged_until`, or if later, the step `CATCH_UP_STEPS` before `end`.
+    """Return the first step to judge: the later one of `judged_until` and `end - CATCH_UP_STEPS`.
 
-    A `judged_until` in the future comes from a clock that was set back. Then judge from now on, and not only once the
-    clock has caught up. Steps that are judged again record nothing twice.
+    A `judged_until` in the future comes from a clock that was set back. The watchers then judge from now on, and do not
+    wait until the clock has caught up. Steps that are judged again record nothing twice.
     """
     now = closed_end()
     if judged_until > now:
@@ -91,7 +91,7 @@ def _record_anomalies(first: int, end: int) -> Iterator[Message]:
     known: set[tuple[str, int]] = set()
     for step in range(first + 1, end + 1):
         for finding in judge(series, step, thresholds):
-            # A silence is found again in each step that it lasts.
+            # The rule finds a silence again at each step until the silence ends.
             if (finding.rule, finding.start) not in known and (event := record(finding, moment)):
                 yield event
             known.add((finding.rule, finding.start))
@@ -150,7 +150,7 @@ def record(finding: Finding, moment: datetime) -> Message | None:
 
 
 def _measure(finding: Finding, value: float) -> Decimal:
-    """Return a measure in the unit of `SalesAnomaly.observed`."""
+    """Return a measure of the finding's rule as a decimal, in the unit of `SalesAnomaly.observed`."""
     if finding.rule == SURGE:
         return Decimal(f"{round(value)}e-2")
     if finding.rule == CANCELLATIONS:

@@ -20,7 +20,7 @@ class SalesAnomaly(models.Model):
     ended_at = models.DateTimeField(
         help_text=gettext_lazy("The interval ends before this time. A silence may have lasted longer."),
     )
-    # A sum of `SalesBucket.amount`, with two decimals more for a ratio.
+    # It fits a sum of `SalesBucket.amount`. The two additional decimals are for a ratio.
     observed = models.DecimalField(
         max_digits=52,
         decimal_places=4,
@@ -48,7 +48,7 @@ class SalesAnomaly(models.Model):
 
 
 class AnomalyWatch(models.Model):
-    """The only row says up to which time the watchers have judged. A watcher locks it for its turn."""
+    """The time up to which the watchers have judged, in the table's only row. A watcher locks the row for its turn."""
 
     id = models.SmallIntegerField(primary_key=True, db_default=1)
     judged_until = models.DateTimeField()

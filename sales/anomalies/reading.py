@@ -1,4 +1,4 @@
-"""Read the series that the rules judge from the sums of the live generation."""
+"""Read the sums of the live generation, and return them as the series that the rules judge."""
 
 from django.db import connection
 
@@ -8,7 +8,10 @@ from sales.anomalies.series import HOUR, STEP_MINUTES, WEEK, Sales, Series, star
 from sales.models import LIVE
 
 LOOK_BACK = LONGEST_SILENCE + REFERENCE_WEEKS * WEEK + HOUR
-"""Steps before a judged step that the rules may look at: the longest silence, and its earliest reference."""
+"""Number of steps before a judged step that the rules may read.
+
+They cover the longest silence, and the earlier weeks with which the rule compares it.
+"""
 
 SALES = f"""
     SELECT floor(date_part('epoch', minute) / {STEP_MINUTES * 60})::bigint,
@@ -22,7 +25,10 @@ SALES = f"""
 
 
 def read_series(*, judged_from: int, end: int) -> Series:
-    """Return the sales that the rules need to judge the steps from `judged_from` up to `end`, by one query."""
+    """Return the sales, by step, that the rules need to judge the steps from `judged_from` up to `end`.
+
+    This takes one query.
+    """
     first = judged_from - LOOK_BACK
     with connection.cursor() as cursor:
         cursor.execute(

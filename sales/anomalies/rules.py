@@ -1,4 +1,4 @@
-"""The rules that find anomalies: pure functions over a series of closed minutes.
+"""The rules that find anomalies: pure functions over a series of closed steps of five minutes.
 
 What is usual is learnt from the same window in the last four weeks, and from the windows one hour before and after it.
 A median and the median absolute deviation (MAD) describe it, because one strange week does not move them. See
@@ -21,29 +21,32 @@ CANCELLATIONS: Final = "CANCELLATIONS"
 SILENCE: Final = "SILENCE"
 
 WINDOWS = (HOUR // 4, HOUR, 6 * HOUR)
-"""Lengths in steps of the windows of `surge` and `cancellations`. A window begins at a multiple of its length.
+"""Lengths, in steps, of the windows of `surge` and `cancellations`. A window begins at a multiple of its length.
 
-A busy shop needs the short window to be warned in time, a small one the long window to have enough orders in it.
+The short window warns a busy shop in time. In a small shop, only the long window has enough orders.
 """
 REFERENCE_WEEKS = 4
-"""Weeks before a window from which the usual is learnt."""
+"""Number of weeks before a window from which the usual is learnt."""
 MIN_REFERENCES = 6
-"""Fewest windows from which the usual is learnt: two weeks with three windows each. A younger shop is not judged."""
+"""Smallest number of windows from which the usual is learnt: two weeks with three windows each.
+
+A younger shop is not judged.
+"""
 REFERENCE_SHIFTS = (-HOUR, 0, HOUR)
-"""Shifts in steps of the windows of a week. They cover the hour by which summer time moves the customers."""
+"""Shifts, in steps, of an earlier week's three windows. They cover the hour by which summer time moves customers."""
 MAD_TO_SIGMA = 1.4826
-"""The MAD times this is the standard deviation, for values with a normal distribution."""
+"""Factor from the MAD to the standard deviation, for values with a normal distribution."""
 AMOUNT_NOISE = 2.0
-"""Standard deviation of a sum of n amounts, in mean amounts times the root of n.
+"""Standard deviation of a sum of n amounts, divided by the mean amount and by the square root of n.
 
 It is 1 for orders of equal amounts that come at random, and 2 if the amounts are log-normal with sigma 1.2.
 """
 MIN_CANCEL_RATIO = 0.05
-"""Smallest usual cancel ratio. A shop where nothing was cancelled before would have no spread otherwise."""
+"""Lower bound on the usual cancel ratio, for its spread. Without it, a shop without cancellations has no spread."""
 SHORTEST_SILENCE = HOUR // 6
-"""Fewest steps of a silence."""
+"""Smallest number of steps of a silence."""
 LONGEST_SILENCE = WEEK
-"""Most steps of a silence that is judged. A longer one would be compared with itself."""
+"""Largest number of steps of a silence that is judged. A longer silence would be compared with itself."""
 SILENCE_SPREADS = 3.0
 """A silence is judged only if its usual number of orders is this many spreads above 0."""
 
@@ -91,7 +94,7 @@ class Finding(NamedTuple):
 
 
 Rule = Callable[[Series, int, int, Thresholds], Finding | None]
-"""A function of the series, of a window's first step and of its end. It returns None for a usual window."""
+"""A function of the series, the window's first step, its end, and the thresholds. None stands for no anomaly."""
 
 
 def judge(series: Series, end: int, thresholds: Thresholds) -> Iterator[Finding]:
@@ -107,7 +110,10 @@ def judge(series: Series, end: int, thresholds: Thresholds) -> Iterator[Finding]
 
 
 def _found_first(rule: Rule, series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
-    """Return the finding of a window, unless a shorter window within it has one: one surge is one anomaly."""
+    """Return the finding of `rule` in a window; None if a shorter window within it has a finding.
+
+    So one surge is one anomaly.
+    """
     for length in WINDOWS[: WINDOWS.index(end - start)]:
         for part in range(start, end, length):
             if rule(series, part, part + length, thresholds):
@@ -118,8 +124,8 @@ def _found_first(rule: Rule, series: Series, start: int, end: int, thresholds: T
 def surge(series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
     """Find an amount of created orders that is far above the usual for the time from the step `start` up to `end`.
 
-    One order of a large amount is no surge. So either the number of orders is far above the usual too, or the amount
-    is even without the window's largest step.
+    One order of a large amount is no surge. So one more condition must hold: the number of orders is far above the
+    usual, too, or the amount without the window's largest step is still far above the usual for the remaining steps.
     """
     now = series.sum(start, end)
     if now.created < thresholds.surge_orders:
@@ -144,10 +150,10 @@ def surge(series: Series, start: int, end: int, thresholds: Thresholds) -> Findi
 
 
 def cancellations(series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
-    """Find a ratio of cancelled to created orders that is far above the usual for the time from `start` to `end`.
+    """Find a ratio of cancelled to created orders that is far above the usual for the steps from `start` up to `end`.
 
-    The number of cancelled orders is far above the usual too: at night, the few new orders are no measure of those that
-    were placed during the day.
+    The number of cancelled orders must be far above the usual, too. At night, customers cancel orders of the day, and
+    the few new orders would make the ratio high.
     """
     now = series.sum(start, end)
     ratio = _cancel_ratio(now)
@@ -166,8 +172,8 @@ def cancellations(series: Series, start: int, end: int, thresholds: Thresholds) 
 def silence(series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
     """Find steps without an order at a time that usually has many. `start` is the step after the last order.
 
-    The length of the silence makes up for the size of the shop: a busy one is found silent after minutes, a shop of
-    ten orders a day after two days.
+    The smaller the shop, the longer the silence must be: a busy shop is found silent after minutes, and a shop with ten
+    orders a day after two days.
     """
     if not SHORTEST_SILENCE <= end - start <= LONGEST_SILENCE:
         return None
@@ -180,14 +186,17 @@ def silence(series: Series, start: int, end: int, thresholds: Thresholds) -> Fin
 
 
 def references(series: Series, start: int, end: int) -> Sequence[Sales]:
-    """Return the sales of the windows to compare with that of `start` and `end`; none if the history is too short."""
+    """Return the sales of the earlier windows to compare with the steps from `start` up to `end`.
+
+    Return none if the history is too short.
+    """
     starts = [start - weeks * WEEK + shift for weeks in range(1, REFERENCE_WEEKS + 1) for shift in REFERENCE_SHIFTS]
     found = [series.sum(one, one + end - start) for one in starts if one >= series.first_sale]
     return found if len(found) >= MIN_REFERENCES else ()
 
 
 def _is_far_above(count: int, before: Sequence[int], thresholds: Thresholds) -> bool:
-    """Return whether a count is far above the usual. A count of random events varies by about its square root."""
+    """Return whether `count` is far above the counts `before`. By chance, a count varies by about its square root."""
     usual = median(before)
     return count > _far_above(usual, before, noise=sqrt(usual), thresholds=thresholds)
 
@@ -195,7 +204,7 @@ def _is_far_above(count: int, before: Sequence[int], thresholds: Thresholds) -> 
 def _far_above(usual: float, before: Sequence[float], *, noise: float, thresholds: Thresholds) -> float:
     """Return the value above which a measure is far above its median `usual`.
 
-    The MAD of a dozen values may be small by chance, so the spread is at least `noise`, that of pure chance.
+    The MAD of a dozen values may be small by chance. So the spread is at least `noise`, the spread of pure chance.
     """
     return usual + thresholds.spreads * max(noise, _spread(before, usual))
 

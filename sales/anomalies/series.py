@@ -1,7 +1,7 @@
-"""Sales by step of five minutes: the input of the rules.
+"""The input of the rules: sales by step, an interval of five minutes.
 
-A step is a number: the minutes since 1970 divided by `STEP_MINUTES`. Steps make the arithmetic of weeks and windows
-exact, and are the same for every process.
+A step is identified by a number: the minutes since 1970 divided by `STEP_MINUTES`. Steps make the arithmetic of weeks
+and windows exact, and are the same for every process.
 """
 
 from bisect import bisect_left
@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 STEP_MINUTES = 5
-"""Minutes of a step. The rules are asked once a step, so that an anomaly is found at most this much later."""
+"""Length of a step in minutes. The rules judge once a step, so an anomaly is found at most this much later."""
 STEP = timedelta(minutes=STEP_MINUTES)
 HOUR, DAY, WEEK = (timedelta(**{unit: 1}) // STEP for unit in ("hours", "days", "weeks"))
 """Number of steps of an hour, a day and a week."""
@@ -28,18 +28,18 @@ def start_of(step: int) -> datetime:
 
 
 class Sales(NamedTuple):
-    """The sales of some steps."""
+    """The sales of one or more steps together."""
 
     created: int = 0
     """Number of created orders."""
     cents: int = 0
-    """Their amount in hundredths. An int stays exact beside an amount of 26 digits, which a float would not."""
+    """Amount of the created orders, in hundredths. An int is exact even for an amount of 26 digits; a float is not."""
     cancelled: int = 0
     """Number of cancelled orders."""
 
 
 class Series:
-    """Sales from one step to another. Sums over any part of it take constant time."""
+    """The sales of consecutive steps. A sum over any part of them takes constant time."""
 
     def __init__(self, *, first: int, end: int, sales: Mapping[int, Sales]) -> None:
         """Create the series from the step `first` up to `end`, without `end`. Steps that `sales` lacks sold nothing."""
@@ -53,7 +53,7 @@ class Series:
 
     @property
     def first_sale(self) -> int:
-        """The step of the first order, with which the shop's history begins; `end` without orders."""
+        """The step of the first order, where the shop's history begins; `end` without orders."""
         return self._sold[0] if self._sold else self.end
 
     def last_sale_before(self, step: int) -> int | None:

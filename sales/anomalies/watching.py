@@ -1,4 +1,4 @@
-"""The watcher: it judges each step as soon as the step's events are handled. Several watchers take turns."""
+"""The watcher judges each closed step as soon as the step's events are handled. Several watchers take turns."""
 
 import logging
 from collections.abc import Callable
@@ -20,14 +20,15 @@ from sales.subscriptions import SALES
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 1.0
-"""Pause between two looks at the clock, in seconds."""
+"""Pause between two attempts to judge, in seconds."""
 
 
 class Watcher:
     """Judges the closed steps.
 
     A step is complete when the group `sales` has handled all events up to its end. An event of that time may still wait
-    in the outbox or on the topic. If the watcher did not look at both, an outage of the pipeline would seem a silence.
+    in the outbox or on the topic. If the watcher did not look at both, it would take an outage of the pipeline for a
+    silence of the shop.
     """
 
     def __init__(self, *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
@@ -55,7 +56,9 @@ class Watcher:
             self._wait(POLL_INTERVAL_S)
 
     def judge(self) -> Judgement | None:
-        """Judge what has closed, and publish the events. Return None if the events of that time are not all handled.
+        """Judge the steps that have closed, and publish the events of new anomalies.
+
+        Return None if the group has not handled all events of these steps, or another watcher has its turn.
 
         Raises:
             KafkaUnreachable: Kafka does not answer.
@@ -84,9 +87,10 @@ class Watcher:
         return judged_until is not None and step_of(judged_until) == end
 
     def _is_complete(self, end: int) -> bool:
-        """Return whether the group has handled everything that was on the topic after the outbox was sent up to `end`.
+        """Return whether the group has handled all events from before `end`.
 
-        The topic is read after the outbox, so that an event that moves to the topic meanwhile is not overlooked.
+        First the outbox must have no such event left to send. Then the group must have handled every record that is on
+        the topic. In this order, an event that moves from the outbox to the topic is not overlooked.
         """
         if self._waiting_for != end:
             self.close()

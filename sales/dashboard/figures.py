@@ -42,7 +42,7 @@ class Figures(NamedTuple):
     end: datetime
     series: list[Totals]
     earlier: list[Totals]
-    """The same intervals some days earlier; see `SHIFT_DAYS`."""
+    """The sales of the same intervals `SHIFT_DAYS` days earlier."""
     today: Totals
     yesterday: Totals
     """Yesterday's sales up to the same time of day."""
@@ -73,7 +73,7 @@ def read_figures(now: datetime, *, unit: Unit, zone: tzinfo) -> Figures:
 
 
 def read_totals(limits: Sequence[datetime]) -> list[Totals]:
-    """Return the sales between each two neighbours of the ascending `limits`, by one query."""
+    """Return the sales between each limit and the next one, by one query. `limits` is in ascending order."""
     with connection.cursor() as cursor:
         cursor.execute(SUMS, {"boundaries": list(limits), "first": limits[0], "end": limits[-1]})
         found = {(number, event_type): Sum(count, amount) for number, event_type, count, amount in cursor.fetchall()}

@@ -10,24 +10,27 @@ LENGTHS: dict[Unit, int] = {"minute": 60, "hour": 48, "day": 30}
 """Number of intervals of each chart. The last one is in progress."""
 STEPS: dict[Unit, timedelta] = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 SHIFT_DAYS: dict[Unit, int] = {"minute": 1, "hour": 1, "day": 7}
-"""Days between a chart and the earlier sales that it shows beside them: a day of the week compares with its like."""
+"""Number of days between the sales of a chart and the earlier sales that the chart shows beside them.
+
+The chart of days compares each day with the same day of the week before.
+"""
 
 
 class Today(NamedTuple):
-    """The boundaries of the totals. All are in UTC."""
+    """The boundaries of today's and yesterday's totals. All are in UTC."""
 
     yesterday: datetime
     yesterday_now: datetime
-    """The same time of day as now, to the minute."""
+    """The beginning of the current minute, one day earlier by the clock of the reader's time zone."""
     today: datetime
     now: datetime
     """The end of the current minute."""
 
 
 def boundaries(now: datetime, *, unit: Unit, zone: tzinfo, days_ago: int = 0) -> list[datetime]:
-    """Return the beginnings of a chart's intervals, oldest first, and the end of the last one, in UTC.
+    """Return the beginnings of a chart's intervals, oldest first, and then the end of the last interval, in UTC.
 
-    The chart is that of `days_ago` days before `now`. Days and hours begin by the clock of `zone`.
+    The last interval contains the moment `days_ago` days before `now`. Days and hours begin by the clock of `zone`.
     """
     local = now.astimezone(zone)
     if unit == "day":

@@ -27,7 +27,7 @@ from sales.series import Sum
 PERMISSION = "sales.view_salesbucket"
 DEFAULT_UNIT: Unit = "hour"
 POLL_PAUSE_S: dict[Unit, int] = {"minute": 2, "hour": 5, "day": 30}
-"""Seconds between two polls of the page: the chart of days reads a month of minutes."""
+"""Seconds between two polls of the page, by the chart's unit. The chart of days reads a month of minutes each time."""
 
 
 def page(request: HttpRequest) -> HttpResponse:
@@ -53,7 +53,7 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def state(request: HttpRequest) -> JsonResponse:
-    """Return the figures of the page as JSON for its script. `at` and `when` are HTML, the other texts are plain.
+    """Return the figures of the page as JSON for its script. `at` and `when` are HTML; the other texts are plain.
 
     The charts get amounts as floats, which are exact enough for pixels. The texts have the exact amounts.
     """
@@ -133,7 +133,7 @@ def _cells(totals: Totals) -> list[str]:
 
 
 def _anomaly(request: HttpRequest, anomaly: SalesAnomaly, figures: Figures) -> dict[str, Any]:
-    """Return an anomaly with the numbers of the first and the last interval of the chart that it touches."""
+    """Return an anomaly as JSON. `first` and `last` are the indices of the chart's intervals that it overlaps."""
     touched = [
         number
         for number, (start, end) in enumerate(zip(figures.starts, [*figures.starts[1:], figures.end], strict=True))

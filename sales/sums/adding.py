@@ -46,12 +46,12 @@ ADD = """
     """
 
 EXACT = Context(prec=AMOUNT_DIGITS)
-"""The default context would round a sum to 28 digits, which one amount may have."""
+"""Context for exact sums. The default context rounds to 28 digits, which a single amount may already have."""
 _encoder = msgspec.json.Encoder()
 
 
 class BucketRow(msgspec.Struct):
-    """What a batch adds to a bucket. The fields have the names of the columns."""
+    """The number and the amount that a batch adds to a bucket. The fields have the names of the columns."""
 
     minute: datetime
     event_type: OrderEventType
@@ -61,7 +61,7 @@ class BucketRow(msgspec.Struct):
 
 
 class SummaryRow(msgspec.Struct):
-    """What a batch adds to the summary of a customer. The fields have the names of the columns."""
+    """The numbers that a batch adds to the summary of a customer. The fields have the names of the columns."""
 
     user_id: int
     partition: int
@@ -75,7 +75,7 @@ class SummaryRow(msgspec.Struct):
 def add(arrivals: Iterable[Arrival]) -> None:
     """Add the events to the live generation, and to the one that a rebuild makes, in the caller's transaction.
 
-    The rows are one parameter for each table, in JSON, because psycopg2 adapts the values of an array one by one.
+    The rows of each table are one JSON parameter, because psycopg2 would adapt the values of an array one by one.
     """
     buckets, summaries = _sum_up(arrivals)
     with connection.cursor() as cursor:

@@ -1,8 +1,8 @@
-"""Tell our own events from those of other programs on the topic, and keep a copy of the latter.
+"""Tell this site's own events from the foreign events, those of other programs, and keep copies of the foreign events.
 
 An event is our own if the outbox or the history has a row with its id, type, stream and user. Such an event counts as
-that row says, whatever its copy on the topic says, so that the sums equal those over the history. Every other event is
-foreign.
+that row says, whatever the record on the topic says, so that the sums equal those over the history. Every other event
+is foreign.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,10 @@ DIFFERING = f"""
     ) AS recorded ON true
     WHERE recorded.value IS NULL OR sha256(recorded.value) <> new.digest
     """  # noqa: S608 - it consists of constants
-"""Statement that returns the events without a recorded value, and those whose recorded value differs from theirs."""
+"""SQL statement that compares arrived events with the outbox and the history.
+
+It returns (event id, recorded value) of each event whose recorded value is missing or differs from the arrived value.
+"""
 
 INSERT = """
     INSERT INTO sales_foreignevent (event_id, event_type, order_id, user_id, occurred_at, amount)
@@ -70,7 +73,7 @@ class Sorted(NamedTuple):
 
 
 def as_recorded(arrivals: Sequence[Arrival]) -> Sorted:
-    """Return our own events as they are recorded, and the foreign ones as they arrived. This takes one SELECT."""
+    """Return our own events as they are recorded, and those of other programs as they arrived, by one SELECT."""
     wanted = [
         Wanted(one.event_id, one.event_type, one.stream, rf"\x{sha256(one.value).hexdigest()}") for one in arrivals
     ]
@@ -94,7 +97,7 @@ def as_recorded(arrivals: Sequence[Arrival]) -> Sorted:
 
 
 def save_foreign(arrivals: Sequence[Arrival]) -> None:
-    """Save a copy of foreign events, in the caller's transaction."""
+    """Save a copy of events that this site has not recorded, in the caller's transaction."""
     rows = [
         ForeignRow(
             event_id=event.event_id,

@@ -1,10 +1,10 @@
 """Make both read models anew, as another generation, while consumers and readers go on.
 
-1. A lock of `sales_generations` waits for the consumers' transactions in hand and keeps the next ones waiting. Under
-   it, the new generation is announced, and a snapshot is taken. The lock is held for a moment.
-2. What the group had handled in the snapshot is counted into the new generation. Meanwhile the consumers add every new
-   event to both generations. So the new one has each event once: from the snapshot, or from a consumer.
-3. Under the same lock, the new generation becomes the live one. Then the old one is deleted in steps.
+1. The rebuild locks `sales_generations`. The lock waits for the consumers' current transactions, and makes their next
+   ones wait. Under the lock, the rebuild announces the new generation and takes a snapshot. It then releases the lock.
+2. The rebuild adds the events that the group had handled in the snapshot to the new generation. Meanwhile the consumers
+   add every new event to both generations. So the new one has each event once: from the snapshot, or from a consumer.
+3. Under the same lock, the new generation becomes the live one. Then the rebuild deletes the old one in steps.
 
 A process that is killed on the way leaves the live generation as it was.
 """
@@ -21,7 +21,7 @@ from sales.sums.recounting import LIVE_TABLES, another_connection, begin_snapsho
 REBUILD_LOCK_ID = 0x73616C6573
 """Key of the advisory lock that a rebuild holds. No other advisory lock of this database may have it."""
 DELETED_ROWS = 10_000
-"""Number of rows of an old generation that one statement deletes."""
+"""Largest number of rows of an old generation that one statement deletes."""
 
 BEGIN = """
     INSERT INTO sales_generations AS known (live, building, latest) VALUES (0, 1, 1)
@@ -58,7 +58,7 @@ def rebuild(*, report: Report, drops_lost: bool = False) -> int:
     """
     delete_old_generations()
     with closing(another_connection()) as counting:
-        # Before consumers have to wait.
+        # Connect before `_begin` makes consumers wait.
         counting.ensure_connection()
         generation = _begin(counting)
         try:
@@ -79,7 +79,7 @@ def rebuild(*, report: Report, drops_lost: bool = False) -> int:
 
 
 def is_interrupted() -> bool:
-    """Return whether a rebuild was killed. Consumers also add to its generation, until the next rebuild."""
+    """Return whether a rebuild was killed. Consumers keep adding to its generation, too, until the next rebuild."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT building FROM sales_generations WHERE building IS NOT NULL")
         if cursor.fetchone() is None:
@@ -116,7 +116,7 @@ def _begin(counting: Any) -> int:
 
 @contextmanager
 def _consumers_waiting() -> Iterator[Any]:
-    """Run the block in a transaction while no consumer is in a transaction that adds events. Readers go on."""
+    """Run the block in a transaction while no consumer is in a transaction that adds events. Readers do not wait."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("LOCK TABLE sales_generations IN EXCLUSIVE MODE")
         yield cursor
@@ -124,7 +124,7 @@ def _consumers_waiting() -> Iterator[Any]:
 
 def _old_generations(table: str) -> list[int]:
     """Return the numbers of the generations in `table` that are neither live nor in the making."""
-    # One look into the index for each generation. SELECT DISTINCT would read all rows.
+    # This looks into the index once for each generation. SELECT DISTINCT would read all rows.
     sql = f"""
         WITH RECURSIVE numbers AS (
             SELECT min(generation) AS number FROM {table}

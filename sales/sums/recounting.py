@@ -1,7 +1,8 @@
-"""Count what the group has handled anew: our own events from outbox and history, foreign ones from their table.
+"""Count anew the events that the group has handled.
 
-An event of our own counts if the inbox has an entry of the group with its id, type, stream and user. So a snapshot of
-the database yields exactly the sums that the group had added up at that moment.
+Our own events are in the outbox and the history; those of other programs are in `ForeignEvent`. An event counts if the
+inbox has an entry of the group with its id, type, stream and user. So a snapshot of the database yields exactly the
+sums that the group had added up at that moment.
 """
 
 from typing import Any, NamedTuple
@@ -14,13 +15,13 @@ from orders.history import RECORDED_EVENTS
 from sales.models import GROUP
 
 STEP_EVENTS = 20_000
-"""Number of events that one statement counts, in about half a second."""
+"""Largest number of events that one statement reads. It takes about half a second."""
 REBUILT_PARTITION = -1
-"""The partition of sums that no consumer has added up."""
+"""Number that stands in place of the partition in rows that a rebuild, and no consumer, has added up."""
 
 
 class Tables(NamedTuple):
-    """Names of tables with the columns and the keys of the read models."""
+    """Names of two tables that have the columns and the keys of the read models."""
 
     buckets: str
     summaries: str
@@ -70,7 +71,7 @@ _FOREIGN = f"""
 
 
 def _adding(tables: Tables) -> str:
-    """Return the end of a statement whose WITH clause has `events`. The end adds them, and returns their number."""
+    """Return the SQL that follows the WITH clause of `events`. It adds these events, and returns their number."""
     return f"""
     , added_to_buckets AS (
         INSERT INTO {tables.buckets} AS bucket (generation, minute, event_type, partition, count, amount)
@@ -107,7 +108,7 @@ class Source(NamedTuple):
     rows: str
     """Subquery or table with the column `id`."""
     events: str
-    """WITH clause for the events of the rows with ids above `after`, up to `upto`."""
+    """WITH clause that reads the handled events of the rows with ids above `after`, up to `upto`."""
 
 
 SOURCES = (Source(f"({RECORDED_EVENTS})", _OWN), Source("sales_foreignevent", _FOREIGN))
@@ -125,12 +126,12 @@ class Recounted(NamedTuple):
 def recount(database: Any, *, into: Tables, generation: int, report: Report) -> Recounted:
     """Add the sums of all handled events to `into`, in the transaction that is open on `database`.
 
-    `database` is one of Django's connections. Its transaction must be REPEATABLE READ, because the walk takes many
-    statements. `report` is told the part that is done.
+    `database` is one of Django's connections. Its transaction must be REPEATABLE READ, because the recount takes many
+    statements. `report` is called with the part that is done, from 0.0 to 1.0.
     """
     counted = 0
     with database.cursor() as cursor:
-        # The walk ends at any time limit of a single statement, but the sums over all rows may take longer.
+        # Each step is short, but the count of the inbox, and the caller's sums over all rows, may exceed a time limit.
         cursor.execute("SET LOCAL statement_timeout = 0")
         ends = [_last_id(cursor, source) for source in SOURCES]
         total, before = sum(ends), 0
@@ -155,7 +156,7 @@ def _last_id(cursor: Any, source: Source) -> int:
 
 
 def _end_of_step(cursor: Any, source: Source, after: int) -> int | None:
-    """Return the last id of the step that begins after the id `after`; None if fewer rows than a step are left."""
+    """Return the id of the last of the `STEP_EVENTS` rows after the id `after`; None if fewer rows are left."""
     cursor.execute(
         f"SELECT id FROM {source.rows} AS source WHERE id > %s ORDER BY id LIMIT 1 OFFSET %s",  # noqa: S608 - it is a constant
         [after, STEP_EVENTS - 1],

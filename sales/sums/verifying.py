@@ -9,7 +9,7 @@ from sales.models import LIVE
 from sales.sums.recounting import Tables, another_connection, begin_snapshot, recount
 
 NAMED = 10
-"""Number of wrong intervals, and of wrong customers, that are named."""
+"""A comparison names at most this many wrong sums of intervals, and as many wrong customers."""
 TEMPORARY = Tables("recounted_bucket", "recounted_summary")
 
 CREATE = """
@@ -57,7 +57,7 @@ FIRST_WRONG_SUMMARIES = (
 
 
 class Verified(NamedTuple):
-    """The result of a comparison."""
+    """What `verify` has found."""
 
     intervals: int
     """Number of minutes with events."""
@@ -65,15 +65,15 @@ class Verified(NamedTuple):
     customers: int
     wrong_customers: int
     problems: list[str]
-    """One sentence about each of the first wrong intervals and customers."""
+    """One sentence about each of the first wrong sums of intervals and the first wrong customers; see `NAMED`."""
     lost: int
     """Number of handled events of which no copy is left, so that their sums cannot be compared."""
 
 
 def verify(*, report: Report) -> Verified:
-    """Compare the live generation with the handled events. `report` is told the part of the events that is counted.
+    """Compare the live generation with the handled events. Raises django.db.Error.
 
-    Raises django.db.Error.
+    `report` is called with the part of the events that is counted, from 0.0 to 1.0.
     """
     with closing(another_connection()) as database:
         begin_snapshot(database)

@@ -18,7 +18,7 @@ from testkit.factories import OrderEventFactory, UserFactory
 
 
 def place_orders(count: int, *, price: str = "12.34") -> list[bytes]:
-    """Place orders of two customers, pay each second one and cancel each third one. Return their events' values."""
+    """Place orders of two customers, pay each second order, and cancel each third. Return their events' values."""
     users = [UserFactory.create().pk for _ in range(2)]
     for number in range(count):
         order = place_order(user_id=users[number % 2], lines=[Line(1, number + 1, Decimal(price))]).order
@@ -80,7 +80,7 @@ def sums(table: str = "sales_salesbucket") -> dict[tuple[Any, ...], tuple[Any, .
 
 
 def sums_of_history() -> dict[tuple[Any, ...], tuple[Any, ...]]:
-    """Return the sums by minute and type over the orders' own events, by SQL that shares nothing with the product."""
+    """Return the sums by minute and type over this site's own events. The SQL shares nothing with the product."""
     return _by_key(
         """
         SELECT date_trunc('minute', created_at), event_type, count(*)::int,

@@ -39,7 +39,7 @@ def generations() -> set[int]:
 
 @pytest.fixture
 def start_rebuild(tmp_path: Path) -> Callable[..., ProductProcess]:
-    """Return a function that starts the command, sabotaged, on the database of this test."""
+    """Return a function that starts `rebuild_sales`, sabotaged, on the database of this test."""
     url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
 
     def start(what: str, where: str, *, on_call: int) -> ProductProcess:
@@ -77,7 +77,7 @@ def test_a_killed_rebuild_leaves_sums_that_are_true(
     assert is_interrupted() == (not is_swapped)
     assert len(generations()) == (1 if where in (ANNOUNCED, STEP_BEGUN, COUNTED) else 2)
 
-    # Consumers go on meanwhile.
+    # Consumers go on after the kill.
     handle([foreign(user_id=1)])
     now_true = sums(), sums("sales_customersummary")
     assert now_true != before

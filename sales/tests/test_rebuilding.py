@@ -82,7 +82,7 @@ def test_a_rebuild_without_events_is_empty() -> None:
 
 
 def test_events_that_were_not_handled_are_not_counted() -> None:
-    """Such events are counted when the group handles them."""
+    """A rebuild leaves out events that the group has not handled. They are counted when the group handles them."""
     values = place_orders(10)
     handle(values[:5])
     assert rebuild(report=ignore) == 5
@@ -91,7 +91,7 @@ def test_events_that_were_not_handled_are_not_counted() -> None:
 
 
 def test_a_copy_of_a_forged_event_is_counted_once() -> None:
-    """An event was foreign when it was handled. Then the outbox got a row with its identity."""
+    """The group handles an event that this site has not recorded. Then the outbox gets a row with the same identity."""
     (value,) = [foreign(order_id=5, user_id=6)]
     handle([value])
     before = sums()
@@ -132,7 +132,7 @@ def running(work: Callable[[], object]) -> Iterator[None]:
 
 
 class Load:
-    """Consumers that add events, with the number of events surely added and the number perhaps added."""
+    """Adds batches of events as consumers do. `committed` events are surely added, and `begun` are perhaps added."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -153,7 +153,7 @@ class Load:
 
 
 def test_readers_see_only_true_sums_during_rebuilds() -> None:
-    """Two consumers add events, a reader polls, and rebuilds follow one another."""
+    """While two consumers add events and a reader polls, rebuilds run one after another."""
     handle(foreign_events(60))
     load, reads = Load(), []
 
@@ -203,7 +203,7 @@ def _rebuild_in_thread() -> None:
 
 
 def test_a_consumer_in_a_transaction_delays_the_snapshot() -> None:
-    """The snapshot has what the consumer adds. Otherwise the new sums would lack it."""
+    """The snapshot contains the events of that transaction. Otherwise the new sums would lack them."""
     handle(foreign_events(5))
     added, may_commit = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""The group adds each event once, whatever arrives, and each as it is recorded."""
+"""The group adds each event once, whatever arrives. It adds our own events as they are recorded."""
 
 import json
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ def test_sums_equal_those_over_the_history() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_hostile_deliveries_change_no_sum(seed: int) -> None:
-    """Events come doubled within a batch and over batches, reordered, and from other partitions."""
+    """Events arrive repeatedly, in one batch or in several, reordered, and from other partitions."""
     random = Random(seed)
     values = place_orders(12)
     copies = [value for value in values for _ in range(random.randint(1, 3))]
@@ -63,7 +63,7 @@ def test_foreign_events_count_and_are_kept() -> None:
     ],
 )
 def test_our_own_event_counts_as_recorded(change: dict[str, Any]) -> None:
-    """A copy of another program that has the same identity cannot change what the history says."""
+    """Another program sends a copy with the same identity and other content. The sums still follow the outbox."""
     values = place_orders(3)
     forged = [json.dumps(json.loads(value) | change).encode() for value in values]
     handle(forged)
@@ -135,7 +135,7 @@ def test_summary_counts_each_type_for_its_customer() -> None:
 
 
 def test_each_partition_has_rows_of_its_own() -> None:
-    """So two consumers never wait for the same row."""
+    """Each partition adds to its own rows, so that two consumers never wait for the same row."""
     for partition in (0, 1, 1):
         handle([foreign(user_id=7, timestamp=MINUTE)], partition=partition)
     assert sorted(SalesBucket.objects.values_list("partition", "count")) == [(0, 1), (1, 2)]
@@ -157,7 +157,7 @@ def test_a_rebuild_in_the_making_gets_each_event_too() -> None:
 
 @pytest.mark.parametrize(("foreign_ones", "statements"), [(0, 3), (40, 4)])
 def test_a_batch_takes_few_statements(foreign_ones: int, statements: int) -> None:
-    """The statements claim in the inbox, look up the records, perhaps save copies, and add to both models."""
+    """The statements claim the events, look up their records, save copies if needed, and add the events."""
     values = [*place_orders(20), *foreign_events(foreign_ones)]
     with CaptureQueriesContext(connection) as queries:
         handle(values)

@@ -20,14 +20,14 @@ MINUTE = datetime(2025, 1, 30, 10, 15, tzinfo=UTC)
 
 
 def verify() -> tuple[str, str]:
-    """Return the output and the error output."""
+    """Run `verify_sales`. Return its output and its error output."""
     out, err = StringIO(), StringIO()
     call_command("verify_sales", stdout=out, stderr=err)
     return out.getvalue(), err.getvalue()
 
 
 def refuses() -> tuple[str, str]:
-    """Return the output and the error output of a command that fails."""
+    """Run `verify_sales`, which must fail. Return its output and its error output."""
     out, err = StringIO(), StringIO()
     with pytest.raises(CommandError, match="run rebuild_sales") as refused:
         call_command("verify_sales", stdout=out, stderr=err)

@@ -45,7 +45,7 @@ class Fault:
     takes: bool = False
     """Whether the server accepts the message although its client gets no 250. Only for the stage MESSAGE."""
     times: float = float("inf")
-    """How often the fault strikes."""
+    """Largest number of times that the fault strikes."""
     recipient: str = ""
     """If set, the fault strikes only mails to this address."""
 
@@ -267,7 +267,7 @@ class Conversation(SMTP):
         elif fault.then == "reset":
             self.reset()
         if fault.then != "go on":
-            # The end of the connection cancels it.
+            # The end of the connection cancels this wait.
             self.is_silent = True
             await asyncio.Event().wait()
         return True

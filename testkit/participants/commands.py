@@ -1,6 +1,6 @@
-"""The tests of every participant: its commands, from the topic to the provider and back to the reply.
+"""Tests that every participant passes: they follow a command from the topic to the provider, and back to the reply.
 
-A test module of a participant inherits `ParticipantTests`, and says what its commands and replies are.
+The test module of a participant inherits `ParticipantTests`, and says what its commands and replies are.
 """
 
 import json
@@ -59,7 +59,7 @@ class ParticipantTests:
     replies: ClassVar[Replies]
     made: ClassVar[str]
     undone: ClassVar[str]
-    """States at the provider."""
+    """State at the provider after an undoing. `made` is the state before it."""
 
     def make(self, command_id: UUID, *, refused: bool = False) -> Message:
         """Return a command that makes a charge or booking; with `refused`, one that the provider refuses."""
@@ -145,7 +145,7 @@ class ParticipantTests:
                 published.extend(messages)
 
             def close(self) -> None:
-                """Do nothing."""
+                """Do nothing: there is no connection."""
 
         monkeypatch.setattr(publisher, "_current", Noting())
         command = self.make(uuid4())
@@ -177,7 +177,7 @@ class ParticipantTests:
 
     @pytest.mark.django_db
     def test_nothing_is_made_after_its_undoing(self) -> None:
-        """The undoing comes first, for example because the worker of the other command was frozen."""
+        """The command to undo is done first, for example because the worker of the other command was frozen."""
         made_id = uuid4()
         self.do(self.undo(uuid4(), made_id=made_id))
         self.do(self.make(made_id))
@@ -281,7 +281,7 @@ class ParticipantTests:
         assert self.do(self.make(made_id)) == []
         row = self.row(made_id)
         assert (row.state, bool(row.last_error)) == (State.PENDING, True)
-        # A second POST would get this.
+        # A second POST would get this error.
         self.provider.fail("error", times=10)
         self.work()
         assert self.types() == [self.replies.made]

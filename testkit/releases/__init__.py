@@ -1,1 +1,1 @@
-"""Other releases of this repository, taken from git, and run beside this one."""
+"""Other releases of this repository, which tests take from git and run beside this one."""

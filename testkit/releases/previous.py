@@ -3,6 +3,7 @@
 PREVIOUS_RELEASE = "ec675af57530801509509de5ec62152476278084"
 """Id of the last commit before the history of orders, sales and fulfilment.
 
-After each release, set it to the released commit. The tests of rollouts start its processes, and the migrations that it
-does not have must suit them. Its code runs on the packages of this release, which have the same versions.
+After each release, set it to the released commit. The tests of rollouts start the processes of this commit, and newer
+migrations must suit these processes. The commit needs the same versions of packages as this release, so its code runs
+on the packages of this release.
 """

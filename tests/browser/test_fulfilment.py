@@ -18,7 +18,7 @@ LIST = "/admin/fulfilment/fulfilment/"
 
 
 class Checkouts(NamedTuple):
-    """The ids of three orders, by what became of their checkouts."""
+    """Three orders of a customer. Each field of an order's id says how the order's checkout ends."""
 
     customer: Customer
     completed: int
@@ -46,7 +46,7 @@ def expect_state(checkouts: Checkouts, order_id: int, state: str) -> None:
 
 
 def steps(page: Page) -> list[tuple[str | None, str | None]]:
-    """Return the steps, with their states, that the timeline of the shown order has."""
+    """Return (step, state) of each step in the timeline of the order that the page shows."""
     shown = page.locator("[data-step]").all()
     return [(one.get_attribute("data-step"), one.get_attribute("data-state")) for one in shown]
 
@@ -70,7 +70,7 @@ def test_a_declined_checkout_says_why(checkouts: Checkouts, page: Page) -> None:
     expect(page.locator("[data-step=PAYMENT] .reason")).to_have_text("The card was declined")
     page.click("[data-fulfilment] h3 a")
     page.wait_for_url(f"**{LIST}{checkouts.declined}/change/")
-    # Nothing can be done about it.
+    # An operator can do nothing about a declined checkout.
     for name in ("Retry step", "Undo now", "Mark as resolved"):
         expect(page.get_by_role("link", name=name)).to_have_count(0)
 
@@ -104,7 +104,7 @@ def test_a_stuck_refund_is_resolved_with_the_keyboard(checkouts: Checkouts, page
     page.get_by_role("button", name="Retry step").focus()
     page.keyboard.press("Enter")
     expect(page.locator("text=1 step is tried again.")).to_be_visible(timeout=TIMEOUT_MS)
-    # The provider refuses it once more.
+    # The provider refuses the refund once more.
     expect_state(checkouts, checkouts.stuck, "STUCK")
     page.reload()
     page.get_by_role("link", name="Mark as resolved").focus()

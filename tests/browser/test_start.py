@@ -31,7 +31,7 @@ def switch(page: Page, target: str) -> Locator:
 
 
 def place(page: Page, orders: int) -> None:
-    """Place orders by clicks on the page. Each click waits until the page shows the response 201 to the last one."""
+    """Place orders by clicks on the page. After each click, wait until the page shows the order's response 201."""
     rows = page.locator(".journeys tbody tr")
     before = rows.count()
     for placed in range(1, orders + 1):

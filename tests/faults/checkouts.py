@@ -25,12 +25,13 @@ TOKENS = (
     *("tok_ok", "tok_declined", "tok_ok", "tok_timeout_then_charged", "tok_ok", "tok_slow", "tok_ok"),
     *("tok_no_refund", "tok_ok", "tok_ok", "tok_ok"),
 )
-"""The payment tokens of the orders, in turns."""
+"""The payment tokens that the orders take in turns."""
 UNSHIPPABLE_EACH, CANCELLED_EACH, DOUBLED_EACH, FOREIGN_EACH = 5, 3, 4, 7
-"""One in so many orders has a product that cannot be shipped, is cancelled, and so on. The numbers and that of `TOKENS`
-have no common divisor, so all combinations come."""
+"""A number n means that one in n orders is special: its product cannot be shipped, it is cancelled, it is checked out
+twice at one moment, or another customer tries to check it out. No two of the four numbers and the number of `TOKENS`
+have a common divisor, so that all combinations occur."""
 LONGEST_THOUGHT_S = 1.5
-"""Seconds until a customer cancels, at most, so that cancellations come at every step."""
+"""Longest time from a checkout to its cancellation, in seconds. It varies, so that cancellations come at every step."""
 SETTLE_TIMEOUT_S = 150
 STATES_OF_BOOK = {
     ("COMPLETED", "PAID"): {("charged", "booked")},
@@ -40,11 +41,18 @@ STATES_OF_BOOK = {
         for shipment in ("", "refused", "cancelled", "voided")
     },
 }
-"""What the book may say about payment and shipment of an order at rest, by the states of fulfilment and order."""
+"""The states (payment, shipment) that the provider's book may have after a checkout has ended.
+
+The keys are the states of fulfilment and order. An empty state means that the book has no entry. A stuck refund is
+checked separately.
+"""
 
 
 def env_of(provider: ProviderUnderTest) -> dict[str, str]:
-    """Return the variables of a process of fulfilment: 1 s to wait for a provider, 4 attempts to undo within 7 s."""
+    """Return the environment variables of a process of fulfilment.
+
+    It waits 1 s for an answer of a provider, and makes 4 attempts to undo within 7 s.
+    """
     return {
         **provider.env,
         "PAYMENT_PROVIDER_TIMEOUT_SECONDS": "1",
@@ -55,14 +63,14 @@ def env_of(provider: ProviderUnderTest) -> dict[str, str]:
 
 
 class AtRest(NamedTuple):
-    """A checkout as the database and the provider's book have it."""
+    """A completed, cancelled or stuck checkout, as the database and the provider's book have it."""
 
     order_id: int
     state: str
     status: str
     amount: Decimal
     payment: dict[str, Any]
-    """The entry of the book; empty if the provider knows nothing."""
+    """The payment's entry in the provider's book; empty if the book has none."""
     shipment: dict[str, Any]
 
     @property
@@ -101,9 +109,10 @@ class Checkouts:
                 finished.result()
 
     def buy(self, shopper: Shopper, *, other: Shopper, closing: threading.Event | None = None) -> None:
-        """Let `shopper` check out a new order, and try to pay it. Check some out twice at one moment, and cancel some.
+        """Let `shopper` check out a new order, and then try to pay it, which is refused.
 
-        `other` is another customer, who gets 404. Once `closing` is set, a cancellation does not wait.
+        The shopper checks some orders out twice at one moment, and cancels some. `other` is another customer, who gets
+        404. A cancellation waits up to `LONGEST_THOUGHT_S`, but not once `closing` is set.
         """
         number = next(self._number)
         product_id = UNSHIPPABLE if number % UNSHIPPABLE_EACH == 0 else 1
@@ -118,7 +127,7 @@ class Checkouts:
         statuses = sorted(answer.status_code for answer in answers if answer)
         assert statuses in ([], [202], [409], [202, 409]), statuses
         if statuses[:1] != [202]:
-            # The request without an answer may have begun the fulfilment, or not.
+            # A request got no answer: it may have begun the fulfilment, or not.
             assert None in answers
             return
         self.acknowledged.add(order_id)
@@ -129,7 +138,7 @@ class Checkouts:
         if number % CANCELLED_EACH == 0:
             if closing:
                 closing.wait(number % 10 / 10 * LONGEST_THOUGHT_S)
-            # It is 409 if the order is cancelled already.
+            # The answer is 409 if the order is cancelled already.
             self._expect(shopper, "POST", f"/api/orders/{order_id}/cancel", 202, 409)
 
     def _expect(self, shopper: Shopper, method: str, path: str, *statuses: int, body: Any = None) -> None:
@@ -141,7 +150,9 @@ class Checkouts:
         wait_until(lambda: len(self.acknowledged) >= goal)
 
     def settle_and_compare(self, provider: ProviderUnderTest) -> Counter[str]:
-        """Wait until all checkouts are at rest. Compare them with the book, and return how many have each state.
+        """Wait until each checkout is completed, cancelled or stuck, and compare all of them with the provider's book.
+
+        Return the number of checkouts in each state.
 
         Raises AssertionError with a list of the differences, or after `SETTLE_TIMEOUT_S`.
         """
@@ -195,7 +206,7 @@ class Checkouts:
                 yield f"{one.payment} is not the payment of order {one.order_id} over {one.amount}"
 
     def _unknown(self, found: Sequence[AtRest], provider: ProviderUnderTest) -> Iterator[str]:
-        """Yield each entry of the book that belongs to no step, and the sum of the charges if it is wrong."""
+        """Yield a sentence about each entry of the provider's book without a step, and about a wrong sum of charges."""
         known = {one.order_id: one for one in found}
         for service in ("payments", "shipments"):
             for entry in provider.book(service).values():
@@ -235,5 +246,5 @@ def unsettled() -> dict[str, int | None]:
 
 
 def settled() -> bool:
-    # Look twice: a message may move from the outbox to a topic between two of the questions.
+    # Look twice: a message may move from the outbox to a topic between two of the queries.
     return all(set(unsettled().values()) == {0} for _ in range(2))

@@ -26,7 +26,7 @@ SHORT_SESSION = {"KAFKA_SESSION_TIMEOUT_MS": "2000"}
 """Environment variables of a consumer that a test kills or freezes: the group removes it after two seconds."""
 CUSTOMERS = 4
 LOG_LIMIT_CHARACTERS = 5_000
-"""Most characters that a failed test prints of each process's log."""
+"""Largest number of characters that a failed test prints of each process's log."""
 
 
 class Site(NamedTuple):

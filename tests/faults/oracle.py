@@ -1,4 +1,4 @@
-"""An oracle notes which changes the product has acknowledged, and compares its notes with the product's data."""
+"""An oracle records which changes the product has acknowledged, and compares its record with the product's data."""
 
 import threading
 import time
@@ -21,10 +21,10 @@ from tests.faults import comparison
 from tests.faults.comparison import Figures
 
 SETTLE_TIMEOUT_S = 120
-"""Seconds from the end of the last fault in which the site must settle: no event is pending or unread any more."""
+"""Longest time from the end of the last fault until no event is pending or unread any more, in seconds."""
 EVENT_OF_ACTION = {"pay": ORDER_PAID, "cancel": ORDER_CANCELLED}
 ORDER_ACTIONS: tuple[tuple[str, ...], ...] = ((), ("pay",), ("pay", "cancel"), ("cancel",))
-"""The changes that a customer makes to an order, in turns: none to the first order, "pay" to the second, and so on."""
+"""The changes that a customer makes to an order after placing it. The orders of a customer take these in turns."""
 
 
 class Acknowledged(NamedTuple):
@@ -87,7 +87,7 @@ class Shopper:
 
 
 class Oracle:
-    """The record of the changes that were acknowledged in one test. No other test uses `customers` meanwhile."""
+    """Records the changes that were acknowledged in one test. Nothing else may use `customers` at the same time."""
 
     def __init__(self, customers: Sequence[Customer]) -> None:
         self._customers = cycle(customers)
@@ -184,7 +184,7 @@ class Oracle:
 
 
 def lag() -> int | None:
-    """Return the number of events that the site's consumers have not committed, None while Kafka does not answer."""
+    """Return the number of events that the site's consumers have not committed; None if Kafka does not answer."""
     try:
         partitions = group_lag(topic=settings.ORDER_EVENTS_TOPIC, group=settings.NOTIFICATION_CONSUMER_GROUP)
     except KafkaUnreachable:

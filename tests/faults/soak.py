@@ -1,7 +1,7 @@
 """The soak test: customers order for a long time while a fault happens every few seconds. `make soak` runs it.
 
-After each round of faults, the oracle waits until the site has settled and compares the site's data, and all checkouts
-are compared with the provider's book. The test prints its seed; `SOAK_SEED` with this value repeats the faults.
+After each round of faults, the test waits until the site has settled. It compares the site's data, and compares all
+checkouts with the provider's book. The test prints its seed; `SOAK_SEED` with this value repeats the faults.
 """
 
 import os
@@ -50,7 +50,7 @@ class Summary:
     faults: Counter[str] = field(default_factory=Counter)
     rounds: list[Figures] = field(default_factory=list)
     checkouts: Counter[str] = field(default_factory=Counter)
-    """Number of checkouts by the state in which they are at rest."""
+    """Number of checkouts by the state in which they ended or are stuck."""
     poison: int = 0
     most_megabytes: Counter[str] = field(default_factory=Counter)
     most_descriptors: Counter[str] = field(default_factory=Counter)
@@ -242,7 +242,7 @@ def _run_round(chaos: Chaos, summary: Summary, ends_at: float) -> None:
                 summary.record_sizes(chaos.processes)
             chaos.proxy.heal()
         stopped_at = time.monotonic()
-        # The oracle reads a site at rest, and a checkout under way changes its order.
+        # The checkouts must end before the oracle compares, because a checkout under way changes its order.
         summary.checkouts += checkouts.settle_and_compare(chaos.provider)
         summary.rounds.append(oracle.settle_and_compare())
         summary.slowest_recovery = max(summary.slowest_recovery, time.monotonic() - stopped_at)

@@ -86,7 +86,7 @@ def test_our_dead_letters_are_written_as_springs_own(spring: SpringService, topi
     _, springs = read_topic(topics.notification_events)
     assert (ours.partition, ours.key, ours.value) == (springs.partition, springs.key, springs.value)
     assert ours.header["h"] == springs.header["h"]
-    # Spring adds the cause if one exception wraps another.
+    # Spring adds this header if one exception wraps another.
     assert set(springs.header) - set(ours.header) == {"kafka_dlt-exception-cause-fqcn"}
     assert set(ours.header) <= set(springs.header)
     origin = {name for name in ours.header if name.startswith("kafka_dlt-original-")}

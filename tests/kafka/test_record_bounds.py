@@ -20,7 +20,7 @@ from tests.kafka.record_batches import CODECS, XERIAL, batch, compressed_batch, 
 
 MIB = 1024 * 1024
 SENTINEL_OFFSET = 2**40
-"""Offset of the sound batch that stands behind the damaged batches of a test."""
+"""Offset of the valid batch that follows the damaged batches of a test."""
 MAX_INT32 = 2**31 - 1
 RECORD_START = varint(1) + field(b"key") + field(b"value")
 """Bytes of the second record of a batch, from its offset up to (not including) the number of its headers."""

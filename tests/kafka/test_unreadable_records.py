@@ -24,7 +24,7 @@ class NotUTF8(str):
 def batch(*all_headers: Headers, offset: int = 0, compression: int = 0) -> bytearray:
     """Return a record batch as a broker stores it, one record for each of `all_headers`.
 
-    The values are b"0", b"1" and so on, and the keys are long enough to be worth compressing.
+    The value of each record is its number, from b"0" on. The keys are long enough to be worth compressing.
     """
     builder = MemoryRecordsBuilder(2, compression, 1_000_000)
     for number, headers in enumerate(all_headers):
@@ -69,7 +69,7 @@ def test_a_wrong_checksum_makes_a_batch_unreadable_as_a_whole(position: int) -> 
 
 def test_damaged_flags_do_not_hide_records() -> None:
     damaged = batch([], [])
-    damaged[22] ^= 0x20  # "for the client itself"
+    damaged[22] ^= 0x20  # The flag of a control batch, which the client does not hand out.
     assert readable(read(damaged, batch([], offset=2))) == [(1, None), (2, b"0")]
 
 

@@ -1,4 +1,7 @@
-"""A payment provider and a carrier in the test's process: the development provider's book behind planned faults."""
+"""A payment provider and a carrier in the test's process, which fail as planned.
+
+They use the book of the development provider.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -18,7 +21,7 @@ from tests.model.interference import Crash
 
 
 class CallOutcome(Enum):
-    """What becomes of a call: whether the provider acts, and what the worker gets to know."""
+    """The outcome of a call: whether the provider carries it out, and which answer the worker gets."""
 
     ANSWERED = "done, and answered"
     AWAY = "not done, because the provider cannot be reached"
@@ -31,7 +34,7 @@ class CallOutcome(Enum):
 
 
 class BookProvider:
-    """The provider's book of payments and shipments. The workers' calls have planned outcomes."""
+    """The provider's book of payments and shipments. The test plans the outcomes of the workers' calls."""
 
     def __init__(self) -> None:
         self.book = Book(":memory:")
@@ -87,7 +90,7 @@ class BookProvider:
 
 
 class _Session:
-    """Base of the classes for the settings `PAYMENT_PROVIDER` and `SHIPPING_PROVIDER`, which take no arguments."""
+    """Base of the classes that the settings `PAYMENT_PROVIDER` and `SHIPPING_PROVIDER` name. They take no arguments."""
 
     provider: ClassVar[BookProvider]
 

@@ -1,4 +1,7 @@
-"""Invariants of fulfilments, orders and the provider's book: those of every step, and those at rest."""
+"""Invariants of fulfilments, orders and the provider's book.
+
+Some hold after every step of an example, the others after every checkout has ended or is stuck.
+"""
 
 from collections import Counter, defaultdict
 from uuid import UUID
@@ -19,7 +22,10 @@ ORDER_STATUSES = {
     State.COMPLETED: {"PAID"},
     State.CANCELLED: {"CANCELLED"},
 }
-"""The order's statuses in each state. While a fulfilment is undone or stuck, the order may be PENDING or PAID."""
+"""Statuses that an order may have, by the state of its fulfilment.
+
+In every other state, the fulfilment is being undone or is stuck, and the order may have one of `UNDOING_STATUSES`.
+"""
 UNDOING_STATUSES = {"PENDING", "PAID"}
 
 
@@ -30,9 +36,12 @@ class FulfilmentInvariants(RuleBasedStateMachine):
         self.tokens: dict[int, str] = {}
         """The payment token of each order that was checked out, by order id."""
         self.done_by_hand: set[tuple[int, str]] = set()
-        """(order id, service) of each charge or shipment that an operator has undone without this book."""
+        """(order id, service) of each charge or shipment that an operator has undone by hand, outside of the book."""
         self.resolved: set[tuple[int, str]] = set()
-        """(order id, service) of each step that was marked as resolved while nothing stood. That voids nothing."""
+        """(order id, service) of each step that was marked as resolved with nothing to undo in the provider's book.
+
+        The mark voids nothing, so a late call to the provider may still be carried out.
+        """
 
     @invariant()
     def everything_holds(self) -> None:
@@ -41,7 +50,7 @@ class FulfilmentInvariants(RuleBasedStateMachine):
         assert {one.pk for one in fulfilments} == set(self.tokens)
         for one in fulfilments:
             stands, state = self.stands(one), State(one.state)
-            # What is done after an operator's look is undone as soon as the fulfilment knows of it.
+            # If the provider executes a call after the operator's mark, the fulfilment undoes it when the reply comes.
             unexpected = {service for service in stands if (one.pk, service) not in self.resolved}
             assert one.order.status in ORDER_STATUSES.get(state, UNDOING_STATUSES), (one.pk, state)
             assert one.deadline_at if state not in AT_REST else not one.deadline_at, (one.pk, state)
@@ -61,7 +70,10 @@ class FulfilmentInvariants(RuleBasedStateMachine):
                 assert max(Counter(entry["history"]).values()) == 1, entry
 
     def stands(self, fulfilment: Fulfilment) -> set[str]:
-        """Return the services, "payments" or "shipments", that have done and not undone their part of `fulfilment`."""
+        """Return the services ("payments", "shipments") whose charge or booking for `fulfilment` is in effect.
+
+        The service has done it, and neither the service nor an operator has undone it.
+        """
         book = self.pipeline.provider
         return {
             service
@@ -73,7 +85,7 @@ class FulfilmentInvariants(RuleBasedStateMachine):
         }
 
     def everything_is_at_rest(self) -> None:
-        """Check the end of each order, and that the book has nothing but what the steps say.
+        """Check how each checkout has ended, and that each entry of the provider's book belongs to a step.
 
         Only a charge that takes no refund may be stuck, because the caller has retried all others.
         """

@@ -1,4 +1,4 @@
-"""Fulfilment, payments and shipping with their topics and workers, put together on a Kafka in memory."""
+"""Fulfilment, payments and shipping with their topics and workers, connected by a Kafka in memory."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -26,11 +26,11 @@ GROUPS = ("payments", "shipping", "fulfilment")
 PARTICIPANTS = ("payments", "shipping")
 DEADLINES = "fulfilment_deadlines"
 FAR = 100
-"""More records, or pieces of work, than an example has."""
+"""A number of records, or of pieces of work, that no example reaches."""
 
 
 class FulfilmentPipeline(Sending):
-    """Fast path, relay, one consumer of each group, the workers, and the provider. All work only when they are told."""
+    """Fast path, relay, one consumer of each group, the workers, and the provider. They work only when called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class FulfilmentPipeline(Sending):
             self.members[name] = self._member(name)
 
     def work(self, name: str, *, pieces: int = FAR) -> None:
-        """Let a worker do up to `pieces` commands, one after another. The leases of dead workers end before that."""
+        """Let a worker do up to `pieces` commands, one after another. First the leases of dead workers end."""
         kind = self._one_by_one(name)
         kind.model.objects.pending().update(due_at=database_now())
         worker = Worker(kind, stopping=lambda: False, wait=self._never_wait)
@@ -66,7 +66,10 @@ class FulfilmentPipeline(Sending):
                     break
 
     def _one_by_one(self, name: str) -> Kind[Any]:
-        """Return the kind of work `name`, done in this thread. A worker of it that dies gives no work back."""
+        """Return the kind of work `name`, done in this thread, one piece at a time.
+
+        So a worker that dies has no other work to give back, and is like a killed process in this.
+        """
         return replace(kind_named(name), concurrency=1, batch_size=1)
 
     def give_up(self, name: str) -> None:
@@ -82,7 +85,7 @@ class FulfilmentPipeline(Sending):
             worker.work_off_batch()
 
     def append_again(self, name: str, record: int, *, as_new: bool) -> None:
-        """Append a copy of a record to a group's topic, under its own event id or `as_new` under a new one.
+        """Append a copy of a record to a group's topic, with the same event id, or with `as_new` with a new one.
 
         `record` is the index from the newest record (0) backwards, modulo the number of records.
         """

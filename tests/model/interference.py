@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class Crash(BaseException):
-    """Stands for the death of the process. As a BaseException, no `except Exception` of the product catches it."""
+    """Stands for the death of the process. Being a BaseException, it passes each `except Exception` of the product."""
 
 
 def crash() -> None:

@@ -1,4 +1,4 @@
-"""The product's parts from the outbox to the notifications, put together on a Kafka in memory."""
+"""The product's parts from the outbox to the notifications, connected by a Kafka in memory."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -183,7 +183,10 @@ class Pipeline(Sending):
         self.broker.append(TOPIC, key=b"foreign", value=value, headers=headers)
 
     def append_again(self, record: int) -> None:
-        """Append a copy of a record to the topic. `record` is the index from the newest (0) backwards, modulo all."""
+        """Append a copy of a record to the topic.
+
+        `record` is the index from the newest record (0) backwards, modulo the number of records.
+        """
         records = self.broker.topics[TOPIC]
         if records:
             known = records[-1 - record % len(records)]
@@ -201,7 +204,7 @@ class Pipeline(Sending):
             for member in (0, 1):
                 self.consume(member, size=4, batches=25)
             idle = 0 if self._left() < left else idle + 1
-            # A message that kills needs some rounds.
+            # A message that kills its consumer needs some rounds until it is dead-lettered.
             assert idle < 6, f"{OutboxEvent.objects.pending().count()} rows wait, the lag is {self.group.lag()}"
 
     def _left(self) -> int:

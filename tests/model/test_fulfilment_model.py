@@ -102,7 +102,11 @@ class FulfilmentModel(FulfilmentInvariants):
     @precondition(lambda self: self.tokens)
     @rule(index=INDEX, message=st.sampled_from([UNDO, RETRY, RESOLVE]))
     def operate(self, index: int, message: str) -> None:
-        """Let an operator ask. Before RESOLVE, the operator undoes by hand what stands when no call is under way."""
+        """Let an operator send `message` to a fulfilment.
+
+        Before RESOLVE, all late calls reach the provider. If a charge or shipment is then in effect, the operator
+        undoes it by hand.
+        """
         order_id = self.order(index, *(STUCK if message != UNDO else ()))
         state = State(Fulfilment.objects.get(pk=order_id).state)
         if (state, message) not in TABLE:
@@ -151,7 +155,7 @@ class FulfilmentModel(FulfilmentInvariants):
 
     @rule(rows=INDICES, outcomes=OUTCOMES)
     def reply_before_the_command_is_marked_as_sent(self, rows: list[int], outcomes: list[SendOutcome]) -> None:
-        """Let participants and fulfilment go as far as they can before the sender of a command records the send."""
+        """Let participants and fulfilment do all their work before the sender of a command marks it as published."""
 
         def interfere() -> None:
             with self.rival.at_work():
@@ -185,7 +189,7 @@ class FulfilmentModel(FulfilmentInvariants):
 
     @rule(name=GROUP, record=INDEX, as_new=st.booleans())
     def doubled_or_late(self, name: str, record: int, as_new: bool) -> None:
-        """Let a command or a reply come again after later ones: the same message, or with `as_new` a new one."""
+        """Let a command or a reply come again after later ones, with the same event id, or `as_new` with another."""
         self.pipeline.append_again(name, record, as_new=as_new)
 
     @precondition(lambda self: self.tokens)
@@ -223,7 +227,7 @@ class FulfilmentModel(FulfilmentInvariants):
         with failing("AS settled", Crash, executed=executed):
             self.pipeline.work(name)
 
-    # All of it at once, so that short examples get far
+    # All parts in one step, so that short examples get far
 
     @rule(rounds=st.integers(1, 3))
     def go_on(self, rounds: int) -> None:

@@ -58,7 +58,7 @@ MEMBER = st.sampled_from([0, 1])
 OWNERS = st.tuples(*[MEMBER] * PARTITIONS)
 SIZE = st.integers(1, 4)
 BATCHES = st.integers(1, 3)
-"""Numbers of batches. A member reads the second one before the first one is saved."""
+"""Numbers of batches that a member reads. It reads the second batch before it saves the first."""
 
 EXPLORATION = hypothesis_settings(
     max_examples=80,
@@ -80,7 +80,7 @@ def pass_time(seconds: float) -> None:
 
 
 class Model(Invariants):
-    """The steps that hypothesis combines: place, pay, cancel, publish, relay, deliver, duplicate, crash and so on.
+    """The steps that hypothesis combines, such as place, pay, cancel, publish, relay, deliver, duplicate and crash.
 
     The arguments of a rule never depend on the database, so that hypothesis can repeat and shrink the steps.
     """
@@ -149,7 +149,7 @@ class Model(Invariants):
     @precondition(lambda self: self.slow is None)
     @rule()
     def reorder_by_placing_slowly(self) -> None:
-        """Place an order whose transaction draws its ids now and commits after later steps."""
+        """Place an order in a transaction that takes its ids now, and commits after later steps."""
         self.slow = SlowTransaction(partial(place_order, user_id=self.customer, lines=LINES))
 
     @precondition(lambda self: self.slow is None and self.history)

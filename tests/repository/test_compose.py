@@ -67,7 +67,7 @@ def interpolated(text: str, variables: Mapping[str, str]) -> str:
 def environment(service: str, variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment that compose gives to a service, if compose runs with `variables`.
 
-    A variable without a value in the compose file has the value from `variables`; without one, it is left out.
+    A variable that has no value in the compose file gets its value from `variables`. It is left out if they have none.
     """
     declared = COMPOSE["services"][service]["environment"]
     given = {

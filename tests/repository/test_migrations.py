@@ -1,4 +1,4 @@
-"""The migrations since the previous release suit its processes, which run on while and after this release migrates."""
+"""The migrations since the previous release suit its processes, which run during the migration and after it."""
 
 import re
 from collections.abc import Iterator
@@ -29,11 +29,17 @@ from pytest_django import DjangoDbBlocker
 from testkit.processes import CHECKOUT
 
 EXCEPTIONS: dict[str, dict[str, str]] = {}
-"""By migration (`app.name`) and the linter's code of what it finds: why this cannot disturb the previous release."""
+"""Reasons why a finding of the linter cannot disturb the previous release.
+
+The keys are the migration (`app.name`), and the code of the finding.
+"""
 
 
 def scans_an_existing_table(statements: list[str], **_: object) -> bool:
-    """Return whether a CHECK or a foreign key is added whose validation reads a table that may be large."""
+    """Return whether a CHECK or a foreign key is added to an existing table and validated at once.
+
+    The validation reads the table, which may be large.
+    """
     created = set(re.findall(r'CREATE TABLE ("\w+")', "\n".join(statements)))
     added = re.findall(
         r"^ALTER TABLE (\S+) ADD CONSTRAINT (?=.*(?:CHECK|FOREIGN KEY))(?!.*NOT VALID)", "\n".join(statements), re.M
@@ -42,7 +48,10 @@ def scans_an_existing_table(statements: list[str], **_: object) -> bool:
 
 
 def locks_without_a_limit(statements: list[str], **_: object) -> bool:
-    """Return whether a trigger is created with no limit on the wait for its lock, behind which all writes wait."""
+    """Return whether a trigger is created without a `lock_timeout`.
+
+    While the statement waits for its lock, all writes to the table wait behind it.
+    """
     text = "\n".join(statements)
     return "CREATE TRIGGER" in text and "lock_timeout" not in text
 
@@ -59,7 +68,7 @@ class Analyser(PostgresqlAnalyser):
 
 @pytest.fixture
 def linter(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[MigrationLinter]:
-    # Without the transaction of `db`, in which an index cannot be created concurrently. Nothing is written.
+    # The fixture `db` would begin a transaction, in which no index can be created concurrently. Nothing is written.
     with django_db_blocker.unblock():
         yield MigrationLinter(no_output=True)
 

@@ -19,7 +19,7 @@ TRANSLATED_FORMS = {"ngettext", "ngettext_lazy", "npgettext", "npgettext_lazy"}
 BLOCK_OF_FORMS = re.compile(r"{% blocktranslate count .*?{% endblocktranslate %}", re.DOTALL)
 
 ALWAYS_MANY = {
-    # Large limits, and sizes above them.
+    # The numbers are large limits, and sizes above such limits.
     "{} is shorter than {} characters",
     "may have {} characters each",
     "has more than {} characters",
@@ -34,7 +34,7 @@ ALWAYS_MANY = {
     "(%(size)d bytes, too many to be shown)",
     "In %(minutes)d minutes: ",
     "can change at most %d rows",
-    # Five.
+    # The number is always five.
     "the {} bytes of a schema registry",
 }
 """Texts with a number that is never 1, so that they need no singular."""

@@ -92,7 +92,7 @@ def test_pods_declare_the_metrics_port(overlay: str) -> None:
 
 
 def test_all_health_checks_of_loops_are_one_command() -> None:
-    """The check names the file that each process touches, and allows the two minutes that the option promises."""
+    """The check names the file that each process touches, and allows the two minutes that the option's help names."""
     checks = {OF_COMPOSE[one.name]["healthcheck"]["test"].replace("$$", "$") for one in loops("compose")}
     for overlay in OVERLAYS:
         declared = pods(overlay, "Deployment")

@@ -9,7 +9,7 @@ from benchmarks.scaling.tables import tables
 from testkit.processes import CHECKOUT
 
 OUTAGE = range(60, 360)
-"""Seconds of an outage."""
+"""The simulated seconds of trouble: Kafka or the group is away, or more events come."""
 
 
 @pytest.mark.parametrize("title", tables())

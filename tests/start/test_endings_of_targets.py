@@ -20,15 +20,15 @@ from testkit.waiting import wait_until
 from testkit.whole_run import copy_checkout, environment
 
 LIBRARIES = CHECKOUT / "var" / "kafka" / "libs"
-"""The folder of Apache Kafka, if it has been fetched."""
+"""The folder of Apache Kafka's libraries. It exists if Kafka has been fetched."""
 NO_JAVA = {} if LIBRARIES.is_dir() else {"JAVA_HOME": "/nowhere"}
 """Environment variables of a target that must not fetch Apache Kafka: without Java, it cannot."""
 MARK = "COMMERCE_TEST_MARK"
 """Environment variable by which the test finds every process of a target, even after the end of its parent."""
 GONE_WITHIN_S = 40
-"""Seconds until all processes have ended: ten for each process that ends the next one, and a reserve."""
+"""Longest time until all processes have ended, in seconds: ten for each process that ends another, and a reserve."""
 NESTED = "nested"
-"""Name of the folder in which a test process that is killed makes its copies of the checkout."""
+"""Name of the folder in which a nested pytest process, which the test kills, makes its copies of the checkout."""
 A_RUN_WITHIN_A_TEST = f"tests/start/test_run.py -k restarts_dead_processes -p no:cacheprovider --basetemp={NESTED}"
 
 

@@ -101,7 +101,7 @@ def test_a_signal_that_python_swallowed_still_ends_the_run(tmp_path: Path, monke
 
 
 def _resident_bytes(process: psutil.Process) -> int:
-    """Return the memory of `process`, with its share of the pages that other processes use, too."""
+    """Return the memory of `process` in bytes, with its share of the pages that it shares with other processes."""
     return int(process.memory_full_info().pss)
 
 

@@ -28,7 +28,7 @@ PIECES = (
     *("://", "eyJ", "eyJ-", "token", "token=", 'token="', "Bearer ", "access", "/email/opt-out/"),
 )
 TEXT_LENGTH = 8_000
-"""Characters of a tested text. A quadratic pattern takes 30 ms or more for this length, a linear one less than 1 ms."""
+"""Length of a tested text in characters. A quadratic pattern takes at least 30 ms for it, a linear one below 1 ms."""
 NOTICEABLE_S = 0.005
 
 

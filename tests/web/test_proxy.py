@@ -30,7 +30,7 @@ class Site(NamedTuple):
     url: str
     web: WebServer
     tls_url: str
-    """Where the proxy speaks TLS and HTTP/2, as an operator may configure it."""
+    """The proxy's URL with TLS and HTTP/2, which an operator may configure."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -171,7 +171,7 @@ def test_a_request_that_the_proxy_refuses_is_a_problem(site: Site, sent: bytes, 
 
 
 def test_slow_requests_end_in_time(site: Site) -> None:
-    """nginx closes both connections without an answer, and both in the time of one, because they wait side by side."""
+    """nginx closes both connections without an answer. Both waits run side by side, so they take the time of one."""
     started_at = time.monotonic()
     slow = [
         socket.create_connection(site.address, timeout=25),

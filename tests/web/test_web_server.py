@@ -23,9 +23,9 @@ from testkit.processes import CHECKOUT, WebServer
 from testkit.waiting import wait_until
 
 LIMIT_BYTES = 256 * 1024
-"""Most bytes of a request's body that the site accepts."""
+"""Largest number of bytes of a request's body that the site accepts."""
 AT_ONCE_S = 0.5
-"""Seconds: an answer within this time was not delayed by another client."""
+"""Longest time of an answer that no other client has delayed, in seconds."""
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from sales.anomalies.series import DAY, HOUR, Sales, Series, step_of
 
 FIRST_DAY = step_of(datetime(2026, 1, 5, tzinfo=UTC))
-"""A Monday."""
+"""The first step of a simulation, at the beginning of a Monday."""
 HOURS = (2, 1, 1, 1, 1, 2, 4, 7, 9, 10, 11, 12, 13, 11, 10, 10, 11, 12, 14, 16, 17, 14, 9, 5)
 """Relative number of orders by hour of the day."""
 WEEKDAYS = (1.0, 0.95, 0.95, 1.0, 1.2, 1.5, 1.3)
@@ -35,7 +35,7 @@ class Shop:
                     self._sell(FIRST_DAY + day * DAY + hour * HOUR + step, self._poisson(of_hour / HOUR))
 
     def surge(self, start: int, end: int, *, factor: int) -> None:
-        """Multiply the orders of the steps from `start` up to `end`."""
+        """Multiply the number of orders of each step from `start` up to `end` by `factor`."""
         for step in range(start, end):
             self._sell(step, len(self._amounts[step]) * (factor - 1))
 
@@ -44,7 +44,10 @@ class Shop:
             self._amounts.pop(step, None)
 
     def cancel(self, start: int, end: int, *, share: float) -> None:
-        """Cancel a share of the orders of these steps in the step of their creation."""
+        """Cancel about `share` of the orders of the steps from `start` up to `end`, each in the step of its creation.
+
+        `share` is 0.0 to 1.0.
+        """
         for step in range(start, end):
             self._cancelled[step] += sum(self._random.random() < share for _ in self._amounts[step])
 
@@ -65,7 +68,10 @@ class Shop:
                 self._cancelled[step + int(self._random.expovariate(1 / MEAN_STEPS_TO_CANCEL))] += 1
 
     def _cents(self) -> int:
-        """Return an amount around 30,000. One of 200 has a tail as heavy as Pareto's with exponent 1.5."""
+        """Return a random amount in hundredths. The median amount is about 30,000.00.
+
+        One in 200 amounts is multiplied by a number with a Pareto distribution (exponent 1.5), which has a heavy tail.
+        """
         amount = self._random.lognormvariate(math.log(30_000), 0.9)
         if self._random.random() < 1 / 200:
             amount *= self._random.paretovariate(1.5)
@@ -75,7 +81,7 @@ class Shop:
         return self._random.lognormvariate(-sigma * sigma / 2, sigma)
 
     def _poisson(self, mean: float) -> int:
-        """Return a Poisson-distributed number, by Knuth's method for the parts of a large mean."""
+        """Return a number with a Poisson distribution, by Knuth's method. A mean above 30 is split into halves."""
         if mean > 30:
             return self._poisson(mean / 2) + self._poisson(mean / 2)
         limit, product, count = math.exp(-mean), self._random.random(), 0

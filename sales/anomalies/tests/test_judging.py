@@ -23,7 +23,7 @@ QUARTER = timedelta(minutes=15)
 
 @pytest.fixture
 def watch(history: None, set_database_clock: SetDatabaseClock) -> AnomalyWatch:
-    """Let it be two hours after noon. The steps up to noon are judged."""
+    """Set the clock to two hours after noon. Return a watch that has judged the steps up to noon."""
     set_database_clock(NOON + timedelta(hours=2))
     return AnomalyWatch.objects.create(judged_until=NOON)
 
@@ -176,7 +176,7 @@ def test_row_that_stands_already_gets_no_second_event(watch: AnomalyWatch) -> No
 
 @pytest.fixture
 def other_watcher() -> Iterator[None]:
-    """Let another connection hold the lock of a watcher's turn."""
+    """Let another connection hold the row lock that a watcher takes for its turn."""
     other = connections.create_connection("default")
     try:
         other.set_autocommit(False)
@@ -202,7 +202,7 @@ class TestTwoWatchers:
         assert not SalesAnomaly.objects.exists()
 
     def test_row_of_another_watcher_is_not_repeated(self) -> None:
-        """Even without the lock, the unique constraint leaves one row and one event."""
+        """Even if two watchers judge without the lock, the unique constraint leaves one row and one event."""
         assert judged(NOON_STEP + 3).events
         with transaction.atomic():
             assert list(judging._record_anomalies(NOON_STEP, NOON_STEP + 3)) == []

@@ -126,7 +126,7 @@ def test_silence_ignores_times_that_vary_as_much_as_they_sell() -> None:
 
 @pytest.mark.parametrize(("weeks", "windows"), [(1, 0), (2, 0), (3, 8), (4, 11), (5, 12)])
 def test_references_come_from_at_least_two_whole_weeks(weeks: int, windows: int) -> None:
-    """The window an hour before the shop's first order tells nothing, so that the first week has two windows."""
+    """The window an hour before the shop's first order does not count, so the first week has two windows."""
     one = series([Sales()] * QUARTER, usual=TEN_A_STEP, weeks=weeks)
     assert len(references(one, NOON, NOON + QUARTER)) == windows
 

@@ -9,11 +9,11 @@ from sales.anomalies.tests.simulation import FIRST_DAY, WEEKDAYS, Shop
 HISTORY_DAYS = 28
 MONTH_DAYS = 30
 OFFICE_WEEK = (1, 1, 1, 1, 1, 0.01, 0)
-"""A shop for firms, which hardly sells at weekends."""
+"""Relative number of orders by day of the week, for a shop that hardly sells at weekends."""
 
 
 def alarms(series: Series, *, since: int) -> dict[tuple[str, int], int]:
-    """Return the ends of all anomalies by rule and start. An anomaly that is found again counts once."""
+    """Return the end of each anomaly, by rule and start. If an anomaly is found again, its first end counts."""
     found: dict[tuple[str, int], int] = {}
     for end in range(since + 1, series.end + 1):
         for finding in judge(series, end, configured_thresholds()):
@@ -34,7 +34,7 @@ def test_quiet_month_raises_at_most_one_false_alarm(orders_a_day: int, weekdays:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("orders_a_day", [2_000, 20_000])
 def test_planted_anomalies_of_a_week_are_found(orders_a_day: int, seed: int) -> None:
-    """A surge on Tuesday, a silence on Thursday and a wave of cancellations on Saturday, and nothing else."""
+    """The rules find Tuesday's surge, Thursday's silence, Saturday's wave of cancellations, and nothing else."""
     shop = Shop(orders_a_day=orders_a_day, days=HISTORY_DAYS + 7, seed=seed)
     week = FIRST_DAY + HISTORY_DAYS * DAY
     planted = {
@@ -56,7 +56,7 @@ def test_planted_anomalies_of_a_week_are_found(orders_a_day: int, seed: int) -> 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_small_shop_falls_silent_for_days(seed: int) -> None:
-    """Ten orders a day: after three days of silence one alarm is raised, and not one more while it lasts."""
+    """A shop with ten orders a day is silent for five days: one alarm is raised, within four days."""
     shop = Shop(orders_a_day=10, days=HISTORY_DAYS + 10, seed=seed)
     start = FIRST_DAY + (HISTORY_DAYS + 2) * DAY
     shop.fall_silent(start, start + 5 * DAY)

@@ -26,7 +26,7 @@ SEOUL = ZoneInfo("Asia/Seoul")
 BERLIN = ZoneInfo("Europe/Berlin")
 KATHMANDU = ZoneInfo("Asia/Kathmandu")
 NOW = datetime(2026, 3, 10, 6, 30, 20, tzinfo=UTC)
-"""It is 15:30 in Seoul."""
+"""The current time in these tests: 15:30 in Seoul."""
 
 State = Callable[..., Any]
 

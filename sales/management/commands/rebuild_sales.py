@@ -57,7 +57,7 @@ class Command(BaseCommand):
 
 
 def _until(stopping: Callable[[], bool], report: Report) -> Report:
-    """Return a function that reports, and raises Interrupted once `stopping` returns true."""
+    """Return a function that calls `report`, but raises Interrupted once `stopping` returns true."""
 
     def checked(done: float) -> None:
         if stopping():

@@ -34,7 +34,7 @@ AT_ONCE_S = 1
 SIGNAL_PAUSE_S = 0.2
 """Seconds between two signals, because the kernel merges two signals at the same moment into one."""
 INTERPRETER_START_CPU_S = 0.15
-"""Limit of the CPU time, in seconds, before a command catches signals. Django's start takes several times as long."""
+"""Longest CPU time until a command catches signals, in seconds. Django's start takes several times as long."""
 _names = (f"command-{number}" for number in count())
 
 

@@ -17,7 +17,7 @@ from tests.faults.places import MESSAGE_HANDLED
 from tests.faults.troubled_database import NOTIFICATIONS, locked, waiting_for
 
 MAX_DEATHS = 3
-"""Most processes that one message may kill before it becomes a dead letter."""
+"""Largest number of processes that one message may kill before it is dead-lettered."""
 NUMBER_OF_KILLS = 15
 
 
@@ -72,7 +72,7 @@ def test_an_operator_killing_consumers_makes_no_dead_letter(site: Site, oracle: 
             else:
                 time.sleep(random.random())
             if number % 3 == 1:
-                consumer.process.kill()  # Without its child, which may be trying a message.
+                consumer.process.kill()  # The child, which may be trying a message, lives on.
             else:
                 consumer.kill()
         consumer.process.wait()

@@ -1,4 +1,4 @@
-"""Fixtures: a provider that fails at random, its processes' variables, and a record of the checkouts."""
+"""Fixtures: a provider that fails at random, variables of the processes that use it, and a record of the checkouts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ def provider(site: Site, tmp_path: Path) -> Iterator[ProviderProcess]:
 
 @pytest.fixture
 def env(provider: ProviderProcess) -> dict[str, str]:
-    """The variables of consumers and workers of fulfilment that a test kills."""
+    """Return the environment variables of consumers and workers of fulfilment that a test kills."""
     return {**env_of(provider), **SHORT_SESSION}
 
 

@@ -21,11 +21,17 @@ LATE = 24
 """Number of checkouts whose replies all come after their deadlines."""
 IN_TIME = 60
 SAFE_TO_FORGE = ("PAYMENT_DECLINED", "PAYMENT_FAILED", "SHIPMENT_REFUSED", "SHIPMENT_FAILED", "REFUND_FAILED")
-"""Replies that cancel the order at most, and lose no money, even if a forger knows the command's id."""
+"""Types of replies that this test forges even with the right command id.
+
+Such a reply may cancel the order, but no money is lost.
+"""
 
 
 def replies_after(offsets: dict[int, int]) -> list[Message]:
-    """Return the replies on the topic from these offsets on, by partition."""
+    """Return the topic's replies from `offsets` on.
+
+    `offsets` has the first offset of each partition; a partition that it lacks begins at 0.
+    """
     return [one for one in read_topic(TOPIC) if one.offset >= offsets.get(one.partition, 0)]
 
 
@@ -42,7 +48,7 @@ def doubled(messages: Sequence[Message]) -> Iterator[Outgoing]:
 
 
 def forged(steps: Sequence[tuple[int, str, UUID]]) -> Iterator[Outgoing]:
-    """Yield replies of each type to commands of other orders, of other steps, and to commands that do not exist.
+    """Yield replies of each type for each order, with a command id of another order or step, or with an unknown one.
 
     `steps` has order id, step and command id.
     """
@@ -54,7 +60,7 @@ def forged(steps: Sequence[tuple[int, str, UUID]]) -> Iterator[Outgoing]:
 
 
 def contradicting(steps: Sequence[tuple[int, str, UUID]]) -> Iterator[Outgoing]:
-    """Yield forged failures and refusals with the command ids of every tenth step."""
+    """Yield forged failures and refusals with the right command id, for every tenth step."""
     for order_id, step, command_id in steps[::10]:
         for event_type in SAFE_TO_FORGE:
             if REPLIES[event_type][0] == step:
@@ -78,7 +84,7 @@ def steps_after(order_id: int) -> list[tuple[int, str, UUID]]:
 
 
 def disturb(oracle: Oracle, since: dict[int, int]) -> None:
-    """Send the replies from the offsets `since` on again, and forged replies, in a random order."""
+    """Send the replies from the offsets `since` on once more, mixed with forged replies in a random order."""
     steps = steps_after(oracle.started_after)
     messages = [*doubled(replies_after(since)), *forged(steps), *contradicting(steps)]
     random.shuffle(messages)

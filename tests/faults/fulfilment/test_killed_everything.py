@@ -1,4 +1,4 @@
-"""Checkouts while all parts are killed in turn, at each step: every one comes to rest, with money and orders agreed."""
+"""All parts are killed in turn, at each step of checkouts. Each checkout ends or is stuck; money and orders agree."""
 
 import re
 import signal
@@ -37,7 +37,7 @@ DEATHS_OF_THE_CONSUMER = (
     sabotage("kill-before", PUBLISHER_HAS_IT),
     sabotage("kill-before", SENT_BUT_NOT_RECORDED),
 )
-# Always, because a call that the provider does not answer raises an error and kills nothing.
+# With `always`, because a call that raises an error kills nothing. It raises one if the provider does not answer.
 DEATHS_OF_THE_WORKER = (
     sabotage("kill-before", BEFORE_CHARGING),
     sabotage("kill-after", BEFORE_CHARGING, always=True),
@@ -49,11 +49,15 @@ DEATHS_OF_THE_WORKER = (
 )
 CUSTOMERS = 4
 DEATH_TIMEOUT_S = 90
-"""Longest time until a process has come to the step at which it dies, including its start."""
+"""Longest time from the start of a process until it has died at its step, in seconds."""
 
 
 def has_died(victim: ProductProcess) -> bool:
-    """Return whether a process, or the child in which it tries the message of an earlier death, has been killed."""
+    """Return whether `victim` was killed.
+
+    A consumer that finds a death mark handles the marked messages in child processes. The kill of such a child counts,
+    too.
+    """
     exit_code = victim.process.poll()
     assert exit_code in (None, -signal.SIGKILL), victim.log.read_text()
     return exit_code is not None or victim.says("ended its process with signal")
@@ -69,10 +73,10 @@ def test_checkouts_come_to_rest_whatever_is_killed(
     kafka: ApacheKafka,
     postgres: CrashingPostgres,
 ) -> None:
-    """Consumers and workers die at each step, and then web server, provider, PostgreSQL and Kafka.
+    """Consumers and workers are killed at each step, and then the provider, PostgreSQL, the web server and Kafka.
 
-    The provider fails at random as well. Customers check out twice at one moment, pay and cancel meanwhile, and try to
-    see the orders of others.
+    The provider also fails at random. Meanwhile customers check out twice at one moment, pay, cancel, and try to see
+    the orders of others.
     """
     consumer = start(*CONSUME_FULFILMENT, **env)
     worker = start(*WORK_FULFILMENT, launcher=short_lease(), **env)
@@ -95,7 +99,7 @@ def test_checkouts_come_to_rest_whatever_is_killed(
         site.web.start()
         checkouts.wait_for_more(5)
         kafka.start()
-        # Not before PostgreSQL is back: a process that finds no database at its start ends, as documented.
+        # PostgreSQL must be back: a process that finds no database at its start ends, as documented.
         for process in (consumer, worker):
             process.kill()
             process.start()
@@ -103,7 +107,7 @@ def test_checkouts_come_to_rest_whatever_is_killed(
     states = checkouts.settle_and_compare(provider)
     assert min(states[state] for state in ("COMPLETED", "CANCELLED", "STUCK_REFUND")) > 0, states
     assert len(checkouts.acknowledged) > 50
-    # A stuck refund is visible, and nothing else is.
+    # The command lists every stuck refund.
     listed = start("django", "fulfilments", "--stuck")
     assert listed.process.wait(60) == 0
     assert (

@@ -1,4 +1,4 @@
-"""Sending processes that are killed, frozen, or without a database: each mail is sent once, or again unchanged."""
+"""Sending processes are killed, frozen or cut off from the database. Each mail is sent once, or again unchanged."""
 
 import re
 import time
@@ -88,7 +88,7 @@ def test_a_database_away_beyond_a_lease_doubles_no_mail(
 
 
 def lost(port: int) -> float:
-    """Return how many outcomes the sender with this metrics port could not record, because its lease had ended."""
+    """Return how many outcomes the sender with this metrics port could not record because its lease had ended."""
     text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
     (number,) = re.findall(r'^email_deliveries_total\{outcome="lost"\} (\S+)$', text, re.MULTILINE)
     return float(number)

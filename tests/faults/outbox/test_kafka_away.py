@@ -15,18 +15,18 @@ from tests.faults.oracle import Oracle
 
 FAULTS = ("refuse", "swallow")
 MAX_SLOWDOWN = 1.5
-"""Limit of the median time of an order without Kafka, divided by that with Kafka. The slowest orders prove nothing:
-they depend on the machine more than on Kafka."""
+"""Largest ratio of the median time of an order without Kafka to that with Kafka. The slowest orders prove nothing: they
+depend on the machine more than on Kafka."""
 MAX_ANSWER_S = 2.0
-"""Limit of the slowest answer, in seconds: less than an attempt to reach Kafka takes."""
+"""Longest time of an answer, in seconds. It is shorter than an attempt to reach Kafka."""
 MAX_GROWTH_BYTES = 30 * 1024 * 1024
-"""Limit of the growth of a web worker's memory, in bytes."""
+"""Largest growth of a web worker's memory, in bytes."""
 OUTAGE_S = 8
 """Seconds of an outage: longer than the attempts to send, and than the consumer's session in its group."""
 SILENCE_S = 15
 """Seconds without an answer: enough for clients to give up connections, open new ones, and look for their group."""
 MAX_CPU_SHARE = 0.1
-"""Most CPU time of a process, as a share of a core. Polling the database takes less, a loop without sleep more."""
+"""Largest CPU time of a process, as a share of a core. Polling the database takes less, a loop without sleep more."""
 
 
 def nothing_pending() -> bool:

@@ -1,4 +1,4 @@
-"""Workers with several calls at a time that are killed, frozen, or without a database: each charge is made once."""
+"""Workers with several calls at a time are killed, frozen or cut off from the database. Each charge is made once."""
 
 import time
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_an_answer_that_a_killed_worker_had_is_asked_for(provider: ProviderProce
     wait_until(lambda: victim.process.poll() is not None)
     known = charged(provider)
     assert known >= 1
-    # A second POST of a charge that the provider knows would get this.
+    # The provider has made charges that are not recorded. The next worker must not make them again.
     start(*WORK, launcher=short_lease(), **env_of(provider))
     wait_until(lambda: all_done(charges))
     assert_charged_once(provider, charges)
@@ -158,7 +158,7 @@ def test_workers_end_in_time_in_every_wait(provider: ProviderProcess, start: Sta
     slow = start(*WORK, **env)
     wait_until(lambda: charged(provider) == 16)
     assert end(slow) == [CLEAN_EXIT]
-    # It has finished what it had in hand, and begun nothing else.
+    # The worker has finished its calls under way, and has begun no other.
     assert states(charges) == {"done": 16, "pending": 24}
     assert leased() == 0
     provider.fail("silence", times=16)

@@ -29,7 +29,7 @@ CONSUME_SALES = ("django", "consume", SALES_GROUP, "--max-consecutive-dead-lette
 SALES_ADDED = "sales.subscriptions:add"
 """After this call, the sums are written, and their transaction is still open."""
 STEP_COUNTED = "sales.sums.recounting:_end_of_step"
-"""A rebuild makes this call before each step."""
+"""A rebuild makes this call before it counts each step of events."""
 
 DIFFERENCES = """
     WITH recorded AS (
@@ -84,7 +84,7 @@ def handled() -> int:
 
 
 def assert_sums_are_right(start: Start) -> None:
-    """Compare the sums with SQL over the events, and let the product compare them."""
+    """Compare the sums with SQL over the events, and let `verify_sales` compare them, too."""
     assert database.value(DIFFERENCES) == 0
     verify = start("django", "verify_sales")
     assert verify.process.wait(120) == 0, verify.log.read_text()
@@ -119,7 +119,7 @@ def test_killed_consumers_of_sales_lose_and_double_nothing(
 def test_two_consumers_of_sales_add_every_event_once(
     site: Site, oracle: Oracle, start: Start, consume_sales: Callable[..., ProductProcess]
 ) -> None:
-    """Consumers come and go, and every event of the topic arrives again, on each partition."""
+    """Consumers come and go, and the topic's last 300 events arrive again, on each partition."""
     consumers = [consume_sales(), consume_sales()]
     wait_until(lambda: len(shares(SALES_GROUP)) == 2)
     with oracle.shopping(site.web.url):
@@ -167,7 +167,10 @@ def test_rebuilds_under_load_show_no_false_figure(
     start: Start,
     consume_sales: Callable[..., ProductProcess],
 ) -> None:
-    """Rebuilds are killed and started again while orders come in. A reader's count never falls and never runs ahead."""
+    """Rebuilds are killed and started again while orders come in.
+
+    The count that a reader sees never falls, and never exceeds the number of handled events.
+    """
     consume_sales()
     wait_until(caught_up)
     (staff, *_) = customers

@@ -18,10 +18,10 @@ from tests.faults.oracle import Oracle
 
 CUSTOMERS = 2
 CHANGES = 60
-"""Changes of orders that each mixture of releases must acknowledge."""
+"""Number of changes of orders that each mixture of releases must acknowledge."""
 NEW_GROUPS = ("sales", "payments", "shipping", "fulfilment")
 NEW_WORKERS = (("django", "run_fulfilment"),)
-"""The groups and workers that the previous release does not have."""
+"""Commands of the workers that the previous release does not have. `NEW_GROUPS` names the groups that it lacks."""
 TROUBLE = re.compile(r"^(WARNING|ERROR|CRITICAL) .*|^Traceback.*", re.MULTILINE)
 VERDICTS = {
     "verify_orders": r"checked \d+, wrong 0\n",
@@ -51,7 +51,7 @@ class Release:
         return web
 
     def prepare(self) -> None:
-        """Migrate, and create the topics."""
+        """Migrate the database, and create the topics."""
         for process in [self.start("django", command) for command in ("migrate", "create_topics")]:
             assert process.process.wait(60) == 0, process.log.read_text()
 
@@ -120,7 +120,7 @@ class Rollout:
         self.oracle.wait_for_more(CHANGES)
 
     def customer(self) -> Customer:
-        """Return a customer of the web server that takes orders now, apart from those of the load."""
+        """Return a new customer of the current web server. The load does not use this customer."""
         return Customer(self._web.url)
 
     def end_load(self) -> None:
@@ -137,7 +137,10 @@ def rollout(old: Release, new: Release) -> Iterator[Rollout]:
 
 @pytest.mark.parametrize("first", ["web", "workers"])
 def test_rollout_loses_and_doubles_nothing(first: str, rollout: Rollout, old: Release, new: Release) -> None:
-    """The processes are migrated, mixed and replaced as docs/operations.md says. The API acknowledges every change."""
+    """The test migrates, and then mixes and replaces the processes, as docs/operations.md says.
+
+    The API acknowledges every change.
+    """
     rollout.migrate()
     if first == "workers":
         rollout.replace_workers()

@@ -1,4 +1,4 @@
-"""Settings of a project with `events` and one participant alone, which `FOREIGN_APP` names."""
+"""Settings of a project with only `events` and one participant. The variable `FOREIGN_APP` names the participant."""
 
 import os
 from datetime import timedelta
