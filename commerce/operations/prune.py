@@ -12,7 +12,7 @@ from events.models import OutboxEvent
 from orders.events import STREAM_PREFIX
 from orders.history import move_to_history
 
-BATCH_ROWS = 2_000
+BATCH_ROWS = 500
 """Largest number of rows that one transaction of `prune` checks. docs/history.md says how long it holds their locks."""
 
 
