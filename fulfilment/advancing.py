@@ -29,7 +29,7 @@ from fulfilment.transitions import (
     State,
     Then,
 )
-from orders.services import cancel_locked_order, lock_order, lock_orders, pay_locked_order
+from orders.services import Change, cancel_locked_order, lock_order, lock_orders, pay_locked_order, save_changes
 
 APPLIED, IGNORED = "applied", "ignored"
 messages_total = Counter(
@@ -121,7 +121,8 @@ def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int
     """Return the fulfilments, the recorded messages, and how many of `news` changed a state or sent a command."""
     orders = lock_orders({one.order_id for one in news})
     fulfilments = Fulfilment.objects.prefetch_related("step_rows").in_bulk(list(orders))
-    recorded: list[Message] = []
+    changes: list[Change] = []
+    commands: list[Message] = []
     deadlines: list[FulfilmentDeadline] = []
     outcomes: Tally[tuple[str, str]] = Tally()
     entered: Tally[str] = Tally()
@@ -135,13 +136,16 @@ def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int
             continue
         if fulfilment.shown_state != shown_before:
             entered[fulfilment.shown_state] += 1
-        recorded += _change_order(order, then)
+        changes += _change_order(order, then)
         if then.command:
-            recorded.append(outbox.record(command_of(then.command, fulfilment, lines=order.lines)))
+            commands.append(command_of(then.command, fulfilment, lines=order.lines))
         if fulfilment.deadline_at:
             deadlines.append(_deadline(fulfilment))
+    save_changes(*changes)
     _save(list(fulfilments.values()), deadlines=deadlines)
+    outbox.record_all(commands)
     _count(outcomes, entered)
+    recorded = [*(change.event for change in changes), *commands]
     return list(fulfilments.values()), recorded, sum(n for (_, outcome), n in outcomes.items() if outcome == APPLIED)
 
 
@@ -159,12 +163,12 @@ def _with_undoing(
         yield one
 
 
-def _change_order(order: Any, then: Then) -> list[Message]:
+def _change_order(order: Any, then: Then) -> list[Change]:
     if then.order is OrderChange.PAY:
-        return [pay_locked_order(order).event]
+        return [pay_locked_order(order)]
     # A fulfilment that ends a second time, after a contradicting reply, finds the order cancelled.
     if then.order is OrderChange.CANCEL and order.status != "CANCELLED":
-        return [cancel_locked_order(order).event]
+        return [cancel_locked_order(order)]
     return []
 
 

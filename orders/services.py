@@ -8,6 +8,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import transaction
 
+from events.bulk import update_rows
 from events.outbox import recording as outbox
 from events.wire.headers import cloud_event_headers, pack
 from events.wire.messages import Message
@@ -27,7 +28,7 @@ class Line(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A changed order and its recorded event. Publish the event after the transaction commits."""
+    """A changed order and its event. Publish the event after the transaction commits."""
 
     order: Order
     event: Message
@@ -99,7 +100,9 @@ def request_cancellation(*, order_id: int, user_id: int | None = None) -> Change
     order = lock_order(order_id=order_id, user_id=user_id)
     process = controlling(order)
     if process is None or not order.may_become(Order.Status.CANCELLED):
-        return cancel_locked_order(order)
+        change = cancel_locked_order(order)
+        save_changes(change)
+        return change
     return HandedOver(order, process.cancel(order))
 
 
@@ -122,19 +125,26 @@ def lock_orders(order_ids: Collection[int]) -> dict[int, Order]:
 
 
 def pay_locked_order(order: Order) -> Change:
-    """Pay an order for the process that controls it. The caller holds the lock of its row.
+    """Return the payment of an order, for `save_changes`. The caller holds the lock of its row.
 
     Raise InvalidTransition if the order is not PENDING.
     """
-    return _record_change(order, Order.pay, ORDER_PAID)
+    return _change(order, Order.pay, ORDER_PAID)
 
 
 def cancel_locked_order(order: Order) -> Change:
-    """Cancel an order for the process that controls it. The caller holds the lock of its row.
+    """Return the cancellation of an order, for `save_changes`. The caller holds the lock of its row.
 
     Raise InvalidTransition if the order is CANCELLED already.
     """
-    return _record_change(order, Order.cancel, ORDER_CANCELLED)
+    return _change(order, Order.cancel, ORDER_CANCELLED)
+
+
+def save_changes(*changes: Change) -> None:
+    """Write changes of locked orders, in the order in which they were made, and record their events."""
+    changed = {change.order.pk: change.order for change in changes}
+    update_rows(list(changed.values()), ["status", "last_sequence", "event_ids"])
+    outbox.record_all([change.event for change in changes])
 
 
 @transaction.atomic
@@ -144,13 +154,14 @@ def _change_order(
     order = lock_order(order_id=order_id, user_id=user_id)
     if process := controlling(order):
         raise UnderControl(order, process)
-    return _record_change(order, transition, event_type)
+    change = _change(order, transition, event_type)
+    save_changes(change)
+    return change
 
 
-def _record_change(order: Order, transition: Callable[[Order], None], event_type: OrderEventType) -> Change:
+def _change(order: Order, transition: Callable[[Order], None], event_type: OrderEventType) -> Change:
     transition(order)
-    order.save(update_fields=["status", "last_sequence", "event_ids"])
-    return Change(order, outbox.record(_event(order, event_type, order.last_sequence, now())))
+    return Change(order, _event(order, event_type, order.last_sequence, now()))
 
 
 @transaction.atomic

@@ -1,6 +1,6 @@
 """The transactional outbox: an event is recorded in the transaction of its change, and sent after the commit."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -10,10 +10,9 @@ from events.database_clock import DatabaseClock
 from events.models import OutboxEvent
 from events.wire.messages import Message
 
-INSERT = f"""
-    INSERT INTO events_outboxevent ({", ".join(Message._fields)}, parked_reason)
-    VALUES ({", ".join(["%s"] * len(Message._fields))}, '')
-    """  # noqa: S608 - it consists of names of fields
+_INSERT_INTO = f"INSERT INTO events_outboxevent ({', '.join(Message._fields)}, parked_reason) VALUES"
+_ROW = f"({', '.join(['%s'] * len(Message._fields))}, '')"
+INSERT = f"{_INSERT_INTO} {_ROW}"
 """Statement that records a message. Its parameters are the fields of a `Message`.
 
 A service whose change is a single SQL statement includes this one in its WITH clause. `parked_reason` is the only other
@@ -23,19 +22,27 @@ waits for it.
 
 
 def record(message: Message) -> Message:
-    """Record a message, which is sent after the surrounding transaction has committed.
+    """Record a message, and return it. See `record_all`."""
+    record_all([message])
+    return message
+
+
+def record_all(messages: Sequence[Message]) -> None:
+    """Record messages with one statement. They are sent after the surrounding transaction has committed.
 
     Raises:
-        TransactionManagementError: there is no transaction, so the message could be sent without its change.
+        TransactionManagementError: there is no transaction, so a message could be sent without its change.
     """
+    if not messages:
+        return
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError(
-            f"{message.event_type} must be recorded in the transaction of the change that it announces: "
+            f"{messages[0].event_type} must be recorded in the transaction of the change that it announces: "
             "wrap both in transaction.atomic()."
         )
+    rows = ", ".join([_ROW] * len(messages))
     with connection.cursor() as cursor:
-        cursor.execute(INSERT, message)
-    return message
+        cursor.execute(f"{_INSERT_INTO} {rows}", [value for message in messages for value in message])
 
 
 def send_again(event_ids: Iterable[UUID]) -> int:

@@ -16,6 +16,7 @@ from django.db import models, transaction
 from django.utils.translation import gettext_lazy
 from prometheus_client import Counter
 
+from events.bulk import update_rows
 from events.outbox import recording as outbox
 from events.outbox.publisher import publish
 from events.subscriptions import Subscription, Topic
@@ -162,10 +163,11 @@ class Participant(Generic[WorkT, CommandT]):
                 case _:
                     continue
             work.reply_type, work.reason = reply_type, cut(storable(reason), REASON_LIMIT_CHARS)
+            # A failed command may be tried again, and needs its secrets.
+            if self.commands.secret_members and isinstance(outcome, Done):
+                work.value = masked(bytes(work.value), self.commands.secret_members)
             finished.append(work)
-        self._model_objects.bulk_update(finished, ["reply_type", "reason"])
-        if self.commands.secret_members:
-            self._forget_secrets([work for work, outcome in results if isinstance(outcome, Done)])
+        update_rows(finished, ["reply_type", "reason", "value"])
         self._send(finished)
 
     @property
@@ -175,12 +177,6 @@ class Participant(Generic[WorkT, CommandT]):
     def _locked(self, command_ids: Collection[UUID]) -> Iterable[WorkT]:
         """Lock and return the rows of these commands, in a fixed order. The lock keeps workers from finishing them."""
         return self._model_objects.select_for_update().filter(command_id__in=command_ids).order_by("pk")
-
-    def _forget_secrets(self, done: Collection[WorkT]) -> None:
-        """Hide the secrets of commands that are done. A failed command may be tried again, and needs its secrets."""
-        for work in done:
-            work.value = masked(bytes(work.value), self.commands.secret_members)
-        self._model_objects.bulk_update(done, ["value"])
 
     def _refuse_conflict(self, first: CommandT, repeat: CommandT) -> None:
         same = msgspec.structs.replace(repeat, event_id=first.event_id, timestamp=first.timestamp)
@@ -204,9 +200,9 @@ class Participant(Generic[WorkT, CommandT]):
                 )
 
     def _send(self, finished: Sequence[WorkT]) -> None:
-        messages = [outbox.record(self._message(work)) for work in finished]
-        if messages:
-            transaction.on_commit(lambda: publish(messages), robust=True)
+        messages = [self._message(work) for work in finished]
+        outbox.record_all(messages)
+        transaction.on_commit(lambda: publish(messages), robust=True)
 
     def _message(self, work: WorkT) -> Message:
         reply = commands.reply_to(self.decode(bytes(work.value)), work.reply_type, reason=work.reason)

@@ -16,6 +16,7 @@ from events.work.leases import claim, lease_of
 from events.work.models import WorkT
 from events.work.outcomes import Outcome, ServiceUnavailable, TryAgain
 from events.work.worker import (
+    BUSY_POLL_INTERVAL_S,
     CLAIM_AFTER_OUTAGE_S,
     FIRST_OUTAGE_PAUSE_S,
     LAST_OUTAGE_PAUSE_S,
@@ -114,8 +115,10 @@ class ThreadedWorker(Worker[WorkT]):
                 return
             # After an outage, try one piece of work to find out whether the service is back.
             limit = min(self._free, 1) if self._failures else self._free
-            if limit and (self._begin(act, limit=limit) < limit or self._failures):
-                self._claim_from = time.monotonic() + POLL_INTERVAL_S
+            begun = self._begin(act, limit=limit) if limit else 0
+            if limit and (begun < limit or self._failures):
+                is_busy = begun and not self._failures
+                self._claim_from = time.monotonic() + (BUSY_POLL_INTERVAL_S if is_busy else POLL_INTERVAL_S)
         except Error as error:
             self._pause_without_database(error)
 

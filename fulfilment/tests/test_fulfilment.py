@@ -353,13 +353,13 @@ def test_replies_of_many_orders_come_in_one_batch(api: APIClient, user: User) ->
 
 
 def test_state_order_and_command_commit_together(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(message: Any) -> Any:
-        if message.event_type == "BOOK_SHIPMENT":
+    def fail(messages: Any) -> None:
+        if any(message.event_type == "BOOK_SHIPMENT" for message in messages):
             raise OSError("the disk is full")
-        return record(message)
+        record_all(messages)
 
-    record = recording.record
-    monkeypatch.setattr(recording, "record", fail)
+    record_all = recording.record_all
+    monkeypatch.setattr(recording, "record_all", fail)
     with pytest.raises(Exception, match="disk"):
         checkout.reply("PAYMENT_CHARGED")
     assert checkout.fulfilment.state == State.PAYING
