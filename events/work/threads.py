@@ -57,6 +57,8 @@ class ThreadedWorker(Worker[WorkT]):
         """End of the lease of each awaited piece of work, by primary key and lease. The clock is the monotonic one."""
         self._claim_from = 0.0
         """Time from which on this worker claims work, by the monotonic clock."""
+        self._busy_until = 0.0
+        """Time until which this worker claims every `BUSY_POLL_INTERVAL_S`, by the monotonic clock."""
         self._paused_until = 0.0
         """End of the pause after the last failure, by the monotonic clock."""
         self._failures = 0
@@ -116,9 +118,12 @@ class ThreadedWorker(Worker[WorkT]):
             # After an outage, try one piece of work to find out whether the service is back.
             limit = min(self._free, 1) if self._failures else self._free
             begun = self._begin(act, limit=limit) if limit else 0
+            now = time.monotonic()
+            if begun:
+                self._busy_until = now + POLL_INTERVAL_S
             if limit and (begun < limit or self._failures):
-                is_busy = begun and not self._failures
-                self._claim_from = time.monotonic() + (BUSY_POLL_INTERVAL_S if is_busy else POLL_INTERVAL_S)
+                is_busy = now < self._busy_until and not self._failures
+                self._claim_from = now + (BUSY_POLL_INTERVAL_S if is_busy else POLL_INTERVAL_S)
         except Error as error:
             self._pause_without_database(error)
 

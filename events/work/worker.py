@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL_S = 0.5
 """Seconds between two claims while nothing is due."""
 BUSY_POLL_INTERVAL_S = 0.05
-"""Seconds from a claim that found less work than the worker can begin to the next claim, of a kind with `concurrency`.
-Work that comes in a steady stream waits no longer than this."""
+"""Seconds between two claims of a kind with `concurrency`, until no work was due for `POLL_INTERVAL_S`. So a command
+that arrives while others do waits for a short time only."""
 RECORD_WITHIN_S = 0.01
 """Seconds of work after which a worker records the outcomes. So the outcomes of quick pieces of work share a
 transaction. After a crash, the piece in progress is done again, and at most the pieces of this time before it."""

@@ -129,6 +129,17 @@ def test_new_work_begins_while_a_slow_piece_runs() -> None:
         release.set()
 
 
+def test_work_that_comes_after_other_work_begins_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads_module, "POLL_INTERVAL_S", LONG_S)
+    stop = threading.Event()
+    record_work(1)
+    with running(threaded(until=stop.is_set), stop):
+        for number in range(1, 4):
+            wait_until(lambda number=number: done() == number, timeout=LONG_S / 3)  # type: ignore[misc]
+            record_work(1)
+        wait_until(lambda: done() == 4, timeout=LONG_S / 3)
+
+
 def test_every_outcome_is_recorded_with_what_follows_from_it() -> None:
     outcomes: list[Outcome] = [Done(1), Failed("no such card"), Cancelled("not wanted"), TryAgain("busy")]
     works = record_work(40)
