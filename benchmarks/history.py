@@ -67,7 +67,7 @@ class Measured(NamedTuple):
     longest_transaction_s: float
     longest_statement_s: float
     longest_statement: str
-    """Beginning of the text of the longest statement."""
+    """Beginning of the SQL of the statement that ran longest."""
     said: str
 
     def __str__(self) -> str:

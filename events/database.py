@@ -12,7 +12,7 @@ from django.template.defaultfilters import pluralize
 MAX_MIGRATIONS_NAMED = 3
 
 Report = Callable[[float], object]
-"""A function that a walk calls with the part of it that is done, from 0.0 to 1.0."""
+"""A function that long work calls with the part that is done, from 0.0 to 1.0."""
 
 
 def require_database() -> None:

@@ -18,7 +18,7 @@ class Unfinished(NamedTuple):
     """The fulfilments that are neither completed nor cancelled."""
 
     by_state: dict[str, int]
-    """Number of these fulfilments by the state that the API shows."""
+    """Number of unfinished fulfilments by the state that the API shows."""
     oldest_under_way_seconds: float
     """Age in seconds of the oldest unfinished fulfilment that is not stuck; 0 if there is none."""
 

@@ -23,7 +23,7 @@ foreign_total = Counter(
 
 
 def take_replies(replies: Sequence[Reply]) -> None:
-    """Take the replies to commands that a step of the named order has sent. Count all other replies as foreign."""
+    """Take the replies to commands that a step of the order named in the reply has sent. Count others as foreign."""
     steps = FulfilmentStep.objects.in_bulk([reply.command_id for reply in replies])
     news = []
     for reply in replies:

@@ -26,16 +26,16 @@ FLASH = 4
 
 
 def tables() -> dict[str, str]:
-    """Return all tables by title, in the order of the page."""
+    """Return the tables of docs/scaling.md by title, in the order of that page."""
     known, bytes_of = measured(), sizes.saved()
     return {
         "Rates": _rates(known),
         "Busy cores": _cores(known),
+        "Limits": _limits(known),
         "Consumers and partitions": _consumers(known),
         "Bytes": _bytes(bytes_of),
         "Storage": _storage(bytes_of),
         "Outbox": _outbox(known, bytes_of),
-        "Limits": _limits(known),
         "Troubles": _troubles(known),
     }
 

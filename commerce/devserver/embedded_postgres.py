@@ -35,7 +35,7 @@ DATA = "postgres"
 """Name of the data folder inside the server's home."""
 NOT_DURABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 ROOT_HOMES = Path("/var/lib/commerce")
-"""Folder that holds the databases of all checkouts that run as root."""
+"""Folder that holds the databases of all working copies of this repository that root runs."""
 
 
 def data_home(checkout: Path) -> Path:

@@ -74,7 +74,7 @@ class Outbox(NamedTuple):
     """The number and the age of the outbox's pending rows."""
 
     pending: int
-    """Number of pending rows."""
+    """Number of the outbox's pending rows."""
     oldest_pending_seconds: float
     """Age of the oldest pending row; 0 if no row is pending."""
 

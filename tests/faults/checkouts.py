@@ -206,7 +206,11 @@ class Checkouts:
                 yield f"{one.payment} is not the payment of order {one.order_id} over {one.amount}"
 
     def _unknown(self, found: Sequence[AtRest], provider: ProviderUnderTest) -> Iterator[str]:
-        """Yield a sentence about each entry of the provider's book without a step, and about a wrong sum of charges."""
+        """Yield a sentence about each payment or shipment in the provider's book that is of no step of these checkouts.
+
+        Yield one more if the charges in the book differ from the sum of the completed orders and of those whose refund
+        is stuck.
+        """
         known = {one.order_id: one for one in found}
         for service in ("payments", "shipments"):
             for entry in provider.book(service).values():

@@ -181,7 +181,7 @@ def test_discarded_events_are_gone(order: Order, capsys: pytest.CaptureFixture[s
 
 
 def test_a_row_that_is_in_both_tables_stays_in_both(order: Order, user: User) -> None:
-    """Only another program can put a row into both tables. Prune leaves it, goes on, and loses nothing."""
+    """Only another program can put a row into both outbox and history. Prune leaves it, goes on, and loses nothing."""
     prune_all()
     kept = OrderHistory.objects.get(sequence=1)
     copy = {"event_id": kept.event_id, "stream": kept.stream, "sequence": 1, "value": kept.value}

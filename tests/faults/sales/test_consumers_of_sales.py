@@ -28,8 +28,8 @@ SALES_GROUP = "sales"
 CONSUME_SALES = ("django", "consume", SALES_GROUP, "--max-consecutive-dead-letters", "100000")
 SALES_ADDED = "sales.subscriptions:add"
 """After this call, the sums are written, and their transaction is still open."""
-STEP_COUNTED = "sales.sums.recounting:_end_of_step"
-"""A rebuild makes this call before it counts each step of events."""
+STEP_BEGUN = "sales.sums.recounting:_end_of_step"
+"""A rebuild counts the events in steps of many rows. It makes this call at the beginning of each step."""
 
 DIFFERENCES = """
     WITH recorded AS (
@@ -185,7 +185,7 @@ def test_rebuilds_under_load_show_no_false_figure(
 
     with oracle.shopping(site.web.url):
         for on_call in (1, 2, None, 1, None):
-            launcher = [] if on_call is None else sabotage("kill-before", STEP_COUNTED, on_call=on_call)
+            launcher = [] if on_call is None else sabotage("kill-before", STEP_BEGUN, on_call=on_call)
             rebuild = start("django", "rebuild_sales", launcher=launcher)
             deadline = time.monotonic() + 60
             while rebuild.process.poll() is None:
