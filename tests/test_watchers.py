@@ -41,13 +41,20 @@ def watchers(broker: Broker, site_database: None, tmp_path: Path) -> Iterator[li
     }
     rows(EMPTY)
     rows(SELL)
+    command = ("django", "watch_sales", "--liveness-file")
     started = [
-        ProductProcess("django", "watch_sales", log=tmp_path / f"{number}.log", env=env) for number in range(WATCHERS)
+        ProductProcess(*command, str(alive(tmp_path, number)), log=tmp_path / f"{number}.log", env=env)
+        for number in range(WATCHERS)
     ]
     yield started
     for process in started:
         process.kill()
     rows(EMPTY)
+
+
+def alive(folder: Path, number: int) -> Path:
+    """Return the liveness file of a watcher, which it writes once it handles signals."""
+    return folder / f"{number}.alive"
 
 
 @contextmanager
@@ -70,7 +77,7 @@ def anomalies() -> int:
     return int(value("SELECT count(*) FROM sales_salesanomaly WHERE rule = 'SILENCE'"))
 
 
-def test_several_watchers_find_an_anomaly_once(watchers: list[ProductProcess]) -> None:
+def test_several_watchers_find_an_anomaly_once(watchers: list[ProductProcess], tmp_path: Path) -> None:
     wait_until(lambda: anomalies() == 1, timeout=30)
     ids = rows("SELECT event_id FROM sales_salesanomaly")
     assert len(ids) == value(
@@ -78,6 +85,7 @@ def test_several_watchers_find_an_anomaly_once(watchers: list[ProductProcess]) -
         topic="sales-events",
     )
     assert sum(process.log.read_text().count("Found 1 anomaly") for process in watchers) == 1
+    wait_until(lambda: all(alive(tmp_path, number).exists() for number in range(WATCHERS)))
     assert [process.stop() for process in watchers] == [0] * WATCHERS
 
 
