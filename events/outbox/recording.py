@@ -30,6 +30,8 @@ def record(message: Message) -> Message:
 def record_all(messages: Sequence[Message]) -> None:
     """Record messages with one statement. They are sent after the surrounding transaction has committed.
 
+    The caller passes few or small messages: PostgreSQL accepts no statement of 1 GiB.
+
     Raises:
         TransactionManagementError: there is no transaction, so a message could be sent without its change.
     """

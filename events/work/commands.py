@@ -163,12 +163,18 @@ class Participant(Generic[WorkT, CommandT]):
                 case _:
                     continue
             work.reply_type, work.reason = reply_type, cut(storable(reason), REASON_LIMIT_CHARS)
+            finished.append(work)
             # A failed command may be tried again, and needs its secrets.
             if self.commands.secret_members and isinstance(outcome, Done):
-                work.value = masked(bytes(work.value), self.commands.secret_members)
-            finished.append(work)
-        update_rows(finished, ["reply_type", "reason", "value"])
+                self._hide_secrets(work)
+        update_rows(finished, ["reply_type", "reason"])
         self._send(finished)
+
+    def _hide_secrets(self, work: WorkT) -> None:
+        hidden = masked(bytes(work.value), self.commands.secret_members)
+        if hidden != bytes(work.value):
+            work.value = hidden
+            work.save(update_fields=["value"])
 
     @property
     def _model_objects(self) -> Any:
@@ -202,7 +208,8 @@ class Participant(Generic[WorkT, CommandT]):
     def _send(self, finished: Sequence[WorkT]) -> None:
         messages = [self._message(work) for work in finished]
         outbox.record_all(messages)
-        transaction.on_commit(lambda: publish(messages), robust=True)
+        if messages:
+            transaction.on_commit(lambda: publish(messages), robust=True)
 
     def _message(self, work: WorkT) -> Message:
         reply = commands.reply_to(self.decode(bytes(work.value)), work.reply_type, reason=work.reason)
