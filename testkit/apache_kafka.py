@@ -90,8 +90,15 @@ class ApacheKafka:
         self.start()
 
     def create_topic(self, name: str, *, partitions: int) -> None:
+        """Create a topic, and wait until clients see a leader of each partition."""
         admin = self._admin()
         admin.create_topics([NewTopic(name, partitions, 1, config=TOPIC_CONFIG)])[name].result()
+
+        def is_led() -> bool:
+            found = admin.list_topics(name, timeout=10).topics[name].partitions.values()
+            return len(found) == partitions and all(one.leader >= 0 for one in found)
+
+        wait_until(is_led)
 
     def add_partitions(self, topic: str, *, total: int) -> None:
         admin = self._admin()
