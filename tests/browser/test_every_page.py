@@ -154,6 +154,8 @@ def serious_findings(page: Page) -> list[str]:
 
 def layout_findings(page: Page) -> list[str]:
     """Return a text for each fault of the layout: a page wider than the screen, or a list entry that is too high."""
+    # Until the page's font is loaded, a busy browser shows another one, whose lines are higher.
+    page.evaluate("document.fonts.ready.then(() => true)")
     wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
     heights: list[int] = page.locator("#result_list tr.data-row").evaluate_all(
         "rows => rows.map(row => row.offsetHeight)"
