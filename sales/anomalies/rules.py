@@ -82,7 +82,7 @@ def configured_thresholds() -> Thresholds:
 
 
 class Finding(NamedTuple):
-    """An anomaly that a rule has found in the steps from `start` up to `end`."""
+    """An anomaly that a rule has found in the five-minute steps from `start` up to `end`, without `end` itself."""
 
     rule: AnomalyRule
     start: int

@@ -18,7 +18,7 @@ LIST = "/admin/fulfilment/fulfilment/"
 
 
 class Checkouts(NamedTuple):
-    """Three orders of a customer. Each field of an order's id says how the order's checkout ends."""
+    """A customer, and the ids of three orders. The name of each id says how the order's checkout ends."""
 
     customer: Customer
     completed: int

@@ -106,7 +106,7 @@ class SleepingNetworkClient(NetworkClient):
     """
 
     def connection_delay(self, node_id: Any) -> float:
-        """Return how long the producer's sending thread should sleep, in milliseconds, which the thread expects."""
+        """Return how long the producer's sending thread should sleep, in milliseconds."""
         return max(super().connection_delay(node_id) * 1000, MIN_SLEEP_MS)
 
 
