@@ -74,7 +74,7 @@ class SalesBucket(models.Model):
 
 
 class CustomerSummary(models.Model):
-    """The orders of one customer, from one partition.
+    """The counts of one customer's orders and the amount paid, from the events of one partition.
 
     The user is a plain id and no foreign key, because the event of another program may name any user.
     """

@@ -45,7 +45,7 @@ class Interval(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The orders of one customer."""
+    """The counts of one customer's orders, the amount paid, and the time of the newest order."""
 
     orders: int
     paid: int

@@ -70,12 +70,12 @@ class Provider(Generic[AnswerT]):
         return self._call("GET", path, answers={200}, unknown=404)
 
     def post(self, path: str, *, key: UUID, body: Any = None, answers: Collection[int]) -> AnswerT:
-        """Return the provider's answer, whose HTTP status is one of `answers`.
+        """Send a POST request, and return the provider's answer, whose HTTP status is one of `answers`.
 
         Raises:
-            ServiceUnavailable: the provider is away, or refuses this client.
-            OutcomeUnknown: the provider gave no valid answer in time.
-            CallRefused: any other 4xx status.
+            ServiceUnavailable: no URL is set, the provider cannot be reached, or the status is in `SERVICE_STATUSES`.
+            CallRefused: the answer has another 4xx status, except 408.
+            OutcomeUnknown: no complete answer came in time, or the answer is invalid or has any other status.
         """
         answer = self._call("POST", path, answers=answers, key=key, body=body)
         assert answer is not None

@@ -150,7 +150,10 @@ def record(finding: Finding, moment: datetime) -> Message | None:
 
 
 def _measure(finding: Finding, value: float) -> Decimal:
-    """Return a measure of the finding's rule as a decimal, in the unit of `SalesAnomaly.observed`."""
+    """Return `value`, which is the finding's `observed` or `usual`, as `SalesAnomaly` stores it.
+
+    The rule decides the unit: an amount for a surge, a ratio for cancellations, a number of orders for a silence.
+    """
     if finding.rule == SURGE:
         return Decimal(f"{round(value)}e-2")
     if finding.rule == CANCELLATIONS:

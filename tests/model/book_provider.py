@@ -90,7 +90,10 @@ class BookProvider:
 
 
 class _Session:
-    """Base of the classes that the settings `PAYMENT_PROVIDER` and `SHIPPING_PROVIDER` name. They take no arguments."""
+    """Base class of `Payments` and `Shipments`. A worker creates an object of each without arguments.
+
+    The model test names the two classes in the settings `PAYMENT_PROVIDER` and `SHIPPING_PROVIDER`.
+    """
 
     provider: ClassVar[BookProvider]
 

@@ -27,7 +27,10 @@ class Hook:
         self._process = os.getpid()
 
     def fire(self) -> None:
-        """Run the next action, if there is one. The stand-in that has this hook calls `fire` at the hook's point."""
+        """Run the test's next action, if one is left.
+
+        Stand-ins for parts of the product, such as `MemoryConsumer`, call this method in the middle of their work.
+        """
         if self._actions and os.getpid() == self._process:
             self._actions.pop()()
 

@@ -1,7 +1,7 @@
-"""Only modules named `patches` use private parts of libraries, each with a documented reason.
+"""In the product, only modules and packages named `patches` use or override private parts of libraries.
 
-Private parts are names with one leading underscore, modules that kafka-python does not document, and attributes of a
-library's module or class that an assignment replaces.
+Tests, `testkit` and `benchmarks` are not checked. Private parts are names with one leading underscore, modules that
+kafka-python does not document, and attributes of a library's module or class that an assignment replaces.
 """
 
 import ast

@@ -1,4 +1,7 @@
-"""Each attempt at a dead letter is recorded with its time and reason, in the transaction that changes the letter."""
+"""A dead letter keeps the time and the error of its first failure and of each failed replay.
+
+The attempts are recorded in the transaction that changes the letter.
+"""
 
 from datetime import datetime
 from typing import Any

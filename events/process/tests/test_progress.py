@@ -1,4 +1,4 @@
-"""Progress is one line of a terminal, and nothing elsewhere."""
+"""A command draws its progress on one line of a terminal. If its output is no terminal, it draws nothing."""
 
 from io import StringIO
 
