@@ -62,7 +62,10 @@ def published_paths(order_id: int) -> list[str | None]:
 
 
 def holder_of_the_turn() -> str | None:
-    """Return the name (PGAPPNAME) of the relay that holds the advisory lock of a turn; None if no relay holds it."""
+    """Return the name (PGAPPNAME) of the relay whose turn it is to send; None if no relay has the turn.
+
+    Relays send in turns. The relay that holds the advisory lock `TURN_LOCK_ID` has the turn.
+    """
     holders = rows(
         "SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory'"
         " AND granted AND (classid::bigint << 32) + objid::bigint = %(lock)s",

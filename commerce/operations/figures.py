@@ -44,7 +44,10 @@ class GroupOnTopic(NamedTuple):
 
     @property
     def seconds_behind(self) -> float:
-        """Return the age of the oldest unread record in seconds; 0 if there is none, or if it could not be read."""
+        """Return the age in seconds of the oldest record that the group has not read; 0 if there is none.
+
+        A partition is left out if its record could not be read, or if the group has committed no offset of it.
+        """
         return max((one.seconds_behind or 0.0 for one in self.partitions), default=0.0)
 
     def as_json(self) -> dict[str, Any]:

@@ -123,9 +123,10 @@ def repair(missing: Missing) -> Repaired:
 
 
 def _changes_without_row(groups: Sequence[Subscription[Any]], progress: ProgressLine) -> Iterator[Missing]:
-    """Yield the lost changes, whose event has no row, and a sentence about each order of unknown history.
+    """Yield, for each batch of orders, the lost changes and one sentence about each order of unknown history.
 
-    The orders are read in batches, because the events of most orders may have been discarded.
+    A change is lost if its event has no row and none of `groups` has handled or dead-lettered the event. Discarded
+    events have no row, either. A batch limits the number of changes without a row that one query returns.
     """
     for ids in in_steps(Order.objects.all(), size=BATCH_ORDERS, report=progress.of("orders")):
         changes = _without_row(ids[0], ids[-1])

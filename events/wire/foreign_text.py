@@ -24,10 +24,11 @@ def storable(text: str) -> str:
 
 
 def stack_trace(error: BaseException, shorten: Callable[[str], str] = cut) -> str:
-    """Return the end of the stack trace of `error`: at most `TEXT_LIMIT_CHARS` characters, after a note of the cut.
+    """Return the last parts of the stack trace of `error`. A part is a frame or the text of an exception.
 
-    `shorten` is called for each part (a frame or an exception's text), so that a long message of an exception does not
-    displace the frames. The last part is always returned.
+    The parts have at most `TEXT_LIMIT_CHARS` characters in all, but the last part is returned even if it is longer. If
+    earlier parts are left out, the first line says how many. `shorten` first shortens each part, so that a long text of
+    an exception does not displace the frames.
     """
     parts = [shorten(part) for part in traceback.format_exception(error)]
     size = kept = 0

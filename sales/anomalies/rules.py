@@ -33,7 +33,10 @@ MIN_REFERENCES = 6
 A younger shop is not judged.
 """
 REFERENCE_SHIFTS = (-HOUR, 0, HOUR)
-"""Shifts, in steps, of an earlier week's three windows. They cover the hour by which summer time moves customers."""
+"""Shifts of the three reference windows of each earlier week, in steps: an hour earlier, none, an hour later.
+
+Summer time moves the customers' habits by an hour. With the shifts, a week before the change has the right hour, too.
+"""
 MAD_TO_SIGMA = 1.4826
 """Factor from the MAD to the standard deviation, for values with a normal distribution."""
 AMOUNT_NOISE = 2.0
@@ -66,7 +69,7 @@ class Thresholds:
     cancel_orders: int
     """A wave of cancellations has at least this many cancelled orders."""
     silence_orders: int
-    """At least this many orders are usual in the time of a silence."""
+    """A silence is found only if the same hours of earlier weeks usually have at least this many orders."""
 
 
 def configured_thresholds() -> Thresholds:

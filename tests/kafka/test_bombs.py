@@ -149,7 +149,10 @@ def test_batches_below_the_bound_do_not_add_up(pipeline: Pipeline) -> None:
 
 
 def test_a_look_at_the_lag_holds_one_batch_at_a_time(broker: Broker) -> None:
-    """For a lag in seconds, a process reads each partition's first unread record. Kafka sends that record's batch."""
+    """To compute the lag in seconds, a process reads the first unread record of each partition.
+
+    Kafka sends the whole batch of such a record. The process must not hold the batches of all partitions at once.
+    """
     topic = f"order-events-{uuid4().hex[:8]}"
     broker.create_topic(topic, partitions=servers.PARTITIONS)
     for partition in range(servers.PARTITIONS):

@@ -1,4 +1,4 @@
-"""The development provider obeys docs/providers.md, and its book survives a kill."""
+"""The development provider obeys docs/providers.md. Its book, a file of payments and shipments, survives a kill."""
 
 import socket
 from collections.abc import Iterator

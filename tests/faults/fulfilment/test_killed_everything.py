@@ -49,7 +49,7 @@ DEATHS_OF_THE_WORKER = (
 )
 CUSTOMERS = 4
 DEATH_TIMEOUT_S = 90
-"""Longest time from the start of a process until it has died at its step, in seconds."""
+"""Longest time that the test waits until a sabotaged process, or its child, is killed at its step, in seconds."""
 
 
 def has_died(victim: ProductProcess) -> bool:
