@@ -117,7 +117,7 @@ def slow_texts(do: Callable[[Any], object], *, as_bytes: bool = False) -> Iterat
             continue
         # Quadratic work grows sixteenfold at four times the length. Measure again, because the machine may be busy.
         quarter, whole = (
-            min(seconds(do, text(first, second, length)) for _ in range(3))
+            min(seconds(do, text(first, second, length)) for _ in range(10))
             for length in (TEXT_LENGTH // 4, TEXT_LENGTH)
         )
         if whole > NOTICEABLE_S and whole > 8 * quarter:
