@@ -1,5 +1,6 @@
 PYTHON ?= python3
 PORT ?= 8080
+FAULTS ?= tests/faults
 BIN := .venv/bin
 OPENAPI := $(BIN)/python manage.py spectacular --validate --fail-on-warn
 # The models of asyncapi3 warn about names of their own fields.
@@ -42,7 +43,7 @@ test-kafka: .venv/installed ## run the broker-facing tests on Apache Kafka; need
 	exec $(BIN)/python -m pytest --broker=apache -m kafka
 
 test-faults: .venv/installed ## run the fault tests, which break Apache Kafka and PostgreSQL on purpose
-	exec $(BIN)/python -m pytest --broker=proxied tests/faults
+	exec $(BIN)/python -m pytest --broker=proxied $(FAULTS)
 
 test-browser: .venv/installed $(KOREAN) ## run the tests in Chromium
 	exec $(BIN)/python -m pytest tests/browser

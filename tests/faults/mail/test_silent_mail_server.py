@@ -84,6 +84,7 @@ def dead(server: MailServer) -> None:
     server.go_down()
 
 
+@pytest.mark.idle
 @pytest.mark.parametrize("trouble", [silent, dead])
 def test_mail_trouble_delays_neither_requests_nor_notifications(
     site: Site, oracle: Oracle, server: MailServer, start: Start, trouble: Callable[[MailServer], None]

@@ -38,6 +38,7 @@ def cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
+@pytest.mark.idle
 def test_without_kafka_orders_are_answered_at_once(site: Site, proxy: Proxy, oracle: Oracle) -> None:
     durations: dict[str, list[float]] = {"healthy": [], **{fault: [] for fault in FAULTS}}
     # Alternate the states, because the machine's speed changes from minute to minute.
