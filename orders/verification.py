@@ -148,7 +148,9 @@ def _differences(order: OrderRow, events: Sequence[RecordedEvent]) -> list[str]:
         differences.append(f"last_sequence is {order.last_sequence}{says}")
     elif wrong_id := _wrong_id(order, state):
         differences.append(wrong_id)
-    if order.items_total is not None and order.items_total != state.total_amount:
+    if order.items_total is None:
+        differences.append("it has no items")
+    elif order.items_total != state.total_amount:
         differences.append(f"its items amount to {order.items_total}, and event 1 says {state.total_amount}")
     return differences
 

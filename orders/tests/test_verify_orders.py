@@ -143,6 +143,13 @@ def test_an_item_changed_in_maintenance_is_named(verify: Verify, user: User, cha
     assert f"Order {order.pk}: its items amount to " in named
 
 
+def test_an_order_without_any_item_is_named(verify: Verify, user: User) -> None:
+    order = place(user)
+    with maintenance():
+        order.items.all().delete()
+    assert verify() == ("checked 1, wrong 1", [f"Order {order.pk}: it has no items."])
+
+
 @pytest.mark.parametrize("moved", [(), (1, 2, 3)], ids=str)
 @pytest.mark.parametrize(
     ("number", "change", "difference"),
