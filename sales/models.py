@@ -4,7 +4,7 @@ Each row of a read model belongs to a generation. Readers see the live generatio
 one beside it.
 """
 
-from decimal import Decimal
+from decimal import Context, Decimal
 
 from django.db import models
 from django.db.models import Q
@@ -22,6 +22,8 @@ LIVE = "coalesce((SELECT live FROM sales_generations), 0)"
 """SQL expression for the number of the live generation. Use it in the same statement that reads the rows."""
 AMOUNT_DIGITS = 50
 """Number of digits of a sum, 2 of them decimals. An event's amount has at most 28 digits, so 10^22 events fit."""
+EXACT = Context(prec=AMOUNT_DIGITS)
+"""Context for exact sums. The default context rounds to 28 digits, which a single amount may already have."""
 ZERO = Decimal("0.00")
 
 

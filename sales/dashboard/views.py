@@ -1,6 +1,6 @@
 """Admin's page *Sales*: the totals of today beside yesterday's, live charts, and the anomalies."""
 
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 from django.contrib import admin
@@ -21,7 +21,7 @@ from sales.anomalies.showing import sentence
 from sales.dashboard.figures import Figures, Totals, read_figures
 from sales.dashboard.periods import labels
 from sales.intervals import UNITS, Unit
-from sales.models import ZERO
+from sales.models import EXACT, ZERO
 from sales.series import Sum
 
 PERMISSION = "sales.view_salesbucket"
@@ -152,7 +152,8 @@ def _anomaly(request: HttpRequest, anomaly: SalesAnomaly, figures: Figures) -> d
 
 def _text_of_amounts(figures: Figures) -> str:
     """Return a sentence that says what the chart of amounts shows."""
-    now, earlier = (sum((one.created.amount for one in of), ZERO) for of in (figures.series, figures.earlier))
+    with localcontext(EXACT):
+        now, earlier = (sum((one.created.amount for one in of), ZERO) for of in (figures.series, figures.earlier))
     return _("Together %(now)s, and %(earlier)s in the same time earlier. The last interval is in progress.") % {
         "now": won_text(now),
         "earlier": won_text(earlier),

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from decimal import Context, Decimal, localcontext
+from decimal import Decimal, localcontext
 
 import msgspec
 from django.db import connection
 
 from orders.events import OrderEventType
-from sales.models import AMOUNT_DIGITS, ZERO
+from sales.models import EXACT, ZERO
 from sales.sums.arrivals import Arrival
 
 # The row of `sales_generations` is locked before any row of a read model, and these are locked in the order of their
@@ -45,8 +45,6 @@ ADD = """
         last_order_at = greatest(summary.last_order_at, EXCLUDED.last_order_at)
     """
 
-EXACT = Context(prec=AMOUNT_DIGITS)
-"""Context for exact sums. The default context rounds to 28 digits, which a single amount may already have."""
 _encoder = msgspec.json.Encoder()
 
 

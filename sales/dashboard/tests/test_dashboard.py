@@ -196,7 +196,10 @@ def test_unknown_interval_shows_hours(state: State, interval: str) -> None:
 def test_amounts_of_any_size_are_shown_exactly(state: State) -> None:
     sell(NOW.replace(second=0), 1, price=Decimal("99999999999999999999999999.99"))
     sell(NOW.replace(second=0), 1, price=Decimal("-0.01"), partition=1)
-    assert state()["cards"]["created"]["figure"] == "99,999,999,999,999,999,999,999,999.98원"
+    sell(NOW.replace(second=0) - timedelta(hours=1), 1, price=Decimal("99999999999999999999999999.99"))
+    shown = state()
+    assert shown["cards"]["created"]["figure"] == "199,999,999,999,999,999,999,999,999.97원"
+    assert "Together 199,999,999,999,999,999,999,999,999.97원, and" in shown["texts"]["amounts"]
 
 
 def test_figures_come_from_the_live_generation(state: State) -> None:
