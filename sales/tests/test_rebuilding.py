@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from events.models import InboxEntry, OutboxEvent
 from sales.intervals import Intervals
 from sales.models import CustomerSummary, ForeignEvent, Generations, SalesBucket
-from sales.series import read_series
+from sales.series import read_series, read_summary
 from sales.subscriptions import SALES
 from sales.sums import recounting
 from sales.sums.rebuilding import AlreadyRunning, EventsLost, rebuild
@@ -134,6 +134,9 @@ def running(work: Callable[[], object]) -> Iterator[None]:
 class Load:
     """Adds batches of events as consumers do. `committed` events are surely added, and `begun` are perhaps added."""
 
+    AMOUNT = Decimal("12.34")
+    CUSTOMER = 1
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.committed = 0
@@ -147,7 +150,8 @@ class Load:
         with self._lock:
             self.begun += size
         at = datetime(2025, 1, 30, 10, partition, tzinfo=UTC)
-        handle([foreign(timestamp=at, user_id=partition) for _ in range(size)], partition=partition)
+        new = [foreign(timestamp=at, user_id=self.CUSTOMER, total_amount=self.AMOUNT) for _ in range(size)]
+        handle(new, partition=partition)
         with self._lock:
             self.committed += size
 
@@ -155,7 +159,8 @@ class Load:
 def test_readers_see_only_true_sums_during_rebuilds() -> None:
     """While two consumers add events and a reader polls, rebuilds run one after another."""
     handle(foreign_events(60))
-    load, reads = Load(), []
+    (at_first,) = read_series(DAY)
+    load, reads, summaries = Load(), [], [0]
 
     def poll() -> None:
         at_least = 60 + load.committed
@@ -164,6 +169,10 @@ def test_readers_see_only_true_sums_during_rebuilds() -> None:
         found = day.created.number + day.paid.number + day.cancelled.number
         reads.append(found)
         assert at_least <= found <= at_most
+        added = day.created.number - at_first.created.number
+        assert day.created.amount == at_first.created.amount + added * Load.AMOUNT
+        summaries.append(read_summary(Load.CUSTOMER).orders)
+        assert summaries[-2] <= summaries[-1] <= load.begun
 
     with running(lambda: load.batch(0)), running(lambda: load.batch(1)), running(poll):
         for _ in range(6):
@@ -172,6 +181,7 @@ def test_readers_see_only_true_sums_during_rebuilds() -> None:
             wait_until(partial(load.has_committed, goal))
     assert len(reads) > 20
     assert reads[-1] > reads[0]
+    assert summaries[-1] > 0
     assert "wrong 0\nchecked" in verified()
     assert len(generations()) == 1
 
