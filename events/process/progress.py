@@ -6,11 +6,12 @@ from typing import TextIO
 from events.database import Report
 
 REDRAW_INTERVAL_S = 0.1
+BAR_CHARS = 20
 CLEAR_LINE = "\r\x1b[K"
 
 
 class ProgressLine:
-    """A line such as `orders  42%  3.1 s`, which shows the current progress. Outside of a terminal it shows nothing."""
+    """A line such as `orders [########............]  42%  3.1 s`. Outside of a terminal it shows nothing."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -25,7 +26,8 @@ class ProgressLine:
             if self._is_shown and (done >= 1 or time.monotonic() >= self._drawn_at + REDRAW_INTERVAL_S):
                 self._drawn_at = time.monotonic()
                 took_s = self._drawn_at - self._started_at
-                self._stream.write(f"{CLEAR_LINE}{name} {done:4.0%}  {took_s:.1f} s")
+                bar = "#" * int(done * BAR_CHARS)
+                self._stream.write(f"{CLEAR_LINE}{name} [{bar:.<{BAR_CHARS}}] {done:4.0%}  {took_s:.1f} s")
                 self._stream.flush()
 
         return report

@@ -133,26 +133,29 @@ def recount(database: Any, *, into: Tables, generation: int, report: Report) -> 
     with database.cursor() as cursor:
         # Each step is short, but the count of the inbox, and the caller's sums over all rows, may exceed a time limit.
         cursor.execute("SET LOCAL statement_timeout = 0")
-        ends = [_last_id(cursor, source) for source in SOURCES]
-        total, before = sum(ends), 0
-        for source, end in zip(SOURCES, ends, strict=True):
-            after = 0
+        ranges = [_range_of_ids(cursor, source) for source in SOURCES]
+        total, before = sum(end - start for start, end in ranges), 0
+        for source, (start, end) in zip(SOURCES, ranges, strict=True):
+            after = start
             while after < end:
                 upto = _end_of_step(cursor, source, after) or end
                 cursor.execute(source.events + _adding(into), {"after": after, "upto": upto, "generation": generation})
                 counted += cursor.fetchone()[0]
                 after = upto
-                report((before + after) / total)
-            before += end
+                report((before + after - start) / total)
+            before += end - start
         cursor.execute('SELECT count(*) FROM events_inboxentry WHERE "group" = %s', [GROUP])
         handled = cursor.fetchone()[0]
     return Recounted(counted, handled - counted)
 
 
-def _last_id(cursor: Any, source: Source) -> int:
-    cursor.execute(f"SELECT id FROM {source.rows} AS source ORDER BY id DESC LIMIT 1")  # noqa: S608 - it is a constant
-    row = cursor.fetchone()
-    return row[0] if row else 0
+def _range_of_ids(cursor: Any, source: Source) -> tuple[int, int]:
+    """Return the number before the source's first id, and its last id; two zeros if it has no rows."""
+    found = []
+    for order in ("ASC", "DESC"):
+        cursor.execute(f"SELECT id FROM {source.rows} AS source ORDER BY id {order} LIMIT 1")  # noqa: S608 - it consists of constants
+        found += cursor.fetchall()
+    return (found[0][0] - 1, found[1][0]) if found else (0, 0)
 
 
 def _end_of_step(cursor: Any, source: Source, after: int) -> int | None:

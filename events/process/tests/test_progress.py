@@ -19,7 +19,7 @@ def test_a_terminal_shows_one_line() -> None:
     terminal = Terminal()
     progress = ProgressLine(terminal)
     progress.of("orders")(0.421)
-    assert terminal.getvalue().startswith(f"{CLEAR_LINE}orders  42%  0.")
+    assert terminal.getvalue().startswith(f"{CLEAR_LINE}orders [########............]  42%  0.")
     assert "\n" not in terminal.getvalue()
     progress.clear()
     assert terminal.getvalue().endswith(f" s{CLEAR_LINE}")
@@ -32,7 +32,7 @@ def test_a_line_is_not_drawn_for_every_step() -> None:
         report(step / 1000)
     report(1.0)
     assert terminal.getvalue().count("orders") < 100
-    assert "orders 100%" in terminal.getvalue()
+    assert "orders [####################] 100%" in terminal.getvalue()
 
 
 def test_a_file_shows_nothing() -> None:
