@@ -182,16 +182,16 @@ def record_lost_event(*, order_id: int, sequence: int) -> Message:
 def _time_of_lost_event(order: Order, sequence: int) -> datetime:
     """Return the timestamp for a lost event: for the first event, the order's `created_at`.
 
-    The time of a later event is not known. It gets the time of the next event that still has a row in the outbox or the
-    history, else that of the previous one, else `created_at`. With the current time, an old change would look new, and
-    users would get a mail.
+    The time of a later event is not known. It gets the time of the previous event that still has a row in the outbox or
+    the history, else that of the next one, else `created_at`. With a later time, an old change could look new, and the
+    user would get a mail.
     """
     if sequence == 1:
         return order.created_at
     others = stored_rows(column="stream", values=[order.stream])
     later = [row.created_at for row in others if (row.sequence or 0) > sequence]
     earlier = [row.created_at for row in others if (row.sequence or 0) < sequence]
-    return (later[:1] or earlier[-1:] or [order.created_at])[0]
+    return (earlier[-1:] or later[:1] or [order.created_at])[0]
 
 
 def _event(order: Order, event_type: OrderEventType, sequence: int, timestamp: datetime) -> Message:
