@@ -134,7 +134,7 @@ class Worker(Generic[WorkT]):
 
     def _do(self, act: Act[WorkT], work: WorkT) -> Outcome:
         if work.is_overdue:
-            return Failed(work.last_error or "Its deadline passed before the first attempt", NOT_IN_TIME)
+            return Failed(work.last_error or _why_overdue(work), NOT_IN_TIME)
         try:
             return act(work)
         except ServiceUnavailable:
@@ -204,6 +204,13 @@ class Worker(Generic[WorkT]):
             case TryAgain(reason):
                 pause = backoff(self._kind.first_pause_s, self._kind.last_pause_s, work.attempts - 1)
                 return settlement(LeasedWork.State.PENDING, error=cut(storable(reason)), pause_s=pause)
+
+
+def _why_overdue(work: LeasedWork) -> str:
+    """Return why overdue work without a recorded error was not done. `attempts` counts this claim, too."""
+    if work.attempts == 1:
+        return "Its deadline passed before the first attempt"
+    return "Its deadline passed, and what became of the earlier attempts is not known: their workers were ended"
 
 
 def _given_back(work: LeasedWork) -> Settlement:

@@ -137,11 +137,20 @@ def test_pauses_grow_up_to_their_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("earlier", "reason"),
-    [("mailbox full", "mailbox full"), ("", "Its deadline passed before the first attempt")],
+    ("attempts", "earlier", "reason"),
+    [
+        (1, "mailbox full", "mailbox full"),
+        (0, "", "Its deadline passed before the first attempt"),
+        (
+            1,
+            "",
+            "Its deadline passed, and what became of the earlier attempts is not known: their workers were ended",
+        ),
+    ],
 )
-def test_overdue_work_fails_without_an_attempt(earlier: str, reason: str) -> None:
-    (work,) = record_work(1, deadline_at=database_now() - timedelta(seconds=1), last_error=earlier)
+def test_overdue_work_fails_without_an_attempt(attempts: int, earlier: str, reason: str) -> None:
+    overdue = {"deadline_at": database_now() - timedelta(seconds=1), "attempts": attempts, "last_error": earlier}
+    (work,) = record_work(1, **overdue)
     done: list[int] = []
     worker(noting(done)).work_off_batch()
     work.refresh_from_db()
