@@ -1,7 +1,7 @@
 """Which notifications get an e-mail delivery, and which recorded deliveries are cancelled instead of sent."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -11,7 +11,8 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 from pytest_django import Settings
 
-from events.models import DeadLetter
+from events.consuming.replay import replay
+from events.models import DeadLetter, OutboxEvent
 from events.testing import deliver
 from events.wire.timestamps import now
 from events.work.models import LeasedWork
@@ -182,15 +183,20 @@ def test_a_flood_of_old_events_mails_nobody(server: MailServer) -> None:
     assert not EmailDelivery.objects.exists()
 
 
-def test_a_replay_of_an_old_dead_letter_mails_nobody(settings: Settings) -> None:
-    user = customer()
-    event = OrderEventFactory.build(user_id=user.pk)
-    bad = encode(event).replace(b"50000.00", b'"much"')
-    assert len(deliver(NOTIFICATIONS, [bad])) == 1
+@pytest.mark.parametrize(("timestamp", "mails"), [(now() - 2 * DAY, 0), (now(), 1)], ids=["old", "new"])
+def test_a_replay_of_an_old_dead_letter_mails_nobody(timestamp: datetime, mails: int) -> None:
+    """The event's own time decides. A second replay of a new event is not mailed again."""
+    event = OrderEventFactory.build(user_id=customer().pk, timestamp=timestamp)
+    assert len(deliver(NOTIFICATIONS, [encode(event).replace(b"50000.00", b'"much"')])) == 1
+    letter = DeadLetter.objects.get()
     DeadLetter.objects.update(value=encode(event))
-    assert deliver(NOTIFICATIONS, [encode(event)]) == []
+    for _ in range(2):
+        DeadLetter.objects.update(state=DeadLetter.State.OPEN)
+        assert replay(letter_id=letter.pk).obstacle is None
+        sent = OutboxEvent.objects.latest("pk")
+        assert deliver(NOTIFICATIONS, [bytes(sent.value)]) == []
     assert Notification.objects.count() == 1
-    assert not EmailDelivery.objects.exists()
+    assert EmailDelivery.objects.count() == mails
 
 
 def test_one_sweep_sends_what_is_due(server: MailServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,6 +205,15 @@ def test_one_sweep_sends_what_is_due(server: MailServer, capsys: pytest.CaptureF
     call_command("send_emails", "--once")
     assert capsys.readouterr().out == "sent 3\n"
     assert len(server.accepted) == 3
+
+
+def test_a_sweep_that_sends_not_everything_ends_with_the_first_reason(server: MailServer) -> None:
+    server.fail("RCPT", answer="550 no such user", times=1)
+    for _ in range(2):
+        notify_at(customer().pk)
+    with pytest.raises(CommandError, match=r"1 could not be sent.*550"):
+        call_command("send_emails", "--once")
+    assert len(server.accepted) == 1
 
 
 def test_a_sweep_without_a_mail_server_sends_nothing(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,6 +76,16 @@ def test_senders_without_a_database_end_in_time(server: MailServer, start: Start
     assert end(waiting, recording) == [CLEAN_EXIT] * 2
 
 
+def notification_delays(*, after: int) -> list[float]:
+    """Return the seconds from each event to its notification, for the orders with ids above `after`, by order id."""
+    sql = """
+        SELECT extract(epoch FROM told.created_at - event.created_at)::float
+        FROM notifications_notification AS told JOIN events_outboxevent AS event USING (event_id)
+        WHERE told.order_id > %(after)s ORDER BY told.order_id
+        """
+    return [delay for (delay,) in rows(sql, after=after)]
+
+
 def silent(server: MailServer) -> None:
     server.fail("MESSAGE", then="be silent")
 
@@ -101,4 +111,6 @@ def test_mail_trouble_delays_neither_requests_nor_notifications(
     wait_until(lambda: rows("SELECT count(*) FROM notifications_emaildelivery")[0][0] >= 60, timeout=10)
     assert oracle.settle_and_compare().notifications == 60
     assert median(during) < 2 * median(before) + 0.05
+    delays = notification_delays(after=oracle.started_after)
+    assert median(delays[20:]) < 2 * median(delays[:20]) + 0.2
     assert len(server.accepted) == 0
