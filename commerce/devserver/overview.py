@@ -19,7 +19,7 @@ def overview(*, site: str, servers: Mapping[str, str], pids: Mapping[str, int]) 
         *((name, f"pid {pid}") for name, pid in pids.items()),
         ("admin", f"{site}/{settings.ADMIN_PATH}"),
         ("API", f"{site}/api/docs (OpenAPI), {site}/api/asyncapi (events)"),
-        ("mails", f"{settings.EMAIL_FILE_PATH}/*.eml" if settings.EMAIL_FILE_PATH else "as EMAIL_URL says"),
+        ("mails", _mails()),
         ("log lines", "here, each with the name of its process"),
         ("settings", "var/run.env; manage.py in another terminal finds them by itself"),
     ]
@@ -27,3 +27,9 @@ def overview(*, site: str, servers: Mapping[str, str], pids: Mapping[str, int]) 
         rows += [("account", text) for text in demo_accounts.describe()]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"   {name:<{width}}  {text}" for name, text in rows)
+
+
+def _mails() -> str:
+    if not settings.EMAIL_ENABLED:
+        return "none, because EMAIL_URL is empty"
+    return f"{settings.EMAIL_FILE_PATH}/*.eml" if settings.EMAIL_FILE_PATH else "as EMAIL_URL says"
