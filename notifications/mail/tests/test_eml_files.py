@@ -13,7 +13,7 @@ from testkit.mail.deliveries import delivery_to, let_pauses_pass, send_due, use_
 pytestmark = pytest.mark.django_db
 
 
-def test_a_mail_becomes_a_file_and_a_second_attempt_replaces_it(settings: Settings, tmp_path: Path) -> None:
+def test_a_mail_is_a_file_that_a_second_attempt_replaces(settings: Settings, tmp_path: Path) -> None:
     use_mail_server(settings, f"filemail://{tmp_path}/mails")
     first, second = delivery_to("first@example.com"), delivery_to("second@example.com")
     send_due()

@@ -207,7 +207,7 @@ def test_one_sweep_sends_what_is_due(server: MailServer, capsys: pytest.CaptureF
     assert len(server.accepted) == 3
 
 
-def test_a_sweep_that_sends_not_everything_ends_with_the_first_reason(server: MailServer) -> None:
+def test_an_incomplete_sweep_ends_with_the_first_reason(server: MailServer) -> None:
     server.fail("RCPT", answer="550 no such user", times=1)
     for _ in range(2):
         notify_at(customer().pk)
