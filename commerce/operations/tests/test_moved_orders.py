@@ -140,12 +140,12 @@ def test_an_unhandled_moved_event_is_sent_again(order: Order, api: APIClient) ->
 def test_a_lost_event_between_moved_ones_is_recorded_again(order: Order) -> None:
     prune_all()
     with maintenance():
-        _, lost, last = OrderHistory.objects.order_by("sequence")
+        first, lost, _ = OrderHistory.objects.order_by("sequence")
         OrderHistory.objects.filter(pk=lost.pk).delete()
         Notification.objects.filter(event_id=lost.event_id).delete()
     assert missing_of(NOTIFICATIONS) == Missing(changes={(order.pk, 2)})
     again = record_lost_event(order_id=order.pk, sequence=2)
-    assert (again.event_id, again.created_at) == (lost.event_id, last.created_at)
+    assert (again.event_id, again.created_at) == (lost.event_id, first.created_at)
 
 
 def test_a_dismissed_event_moves_and_stays_known(user: User, api: APIClient) -> None:
