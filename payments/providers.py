@@ -44,7 +44,6 @@ class HTTPPayments(Provider[Payment]):
             url_setting="PAYMENT_PROVIDER_URL",
             answer_type=Payment,
             timeout_s=settings.PAYMENT_PROVIDER_TIMEOUT,
-            connections=settings.PAYMENT_CONCURRENCY,
         )
 
     def payment(self, charge_id: UUID) -> Payment | None:

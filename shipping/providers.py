@@ -45,7 +45,6 @@ class HTTPShipments(Provider[Shipment]):
             url_setting="SHIPPING_PROVIDER_URL",
             answer_type=Shipment,
             timeout_s=settings.SHIPPING_PROVIDER_TIMEOUT,
-            connections=settings.SHIPPING_CONCURRENCY,
         )
 
     def shipment(self, booking_id: UUID) -> Shipment | None:

@@ -1,6 +1,8 @@
 """Call a provider over HTTP with JSON, and turn its answer into an outcome of leased work (`events.work`)."""
 
-import time
+import socket
+import ssl
+import threading
 from collections.abc import Collection
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
@@ -10,6 +12,7 @@ import msgspec
 from django.conf import settings
 
 from events.wire.foreign_text import cut
+from events.work.cutting import cut_after
 from events.work.kinds import Act
 from events.work.models import WorkT
 from events.work.outcomes import Failed, Outcome, ServiceUnavailable, TryAgain
@@ -42,28 +45,27 @@ class Provider(Generic[AnswerT]):
     A user and a password in the URL become basic auth. Proxies in environment variables are not used.
     """
 
-    def __init__(self, *, url_setting: str, answer_type: type[AnswerT], timeout_s: float, connections: int) -> None:
+    def __init__(self, *, url_setting: str, answer_type: type[AnswerT], timeout_s: float) -> None:
         """Create a client of the provider at the URL in the setting `url_setting`.
 
-        `timeout_s` limits the wait for an answer. `connections` is the number of threads that call at a time.
+        `timeout_s` limits the wait for a complete answer, once the provider is connected.
         """
         self._url_setting = url_setting
         url = httpx.URL(getattr(settings, url_setting))
         self._address = f"The provider at {url.copy_with(username=None, password=None)}"
+        self._url = url
         self._timeout_s = timeout_s
         self._decoder = msgspec.json.Decoder(answer_type)
-        self._client = httpx.Client(
-            base_url=url,
-            timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            trust_env=False,
-        )
+        self._certificates = httpx.create_ssl_context(trust_env=False)
+        self._of_thread = threading.local()
+        self._connections: list[_Connection] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._client.close()
+        for connection in self._connections:
+            connection.client.close()
 
     def get(self, path: str) -> AnswerT | None:
         """Return the provider's answer; None if it does not know the path. Raises as `post` does."""
@@ -91,7 +93,7 @@ class Provider(Generic[AnswerT]):
         key: UUID | None = None,
         body: Any = None,
     ) -> AnswerT | None:
-        if not self._client.base_url.host:
+        if not self._url.host:
             raise ServiceUnavailable(f"{self._url_setting} is not set: set it to the provider's URL")
         headers = {"Idempotency-Key": str(key)} if key else {}
         what = f"{method} {path}"
@@ -100,9 +102,10 @@ class Provider(Generic[AnswerT]):
             content = _encoder.encode(body)
             headers["Content-Type"] = "application/json"
         try:
-            with self._client.stream(method, path, content=content, headers=headers) as response:
-                text = self._read(response)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            response, text = self._connection().exchange(
+                method, path, content=content, headers=headers, limit_s=longest_call_s(self._timeout_s)
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise ServiceUnavailable(f"{self._address} cannot be reached: {error}") from error
         except httpx.HTTPError as error:
             raise OutcomeUnknown(f"{what} got no answer: {type(error).__name__} {error}".rstrip()) from error
@@ -121,20 +124,56 @@ class Provider(Generic[AnswerT]):
             raise CallRefused(said)
         raise OutcomeUnknown(said)
 
-    def _read(self, response: httpx.Response) -> bytes:
-        """Return the body. The client's timeout limits the wait for each part; this method limits the whole wait."""
-        until = time.monotonic() + self._timeout_s
+    def _connection(self) -> "_Connection":
+        """Return the connection of this thread."""
+        if not hasattr(self._of_thread, "connection"):
+            self._of_thread.connection = _Connection(self._url, self._timeout_s, self._certificates)
+            self._connections.append(self._of_thread.connection)
+        connection: _Connection = self._of_thread.connection
+        return connection
+
+
+class _Connection:
+    """An HTTP client of one thread, so with one connection at a time, which another thread can cut."""
+
+    def __init__(self, url: httpx.URL, timeout_s: float, certificates: ssl.SSLContext) -> None:
+        self.client = httpx.Client(
+            base_url=url,
+            timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
+            limits=httpx.Limits(max_connections=1),
+            trust_env=False,
+            verify=certificates,
+        )
+        self._socket: socket.socket | None = None
+
+    def exchange(
+        self, method: str, path: str, *, content: bytes | None, headers: dict[str, str], limit_s: float
+    ) -> tuple[httpx.Response, bytes]:
+        """Send a request, and return the answer with its body. Raises httpx.ReadError after `limit_s` seconds."""
+        asked = self.client.stream(method, path, content=content, headers=headers, extensions={"trace": self._trace})
         text = b""
-        for part in response.iter_bytes():
-            text += part
-            if time.monotonic() > until or len(text) > MAX_ANSWER_BYTES:
-                raise httpx.ReadError(f"The answer is longer than {MAX_ANSWER_BYTES} bytes or takes too long")
-        return text
+        with cut_after(limit_s, lambda: self._socket) as late:
+            try:
+                with asked as response:
+                    for part in response.iter_bytes():
+                        text += part
+                        if len(text) > MAX_ANSWER_BYTES:
+                            raise httpx.ReadError(f"The answer is longer than {MAX_ANSWER_BYTES} bytes")
+            finally:
+                # A body without a length looks complete when its connection is cut.
+                if late.is_set():
+                    raise httpx.ReadError(f"It took more than {limit_s:g} s")
+        return response, text
+
+    def _trace(self, event: str, info: dict[str, Any]) -> None:
+        """Remember the socket of a new connection. httpx calls this function at each step of a request."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._socket = info["return_value"].get_extra_info("socket")
 
 
 def longest_call_s(timeout_s: float) -> float:
-    """Return the longest time of one call in seconds: connecting, the wait for the answer, and reading it."""
-    return CONNECT_TIMEOUT_S + 2 * timeout_s
+    """Return the longest time of one call in seconds: connecting, and the wait for the complete answer."""
+    return CONNECT_TIMEOUT_S + timeout_s
 
 
 def judged(act: Act[WorkT]) -> Act[WorkT]:

@@ -1,9 +1,7 @@
 """Send deliveries through Django's e-mail backend, and judge what the mail server answers."""
 
 import smtplib
-import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +12,7 @@ from django.core.mail import get_connection
 from django.core.mail.backends.smtp import EmailBackend as SMTPBackend
 from django.db.models.functions import Now
 
+from events.work.cutting import cut_after
 from events.work.kinds import Act
 from events.work.outcomes import Cancelled, Done, Failed, Outcome, ServiceUnavailable, TryAgain
 from notifications.mail.composing import compose, composed
@@ -21,9 +20,9 @@ from notifications.models import EmailDelivery
 
 SERVICE_CODES = {421, 530, 534, 535, 538}
 """SMTP codes about the connection or this client's login, and not about one mail (RFC 5321 and RFC 4954)."""
-OPENING_S, SENDING_S = 60, 60
-"""Longest times of opening a connection and of sending one mail, in seconds. EMAIL_TIMEOUT alone limits neither: it
-begins anew with each answer of the server, and even with each byte of an answer."""
+OPENING_S, SENDING_S, CLOSING_S = 60, 60, 10
+"""Longest times of opening a connection, of sending one mail, and of closing the connection, in seconds. EMAIL_TIMEOUT
+alone limits none of them: it begins anew with each answer of the server, and even with each byte of an answer."""
 
 
 @contextmanager
@@ -78,7 +77,7 @@ class Mailer:
             return
         connection = self._open(self._backend)
         _confirm(delivery)
-        with _cut_after(SENDING_S, connection):
+        with cut_after(SENDING_S, lambda: connection.sock):
             self._backend.send_messages([message])
 
     def _open(self, backend: SMTPBackend) -> smtplib.SMTP:
@@ -87,11 +86,14 @@ class Mailer:
         The command RSET makes the server forget the last mail if the server has refused it before it got the content.
         """
         begun = time.monotonic()
-        try:
-            if backend.connection is not None and backend.connection.rset()[0] != 250:
+        if connection := backend.connection:
+            try:
+                with cut_after(OPENING_S, lambda: connection.sock):
+                    code, _ = connection.rset()
+            except OSError:
+                code = None
+            if code != 250:
                 self.close()
-        except OSError:
-            self.close()
         try:
             backend.open()
             assert backend.connection is not None
@@ -129,26 +131,10 @@ class Mailer:
         return "The mail backend"
 
     def close(self) -> None:
+        connection = self._backend.connection if isinstance(self._backend, SMTPBackend) else None
         # The server has answered for every mail, so a connection that fails now loses nothing.
-        with suppress(OSError):
+        with suppress(OSError), cut_after(CLOSING_S, lambda: connection.sock if connection else None):
             self._backend.close()
-
-
-@contextmanager
-def _cut_after(seconds: float, connection: smtplib.SMTP) -> Iterator[None]:
-    """End the connection if the block takes more than `seconds`."""
-    timer = threading.Timer(seconds, _cut, [connection.sock])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _cut(connected: socket.socket) -> None:
-    with suppress(OSError):
-        connected.shutdown(socket.SHUT_RDWR)
 
 
 def _words(error: Exception) -> str:

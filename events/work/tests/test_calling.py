@@ -10,7 +10,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from events.work.calling import MAX_ANSWER_BYTES, REFUSED, CallRefused, OutcomeUnknown, Provider, judged
+from events.work.calling import MAX_ANSWER_BYTES, REFUSED, CallRefused, OutcomeUnknown, Provider, judged, longest_call_s
 from events.work.outcomes import Failed, Outcome, ServiceUnavailable, TryAgain
 
 TIMEOUT_S = 0.5
@@ -33,6 +33,7 @@ class Answering(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     server: Answering
 
     def do_GET(self) -> None:
@@ -41,8 +42,10 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.command, self.path, headers[0], body + (headers[1] or "").encode()))
         if self.server.send:
             self.server.send(self.wfile)
+            self.close_connection = True
             return
         self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
         self.wfile.write(self.server.body)
 
@@ -65,7 +68,7 @@ def server() -> Iterator[Answering]:
 @pytest.fixture
 def provider(server: Answering, settings: Any) -> Iterator[Provider[State]]:
     settings.SOME_PROVIDER_URL = f"http://shop:pass%20word@127.0.0.1:{server.server_port}/v1"
-    with Provider(url_setting="SOME_PROVIDER_URL", answer_type=State, timeout_s=TIMEOUT_S, connections=2) as provider:
+    with Provider(url_setting="SOME_PROVIDER_URL", answer_type=State, timeout_s=TIMEOUT_S) as provider:
         yield provider
 
 
@@ -104,16 +107,21 @@ def test_an_invalid_answer_leaves_the_outcome_unknown(
         post(provider)
 
 
-def drip(out: Any) -> None:
-    out.write(b"HTTP/1.1 200 OK\r\n\r\n")
-    until = time.monotonic() + 20 * TIMEOUT_S
-    try:
-        while time.monotonic() < until:
-            out.write(b" ")
-            out.flush()
-            time.sleep(TIMEOUT_S / 4)
-    except OSError:
-        return
+def drip_after(beginning: bytes) -> Callable[[Any], None]:
+    """Return a function that sends `beginning`, and then a space in each quarter of the timeout."""
+
+    def drip(out: Any) -> None:
+        out.write(beginning)
+        until = time.monotonic() + 20 * TIMEOUT_S
+        try:
+            while time.monotonic() < until:
+                out.write(b" ")
+                out.flush()
+                time.sleep(TIMEOUT_S / 4)
+        except OSError:
+            return
+
+    return drip
 
 
 def be_silent(out: Any) -> None:
@@ -128,7 +136,24 @@ def talk_nonsense(out: Any) -> None:
     out.write(b"220 mail.example ESMTP\r\n")
 
 
-@pytest.mark.parametrize("send", [drip, be_silent, talk_nonsense, say_nothing])
+@pytest.mark.parametrize("beginning", [b"HTTP", b"HTTP/1.1 200 OK\r\nX: ", b'HTTP/1.1 200 OK\r\n\r\n{"state": "good"}'])
+@pytest.mark.parametrize("earlier_calls", [0, 1])
+def test_an_answer_that_trickles_is_cut_off(
+    server: Answering, provider: Provider[State], beginning: bytes, earlier_calls: int
+) -> None:
+    """A call must not outlast its lease. Otherwise another worker would repeat a call that still runs."""
+    for _ in range(earlier_calls):
+        post(provider)
+    server.send = drip_after(beginning)
+    begun = time.monotonic()
+    with pytest.raises(OutcomeUnknown, match=r"more than 1\.5 s"):
+        post(provider)
+    assert time.monotonic() - begun < longest_call_s(TIMEOUT_S) + 1
+    server.send = None
+    assert post(provider) == State("good")
+
+
+@pytest.mark.parametrize("send", [be_silent, talk_nonsense, say_nothing])
 def test_a_broken_answer_leaves_the_outcome_unknown(
     server: Answering, provider: Provider[State], send: Callable[[Any], None]
 ) -> None:
@@ -152,7 +177,7 @@ def test_a_question_may_have_no_answer(server: Answering, provider: Provider[Sta
 def test_a_provider_that_cannot_be_reached_is_unavailable(settings: Any, url: str) -> None:
     settings.SOME_PROVIDER_URL = url
     with (
-        Provider(url_setting="SOME_PROVIDER_URL", answer_type=State, timeout_s=1, connections=1) as provider,
+        Provider(url_setting="SOME_PROVIDER_URL", answer_type=State, timeout_s=1) as provider,
         pytest.raises(ServiceUnavailable) as raised,
     ):
         post(provider)

@@ -188,6 +188,25 @@ def test_a_server_that_trickles_its_answer_is_cut_off(
     assert time.monotonic() - begun < 5
 
 
+@pytest.mark.parametrize("stage", ["RSET", "QUIT"])
+def test_a_server_that_trickles_between_mails_is_cut_off(
+    server: MailServer, monkeypatch: pytest.MonkeyPatch, stage: Stage
+) -> None:
+    monkeypatch.setattr("notifications.mail.sending.OPENING_S", 0.3)
+    monkeypatch.setattr("notifications.mail.sending.CLOSING_S", 0.3)
+    for _ in range(2):
+        delivery_to()
+    server.fail(stage, answer="250-" + "x" * 200, pause_per_byte_s=0.05)
+    begun = time.monotonic()
+    with suppress(ServiceUnavailable):
+        send_due()
+    assert time.monotonic() - begun < 5
+    server.heal()
+    let_pauses_pass()
+    send_due()
+    assert len(server.accepted) == 2
+
+
 @pytest.mark.parametrize("then", ["close", "reset"])
 @pytest.mark.parametrize("moment", ["before the next mail", "right after 250"])
 def test_a_connection_that_ends_between_mails_is_opened_anew(server: MailServer, then: Any, moment: str) -> None:
