@@ -212,6 +212,8 @@ def test_the_identity_encoding_is_accepted(api: APIClient, encoding: str) -> Non
     [
         (b"\xef\xbb\xbf{}", "UTF-8 (ef bb bf)"),
         ("{}".encode("utf-16"), "UTF-16 (ff fe)"),
+        ("{}".encode("utf-32"), "UTF-32 (ff fe 00 00)"),
+        (b"\0\0\xfe\xff\0\0\0{\0\0\0}", "UTF-32 (00 00 fe ff)"),
         (b"\xfe\xff\0{\0}", "UTF-16 (fe ff)"),
     ],
 )

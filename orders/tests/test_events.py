@@ -91,6 +91,7 @@ def test_every_spelling_of_an_event_is_decoded(value: bytes) -> None:
         (b"[]", "Not an order event"),
         (b"\xff", "Not UTF-8"),
         (b"\xef\xbb\xbf" + body(), r"byte order mark of UTF-8 \(ef bb bf\). Write UTF-8 without it"),
+        (body().decode().encode("utf-32"), r"byte order mark of UTF-32 \(ff fe 00 00\)"),
         (body().decode().encode("utf-16"), r"byte order mark of UTF-16 \(ff fe\)"),
         (b"\xfe\xff" + body().decode().encode("utf-16-be"), r"byte order mark of UTF-16 \(fe ff\)"),
         (b"\0\0\0\0\x07" + body(), "5 bytes of a schema registry .* id 7.. Write plain JSON"),
