@@ -11,7 +11,7 @@ PART_BYTES = 64 * 1024
 
 
 class SizedBody:
-    """A request's body with a declared length (`Content-Length`)."""
+    """A request's body with a declared length (`Content-Length`). It can discard what is still unread."""
 
     def __init__(self, stream: IO[bytes], *, length: int) -> None:
         self._stream = stream

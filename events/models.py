@@ -286,7 +286,7 @@ class InboxEntry(models.Model):
 
 
 class ConsumerGroup(models.Model):
-    """State that the consumers of a group share."""
+    """The number of dead letters in a row of a group. Its consumers share the row, and stop at the limit."""
 
     name = models.CharField(max_length=255, primary_key=True)
     consecutive_dead_letters = models.PositiveIntegerField(

@@ -146,16 +146,16 @@ REPLIES: dict[str, tuple[Step, Result]] = {
 }
 """The step that each reply answers, and its result."""
 RESULTS = {DEADLINE: Result.FAILED, RESOLVE: Result.DONE}
-"""The result of the awaited step (`AWAITED`), by messages that are no replies."""
+"""The result that these two messages, which are no replies, give to the awaited step (`AWAITED`)."""
 
 MESSAGES = (*REPLIES, DEADLINE, GIVE_UP, CANCEL, UNDO, RETRY, RESOLVE)
 
 UNDONE_BY: dict[Step, Step] = {Step.PAYMENT: Step.REFUND, Step.SHIPMENT: Step.SHIPMENT_CANCELLATION}
 """The step that undoes each step, by the undone step.
 
-Once a participant has done the undoing step, no charge or booking is in effect under the key, and none ever will be,
-because the provider refuses the key from then on. `RESOLVE` calls no provider, so the provider still accepts the key.
-Therefore `RESOLVE` undoes only a success that was known before it.
+A late reply to an undone step is ignored: once the undoing step is done, no charge or booking with the idempotency key
+of the undone step is in effect, and the provider makes none later. `RESOLVE` tells the provider nothing. So a success
+that is first reported after `RESOLVE` is not ignored, but undone.
 """
 
 AWAITED: dict[State, Step] = {

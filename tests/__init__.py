@@ -1,1 +1,1 @@
-"""Tests of the whole product: they run its processes, or check the repository itself."""
+"""Tests of several apps together, of the product's processes, and of the repository itself."""

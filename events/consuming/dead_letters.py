@@ -86,7 +86,7 @@ class NamedEvent(NamedTuple):
     event_type: str
     """Type of the event; empty if the message names no type."""
     subject_id: int | None
-    """Id of the event's subject. None unless the body names id, type and subject."""
+    """Id of the event's subject, which only the body can name."""
 
 
 def record_dead_letter(*, record: Record, error: Exception, group: str) -> RecordedLetter:
@@ -269,7 +269,7 @@ def _in_body(topic: str, value: bytes | None) -> NamedEvent:
 
 
 def _json_value(raw: msgspec.Raw, kind: type[Value]) -> Value | None:
-    """Return a JSON value as an instance of `kind`; None for a value of another type."""
+    """Return a JSON value as an instance of `kind`; None for a missing or invalid value, or one of another type."""
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):

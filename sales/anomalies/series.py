@@ -19,7 +19,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def step_of(moment: datetime) -> int:
-    """Return the step that contains `moment`."""
+    """Return the number of the five-minute step that contains `moment`. Steps are counted from 1970."""
     return (moment - EPOCH) // STEP
 
 

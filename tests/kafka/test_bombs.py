@@ -61,7 +61,7 @@ def pipeline(broker: Broker, site_database: None, tmp_path: Path) -> Iterator[Pi
 
 
 def send_batch(topic: str, values: list[bytes], *, codec: str, partition: int = 0) -> None:
-    """Send all of `values` in one record batch, as a client of another library compresses it."""
+    """Send all of `values` in one record batch, and let librdkafka compress it, as many programs do."""
     producer = Producer(
         {
             "bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"],

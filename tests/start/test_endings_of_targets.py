@@ -1,4 +1,4 @@
-"""No target of the Makefile leaves a process behind after a signal to `make` or to its program."""
+"""Long-running targets of the Makefile leave no process after a signal to `make` or to the program that it started."""
 
 import os
 import shutil

@@ -153,7 +153,7 @@ class TestTroubles:
 
     @pytest.mark.parametrize(("error", "holds"), [(UnreadableRecord("not UTF-8"), 0), (DamagedRecord("not UTF-8"), 2)])
     def test_an_unreadable_record_is_a_dead_letter_without_content(self, error: Exception, holds: int) -> None:
-        """Only a damaged record is read again. Bytes with a correct checksum would be the same again."""
+        """Only a record with a wrong checksum is read again. With a correct one, the bytes are the same again."""
         value = Unreadable()
         value.error = error
         unreadable = kafka_record(value, offset=1, key=None, timestamp=-1)
