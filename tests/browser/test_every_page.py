@@ -1,4 +1,4 @@
-"""Every page that an operator reaches by links: in Korean, on a narrow screen, and with a screen reader."""
+"""Every page that an operator reaches by links: in Korean, on a narrow screen, in dark colours, for screen readers."""
 
 import re
 from collections import Counter
@@ -22,6 +22,8 @@ WIDE: ViewportSize = {"width": 1400, "height": 900}
 FIRST_PAGES = ("/", "/admin/")
 RUNBOOK = "/admin/docs/operations.md"
 PAGES_PER_KIND = 2
+MORE_THAN_A_PAGE = 101
+"""Number of orders with which the lists of orders and events have a second page."""
 NOT_PAGES = re.compile(r"^/(api|health|metrics)|/(jsi18n|logout|state|r)/")
 LATIN_WORD = re.compile(r"(?<![\w.@/_:#-])[A-Za-z]*[a-z][A-Za-z]+(?![\w.@/_:-]*[\w*])")
 """Pattern of a word in Latin letters that is no constant and no part of an identifier, a path or an address."""
@@ -51,10 +53,10 @@ def shop(run: Run) -> list[str]:
     """Create orders, dead letters and e-mails in every state. Return the paths of the pages where the tests begin."""
     customer = Customer(run.site)
     customer.http.patch("/api/me", json={"email": "mina@example.com"}).raise_for_status()
-    orders = [customer.place_order(price="1234567.00") for _ in range(3)]
+    orders = [customer.place_order(price="1234567.00") for _ in range(MORE_THAN_A_PAGE)]
     customer.change(orders[0]["id"], "pay")
     customer.change(orders[1]["id"], "cancel")
-    wait_until(lambda: len(customer.notifications()) == 5)
+    wait_until(lambda: len(customer.notifications()) == MORE_THAN_A_PAGE + 2)
     mailed = [one["id"] for one in customer.notifications()]
     customer.check_out(declined := customer.place_order()["id"], "tok_declined")
     wait_until(lambda: customer.fulfilment(declined)["state"] == "CANCELLED")
@@ -169,15 +171,26 @@ def findings_in_korean(page: Page) -> list[str]:
     return [*sorted(words), *layout_findings(page), *serious_findings(page)]
 
 
+def findings_in_dark_colours(page: Page) -> list[str]:
+    """Show the open page in dark colours on a wide screen, and return its problems for screen readers."""
+    page.set_viewport_size(WIDE)
+    page.emulate_media(color_scheme="dark")
+    # Admin looks at the browser's preference only when a page is opened, and then sets this class.
+    page.evaluate("document.documentElement.classList.add('dark')")
+    findings = serious_findings(page)
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size(NARROW)
+    return findings
+
+
 @pytest.mark.parametrize("locale", ["ko-KR"])
-@pytest.mark.parametrize("color_scheme", ["light"])
-def test_every_page_is_korean_on_a_narrow_screen(shop: list[str], page: Page) -> None:
+def test_every_page_is_korean_and_accessible(shop: list[str], page: Page) -> None:
     page.set_viewport_size(NARROW)
     findings: dict[str, list[str]] = {}
     for address in walk(page, shop):
-        findings[address] = findings_in_korean(page)
         if address == RUNBOOK:
             expect(page.locator("article[lang=ko]:not([translate])")).to_contain_text("지연이 커질 때")
+        findings[address] = findings_in_korean(page) + findings_in_dark_colours(page)
     assert len(findings) > 50
     assert RUNBOOK in findings
     assert {address: found for address, found in findings.items() if found} == {}
@@ -195,11 +208,3 @@ def test_the_login_is_korean_on_a_narrow_screen(run: Run, page: Page) -> None:
     expect(stranger.locator("form")).to_be_visible()
     assert findings_in_korean(stranger) == []
     stranger.close()
-
-
-@pytest.mark.parametrize("color_scheme", ["dark"])
-def test_every_page_is_accessible_on_a_dark_screen(shop: list[str], page: Page) -> None:
-    page.set_viewport_size(WIDE)
-    findings = {address: serious_findings(page) for address in walk(page, shop)}
-    assert len(findings) > 50
-    assert {address: found for address, found in findings.items() if found} == {}
