@@ -29,7 +29,7 @@ from fulfilment.transitions import (
     State,
     Then,
 )
-from orders.services import Change, cancel_locked_order, lock_order, lock_orders, pay_locked_order, save_changes
+from orders.services import Change, lock_order, lock_orders, mark_as_cancelled, mark_as_paid, save_changes
 
 APPLIED, IGNORED = "applied", "ignored"
 messages_total = Counter(
@@ -165,10 +165,10 @@ def _with_undoing(
 
 def _change_order(order: Any, then: Then) -> list[Change]:
     if then.order is OrderChange.PAY:
-        return [pay_locked_order(order)]
+        return [mark_as_paid(order)]
     # A fulfilment that ends a second time, after a contradicting reply, finds the order cancelled.
     if then.order is OrderChange.CANCEL and order.status != "CANCELLED":
-        return [cancel_locked_order(order)]
+        return [mark_as_cancelled(order)]
     return []
 
 

@@ -23,7 +23,11 @@ foreign_total = Counter(
 
 
 def take_replies(replies: Sequence[Reply]) -> None:
-    """Take the replies to commands that a step of the order named in the reply has sent. Count others as foreign."""
+    """Let each fulfilment go on by the replies to its commands.
+
+    A reply counts only if the fulfilment of the order that it names has a step with that command, and if its type
+    answers this step. The metric of foreign replies counts all others.
+    """
     steps = FulfilmentStep.objects.in_bulk([reply.command_id for reply in replies])
     news = []
     for reply in replies:

@@ -100,7 +100,7 @@ def request_cancellation(*, order_id: int, user_id: int | None = None) -> Change
     order = lock_order(order_id=order_id, user_id=user_id)
     process = controlling(order)
     if process is None or not order.may_become(Order.Status.CANCELLED):
-        change = cancel_locked_order(order)
+        change = mark_as_cancelled(order)
         save_changes(change)
         return change
     return HandedOver(order, process.cancel(order))
@@ -124,18 +124,18 @@ def lock_orders(order_ids: Collection[int]) -> dict[int, Order]:
     return {order.pk: order for order in rows.prefetch_related(LINES)}
 
 
-def pay_locked_order(order: Order) -> Change:
-    """Return the payment of an order, for `save_changes`. The caller holds the lock of its row.
+def mark_as_paid(order: Order) -> Change:
+    """Mark the order as paid in memory, and return this change with its event. `save_changes` writes both.
 
-    Raise InvalidTransition if the order is not PENDING.
+    The caller holds the lock of the order's row. Raises InvalidTransition if the order is not PENDING.
     """
     return _change(order, Order.pay, ORDER_PAID)
 
 
-def cancel_locked_order(order: Order) -> Change:
-    """Return the cancellation of an order, for `save_changes`. The caller holds the lock of its row.
+def mark_as_cancelled(order: Order) -> Change:
+    """Mark the order as cancelled in memory, and return this change with its event. `save_changes` writes both.
 
-    Raise InvalidTransition if the order is CANCELLED already.
+    The caller holds the lock of the order's row. Raises InvalidTransition if the order is CANCELLED already.
     """
     return _change(order, Order.cancel, ORDER_CANCELLED)
 

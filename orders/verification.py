@@ -53,7 +53,7 @@ EVENTS_WITHOUT_ORDER = f"""
 
 
 class OrderRow(NamedTuple):
-    """An order's row with one of its events, as ORDERS_WITH_EVENTS reads them."""
+    """An order's row with one of its events, as ORDERS_WITH_EVENTS reads them. An order without events has one row."""
 
     id: int
     user_id: int

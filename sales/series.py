@@ -1,4 +1,8 @@
-"""Read the live generation of the read models. Each function is one statement, so it sees one generation."""
+"""Queries of the read models.
+
+A rebuild writes the rows anew, as another generation, and then makes that one the live generation. Each function here
+executes one statement on the live generation, so it never mixes rows of two generations.
+"""
 
 from collections import defaultdict
 from datetime import datetime

@@ -82,7 +82,7 @@ def change_own_password(request: HttpRequest) -> HttpResponseBase:
 
 
 def locked_out(request: HttpRequest, response: HttpResponse, credentials: dict[str, Any] | None) -> HttpResponse:
-    """Return 429 instead of the login page if axes has locked this name for this address."""
+    """Return a page with status 429. Axes shows it instead of the login while a name is locked for an address."""
     reason = gettext("There were too many wrong passwords for this name from this address.")
     return _too_many_attempts(request, reason, seconds_locked(request, (credentials or {}).get("username", "")))
 

@@ -167,7 +167,7 @@ def _send(group: int, number: int) -> None:
 
 
 def _run(command: Sequence[str]) -> int:
-    """Run `command` in the foreground, and return its exit code."""
+    """Run `command`, pass on signals as SIGTERM, and return its exit code: 128 + N if signal N ended it."""
     process = start(command)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: _send(process.pid, signal.SIGTERM))

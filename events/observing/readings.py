@@ -92,9 +92,10 @@ def lag_by_group(subscriptions: Sequence[Subscription[Any]]) -> dict[str, list[P
 
 
 class PipelineCollector(Collector):
-    """Gauges of the outbox and of the groups' lag. The gauges of the lag have the names that kafka_exporter uses.
+    """Gauges of the outbox and of the groups' lag. Those of the lag have names in the style of kafka_exporter.
 
-    A value that cannot be read is left out, because an old number would hide the failure.
+    A value that cannot be read is left out, at the latest when the last one is `STALE_AFTER_S` old. An old number would
+    hide the failure.
     """
 
     def __init__(self, subscriptions: Callable[[], Sequence[Subscription[Any]]]) -> None:

@@ -24,7 +24,7 @@ TURN_TIMEOUT_MS = 8_000
 
 
 class Relay:
-    """Sends pending outbox rows, oldest first. It goes topic by topic, so that a missing topic delays no other."""
+    """Sends pending outbox rows. It goes topic by topic, so that a missing topic delays the others only a little."""
 
     def __init__(
         self,

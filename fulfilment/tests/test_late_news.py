@@ -5,7 +5,7 @@ import pytest
 from fulfilment.advancing import ask
 from fulfilment.tests.conftest import WAYS, Checkout
 from fulfilment.transitions import REPLIES, RESOLVE, UNDO, State, Step
-from orders.services import cancel_locked_order, lock_order, save_changes
+from orders.services import lock_order, mark_as_cancelled, save_changes
 
 pytestmark = pytest.mark.django_db
 
@@ -124,7 +124,7 @@ def test_a_give_up_after_a_completed_refund_changes_nothing(checkout: Checkout, 
 
 def cancel_past_the_fulfilment(checkout: Checkout) -> None:
     """Cancel the order as a web process of a release without checkouts does."""
-    save_changes(cancel_locked_order(lock_order(order_id=checkout.order_id)))
+    save_changes(mark_as_cancelled(lock_order(order_id=checkout.order_id)))
 
 
 @pytest.mark.parametrize(
