@@ -3,14 +3,12 @@ from typing import Any
 
 from django.contrib import admin
 from django.db import models, transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy, ngettext_lazy
 from unfold.admin import TabularInline
-from unfold.decorators import action
-from unfold.enums import ActionVariant
 
 from events.admin.actions import Refused, RowAction
 from events.admin.read_only import ReadOnlyAdmin, linked, untranslated
@@ -51,25 +49,29 @@ def ask_and_publish(message: str, *, log_text: str) -> Callable[[int], tuple[Ful
 
 
 RETRY_STEP = RowAction(
+    name="retry",
+    label=gettext_lazy("Retry step"),
+    label_in_list=gettext_lazy("Retry the stuck steps of selected fulfilments"),
     question=ngettext_lazy(
         "Try the stuck step of this fulfilment again? Its command is sent again under its own id.",
         "Try the stuck steps of these %(count)d fulfilments again? Their commands are sent again under their own ids.",
         "count",
     ),
-    button=gettext_lazy("Retry step"),
     possible=ngettext_lazy("%(count)d can be retried", "%(count)d can be retried", "count"),
     done=ngettext_lazy("%(count)d step is tried again.", "%(count)d steps are tried again.", "count"),
     refuse=refuse_unless_named(RETRY),
     do=ask_and_publish(RETRY, log_text="Retry step."),
 )
 UNDO_NOW = RowAction(
+    name="undo",
+    label=gettext_lazy("Undo now"),
+    label_in_list=gettext_lazy("Undo selected fulfilments"),
     question=ngettext_lazy(
         "Undo this fulfilment? Its shipment is cancelled, its charge is refunded, and then the order is cancelled.",
         "Undo these %(count)d fulfilments? Their shipments are cancelled, their charges are refunded, and then the "
         "orders are cancelled.",
         "count",
     ),
-    button=gettext_lazy("Undo now"),
     possible=ngettext_lazy("%(count)d can be undone", "%(count)d can be undone", "count"),
     done=ngettext_lazy("%(count)d fulfilment is being undone.", "%(count)d fulfilments are being undone.", "count"),
     refuse=refuse_unless_named(UNDO),
@@ -77,6 +79,9 @@ UNDO_NOW = RowAction(
     is_final=True,
 )
 MARK_AS_RESOLVED = RowAction(
+    name="resolve",
+    label=gettext_lazy("Mark as resolved"),
+    label_in_list=gettext_lazy("Mark the stuck steps of selected fulfilments as resolved"),
     question=ngettext_lazy(
         "Did you do the stuck step by hand, with the payment provider or the carrier? Then the fulfilment goes on "
         "without it. Otherwise money or goods are lost.",
@@ -84,7 +89,6 @@ MARK_AS_RESOLVED = RowAction(
         "Then they go on without them. Otherwise money or goods are lost.",
         "count",
     ),
-    button=gettext_lazy("Mark as resolved"),
     possible=ngettext_lazy("%(count)d can be marked", "%(count)d can be marked", "count"),
     done=ngettext_lazy("%(count)d step is marked as resolved.", "%(count)d steps are marked as resolved.", "count"),
     refuse=refuse_unless_named(RESOLVE),
@@ -134,9 +138,7 @@ class FulfilmentAdmin(ReadOnlyAdmin):
     list_filter = (("state", admin.ChoicesFieldListFilter),)
     search_fields = ("=order_id", "=step_rows__command_id")
     search_help_text = gettext_lazy("An order's id, or the id of a command")
-    actions = ("retry_selected", "undo_selected", "resolve_selected")
-    actions_detail = ("retry_this", "undo_this", "resolve_this")
-    row_actions = {"retry": RETRY_STEP, "undo": UNDO_NOW, "resolve": MARK_AS_RESOLVED}
+    row_actions = (RETRY_STEP, UNDO_NOW, MARK_AS_RESOLVED)
     readonly_fields = ("state_label", "reason_text", "order_link", "commands")
     fields = (
         ("order_link", "state_label"),
@@ -183,44 +185,3 @@ class FulfilmentAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("reason"))
     def reason_text(self, fulfilment: Fulfilment) -> SafeString:
         return untranslated(fulfilment.reason)
-
-    def has_retry_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("fulfilment.retry_fulfilment")
-
-    def has_undo_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("fulfilment.undo_fulfilment")
-
-    def has_resolve_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("fulfilment.resolve_fulfilment")
-
-    @admin.action(description=gettext_lazy("Retry the stuck steps of selected fulfilments"), permissions=["retry"])
-    def retry_selected(self, request: HttpRequest, rows: models.QuerySet[Fulfilment]) -> HttpResponse | None:
-        return self.confirm_or_run(request, RETRY_STEP, rows=rows)
-
-    @admin.action(description=gettext_lazy("Undo selected fulfilments"), permissions=["undo"])
-    def undo_selected(self, request: HttpRequest, rows: models.QuerySet[Fulfilment]) -> HttpResponse | None:
-        return self.confirm_or_run(request, UNDO_NOW, rows=rows)
-
-    @admin.action(
-        description=gettext_lazy("Mark the stuck steps of selected fulfilments as resolved"), permissions=["resolve"]
-    )
-    def resolve_selected(self, request: HttpRequest, rows: models.QuerySet[Fulfilment]) -> HttpResponse | None:
-        return self.confirm_or_run(request, MARK_AS_RESOLVED, rows=rows)
-
-    @action(description=gettext_lazy("Retry step"), url_path="retry", permissions=["retry"])
-    def retry_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.confirm_or_run(request, RETRY_STEP, rows=self.row_by_id(request, object_id), object_id=object_id)
-
-    @action(description=gettext_lazy("Undo now"), url_path="undo", permissions=["undo"], variant=ActionVariant.DANGER)
-    def undo_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.confirm_or_run(request, UNDO_NOW, rows=self.row_by_id(request, object_id), object_id=object_id)
-
-    @action(
-        description=gettext_lazy("Mark as resolved"),
-        url_path="resolve",
-        permissions=["resolve"],
-        variant=ActionVariant.DANGER,
-    )
-    def resolve_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        rows = self.row_by_id(request, object_id)
-        return self.confirm_or_run(request, MARK_AS_RESOLVED, rows=rows, object_id=object_id)

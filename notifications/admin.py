@@ -6,12 +6,11 @@ from django.conf import settings
 from django.contrib import admin
 from django.db import models
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy, ngettext_lazy
-from unfold.decorators import action
 
 from events.admin.actions import RowAction
 from events.admin.leased_work import LeasedWorkAdmin, refuse_unless_failed, try_again
@@ -59,13 +58,15 @@ class NotificationAdmin(ReadOnlyAdmin):
 
 
 SEND_AGAIN = RowAction(
+    name="send_again",
+    label=gettext_lazy("Send again"),
+    label_in_list=gettext_lazy("Send selected e-mails again"),
     question=ngettext_lazy(
         "Send this e-mail again? It goes to the user's current address, unless the user wants no e-mails any more.",
         "Send these %(count)d e-mails again? Each goes to its user's current address, unless the user wants no e-mails "
         "any more.",
         "count",
     ),
-    button=gettext_lazy("Send again"),
     possible=ngettext_lazy("%(count)d can be sent again", "%(count)d can be sent again", "count"),
     done=ngettext_lazy("%(count)d e-mail will be sent again.", "%(count)d e-mails will be sent again.", "count"),
     refuse=refuse_unless_failed,
@@ -78,9 +79,7 @@ class EmailDeliveryAdmin(LeasedWorkAdmin):
     list_display = ("number", "address", "subject", *LeasedWorkAdmin.WORK_COLUMNS)
     search_fields = ("=notification_id", "=notification__user_id", "=notification__order_id", "address")
     search_help_text = gettext_lazy("A user's, an order's or a notification's id, or an address")
-    actions = ("send_selected_again",)
-    actions_detail = ("send_this_again",)
-    row_actions = {"send-again": SEND_AGAIN}
+    row_actions = (SEND_AGAIN,)
     readonly_fields = (*LeasedWorkAdmin.readonly_fields, "message")
     fields = (*LeasedWorkAdmin.WORK_FIELDS, "address", "message")
 
@@ -115,14 +114,3 @@ class EmailDeliveryAdmin(LeasedWorkAdmin):
             shown, error = None, str(refusal)
         context = {"shown": shown, "error": error, "is_tried": delivery.content is not None}
         return render_to_string("notifications/shown_email.html", context)
-
-    def has_send_again_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("notifications.send_again_emaildelivery")
-
-    @admin.action(description=gettext_lazy("Send selected e-mails again"), permissions=["send_again"])
-    def send_selected_again(self, request: HttpRequest, rows: models.QuerySet[EmailDelivery]) -> HttpResponse | None:
-        return self.confirm_or_run(request, SEND_AGAIN, rows=rows)
-
-    @action(description=gettext_lazy("Send again"), url_path="send-again", permissions=["send_again"])
-    def send_this_again(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.confirm_or_run(request, SEND_AGAIN, rows=self.row_by_id(request, object_id), object_id=object_id)

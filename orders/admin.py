@@ -5,12 +5,10 @@ from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.db import models, transaction
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy, ngettext_lazy
 from unfold.admin import TabularInline
-from unfold.decorators import action
-from unfold.enums import ActionVariant
 
 from events.admin.actions import Refused, RowAction
 from events.admin.large_tables import NewestValuesFilter, PeriodsQuerySet
@@ -94,18 +92,23 @@ def change_and_publish(change_order: Callable[..., Change | HandedOver]) -> Call
 
 
 PAY = RowAction(
+    name="pay",
+    label=gettext_lazy("Pay"),
+    label_in_list=gettext_lazy("Pay selected orders"),
     question=ngettext_lazy(
         "Mark this order as paid? Its customer will be notified.",
         "Mark these %(count)d orders as paid? Their customers will be notified.",
         "count",
     ),
-    button=gettext_lazy("Pay"),
     possible=ngettext_lazy("%(count)d can be paid", "%(count)d can be paid", "count"),
     done=ngettext_lazy("%(count)d order was marked as paid.", "%(count)d orders were marked as paid.", "count"),
     refuse=refuse_unless_payable,
     do=change_and_publish(pay_order),
 )
 CANCEL = RowAction(
+    name="cancel",
+    label=gettext_lazy("Cancel order"),
+    label_in_list=gettext_lazy("Cancel selected orders"),
     question=ngettext_lazy(
         "Cancel this order? Its customer will be notified. This cannot be undone.",
         "Cancel these %(count)d orders? Their customers will be notified. This cannot be undone.",
@@ -138,9 +141,7 @@ class OrderAdmin(ReadOnlyAdmin):
     search_fields = ("=id", "=user__username")
     search_help_text = gettext_lazy("An order's id, a user's id or name")
     ordering = ("-created_at", "-id")
-    actions = ("pay_selected", "cancel_selected")
-    actions_detail = ("pay_this", "cancel_this")
-    row_actions = {"pay": PAY, "cancel": CANCEL}
+    row_actions = (PAY, CANCEL)
     readonly_fields = ("status_label", "total_in_won")
     fields = (("id", "user"), ("status_label", "total_in_won"), "created_at")
     inlines = (OrderItemInline,)
@@ -171,33 +172,6 @@ class OrderAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("total amount"))
     def total_in_won(self, order: Order) -> SafeString:
         return won(order.total_amount)
-
-    def has_pay_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("orders.pay_order")
-
-    def has_cancel_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("orders.cancel_order")
-
-    @admin.action(description=gettext_lazy("Pay selected orders"), permissions=["pay"])
-    def pay_selected(self, request: HttpRequest, rows: models.QuerySet[Order]) -> HttpResponse | None:
-        return self.confirm_or_run(request, PAY, rows=rows)
-
-    @admin.action(description=gettext_lazy("Cancel selected orders"), permissions=["cancel"])
-    def cancel_selected(self, request: HttpRequest, rows: models.QuerySet[Order]) -> HttpResponse | None:
-        return self.confirm_or_run(request, CANCEL, rows=rows)
-
-    @action(description=gettext_lazy("Pay"), url_path="pay", permissions=["pay"])
-    def pay_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.confirm_or_run(request, PAY, rows=self.row_by_id(request, object_id), object_id=object_id)
-
-    @action(
-        description=gettext_lazy("Cancel order"),
-        url_path="cancel",
-        permissions=["cancel"],
-        variant=ActionVariant.DANGER,
-    )
-    def cancel_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.confirm_or_run(request, CANCEL, rows=self.row_by_id(request, object_id), object_id=object_id)
 
 
 @admin.register(OrderHistory)

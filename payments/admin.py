@@ -11,4 +11,4 @@ TRY_AGAIN = try_again_action(PaymentCommand, within=lambda: settings.PAYMENT_GIV
 @admin.register(PaymentCommand)
 class PaymentCommandAdmin(CommandAdmin):
     secret_members = PAYMENT_COMMANDS.secret_members
-    row_actions = {"try-again": TRY_AGAIN}
+    row_actions = (TRY_AGAIN,)

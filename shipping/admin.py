@@ -9,4 +9,4 @@ TRY_AGAIN = try_again_action(ShippingCommand, within=lambda: settings.SHIPPING_G
 
 @admin.register(ShippingCommand)
 class ShippingCommandAdmin(CommandAdmin):
-    row_actions = {"try-again": TRY_AGAIN}
+    row_actions = (TRY_AGAIN,)

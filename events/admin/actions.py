@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.db import models, transaction
@@ -13,6 +13,8 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin
+from unfold.decorators import action as page_action
+from unfold.enums import ActionVariant
 
 MAX_ROWS_NAMED = 12
 """Largest number of rows that a confirmation or a message names. It gives only the number of the others."""
@@ -27,10 +29,14 @@ class Refused(Exception):
 class RowAction(NamedTuple):
     """An action on rows in admin, and its texts. Texts with a number are lazy results of ngettext with `%(count)d`."""
 
+    name: str
+    """Name such as `send_again`. The permission that the action needs is called `send_again_` and the model's name."""
+    label: Any
+    """Label of the action on the page of a row."""
+    label_in_list: Any
+    """Label of the action in the list, such as "Pay selected orders"."""
     question: Any
     """Text of the confirmation, with the consequences of the action and the number of rows."""
-    button: Any
-    """Label of the button that confirms."""
     possible: Any
     """Text such as "3 can be paid", for a selection with rows that the action cannot change."""
     done: Any
@@ -39,6 +45,8 @@ class RowAction(NamedTuple):
     """Return why the action cannot change this row, in words such as "paid already"; an empty text if it can."""
     do: Callable[[int], tuple[models.Model, str]]
     """Change the row with this id. Return the row and the text of its log entry. Raises Refused."""
+    button: Any = ""
+    """Label of the button that confirms, if it is not `label`, because it says the number of rows."""
     is_final: bool = False
     """Whether the change cannot be undone. If so, the button is red."""
     hint_above_limit: Any = ""
@@ -48,8 +56,16 @@ class RowAction(NamedTuple):
 class RowActionsAdmin(ModelAdmin):
     """Base class for the admin of models with row actions, which run from the list and from the page of a row."""
 
-    row_actions: Mapping[str, RowAction] = {}
-    """The actions on the page of a row, by the `url_path` of their method."""
+    row_actions: Sequence[RowAction] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Add the methods of the row actions, which Django and Unfold find by their names."""
+        super().__init_subclass__(**options)
+        for action in cls.row_actions:
+            _add_methods(cls, action)
+        if cls.row_actions:
+            cls.actions = [f"{one.name}_selected" for one in cls.row_actions]
+            cls.actions_detail = [f"{one.name}_this" for one in cls.row_actions]
 
     def describe(self, row: Any) -> list[str]:
         """Return the texts by which a user recognises the row in a confirmation."""
@@ -65,7 +81,8 @@ class RowActionsAdmin(ModelAdmin):
         if not allowed or (found := self.get_object(request, unquote(str(object_id)))) is None:
             return allowed
         row = self.for_refusals(self.get_queryset(request).filter(pk=found.pk)).first()
-        return [one for one in allowed if row and not self.row_actions[one.path].refuse(row)]
+        refuses = {_path(one): one.refuse for one in self.row_actions}
+        return [one for one in allowed if row and not refuses[one.path](row)]
 
     def confirm_or_run(
         self, request: HttpRequest, action: RowAction, *, rows: models.QuerySet[Any], object_id: str | None = None
@@ -108,7 +125,7 @@ class RowActionsAdmin(ModelAdmin):
             (skipped.setdefault(reason, []) if reason else possible).append(row.pk)
         shown = possible or [pk for pks in skipped.values() for pk in pks]
         named = self._named(request, shown)
-        button = action.button % {"count": max(1, len(possible))}
+        button = (action.button or action.label) % {"count": max(1, len(possible))}
         context = {
             **self.admin_site.each_context(request),
             "title": button,
@@ -152,6 +169,32 @@ class RowActionsAdmin(ModelAdmin):
         if skipped:
             named = {reason: self._named(request, pks) for reason, pks in skipped.items()}
             self.message_user(request, _text_about_unchanged(skipped, named), messages.WARNING)
+
+
+def _path(action: RowAction) -> str:
+    return action.name.replace("_", "-")
+
+
+def _add_methods(model_admin: type[RowActionsAdmin], action: RowAction) -> None:
+    """Add the methods that start the action from the list and from the page of a row, and that check its permission."""
+    name = action.name
+    variant = ActionVariant.DANGER if action.is_final else ActionVariant.DEFAULT
+
+    def has_permission(self: RowActionsAdmin, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm(f"{self.opts.app_label}.{name}_{self.opts.model_name}")
+
+    @admin.action(description=action.label_in_list, permissions=[name])
+    def selected(self: RowActionsAdmin, request: HttpRequest, rows: models.QuerySet[Any]) -> HttpResponse | None:
+        return self.confirm_or_run(request, action, rows=rows)
+
+    @page_action(description=action.label, url_path=_path(action), permissions=[name], variant=variant)
+    def this(self: RowActionsAdmin, request: HttpRequest, object_id: str) -> HttpResponse | None:
+        rows = self.row_by_id(request, object_id)
+        return self.confirm_or_run(request, action, rows=rows, object_id=object_id)
+
+    setattr(model_admin, f"has_{name}_permission", has_permission)
+    setattr(model_admin, f"{name}_selected", selected)
+    setattr(model_admin, f"{name}_this", this)
 
 
 def _outcome(action: RowAction, *, possible: int, skipped: Mapping[str, list[int]]) -> str:

@@ -7,10 +7,8 @@ from typing import Any
 import msgspec
 from django.contrib import admin
 from django.db import models
-from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy, ngettext_lazy
-from unfold.decorators import action
 
 from events.admin.actions import RowAction
 from events.admin.leased_work import LeasedWorkAdmin, refuse_unless_failed, try_again
@@ -25,12 +23,14 @@ MEMBERS_OF_EVERY_COMMAND = ("eventId", "eventType", "timestamp", "commandId", "r
 def try_again_action(model: type[CommandWork], *, within: Callable[[], timedelta]) -> RowAction:
     """Return the row action that makes failed commands pending again. Workers may try them for the time of `within`."""
     return RowAction(
+        name="try_again",
+        label=gettext_lazy("Try again"),
+        label_in_list=gettext_lazy("Try selected commands again"),
         question=ngettext_lazy(
             "Try this command again? Its sender has the reply that it failed, and gets another reply.",
             "Try these %(count)d commands again? Their senders have replies that they failed, and get other replies.",
             "count",
         ),
-        button=gettext_lazy("Try again"),
         possible=ngettext_lazy("%(count)d can be tried again", "%(count)d can be tried again", "count"),
         done=ngettext_lazy(
             "%(count)d command will be tried again.", "%(count)d commands will be tried again.", "count"
@@ -41,7 +41,7 @@ def try_again_action(model: type[CommandWork], *, within: Callable[[], timedelta
 
 
 class CommandAdmin(LeasedWorkAdmin):
-    """Base class for the admin of a participant's commands. A subclass sets `row_actions`, with the key `try-again`."""
+    """Base class for the admin of a participant's commands. A subclass sets `row_actions` to its `try_again_action`."""
 
     secret_members: Collection[str] = ()
     """Names of the members of a command that the command's page does not show."""
@@ -49,8 +49,6 @@ class CommandAdmin(LeasedWorkAdmin):
     list_display = ("command", "reference", *LeasedWorkAdmin.WORK_COLUMNS, "reply")
     search_fields = ("=reference", "=command_id")
     search_help_text = gettext_lazy("A reference or a command's id")
-    actions = ("try_selected_again",)
-    actions_detail = ("try_this_again",)
     readonly_fields = (*LeasedWorkAdmin.readonly_fields, "command", "members", "reply", "reason_text")
     fields = (
         *LeasedWorkAdmin.WORK_FIELDS,
@@ -59,9 +57,6 @@ class CommandAdmin(LeasedWorkAdmin):
         "members",
         ("reply", "reason_text"),
     )
-
-    def has_try_again_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm(f"{self.opts.app_label}.try_again_{self.opts.model_name}")
 
     def find(self, rows: models.QuerySet[Any], term: str) -> models.QuerySet[Any]:
         if command_id := uuid_or_none(term):
@@ -94,12 +89,3 @@ class CommandAdmin(LeasedWorkAdmin):
     @admin.display(description=gettext_lazy("reason"))
     def reason_text(self, work: CommandWork) -> SafeString:
         return untranslated(work.reason)
-
-    @admin.action(description=gettext_lazy("Try selected commands again"), permissions=["try_again"])
-    def try_selected_again(self, request: HttpRequest, rows: models.QuerySet[Any]) -> HttpResponse | None:
-        return self.confirm_or_run(request, self.row_actions["try-again"], rows=rows)
-
-    @action(description=gettext_lazy("Try again"), url_path="try-again", permissions=["try_again"])
-    def try_this_again(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        row = self.row_by_id(request, object_id)
-        return self.confirm_or_run(request, self.row_actions["try-again"], rows=row, object_id=object_id)

@@ -9,11 +9,9 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.db import connection, models
 from django.db.models import Count, Max
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy, ngettext_lazy
-from unfold.decorators import action
-from unfold.enums import ActionVariant
 from unfold.views import ChangeList
 
 from events.admin.actions import Refused, RowAction
@@ -66,13 +64,15 @@ def dismiss_letter(letter_id: int) -> tuple[DeadLetter, str]:
 
 
 REPLAY = RowAction(
+    name="replay",
+    label=gettext_lazy("Replay"),
+    label_in_list=gettext_lazy("Replay selected dead letters"),
     question=ngettext_lazy(
         "Send this message to its topic again? The letter is closed once a consumer has handled it.",
         "Send these %(count)d messages to their topics again? Each letter is closed once a consumer has handled its "
         "message.",
         "count",
     ),
-    button=gettext_lazy("Replay"),
     possible=ngettext_lazy("%(count)d can be replayed", "%(count)d can be replayed", "count"),
     done=ngettext_lazy(
         "Replayed %(count)d dead letter. It is closed once a consumer has handled its message.",
@@ -84,12 +84,14 @@ REPLAY = RowAction(
     hint_above_limit=gettext_lazy("All letters of a group: manage.py replay_dead_letters --group NAME"),
 )
 DISMISS = RowAction(
+    name="dismiss",
+    label=gettext_lazy("Dismiss"),
+    label_in_list=gettext_lazy("Dismiss selected dead letters"),
     question=ngettext_lazy(
         "Close this letter without handling its message? This cannot be undone.",
         "Close these %(count)d letters without handling their messages? This cannot be undone.",
         "count",
     ),
-    button=gettext_lazy("Dismiss"),
     possible=ngettext_lazy("%(count)d can be dismissed", "%(count)d can be dismissed", "count"),
     done=ngettext_lazy("Dismissed %(count)d dead letter.", "Dismissed %(count)d dead letters.", "count"),
     refuse=lambda letter: CLOSED.get(letter.state, ""),
@@ -209,9 +211,7 @@ class DeadLetterAdmin(MessageAdmin):
     search_help_text = gettext_lazy("An event id, or a letter's number")
     ordering = ("-id",)
     list_before_template = "events/causes_of_open_letters.html"
-    actions = ("replay_selected", "dismiss_selected")
-    actions_detail = ("replay_this", "dismiss_this")
-    row_actions = {"replay": REPLAY, "dismiss": DISMISS}
+    row_actions = (REPLAY, DISMISS)
     readonly_fields = (*MessageAdmin.readonly_fields, "state_label", "stacktrace_text", "age", "error_text")
     fields = (
         ("state_label", "age"),
@@ -284,30 +284,3 @@ class DeadLetterAdmin(MessageAdmin):
     @admin.display(description=gettext_lazy("stack trace"))
     def stacktrace_text(self, letter: DeadLetter) -> SafeString:
         return preformatted(letter.stacktrace)
-
-    def has_replay_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("events.replay_deadletter")
-
-    def has_dismiss_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("events.dismiss_deadletter")
-
-    @admin.action(description=gettext_lazy("Replay selected dead letters"), permissions=["replay"])
-    def replay_selected(self, request: HttpRequest, rows: models.QuerySet[DeadLetter]) -> HttpResponse | None:
-        return self.confirm_or_run(request, REPLAY, rows=rows)
-
-    @admin.action(description=gettext_lazy("Dismiss selected dead letters"), permissions=["dismiss"])
-    def dismiss_selected(self, request: HttpRequest, rows: models.QuerySet[DeadLetter]) -> HttpResponse | None:
-        return self.confirm_or_run(request, DISMISS, rows=rows)
-
-    @action(description=gettext_lazy("Replay"), url_path="replay", permissions=["replay"])
-    def replay_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.confirm_or_run(request, REPLAY, rows=self.row_by_id(request, object_id), object_id=object_id)
-
-    @action(
-        description=gettext_lazy("Dismiss"),
-        url_path="dismiss",
-        permissions=["dismiss"],
-        variant=ActionVariant.DANGER,
-    )
-    def dismiss_this(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.confirm_or_run(request, DISMISS, rows=self.row_by_id(request, object_id), object_id=object_id)

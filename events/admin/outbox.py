@@ -4,10 +4,9 @@ from typing import Any
 
 from django.contrib import admin
 from django.db import models
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy, ngettext_lazy
-from unfold.decorators import action
 
 from events.admin.actions import Refused, RowAction
 from events.admin.large_tables import NewestValuesFilter
@@ -54,12 +53,14 @@ def send_again(row_id: int) -> tuple[OutboxEvent, str]:
 
 
 SEND_AGAIN = RowAction(
+    name="send_again",
+    label=gettext_lazy("Send again"),
+    label_in_list=gettext_lazy("Send selected messages again"),
     question=ngettext_lazy(
         "Send this message again, under its own event id? Consumers recognise the repeat.",
         "Send these %(count)d messages again, under their own event ids? Consumers recognise the repeats.",
         "count",
     ),
-    button=gettext_lazy("Send again"),
     possible=ngettext_lazy("%(count)d can be sent again", "%(count)d can be sent again", "count"),
     done=ngettext_lazy(
         "The relay sends %(count)d message again.", "The relay sends %(count)d messages again.", "count"
@@ -76,9 +77,7 @@ class OutboxEventAdmin(MessageAdmin):
     search_fields = ("event_id", "stream")
     search_help_text = gettext_lazy("An event id, or the whole name of a stream")
     ordering = ("-id",)
-    actions = ("send_selected_again",)
-    actions_detail = ("send_this_again",)
-    row_actions = {"send-again": SEND_AGAIN}
+    row_actions = (SEND_AGAIN,)
     readonly_fields = (*MessageAdmin.readonly_fields, "state", "parked_because")
     fields = (
         ("event_id", "event_type"),
@@ -112,17 +111,6 @@ class OutboxEventAdmin(MessageAdmin):
     @admin.display(description=gettext_lazy("parked reason"))
     def parked_because(self, row: OutboxEvent) -> SafeString:
         return untranslated(row.parked_reason)
-
-    def has_send_again_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("events.send_again_outboxevent")
-
-    @admin.action(description=gettext_lazy("Send selected messages again"), permissions=["send_again"])
-    def send_selected_again(self, request: HttpRequest, rows: models.QuerySet[OutboxEvent]) -> HttpResponse | None:
-        return self.confirm_or_run(request, SEND_AGAIN, rows=rows)
-
-    @action(description=gettext_lazy("Send again"), url_path="send-again", permissions=["send_again"])
-    def send_this_again(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
-        return self.confirm_or_run(request, SEND_AGAIN, rows=self.row_by_id(request, object_id), object_id=object_id)
 
 
 def _state(row: OutboxEvent) -> str:

@@ -345,7 +345,7 @@ def test_mail_notification_and_order_lead_to_one_another(
 
 def send_again(client: Client, *deliveries: EmailDelivery, confirmed: bool = True) -> list[str]:
     """Send these failed e-mails again by the action of admin's list, and return the messages that admin shows."""
-    posted: dict[str, Any] = {"action": "send_selected_again", "_selected_action": [row.pk for row in deliveries]}
+    posted: dict[str, Any] = {"action": "send_again_selected", "_selected_action": [row.pk for row in deliveries]}
     response: Any = client.post(EMAILS, posted | ({"confirmed": "yes"} if confirmed else {}))
     assert response.status_code in (200, 302)
     return [str(message) for message in get_messages(response.wsgi_request)]
@@ -384,7 +384,7 @@ def test_a_mail_sent_again_goes_to_a_changed_address(
 
 
 def test_a_question_says_what_will_happen(admin_client: Client, by_state: dict[str, EmailDelivery]) -> None:
-    posted = {"action": "send_selected_again", "_selected_action": [row.pk for row in by_state.values()]}
+    posted = {"action": "send_again_selected", "_selected_action": [row.pk for row in by_state.values()]}
     with CaptureQueriesContext(connection) as queries:
         text = html.unescape(admin_client.post(EMAILS, posted).content.decode())
     assert "Send this e-mail again? It goes to the user's current address" in text
@@ -409,7 +409,7 @@ def test_the_page_offers_to_send_failed_mails_alone(
 
 def test_a_viewer_can_look_and_nothing_else(viewer: Client, by_state: dict[str, EmailDelivery]) -> None:
     failed = by_state["failed"]
-    assert "send_selected_again" not in viewer.get(EMAILS).content.decode()
+    assert "send_again_selected" not in viewer.get(EMAILS).content.decode()
     assert "send-again" not in page_of(viewer, failed)
     send_again(viewer, failed)
     path = f"{EMAILS}{failed.pk}/send-again/"
@@ -436,6 +436,6 @@ def test_sending_all_failed_mails_of_the_list_again(
     """The filter matches more e-mails than one page shows."""
     monkeypatch.setattr(EmailDeliveryAdmin, "list_per_page", 2)
     failed = EmailDeliveryFactory.create_batch(5, state="failed", notification__user_id=user.pk)
-    posted = {"action": "send_selected_again", "select_across": "1", "_selected_action": [failed[0].pk]}
+    posted = {"action": "send_again_selected", "select_across": "1", "_selected_action": [failed[0].pk]}
     admin_client.post(f"{EMAILS}?state__exact=failed", posted | {"confirmed": "yes"})
     assert EmailDelivery.objects.filter(state="pending").count() == 5

@@ -68,7 +68,7 @@ def test_failed_commands_can_be_tried_again(admin_client: Client, model: Any) ->
     row, done = failed(model), command(model, state="done", finished_at=database_now())
     admin_client.post(
         page("changelist", model),
-        {"action": "try_selected_again", "_selected_action": [row.pk, done.pk], "confirmed": "yes"},
+        {"action": "try_again_selected", "_selected_action": [row.pk, done.pk], "confirmed": "yes"},
     )
     row.refresh_from_db()
     done.refresh_from_db()
