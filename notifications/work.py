@@ -13,7 +13,7 @@ EMAIL = register(
         session=sending.session,
         outcomes_total=Counter("email_deliveries_total", "Attempts to send an e-mail, by outcome.", ["outcome"]),
         lease_s=300,
-        action_s=sending.OPENING_S + sending.SENDING_S,
+        action_s=sending.OPENING_S + sending.SENDING_S + sending.CLOSING_S,
         first_pause_s=30,
         last_pause_s=1800,
     )

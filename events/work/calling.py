@@ -3,7 +3,8 @@
 import socket
 import ssl
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
 
@@ -48,7 +49,7 @@ class Provider(Generic[AnswerT]):
     def __init__(self, *, url_setting: str, answer_type: type[AnswerT], timeout_s: float) -> None:
         """Create a client of the provider at the URL in the setting `url_setting`.
 
-        `timeout_s` limits the wait for a complete answer, once the provider is connected.
+        `timeout_s` limits the time of a request and its whole answer, once the provider is connected.
         """
         self._url_setting = url_setting
         url = httpx.URL(getattr(settings, url_setting))
@@ -57,15 +58,15 @@ class Provider(Generic[AnswerT]):
         self._timeout_s = timeout_s
         self._decoder = msgspec.json.Decoder(answer_type)
         self._certificates = httpx.create_ssl_context(trust_env=False)
-        self._of_thread = threading.local()
-        self._connections: list[_Connection] = []
+        self._idle: list[_Connection] = []
+        """The connections that no thread uses."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for connection in self._connections:
-            connection.client.close()
+        for connection in self._idle:
+            connection.close()
 
     def get(self, path: str) -> AnswerT | None:
         """Return the provider's answer; None if it does not know the path. Raises as `post` does."""
@@ -73,6 +74,8 @@ class Provider(Generic[AnswerT]):
 
     def post(self, path: str, *, key: UUID, body: Any = None, answers: Collection[int]) -> AnswerT:
         """Send a POST request, and return the provider's answer, whose HTTP status is one of `answers`.
+
+        `key` is the idempotency key, and `body` becomes JSON; None sends no body.
 
         Raises:
             ServiceUnavailable: no URL is set, the provider cannot be reached, or the status is in `SERVICE_STATUSES`.
@@ -102,9 +105,8 @@ class Provider(Generic[AnswerT]):
             content = _encoder.encode(body)
             headers["Content-Type"] = "application/json"
         try:
-            response, text = self._connection().exchange(
-                method, path, content=content, headers=headers, limit_s=longest_call_s(self._timeout_s)
-            )
+            with self._connection() as connection:
+                response, text = connection.exchange(method, path, content=content, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise ServiceUnavailable(f"{self._address} cannot be reached: {error}") from error
         except httpx.HTTPError as error:
@@ -124,20 +126,26 @@ class Provider(Generic[AnswerT]):
             raise CallRefused(said)
         raise OutcomeUnknown(said)
 
-    def _connection(self) -> "_Connection":
-        """Return the connection of this thread."""
-        if not hasattr(self._of_thread, "connection"):
-            self._of_thread.connection = _Connection(self._url, self._timeout_s, self._certificates)
-            self._connections.append(self._of_thread.connection)
-        connection: _Connection = self._of_thread.connection
-        return connection
+    @contextmanager
+    def _connection(self) -> "Iterator[_Connection]":
+        """Lend a connection to this thread. There are at most as many as threads that have called at the same time."""
+        try:
+            # A list's pop and append are atomic.
+            connection = self._idle.pop()
+        except IndexError:
+            connection = _Connection(self._url, self._timeout_s, self._certificates)
+        try:
+            yield connection
+        finally:
+            self._idle.append(connection)
 
 
 class _Connection:
-    """An HTTP client of one thread, so with one connection at a time, which another thread can cut."""
+    """An HTTP client with one connection at a time, which is cut if an answer takes too long."""
 
     def __init__(self, url: httpx.URL, timeout_s: float, certificates: ssl.SSLContext) -> None:
-        self.client = httpx.Client(
+        self._timeout_s = timeout_s
+        self._client = httpx.Client(
             base_url=url,
             timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
             limits=httpx.Limits(max_connections=1),
@@ -145,34 +153,51 @@ class _Connection:
             verify=certificates,
         )
         self._socket: socket.socket | None = None
+        self.close = self._client.close
 
     def exchange(
-        self, method: str, path: str, *, content: bytes | None, headers: dict[str, str], limit_s: float
+        self, method: str, path: str, *, content: bytes | None, headers: dict[str, str]
     ) -> tuple[httpx.Response, bytes]:
-        """Send a request, and return the answer with its body. Raises httpx.ReadError after `limit_s` seconds."""
-        asked = self.client.stream(method, path, content=content, headers=headers, extensions={"trace": self._trace})
-        text = b""
-        with cut_after(limit_s, lambda: self._socket) as late:
+        """Send a request, and return the answer with its body. Raises httpx.HTTPError.
+
+        From the connected socket on, `timeout_s` limits the time of the request and its whole answer.
+        """
+        late = threading.Event()
+        with ExitStack() as limit:
+
+            def trace(event: str, info: dict[str, Any]) -> None:
+                """Remember the socket of a new connection, and start the limit when the request begins."""
+                nonlocal late
+                if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+                    self._socket = info["return_value"].get_extra_info("socket")
+                elif event == "http11.send_request_headers.started":
+                    late = limit.enter_context(cut_after(self._timeout_s, self._socket))
+
+            # httpx calls `trace` at each step of a request.
+            asked = self._client.stream(method, path, content=content, headers=headers, extensions={"trace": trace})
             try:
                 with asked as response:
-                    for part in response.iter_bytes():
-                        text += part
-                        if len(text) > MAX_ANSWER_BYTES:
-                            raise httpx.ReadError(f"The answer is longer than {MAX_ANSWER_BYTES} bytes")
-            finally:
-                # A body without a length looks complete when its connection is cut.
-                if late.is_set():
-                    raise httpx.ReadError(f"It took more than {limit_s:g} s")
+                    text = _body(response)
+            except httpx.HTTPError:
+                if not late.is_set():
+                    raise
+            # A body without a length looks complete when its connection is cut.
+            if late.is_set():
+                raise httpx.ReadError(f"It took more than {self._timeout_s:g} s")
         return response, text
 
-    def _trace(self, event: str, info: dict[str, Any]) -> None:
-        """Remember the socket of a new connection. httpx calls this function at each step of a request."""
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            self._socket = info["return_value"].get_extra_info("socket")
+
+def _body(response: httpx.Response) -> bytes:
+    text = b""
+    for part in response.iter_bytes():
+        text += part
+        if len(text) > MAX_ANSWER_BYTES:
+            raise httpx.ReadError(f"The answer is longer than {MAX_ANSWER_BYTES} bytes")
+    return text
 
 
 def longest_call_s(timeout_s: float) -> float:
-    """Return the longest time of one call in seconds: connecting, and the wait for the complete answer."""
+    """Return the longest time of one call in seconds, without finding the address of the provider's name."""
     return CONNECT_TIMEOUT_S + timeout_s
 
 

@@ -2,13 +2,13 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 
 @contextmanager
-def cut_after(seconds: float, connected: Callable[[], socket.socket | None]) -> Iterator[threading.Event]:
-    """Shut down the socket that `connected` returns if the block takes more than `seconds`. Yields whether it did.
+def cut_after(seconds: float, connected: socket.socket | None) -> Iterator[threading.Event]:
+    """Shut down the socket if the block takes more than `seconds`. Yield an event that is set in this case.
 
     The timeout of a socket starts again at each received byte, so it does not limit the time of a whole answer.
     """
@@ -17,9 +17,10 @@ def cut_after(seconds: float, connected: Callable[[], socket.socket | None]) -> 
     def cut() -> None:
         late.set()
         # The other program may have ended the connection.
-        if open_socket := connected():
-            with suppress(OSError):
-                open_socket.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            if connected is not None:
+                # An SSLSocket's own method would turn it into a plain socket, and the block would read encrypted bytes.
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds, cut)
     timer.daemon = True

@@ -22,7 +22,8 @@ SERVICE_CODES = {421, 530, 534, 535, 538}
 """SMTP codes about the connection or this client's login, and not about one mail (RFC 5321 and RFC 4954)."""
 OPENING_S, SENDING_S, CLOSING_S = 60, 60, 10
 """Longest times of opening a connection, of sending one mail, and of closing the connection, in seconds. EMAIL_TIMEOUT
-alone limits none of them: it begins anew with each answer of the server, and even with each byte of an answer."""
+alone limits none of them: it begins anew with each answer of the server, and even with each byte of an answer. Opening
+is not cut off: its time is checked when it ends."""
 
 
 @contextmanager
@@ -43,8 +44,9 @@ class Mailer:
         """Send one mail, and return Done; otherwise return the outcome that says why it was not sent.
 
         Raises:
-            ServiceUnavailable: the mail server is away, closes the connection, or refuses the login. A server that has
-                got the message may have accepted it nevertheless. The next attempt sends the same bytes.
+            ServiceUnavailable: the mail server is away, closes the connection, or refuses the login; or e-mails are
+                turned off, or the lease of the delivery has ended. A server that has got the message may have accepted
+                it nevertheless. The next attempt sends the same bytes.
         """
         if not settings.EMAIL_ENABLED:
             raise ServiceUnavailable("EMAIL_URL is not set: set it to a mail server")
@@ -77,7 +79,7 @@ class Mailer:
             return
         connection = self._open(self._backend)
         _confirm(delivery)
-        with cut_after(SENDING_S, lambda: connection.sock):
+        with cut_after(SENDING_S, connection.sock):
             self._backend.send_messages([message])
 
     def _open(self, backend: SMTPBackend) -> smtplib.SMTP:
@@ -88,7 +90,7 @@ class Mailer:
         begun = time.monotonic()
         if connection := backend.connection:
             try:
-                with cut_after(OPENING_S, lambda: connection.sock):
+                with cut_after(OPENING_S, connection.sock):
                     code, _ = connection.rset()
             except OSError:
                 code = None
@@ -133,7 +135,7 @@ class Mailer:
     def close(self) -> None:
         connection = self._backend.connection if isinstance(self._backend, SMTPBackend) else None
         # The server has answered for every mail, so a connection that fails now loses nothing.
-        with suppress(OSError), cut_after(CLOSING_S, lambda: connection.sock if connection else None):
+        with suppress(OSError), cut_after(CLOSING_S, connection.sock if connection else None):
             self._backend.close()
 
 
