@@ -94,8 +94,8 @@ def ask(message: str, *, order_id: int) -> Advanced:
     Raises NotPossible if the fulfilment's state does not allow the message.
     """
     with transaction.atomic():
-        (fulfilment,), messages, applied = _advance([News(order_id, message)])
-    if not applied:
+        (fulfilment,), messages, outcomes = _advance([News(order_id, message)])
+    if not outcomes[message, APPLIED]:
         raise NotPossible(fulfilment.get_state_display())
     return Advanced(fulfilment, messages)
 
@@ -110,15 +110,18 @@ def cancel(order: Any) -> list[Message]:
 
 @transaction.atomic
 def advance(news: Sequence[News]) -> list[Message]:
-    """Take messages in their order, and return the recorded outbox messages.
+    """Take messages in the given sequence, and return the recorded outbox messages.
 
-    A message that the table does not name for the state changes nothing.
+    A message that `TABLE` does not name for the state changes at most the step that it answers.
     """
     return _advance(news)[1]
 
 
-def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int]:
-    """Return the fulfilments, the recorded messages, and how many of `news` changed a state or sent a command."""
+def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], Tally[tuple[str, str]]]:
+    """Return the fulfilments, the recorded messages, and the outcomes by the name of the message that was taken.
+
+    The outcomes include those of the `UNDO` messages that `_with_undoing` adds.
+    """
     orders = lock_orders({one.order_id for one in news})
     fulfilments = Fulfilment.objects.prefetch_related("step_rows").in_bulk(list(orders))
     changes: list[Change] = []
@@ -146,7 +149,7 @@ def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int
     outbox.record_all(commands)
     _count(outcomes, entered)
     recorded = [*(change.event for change in changes), *commands]
-    return list(fulfilments.values()), recorded, sum(n for (_, outcome), n in outcomes.items() if outcome == APPLIED)
+    return list(fulfilments.values()), recorded, outcomes
 
 
 def _with_undoing(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fulfilment.advancing import ask
+from fulfilment.advancing import NotPossible, ask
 from fulfilment.tests.conftest import WAYS, Checkout
-from fulfilment.transitions import REPLIES, RESOLVE, UNDO, State, Step
+from fulfilment.transitions import REPLIES, RESOLVE, RETRY, UNDO, State, Step
 from orders.services import lock_order, mark_as_cancelled, save_changes
 
 pytestmark = pytest.mark.django_db
@@ -172,3 +172,11 @@ def test_an_operator_undoes_an_order_cancelled_elsewhere(checkout: Checkout) -> 
     cancel_past_the_fulfilment(checkout)
     ask(UNDO, order_id=checkout.order_id)
     assert checkout.fulfilment.state == State.CANCELLING_SHIPMENT
+
+
+@pytest.mark.parametrize("message", [RETRY, RESOLVE])
+def test_an_operator_is_told_that_such_an_order_is_undone_instead(checkout: Checkout, message: str) -> None:
+    cancel_past_the_fulfilment(checkout)
+    with pytest.raises(NotPossible):
+        ask(message, order_id=checkout.order_id)
+    assert checkout.fulfilment.state == State.REFUNDING
