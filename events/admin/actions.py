@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import models, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -59,7 +60,10 @@ class RowActionsAdmin(ModelAdmin):
     row_actions: Sequence[RowAction] = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Add the methods of the row actions, which Django and Unfold find by their names."""
+        """Add the methods of the row actions, which Django and Unfold find by their names.
+
+        The row actions are all actions of the class.
+        """
         super().__init_subclass__(**options)
         for action in cls.row_actions:
             _add_methods(cls, action)
@@ -162,6 +166,8 @@ class RowActionsAdmin(ModelAdmin):
                     self.log_change(request, row, what)
             except Refused as refused:
                 skipped.setdefault(str(refused), []).append(row_id)
+            except ObjectDoesNotExist:
+                skipped.setdefault(_("deleted meanwhile"), []).append(row_id)
             else:
                 done += 1
         if done:
@@ -227,7 +233,12 @@ def _text_about_unchanged(skipped: Mapping[str, list[int]], named: Mapping[str, 
 
 
 def names_of(rows: Sequence[Any], count: int) -> str:
-    """Return a text such as "A, B and 3 more". It names `rows`, and gives the number of the others of `count` rows."""
+    """Return a text such as "A, B and 3 more". It names `rows`, and gives the number of the others of `count` rows.
+
+    Without a row to name, the text is the number alone.
+    """
+    if not rows:
+        return str(count)
     names = ", ".join(map(str, rows))
     more = count - len(rows)
     return f"{names} " + ngettext("and %(more)s more", "and %(more)s more", more) % {"more": more} if more else names

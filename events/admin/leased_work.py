@@ -40,9 +40,11 @@ def try_again(
     """
 
     def do(work_id: int) -> tuple[LeasedWork, str]:
-        if not model.objects.filter(pk=work_id).try_again(within=within()):
-            raise Refused(NOT_FAILED[model.objects.values_list("state", flat=True).get(pk=work_id)])
-        return model.objects.only("pk").get(pk=work_id), log_text
+        work = model.objects.select_for_update().only("state").get(pk=work_id)
+        if reason := refuse_unless_failed(work):
+            raise Refused(reason)
+        model.objects.filter(pk=work_id).try_again(within=within())
+        return work, log_text
 
     return do
 

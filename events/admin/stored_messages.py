@@ -72,7 +72,8 @@ def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
     if stored is None or len(stored) != size:
         return _text(stored, size=size)
     try:
-        return _text(msgspec.json.format(bytes(stored).decode().encode(), indent=2))
+        indented = msgspec.json.format(bytes(stored).decode().encode(), indent=2)
+        return _text(indented if len(indented) <= MAX_SHOWN_BYTES else stored)
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         return _text(stored)
 

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from events.admin import actions as admin_actions
 from events.admin import large_tables
 from events.admin.dead_letters import DeadLetterAdmin
-from events.consuming.dead_letters import record_dead_letter
+from events.consuming.dead_letters import dismiss, record_dead_letter
 from events.kafka import MAX_MESSAGE_BYTES
 from events.models import DeadLetter, OutboxEvent
 from events.troubles import Poison
@@ -292,6 +292,22 @@ def test_all_letters_of_a_filter_are_dismissed_at_once(
     assert set(DeadLetter.objects.filter(state="open").values_list("group", flat=True)) == {"group"}
     recorded = LogEntry.objects.filter(user=admin_user, change_message="Dismissed.")
     assert {int(entry.object_id or 0) for entry in recorded} == {letter.pk for letter in audited}
+
+
+def test_a_row_that_is_deleted_meanwhile_is_skipped(
+    admin_client: Client, letters: list[DeadLetter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = DeadLetter.objects.filter(pk=letters[0].pk)
+
+    def prune_and_dismiss(*, letter_id: int) -> DeadLetter:
+        gone.delete()
+        return dismiss(letter_id=letter_id)
+
+    monkeypatch.setattr("events.admin.dead_letters.dismiss", prune_and_dismiss)
+    done, skipped = act(admin_client, "dismiss_selected", letters[:2])
+    assert done == "Dismissed 1 dead letter."
+    assert skipped == "1 is left as it is: deleted meanwhile (1)."
+    assert DeadLetter.objects.get(state="dismissed") == letters[1]
 
 
 @pytest.mark.parametrize("command", ["replay", "dismiss"])
