@@ -217,7 +217,11 @@ class FailedLoginAdmin(DeleteAction, ModelAdmin):
 
         The lockout counts failed logins in the same way.
         """
-        of_pair = AccessAttempt.objects.filter(username=OuterRef("username"), ip_address=OuterRef("ip_address"))
+        of_pair = AccessAttempt.objects.filter(
+            username=OuterRef("username"),
+            ip_address=OuterRef("ip_address"),
+            attempt_time__gt=now() - settings.AXES_COOLOFF_TIME,
+        )
         total = of_pair.order_by().values("username").annotate(total=Sum("failures_since_start")).values("total")
         return super().get_queryset(request).annotate(failures=Subquery(total))
 
