@@ -49,7 +49,7 @@ class Rate(NamedTuple):
 
 
 def parse_rate(text: str) -> Rate | None:
-    """Return the rate in a text such as `60/min`, or None (no limit) for an empty text. Raise ValueError."""
+    """Return the rate in a text such as `60/min`; None (no limit) for an empty text. Else raise ValueError."""
     if not text.strip():
         return None
     parts = re.fullmatch(r"([1-9][0-9]{0,8})/(s|min|h|d)", text.strip())
@@ -92,10 +92,10 @@ class Environment:
         return word in TRUE
 
     def count(self, name: str, *, default: int, least: int = 1) -> int:
-        """Return the variable's value, an integer that is at least `least`."""
+        """Return the variable's value, an integer that is at least `least` and has at most nine digits."""
         text = self.text(name, default=str(default))
         if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
-            self._problems.append(f"{name} is {text!r}: give a whole number from {least} on")
+            self._problems.append(f"{name} is {text!r}: give a whole number from {least} to 999999999")
             return default
         return int(text)
 
@@ -130,7 +130,7 @@ class Environment:
     def rate(self, name: str, *, default: str) -> Rate | None:
         """Return the variable's value, a rate such as `60/min`, or `default` if the variable is not set.
 
-        None means no limit: the variable is set and empty.
+        Return None, which means no limit, if the variable is set and empty, or if `default` is empty.
         """
         try:
             return parse_rate(self._variables.get(name, default))
@@ -267,7 +267,7 @@ class Environment:
 
     @staticmethod
     def passwords(*urls: str) -> set[str]:
-        """Return the passwords in `urls`, as they are there and without percent-encoding."""
+        """Return the passwords in `urls`, both as the URLs spell them and percent-decoded."""
         encoded = {password for url in urls if (password := urlsplit(url).password)}
         return encoded | {unquote(password) for password in encoded}
 
@@ -290,9 +290,9 @@ class Environment:
         return origins
 
     def admin_path(self, name: str) -> str:
-        """Return the variable's value with a slash at its end.
+        """Return the variable's value with a slash at its end; `admin/` if the variable is not set.
 
-        The value is one path segment with which no other URL begins.
+        The value is one path segment with which no other URL begins. An empty value is invalid.
         """
         path = self._variables.get(name, "admin").strip("/") + "/"
         if not re.fullmatch(r"[A-Za-z0-9_-]+/", path) or path in PATHS_IN_USE:

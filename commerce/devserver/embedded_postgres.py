@@ -60,7 +60,7 @@ def _installed_packages() -> Path:
 
 
 class EmbeddedPostgresFailed(Exception):
-    """The server or another program of the wheel failed. The message contains the end of its output."""
+    """The server or another program of the wheel failed, or the wheel is not installed. The message says why."""
 
 
 class EmbeddedPostgres:
@@ -69,7 +69,7 @@ class EmbeddedPostgres:
     def __init__(self, home: Path, *, durable: bool = True) -> None:
         """Create the object, not the server. `home` is the server's folder, which the first `start` creates.
 
-        With `durable=False`, which is for tests, a crash of the machine may lose data.
+        With `durable=False`, which is for tests, a crash of the server or of the machine may lose data.
         """
         self._home = home
         self._data = home / DATA
@@ -96,7 +96,8 @@ class EmbeddedPostgres:
         """Start the server, and wait until it answers.
 
         Raises:
-            EmbeddedPostgresFailed: the server ended, or did not answer within `START_TIMEOUT_S`.
+            EmbeddedPostgresFailed: the server ended, or did not answer within `START_TIMEOUT_S`. Or its data folder or
+                its database was not created.
         """
         self._home.mkdir(parents=True, exist_ok=True)
         if self._run_as:
@@ -172,14 +173,22 @@ class EmbeddedPostgres:
 
     @staticmethod
     def end_leftover(home: Path) -> None:
-        """Stop the server that a killed run left behind, unless its pid now belongs to another program."""
+        """Stop the server that a killed run left behind, unless its pid now belongs to another program.
+
+        Raises EmbeddedPostgresFailed if the server does not stop within `START_TIMEOUT_S`.
+        """
         data = home / DATA
         pid_file = data / "postmaster.pid"
-        with suppress(OSError, ValueError, IndexError, psutil.NoSuchProcess):
+        with suppress(OSError, ValueError, IndexError, psutil.NoSuchProcess, psutil.AccessDenied):
             leftover = psutil.Process(int(pid_file.read_text().split()[0]))
             if str(data) in leftover.cmdline():
                 leftover.send_signal(signal.SIGINT)
-                leftover.wait(START_TIMEOUT_S)
+                try:
+                    leftover.wait(START_TIMEOUT_S)
+                except psutil.TimeoutExpired as error:
+                    raise EmbeddedPostgresFailed(
+                        f"the PostgreSQL of an earlier run does not stop: kill process {leftover.pid}, and try again"
+                    ) from error
         # If the file cannot be deleted, the server will report why at its start.
         with suppress(OSError):
             pid_file.unlink()

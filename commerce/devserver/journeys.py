@@ -41,11 +41,13 @@ class Journey(NamedTuple):
     is_dead: bool
 
     def is_lost(self, committed: Mapping[int, int]) -> bool:
-        """Return whether the event can no longer become a notification.
+        """Return whether the event was lost, so that it becomes no notification unless it is sent again.
 
-        Such an event has no row in the outbox and the history, or the group of notifications has read past its offset
-        without a result. `committed` has the group's committed offset by partition. The caller must read the offsets
-        before it reads the database, because the consumer commits an offset after it has saved the records below it.
+        A lost event has neither a notification nor an open or dismissed dead letter. Its row is missing from both the
+        outbox and the history, or the group of notifications has read past its offset.
+
+        `committed` has the group's committed offset by partition. The caller must read the offsets before it reads the
+        database, because the consumer commits an offset after it has saved the records below it.
         """
         if self.notified_at or self.is_dead:
             return False
@@ -81,7 +83,7 @@ def follow(order_ids: Sequence[int], *, user_id: int) -> list[Journey]:
             sequence=number,
             publication=publications.get(event.event_id),
             notified_at=notified[event].created_at if event in notified else None,
-            is_dead=any(letter.state == DeadLetter.State.OPEN for letter in letters.get(event, [])),
+            is_dead=any(letter.state != DeadLetter.State.REPLAYED for letter in letters.get(event, [])),
         )
         for event, number in events.items()
     )
@@ -108,7 +110,8 @@ def count(
 ) -> dict[str, int]:
     """Return the numbers that the start page shows, such as those of pending, published and lost events, by name.
 
-    `committed` is as for `Journey.is_lost`. An order of `order_ids` that is not in the database counts as lost, too.
+    `committed` is as for `Journey.is_lost`. An order of `order_ids` without a journey also counts as one lost event,
+    for example an order that is not in the database.
     """
     found = {journey.order_id for journey in journeys}
     notifications = Notification.objects.filter(order_id__in=found, user_id=user_id)

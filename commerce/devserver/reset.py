@@ -6,7 +6,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from commerce.devserver.embedded_postgres import EmbeddedPostgres, data_home
+from commerce.devserver.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresFailed, data_home
 from commerce.devserver.run.messages import CannotRun
 from commerce.devserver.run.surroundings import CHECKOUT, VAR, locked
 
@@ -29,7 +29,7 @@ def main() -> int:
             EmbeddedPostgres.end_leftover(data_home(CHECKOUT))
             for folder in folders:
                 _drop(folder)
-        except (CannotRun, OSError) as error:
+        except (CannotRun, EmbeddedPostgresFailed, OSError) as error:
             print(f"Cannot reset: {error}", file=sys.stderr)
             return 1
     return 0

@@ -32,7 +32,7 @@ def test_one_message_names_every_problem() -> None:
         "DJANGO_DEBUG is 'perhaps': give true or false",
         "KEY is shorter than 50 characters",
         "OTHER_KEY is not set",
-        "PARTITIONS is 'three': give a whole number from 1 on",
+        "PARTITIONS is 'three': give a whole number from 1 to 999999999",
         "GRACE is '-1': give a number",
     ):
         assert problem in words

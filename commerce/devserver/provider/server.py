@@ -36,7 +36,7 @@ class Options:
     def from_environment(cls, variables: Mapping[str, str]) -> "Options":
         """Return the options in the variables `PROVIDER_...`, which `.env.example` documents.
 
-        Raises ValueError if a value that must be a number is none.
+        Raises ValueError if a value that must be a number is not one.
         """
         given = {name: variables.get(f"PROVIDER_{name}", "") for name in ("PORT", "HOST", "BOOK")}
         seconds = {
@@ -95,7 +95,11 @@ class Handler(BaseHTTPRequestHandler):
         if not isinstance(body, dict) or body.get("fault") not in FAULTS:
             self._answer(400, {"reason": f"Give a fault: {', '.join(FAULTS)}"})
             return
-        self.server.faults.arrange(Arranged(body["fault"], body.get("of", ""), int(body.get("times", 1))))
+        of, times = body.get("of", ""), body.get("times", 1)
+        if not isinstance(of, str) or type(times) is not int:
+            self._answer(400, {"reason": "Give `of` as a text, and `times` as a whole number"})
+            return
+        self.server.faults.arrange(Arranged(body["fault"], of, times))
         self._answer(200, {})
 
     def _serve(self, method: str, body: Any) -> None:

@@ -14,7 +14,7 @@ from pytest_django import DjangoAssertNumQueries
 from commerce.devserver.journeys import as_json, count, follow
 from conftest import SetClock
 from events.consuming.dead_letters import record_dead_letter
-from events.models import OutboxEvent
+from events.models import DeadLetter, OutboxEvent
 from events.outbox.delivery import mark_published
 from events.troubles import Poison
 from events.wire.headers import Header, unpack
@@ -116,10 +116,12 @@ def test_a_second_notification_of_one_change_is_doubled(user: User, placed: Call
     assert figures(user, change.order.pk)["doubled"] == 1
 
 
-def test_a_dead_letter_is_neither_lost_nor_under_way(user: User, placed: Callable[[], Change]) -> None:
+@pytest.mark.parametrize("state", [DeadLetter.State.OPEN, DeadLetter.State.DISMISSED])
+def test_a_dead_letter_is_neither_lost_nor_under_way(user: User, placed: Callable[[], Change], state: str) -> None:
     change = placed()
     publish(change)
     make_dead_letter(change)
+    DeadLetter.objects.update(state=state)
     assert figures(user, change.order.pk, committed={1: 8}) == {"orders": 1, "published": 1, "dead": 1}
 
 

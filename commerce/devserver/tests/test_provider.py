@@ -87,6 +87,8 @@ def test_an_undone_or_refused_key_makes_nothing(
         ("/shipments", SHIPMENT | {"items": "all"}),
         ("/faults", {"fault": "fire"}),
         ("/faults", 1),
+        ("/faults", {"fault": "error", "of": 5}),
+        ("/faults", {"fault": "error", "times": "x"}),
     ],
 )
 def test_an_invalid_body_is_refused(client: httpx.Client, path: str, body: Any) -> None:
