@@ -67,7 +67,7 @@ def _seconds_behind(committed: int | None, timestamp: int | None, *, is_behind: 
 
 
 class CaughtUp:
-    """Tells whether a group has handled every record that was on the topic at the first call."""
+    """Tells whether a group has handled every record that was on the topic at the first call that Kafka answered."""
 
     def __init__(self, *, topic: str, group: str) -> None:
         """Connect to Kafka. Raises KafkaUnreachable."""
@@ -79,8 +79,7 @@ class CaughtUp:
     def __call__(self) -> bool:
         """Return whether the group has caught up; False if Kafka does not answer.
 
-        The committed offsets are read at most twice a second. A call within half a second after such a call returns
-        False.
+        The committed offsets are read at most twice a second. A call that comes too early to read them returns False.
         """
         if time.monotonic() < self._next_look:
             return False
@@ -91,7 +90,8 @@ class CaughtUp:
             return False
         if self._goal is None:
             self._goal = {partition: known.end for partition, known in offsets.items() if known.end > known.beginning}
-        return all((offsets[partition].committed or 0) >= end for partition, end in self._goal.items())
+        # A partition without offsets was deleted, and its records with it.
+        return all((offsets[one].committed or 0) >= end for one, end in self._goal.items() if one in offsets)
 
     def close(self) -> None:
         self._viewer.close()
