@@ -22,7 +22,7 @@ WIDE: ViewportSize = {"width": 1400, "height": 900}
 FIRST_PAGES = ("/", "/admin/")
 RUNBOOK = "/admin/docs/operations.md"
 PAGES_PER_KIND = 2
-MORE_THAN_A_PAGE = 101
+MORE_THAN_A_PAGE = 51
 """Number of orders with which the lists of orders and events have a second page."""
 NOT_PAGES = re.compile(r"^/(api|health|metrics)|/(jsi18n|logout|state|r)/")
 LATIN_WORD = re.compile(r"(?<![\w.@/_:#-])[A-Za-z]*[a-z][A-Za-z]+(?![\w.@/_:-]*[\w*])")
@@ -50,7 +50,10 @@ TEXTS = """() => {
 
 @pytest.fixture(scope="module")
 def shop(run: Run) -> list[str]:
-    """Create orders, dead letters and e-mails in every state. Return the paths of the pages where the tests begin."""
+    """Create orders and e-mails in every state, and dead letters, checkouts and commands in several states.
+
+    Return the paths of the pages where the tests begin.
+    """
     customer = Customer(run.site)
     customer.http.patch("/api/me", json={"email": "mina@example.com"}).raise_for_status()
     orders = [customer.place_order(price="1234567.00") for _ in range(MORE_THAN_A_PAGE)]
