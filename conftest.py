@@ -1,4 +1,4 @@
-"""Fixtures for the tests of every app. A test has a Kafka broker, a real one, only if it requests `broker`."""
+"""Fixtures for the tests of every app. Tests that request `broker` get the marker `kafka`."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ def publisher(settings: Settings) -> RecordingPublisher:
 
 @pytest.fixture
 def broker() -> servers.Broker:
-    """Return the session's broker: the embedded one, or Apache Kafka with `--broker=apache`."""
+    """Return the session's broker: the embedded one, or Apache Kafka with `--broker=apache` or `proxied`."""
     return servers.broker
 
 

@@ -6,7 +6,10 @@ from typing import Literal, NamedTuple
 
 
 class Pair(NamedTuple):
-    """One round of a comparison: the figure of the product and that of its peer, measured one after the other."""
+    """One round of a comparison: the figure of the product and that of its peer, measured one after the other.
+
+    A figure without a peer, such as a duration in milliseconds, has 1 in `beside`.
+    """
 
     ours: float
     beside: float

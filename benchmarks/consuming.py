@@ -36,7 +36,7 @@ EMBEDDED_BACKLOG = 24_000
 USUAL_EVENTS = 2_000
 """Number of events after which the usual design is stopped, because it is slow."""
 PRODUCER_QUEUE_MESSAGES = 50_000
-"""Number of messages that fit into the producer's queue."""
+"""Number of messages that are sent together: fewer than the producer's queue can hold."""
 BATCH_EVENTS = 500
 """Number of events in a batch of the product and of the bare loops."""
 

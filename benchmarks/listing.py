@@ -56,7 +56,7 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 class Shop:
-    """A running web server with a database, and one of its ten customers, who owns a tenth of the rows."""
+    """A running web server with a database, and a customer of it. `FILL` gives this customer a tenth of the rows."""
 
     def __init__(self, site: str) -> None:
         self._site = site

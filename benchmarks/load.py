@@ -83,7 +83,7 @@ class Connection:
         self.socket.sendall(request)
 
     def receive(self) -> float | None:
-        """Read the available bytes, and return the request's duration in seconds once the answer is complete.
+        """Read the available bytes. Return the request's duration in seconds, or None if the answer is incomplete.
 
         Raises AssertionError if the status is not 2xx, or the server has closed the connection.
         """

@@ -25,7 +25,7 @@ LOAD_S = 4.0
 WARM_UP_S, PEER_WARM_UP_S = 20.0, 2.0
 """Seconds of load before the first measurement, on the product's endpoint and on each peer.
 
-Kafka's JVM compiles its code during its first 10,000 messages, see docs/performance.md."""
+Until Kafka's JVM has compiled its code, an order costs Kafka more CPU time, see docs/performance.md."""
 OUTAGE_ROUNDS = 3
 OUTAGE_LOAD_S = 10.0
 """Seconds of a period of load without Kafka, longer than the product's attempts to reach Kafka."""
@@ -138,7 +138,10 @@ class Site:
     """A web server with a customer for each connection, because one customer's requests would wait for each other."""
 
     def __init__(self, web: WebServer, *, cpu: Sequence[psutil.Process] = (), database_url: str | None = None) -> None:
-        """Register customers on `web`. `load` counts the CPU time of `cpu`. `database_url` replaces the usual URL."""
+        """Register customers on `web`. `load` counts the CPU time of the processes `cpu` and of their children.
+
+        `database_url` is the URL of the web server's database; None stands for the database of the benchmarks.
+        """
         self._web = web
         self._cpu = cpu
         self._database_url = database_url

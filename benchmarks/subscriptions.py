@@ -1,4 +1,4 @@
-"""The only group of a benchmark's processes: a subscription of the product under the name of a new group."""
+"""Register the group that the consumers of a benchmark run: a subscription of the product under a new group name."""
 
 import os
 from dataclasses import replace

@@ -1,1 +1,1 @@
-"""The Django project: settings, URLs, and all code that uses the apps orders, events and notifications together."""
+"""The Django project: settings, URLs, accounts, admin, the web server, and code that uses several apps together."""

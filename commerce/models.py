@@ -22,7 +22,7 @@ class RequestCount(models.Model):
 
 
 class AccountName(models.Model):
-    """The folded name of an account. See commerce.accounts.names."""
+    """The folded name of an account, by which names are compared. See `fold` in commerce.accounts.names."""
 
     user = models.OneToOneField(User, on_delete=models.CASCADE, primary_key=True, related_name="+")
     folded = models.TextField()

@@ -1,8 +1,8 @@
 """Check the request line and the headers before Django reads them.
 
 Django parses `Content-Type` when it creates the request object, before any middleware runs. Django's parser takes
-quadratic time, and raises an error on extended parameters (RFC 2231). With a charset in this header, a client could
-also choose the codec by which Django decodes the query and the form fields.
+quadratic time, and raises an error on some extended parameters (RFC 2231). With a charset in this header, a client
+could also choose the codec by which Django decodes the query and the form fields.
 """
 
 import re
@@ -32,7 +32,10 @@ class Refusal(NamedTuple):
 
 
 def check(environ: dict[str, Any]) -> None:
-    """Empty every part of the request's head that is out of bounds. Store a `Refusal` for the first of them."""
+    """Replace every forbidden part of the request's head: the path with `/`, another part with an empty text.
+
+    Store a `Refusal` for the first of them.
+    """
     for name, refusal in list(_problems(environ)):
         environ[name] = "/" if name == "PATH_INFO" else ""
         environ.setdefault(REFUSAL, refusal)

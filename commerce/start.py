@@ -81,7 +81,7 @@ def _links() -> HttpResponse:
 
 
 def folder_of_mails() -> str | None:
-    """Return the folder to which e-mails are written instead of being sent; None in production."""
+    """Return the folder to which e-mails are written in development; None in production or if EMAIL_URL names none."""
     return settings.EMAIL_FILE_PATH if settings.DEBUG else None
 
 

@@ -15,7 +15,7 @@ REQUEST_ID = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 """Pattern of an accepted request id. Other characters could forge a log line."""
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""Id of the current request; empty outside a request."""
+"""Id of the current request, or of the message's request within `log_context`; empty if there is none."""
 
 _propagator = TraceContextTextMapPropagator()
 TRACE_HEADERS = ("traceparent", "tracestate")

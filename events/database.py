@@ -18,7 +18,7 @@ Report = Callable[[float], object]
 def require_database() -> None:
     """Raise CommandError if the database does not answer or lacks migrations.
 
-    Commands call it once at their start. They handle later outages with retries.
+    Commands call it once at their start. Long-running commands retry after a later outage.
     """
     try:
         executor = MigrationExecutor(connection)

@@ -6,7 +6,7 @@ from django.db import connection, models
 
 
 class DatabaseClock(models.Func):
-    """`clock_timestamp()`: the time at which PostgreSQL evaluates the expression, even within one statement."""
+    """`clock_timestamp()`: the time at which PostgreSQL evaluates the expression. It advances within a transaction."""
 
     function = "clock_timestamp"
     output_field = models.DateTimeField()

@@ -178,7 +178,7 @@ OPEN_FIRST = Case(When(state="open", then=Value(0)), default=Value(1)).asc()
 
 
 class DeadLetter(models.Model):
-    """A message that a group cannot handle, kept until a person replays or dismisses it."""
+    """A message that a group cannot handle. It is open until the group handles a replay or a person dismisses it."""
 
     class State(models.TextChoices):
         OPEN = "open", gettext_lazy("Open")
@@ -286,7 +286,7 @@ class InboxEntry(models.Model):
 
 
 class ConsumerGroup(models.Model):
-    """The number of dead letters in a row of a group. Its consumers share the row, and stop at the limit."""
+    """The number of consecutive dead letters of a group. All consumers of the group share it, and stop at the limit."""
 
     name = models.CharField(max_length=255, primary_key=True)
     consecutive_dead_letters = models.PositiveIntegerField(
@@ -300,8 +300,8 @@ class ConsumerGroup(models.Model):
 class DeathMark(models.Model):
     """A mark on the first batch of a partition that a consumer handles after its start.
 
-    The consumer deletes the mark after the batch. If another consumer finds the mark, the consumer that left it ended
-    during the batch. See `events.consuming.quarantine`.
+    The consumer deletes the mark after the batch. If another consumer finds the mark, the consumer that left it has
+    probably ended during the batch. See `events.consuming.quarantine`.
     """
 
     group = models.CharField(max_length=255)

@@ -1,4 +1,4 @@
-"""Fulfilments with their steps, and the deadlines of the commands. `advancing` writes all of them."""
+"""Fulfilments with their steps, and the deadlines of the commands. Only `advancing` changes fulfilments and steps."""
 
 from datetime import timedelta
 from typing import ClassVar, Self

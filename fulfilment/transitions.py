@@ -155,7 +155,7 @@ UNDONE_BY: dict[Step, Step] = {Step.PAYMENT: Step.REFUND, Step.SHIPMENT: Step.SH
 
 A late reply to an undone step is ignored: once the undoing step is done, no charge or booking with the idempotency key
 of the undone step is in effect, and the provider makes none later. `RESOLVE` tells the provider nothing. So a success
-that is first reported after `RESOLVE` is not ignored, but undone.
+or a failure that is reported after `RESOLVE` leads to the undoing step, unless a success was known before.
 """
 
 AWAITED: dict[State, Step] = {

@@ -14,7 +14,7 @@ from fulfilment.transitions import DEADLINE
 
 
 def pass_deadline(deadline: FulfilmentDeadline) -> Outcome:
-    """Return Done: `take_deadlines` does all, because it holds the locks that it needs to decide."""
+    """Return Done and change nothing. `take_deadlines` then does all, because the decision needs the orders' locks."""
     return Done()
 
 

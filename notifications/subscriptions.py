@@ -74,9 +74,9 @@ def to_notification(event: OrderEvent) -> NewNotification:
 
 
 def notify(events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
-    """Save a notification and its e-mail delivery for each event without a notification. Return these new events.
+    """Save a notification for each event without one, and its e-mail delivery if the user gets e-mails.
 
-    This takes one INSERT, and one SELECT if some events are repeats.
+    Return the events that were new. This takes one INSERT, and one SELECT if some events are repeats.
 
     Raises:
         EventIdConflict: an event has the id of an earlier event with another user, order or type.

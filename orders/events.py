@@ -1,6 +1,6 @@
 """The vocabulary of orders: the types and fields of an order event, and their JSON.
 
-Other apps that consume these events import only this module of orders.
+Another app needs only this module of orders to subscribe to these events and to decode them.
 """
 
 import re
@@ -152,7 +152,7 @@ def decode(value: bytes | None) -> OrderEvent:
 def _refusal(value: bytes, error: Exception) -> str:
     """Return why `value` cannot be decoded.
 
-    The text names a byte order mark or a schema registry's frame at its beginning, which says more than `error`.
+    If `value` begins with a byte order mark or a schema registry's frame, the text names it instead of `error`.
     """
     if mark := byte_order_mark(value):
         return f"Not an order event: it begins with {mark}. Write UTF-8 without it"

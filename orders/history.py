@@ -103,9 +103,10 @@ def maintenance() -> Iterator[None]:
 
 
 def stored_rows(*, column: Literal["stream", "event_id"], values: Collection[Any]) -> list[OutboxEvent]:
-    """Return the stored events of orders without their messages, by sequence, from one snapshot of both tables.
+    """Return the rows of outbox and history whose `column` has one of `values`, sorted by stream and sequence.
 
-    The attribute `moved` of a row says whether it is in the history. Both tables give an event the same primary key.
+    One snapshot of both tables yields them. Key, value and headers are not loaded. The attribute `moved` of a row says
+    whether it is in the history. Both tables give an event the same primary key.
     """
     kind = {"stream": "text", "event_id": "uuid"}[column]
     sql = f"""
@@ -169,7 +170,7 @@ def order_as_of(order: Order, moment: datetime | None) -> Order | None:
     If `moment` is None, return the order as it is now.
 
     Raises:
-        BrokenHistory: the order's events up to that time are not all stored, or are no history.
+        BrokenHistory: events up to that time are missing or may be missing, or the stored events are no history.
     """
     events = events_of_order(order.pk)
     if moment is not None and moment < order.created_at and not (events and events[0].sequence == 1):

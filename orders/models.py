@@ -131,7 +131,7 @@ class Order(models.Model):
 
     @cached_property
     def lines(self) -> list["OrderItem"]:
-        """Return the order's items in the sequence of the request. Queries prefetch them with `LINES`.
+        """Return the order's items in the sequence of the request. A query of orders can prefetch them with `LINES`.
 
         The items that this property reads do not refer to the order. Such a reference cycle would stay in memory until
         the garbage collector runs.
@@ -222,7 +222,8 @@ It is `Any`, because the type checker would take `to_attr` for a second definiti
 class OrderHistory(models.Model):
     """An event of an order that `prune_events` has moved from the outbox, unchanged and with the id of its row.
 
-    Rows are only added. Outbox and history together hold each event of each order once; see `orders.history`.
+    Triggers refuse changes of the rows outside of `orders.history.maintenance`. An event moves back to the outbox to be
+    sent again, so no event is in both tables.
     """
 
     id = models.BigIntegerField(primary_key=True)

@@ -1,4 +1,4 @@
-"""The registry of processes that control orders.
+"""The registry of business processes, such as fulfilment, that control orders.
 
 While a process controls an order, only the process changes it: a request to pay it is refused, and a request to cancel
 it is handed over. An app registers its process in its `AppConfig.ready`, so that `orders` need not know the process.
@@ -36,11 +36,14 @@ def register(process: Process) -> None:
 
 
 def controlling(order: Order) -> Process | None:
-    """Return the process that controls the order. The answer holds while the caller has the lock of the order's row."""
+    """Return the process that controls the order; None if no process does.
+
+    The answer holds while the caller has the lock of the order's row.
+    """
     return next((one for one in _processes.values() if one.orders().filter(order_id=order.pk).exists()), None)
 
 
 def is_controlled() -> BaseExpression:
-    """Return the SQL expression that says whether a process controls the order of a row of the outer query."""
+    """Return an SQL expression for a query of `Order` rows: whether a process controls the order."""
     found = (Q(Exists(one.orders().filter(order_id=OuterRef("pk")))) for one in _processes.values())
     return ExpressionWrapper(reduce(or_, found, Q(pk__in=[])), output_field=BooleanField())

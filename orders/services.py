@@ -109,7 +109,8 @@ def request_cancellation(*, order_id: int, user_id: int | None = None) -> Change
 def lock_order(*, order_id: int, user_id: int | None = None) -> Order:
     """Return an order with its row locked until the caller's transaction ends.
 
-    Raise Order.DoesNotExist if there is no such order, or if it does not belong to `user_id`.
+    Raise Order.DoesNotExist if there is no such order, or if it does not belong to `user_id`. With None, the order may
+    belong to any user.
     """
     owner = {} if user_id is None else {"user_id": user_id}
     return Order.objects.select_for_update().get(pk=order_id, **owner)
@@ -141,7 +142,7 @@ def mark_as_cancelled(order: Order) -> Change:
 
 
 def save_changes(*changes: Change) -> None:
-    """Write changes of locked orders, in the order in which they were made, and record their events."""
+    """Write the rows of changed orders, which the caller has locked, and record the events in the given sequence."""
     changed = {change.order.pk: change.order for change in changes}
     update_rows(list(changed.values()), ["status", "last_sequence", "event_ids"])
     outbox.record_all([change.event for change in changes])

@@ -58,7 +58,8 @@ class Generations(models.Model):
 class SalesBucket(models.Model):
     """The number and the amount of one type of events in one minute of event time, from one partition.
 
-    The partition is part of the key, so that two consumers never wait for the same row. Readers sum over partitions.
+    The partition is part of the key, so that consumers of different partitions never wait for the same row. Readers sum
+    over partitions.
     """
 
     pk = models.CompositePrimaryKey("generation", "minute", "event_type", "partition")

@@ -15,7 +15,7 @@ from testkit.waiting import wait_until
 
 START_SCRIPT = Path(__file__).parent.parent / "deploy" / "kafka" / "start"
 TOPIC_CONFIG = {"max.message.bytes": str(2 * 1024 * 1024)}
-"""Configuration of every topic: the largest message in bytes, as on the embedded broker."""
+"""Configuration of every topic: the largest message in bytes. The product sets it for topics of dead letters only."""
 START_TIMEOUT_S = 240
 """Longest time of a start, in seconds. At the first start, Maven fetches Kafka."""
 

@@ -203,7 +203,10 @@ async def _read_message(reader: Reader) -> bytes:
 
 
 def bound_socket(port: int) -> socket.socket:
-    """Return a socket bound to the port, which does not listen. Others may share it. Port 0 chooses a free port."""
+    """Return a socket that is bound to `port` and does not listen. Port 0 chooses a free one.
+
+    Another such socket can be bound to the same port.
+    """
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

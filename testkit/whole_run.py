@@ -63,7 +63,7 @@ class Run:
         ).stdout
 
     def processes(self) -> list[psutil.Process]:
-        """Return all processes of the run, and those of its PostgreSQL, which is no child of the run."""
+        """Return all processes of the run, including those of its PostgreSQL."""
         home = data_home(self.log.parent)
         (pid_file,) = home.rglob("postmaster.pid")
         database = psutil.Process(int(pid_file.read_text().split()[0]))

@@ -22,7 +22,7 @@ from testkit.servers import Broker
 from testkit.waiting import wait_until
 
 NOTIFICATION_TIMEOUT_S = 5
-"""Longest time from an order to its notification, in seconds, as documented."""
+"""Longest time from a change of an order to its notification, in seconds."""
 CONSUME = ("django", "consume_order_events")
 RELAY = ("django", "relay_outbox")
 

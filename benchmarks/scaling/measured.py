@@ -9,7 +9,11 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Rates are those of one process on two cores that it shares with PostgreSQL. CPU times are per order or event."""
+    """The measured constants.
+
+    Except `orders_per_s`, a rate is that of one process, which shares two cores with PostgreSQL. The CPU times
+    `notification_...` are those of one event, the others those of one order.
+    """
 
     orders_per_s: float
     """Number of orders per second that one machine of two cores takes.

@@ -20,7 +20,7 @@ class Outcome:
     delay_s: float
     """Longest time from an event's commit until the group has handled it, in seconds."""
     drained_after_s: float
-    """Seconds from the end of the simulated trouble until no event waits; infinite if some events always wait."""
+    """Seconds from the end of the trouble until no event waits; infinite if events wait until the simulation ends."""
 
 
 def simulate(

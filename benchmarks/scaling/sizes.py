@@ -1,4 +1,4 @@
-"""Bytes that an order needs in PostgreSQL and Kafka, measured by the product's own processes on embedded servers.
+"""Bytes that an order needs in PostgreSQL and Kafka, measured with the product's processes on the benchmarks' servers.
 
 `python -m benchmarks.scaling --measure` measures them anew and writes `sizes.json`.
 """

@@ -39,7 +39,7 @@ def create() -> None:
 
 
 def restore() -> None:
-    """Reset the passwords and rights of the demo accounts, and end their lockouts."""
+    """Create the demo accounts that are missing, reset the passwords and rights of all, and end their lockouts."""
     for account in ACCOUNTS:
         _give(account, User.objects.filter(username=account.name).first() or User(username=account.name))
         unlock(username=account.name)

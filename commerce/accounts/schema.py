@@ -1,4 +1,4 @@
-"""Parts of the OpenAPI document: registration, tokens, the security scheme, and the section "First steps"."""
+"""Parts of the OpenAPI document: registration, tokens, the caller's account, the security scheme, and "First steps"."""
 
 from functools import partial
 from typing import Any

@@ -67,7 +67,10 @@ class JSONRenderer(BaseRenderer):
 
 
 class AlwaysJSON(DefaultContentNegotiation):
-    """Content negotiation that always selects JSON, also for errors and regardless of `Accept`."""
+    """Content negotiation that selects the view's first renderer, also for errors and regardless of `Accept`.
+
+    The first renderer is JSON, except for the page of Swagger UI.
+    """
 
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None

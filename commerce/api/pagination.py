@@ -12,7 +12,10 @@ from rest_framework.views import APIView
 
 
 class LinkHeaderPagination(BasePagination):
-    """Pages with the highest ids first. The cursor is the signed id of the last row, so new rows do not shift pages."""
+    """Pages with the highest ids first, of a queryset that the view sorts in this way.
+
+    The cursor is the signed id of the page's last row, so new rows do not shift the next page.
+    """
 
     default_limit = 50
     largest_limit = 200

@@ -106,7 +106,10 @@ def problem_page(status: int, detail: str) -> HttpResponse:
 
 
 class ProblemsMiddleware:
-    """Replace Django's HTML error pages on the API's paths, also in debug mode and for a wrong host."""
+    """Replace Django's HTML error pages on `JSON_PATHS` with problems, also in debug mode and for a wrong host.
+
+    Also remove OPTIONS, which no path supports, from the header `Allow`.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response

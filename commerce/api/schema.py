@@ -21,7 +21,10 @@ from commerce.api.problems import CONTENT_TYPE as PROBLEM_JSON
 from commerce.api.problems import problem
 
 EXAMPLE_SITE = "http://127.0.0.1:8080"
-"""Address of this site in the examples of the stored document. The site replaces it with the address of a request."""
+"""Address of this site in the examples of the generated document.
+
+`OpenAPIView` replaces it with the address to which the client sent the request.
+"""
 DESCRIPTION = f"""\
 ## Conventions
 
@@ -201,7 +204,10 @@ class BoundedList(OpenApiSerializerFieldExtension):
 
 
 def complete(result: dict[str, Any], **context: Any) -> dict[str, Any]:
-    """Add the parts of the document that belong to no operation. This is a postprocessing hook of drf-spectacular."""
+    """Add the description and the header `X-Request-ID`, mark ids as int64, and let parameters refer to named enums.
+
+    This is a postprocessing hook of drf-spectacular.
+    """
     result["info"]["description"] = DESCRIPTION
     schemas = result["components"]["schemas"]
     for schema in schemas.values():

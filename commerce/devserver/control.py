@@ -21,7 +21,7 @@ TIMEOUT_S = 0.5
 SWITCH_TIMEOUT_S = 10
 """Seconds that the client waits for the answer to a request that switches a target.
 
-It is longer than `TIMEOUT_S`, because the broker's own thread switches the broker.
+It is longer than `TIMEOUT_S`, because a switch of the broker waits for the broker's own thread.
 """
 LINE_LIMIT_BYTES = 4_096
 """Largest size of a request or a response on the control channel, in bytes."""

@@ -1,7 +1,8 @@
 """A Kafka broker inside this process for development and tests: librdkafka's mock cluster.
 
-It speaks Kafka's wire protocol over TCP on a port that the kernel chooses. It holds about 5 MB per partition in memory
-and nothing on disk. The `confluent-kafka` wheel contains it but does not expose it, so this module calls it by ctypes.
+It speaks Kafka's wire protocol over TCP on a port that the kernel chooses. It keeps about the newest 5 MB of records of
+each partition in memory, and nothing on disk. The `confluent-kafka` wheel contains it but does not expose it, so this
+module calls it by ctypes.
 
 Source: https://github.com/confluentinc/librdkafka/blob/master/src/rdkafka_mock.h
 """
@@ -22,7 +23,8 @@ SETTINGS: Mapping[str, str] = {
 """Client settings for this broker.
 
 * `KAFKA_API_VERSION`: kafka-python cannot detect the broker's version.
-* `KAFKA_ASSIGNMENT_DELAY_MS`: the group coordinator rejects members that answer after the leader.
+* `KAFKA_ASSIGNMENT_DELAY_MS`: the leader of a group waits before it assigns partitions, because the broker refuses
+  members that answer after the leader.
 * `KAFKA_FETCH_MAX_WAIT_MS`: an empty fetch returns when this time is over, even if a record arrives before. A shorter
   time needs more CPU: with 20 ms, an idle process of five groups took a fifth of a core.
 * `KAFKA_SESSION_TIMEOUT_MS`: on one machine, a consumer that is silent for seconds is dead.
@@ -58,7 +60,7 @@ class EmbeddedKafka:
     """A cluster of one broker, which ends with this process."""
 
     creates_topics = False
-    """Whether clients can create topics. They cannot: the broker creates a topic on the first message to it."""
+    """Whether clients can create topics. They cannot: the broker creates a topic when a client first uses it."""
 
     def __init__(self) -> None:
         self._library = _load()

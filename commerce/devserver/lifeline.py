@@ -38,7 +38,9 @@ def start(
     run_as: str = "",
     **options: Any,
 ) -> subprocess.Popen[Any]:
-    """Start `command` as the leader of a new session. The keeper process ends the session when this program ends.
+    """Start `command` as the leader of a new session and a new process group.
+
+    The keeper process ends this group when this program ends.
 
     Args:
         stop_signal: the signal for a clean shutdown of the command.

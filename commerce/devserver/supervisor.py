@@ -63,7 +63,7 @@ Event = Line | Ended | Stop
 
 
 class Supervisor:
-    """Runs the added processes until a signal, or until one of them ends and is not started again."""
+    """Runs the added processes until a signal, a call of `fail`, or the end of a process that is not started again."""
 
     def __init__(self) -> None:
         # A SimpleQueue, because a signal handler may call `put` while it interrupts another `put`.

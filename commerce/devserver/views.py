@@ -20,7 +20,7 @@ CUSTOMER = "demo"
 MAX_ORDERS = 1_000
 """Largest number of orders whose progress a page may ask for. Reading their progress takes about 50 ms."""
 DETAILED_ORDERS = 10
-"""Number of newest orders whose events the page lists one by one."""
+"""Number of newest orders whose events `state` returns one by one."""
 
 OrderId = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 

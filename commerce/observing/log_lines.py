@@ -41,7 +41,7 @@ _CUT_CREDENTIALS = re.compile(r"(://[^\s/:@]*+:)[^\s/@]++\Z")
 
 
 def without_secrets(text: str, *, secrets: Sequence[str]) -> str:
-    """Return `text`, cut to its maximum length, without `secrets` and without text that looks like a secret.
+    """Return the first `TEXT_LIMIT_CHARS` characters of `text`, without `secrets` and text that looks like a secret.
 
     A secret that the cut splits is hidden as well.
     """

@@ -1,4 +1,7 @@
-"""`GET /metrics`: the metrics of the processes that share this one's metrics folder, such as other web workers."""
+"""`GET /metrics`: metrics that processes have counted, and gauges that are read from Kafka and the database.
+
+The counted metrics are those of all processes that share the metrics folder of this process, such as other web workers.
+"""
 
 import os
 import secrets

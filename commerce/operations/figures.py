@@ -26,7 +26,7 @@ WINDOW_MINUTES = 15
 COUNT_LIMIT = 10_000
 """Number at which the page stops counting, for example messages, dead letters or e-mails. It then shows `10,000+`."""
 FRESH_S = 1.0
-"""Age in seconds up to which the page shows an earlier reading of Kafka instead of a new one."""
+"""Age in seconds up to which the page shows an earlier reading of Kafka without waiting for a new one."""
 
 
 class GroupOnTopic(NamedTuple):
@@ -61,7 +61,7 @@ class GroupOnTopic(NamedTuple):
 
 
 class WorkOfKind(NamedTuple):
-    """The unfinished work of a registered kind, such as the commands to payments."""
+    """The pending and failed work of one registered kind of leased work, such as the commands to payments."""
 
     kind: Kind[Any]
     backlog: Backlog
@@ -97,7 +97,7 @@ class Figures(NamedTuple):
     failed_emails_recently: int
     """Number of e-mails that failed in the last `RECENT_MINUTES` minutes, at most `COUNT_LIMIT`."""
     work: list[WorkOfKind]
-    """The unfinished work of each registered kind, sorted by the kind's name."""
+    """The pending and failed work of each registered kind, sorted by the kind's name."""
     stuck_fulfilments: int
     since_handled_s: dict[str, float]
     """Seconds since each group last handled an event, by group.

@@ -1,7 +1,7 @@
 """The lag of the last minutes, which the workers of the web server record in PostgreSQL while they run.
 
 Time is divided into slots by the database's clock. Every worker tries to insert the row of the current slot. The worker
-that succeeds reads Kafka and stores the lag. So each slot has one reading, however many workers run.
+that succeeds reads Kafka and stores the lag. So each slot has at most one reading, however many workers run.
 """
 
 import logging

@@ -62,5 +62,5 @@ def letters_of(
 
 
 def dead_letters() -> QuerySet[DeadLetter]:
-    """Return all dead letters, oldest first. Their messages, of up to 1 MiB each, are deferred."""
+    """Return all dead letters, oldest first. Their messages, of up to 2 MiB each, are deferred."""
     return DeadLetter.objects.defer("key", "value", "headers", "error_message", "stacktrace").order_by("pk")

@@ -1,4 +1,7 @@
-"""Find changes of orders and events that were lost between two systems, and send them again."""
+"""Find lost events, and send them again.
+
+An event is lost if a change of an order has no row for it, or if a group has not handled it and will never read it.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,9 +72,10 @@ class Reading(NamedTuple):
 
 
 def find_missing(groups: Sequence[Subscription[Any]], *, progress: ProgressLine | None = None) -> Iterator[Missing]:
-    """Yield the changes and events that were lost for at least one of `groups`, step by step.
+    """Yield, step by step, the lost changes of orders, and the events that are lost for at least one of `groups`.
 
-    The caller may repair and commit each step before the next one. Raise KafkaUnreachable before the first step.
+    The caller may repair and commit each step before the next one. If Kafka does not answer, raise KafkaUnreachable
+    before the first step.
     """
     complete_subjects()
     # Offsets are read before the database, so that every event below them has been saved by then.

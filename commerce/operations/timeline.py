@@ -71,7 +71,10 @@ class EventTrace(NamedTuple):
 
     @property
     def state(self) -> str:
-        """Return the event's state for the API, such as "NOTIFIED". Dead letters of other groups do not count."""
+        """Return the event's state for the API, such as "NOTIFIED".
+
+        Of the dead letters, only those of the group of notifications count.
+        """
         if self.notification:
             return "NOTIFIED"
         if any(progress.is_dead for progress in self.groups if progress.group == NOTIFICATIONS.group):

@@ -1,4 +1,4 @@
-"""Django's PostgreSQL backend with a health check of connections that needs no query, and a flush of guarded tables."""
+"""Django's PostgreSQL backend with a health check that needs no query, and a flush of tables that triggers protect."""
 
 import select
 from collections.abc import Iterable
@@ -8,7 +8,10 @@ from django.db.backends.postgresql import base, operations
 
 class DatabaseOperations(operations.DatabaseOperations):
     def execute_sql_flush(self, sql_list: Iterable[str]) -> None:
-        """Empty tables, for `manage.py flush` and after a test. Triggers allow it because it declares maintenance."""
+        """Empty tables, for `manage.py flush` and after a test.
+
+        The parameter `commerce.maintenance` makes the triggers that protect some tables (`orders.history`) allow it.
+        """
         super().execute_sql_flush(["SET LOCAL commerce.maintenance = 'on'", *sql_list])
 
 
@@ -18,7 +21,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def is_usable(self) -> bool:
         """Return whether the server has kept the connection open. A closed connection makes the socket readable.
 
-        Django calls this before every request (CONN_HEALTH_CHECKS). Django's own check takes a round trip.
+        Django calls this before a request's first query (CONN_HEALTH_CHECKS). Django's own check takes a round trip.
         """
         poll = select.poll()
         try:

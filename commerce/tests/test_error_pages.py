@@ -1,4 +1,7 @@
-"""Outside of the API, errors are pages for people and problem details for programs. Tests run with DEBUG off."""
+"""Outside of the API, health and metrics, errors are pages for people and problem details for programs.
+
+DEBUG is off, unless a test turns it on.
+"""
 
 from typing import Any
 

@@ -44,7 +44,7 @@ class CommandAdmin(LeasedWorkAdmin):
     """Base class for the admin of a participant's commands. A subclass sets `row_actions` to its `try_again_action`."""
 
     secret_members: Collection[str] = ()
-    """Names of the members of a command that the command's page does not show."""
+    """Names of the members of a command whose values the command's page hides."""
 
     list_display = ("command", "reference", *LeasedWorkAdmin.WORK_COLUMNS, "reply")
     search_fields = ("=reference", "=command_id")

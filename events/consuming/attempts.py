@@ -19,7 +19,7 @@ from events.wire.timestamps import now
 FIRST = 0
 """Number of the first attempt, at the original message. The replays are numbered 1, 2, 3 ..."""
 REASON_LIMIT_CHARS = 200
-"""Largest number of characters of an error's message in an `Attempt`. The letter has up to 8 KiB of the last error."""
+"""Largest number of characters of an error's message in an `Attempt`. The letter keeps 8192 of the last error."""
 
 
 class Attempt(NamedTuple):
@@ -67,7 +67,7 @@ def attempts_at(letters: Iterable[DeadLetter]) -> dict[int, list[Attempt]]:
     """Return the attempts at each of `letters`, oldest first, by the id of the letter.
 
     A letter without a replay has only its first failure. Attempts from the time of an earlier release are missing,
-    because that release recorded none.
+    because that release recorded none. A letter of which no attempt is known is left out.
     """
     ids = [letter.pk for letter in letters]
     found: dict[int, list[Attempt]] = defaultdict(list)

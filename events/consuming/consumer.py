@@ -46,9 +46,11 @@ class EventConsumer(Generic[EventT]):
         self._quarantine = Quarantine(self._processor, group=subscription.group)
 
     def run(self) -> None:
-        """Consume until `stopping` returns True. A batch in progress is finished first.
+        """Consume until `stopping` returns True.
 
-        The commit of its offsets may still be in progress at the end. The caller finishes it by closing the source.
+        A batch in progress is finished first. If its records are handled one by one, only the current one is finished.
+        The commit of the last offsets may still be in progress at the end. The caller finishes it by closing the
+        source.
 
         A batch that fails is retried with backoff: without a limit after an `Outage`, a few times after a `Suspect`.
         Meanwhile its offsets stay uncommitted, the partitions are paused, and the consumer goes on polling so that it

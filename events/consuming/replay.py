@@ -101,7 +101,9 @@ def preview(*, letter_id: int) -> Outcome:
 
 
 def replay(*, letter_id: int) -> Outcome:
-    """Record the dead letter's message in the outbox again. It is sent after the transaction has committed.
+    """Record the dead letter's message in the outbox, unless an obstacle prevents it.
+
+    The message is sent after the transaction has committed.
 
     Raises DeadLetter.DoesNotExist.
     """

@@ -27,7 +27,7 @@ class Offsets(NamedTuple):
 
 
 class Viewer:
-    """Reads a topic and a group's offsets without joining the group. Every method raises KafkaUnreachable."""
+    """Reads a topic and a group's offsets without joining the group. All methods but `close` raise KafkaUnreachable."""
 
     def __init__(self, *, group: str) -> None:
         self._client = connect(
@@ -53,7 +53,7 @@ class Viewer:
         return {p.partition: Offsets(beginning[p], committed[p], end[p]) for p in partitions}
 
     def timestamps(self, topic: str, positions: Mapping[int, int], *, timeout: float) -> dict[int, int]:
-        """Return the timestamp of the record at each position, in milliseconds since 1970, by partition.
+        """Return the timestamp of the first record at or after each position, in milliseconds since 1970, by partition.
 
         `positions` has an offset for each partition. Partitions whose record does not arrive within `timeout` seconds
         are left out.
@@ -86,9 +86,9 @@ class Member(NamedTuple):
 
 
 def group_members(*, group: str, topic: str) -> list[Member] | None:
-    """Return the members of `group` with their partitions of `topic`; None if the broker refuses to describe the group.
+    """Return the members of `group` with their partitions of `topic`; None if the broker does not describe the group.
 
-    Raises KafkaUnreachable.
+    Raises KafkaUnreachable if the connection fails.
     """
     with admin_client() as admin:
         try:

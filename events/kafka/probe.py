@@ -1,4 +1,4 @@
-"""Check within a fraction of a second whether Kafka answers, with a plain socket instead of a Kafka client."""
+"""Check whether Kafka answers, with a plain socket and short timeouts instead of a Kafka client."""
 
 import socket
 import ssl

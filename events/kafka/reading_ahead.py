@@ -22,8 +22,8 @@ class ReadAhead:
     """A `Consumer` that reads the next batch, and commits the previous one, while the caller handles a batch.
 
     Two threads never use the client at once: `poll`, `hold` and `close` wait for the thread's calls before they make
-    their own, and `release` follows `hold`. The records that were read ahead are neither handled nor committed. After
-    `hold`, they are read again.
+    their own, and `release` follows `hold`. Records that were read ahead are not committed before `poll` returns them.
+    After `hold`, they are read again.
     """
 
     def __init__(self, consumer: Consumer, thread: Executor | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A member of a consumer group. It commits only the offsets that its caller names."""
+"""A member of a consumer group. It commits only the records that its caller names."""
 
 import logging
 import os
@@ -64,7 +64,7 @@ class Consumer(ConsumerRebalanceListener):
     """A member of a consumer group. It commits only the records that `commit` is given."""
 
     def __init__(self, *, topic: str, group: str, batch_size: int) -> None:
-        """Join `group`. A poll returns at most `batch_size` records. Raises KafkaUnreachable."""
+        """Connect to Kafka. `poll` joins `group`, and returns at most `batch_size` records. Raises KafkaUnreachable."""
         self._topic = topic
         self._group = group
         self._batch_size = batch_size
@@ -121,6 +121,7 @@ class Consumer(ConsumerRebalanceListener):
 
         Raises:
             ReadingFailed: a new client would fail, too.
+            KafkaError: an earlier commit was repeated and failed, and another attempt would not help.
         """
         if self._is_lost and not self._join_again(timeout):
             return []
@@ -157,8 +158,8 @@ class Consumer(ConsumerRebalanceListener):
     def commit(self, records: Iterable[Record]) -> None:
         """Commit the next offset after `records` on each partition.
 
-        If the commit fails, the next poll repeats it. If a partition has a new owner, that member reads the records
-        again.
+        If the commit fails and a retry may help, the next poll repeats it. If a partition has a new owner, that member
+        reads the records again. Raises KafkaError after any other failure.
         """
         if self._is_lost:
             return
@@ -183,7 +184,7 @@ class Consumer(ConsumerRebalanceListener):
             self._commit()
 
     def _report_deleted_records(self, partition: TopicPartition, *, found: int) -> None:
-        """Report records that Kafka deleted before the group read them. The next one has the offset `found`.
+        """Report records that Kafka deleted before the group read them. The client goes on at the offset `found`.
 
         Raises KafkaError.
         """

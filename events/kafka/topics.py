@@ -9,7 +9,10 @@ from events.subscriptions import dead_letter_topic, subscriptions, topics
 
 
 class TopicUnfit(Exception):
-    """A topic is missing or has too few partitions. Only a person may add partitions, because keys then move."""
+    """A topic is missing or has too few partitions.
+
+    Only a person may add partitions, because later records of a key may then go to another partition.
+    """
 
 
 def create_missing_topics() -> dict[str, bool]:

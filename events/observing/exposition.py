@@ -27,9 +27,11 @@ def add_arguments(parser: CommandParser) -> None:
 def observed(
     *, metrics_port: int | None, liveness_file: Path | None, collector: Collector
 ) -> Iterator[Callable[[], None]]:
-    """Serve metrics during this block, and yield a function that the caller's loop calls in every iteration.
+    """Serve metrics during this block, and yield a function that touches `liveness_file`.
 
-    The metrics include the gauges of `collector`. Raises CommandError if the port or the file cannot be used.
+    The caller's loop calls the function in every iteration. The metrics include the gauges of `collector`. Without a
+    port no metrics are served, and without a file the function does nothing. Raises CommandError if the port or the
+    file cannot be used.
     """
     with ExitStack() as cleanup:
         if metrics_port is not None:

@@ -131,7 +131,10 @@ class Relay:
             return deliver([row.message for row in wave], producer=self._producer, path=OutboxEvent.Path.RELAY)
 
     def _select_wave(self, rows: OutboxQuerySet) -> list[OutboxEvent]:
-        """Return the oldest of `rows` that fit into one batch. Park rows that are too large, without loading them."""
+        """Return the oldest of `rows` that fit into one batch.
+
+        Park rows that are too large, without loading their messages.
+        """
         oldest = rows.oldest(max_row_bytes=MAX_MESSAGE_BYTES)
         for row in OutboxEvent.objects.filter(pk__in=oldest.too_large).only("event_id", "event_type", "topic"):
             size = oldest.too_large[row.pk]

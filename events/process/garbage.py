@@ -3,7 +3,10 @@
 import gc
 
 GC_THRESHOLD_OBJECTS = 10_000
-"""Number of new objects after which Python collects the youngest generation. Python's default is 700."""
+"""Number of new objects after which Python collects the youngest generation.
+
+The default is 700 up to Python 3.12, and 2000 from Python 3.13 on.
+"""
 
 
 def reduce_garbage_collection() -> None:

@@ -7,7 +7,7 @@ MAX_ID_DIGITS = 18
 
 
 def id_or_none(text: str) -> int | None:
-    """Return the non-negative integer that `text` spells in ASCII digits; None for any other text."""
+    """Return the integer that `text` spells in at most `MAX_ID_DIGITS` ASCII digits; None for any other text."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_ID_DIGITS else None
 
 

@@ -117,7 +117,7 @@ class Participant(Generic[WorkT, CommandT]):
     def take(self, new: Sequence[CommandT]) -> None:
         """Record each command as work. A command with a known id is a repeat of that command.
 
-        A repeat makes failed work pending again. For finished work it records the reply again.
+        A repeat makes failed work pending again. For work that is done, it records the reply again.
 
         Raises:
             Poison: a command has the id of a different command, or undoes one that has another reference.

@@ -59,7 +59,7 @@ class LeasedWork(models.Model):
     """A piece of work that one worker at a time does, until it has a final state.
 
     The primary key of a model that extends this class must be an integer, and its Meta must extend `LeasedWork.Meta`.
-    The database's clock gives all times except the deadline, which the app chooses.
+    The database's clock gives all times, except that the app chooses the deadline and may choose the first due time.
     """
 
     is_overdue: bool

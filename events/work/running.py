@@ -37,8 +37,8 @@ def add_arguments(parser: CommandParser) -> None:
 def run(*kinds: Kind[Any], once: bool, metrics_port: int | None, liveness_file: Path | None) -> Results[Any]:
     """Do the work of `kinds` until SIGTERM or SIGINT. With `once`, try all work that is due now; return the outcomes.
 
-    Each of several kinds gets a thread; with `once` they take turns. If its work is turned off, a process passes no
-    kind, and only waits for the signal.
+    Each of several kinds gets a thread; with `once` they take turns. Without any kind, because its work is turned off,
+    the process only waits for the signal; with `once` it ends at once.
 
     Raises CommandError if the process cannot start, and with `once` if the service or the database is not available.
     """

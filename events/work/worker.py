@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL_S = 0.5
 """Seconds between two claims while nothing is due. See `BUSY_POLL_INTERVAL_S` for kinds with several threads."""
 BUSY_POLL_INTERVAL_S = 0.05
-"""Seconds between two claims of a kind with a `concurrency` above 1, until no work was due for `POLL_INTERVAL_S`. So a
-command that arrives while others do waits for a short time only."""
+"""Seconds between two claims of a kind with a `concurrency` above 1, until no work was due for `POLL_INTERVAL_S`. So
+work that is recorded soon after other work waits only for a short time."""
 RECORD_WITHIN_S = 0.01
 """Seconds of work after which a worker records the outcomes. So the outcomes of quick pieces of work share a
 transaction. After a crash, the piece in progress is done again, and at most the pieces of this time before it."""

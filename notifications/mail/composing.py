@@ -1,4 +1,8 @@
-"""The message of an e-mail delivery: plain text and HTML, composed once and sent with the same bytes each time."""
+"""The message of an e-mail delivery, in plain text and HTML.
+
+The first attempt to send it composes it, and each further attempt sends the same bytes. If an operator sends a failed
+e-mail again, its message is composed anew.
+"""
 
 from email import message_from_bytes
 from email.charset import BASE64, Charset

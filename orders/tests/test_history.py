@@ -142,7 +142,7 @@ def test_a_moved_row_keeps_every_column(user: User) -> None:
 
 
 def test_rows_that_are_no_history_are_not_moved(moved: Order) -> None:
-    """Such rows are pending, have no stream or that of another app, or have their event in the history already."""
+    """Such rows are pending, have no stream or another app's, or share a unique key with a row of the history."""
     taken = OrderHistory.objects.first()
     pending = OutboxEventFactory.create(stream="order-77", sequence=1)
     position = {"published_at": now(), "published_partition": 0, "published_offset": 0}

@@ -23,7 +23,7 @@ class Watched(NamedTuple):
     anomalies: dict[str, int]
     """Number of anomalies by rule, for every rule."""
     judged_age_s: float | None
-    """Seconds since the end of the last judged step; None if no step has been judged."""
+    """Seconds since the time up to which the watchers have judged; None before the first turn of a watcher."""
 
 
 def read_watched() -> Watched:

@@ -45,15 +45,18 @@ class Judgement(NamedTuple):
 
 
 def closed_end() -> int:
-    """Return the end of the last closed step. A step is closed once `SALES_ANOMALY_GRACE` has passed since its end."""
+    """Return the number of the first step that is not closed. The last closed step ends where this step begins.
+
+    A step is closed once `SALES_ANOMALY_GRACE` has passed since its end.
+    """
     return step_of(database_now() - settings.SALES_ANOMALY_GRACE)
 
 
 def judge_until(end: int) -> Judgement | None:
     """Judge the steps up to `end` that no watcher has judged. Return None while another watcher has its turn.
 
-    The anomalies, their events and the new position commit together. So each step is judged once, even if the process
-    dies. The first turn of all judges nothing, because nothing was missed before it.
+    The step `end` itself is not judged. The anomalies, their events and the new position commit together. So a process
+    that dies loses no anomaly. If no watcher has ever had a turn, this one judges nothing, because nothing was missed.
     """
     with transaction.atomic():
         AnomalyWatch.objects.bulk_create([AnomalyWatch(id=1, judged_until=start_of(end))], ignore_conflicts=True)

@@ -45,7 +45,10 @@ AMOUNT_NOISE = 2.0
 It is 1 for orders of equal amounts that come at random, and 2 if the amounts are log-normal with sigma 1.2.
 """
 MIN_CANCEL_RATIO = 0.05
-"""Lower bound on the usual cancel ratio, for its spread. Without it, a shop without cancellations has no spread."""
+"""Smallest usual cancel ratio from which its spread by chance is computed.
+
+Without it, the spread would be 0 in a shop that usually has no cancellations.
+"""
 SHORTEST_SILENCE = HOUR // 6
 """Smallest number of steps of a silence."""
 LONGEST_SILENCE = WEEK
@@ -191,7 +194,7 @@ def silence(series: Series, start: int, end: int, thresholds: Thresholds) -> Fin
 def references(series: Series, start: int, end: int) -> Sequence[Sales]:
     """Return the sales of the earlier windows to compare with the steps from `start` up to `end`.
 
-    Return none if the history is too short.
+    Return an empty sequence if the history is too short.
     """
     starts = [start - weeks * WEEK + shift for weeks in range(1, REFERENCE_WEEKS + 1) for shift in REFERENCE_SHIFTS]
     found = [series.sum(one, one + end - start) for one in starts if one >= series.first_sale]

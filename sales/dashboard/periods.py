@@ -56,7 +56,7 @@ def today(now: datetime, zone: tzinfo) -> Today:
 
 
 def labels(starts: Sequence[datetime], *, unit: Unit, zone: tzinfo) -> list[str]:
-    """Return a short text for each interval: the time of day, and the date for days and for midnight."""
+    """Return a short text for each interval: the date for days and for the hour of midnight, else the time of day."""
     local = [start.astimezone(zone) for start in starts]
     if unit == "day":
         return [f"{one:%m-%d}" for one in local]

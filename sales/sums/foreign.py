@@ -1,8 +1,8 @@
-"""Tell this site's own events from the foreign events, those of other programs, and keep copies of the foreign events.
+"""Divide arrived events into this site's own events and foreign ones, and save copies of the foreign ones.
 
 An event is our own if the outbox or the history has a row with its id, type, stream and user. Such an event counts as
 that row says, whatever the record on the topic says, so that the sums equal those over the history. Every other event
-is foreign.
+is foreign: it comes from another program.
 """
 
 from collections.abc import Sequence

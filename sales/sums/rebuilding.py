@@ -45,7 +45,7 @@ class EventsLost(Exception):
 
 
 def rebuild(*, report: Report, drops_lost: bool = False) -> int:
-    """Rebuild both read models, and return the number of events in them.
+    """Rebuild both read models, and return the number of events that were counted from the snapshot.
 
     Args:
         report: called with the part of the events that is counted, 0.0 to 1.0. If it raises, the live generation stays.

@@ -26,7 +26,7 @@ SWAPPED = "sales.sums.rebuilding:delete_old_generations"
 
 
 def ignore(done: float) -> None:
-    """Report to nothing."""
+    """Do nothing: the test ignores the progress of the rebuild."""
 
 
 def generations() -> set[int]:

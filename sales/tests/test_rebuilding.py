@@ -35,7 +35,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ignore(done: float) -> None:
-    """Report to nothing."""
+    """Do nothing: the test ignores the progress of the rebuild."""
 
 
 def generations() -> set[int]:
@@ -132,7 +132,10 @@ def running(work: Callable[[], object]) -> Iterator[None]:
 
 
 class Load:
-    """Adds batches of events as consumers do. `committed` events are surely added, and `begun` are perhaps added."""
+    """Adds batches of events as consumers do.
+
+    `committed` is the number of events that are surely added. `begun` also counts those of batches in progress.
+    """
 
     AMOUNT = Decimal("12.34")
     CUSTOMER = 1

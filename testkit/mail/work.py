@@ -22,8 +22,8 @@ Work = EmailDelivery
 def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) -> list[EmailDelivery]:
     """Record `count` pieces of work, and return them in the order of their due times.
 
-    The pieces become due one second apart, all before `due_in` from now. They are inserted in reverse order, so that a
-    query that does not sort them is found out.
+    The pieces become due one second apart. The last one becomes due one second before `due_in` has passed. They are
+    inserted in reverse order, so that a test fails if a query does not sort them.
     """
     first_due = database_now() + due_in - timedelta(seconds=count)
     notifications = Notification.objects.bulk_create(

@@ -111,8 +111,9 @@ class Checkouts:
     def buy(self, shopper: Shopper, *, other: Shopper, closing: threading.Event | None = None) -> None:
         """Let `shopper` check out a new order, and then try to pay it, which is refused.
 
-        The shopper checks some orders out twice at one moment, and cancels some. `other` is another customer, who gets
-        404. A cancellation waits up to `LONGEST_THOUGHT_S`, but not once `closing` is set.
+        The shopper checks some orders out twice at one moment, and cancels some. Another customer, `other`, tries to
+        check some orders out, and gets 404. A cancellation waits up to `LONGEST_THOUGHT_S`. It does not wait without
+        `closing`, or once `closing` is set.
         """
         number = next(self._number)
         product_id = UNSHIPPABLE if number % UNSHIPPABLE_EACH == 0 else 1

@@ -36,7 +36,7 @@ class Figures:
     acknowledged: int
     """Number of changes of orders that the API has acknowledged."""
     unanswered: int
-    """Number of requests to place an order that got no answer."""
+    """Number of requests to place an order that got no answer or a 5xx."""
     orders: int
     events: int
     notifications: int
@@ -54,7 +54,7 @@ def compare(
         user_ids: the owners of the orders to compare.
         started_after: orders up to this id are left out.
         acknowledged: (order id, event type) of each change that was answered with 200 or 201.
-        unanswered: user ids, one for each order without an answer.
+        unanswered: user ids, one for each request to place an order that got no answer or a 5xx.
     """
     orders = {
         order_id: (user_id, changes)

@@ -98,7 +98,7 @@ class Oracle:
         self.acknowledged: list[Acknowledged] = []
         """The acknowledged changes, in the order of their answers."""
         self.unanswered: list[int] = []
-        """User ids, one for each order without an answer."""
+        """User ids, one for each request to place an order that got no answer or a 5xx."""
 
     def shopper(self, site: str) -> Shopper:
         """Return a shopper for the next customer, at the web server with this URL."""

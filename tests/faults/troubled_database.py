@@ -11,7 +11,7 @@ from testkit.database import rows, value
 NOTIFICATIONS = "notifications_notification"
 OUTBOX = "events_outboxevent"
 SET_CLEANUP_TIMEOUT = "SET LOCAL lock_timeout = '30s';"
-"""SQL that begins each cleanup: it waits longer for a lock than a statement of the product may take."""
+"""SQL that lets the next statements wait for a lock as long as a statement of the product may take, and not longer."""
 
 
 @contextmanager

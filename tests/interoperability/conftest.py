@@ -27,7 +27,10 @@ Consume = Callable[[], None]
 
 @pytest.fixture
 def consume(topics: Topics, tmp_path: Path, transactional_db: None) -> Consume:
-    """Return a function that runs the product's consumer on the test's topic and database until it has caught up."""
+    """Return a function that runs the product's consumer on the test's topic and database until it has caught up.
+
+    The function then sends the events that the consumer has recorded, such as dead letters.
+    """
     database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
     env = {
         "DATABASE_URL": database,

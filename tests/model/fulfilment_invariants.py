@@ -38,9 +38,9 @@ class FulfilmentInvariants(RuleBasedStateMachine):
         self.done_by_hand: set[tuple[int, str]] = set()
         """(order id, service) of each charge or shipment that an operator has undone by hand, outside of the book."""
         self.resolved: set[tuple[int, str]] = set()
-        """(order id, service) of each step that was marked as resolved with nothing to undo in the provider's book.
+        """(order id, service) of each step that was marked as resolved while the book had nothing to undo.
 
-        The mark voids nothing, so a late call to the provider may still be carried out.
+        The provider does not learn of the mark, so it may still execute a late call.
         """
 
     @invariant()

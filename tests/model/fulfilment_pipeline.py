@@ -66,9 +66,9 @@ class FulfilmentPipeline(Sending):
                     break
 
     def _one_by_one(self, name: str) -> Kind[Any]:
-        """Return the kind of work `name`, done in this thread, one piece at a time.
+        """Return the kind of work `name`, changed so that a worker claims one piece at a time.
 
-        So a worker that dies has no other work to give back, and is like a killed process in this.
+        A worker that crashes then has no other piece to give back. A killed process gives none back either.
         """
         return replace(kind_named(name), concurrency=1, batch_size=1)
 

@@ -220,7 +220,7 @@ class Model(Invariants):
 
     @rule(member=MEMBER, size=SIZE, batches=BATCHES, saved=st.booleans())
     def crash_of_a_consumer(self, member: int, size: int, batches: int, saved: bool) -> None:
-        """Let a consumer crash amid a batch: before it saves the batch or, with `saved`, before it commits offsets."""
+        """Let a consumer crash while it saves a batch or, with `saved`, before it commits the batch's offsets."""
         victim = self.pipeline.members[member]
         with (victim.source.amid_commit if saved else victim.subscription.amid_save).calling(crash):
             self.pipeline.consume(member, size=size, batches=batches)

@@ -52,7 +52,7 @@ def test_shared_modules_use_no_module_of_tests(room: str) -> None:
 
 
 def test_no_room_is_crowded() -> None:
-    """The folders of the benchmarks are left out: they have a module for each row of the benchmarks' table."""
+    """The folders of the benchmarks are left out: they have a module for each measurement and for each peer."""
     rooms = Counter(relative(path.parent) for path in modules(*APPS, "testkit", "tests") if path.name != "__init__.py")
     assert len(rooms) > 50
     assert {room: number for room, number in rooms.items() if number > MODULES_IN_A_ROOM} == {}

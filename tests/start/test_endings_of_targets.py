@@ -26,7 +26,7 @@ NO_JAVA = {} if LIBRARIES.is_dir() else {"JAVA_HOME": "/nowhere"}
 MARK = "COMMERCE_TEST_MARK"
 """Environment variable by which the test finds every process of a target, even after the end of its parent."""
 GONE_WITHIN_S = 40
-"""Limit of each wait for processes to end, in seconds. A process that ends others kills them after 10 or 15 seconds."""
+"""Limit of each wait for processes to end, in seconds. A process that ends others kills them after 10 seconds."""
 NESTED = "nested"
 """Name of the folder in which a nested pytest process, which the test kills, makes its copies of the checkout."""
 A_RUN_WITHIN_A_TEST = f"tests/start/test_run.py -k restarts_dead_processes -p no:cacheprovider --basetemp={NESTED}"

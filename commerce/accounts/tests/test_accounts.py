@@ -86,7 +86,7 @@ def test_an_empty_email_is_none(anonymous: APIClient, email: str | None) -> None
 
 
 SPELLINGS = ("ＣＲéme brûlée ﬁne", "비밀번호는 한글", "Ångström ① ẛ̣")
-"""Passwords whose NFC, NFD, NFKC and NFKD forms differ."""
+"""Passwords with several spellings in Unicode. The NFKC form of the second equals its NFC form."""
 
 
 @pytest.mark.django_db

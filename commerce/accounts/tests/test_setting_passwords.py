@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 PASSWORDS = ("ＣＲéme brûlée ﬁne", "비밀번호는 한글", "Ångström ① ẛ̣")
-"""Passwords whose forms in all of `FORMS` differ from one another."""
+"""Passwords with several spellings in Unicode. The NFKC form of the second equals its NFC form."""
 OLD = "crème brûlée"
 
 

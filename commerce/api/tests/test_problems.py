@@ -1,4 +1,4 @@
-"""Every error is answered as a JSON problem, to every client."""
+"""A client that does not ask for HTML gets every error as a JSON problem."""
 
 import pytest
 from django.test import Client

@@ -68,7 +68,10 @@ def _run(cleanup: ExitStack) -> int:
 
 
 def _control_channel(cleanup: ExitStack, supervisor: Supervisor, servers: Servers) -> dict[str, str]:
-    """Open the control channel, if a page uses it. Return the environment variables by which web processes find it."""
+    """Open the control channel, and return the environment variables by which web processes find it.
+
+    If DEBUG is off or the start page may not stop the broker, open no channel, and return no variables.
+    """
     if not settings.DEBUG or servers.broker is None:
         return {}
     control = Control(processes=supervisor, broker=servers.broker)

@@ -23,7 +23,10 @@ RECONCILE_INTERVAL_S = 60
 
 
 def watch(supervisor: Supervisor, site: str, servers: Mapping[str, str]) -> None:
-    """Place the first order, print READY, and repair lost events every `RECONCILE_INTERVAL_S`."""
+    """Place the first order, print READY, and repair lost events every `RECONCILE_INTERVAL_S`.
+
+    If the first order fails, end the run instead.
+    """
     try:
         from commerce.devserver.overview import overview
 
@@ -46,7 +49,9 @@ def watch(supervisor: Supervisor, site: str, servers: Mapping[str, str]) -> None
 
 
 def _place_first_order(site: str) -> None:
-    """Place an order through the API, and print it and its notification.
+    """Wait for the web server, place an order through the API, and print the order and its notification.
+
+    If DEBUG is off, place no order.
 
     Raises:
         OSError: the API rejects a request.

@@ -51,7 +51,7 @@ def _refuse_newer_database() -> None:
 
 
 def _clear_state_of_earlier_broker() -> None:
-    """Delete the death marks of consumers, and reset the counts of consecutive dead letters.
+    """Delete the marks of messages that may kill a consumer, and reset the counts of consecutive dead letters.
 
     Both are about records that the new, empty broker does not have.
     """

@@ -33,7 +33,7 @@ VARIABLE_PREFIXES = (
     *("JWT_SIGNING_KEY", "KAFKA_", "LOG_FORMAT", "METRICS_TOKEN", "OTEL_", "OUTBOX_", "PORT", "PROMETHEUS_"),
     *("PAYMENT_", "PROVIDER_", "SALES_", "SHIPPING_", "SITE_URL", "THROTTLE_", "TRUSTED_PROXIES", "WEB_"),
 )
-"""Prefixes that cover the names of all variables in `.env.example`."""
+"""Prefixes that cover the names of all variables in `.env.example`, except those that only docker compose reads."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Servers:
     broker: EmbeddedKafka | None = None
     """The embedded broker, which the start page may stop. None unless broker and database are both embedded."""
     needs_provider: bool = False
-    """Whether the run also starts the development provider, because no variable names a provider."""
+    """Whether the run also starts the development provider, because a variable with a provider's URL is missing."""
 
 
 def free_port() -> int:
@@ -73,7 +73,10 @@ def locked(path: Path, otherwise: str) -> Iterator[None]:
 
 
 def environment(cleanup: ExitStack, port: int, servers: Servers) -> dict[str, str]:
-    """Start the servers whose address no variable gives. Return the variables of the run, for a site on `port`."""
+    """Start PostgreSQL and Kafka, each unless a variable gives its address, and describe them in `servers`.
+
+    Return the variables that the run adds to its environment, for a site on `port`. `cleanup` stops the servers.
+    """
     given = os.environ
     made = {"DJANGO_SETTINGS_MODULE": "commerce.settings", "PORT": str(port)}
     if "DJANGO_DEBUG" not in given:

@@ -1,4 +1,4 @@
-"""`manage.py show_order`: an order as the API shows it, now or as it was, folded from its events."""
+"""`manage.py show_order`: an order as the API shows it, now or at an earlier time, computed from its events."""
 
 from datetime import datetime
 from typing import Any

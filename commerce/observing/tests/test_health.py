@@ -1,4 +1,4 @@
-"""The health endpoints report the state of the process, and never wait for Kafka."""
+"""The health endpoints report the state of the process, the database and Kafka. Without Kafka a process stays ready."""
 
 import socket
 

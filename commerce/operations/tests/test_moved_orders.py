@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("notifications_alon
 OFFSETS = {1: 70, 2: 71, 3: 72}
 
 
-def handle_all(*streams: str) -> None:
+def handle_all() -> None:
     """Mark the rows of all events of orders as published, and create the notifications of these events."""
     for row in OutboxEvent.objects.filter(stream__startswith="order-"):
         OutboxEvent.objects.filter(pk=row.pk).update(

@@ -1,4 +1,4 @@
-"""Prune deletes old rows of handled events. Rows that still have to be sent or handled stay, whatever their age."""
+"""Prune removes old handled events from the outbox. Rows that still have to be sent or handled stay at any age."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -21,7 +21,7 @@ BODY = {"eventId": str(EVENT_ID), "eventType": "ORDER_PAID", "orderId": 7}
 
 
 def as_an_earlier_release_recorded(body: bytes, **letter: Any) -> DeadLetter:
-    """Record a letter as an earlier release did: without a subject, but with the id and type in the headers."""
+    """Record a letter as an earlier release did: without a subject, and with the id and type that the headers named."""
     offset = DeadLetter.objects.count()
     record_dead_letter(record=kafka_record(body, offset=offset), error=Poison("no event"), group="g")
     newest = DeadLetter.objects.order_by("-pk")[:1].get()

@@ -57,7 +57,10 @@ class AttentiveCoordinator(ConsumerCoordinator):
         return bool(self.rejoining or super().need_rejoin())
 
     def time_to_next_poll(self) -> float:
-        """Return the seconds until the next poll. A due heartbeat does not shorten them: another thread sends it."""
+        """Return the seconds until the next poll, at least `MIN_POLL_WAIT_S`.
+
+        A heartbeat that is due needs no earlier poll, because another thread sends it.
+        """
         return max(super().time_to_next_poll(), MIN_POLL_WAIT_S)
 
     async def _do_join_and_sync_async(self) -> bytes:
@@ -73,8 +76,8 @@ class AttentiveCoordinator(ConsumerCoordinator):
 class ByteLimitedFetcher(Fetcher):
     """Hand over records until a poll has `POLL_BYTES`.
 
-    One batch at a time is decompressed, when its first record is wanted. An unreadable record counts with the size of
-    its batch, so that a poll ends in time.
+    One batch at a time is decompressed, when its first record is wanted. An unreadable batch counts with the largest
+    size of a batch, so that the poll ends after it.
 
     Reason: the original limits the number of records, but not their size. It also keeps a decompressed batch of each
     paused partition. This class drops that batch and fetches it again. The original also measures the headers of

@@ -1,4 +1,7 @@
-"""The worker that does several pieces of work at a time: no piece waits for a slow one, and no outcome is lost."""
+"""The worker that does several pieces of work at a time.
+
+No piece waits for a slow one, and no failure of the database loses an outcome.
+"""
 
 import threading
 import time

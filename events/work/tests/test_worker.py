@@ -1,4 +1,4 @@
-"""The worker: what it does with each outcome, and that an outcome is never lost."""
+"""The worker: what it does with each outcome, and that no failure of the database loses an outcome."""
 
 import time
 from collections.abc import Callable

@@ -160,7 +160,7 @@ def test_every_valid_address_gets_its_mail(server: MailServer, address: str, rec
     ],
 )
 def test_an_invalid_address_fails_at_once_and_injects_nothing(server: MailServer, address: str) -> None:
-    """The address was saved without validation by a form."""
+    """SQL saves the address, so no form validates it."""
     user = customer()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE auth_user SET email = %s WHERE id = %s", [address, user.pk])

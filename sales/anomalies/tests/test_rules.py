@@ -150,7 +150,7 @@ def test_longer_window_leaves_a_surge_to_the_shorter_one() -> None:
 
 
 def test_surge_of_a_small_shop_is_found_in_the_longer_window() -> None:
-    """Eight orders an hour, and then four times as many: no quarter of an hour has enough orders to tell."""
+    """Eight orders an hour, and then an hour with 36. No quarter of an hour has enough orders to tell."""
     hour = [Sales(3, 3_000)] * HOUR
     usual = {step: Sales(1, 1_000) for step in range(FIRST, NOON) if step % 3 != 1}
     one = Series(first=FIRST, end=NOON + HOUR, sales=usual | {NOON + at: sale for at, sale in enumerate(hour)})

@@ -35,7 +35,7 @@ AT_ONCE_S = 1
 SIGNAL_PAUSE_S = 0.2
 """Seconds between two signals, because the kernel merges two signals at the same moment into one."""
 INTERPRETER_START_SHARE = 0.25
-"""Largest part of the CPU time of a start until a command catches signals. The rest is the start of Django."""
+"""Largest share of the CPU time of a start that a command may use before it catches signals."""
 _names = (f"command-{number}" for number in count())
 
 

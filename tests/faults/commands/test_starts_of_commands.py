@@ -18,7 +18,7 @@ from tests.faults.places import POLLING
 EXIT_CODE_FAILED = 1
 """Exit code of a command that cannot start, as documented."""
 EXIT_TIMEOUT_S = 10
-"""Seconds within which a command that cannot start must end, as documented."""
+"""Seconds within which a command that cannot start must end."""
 
 
 def failure_output(process: ProductProcess) -> str:

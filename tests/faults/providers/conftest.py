@@ -1,4 +1,4 @@
-"""Fixtures: a provider in a process of its own for each test, and tables without commands of earlier tests."""
+"""Fixtures: a provider in a process of its own for each test, and a table without payment commands of earlier tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
