@@ -231,13 +231,15 @@ def main() -> int:
         header = _header(running)
         print("\n".join(f"{name}: {fact}" for name, fact in header.items()))
         print("A full run takes 30 to 40 minutes; the first figures come after a minute or two.", flush=True)
-        if not running.is_apache:
-            wanted -= NEEDS_APACHE
-        for name, pair in measure(running, wanted):
+        for name, pair in measure(running, wanted if running.is_apache else wanted - NEEDS_APACHE):
             if name in wanted:
                 rows[name].rounds.append(pair)
                 _show_progress(rows[name])
+    if unmeasured := [name for name in rows if name in wanted and not rows[name].rounds]:
+        print(f"\nNot measured, because a peer or Apache Kafka is missing: {', '.join(unmeasured)}")
     measured = [row for row in rows.values() if row.rounds]
+    if not measured:
+        return 1
     print(f"\n{table(measured)}")
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"header": header, "rows": [row.as_json() for row in measured]}, indent=2) + "\n")
