@@ -23,7 +23,7 @@ CHUNK_ORDERS = 50_000
 EVENTS_PER_ORDER = 3
 STATEMENT_CHARS = 60
 PAUSE_S = 0.02
-"""Pause between two samples of the process and its connection, in seconds."""
+"""Seconds between two samples of the measured command's memory and of its database connection's transaction."""
 
 # Orders that were placed, paid and cancelled. The older half of the events is old enough to be pruned.
 FILL = """

@@ -310,7 +310,8 @@ class Environment:
     def sasl(self, *, protocol: str) -> tuple[str | None, str | None, str | None]:
         """Return mechanism, username and password of the Kafka login, each None if its variable is not set.
 
-        This method reports missing values, because the Kafka client would treat them as an outage.
+        If `protocol` uses SASL, report missing values and an unknown mechanism. The Kafka client would treat them as an
+        outage.
         """
         mechanism, username, password = (
             self.text(f"KAFKA_SASL_{part}") or None for part in ("MECHANISM", "USERNAME", "PASSWORD")

@@ -173,7 +173,10 @@ kafka = Reading("the groups", _read_groups)
 
 
 def _read_minutes(now: datetime) -> tuple[list[Minute], dict[str, float]]:
-    """Return the numbers of events in the last minutes, and the seconds since each group last handled an event."""
+    """Return the numbers of events in the last minutes, and the seconds since each group last handled an event.
+
+    Groups that have handled no event in these minutes are left out.
+    """
     current = now.replace(second=0, microsecond=0)
     starts = [current - timedelta(minutes=ago) for ago in reversed(range(WINDOW_MINUTES))]
     groups = subscriptions()

@@ -1,4 +1,4 @@
-"""The Kafka client: kafka-python behind a small interface. No module outside this package imports `kafka`."""
+"""The Kafka client: kafka-python behind a small interface. No other module of the apps imports `kafka`."""
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError

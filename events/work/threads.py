@@ -218,7 +218,7 @@ class ThreadedWorker(Worker[WorkT]):
         return recorded
 
     def _next_ended(self, wait_s: float) -> list[Ended]:
-        """Wait up to `wait_s` seconds for a piece to end. Return it and those that end within `RECORD_WITHIN_S`."""
+        """Wait up to `wait_s` seconds until a piece of work ends. Return it with those that end soon after it."""
         ended: list[Ended] = []
         try:
             ended.append(self._ended.get(timeout=wait_s))

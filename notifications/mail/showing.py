@@ -27,7 +27,9 @@ class Shown(NamedTuple):
 
 
 def show(delivery: EmailDelivery) -> Shown:
-    """Return the message that the first attempt to send the e-mail sent or, before this attempt, would send.
+    """Return the stored message of the delivery. If none is stored, compose it as the next attempt would.
+
+    An attempt stores its message before it sends it. An operator who sends a failed e-mail again has it composed anew.
 
     The links that turn e-mails off are shown without their tokens, because anyone who has a token can turn the user's
     e-mails off.

@@ -39,7 +39,7 @@ class Sales(NamedTuple):
 
 
 class Series:
-    """The sales of consecutive steps. A sum over any part of them takes constant time."""
+    """The sales of consecutive five-minute steps. The sum over any range of steps takes constant time."""
 
     def __init__(self, *, first: int, end: int, sales: Mapping[int, Sales]) -> None:
         """Create the series from the step `first` up to `end`, without `end`. Steps that `sales` lacks sold nothing."""

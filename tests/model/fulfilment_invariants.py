@@ -1,6 +1,6 @@
-"""Invariants of fulfilments, orders and the provider's book.
+"""Invariants of fulfilments, orders, and the simulated provider's records of charges and shipments.
 
-Some hold after every step of an example, the others after every checkout has ended or is stuck.
+Some are checked after every step of an example, the others once every checkout has ended or is stuck.
 """
 
 from collections import Counter, defaultdict

@@ -74,7 +74,7 @@ def linter(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterato
 
 
 def extended(linter: MigrationLinter, *operations: Operation) -> Migration:
-    """Return a migration with `operations` that follows the newest one of orders, as if it were on disk."""
+    """Return a migration with `operations` that follows the newest one of orders. It exists only in memory."""
     ((_, newest),) = linter.migration_loader.graph.leaf_nodes("orders")
     content = {
         "dependencies": [("orders", newest)],

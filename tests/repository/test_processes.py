@@ -197,7 +197,7 @@ def secrets_of_the_example() -> dict[str, str]:
 
 
 def test_every_secret_is_in_the_example_and_no_setting_is() -> None:
-    """Secrets are keys, passwords, and URLs that may have a password. The example documents them without a value."""
+    """`secrets.env.example` has exactly the variables of `.env.example` that are secrets or may contain a password."""
     secret = {name for name in DOCUMENTED if re.search("KEY$|PASSWORD$|TOKEN$|SASL_USERNAME$|_URL$", name)}
     public = {"SITE_URL", "THROTTLE_TOKEN", "DEVSERVER_KEY"}
     assert secrets_of_the_example().keys() == secret - public

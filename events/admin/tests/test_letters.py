@@ -1,4 +1,4 @@
-"""Admin's list of dead letters begins with the open ones. The page of a letter lists the attempts to handle it."""
+"""Admin's list of dead letters shows the open ones by default, and puts them first if all are shown."""
 
 import pytest
 from django.db import connection

@@ -40,7 +40,7 @@ def flows(shopper: Shopper) -> bool:
 def test_an_event_waits_until_its_predecessor_is_recorded(
     failing: str, first_try: list[bytes], site: Site, oracle: Oracle, start_web: StartWeb
 ) -> None:
-    """Only events of the same order wait, not those of other orders."""
+    """An event is sent only after its predecessor is recorded as sent. Events of other orders do not wait."""
     site.relay.freeze()
     web = start_web(launcher=sabotage("fail-before", failing), **ONE_WORKER)
     shopper = oracle.shopper(web.url)
