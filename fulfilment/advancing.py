@@ -94,8 +94,8 @@ def ask(message: str, *, order_id: int) -> Advanced:
     Raises NotPossible if the fulfilment's state does not allow the message.
     """
     with transaction.atomic():
-        (fulfilment,), messages, outcomes = _advance([News(order_id, message)])
-    if not outcomes[message, APPLIED]:
+        (fulfilment,), messages, applied = _advance([News(order_id, message)])
+    if not applied:
         raise NotPossible(fulfilment.get_state_display())
     return Advanced(fulfilment, messages)
 
@@ -117,10 +117,10 @@ def advance(news: Sequence[News]) -> list[Message]:
     return _advance(news)[1]
 
 
-def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], Tally[tuple[str, str]]]:
-    """Return the fulfilments, the recorded messages, and the outcomes by the name of the message that was taken.
+def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int]:
+    """Return the fulfilments, the recorded messages, and the number of messages that had an effect by `TABLE`.
 
-    The outcomes include those of the `UNDO` messages that `_with_undoing` adds.
+    The `UNDO` messages that `_with_undoing` adds count, too.
     """
     orders = lock_orders({one.order_id for one in news})
     fulfilments = Fulfilment.objects.prefetch_related("step_rows").in_bulk(list(orders))
@@ -149,7 +149,7 @@ def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], Tal
     outbox.record_all(commands)
     _count(outcomes, entered)
     recorded = [*(change.event for change in changes), *commands]
-    return list(fulfilments.values()), recorded, outcomes
+    return list(fulfilments.values()), recorded, sum(n for (_, outcome), n in outcomes.items() if outcome == APPLIED)
 
 
 def _with_undoing(
@@ -157,11 +157,12 @@ def _with_undoing(
 ) -> Iterator[News]:
     """Yield the messages. Yield `UNDO` before a message if its order is cancelled and `TABLE` can undo its fulfilment.
 
-    A process of a release without fulfilments has cancelled such an order.
+    A process of a release without fulfilments has cancelled such an order. An operator decides what becomes of it, so
+    an operator's message is taken alone.
     """
     for one in news:
         may_undo = (State(fulfilments[one.order_id].state), UNDO) in TABLE
-        if may_undo and one.message != UNDO and orders[one.order_id].status == "CANCELLED":
+        if may_undo and one.message not in (UNDO, RETRY, RESOLVE) and orders[one.order_id].status == "CANCELLED":
             yield News(one.order_id, UNDO)
         yield one
 

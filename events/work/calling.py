@@ -197,8 +197,11 @@ def _body(response: httpx.Response) -> bytes:
 
 
 def longest_call_s(timeout_s: float) -> float:
-    """Return the longest time of one call in seconds, without finding the address of the provider's name."""
-    return CONNECT_TIMEOUT_S + timeout_s
+    """Return the longest time of one call in seconds: connecting, agreeing on TLS, and the request with its answer.
+
+    It does not include the time to find the address of a name, or to connect to further addresses of it.
+    """
+    return 2 * CONNECT_TIMEOUT_S + timeout_s
 
 
 def judged(act: Act[WorkT]) -> Act[WorkT]:

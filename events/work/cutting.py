@@ -29,3 +29,5 @@ def cut_after(seconds: float, connected: socket.socket | None) -> Iterator[threa
         yield late
     finally:
         timer.cancel()
+        # A cut that has begun must not strike the next use of the socket.
+        timer.join()

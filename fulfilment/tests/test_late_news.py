@@ -175,8 +175,10 @@ def test_an_operator_undoes_an_order_cancelled_elsewhere(checkout: Checkout) -> 
 
 
 @pytest.mark.parametrize("message", [RETRY, RESOLVE])
-def test_an_operator_is_told_that_such_an_order_is_undone_instead(checkout: Checkout, message: str) -> None:
+def test_an_operator_undoes_such_an_order_only_by_saying_so(checkout: Checkout, message: str) -> None:
     cancel_past_the_fulfilment(checkout)
-    with pytest.raises(NotPossible):
+    with pytest.raises(NotPossible, match="Paying"):
         ask(message, order_id=checkout.order_id)
+    assert checkout.fulfilment.state == State.PAYING
+    ask(UNDO, order_id=checkout.order_id)
     assert checkout.fulfilment.state == State.REFUNDING

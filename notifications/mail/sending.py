@@ -23,7 +23,7 @@ SERVICE_CODES = {421, 530, 534, 535, 538}
 OPENING_S, SENDING_S, CLOSING_S = 60, 60, 10
 """Longest times of opening a connection, of sending one mail, and of closing the connection, in seconds. EMAIL_TIMEOUT
 alone limits none of them: it begins anew with each answer of the server, and even with each byte of an answer. Opening
-is not cut off: its time is checked when it ends."""
+is not cut off: its time is checked when it ends. The same holds for closing a connection that could not be opened."""
 
 
 @contextmanager

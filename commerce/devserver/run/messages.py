@@ -9,7 +9,7 @@ from django.core.management import CommandError
 from django.db import Error
 from django.db.migrations.exceptions import InconsistentMigrationHistory
 
-from commerce.devserver.embedded_postgres import EmbeddedPostgresFailed
+from commerce.devserver.embedded_postgres import OLD_SERVER, EmbeddedPostgresFailed
 
 EXPECTED_ERRORS = (OSError, EmbeddedPostgresFailed, CommandError, Error, InconsistentMigrationHistory)
 
@@ -34,6 +34,8 @@ def cannot_run_on_errors(*, own_data: bool = True) -> Iterator[None]:
 def recovery_hint(message: str) -> str:
     if os.strerror(errno.ENOSPC) in message:
         return "To go on: make room on the disk, then `make run`."
+    if OLD_SERVER in message:
+        return "Its data is kept."
     if os.strerror(errno.EACCES) in message or os.strerror(errno.EROFS) in message:
         return "To go on: let this user write there, or have the files' owner call `make reset`, which drops them."
     return "To go on: repair that, or start from nothing with `make reset`, which drops the data of earlier runs."

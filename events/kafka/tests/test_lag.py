@@ -10,8 +10,8 @@ from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
 from conftest import Topics
-from events.kafka import Consumer
-from events.kafka.cluster import Member, group_members
+from events.kafka import Consumer, lag
+from events.kafka.cluster import Member, Offsets, group_members
 from events.kafka.lag import CaughtUp, group_lag
 from testkit.kafka_client import produce
 from testkit.processes import CHECKOUT
@@ -90,3 +90,35 @@ def test_the_runbooks_command_resets_a_groups_offsets(topics: Topics, broker: Br
     command = command.replace("notification-consumer-group", group).replace("order-events", topics.order_events)
     subprocess.run(command, shell=True, cwd=CHECKOUT, check=True)
     assert [one.current_offset for one in group_lag(topic=topics.order_events, group=group)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("later", "has_caught_up"),
+    [
+        ({0: (99, 100), 1: (5, 5)}, False),
+        ({0: (100, 100), 1: (5, 5)}, True),
+        # The topic's metadata has an error, such as a leader that is not known yet.
+        ({}, False),
+        # The topic was deleted and made anew, with fewer records or partitions.
+        ({0: (2, 3)}, False),
+        ({0: (3, 3)}, True),
+    ],
+)
+def test_a_group_catches_up_with_the_records_that_exist(
+    monkeypatch: pytest.MonkeyPatch, later: dict[int, tuple[int, int]], has_caught_up: bool
+) -> None:
+    looks = iter([{0: (0, 100), 1: (0, 5)}, later])
+
+    class StubViewer:
+        def __init__(self, *, group: str) -> None: ...
+
+        def offsets(self, topic: str) -> dict[int, Offsets]:
+            return {
+                one: Offsets(beginning=0, committed=committed, end=end) for one, (committed, end) in next(looks).items()
+            }
+
+    monkeypatch.setattr(lag, "Viewer", StubViewer)
+    caught_up = CaughtUp(topic="order-events", group="group")
+    assert not caught_up()
+    caught_up._next_look = 0
+    assert caught_up() == has_caught_up
