@@ -33,6 +33,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="kafka-proxy", daemon=True)
         self._listener: asyncio.Server | None = None
+        self._is_refusing = True
         self._connections: dict[asyncio.Task[Any], list[Writer]] = {}
         self._passing = asyncio.Event()
         self._delay = 0.0
@@ -106,13 +107,15 @@ class Proxy:
         await self._listen()
 
     async def _listen(self) -> None:
+        self._is_refusing = False
         if self._listener is None:
             self._listener = await asyncio.start_server(self._serve, sock=bound_socket(self.port))
 
     async def _refuse(self) -> None:
+        self._is_refusing = True
         if self._listener is not None:
+            # From Python 3.12 on, `wait_closed` would wait for the connections that this method ends.
             self._listener.close()
-            await self._listener.wait_closed()
             self._listener = None
         await self._close_connections()
 
@@ -132,6 +135,8 @@ class Proxy:
         assert task is not None
         writers = self._connections[task] = [client_out]
         try:
+            if self._is_refusing:
+                return  # The connection was accepted just before.
             await self._passing.wait()
             broker_in, broker_out = await asyncio.open_connection(HOST, self._broker_port)
             writers.append(broker_out)
