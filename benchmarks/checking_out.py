@@ -46,7 +46,10 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 def _seconds_to_rest(site: str, customer: Customer, *, checkouts: int) -> list[float]:
-    """Place orders, and check them out at a fixed rate. Return the seconds that each took until it was completed."""
+    """Place orders, and check them out at a fixed rate.
+
+    Return the seconds from the time at which each checkout was due until its fulfilment was completed.
+    """
     with ThreadPoolExecutor(CONNECTIONS) as threads:
         shares = [checkouts // CONNECTIONS + (number < checkouts % CONNECTIONS) for number in range(CONNECTIONS)]
         list(threads.map(lambda share: _place_orders(site, customer, share), shares))

@@ -78,7 +78,7 @@ class Measured(NamedTuple):
 
 
 def fill(events: int, groups: list[str]) -> None:
-    """Insert orders with `events` events in the outbox, handled by every group."""
+    """Insert orders with `events` events in the outbox, handled by the notifications and by each of `groups`."""
     (user,) = database.rows(
         "INSERT INTO auth_user (username, password, is_superuser, is_staff, is_active, date_joined, first_name,"
         " last_name, email) VALUES ('customer', '', FALSE, FALSE, TRUE, now(), '', '', '') RETURNING id"

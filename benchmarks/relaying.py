@@ -67,7 +67,7 @@ def _fill_outbox() -> None:
 
 
 def _bare_sends() -> float:
-    """Send the bytes of the rows in a separate process, as the relay does. Return the messages per second."""
+    """Send the bytes of the rows from a separate process, because the relay is one. Return the messages per second."""
     sending = lifeline.start([sys.executable, "-m", "benchmarks.peers.bare_sends"], stdout=subprocess.PIPE)
     said, _ = sending.communicate()
     if sending.returncode != 0:

@@ -89,7 +89,10 @@ def running(process: Process) -> Iterator[Process]:
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """Start the servers, and set this process's environment to their addresses. Django must read it only later."""
+    """Run the servers during the block, with their addresses in this process's environment.
+
+    Django must not read the environment before the block.
+    """
     for name in [name for name in os.environ if name.startswith(("KAFKA_", "THROTTLE_", "DJANGO_"))]:
         del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="commerce-bench-", ignore_cleanup_errors=True) as folder:

@@ -144,9 +144,9 @@ class AccountAdmin(DeleteAction, Checkboxes, UserAdmin, ModelAdmin):  # type: ig
     change_form_before_template = "commerce/kept_account.html"
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return whether the user may delete accounts, and whether the account `obj` can be deleted.
+        """Return whether the user may delete accounts and the account `obj` can be deleted.
 
-        `obj` is an account, its id, or None.
+        `obj` is an account or its id. If it is None, only the user's permission counts.
         """
         user_id = obj.pk if isinstance(obj, User) else id_or_none(unquote(str(obj)))
         return super().has_delete_permission(request) and not (user_id and kept_by(user_id))

@@ -100,7 +100,7 @@ class Environment:
         return int(text)
 
     def number(self, name: str, *, default: float) -> float:
-        """Return the variable's value, a number of at least 0 with at most nine digits before and after the point."""
+        """Return the variable's value, a number of at least 0, with at most nine digits on each side of the point."""
         text = self.text(name, default=str(default))
         if not re.fullmatch(r"[0-9]{1,9}([.][0-9]{1,9})?", text):
             self._problems.append(f"{name} is {text!r}: give a number")
@@ -130,7 +130,7 @@ class Environment:
     def rate(self, name: str, *, default: str) -> Rate | None:
         """Return the variable's value, a rate such as `60/min`, or `default` if the variable is not set.
 
-        Return None, which means no limit, if the variable is set and empty, or if `default` is empty.
+        None means no limit: the variable is set and empty, or it is not set and `default` is empty.
         """
         try:
             return parse_rate(self._variables.get(name, default))
@@ -207,8 +207,8 @@ class Environment:
     def mailbox(self, name: str, *, is_needed: bool, in_development: str) -> str:
         """Return the variable's value, a mailbox such as `Shop <shop@example.com>`.
 
-        `is_needed` makes the variable required in production. Where it is not required, its default is
-        `in_development`.
+        Without `is_needed`, any value is valid, and the default is `in_development`. With it, the value must be a
+        mailbox, and only development has that default.
         """
         if not is_needed:
             return self.text(name, default=in_development)
@@ -229,8 +229,8 @@ class Environment:
     def site(self, name: str, *, is_needed: bool, in_development: str) -> str:
         """Return the variable's value, a site's URL, without slashes at its end.
 
-        `is_needed` makes the variable required in production. Where it is not required, its default is
-        `in_development`.
+        Without `is_needed`, any value is valid, and the default is `in_development`. With it, the value must be a URL,
+        and only development has that default.
         """
         if not is_needed:
             return self.text(name, default=in_development).rstrip("/")
@@ -249,7 +249,7 @@ class Environment:
     def service(self, name: str) -> str:
         """Return the variable's value, the URL of an HTTP service, without slashes at its end.
 
-        The URL may contain a username and a password.
+        The URL may contain a username and a password. The result is empty if the variable is not set.
         """
         url = self.text(name).rstrip("/")
         if url and not re.fullmatch(

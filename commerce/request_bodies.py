@@ -28,7 +28,7 @@ class SizedBody:
         return self._count(self._stream.readline(size))
 
     def discard(self, *, up_to: int) -> None:
-        """Read and drop the rest of the body, unless it has more than `up_to` bytes."""
+        """Read and drop the unread rest of the body. If this rest has more than `up_to` bytes, do nothing."""
         if self._unread <= up_to:
             while not self.is_read and self.read(PART_BYTES):
                 pass

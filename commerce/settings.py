@@ -336,7 +336,7 @@ SITE_URL = environment.site(
 SALES_ANOMALY_GRACE = timedelta(seconds=environment.number("SALES_ANOMALY_GRACE_SECONDS", default=120))
 # An anomaly is this many spreads above the usual. At 6, chance alone raised 2 false alarms in 128 simulated months.
 SALES_ANOMALY_SPREADS = environment.number("SALES_ANOMALY_SPREADS", default=6)
-# A surge sells at least this many times the usual amount: a good day sells up to twice as much.
+# A surge sells more than this many times the usual amount: a good day sells up to twice as much.
 SALES_SURGE_FACTOR = environment.number("SALES_SURGE_FACTOR", default=3)
 # A surge has at least this many orders. With fewer, one large order decides about their amount.
 SALES_SURGE_ORDERS = environment.count("SALES_SURGE_ORDERS", default=30)

@@ -17,7 +17,8 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
 
     If the view has not read the body to its end, the response closes the connection with `Connection: close`. A client
     that is still sending may then lose the response. Behind a trusted proxy, which has the whole body already, the rest
-    of a body with a declared length is read before the response, unless it exceeds `DATA_UPLOAD_MAX_MEMORY_SIZE`.
+    of a body with a declared length is read before the response. A rest of more than `DATA_UPLOAD_MAX_MEMORY_SIZE`
+    bytes is not read.
     """
     request_head.check(environ)
     length = environ.get("CONTENT_LENGTH")

@@ -57,7 +57,10 @@ CLAIM = """
     ON CONFLICT DO NOTHING
     RETURNING event_id
     """
-"""Statement that claims events for a group, and returns the ids of those that the group has not handled before."""
+"""Statement that claims events for a group, and returns the ids of those that the group has not handled before.
+
+Its parameters are the group, and the `Identity` of each event in one JSON array.
+"""
 
 
 def claim(*, group: str, events: Sequence[EventT]) -> list[EventT]:
@@ -110,8 +113,8 @@ def entries_of_row(group: str, *, stream_prefix: str) -> QuerySet[InboxEntry]:
 def stream_of_row(stream_prefix: str) -> Combinable:
     """Return an expression for the stream of a row's event, for a subquery in queries of outbox rows.
 
-    The `stream` of a row without a sequence is null. Its stream is then `stream_prefix` with the row's key, which is
-    the subject's id.
+    A row without a sequence has no stream in its column. The expression then gives `stream_prefix` followed by the
+    row's key, which is the subject's id.
     """
     key = Func(OuterRef("key"), Value("escape"), function="encode", output_field=TextField())
     return Coalesce(OuterRef("stream"), Concat(Value(stream_prefix), key), output_field=TextField())

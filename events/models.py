@@ -19,7 +19,7 @@ AGE_OF_OLDEST = DatabaseClock() - Min("recorded_at")
 
 
 def stored_bytes() -> Combinable:
-    """Return an SQL expression for the size of a row's message in bytes, so that no message has to be loaded."""
+    """Return an SQL expression for the size in bytes of the message in an outbox row or a dead letter."""
     return Coalesce(Length("key"), 0) + Coalesce(Length("value"), 0) + Length("headers")
 
 
@@ -56,9 +56,10 @@ class OutboxQuerySet(models.QuerySet["OutboxEvent"]):
         return Q(recorded_at__lte=moment) | Q(recorded_at__gt=DatabaseClock())
 
     def oldest(self, *, max_row_bytes: int) -> "OldestRows":
-        """Return the oldest rows for one batch, which ends at `OUTBOX_BATCH_SIZE` rows or `OUTBOX_BATCH_BYTES` bytes.
+        """Return the oldest of these rows for one batch.
 
-        The database computes the sizes. Rows larger than `max_row_bytes` are in `too_large`, and are never loaded.
+        The batch has at most `OUTBOX_BATCH_SIZE` rows, up to and including the row that brings it to
+        `OUTBOX_BATCH_BYTES`. Rows larger than `max_row_bytes` are in `too_large`, and are never loaded.
         """
         sizes = self.order_by("pk").values_list("pk", stored_bytes())[: settings.OUTBOX_BATCH_SIZE]
         found = OldestRows([], {})

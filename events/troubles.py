@@ -46,7 +46,7 @@ class Suspect(Exception):
 
 
 def kind_of(error: Exception) -> Kind:
-    """Return the kind of a failure in handling. Database errors count as poison only if they are about the data."""
+    """Return the kind of a failure in handling. A database error is poison if it is about the data, else an outage."""
     if isinstance(error, Poison | DataError | IntegrityError):
         return "poison"
     if isinstance(error, Outage | Error):

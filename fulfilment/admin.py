@@ -31,9 +31,10 @@ def refuse_unless_named(message: str) -> Callable[[Fulfilment], Any]:
 
 
 def ask_and_publish(message: str, *, log_text: str) -> Callable[[int], tuple[Fulfilment, str]]:
-    """Return the function of a row action that gives `message` to a fulfilment, and publishes what results.
+    """Return the function of a row action that gives `message` to a fulfilment, and publishes what results on commit.
 
-    The function returns the fulfilment and its log entry: `log_text`, the new state and the sent messages.
+    The function returns the fulfilment and its log entry: `log_text`, the new state and the sent messages. It raises
+    Refused if the fulfilment's state does not allow `message`.
     """
 
     def do(order_id: int) -> tuple[Fulfilment, str]:
@@ -149,10 +150,7 @@ class FulfilmentAdmin(ReadOnlyAdmin):
     inlines = (StepInline,)
 
     def get_ordering(self, request: HttpRequest) -> Any:
-        """Return an order of rows for which an index exists: newest first.
-
-        The order is oldest first if the list is filtered by an unfinished state.
-        """
+        """Return an ordering that has an index: newest first, or oldest first in a list of one unfinished state."""
         is_passing = request.GET.get("state__exact") in (*UNDER_WAY, *STUCK)
         return ("order",) if is_passing else ("-order",)
 

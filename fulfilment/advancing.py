@@ -89,7 +89,7 @@ def check_out(*, order_id: int, user_id: int, payment_token: str) -> Advanced:
 
 
 def ask(message: str, *, order_id: int) -> Advanced:
-    """Take a person's message about the fulfilment of one order.
+    """Take an operator's message, `UNDO`, `RETRY` or `RESOLVE`, about the fulfilment of one order.
 
     Raises NotPossible if the fulfilment's state does not allow the message.
     """
@@ -101,7 +101,7 @@ def ask(message: str, *, order_id: int) -> Advanced:
 
 
 def cancel(order: Any) -> list[Message]:
-    """Begin to undo the fulfilment of an order, which ends with the order cancelled. Return the recorded messages.
+    """Begin to undo the fulfilment of an order. At its end the order is cancelled. Return the recorded messages.
 
     A fulfilment that is being undone already, or is stuck, stays as it is.
     """
@@ -118,8 +118,9 @@ def advance(news: Sequence[News]) -> list[Message]:
 
 
 def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int]:
-    """Return the fulfilments, the recorded messages, and the number of messages that had an effect by `TABLE`.
+    """Take messages as `advance` does.
 
+    Return the fulfilments, the recorded messages, and the number of messages that had an effect by `TABLE`.
     The `UNDO` messages that `_with_undoing` adds count, too.
     """
     orders = lock_orders({one.order_id for one in news})
@@ -157,8 +158,8 @@ def _with_undoing(
 ) -> Iterator[News]:
     """Yield the messages. Yield `UNDO` before a message if its order is cancelled and `TABLE` can undo its fulfilment.
 
-    A process of a release without fulfilments has cancelled such an order. An operator decides what becomes of it, so
-    an operator's message is taken alone.
+    A process of a release without fulfilments has cancelled such an order. An operator's message gets no `UNDO` before
+    it, because the operator decides what becomes of the order.
     """
     for one in news:
         may_undo = (State(fulfilments[one.order_id].state), UNDO) in TABLE

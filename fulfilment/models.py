@@ -40,7 +40,10 @@ REASONS = {
     UNDO: "An operator had it undone",
     RESOLVE: "An operator marked it as resolved",
 }
-"""Reasons that the API and admin show, by the messages that bring no reason of their own."""
+"""Reasons that the API and admin show, by the messages that bring no reason of their own.
+
+Replies have no entries: the reason of a fulfilment has the reply's type instead.
+"""
 
 
 class FulfilmentQuerySet(models.QuerySet["Fulfilment"]):
@@ -113,11 +116,11 @@ class Fulfilment(models.Model):
         return self.steps[awaited] if awaited else None
 
     def begin(self) -> None:
-        """Begin a new fulfilment with the payment."""
+        """Begin a new fulfilment with the payment, in memory. The caller saves it and records the command."""
         self._send(Step.PAYMENT, is_first=True)
 
     def take(self, message: str, *, reason: str = "") -> Then | None:
-        """Change this object and its steps as `TABLE` says about `message`, and return what follows.
+        """Change this object and its steps in memory as `TABLE` says about `message`, and return what follows.
 
         Return None if `TABLE` has no entry, or if the message is late (see `_is_late`). A reply sets its step's result
         even then, so that people see the result. `reason` is a text for people.
@@ -181,7 +184,7 @@ class Fulfilment(models.Model):
         step.reason = reason or REASONS.get(message, "")
 
     def _send(self, name: Step, *, is_first: bool) -> None:
-        """Begin an attempt at the step `name`. With `is_first`, its number of attempts restarts at 1."""
+        """Begin an attempt at the step `name`, in memory. With `is_first`, its number of attempts restarts at 1."""
         self.last_sequence += 1
         step = self.steps.setdefault(name, FulfilmentStep(fulfilment=self, step=name, number=self.last_sequence))
         step.attempts = 1 if is_first else step.attempts + 1

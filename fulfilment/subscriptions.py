@@ -25,8 +25,8 @@ foreign_total = Counter(
 def take_replies(replies: Sequence[Reply]) -> None:
     """Let each fulfilment go on by the replies to its commands.
 
-    A reply counts only if the fulfilment of the order that it names has a step with that command, and if its type
-    answers this step. The metric of foreign replies counts all others.
+    A reply has an effect only if the fulfilment of its order has a step with its command, and its type answers this
+    step. All other replies are ignored, and the metric of foreign replies counts them.
     """
     steps = FulfilmentStep.objects.in_bulk([reply.command_id for reply in replies])
     news = []

@@ -57,7 +57,7 @@ class OrderChange(Enum):
 DEADLINE: Final = "DEADLINE"
 """No reply to a command came in time, or the pause before its next attempt has ended."""
 GIVE_UP: Final = "GIVE_UP"
-"""The last attempt at an undoing step failed. It replaces `DEADLINE` or the reply that reports the failure."""
+"""The last attempt at an undoing step failed. `GIVE_UP` replaces `DEADLINE` or the reply that reports the failure."""
 CANCEL: Final = "CANCEL"
 """The customer, or an operator in the list of orders, cancels the order."""
 UNDO: Final = "UNDO"
@@ -144,18 +144,19 @@ REPLIES: dict[str, tuple[Step, Result]] = {
     SHIPMENT_CANCELLED: (Step.SHIPMENT_CANCELLATION, Result.DONE),
     SHIPMENT_CANCELLATION_FAILED: (Step.SHIPMENT_CANCELLATION, Result.FAILED),
 }
-"""The step that each reply answers, and its result."""
+"""The step that each reply answers, and the result of that step."""
 RESULTS = {DEADLINE: Result.FAILED, RESOLVE: Result.DONE}
 """The result that these two messages, which are no replies, give to the awaited step (`AWAITED`)."""
 
 MESSAGES = (*REPLIES, DEADLINE, GIVE_UP, CANCEL, UNDO, RETRY, RESOLVE)
 
 UNDONE_BY: dict[Step, Step] = {Step.PAYMENT: Step.REFUND, Step.SHIPMENT: Step.SHIPMENT_CANCELLATION}
-"""The step that undoes each step, by the undone step.
+"""The step that undoes a payment or a shipment, by the undone step. The undoing steps have no entries.
 
-A late reply to an undone step is ignored: once the undoing step is done, no charge or booking with the idempotency key
-of the undone step is in effect, and the provider makes none later. `RESOLVE` tells the provider nothing. So a success
-or a failure that is reported after `RESOLVE` leads to the undoing step, unless a success was known before.
+A late reply to an undone step changes at most that step's result: once the undoing step is done, no charge or booking
+with the idempotency key of the undone step is in effect, and the provider makes none later. `RESOLVE` tells the
+provider nothing. So if no success was known before `RESOLVE`, a success or a failure that is reported later leads to
+the undoing step.
 """
 
 AWAITED: dict[State, Step] = {
@@ -166,7 +167,10 @@ AWAITED: dict[State, Step] = {
     State.REFUNDING: Step.REFUND,
     State.STUCK_REFUND: Step.REFUND,
 }
-"""The step that decides how a fulfilment in this state goes on. Deadlines and `RESOLVE` are about this step."""
+"""The step that decides how a fulfilment in this state goes on. Deadlines and `RESOLVE` are about this step.
+
+The states in `ENDED` have no entry.
+"""
 
 UNDOING = (State.CANCELLING_SHIPMENT, State.REFUNDING)
 UNDOING_FAILURES = (DEADLINE, SHIPMENT_CANCELLATION_FAILED, REFUND_FAILED)

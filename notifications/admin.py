@@ -51,7 +51,7 @@ class NotificationAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("message"))
     def text(self, notification: Notification) -> SafeString:
-        """Return the message as HTML, with the amount as people write it. Its title attribute has the API's message."""
+        """Return the message as HTML, with separators in its amount. The title attribute has the unchanged message."""
         message = notification.message
         text = AMOUNT.sub(lambda amount: won_text(Decimal(amount[1])), message)
         return format_html('<span title="{}">{}</span>', message, text)

@@ -41,7 +41,7 @@ class EmailTexts(msgspec.Struct, frozen=True):
     order_link: str
     """Beginning of the link to an order. The order's id is appended to it."""
     max_age: timedelta
-    """An event that is older than this gets no e-mail."""
+    """An event of this age or older gets no e-mail."""
 
 
 class NotificationManager(models.Manager["Notification"]):
@@ -151,7 +151,7 @@ class EmailOptOut(models.Model):
 class EmailDeliveryQuerySet(LeasedWorkQuerySet["EmailDelivery"]):
     @transaction.atomic
     def try_again(self, *, within: timedelta) -> int:
-        """Make failed deliveries pending again. Return their number.
+        """Make failed deliveries pending again, with a deadline `within` from now. Return their number.
 
         Their messages are composed anew, because the user's address or the sender may have been corrected. The
         Message-ID stays the same.

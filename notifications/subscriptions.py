@@ -74,7 +74,7 @@ def to_notification(event: OrderEvent) -> NewNotification:
 
 
 def notify(events: Sequence[OrderEvent]) -> Collection[OrderEvent]:
-    """Save a notification for each event without one, and its e-mail delivery if the user gets e-mails.
+    """Save a notification for each event without one, with an e-mail if the event is recent and the user wants e-mails.
 
     Return the events that were new. This takes one INSERT, and one SELECT if some events are repeats.
 

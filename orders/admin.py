@@ -53,7 +53,7 @@ class OrderItemInline(TabularInline):
 
 
 REFUSALS = {"PAID": gettext_lazy("paid already"), "CANCELLED": gettext_lazy("cancelled already")}
-"""Reasons why an order cannot be changed, by its status."""
+"""Reasons why the status of an order forbids a change, by that status. PENDING forbids none."""
 BEING_FULFILLED = gettext_lazy("under the control of its fulfilment")
 
 
@@ -71,7 +71,7 @@ def refuse_unless_cancellable(order: Order) -> Any:
 def change_and_publish(change_order: Callable[..., Change | HandedOver]) -> Callable[[int], tuple[Order, str]]:
     """Return a function that calls `change_order` with an order id, and publishes the messages on commit.
 
-    The function returns the order and the text of its log entry. It raises Refused.
+    The function returns the order and the text of its log entry. It raises Refused if the order cannot be changed.
     """
 
     def change(order_id: int) -> tuple[Order, str]:

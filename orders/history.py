@@ -71,7 +71,7 @@ _MOVE_BACK = f"""
 
 
 def move_to_history(row_ids: Sequence[int]) -> int:
-    """Move to the history those outbox rows of `row_ids` that are published events of orders. Return their number.
+    """Move those outbox rows of `row_ids` that are published events of orders to the history. Return the number moved.
 
     A row whose event is in the history already is not moved.
     """
@@ -196,7 +196,7 @@ def order_as_of(order: Order, moment: datetime | None) -> Order | None:
 
 
 def fold(order_id: int, events: Sequence[RecordedEvent], *, as_of: datetime | None = None) -> OrderState | None:
-    """Return the state of an order as of the time `as_of`, by default now; None before its first event.
+    """Return the state of an order as of the time `as_of`, by default after all `events`; None before the first event.
 
     `events` are sorted by sequence. Their times cannot order them, because the clocks of several processes give the
     times. So the state as of a time leaves out the first event with a later time, and all events after it.
@@ -225,7 +225,7 @@ def named(numbers: Sequence[int]) -> str:
 
 
 def _read(order_id: int, stored: RecordedEvent) -> OrderEvent:
-    """Return the event in the value of `stored`. Raise BrokenHistory if the value contradicts the other columns."""
+    """Return the event in the value of `stored`. Raise BrokenHistory if it is invalid or contradicts the row."""
     number = stored.sequence
     try:
         event = decode(None if stored.value is None else bytes(stored.value))

@@ -98,7 +98,7 @@ class Order(models.Model):
         Status.PAID: {Status.PENDING},
         Status.CANCELLED: {Status.PENDING, Status.PAID},
     }
-    """The statuses from which an order may move, by the status to which it moves."""
+    """The statuses from which an order may move, by the status to which it moves. No order moves to PENDING."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="orders", db_index=False)
     total_amount = models.DecimalField(max_digits=20, decimal_places=2)
@@ -133,7 +133,7 @@ class Order(models.Model):
     def lines(self) -> list["OrderItem"]:
         """Return the order's items in the sequence of the request. A query of orders can prefetch them with `LINES`.
 
-        The items that this property reads do not refer to the order. Such a reference cycle would stay in memory until
+        The items that this property reads do not refer back to the order: a reference cycle would stay in memory until
         the garbage collector runs.
         """
         return list(OrderItem.objects.filter(order_id=self.pk))
@@ -155,9 +155,9 @@ class Order(models.Model):
             ) from None
 
     def number_event(self) -> None:
-        """Increment `last_sequence` and store a random id for the next event.
+        """Increment `last_sequence` and append a random id for the next event to `event_ids`, both in memory.
 
-        A random id cannot be guessed from public values. The order's row stores it, so that an event whose outbox row
+        A random id cannot be guessed from public values. The order's row keeps it, so that an event whose outbox row
         was lost is sent again under the same id.
         """
         self.event_ids = [*map(self.event_id, range(1, self.last_sequence + 1)), uuid4()]
@@ -171,11 +171,11 @@ class Order(models.Model):
         return uuid5(NAMESPACE_URL, f"/orders/{self.pk}/{rfc3339(self.created_at)}/{sequence}")
 
     def pay(self) -> None:
-        """Move the order to PAID. Raise InvalidTransition unless it is PENDING."""
+        """Move the order to PAID and number its event, in memory. Raise InvalidTransition unless it is PENDING."""
         self._move_to(self.Status.PAID)
 
     def cancel(self) -> None:
-        """Move the order to CANCELLED. Raise InvalidTransition unless it is PENDING or PAID."""
+        """Move the order to CANCELLED and number its event, in memory. Raise InvalidTransition if it is CANCELLED."""
         self._move_to(self.Status.CANCELLED)
 
     def may_become(self, status: "Order.Status") -> bool:

@@ -35,7 +35,7 @@ class Change(NamedTuple):
 
 
 class HandedOver(NamedTuple):
-    """An order whose cancellation the controlling process has accepted. Publish the messages after the commit."""
+    """An order whose cancellation its process has accepted. Publish the process's messages after the commit."""
 
     order: Order
     messages: list[Message]
@@ -117,9 +117,10 @@ def lock_order(*, order_id: int, user_id: int | None = None) -> Order:
 
 
 def lock_orders(order_ids: Collection[int]) -> dict[int, Order]:
-    """Return orders with their items by id, with their rows locked until the caller's transaction ends.
+    """Lock the rows of orders until the caller's transaction ends. Return the orders with their items, by order id.
 
-    Rows are locked in the order of their ids, because two processes that lock them in different orders would deadlock.
+    An id without an order is left out. Rows are locked in the order of their ids, because two processes that lock them
+    in different orders would deadlock.
     """
     rows = Order.objects.select_for_update().filter(pk__in=order_ids).order_by("pk")
     return {order.pk: order for order in rows.prefetch_related(LINES)}

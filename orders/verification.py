@@ -49,11 +49,14 @@ EVENTS_WITHOUT_ORDER = f"""
     )
     ORDER BY id
     """  # noqa: S608 - it contains no input
-"""Statement that finds streams whose order does not exist, in a range of ids of the outbox or the history."""
+"""Statement that finds streams whose order does not exist, in a range of ids of `{table}`, outbox or history."""
 
 
 class OrderRow(NamedTuple):
-    """An order's row with one of its events, as ORDERS_WITH_EVENTS reads them. An order without events has one row."""
+    """An order's row with one of its events, as ORDERS_WITH_EVENTS reads them.
+
+    An order without events has one row, in which the fields of the event are None.
+    """
 
     id: int
     user_id: int
@@ -118,7 +121,7 @@ def _verify_step(first: int, last: int, *, allows_discarded: bool) -> Verified:
 
 
 def _lacks_events(order: OrderRow, events: Sequence[RecordedEvent]) -> bool:
-    """Return whether the order lacks stored events: its row counts more, and this count is possible for its status."""
+    """Return whether fewer events are stored than the order's row counts, and this count is possible for its status."""
     is_possible = (order.status, order.last_sequence) in Order.EVENT_TYPES
     return is_possible and len({event.sequence for event in events}) < order.last_sequence
 

@@ -24,7 +24,7 @@ class Intervals(NamedTuple):
 
     @classmethod
     def touching(cls, start: datetime, end: datetime, *, unit: Unit) -> "Intervals":
-        """Return the intervals that overlap the time from `start` up to `end`, without `end` itself.
+        """Return the intervals that overlap the time from `start` up to but excluding `end`.
 
         `start` is before `end`, and both are aware datetimes.
         """

@@ -37,7 +37,7 @@ class Customer:
         return self.http.get(f"/api/orders/{order_id}/fulfilment").raise_for_status().json()
 
     def notifications(self, order_id: int | None = None) -> list[Any]:
-        """Return the newest 200 notifications of this customer, newest first; with `order_id`, those about it."""
+        """Return the newest 200 notifications, newest first. With `order_id`, return those of them about this order."""
         listed = self.http.get("/api/notifications", params={"limit": 200}).raise_for_status().json()
         return [one for one in listed if order_id in (None, one["orderId"])]
 

@@ -16,7 +16,7 @@ _foreign_ids = count(10**15)
 
 
 class DeadLetterRow(NamedTuple):
-    """A row of the table of dead letters."""
+    """A row of the table of dead letters. Partition, offset, key and value are those of the message."""
 
     partition: int
     offset: int

@@ -85,7 +85,7 @@ def read_and_commit(topic: str, group: str, count: int) -> None:
 
 
 def missing_of(group: Subscription[Any]) -> Missing:
-    """Return what `reconcile_events` finds missing for a group that has nothing left to read."""
+    """Return what `reconcile_events` would find missing if `group` had nothing left to read."""
     steps = [*search([Reading(group, {}, now())])]
     return Missing(
         changes={change for step in steps for change in step.changes},

@@ -157,7 +157,7 @@ def test_a_watched_lag_in_a_pipe_is_json_line_by_line(start: Start) -> None:
 
 
 def watched_on_a_terminal(**env: str) -> str:
-    """Return what `consumer_lag --watch` writes to a terminal, up to the end of its second screen."""
+    """Return what `consumer_lag --watch` writes to a terminal until its third screen begins."""
     terminal, end_of_command = pty.openpty()
     command = [sys.executable, "-m", "django", "consumer_lag", "--watch"]
     env = {**os.environ, "DJANGO_SETTINGS_MODULE": "commerce.settings", **env}

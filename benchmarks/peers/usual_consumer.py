@@ -1,4 +1,4 @@
-"""The usual design: one transaction and one offset commit for each event, and a lookup that makes it idempotent."""
+"""The usual design: one transaction and one offset commit for each event, and a lookup that skips repeated events."""
 
 import json
 import sys

@@ -34,7 +34,7 @@ class OrderViewSet(views.OrderViewSet):
 
 
 def _insert(order: Order) -> None:
-    """Insert the order and its lines in one statement, which returns their ids."""
+    """Insert the order and its lines with one statement, and set their ids in the objects."""
     lines = [(line.product_id, line.quantity, line.price) for line in order.lines]
     with connection.cursor() as cursor:
         cursor.execute(

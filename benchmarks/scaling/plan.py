@@ -60,8 +60,8 @@ def cores(demand: Demand, known: Measured) -> dict[str, float]:
 def group_rate(consumers: int, single_per_s: float, known: Measured) -> float:
     """Return the number of events a second that a group of `consumers` handles.
 
-    Each of several consumers is assumed to reach the part of `single_per_s` that each of three consumers reached when
-    they were measured on two cores.
+    The rate of three consumers was measured on two cores. Each of several consumers is assumed to be slower than a
+    single one by the same factor as each of those three.
     """
     return single_per_s if consumers == 1 else single_per_s * consumers * known.three_consumers / 3
 

@@ -34,7 +34,7 @@ class Sizes:
 
     The bytes of a row are those of its table with all indexes and TOAST after a VACUUM, divided by the number of rows.
     An outbox row includes the space of its first version, because it is updated once. WAL is PostgreSQL's log of
-    changes. A field `wal_of_...` has the bytes of WAL that this part of the work writes for one order.
+    changes. A field `wal_of_...` has the bytes of WAL that the named part of the work writes for one order.
     """
 
     orders: int

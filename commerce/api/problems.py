@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
 # Python has these names since 3.13. Older versions have the names of an older standard.
 TITLES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
-"""Names of statuses in RFC 9110."""
+"""Names in RFC 9110 of the statuses that older Pythons name differently. `HTTPStatus` has the other names."""
 JSON_PATHS = ("/api/", "/health/", "/metrics")
 
 

@@ -46,7 +46,8 @@ class GroupOnTopic(NamedTuple):
     def seconds_behind(self) -> float:
         """Return the age in seconds of the oldest record that the group has not read; 0 if there is none.
 
-        A partition is left out if its record could not be read, or if the group has committed no offset of it.
+        A partition does not count if its first unread record could not be fetched, or if the group has committed no
+        offset there.
         """
         return max((one.seconds_behind or 0.0 for one in self.partitions), default=0.0)
 
@@ -175,7 +176,7 @@ kafka = Reading("the groups", _read_groups)
 def _read_minutes(now: datetime) -> tuple[list[Minute], dict[str, float]]:
     """Return the numbers of events in the last minutes, and the seconds since each group last handled an event.
 
-    Groups that have handled no event in these minutes are left out.
+    The seconds leave out groups that have handled no event in these minutes.
     """
     current = now.replace(second=0, microsecond=0)
     starts = [current - timedelta(minutes=ago) for ago in reversed(range(WINDOW_MINUTES))]

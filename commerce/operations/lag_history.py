@@ -61,7 +61,7 @@ def start_recording() -> None:
 def record() -> float:
     """Record the lag of the current slot, unless another process does. Return the seconds to the next slot's middle.
 
-    If Kafka is unreachable, the slot stays without a reading. Raises django.db.Error.
+    If Kafka is unreachable, the slot stays without a reading. If the database fails, raise django.db.Error.
     """
     started_at = time.monotonic()
     with connection.cursor() as cursor:

@@ -152,7 +152,10 @@ def _unknown_histories(orders: Iterable[Order]) -> dict[int, str]:
 
 
 def _without_row(first: int, last: int) -> list[tuple[int, int]]:
-    """Return (order id, sequence) of the changes of the orders from id `first` to `last` whose event has no row."""
+    """Return (order id, sequence) of the changes whose event has no row.
+
+    The changes are those of the orders from id `first` up to and including id `last`.
+    """
     # OFFSET makes PostgreSQL look up each change in the indexes. Without it, each call reads both tables, because
     # PostgreSQL estimates a thousand rows for each generate_series.
     with connection.cursor() as cursor:
@@ -215,9 +218,9 @@ def _events_never_handled(rows: QuerySet[Any], reading: Reading) -> Iterable[UUI
 
 
 def _still_to_be_read(offsets: dict[int, Offsets]) -> Q:
-    """Return the condition for outbox rows whose event lies between the group's offset and the end of the topic.
+    """Return the condition for rows whose event lies from the group's offset on, and before its partition's end.
 
-    A position beyond the end belongs to an earlier topic of the same name.
+    An offset from the end on belongs to an earlier topic of the same name.
     """
     lag = Q(pk__in=[])
     for partition, known in offsets.items():

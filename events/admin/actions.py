@@ -45,9 +45,9 @@ class RowAction(NamedTuple):
     refuse: Callable[[Any], Any]
     """Return why the action cannot change this row, in words such as "paid already"; an empty text if it can."""
     do: Callable[[int], tuple[models.Model, str]]
-    """Change the row with this id. Return the row and the text of its log entry. Raises Refused."""
+    """Change and save the row with this id. Return the row and the text of its log entry. Raises Refused."""
     button: Any = ""
-    """Label of the button that confirms, if it is not `label`, because it says the number of rows."""
+    """Label of the button that confirms, if the button says the number of rows; else the button has `label`."""
     is_final: bool = False
     """Whether the change cannot be undone. If so, the button is red."""
     hint_above_limit: Any = ""
@@ -62,7 +62,7 @@ class RowActionsAdmin(ModelAdmin):
     def __init_subclass__(cls, **options: Any) -> None:
         """Add the methods of the row actions, which Django and Unfold find by their names.
 
-        The row actions are all actions of the class.
+        They replace all other actions of the class.
         """
         super().__init_subclass__(**options)
         for action in cls.row_actions:

@@ -21,7 +21,7 @@ MEMBERS_OF_EVERY_COMMAND = ("eventId", "eventType", "timestamp", "commandId", "r
 
 
 def try_again_action(model: type[CommandWork], *, within: Callable[[], timedelta]) -> RowAction:
-    """Return the row action that makes failed commands pending again. Workers may try them for the time of `within`."""
+    """Return the row action that makes failed commands pending again. `within` returns the time for trying them."""
     return RowAction(
         name="try_again",
         label=gettext_lazy("Try again"),

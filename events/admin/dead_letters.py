@@ -37,7 +37,7 @@ OBSTACLES = {
 
 
 def refuse_replay(letter: Any) -> Any:
-    """Return why the dead letter cannot be replayed; an empty text if it can."""
+    """Return why a dead letter from `with_sizes` cannot be replayed; an empty text if it can."""
     return _reason(letter, obstacle_to(letter))
 
 

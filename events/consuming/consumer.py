@@ -57,8 +57,8 @@ class EventConsumer(Generic[EventT]):
         stays in the group.
 
         Raises:
-            TooManyDeadLetters: the group has reached its limit of consecutive dead letters. The records up to the last
-                dead letter are saved.
+            TooManyDeadLetters: the group has reached its limit of consecutive dead letters. The records up to and
+                including the last dead letter of this consumer are saved.
         """
         metrics.declare(self._subscription.topic.event_types, group=self._subscription.group)
         failures = 0

@@ -47,11 +47,11 @@ class ConsecutiveDeadLetters:
         self._is_reset = False
 
     def reset(self) -> None:
-        """Set the count of consecutive dead letters to 0, because the caller has seen a message that can be handled."""
+        """Set the count to 0 in memory, because the caller has seen a message that can be handled."""
         self._is_reset = True
 
     def add(self) -> bool:
-        """Count a dead letter. Return whether the group's count has now reached the limit.
+        """Count a dead letter in memory. Return whether the group's count has now reached the limit.
 
         Raises:
             TooManyDeadLetters: other consumers of the group had already brought the count to the limit.

@@ -69,7 +69,8 @@ class RecordedLetter(NamedTuple):
     """The result of recording a dead letter."""
 
     is_new_or_reopened: bool
-    """Whether the letter is new or was opened again. False if nothing changed, as when Kafka repeats the message."""
+    """Whether the letter is new, or a replay of it has failed. False if nothing changed, as when Kafka repeats the
+    original message."""
     copy: Message | None
     """The copy of a new letter, which will be sent to the `-dlt` topic; None if the letter is not new."""
 

@@ -28,8 +28,8 @@ def with_spring_headers(headers: Iterable[Header], spring_headers: Sequence[Head
     """Return `headers` with their Spring headers replaced by `spring_headers`, which describe the last failure.
 
     A complete position in `headers` stays. An incomplete one is dropped: parts of two failures would form a wrong
-    position. The consumer group may be missing, because Spring Kafka writes it only since 2.8. If a header occurs
-    twice, the last one counts, as in Spring.
+    position. A position is complete without the consumer group, which Spring Kafka writes only since 2.8. If a header
+    occurs twice, the last one counts, as in Spring.
     """
     own, brought = [], {}
     for name, value in headers:

@@ -1,4 +1,4 @@
-"""The Kafka client: kafka-python behind a small interface. No other module of the apps imports `kafka`."""
+"""The Kafka client: kafka-python behind a small interface. Of the apps, only this package imports `kafka`."""
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError

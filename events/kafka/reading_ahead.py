@@ -59,7 +59,10 @@ class ReadAhead:
         self._consumer.release()
 
     def close(self) -> None:
-        """Finish the commit in progress, and leave the group. The partitions' next owner reads what was read ahead."""
+        """Finish the commit in progress, and leave the group. The partitions' next owner reads what was read ahead.
+
+        Raises the error of that commit, if it failed, after leaving the group.
+        """
         try:
             self._finish_commit()
         finally:

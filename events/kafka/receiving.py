@@ -117,7 +117,7 @@ class Consumer(ConsumerRebalanceListener):
 
         `in_hand` says whether the caller has read records that it has neither committed nor held.
 
-        After an error, the client could spin forever. So a new client joins the group at the next poll.
+        After an error that a new client may avoid, return an empty list. The next poll joins with a new client.
 
         Raises:
             ReadingFailed: a new client would fail, too.
@@ -158,8 +158,8 @@ class Consumer(ConsumerRebalanceListener):
     def commit(self, records: Iterable[Record]) -> None:
         """Commit the next offset after `records` on each partition.
 
-        If the commit fails and a retry may help, the next poll repeats it. If a partition has a new owner, that member
-        reads the records again. Raises KafkaError after any other failure.
+        If the commit fails and a retry may help, the next poll repeats it. If a partition has a new owner, or the
+        client failed in the last poll, the records are read again. Raises KafkaError after any other failure.
         """
         if self._is_lost:
             return
@@ -252,7 +252,7 @@ def _first_offset(record: Record) -> int:
 
 
 def report_lost(*, group: str, partition: TopicPartition, first: int, last: int) -> None:
-    """Log and count the offsets `first` to `last` of `partition`, which the group can never read."""
+    """Log and count the offsets from `first` up to and including `last`, which the group can never read."""
     lost_total.labels(group, partition.topic, str(partition.partition)).inc(last - first + 1)
     logger.warning(
         "Kafka deleted %s[%d] from offset %d to %d before group %s read it, by its retention or on request. "

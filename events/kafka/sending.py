@@ -115,7 +115,7 @@ class Producer:
         return message.partition
 
     def close(self) -> None:
-        """Close the client within a second. Messages in flight are abandoned, and their rows stay pending."""
+        """Close the client within a second. Messages in flight are abandoned, and their outbox rows stay pending."""
         self._client.close(timeout=1)
 
 

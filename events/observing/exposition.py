@@ -30,8 +30,8 @@ def observed(
     """Serve metrics during this block, and yield a function that touches `liveness_file`.
 
     The caller's loop calls the function in every iteration. The metrics include the gauges of `collector`. Without a
-    port no metrics are served, and without a file the function does nothing. Raises CommandError if the port or the
-    file cannot be used.
+    port no metrics are served, and without a file the function does nothing. Raises CommandError before the block if
+    the port or the file cannot be used. The function raises no error: if it fails, the file keeps its old time.
     """
     with ExitStack() as cleanup:
         if metrics_port is not None:

@@ -60,7 +60,7 @@ class TimedEvent(Protocol):
 
 
 def declare(event_types: Collection[str], *, group: str) -> None:
-    """Export the group's counters as 0 before its first event.
+    """Export the group's counters, except `dead_letters_total`, as 0 before its first event.
 
     Otherwise Prometheus would miss the first increment, because it would first see the counter after this increment.
     """

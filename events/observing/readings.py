@@ -80,7 +80,7 @@ class Outbox(NamedTuple):
 
 
 def read_outbox(*, count_up_to: int | None = None) -> Outbox:
-    """Read the number of pending rows and the age of the oldest. With `count_up_to`, read at most that many rows."""
+    """Read the number of pending rows and the age of the oldest; with `count_up_to`, only among that many rows."""
     rows = OutboxEvent.objects.pending().order_by("topic", "pk")[:count_up_to]
     found = rows.aggregate(pending=Count("pk"), age=AGE_OF_OLDEST)
     return Outbox(found["pending"], max(0.0, found["age"].total_seconds()) if found["age"] else 0.0)

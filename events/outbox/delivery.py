@@ -37,7 +37,7 @@ class Delivery:
 def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEvent.Path) -> Delivery:
     """Send `messages`, whose outbox rows must be sendable, and mark the acknowledged ones as published.
 
-    After an outage a message stays pending. Only an error of the message itself parks it.
+    A message that an outage keeps from Kafka stays pending. Only an error of the message itself parks it.
     """
     begun = tracing.now()
     outcomes = list(zip(messages, producer.send_all(messages), strict=True))
@@ -69,7 +69,7 @@ def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEven
 def mark_published(
     *, messages: Sequence[Message], positions: Sequence[tuple[int, int]], path: OutboxEvent.Path
 ) -> Counter[str]:
-    """Mark `messages` as published. Return the number of marked rows by topic.
+    """Mark `messages` as published. Return the number of newly marked rows by topic.
 
     `positions` has the (partition, offset) of each message.
 

@@ -53,7 +53,7 @@ MAX_QUEUED_MESSAGE_BYTES = 4 * 1024
 
 
 yielding_producer = partial(Producer, yields=True)
-"""The fast path's producer. It pauses while it sends a batch, so that the requests of its process can run."""
+"""Creates the fast path's producer. It pauses while it sends a batch, so that the requests of its process can run."""
 
 
 class Publisher(Protocol):
@@ -63,7 +63,7 @@ class Publisher(Protocol):
         """Accept committed messages. It must neither wait for Kafka nor raise."""
 
     def close(self) -> None:
-        """Send the accepted messages and end. This must take only a short time."""
+        """Send the accepted messages, and end within a short time. Messages that are not sent by then stay pending."""
 
 
 class RecordingPublisher:
@@ -202,7 +202,8 @@ class BackgroundPublisher:
     def _is_away(self) -> bool:
         """Return whether Kafka counts as away.
 
-        It does so for `RETRY_AFTER_S` after a failure, or until the relay has sent one of the messages in `_unsent`.
+        After a failure it does so until `RETRY_AFTER_S` have passed or the relay has sent one of the messages in
+        `_unsent`, whichever comes first.
         """
         now = time.monotonic()
         if not self._unsent or now >= self._retry_at:

@@ -67,7 +67,7 @@ class Relay:
             self._wait(settings.OUTBOX_RELAY_INTERVAL.total_seconds())
 
     def sweep(self, *, older_than: timedelta, wait_for_turn: bool = False) -> tuple[int, Exception | None]:
-        """Send every sendable row older than `older_than`.
+        """Send every sendable row older than `older_than`, and the rows that follow it in its stream.
 
         Return the number of sent rows, and the exception of the last outage or None. With `wait_for_turn`, wait while
         another relay has its turn. Otherwise leave the rows to that relay.
@@ -98,7 +98,10 @@ class Relay:
         return sent, outage
 
     def _topics(self, due: datetime) -> list[str]:
-        """Return the topics with rows to send. If there is one, connect the producer. Raises KafkaUnreachable."""
+        """Return the topics with sendable rows that were recorded up to and including `due`.
+
+        If there is one, connect the producer. Raises KafkaUnreachable.
+        """
         pending = OutboxEvent.objects.sendable().filter(OutboxQuerySet.recorded_by(due))
         topics = list(pending.order_by().values_list("topic", flat=True).distinct())
         if topics and self._producer is None:
@@ -106,7 +109,9 @@ class Relay:
         return topics
 
     def _take_turn(self, topic: str, due: datetime, followed: list[Message]) -> Delivery | None:
-        """Send one batch of the topic's rows that were recorded until `due`. Return None if another relay has the turn.
+        """Send one batch of the topic's rows that were recorded up to and including `due`.
+
+        Return None if another relay has the turn.
 
         `followed` has the messages that this relay has just published. Rows of their streams are sent at any age.
         """

@@ -35,7 +35,7 @@ def clock(time: datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time such as `14 s` or `3 min`, in the largest unit that gives at least 2."""
+    """Return a length of time such as `14 s` or `3 min`, in the largest unit that gives at least 2, else in seconds."""
     for size, text in ((86_400, gettext("%d d")), (3_600, gettext("%d h")), (60, gettext("%d min"))):
         if seconds >= 2 * size:
             return text % (seconds // size)

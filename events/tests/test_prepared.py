@@ -1,4 +1,4 @@
-"""A connection prepares a statement once, and a statement that has become stale never fails its caller."""
+"""A connection prepares a statement once. If it is stale, the connection sends SQL, and the caller sees no error."""
 
 from collections.abc import Iterator
 from threading import Thread

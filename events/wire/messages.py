@@ -8,8 +8,8 @@ from uuid import UUID
 class Message(NamedTuple):
     """A message as it is recorded in the outbox and sent, byte for byte.
 
-    Each field has the name of a column of `OutboxEvent`: the INSERT of `events.outbox.recording` relies on it. It is
-    a tuple because a model instance costs more CPU (docs/performance.md).
+    Each field has the name of a column of `OutboxEvent`, because the INSERT of `events.outbox.recording` uses these
+    names. A message is a tuple because a model instance costs more CPU (docs/performance.md).
     """
 
     event_id: UUID

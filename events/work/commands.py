@@ -75,12 +75,12 @@ class Answer(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Participant(Generic[WorkT, CommandT]):
     name: str
-    """Name of the app, which is also the name of its consumer group."""
+    """Name of the app, which is also the name of its consumer group and of its kind of work."""
     model: type[WorkT]
     commands: Topic
     replies: Topic
     decode: Callable[[bytes | None], CommandT]
-    """Decode a command. It raises Poison for any other value."""
+    """Return the command in a record's value. Raises Poison if the value is no command."""
     failed: Mapping[str, str]
     """Event type of the reply when the participant gives up, by the event type of the command."""
     gives_up_after: Callable[[], timedelta]
@@ -115,9 +115,9 @@ class Participant(Generic[WorkT, CommandT]):
         )
 
     def take(self, new: Sequence[CommandT]) -> None:
-        """Record each command as work. A command with a known id is a repeat of that command.
+        """Record each command as work. A command whose id is known is a repeat.
 
-        A repeat makes failed work pending again. For work that is done, it records the reply again.
+        A repeat makes failed work pending again, and records the reply to done work again. Pending work stays as it is.
 
         Raises:
             Poison: a command has the id of a different command, or undoes one that has another reference.

@@ -12,7 +12,7 @@ from events.work.models import Backlog
 
 
 class WorkCollector(Collector):
-    """Gauges of the kinds of work that `kinds` returns. A value that cannot be read is left out."""
+    """Gauges of the kinds of work that `kinds` returns. If those of one kind cannot be read, all are left out."""
 
     def __init__(self, kinds: Callable[[], Sequence[Kind[Any]]]) -> None:
         self._backlogs = Reading("the leased work", lambda: {one.name: one.model.objects.backlog() for one in kinds()})

@@ -43,7 +43,8 @@ class Kind(Generic[WorkT]):
     lease_s: float
     """Seconds for which a worker claims a batch."""
     action_s: float
-    """Longest time to do one piece of work, in seconds. A worker begins no piece that could last beyond its lease."""
+    """Longest time to do one piece of work, in seconds. A worker begins no piece that could last beyond its lease, but
+    does not interrupt one that takes longer than this time."""
     first_pause_s: float
     """Longest pause before the second attempt, in seconds. It doubles with each attempt, up to `last_pause_s`. Half of
     each pause is random."""
@@ -75,7 +76,7 @@ def register(kind: KindT) -> KindT:
 
 
 def kinds() -> list[Kind[Any]]:
-    """Return the registered kinds, by name."""
+    """Return the registered kinds, sorted by name."""
     return [kind for _, kind in sorted(_kinds.items())]
 
 

@@ -35,10 +35,11 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(*kinds: Kind[Any], once: bool, metrics_port: int | None, liveness_file: Path | None) -> Results[Any]:
-    """Do the work of `kinds` until SIGTERM or SIGINT. With `once`, try all work that is due now; return the outcomes.
+    """Do the work of `kinds` until SIGTERM or SIGINT, and return an empty list.
 
-    Each of several kinds gets a thread; with `once` they take turns. Without any kind, because its work is turned off,
-    the process only waits for the signal; with `once` it ends at once.
+    With `once`, try all work that is due now, and return the outcomes. Each of several kinds gets a thread; with `once`
+    they take turns. Without any kind (if the work is turned off), the process waits for the signal; with `once` it ends
+    immediately.
 
     Raises CommandError if the process cannot start, and with `once` if the service or the database is not available.
     """
@@ -72,7 +73,7 @@ def run(*kinds: Kind[Any], once: bool, metrics_port: int | None, liveness_file: 
 def report(results: Results[Any], output: OutputWrapper, *, verb: str) -> None:
     """Print how much work was done, such as `sent 3`. `verb` is a past participle, such as "sent".
 
-    Raises CommandError if some of the work was not done.
+    Raises CommandError if some of the work failed or must be tried again.
     """
     output.write(f"{verb} {sum(isinstance(outcome, Done) for _, outcome in results)}")
     undone = [outcome.reason for _, outcome in results if isinstance(outcome, Failed | TryAgain)]

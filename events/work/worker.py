@@ -93,9 +93,10 @@ class Worker(Generic[WorkT]):
         return results
 
     def work_off_batch(self, *, due_until: datetime | None = None) -> tuple[int, Results[WorkT]]:
-        """Claim one batch of work, do it, and record the outcomes. Return the number of claimed rows, and the outcomes.
+        """Claim one batch of work, do it, and record the outcomes.
 
-        Work that this batch does not reach is given back. While the database is away, the outcomes wait for it.
+        Return the number of claimed rows, and the recorded outcomes. Claimed work that is not begun is given back. If
+        the database is away when outcomes are to be recorded, this method waits for it.
 
         Raises:
             ServiceUnavailable: the service is not available.

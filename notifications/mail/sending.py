@@ -23,7 +23,7 @@ SERVICE_CODES = {421, 530, 534, 535, 538}
 OPENING_S, SENDING_S, CLOSING_S = 60, 60, 10
 """Longest times of opening a connection, of sending one mail, and of closing the connection, in seconds. EMAIL_TIMEOUT
 alone limits none of them: it begins anew with each answer of the server, and even with each byte of an answer. Opening
-is not cut off: its time is checked when it ends. The same holds for closing a connection that could not be opened."""
+is not cut off: its time is checked when it ends. Closing a connection that could not be opened is not limited."""
 
 
 @contextmanager
@@ -44,9 +44,9 @@ class Mailer:
         """Send one mail, and return Done; otherwise return the outcome that says why it was not sent.
 
         Raises:
-            ServiceUnavailable: the mail server is away, closes the connection, or refuses the login; or e-mails are
-                turned off, or the lease of the delivery has ended. A server that has got the message may have accepted
-                it nevertheless. The next attempt sends the same bytes.
+            ServiceUnavailable: the mail server is away, closes the connection, or refuses the login; or the settings
+                turn e-mails off, or the lease of the delivery has ended. A server that has got the message may have
+                accepted it nevertheless. The next attempt sends the same bytes.
         """
         if not settings.EMAIL_ENABLED:
             raise ServiceUnavailable("EMAIL_URL is not set: set it to a mail server")
@@ -85,7 +85,7 @@ class Mailer:
     def _open(self, backend: SMTPBackend) -> smtplib.SMTP:
         """Return an open connection to the mail server. Replace one that the server has closed since the last mail.
 
-        The command RSET makes the server forget the last mail if the server has refused it before it got the content.
+        The command RSET makes the server forget a mail that it refused before it got the content.
         """
         begun = time.monotonic()
         if connection := backend.connection:

@@ -53,10 +53,10 @@ def closed_end() -> int:
 
 
 def judge_until(end: int) -> Judgement | None:
-    """Judge the steps up to `end` that no watcher has judged. Return None while another watcher has its turn.
+    """Judge the steps before `end` that no watcher has judged. Return None while another watcher has its turn.
 
-    The step `end` itself is not judged. The anomalies, their events and the new position commit together. So a process
-    that dies loses no anomaly. If no watcher has ever had a turn, this one judges nothing, because nothing was missed.
+    The anomalies, their events and the new position commit together. So a process that dies loses no anomaly. If no
+    watcher has ever had a turn, this one judges nothing, because nothing was missed.
     """
     with transaction.atomic():
         AnomalyWatch.objects.bulk_create([AnomalyWatch(id=1, judged_until=start_of(end))], ignore_conflicts=True)

@@ -25,7 +25,7 @@ SALES = f"""
 
 
 def read_series(*, judged_from: int, end: int) -> Series:
-    """Return the sales, by step, that the rules need to judge the steps from `judged_from` up to `end`.
+    """Return the sales, by step, that the rules need to judge the steps from `judged_from` up to but excluding `end`.
 
     This takes one query.
     """

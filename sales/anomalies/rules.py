@@ -54,7 +54,7 @@ SHORTEST_SILENCE = HOUR // 6
 LONGEST_SILENCE = WEEK
 """Largest number of steps of a silence that is judged. A longer silence would be compared with itself."""
 SILENCE_SPREADS = 3.0
-"""A silence is judged only if its usual number of orders is this many spreads above 0."""
+"""A silence is found only if its usual number of orders is more than this many spreads above 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +62,9 @@ class Thresholds:
     """The settings of the rules. `commerce.settings` says why each has its default."""
 
     spreads: float
-    """A surge or a cancel ratio is this many spreads above the usual."""
+    """A surge or a wave of cancellations is more than this many spreads above the usual."""
     surge_factor: float
-    """The amount of a surge is at least this many times the usual."""
+    """The amount of a surge is more than this many times the usual."""
     surge_orders: int
     """A surge has at least this many orders."""
     cancel_ratio: float
@@ -88,7 +88,7 @@ def configured_thresholds() -> Thresholds:
 
 
 class Finding(NamedTuple):
-    """An anomaly that a rule has found in the five-minute steps from `start` up to `end`, without `end` itself."""
+    """An anomaly that a rule has found in the five-minute steps from `start` up to but excluding `end`."""
 
     rule: AnomalyRule
     start: int
@@ -104,7 +104,7 @@ Rule = Callable[[Series, int, int, Thresholds], Finding | None]
 
 
 def judge(series: Series, end: int, thresholds: Thresholds) -> Iterator[Finding]:
-    """Yield the anomalies of the windows that end at the step `end`."""
+    """Yield the anomalies of the windows, and the silence, that end where the step `end` begins."""
     for length in WINDOWS:
         if end % length == 0:
             for rule in (surge, cancellations):
@@ -128,7 +128,7 @@ def _found_first(rule: Rule, series: Series, start: int, end: int, thresholds: T
 
 
 def surge(series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
-    """Find an amount of created orders that is far above the usual for the time from the step `start` up to `end`.
+    """Find an amount of created orders far above the usual for the steps from `start` up to but excluding `end`.
 
     One order of a large amount is no surge. So one more condition must hold: the number of orders is far above the
     usual, too, or the amount without the window's largest step is still far above the usual for the remaining steps.
@@ -156,7 +156,7 @@ def surge(series: Series, start: int, end: int, thresholds: Thresholds) -> Findi
 
 
 def cancellations(series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
-    """Find a ratio of cancelled to created orders that is far above the usual for the steps from `start` up to `end`.
+    """Find a ratio of cancelled to created orders far above the usual, from the step `start` up to but excluding `end`.
 
     The number of cancelled orders must be far above the usual, too. At night, customers cancel orders of the day, and
     the few new orders would make the ratio high.
@@ -192,7 +192,7 @@ def silence(series: Series, start: int, end: int, thresholds: Thresholds) -> Fin
 
 
 def references(series: Series, start: int, end: int) -> Sequence[Sales]:
-    """Return the sales of the earlier windows to compare with the steps from `start` up to `end`.
+    """Return the sales of the earlier windows to compare with the steps from `start` up to but excluding `end`.
 
     Return an empty sequence if the history is too short.
     """

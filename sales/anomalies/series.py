@@ -42,7 +42,7 @@ class Series:
     """The sales of consecutive five-minute steps. The sum over any range of steps takes constant time."""
 
     def __init__(self, *, first: int, end: int, sales: Mapping[int, Sales]) -> None:
-        """Create the series from the step `first` up to `end`, without `end`. Steps that `sales` lacks sold nothing."""
+        """Create the series of steps from `first` up to but excluding `end`. Steps missing in `sales` sold nothing."""
         self.first, self.end = first, end
         steps = range(first, end)
         self._created, self._cents, self._cancelled = (
@@ -62,6 +62,6 @@ class Series:
         return self._sold[position - 1] if position else None
 
     def sum(self, start: int, end: int) -> Sales:
-        """Return the sales from the step `start` up to `end`, which is not included. Both must be in the series."""
+        """Return the sales of the steps from `start` up to but excluding `end`, all of which must be in the series."""
         first, last = start - self.first, end - self.first
         return Sales(*(sums[last] - sums[first] for sums in (self._created, self._cents, self._cancelled)))

@@ -26,9 +26,9 @@ POLL_INTERVAL_S = 1.0
 class Watcher:
     """Judges the closed steps.
 
-    A step is complete when the group `sales` has handled all events up to its end. An event of that time may still wait
-    in the outbox or on the topic. If the watcher did not look at both, it would take an outage of the pipeline for a
-    silence of the shop.
+    A step is complete when the group `sales` has handled all events from before its end. An event of that time may
+    still wait in the outbox or on the topic. If the watcher did not look at both, it would take an outage of the
+    pipeline for a silence of the shop.
     """
 
     def __init__(self, *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:

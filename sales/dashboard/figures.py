@@ -42,7 +42,7 @@ class Figures(NamedTuple):
     end: datetime
     series: list[Totals]
     earlier: list[Totals]
-    """The sales of the same intervals `SHIFT_DAYS` days earlier."""
+    """The sales of the same intervals `SHIFT_DAYS` days earlier; of the last one, only up to the same time of day."""
     today: Totals
     yesterday: Totals
     """Yesterday's sales up to the same time of day."""
@@ -73,7 +73,7 @@ def read_figures(now: datetime, *, unit: Unit, zone: tzinfo) -> Figures:
 
 
 def read_totals(limits: Sequence[datetime]) -> list[Totals]:
-    """Return the sales between each limit and the next one, by one query. `limits` is in ascending order."""
+    """Return the sales from each limit up to but excluding the next one, by one query. The limits are ascending."""
     with connection.cursor() as cursor:
         cursor.execute(SUMS, {"boundaries": list(limits), "first": limits[0], "end": limits[-1]})
         found = {(number, event_type): Sum(count, amount) for number, event_type, count, amount in cursor.fetchall()}

@@ -108,7 +108,7 @@ class Source(NamedTuple):
     rows: str
     """Subquery or table with the column `id`."""
     events: str
-    """WITH clause that reads the handled events of the rows with ids above `after`, up to `upto`."""
+    """WITH clause that reads the handled events of the rows with ids above `after`, up to and including `upto`."""
 
 
 SOURCES = (Source(f"({RECORDED_EVENTS})", _OWN), Source("sales_foreignevent", _FOREIGN))

@@ -315,7 +315,7 @@ class Conversation(SMTP):
             await super().smtp_QUIT(arg)
 
     async def answer_to_message(self, envelope: Envelope) -> str:
-        """Record the message, unless a fault prevents it, and return the answer to it."""
+        """Record the message unless a fault prevents that. Return the server's answer to the message."""
         fault = self._server.fault_at("MESSAGE", envelope.rcpt_tos)
         if fault is not None and fault.then == "hold":
             await self._commit(fault)

@@ -120,7 +120,7 @@ assert emails[2].update(state="cancelled", finished_at=Now(), lease=None, last_e
 def walk(page: Page, first_pages: list[str]) -> Iterator[str]:
     """Open `first_pages` and the pages that they link to, directly or not. Yield the addresses.
 
-    Of each kind of page, at most `PAGES_PER_KIND` are followed.
+    Of the linked pages of one kind, at most `PAGES_PER_KIND` are opened.
     """
     waiting = list(first_pages)
     seen = set(waiting)

@@ -27,11 +27,11 @@ TOKENS = (
 )
 """The payment tokens that the orders take in turns."""
 UNSHIPPABLE_EACH, CANCELLED_EACH, DOUBLED_EACH, FOREIGN_EACH = 5, 3, 4, 7
-"""A number n means that one in n orders is special: its product cannot be shipped, it is cancelled, it is checked out
-twice at one moment, or another customer tries to check it out. No two of the four numbers and the number of `TOKENS`
-have a common divisor, so that all combinations occur."""
+"""A number n means that one in n orders is special: the order has a product that cannot be shipped, is cancelled, is
+checked out twice at one moment, or is also checked out by another customer. No two of the four numbers and the number
+of `TOKENS` have a common divisor, so that all combinations occur."""
 LONGEST_THOUGHT_S = 1.5
-"""Longest time from a checkout to its cancellation, in seconds. It varies, so that cancellations come at every step."""
+"""Longest time from checkout to cancellation, in seconds. The times vary, so that cancellations come at every step."""
 SETTLE_TIMEOUT_S = 150
 STATES_OF_BOOK = {
     ("COMPLETED", "PAID"): {("charged", "booked")},
@@ -43,8 +43,8 @@ STATES_OF_BOOK = {
 }
 """The states (payment, shipment) that the provider's book may have after a checkout has ended.
 
-The keys are the states of fulfilment and order. An empty state means that the book has no entry. A stuck refund is
-checked separately.
+The keys are the allowed states of fulfilment and order, except for a stuck refund, which is checked separately. An
+empty state in a value means that the book has no entry.
 """
 
 
@@ -63,7 +63,10 @@ def env_of(provider: ProviderUnderTest) -> dict[str, str]:
 
 
 class AtRest(NamedTuple):
-    """A completed, cancelled or stuck checkout, as the database and the provider's book have it."""
+    """A completed, cancelled or stuck checkout, as the database and the provider's book have it.
+
+    `state` is the fulfilment's; `status` and `amount` are the order's; `shipment` is an entry like `payment`.
+    """
 
     order_id: int
     state: str
@@ -85,9 +88,9 @@ class Checkouts:
         self._oracle = oracle
         self._number = count()
         self.tokens: dict[int, str] = {}
-        """The token of each order with a request to check it out, whether it was answered or not."""
+        """The token of each order that a customer tried to check out, by order id. The request may be unanswered."""
         self.acknowledged: set[int] = set()
-        """The orders whose checkout was answered with 202."""
+        """The ids of the orders whose checkout was answered with 202."""
 
     @contextmanager
     def shopping(self, site: str, *, customers: int, pause_s: float = 0.2) -> Iterator[None]:
@@ -112,8 +115,8 @@ class Checkouts:
         """Let `shopper` check out a new order, and then try to pay it, which is refused.
 
         The shopper checks some orders out twice at one moment, and cancels some. Another customer, `other`, tries to
-        check some orders out, and gets 404. A cancellation waits up to `LONGEST_THOUGHT_S`. It does not wait without
-        `closing`, or once `closing` is set.
+        check some orders out, and gets 404. Before a cancellation, the shopper waits up to `LONGEST_THOUGHT_S`. There
+        is no wait if `closing` is None, and the wait ends when `closing` is set.
         """
         number = next(self._number)
         product_id = UNSHIPPABLE if number % UNSHIPPABLE_EACH == 0 else 1

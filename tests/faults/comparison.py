@@ -52,7 +52,7 @@ def compare(
 
     Args:
         user_ids: the owners of the orders to compare.
-        started_after: orders up to this id are left out.
+        started_after: orders with ids up to and including this one are left out.
         acknowledged: (order id, event type) of each change that was answered with 200 or 201.
         unanswered: user ids, one for each request to place an order that got no answer or a 5xx.
     """

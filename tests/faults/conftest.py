@@ -53,13 +53,13 @@ class OwnTopic(NamedTuple):
 
 
 class Start(Protocol):
-    """A function that starts a further process for one test. The fixture kills it at the end of the test."""
+    """A function that starts a further process for one test. The process is killed at the end of the test."""
 
     def __call__(self, *command: str, launcher: list[str] = ..., **env: str) -> ProductProcess: ...
 
 
 class StartWeb(Protocol):
-    """A function that starts a separate web server for one test. The fixture kills it at the end of the test."""
+    """A function that starts a separate web server for one test. The server is killed at the end of the test."""
 
     def __call__(self, *, launcher: list[str] = ..., **env: str) -> WebServer: ...
 
@@ -181,6 +181,6 @@ def _healed(site: Site, proxy: Proxy, kafka: ApacheKafka, postgres: CrashingPost
 
 
 def _show(process: ProductProcess, *, skipping: int = 0) -> None:
-    """Print the end of a process's log after its first `skipping` bytes. pytest shows it for a failed test."""
+    """Print the end of a process's log, without the log's first `skipping` bytes. pytest shows it for a failed test."""
     text = process.log.read_bytes()[skipping:].decode(errors="replace")
     print(f"--- {process.log.name}\n{text[-LOG_LIMIT_CHARACTERS:]}")

@@ -33,7 +33,10 @@ class Acknowledged(NamedTuple):
 
 
 class Shopper:
-    """A customer of one web server. The oracle records the server's answers. A shopper is not thread-safe."""
+    """A customer of one web server. The oracle records the results of `place_order` and `change`.
+
+    A shopper is not thread-safe.
+    """
 
     def __init__(self, oracle: "Oracle", customer: Customer, site: str) -> None:
         self.user_id = customer.id
@@ -41,7 +44,10 @@ class Shopper:
         self._http = httpx.Client(base_url=site, headers=customer.http.headers, timeout=20, trust_env=False)
 
     def place_order(self, *, key: str | None = None, product_id: int = 1) -> int | None:
-        """Place an order and return its id, or None without an answer or after a 5xx. `key` is an Idempotency-Key."""
+        """Place an order and return its id; None without an answer or after a 5xx. `key` is an Idempotency-Key.
+
+        Raises AssertionError after any other answer than 201.
+        """
         items = [{"productId": product_id, "quantity": 2, "price": 100}]
         headers = {} if key is None else {"Idempotency-Key": key}
         order = self._post("/api/orders", {"items": items}, headers, expected=201)
@@ -52,7 +58,10 @@ class Shopper:
         return int(order["id"])
 
     def change(self, order_id: int, action: str) -> bool:
-        """Apply `action`, `pay` or `cancel`, and return whether it was acknowledged."""
+        """Apply `action`, `pay` or `cancel`. Return True after a 200, and False without an answer or after a 5xx.
+
+        Raises AssertionError after any other answer.
+        """
         if self._post(f"/api/orders/{order_id}/{action}", None, {}, expected=200) is None:
             return False
         self._oracle.acknowledged.append(Acknowledged(order_id, EVENT_OF_ACTION[action]))
@@ -61,7 +70,10 @@ class Shopper:
     def request(
         self, method: str, path: str, *, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> httpx.Response | None:
-        """Return the answer to a request; None without an answer or after a 5xx. This method alone is thread-safe."""
+        """Return the answer to a request; None without an answer or after a 5xx. The oracle does not record it.
+
+        This method alone is thread-safe.
+        """
         try:
             response = self._http.request(method, path, json=body, headers=headers)
         except httpx.TransportError:
@@ -93,7 +105,7 @@ class Oracle:
         self._customers = cycle(customers)
         self._number_of_customers = len(customers)
         self.started_after: int = database.value("SELECT coalesce(max(id), 0) FROM orders_order")
-        """Orders up to this id are older than this oracle."""
+        """Orders with ids up to and including this one are older than this oracle."""
         self._shoppers: list[Shopper] = []
         self.acknowledged: list[Acknowledged] = []
         """The acknowledged changes, in the order of their answers."""
@@ -141,7 +153,7 @@ class Oracle:
     def place_orders(self, site: str, count: int, *, at_once: int = 1) -> list[float]:
         """Place `count` orders, `at_once` of them concurrently, and return the seconds that each took.
 
-        Raises AssertionError if an answer is not 201.
+        `count` must be a multiple of `at_once`. Raises AssertionError if an answer is not 201.
         """
 
         def place_share(shopper: Shopper) -> list[float]:

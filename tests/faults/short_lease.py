@@ -2,7 +2,7 @@
 
     python -m tests.faults.short_lease 3 django send_emails
 
-The lease is in seconds. The words after it are the arguments of `python -m`, such as another launcher.
+The number is the lease in seconds. The words after it are the arguments of `python -m`, such as another launcher.
 """
 
 import runpy

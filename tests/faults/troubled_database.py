@@ -11,7 +11,7 @@ from testkit.database import rows, value
 NOTIFICATIONS = "notifications_notification"
 OUTBOX = "events_outboxevent"
 SET_CLEANUP_TIMEOUT = "SET LOCAL lock_timeout = '30s';"
-"""SQL that lets the next statements wait for a lock as long as a statement of the product may take, and not longer."""
+"""SQL that lets the next statements wait up to 30 s for a lock, as long as a statement of the product may take."""
 
 
 @contextmanager
@@ -33,7 +33,10 @@ def waiting_for(table: str) -> int:
 
 @contextmanager
 def on_notification(body: str, *, at_commit: bool = False) -> Iterator[None]:
-    """Within the block, run the PL/pgSQL `body` before each INSERT of a notification `NEW`, or at its commit."""
+    """Within the block, run the PL/pgSQL `body` before each INSERT of a notification, or (`at_commit`) at its commit.
+
+    In `body`, `NEW` is the notification.
+    """
     trigger = "CONSTRAINT TRIGGER sabotage AFTER" if at_commit else "TRIGGER sabotage BEFORE"
     deferral = "DEFERRABLE INITIALLY DEFERRED" if at_commit else ""
     rows(

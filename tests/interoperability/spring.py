@@ -41,7 +41,7 @@ class SpringService:
         self._log = log
 
     def do(self, *command: object) -> Any:
-        """Execute a command and return its answer. Raises RuntimeError with the log's end if the service has ended."""
+        """Execute a command and return its answer. Raises RuntimeError with the log's end if the service gives none."""
         self._process.stdin.write(" ".join(map(str, command)) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()

@@ -50,7 +50,7 @@ def framed(content: bytes) -> bytes:
 def batch(
     *records: bytes, codec: str = "", offset: int = 0, count: int | None = None, last_delta: int | None = None
 ) -> bytes:
-    """Return a batch of the records. `count` and `last_delta` are the values that its header claims."""
+    """Return a batch of the records. Its header claims `count` and `last_delta`, by default the true values."""
     _, compress = CODECS[codec] if codec else (0, bytes)
     count = len(records) if count is None else count
     return compressed_batch(compress(b"".join(records)), codec=codec, offset=offset, count=count, last_delta=last_delta)
@@ -59,7 +59,7 @@ def batch(
 def compressed_batch(
     content: bytes, *, codec: str, offset: int = 0, count: int = 1, last_delta: int | None = None
 ) -> bytes:
-    """Return a batch of `content`, which is (or only claims to be) compressed with `codec`."""
+    """Return a batch with `content` as it is. The header claims that `codec` has compressed it."""
     number, _ = CODECS[codec] if codec else (0, bytes)
     header = HEADER.pack(
         offset, 0, 0, 2, 0, number, count - 1 if last_delta is None else last_delta, NOW_MS, NOW_MS, -1, -1, -1, count
@@ -68,7 +68,10 @@ def compressed_batch(
 
 
 def signed(changed: bytearray, *, compression: int | None = None) -> bytearray:
-    """Correct length and checksum of a changed batch, and return it. With `compression`, let it claim this codec."""
+    """Correct length and checksum of a changed batch in place, and return it.
+
+    With `compression`, let the batch claim the codec with this number.
+    """
     if compression is not None:
         struct.pack_into(">h", changed, ATTRIBUTES_AT, compression)
     struct.pack_into(">i", changed, LENGTH_AT, len(changed) - LENGTH_AT - 4)

@@ -1,4 +1,4 @@
-"""Apache Kafka with a second listener for TLS and a user with a password. A test authority signs its certificate."""
+"""Apache Kafka with a second listener, which requires TLS and a password. A test authority signs its certificate."""
 
 from pathlib import Path
 

@@ -78,14 +78,14 @@ class FulfilmentPipeline(Sending):
         self.work(name)
 
     def pass_deadline(self, order_id: int) -> None:
-        """Let all deadlines of an order pass: the current one, and those that replies have overtaken."""
+        """Let all deadlines of an order pass, also those that replies have overtaken, and let a worker handle them."""
         FulfilmentDeadline.objects.filter(fulfilment=order_id).update(due_at=database_now())
         worker = Worker(kind_named(DEADLINES), stopping=lambda: False, wait=self._never_wait)
         with suppress(Crash):
             worker.work_off_batch()
 
     def append_again(self, name: str, record: int, *, as_new: bool) -> None:
-        """Append a copy of a record to a group's topic, with the same event id, or with `as_new` with a new one.
+        """Append a copy of a record to a group's topic. With `as_new`, the copy has a new event id.
 
         `record` is the index from the newest record (0) backwards, modulo the number of records.
         """

@@ -189,13 +189,13 @@ class FulfilmentModel(FulfilmentInvariants):
 
     @rule(name=GROUP, record=INDEX, as_new=st.booleans())
     def doubled_or_late(self, name: str, record: int, as_new: bool) -> None:
-        """Let a command or a reply come again after later ones, with the same event id, or `as_new` with another."""
+        """Let a command or a reply come again after later ones. With `as_new`, it has a new event id."""
         self.pipeline.append_again(name, record, as_new=as_new)
 
     @precondition(lambda self: self.tokens)
     @rule(index=INDEX, other=INDEX)
     def forged_replies(self, index: int, other: int) -> None:
-        """Append a reply of each type for order `index`, with a wrong command id of order `other`, or a new id."""
+        """Append a reply of each type for order `index`, with a wrong command id: of order `other` or a new one."""
         order_id, other_id = self.order(index), self.order(other)
         steps = Fulfilment.objects.get(pk=other_id).steps
         for event_type, (answered, _) in REPLIES.items():

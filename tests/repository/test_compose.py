@@ -78,7 +78,10 @@ def environment(service: str, variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def settings_with(variables: Mapping[str, str]) -> Any:
-    """Return the product's settings with only these variables. Raises CalledProcessError if they are refused."""
+    """Return the `repr` of each of the product's settings, by name, with only these variables.
+
+    Raises CalledProcessError if the settings refuse them.
+    """
     code = (
         "import json, commerce.settings as s;"
         "print(json.dumps({name: repr(getattr(s, name)) for name in dir(s) if name.isupper() and name != 'UNFOLD'}))"

@@ -19,12 +19,12 @@ IMAGE_LIMIT_BYTES = 150 * 1024
 
 
 def section(document: str, title: str) -> str:
-    """Return the text of a section: from the heading of level 2 with this title to the next heading of level 2."""
+    """Return the text of a section: after the heading of level 2 with this title, and before the next one."""
     return (CHECKOUT / document).read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def korean(folder: Path) -> str:
-    """Return the Korean translation of "dead letters" by the message catalogue in this folder."""
+    """Return "dead letters" in Korean by the compiled catalogue in this folder; without one, the English text."""
     return gettext.translation("django", folder, ["ko"], fallback=True).gettext("dead letters")
 
 

@@ -41,7 +41,7 @@ ALWAYS_MANY = {
 
 
 def texts(source: str) -> Iterator[str]:
-    """Yield the strings in a module's source, with `{}` in place of each value of an f-string that is not constant.
+    """Yield the strings in a module's source. In an f-string, a value is `{}`, or `CONSTANT` if it names a constant.
 
     Docstrings, and texts that have both a singular and a plural form, are left out.
     """

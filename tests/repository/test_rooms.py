@@ -1,4 +1,4 @@
-"""Tests stand in the right folder under unique names, and the tests and files that documents name exist."""
+"""Shared modules use no tests, folders and names of tests stay small, and tests and files that documents name exist."""
 
 import ast
 import re

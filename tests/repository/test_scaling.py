@@ -25,7 +25,7 @@ def test_every_constant_is_positive() -> None:
 
 @pytest.mark.parametrize(("rate", "capacity"), [(100.0, 400.0), (10.0, 1_000.0), (999.0, 2_000.0)])
 def test_lag_drains_as_the_formula_says(rate: float, capacity: float) -> None:
-    """The backlog of an outage of T seconds at the rate a drains after T * a / (c - a) seconds at the capacity c."""
+    """If events come at rate a, a group of capacity c drains the lag of an outage of T seconds in T * a / (c - a) s."""
     outcome = simulate(
         arrivals=lambda _: rate,
         seconds=2_000,

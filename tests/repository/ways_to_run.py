@@ -40,7 +40,10 @@ class Process(NamedTuple):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options as the management command parses them. Raises KeyError or CommandError if it refuses them."""
+        """The options as the management command parses them.
+
+        Raises KeyError if there is no such command, and CommandError if it refuses an option.
+        """
         parser = load_command_class(get_commands()[self.command], self.command).create_parser("manage.py", self.command)
         return vars(parser.parse_args(list(self.words[2:])))
 
@@ -70,7 +73,7 @@ def rendered(overlay: str) -> list[dict[str, Any]]:
 
 
 def resources(overlay: str, kind: str) -> dict[str, dict[str, Any]]:
-    """Return the resources of a kind by name. The names of ConfigMaps have no hash."""
+    """Return the resources of a kind by name. The keys of ConfigMaps are their names without the hash."""
     return {
         re.sub("-[a-z0-9]{10}$", "", one["metadata"]["name"]) if kind == "ConfigMap" else one["metadata"]["name"]: one
         for one in rendered(overlay)
@@ -89,7 +92,7 @@ def pods(overlay: str, *kinds: str) -> dict[str, dict[str, Any]]:
 
 
 def app(pod: dict[str, Any]) -> dict[str, Any]:
-    """Return the container of a pod that runs the product."""
+    """Return the pod's container that runs the product."""
     (container,) = (one for one in pod["spec"]["containers"] if one["name"] == "app")
     return container
 

@@ -48,7 +48,10 @@ def compiled(value: Any) -> Iterator[re.Pattern[Any]]:
 
 
 def spelled_in(source: str) -> Iterator[tuple[str, str]]:
-    """Yield (pattern, function) for each pattern that the source passes to a function of `re` or as `pattern=`."""
+    """Yield (pattern, function) for each pattern that the source passes to a function of `re` or as `pattern=`.
+
+    For `pattern=`, the function is `search`. Patterns of `re.compile` are left out.
+    """
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue

@@ -72,7 +72,7 @@ def start_nginx(folder: Path, *, web: str, port: int, tls_port: int) -> "subproc
 
 
 def with_tls(folder: Path, port: int) -> str:
-    """Return the directives of a TLS port, in the spelling that Debian's nginx knows."""
+    """Write a certificate to `folder`, and return a TLS port's directives in the spelling of Debian's nginx."""
     trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(folder / "tls.pem")
     pem = folder / "tls.pem"
     return f"listen 127.0.0.1:{port} ssl http2; ssl_certificate {pem}; ssl_certificate_key {pem};"

@@ -246,7 +246,10 @@ def test_no_environment_variable_is_among_a_requests_headers(start_web: Callable
 
 
 def upload(web: WebServer, *, length: int, headers: str) -> tuple[int, bytes]:
-    """Send `length` bytes, or fewer if the server refuses more. Return the number sent, and the answer's beginning."""
+    """Send `length` bytes, or fewer if the server refuses more. Return the number sent, and the answer's beginning.
+
+    If the connection is lost with the answer, the beginning is that of a 413.
+    """
     address = urlsplit(web.url)
     with socket.create_connection((address.hostname, address.port or 80), timeout=10) as client:
         client.sendall(

@@ -82,7 +82,8 @@ class Book:
     def undo(self, service: str, key: str) -> Entry:
         """Undo a payment or shipment that was made; otherwise void its key. Return the entry.
 
-        An entry that cannot be undone keeps its state. The returned entry then has the reason.
+        An entry that is already undone or voided does not change. An entry that cannot be undone keeps its state, and
+        is returned with the reason.
         """
         with self._lock:
             entry = self._find(service, key) or Entry("", "", "")

@@ -41,7 +41,7 @@ class Faults:
             self._arranged.append(arranged)
 
     def of(self, request: str, *, body: Any, key: str) -> str:
-        """Return the name of the fault for `request`, such as `POST /payments`; an empty text for none."""
+        """Take the next fault for `request`, such as `POST /payments`. Return its name; an empty text for none."""
         token = body.get("token") if isinstance(body, dict) else None
         with self._lock:
             for one in self._arranged:

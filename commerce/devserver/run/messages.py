@@ -15,7 +15,7 @@ EXPECTED_ERRORS = (OSError, EmbeddedPostgresFailed, CommandError, Error, Inconsi
 
 
 class CannotRun(Exception):
-    """The run cannot start. It ends with exit code 1 and this message."""
+    """`make run` or `make reset` cannot go on. It ends with exit code 1 and this message."""
 
 
 @contextmanager

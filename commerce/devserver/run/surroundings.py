@@ -110,7 +110,10 @@ def environment(cleanup: ExitStack, port: int, servers: Servers) -> dict[str, st
 
 
 def _provider(given: Mapping[str, str], servers: Servers) -> dict[str, str]:
-    """Return the variables of the development provider and its clients; none if `given` names both providers."""
+    """Return the variables of the development provider and its clients, and set `needs_provider` of `servers`.
+
+    If `given` has the URLs of both providers, return no variables, and set nothing.
+    """
     urls = [name for name in ("PAYMENT_PROVIDER_URL", "SHIPPING_PROVIDER_URL") if name not in given]
     if not urls:
         return {}
@@ -127,7 +130,7 @@ def _unused_port() -> str:
 
 
 def _empty_metrics() -> Path:
-    """Return the empty metrics folder that all processes of this run share."""
+    """Empty the metrics folder that all processes of this run share, and return its path."""
     shutil.rmtree(METRICS, ignore_errors=True)
     METRICS.mkdir()
     return METRICS

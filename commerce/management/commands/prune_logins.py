@@ -1,4 +1,4 @@
-"""`manage.py prune_logins`: delete expired refresh tokens, failed logins and request counts.
+"""`manage.py prune_logins`: delete refresh tokens, failed logins and request counts that have expired.
 
 It also saves the folded names of accounts that have none.
 """

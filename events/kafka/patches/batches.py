@@ -127,7 +127,10 @@ class TolerantRecordBatch(DefaultRecordBatch):
         return f"The record batch at offsets {self.base_offset} to {self.base_offset + self.last_offset_delta}"
 
     def _read_msg(self) -> Any:
-        """Return the next record. Raises ValueError, IndexError if neither it nor the rest of the batch can be read."""
+        """Return the next record, with an `Unreadable` value if only this record cannot be read.
+
+        An unreadable control record is None. Raises ValueError, IndexError if the rest of the batch cannot be read.
+        """
         buffer = self._buffer
         length, start = decode_varint(buffer, self._pos)
         end = start + length

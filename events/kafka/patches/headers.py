@@ -13,7 +13,7 @@ from events.wire.headers import Header
 
 
 class PackedHeaders(Sequence[Header]):
-    """The headers of a record as (name, value) pairs. Each access decodes them again, and raises no error."""
+    """The headers of a record as (name, value) pairs. Each access decodes them again, which cannot fail."""
 
     __slots__ = ("_count", "_packed")
 
@@ -72,7 +72,7 @@ def is_plain(packed: bytes, count: int) -> bool:
 def read_headers(buffer: bytes, at: int, end: int, count: int) -> tuple[list[Header], int]:
     """Return the `count` headers that begin at offset `at`, and the offset behind them.
 
-    Raises ValueError, IndexError if the bytes up to `end` are not such headers.
+    Raises ValueError, IndexError if the bytes before `end` are not such headers.
     """
     headers = []
     for _ in range(count):
@@ -85,11 +85,12 @@ def read_headers(buffer: bytes, at: int, end: int, count: int) -> tuple[list[Hea
 
 
 def read_field(buffer: bytes, at: int, end: int) -> tuple[bytes | None, int]:
-    """Return the bytes of the field that begins at offset `at`, and the offset behind it; None for a negative length.
+    """Return the bytes of the field that begins at offset `at`, and the offset behind the field.
 
-    A field has its length, then its bytes. This function itself decodes lengths of one byte, which are zigzag varints
-    below 64, because a record may have twenty of them. Raises ValueError, IndexError if the field does not end by
-    `end`.
+    A field has its length, which is a zigzag varint, and then its bytes. A field with a negative length has None
+    instead of bytes. Lengths of one byte are decoded without a call, because a record may have twenty of them.
+
+    Raises ValueError, IndexError if not all bytes of the field are before `end`.
     """
     length = buffer[at]
     at += 1

@@ -54,7 +54,7 @@ class Command(BaseCommand):
 
 
 def _account(name: str | None) -> User:
-    """Return the account with this name; without a name, the account `COMMAND_LINE`. Raises CommandError."""
+    """Return the account with this name; without one, `COMMAND_LINE`, created if missing. Raises CommandError."""
     if name is None:
         # The account has no password, so that no user can log in with it.
         account, _ = User.objects.get_or_create(username=COMMAND_LINE, defaults={"is_active": False, "password": "!"})

@@ -47,7 +47,7 @@ def record(topic: str = "order-events", **changes: Any) -> OutboxEvent:
 
 
 def backdate(row: OutboxEvent, age: timedelta) -> None:
-    """Change the row's `recorded_at` to `age` ago."""
+    """Change the row's `recorded_at` to `age` ago, in the database and not in the object `row`."""
     OutboxEvent.objects.filter(pk=row.pk).update(recorded_at=database_now() - age)
 
 

@@ -29,7 +29,7 @@ def set_database_clock(monkeypatch: pytest.MonkeyPatch) -> SetDatabaseClock:
 def sell(
     start: datetime, end: datetime, *, orders: int, price: int = 10, cancelled: int = 0, generation: int = 0
 ) -> None:
-    """Add `orders` orders to every fifth minute from `start` up to `end`, half of them from another partition."""
+    """Add `orders` orders to every fifth minute before `end` from `start` on, half of them from another partition."""
     rows = []
     for number in range((end - start) // timedelta(minutes=5)):
         minute = start + number * timedelta(minutes=5)

@@ -35,7 +35,7 @@ class Shop:
                     self._sell(FIRST_DAY + day * DAY + hour * HOUR + step, self._poisson(of_hour / HOUR))
 
     def surge(self, start: int, end: int, *, factor: int) -> None:
-        """Multiply the number of orders of each step from `start` up to `end` by `factor`."""
+        """Multiply the number of orders of each step from `start` up to but excluding `end` by `factor`."""
         for step in range(start, end):
             self._sell(step, len(self._amounts[step]) * (factor - 1))
 
@@ -44,7 +44,7 @@ class Shop:
             self._amounts.pop(step, None)
 
     def cancel(self, start: int, end: int, *, share: float) -> None:
-        """Cancel about `share` of the orders of the steps from `start` up to `end`, each in the step of its creation.
+        """Cancel about `share` of the orders of the steps from `start` up to but excluding `end`, each in its own step.
 
         `share` is 0.0 to 1.0.
         """

@@ -35,12 +35,15 @@ AT_ONCE_S = 1
 SIGNAL_PAUSE_S = 0.2
 """Seconds between two signals, because the kernel merges two signals at the same moment into one."""
 INTERPRETER_START_SHARE = 0.25
-"""Largest share of the CPU time of a start that a command may use before it catches signals."""
+"""Largest share of its start's CPU time that a command may use before it catches signals."""
 _names = (f"command-{number}" for number in count())
 
 
 def end(*processes: ProductProcess | subprocess.Popen[bytes], within: float = STOP_TIMEOUT_S) -> list[int]:
-    """Send SIGTERM to the processes, and return their exit codes. Raises subprocess.TimeoutExpired."""
+    """Send SIGTERM to the processes, and return their exit codes.
+
+    Raises subprocess.TimeoutExpired if one of them still runs after `within` seconds.
+    """
     started = [process.process if isinstance(process, ProductProcess) else process for process in processes]
     deadline = time.monotonic() + within
     for process in started:
@@ -160,7 +163,7 @@ def test_a_second_signal_ends_hanging_commands_at_once(hanging: Pair) -> None:
 
 
 def is_gone(process: psutil.Process) -> bool:
-    """Return whether the process has ended. It may be a zombie if its parent has not waited for it."""
+    """Return whether the process has ended. A zombie, which its parent has not waited for, counts as ended."""
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 

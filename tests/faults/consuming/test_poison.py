@@ -40,7 +40,7 @@ class Kind(NamedTuple):
     key: bytes | None = b"7"
     headers: tuple[tuple[str, bytes | None], ...] = ()
     nulls: bytes | None = None
-    """The expected header `dead-letter-nulls` of the copy; None if the copy must not have it.
+    """The expected header `dead-letter-nulls` of the copy on the `-dlt` topic; None if the copy must not have it.
 
     The header names the parts that are null in the original and empty in the copy.
     """

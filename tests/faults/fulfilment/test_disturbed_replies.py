@@ -40,7 +40,7 @@ def ends() -> dict[int, int]:
 
 
 def doubled(messages: Sequence[Message]) -> Iterator[Outgoing]:
-    """Yield each reply again as the same message, and as a new message with the same content."""
+    """Yield each reply twice: as the same message, and with the same content under a new event id."""
     for one in messages:
         yield Outgoing(one.value, one.key, one.headers)
         reply = msgspec.json.decode(one.value or b"", type=Reply)
@@ -48,9 +48,10 @@ def doubled(messages: Sequence[Message]) -> Iterator[Outgoing]:
 
 
 def forged(steps: Sequence[tuple[int, str, UUID]]) -> Iterator[Outgoing]:
-    """Yield replies of each type for each order, with a command id of another order or step, or with an unknown one.
+    """Yield replies of each type for each step's order.
 
-    `steps` has order id, step and command id.
+    Each type comes with an unknown command id, and with the command id of another order or step. Each of `steps` is
+    (order id, step, command id).
     """
     for (order_id, _, _), (other_id, other_step, command_id) in zip(steps, [*steps[1:], steps[0]], strict=True):
         for event_type, (answered, _) in REPLIES.items():
@@ -84,7 +85,7 @@ def steps_after(order_id: int) -> list[tuple[int, str, UUID]]:
 
 
 def disturb(oracle: Oracle, since: dict[int, int]) -> None:
-    """Send the replies from the offsets `since` on once more, mixed with forged replies in a random order."""
+    """Send the replies at the offsets `since` and later again, mixed with forged replies in a random order."""
     steps = steps_after(oracle.started_after)
     messages = [*doubled(replies_after(since)), *forged(steps), *contradicting(steps)]
     random.shuffle(messages)

@@ -1,4 +1,4 @@
-"""All parts are killed in turn, at each step of checkouts. Each checkout ends or is stuck; money and orders agree."""
+"""All parts are killed, consumers and workers at each step. Each checkout ends or is stuck; money and orders agree."""
 
 import re
 import signal
@@ -53,10 +53,9 @@ DEATH_TIMEOUT_S = 90
 
 
 def has_died(victim: ProductProcess) -> bool:
-    """Return whether `victim` was killed.
+    """Return whether `victim` or its child process was killed. Raises AssertionError if `victim` ended otherwise.
 
-    A consumer that finds a death mark handles the marked messages in child processes. The kill of such a child counts,
-    too.
+    A consumer uses child processes for messages that may have killed an earlier consumer.
     """
     exit_code = victim.process.poll()
     assert exit_code in (None, -signal.SIGKILL), victim.log.read_text()

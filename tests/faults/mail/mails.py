@@ -48,7 +48,7 @@ def all_done(addresses: Sequence[str]) -> bool:
 
 
 def copies(server: MailServer, addresses: Sequence[str]) -> list[int]:
-    """Return how often the server has accepted a mail to each address. Check that all copies have the same bytes."""
+    """Return how often the server has accepted a mail to each address. Check that mails to one address are equal."""
     for address in addresses:
         assert len({mail.content for mail in server.mails_to(address)}) <= 1, address
     return [len(server.mails_to(address)) for address in addresses]

@@ -22,7 +22,7 @@ SILENT_STAGES: tuple[Stage, ...] = ("CONNECT", "EHLO", "MESSAGE", "QUIT")
 
 @pytest.fixture
 def silent_servers(site: Site) -> Iterator[dict[Stage, MailServer]]:
-    """Start a mail server for each stage of SMTP. Each server falls silent at its stage."""
+    """Start a mail server for each stage in `SILENT_STAGES`. Each server falls silent at its stage."""
     servers: dict[Stage, MailServer] = {stage: MailServer() for stage in SILENT_STAGES}
     for stage, server in servers.items():
         server.start()

@@ -67,7 +67,7 @@ def consume_sales(start: Start) -> Callable[..., ProductProcess]:
 
 
 def lag(topic: str = settings.ORDER_EVENTS_TOPIC) -> int | None:
-    """Return the number of records that the group has not committed; None if Kafka does not answer."""
+    """Return the number of records that the group `sales` has not committed; None if Kafka does not answer."""
     try:
         partitions = group_lag(topic=topic, group=SALES_GROUP)
     except KafkaUnreachable:
@@ -84,7 +84,7 @@ def handled() -> int:
 
 
 def assert_sums_are_right(start: Start) -> None:
-    """Compare the sums with SQL over the events, and let `verify_sales` compare them, too."""
+    """Check that the sums equal those of the events by SQL and by `verify_sales`, and that no event is unhandled."""
     # The group has just handled all events. Without new statistics, PostgreSQL expects next to none and joins in loops.
     database.rows("ANALYZE")
     assert database.value(DIFFERENCES) == 0
@@ -205,7 +205,7 @@ def test_rebuilds_under_load_show_no_false_figure(
 
 
 def handled_today() -> int:
-    """Return the number of events of the current day (UTC) that the group has handled."""
+    """Return the number of events of the current day (UTC) that the group `sales` has handled."""
     sql = """
         SELECT count(*) FROM events_inboxentry AS entry WHERE "group" = 'sales' AND (
             EXISTS (SELECT FROM events_outboxevent AS event WHERE event.event_id = entry.event_id
