@@ -39,7 +39,8 @@ class Topic:
     event_types: Collection[str]
     """Every type that the topic's producers publish. A message of another type becomes a dead letter."""
     subject: str = ""
-    """Name of the JSON member with the subject's id (an integer), such as `orderId`. The event is about the subject."""
+    """Name of the JSON member with the subject's id (an integer), such as `orderId`; by default `subjectId`. The event
+    is about the subject."""
     stream_prefix: str = ""
     """Prefix of a stream's name, before the subject's id. A stream has the events about one subject, in sequence."""
     secret_members: Collection[str] = ()

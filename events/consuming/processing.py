@@ -37,7 +37,8 @@ class Processor(Generic[EventT]):
     def __init__(self, subscription: Subscription[EventT], *, max_consecutive_dead_letters: int) -> None:
         self._subscription = subscription
         self._group = subscription.group
-        self._limit = max_consecutive_dead_letters
+        self._published = frozenset(subscription.topic.event_types)
+        self.limit = max_consecutive_dead_letters
         self._failed_attempts: Counter[tuple[int, int]] = Counter()
         """Number of failures for an unknown reason, by (partition, offset) of the record."""
 
@@ -68,7 +69,7 @@ class Processor(Generic[EventT]):
 
     def _save(self, records: Sequence[Record]) -> Progress:
         begun = tracing.now()
-        consecutive = ConsecutiveDeadLetters(group=self._group, limit=self._limit)
+        consecutive = ConsecutiveDeadLetters(group=self._group, limit=self.limit)
         events: list[EventT] = []
         decoded: list[Record] = []
         at_limit = False
@@ -109,10 +110,16 @@ class Processor(Generic[EventT]):
     def _decode(self, record: Record) -> EventT:
         if isinstance(record.value, Unreadable):
             raise record.value.error
-        return self._subscription.decode_record(record.value, partition=record.partition)
+        event = self._subscription.decode_record(record.value, partition=record.partition)
+        if event.event_type not in self._published:
+            raise Poison(
+                f"The topic {self._subscription.topic.name} has no event type {event.event_type}: add it to the "
+                "topic's event_types, and replay this letter"
+            )
+        return event
 
     def count_failed_attempt(self, record: Record) -> int:
-        """Count a failure of `record` for an unknown reason. Return the number of such failures that it has had."""
+        """Count in memory a failure of `record` for an unknown reason. Return the number of such failures so far."""
         self._failed_attempts[record.partition, record.offset] += 1
         return self._failed_attempts[record.partition, record.offset]
 
@@ -135,7 +142,7 @@ class Processor(Generic[EventT]):
     def make_dead_letter(self, record: Record, error: Exception) -> Progress:
         """Make `record` a dead letter in a separate transaction. Return a `Progress` of this one record."""
         with transaction.atomic():
-            consecutive = ConsecutiveDeadLetters(group=self._group, limit=self._limit)
+            consecutive = ConsecutiveDeadLetters(group=self._group, limit=self.limit)
             at_limit = self._record_dead_letter(record, error, consecutive)
             consecutive.save()
         return Progress(1, at_limit)

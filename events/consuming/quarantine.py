@@ -41,6 +41,9 @@ class Trial(IntEnum):
     OUTAGE = 64
     SUSPECT = 65
     AT_LIMIT = 66
+    """It became the dead letter that brought the group to its limit of consecutive dead letters."""
+    BEYOND_LIMIT = 67
+    """It is not handled, because other consumers had brought the group to its limit."""
 
 
 class Quarantine:
@@ -93,8 +96,8 @@ class Quarantine:
     def try_alone(self, record: Record, mark: DeathMark) -> bool:
         """Process `record` in a child process. A record that kills `CONSUMER_DEATHS` children becomes a dead letter.
 
-        Return whether the group has reached its limit of consecutive dead letters. Raises Outage or Suspect if the
-        child has reported such a failure.
+        Return whether it has brought the group to its limit of consecutive dead letters. Raises Outage, Suspect or
+        TooManyDeadLetters if the child has reported such a failure: `record` is not handled then.
         """
         while True:
             ended = run_in_child(lambda: self._trial(record))
@@ -102,6 +105,8 @@ class Quarantine:
                 return ended == Trial.AT_LIMIT
             if ended == Trial.OUTAGE:
                 raise Outage("tried in a child process, see above")
+            if ended == Trial.BEYOND_LIMIT:
+                raise TooManyDeadLetters(group=self._group, count=self._processor.limit)
             if ended == Trial.SUSPECT:
                 self._processor.count_failed_attempt(record)
                 raise Suspect("tried in a child process, see above")
@@ -125,7 +130,7 @@ class Quarantine:
             logger.warning("%s", str(outage).strip())
             return Trial.OUTAGE
         except TooManyDeadLetters:
-            return Trial.AT_LIMIT
+            return Trial.BEYOND_LIMIT
 
 
 def leftover_marks(*, group: str, topic: str, partitions: Iterable[int]) -> dict[int, DeathMark]:
@@ -135,7 +140,7 @@ def leftover_marks(*, group: str, topic: str, partitions: Iterable[int]) -> dict
 
 
 def place_marks(*, group: str, topic: str, records: Sequence[Record]) -> None:
-    """Store a death mark for each partition of `records`. It covers the offsets up to the partition's last record."""
+    """Store a death mark for each partition of `records`, up to and including the partition's last record."""
     last_offsets = {record.partition: record.offset for record in records}
     DeathMark.objects.bulk_create(
         [
@@ -159,7 +164,7 @@ def delete_all_marks() -> None:
 
 
 def count_death(mark: DeathMark, record: Record) -> int:
-    """Count a process that `record` has killed. Return the number of processes that it has killed so far."""
+    """Count in `mark`, and save, that `record` has killed a process. Return how many it has killed so far."""
     mark.deaths = mark.deaths + 1 if mark.deadly_offset == record.offset else 1
     mark.deadly_offset = record.offset
     mark.save(update_fields=["deadly_offset", "deaths"])
@@ -167,9 +172,10 @@ def count_death(mark: DeathMark, record: Record) -> int:
 
 
 def run_in_child(work: Callable[[], int]) -> int:
-    """Run `work` in a forked child. Return its result (0 to 255), or minus the number of the signal that ended it.
+    """Run `work` in a forked child. Return the result of `work` (0 to 255), or 1 if `work` raises an exception.
 
-    A child that is not done after `CONSUMER_TRIAL_TIMEOUT` seconds is killed.
+    If a signal ends the child, return minus the number of the signal. A child that is not done after
+    `CONSUMER_TRIAL_TIMEOUT` seconds is killed.
     """
     connections.close_all()  # Parent and child must not share a connection.
     parent_lives, held_by_parent = os.pipe()

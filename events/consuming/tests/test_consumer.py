@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from django.db import OperationalError
@@ -17,9 +18,10 @@ from events.kafka import Record, Unreadable
 from events.kafka.reading_ahead import ReadAhead
 from events.kafka.records import DamagedRecord, UnreadableRecord
 from events.models import ConsumerGroup, DeadLetter, DeathMark, OutboxEvent
+from events.subscriptions import Topic
 from events.troubles import Outage, Poison
 from testkit.factories import OutboxEventFactory, kafka_record
-from testkit.subscriptions import rows
+from testkit.subscriptions import process, rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -163,6 +165,13 @@ class TestTroubles:
         assert (letter.offset, letter.value, letter.is_readable, letter.error_message) == (1, None, False, "not UTF-8")
         assert {b"a", b"c"} <= set(saved())
         assert source.holds == holds
+
+
+def test_an_event_of_an_unknown_type_is_a_dead_letter() -> None:
+    topic = Topic(setting="ORDER_EVENTS_TOPIC", event_types=("OTHER",))
+    process(records(b"a"), replace(rows(RowHandler()), topic=topic))
+    assert "has no event type ROW: add it" in DeadLetter.objects.get().error_message
+    assert not saved()
 
 
 class TestMetrics:
@@ -378,6 +387,14 @@ class TestDeathMarks:
         with pytest.raises(TooManyDeadLetters):
             consume(source, limit=3)
         assert (DeadLetter.objects.count(), source.committed) == (3, 3)
+
+    def test_a_limit_that_others_reached_commits_no_marked_message(self) -> None:
+        ConsumerGroup.objects.create(name=GROUP, consecutive_dead_letters=3)
+        leave_mark(b"poison")
+        source = Source(records(b"poison"))
+        with pytest.raises(TooManyDeadLetters, match="after 3 dead letters in a row of group group"):
+            consume(source, limit=3)
+        assert (DeadLetter.objects.count(), source.committed) == (0, 0)
 
     def test_a_suspect_among_marked_messages_has_its_attempts(self) -> None:
         def always() -> None:
