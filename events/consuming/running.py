@@ -111,8 +111,8 @@ def _consume(
     max_consecutive_dead_letters: int,
 ) -> None:
     topic, group = subscription.topic.name, subscription.group
-    with ExitStack() as cleanup:
-        try:
+    try:
+        with ExitStack() as cleanup:
             require_below_limit(group=group, limit=max_consecutive_dead_letters)
             consumer = _wait_for_kafka(lambda: _join(topic, group, batch_size), stopping, shutdown)
             if consumer is None:
@@ -131,12 +131,12 @@ def _consume(
                 stopping=lambda: any(condition() for condition in conditions),
                 max_consecutive_dead_letters=max_consecutive_dead_letters,
             ).run()
-        except TopicUnfit as error:
-            raise CommandError(str(error)) from error
-        except TooManyDeadLetters as error:
-            raise CommandError(str(error), returncode=EXIT_AT_LIMIT) from error
-        except (KafkaError, ReadingFailed) as error:
-            raise CommandError(f"Consuming {topic} failed, start again: {error}") from error
+    except TopicUnfit as error:
+        raise CommandError(str(error)) from error
+    except TooManyDeadLetters as error:
+        raise CommandError(str(error), returncode=EXIT_AT_LIMIT) from error
+    except (KafkaError, ReadingFailed) as error:
+        raise CommandError(f"Consuming {topic} failed, start again: {error}") from error
 
 
 def _join(topic: str, group: str, batch_size: int) -> ReadAhead:
