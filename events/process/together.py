@@ -1,31 +1,48 @@
 """Several loops in one process, each in a thread of its own."""
 
+import logging
+import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from django.db import connections
 
-from events.process.shutdown import Shutdown
+from events.process.shutdown import GRACE_S, Shutdown
+
+logger = logging.getLogger(__name__)
 
 
 def run_together(loops: Mapping[str, Callable[[], None]], *, shutdown: Shutdown) -> None:
     """Run the loops until all have ended. If one fails, ask for the shutdown of the others, and raise its error.
 
-    A single loop runs in the calling thread.
+    If the others have not ended `GRACE_S` seconds later, log the error, and end the process with its exit code. A
+    single loop runs in the calling thread.
     """
     if len(loops) == 1:
         (loop,) = loops.values()
         loop()
         return
-    failures = []
+    failures: list[BaseException] = []
+    overdue = threading.Timer(GRACE_S, _end_process, [failures])
+    overdue.daemon = True
     with ThreadPoolExecutor(len(loops)) as threads:
         for ended in as_completed([threads.submit(_run_in_thread, name, loop) for name, loop in loops.items()]):
             if failure := ended.exception():
                 failures.append(failure)
                 shutdown.request()
+                if len(failures) == 1:
+                    overdue.start()
+    overdue.cancel()
     if failures:
         raise failures[0]
+
+
+def _end_process(failures: Sequence[BaseException]) -> None:
+    first = failures[0]
+    consequence = "Not all loops have ended %d s after one failed: the next process repeats uncommitted work"
+    logger.error(consequence, GRACE_S, exc_info=first)
+    os._exit(getattr(first, "returncode", 1))
 
 
 def _run_in_thread(name: str, loop: Callable[[], None]) -> None:

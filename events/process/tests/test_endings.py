@@ -62,6 +62,25 @@ def test_a_process_that_waits_inside_a_library_is_ended_in_time(processes: list[
     assert "the next process repeats uncommitted work" in errors
 
 
+@pytest.mark.parametrize(("error", "code"), [("KeyError('colour')", 1), ("CommandError('at limit', returncode=3)", 3)])
+def test_a_loop_that_hangs_after_another_failed_is_ended(
+    processes: list[subprocess.Popen[str]], error: str, code: int
+) -> None:
+    process = run(
+        processes,
+        "from django.core.management import CommandError",
+        "from events.process import together; together.GRACE_S = 0.3",
+        INSTALL,
+        f"def fail(): raise {error}",
+        f"def hang(): {WAIT_IN_A_LIBRARY}",
+        "together.run_together({'bad': fail, 'other': hang}, shutdown=stop)",
+    )
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert "the next process repeats uncommitted work" in errors
+    assert error.partition("(")[0] in errors
+
+
 def test_a_second_signal_ends_at_once(processes: list[subprocess.Popen[str]]) -> None:
     process = run(processes, INSTALL, "shutdown.GRACE_S = 60", LOOP_FOR_EVER)
     process.send_signal(signal.SIGTERM)
