@@ -28,14 +28,13 @@ class CheckoutView(FreedAtOnce):
         body = CheckoutSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         try:
-            with transaction.atomic():
-                begun = check_out(order_id=pk, user_id=cast(int, request.user.pk), **body.validated_data)
-                # A failure must not reach the client, because the relay sends the command later.
-                transaction.on_commit(lambda: publish(begun.messages), robust=True)
+            begun = check_out(order_id=pk, user_id=cast(int, request.user.pk), **body.validated_data)
         except ObjectDoesNotExist as error:
             raise NotFound from error
         except NotPossible as error:
             raise Conflict(str(error)) from error
+        # A failure must not reach the client, because the relay sends the command later.
+        transaction.on_commit(lambda: publish(begun.messages), robust=True)
         return Response(
             FulfilmentSerializer(begun.fulfilment).data,
             status=status.HTTP_202_ACCEPTED,
