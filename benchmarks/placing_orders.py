@@ -91,15 +91,16 @@ def measure_cpu(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]
 
 
 def _measure_cpu_beside(servers: Servers, checkout: Path) -> Iterator[tuple[str, Pair]]:
-    url = servers.database("earlier", checkout=checkout)
+    # Both databases are new. In that of the other benchmarks, PostgreSQL would still be vacuuming their orders.
+    url, earlier_url = servers.database("product"), servers.database("earlier", checkout=checkout)
     with (
-        running(servers.web(DJANGO_SETTINGS_MODULE="commerce.settings")) as web,
-        running(servers.web_of_earlier(checkout, database_url=url)) as other,
+        running(servers.web(DJANGO_SETTINGS_MODULE="commerce.settings", DATABASE_URL=url)) as web,
+        running(servers.web_of_earlier(checkout, database_url=earlier_url)) as other,
     ):
         postgres = psutil.Process(servers.postgres.pid)
         sites = [
-            Site(web, cpu=[web.family()[0], postgres]),
-            Site(other, cpu=[other.family()[0], postgres], database_url=url),
+            Site(web, cpu=[web.family()[0], postgres], database_url=url),
+            Site(other, cpu=[other.family()[0], postgres], database_url=earlier_url),
         ]
         for site in sites:
             site.warm_up()
