@@ -1,33 +1,83 @@
-"""Write many rows with one statement, where the ORM's own way costs more than the change itself."""
+"""Write many rows with one statement, where the ORM's own way costs more than the change itself.
+
+The values must be plain ones that JSON can carry: no bytes, NaN or expressions.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from django.db import connection, models
+from django.db.models.expressions import DatabaseDefault
+
+
+def insert_rows(rows: Sequence[models.Model], *, update: Sequence[str] = ()) -> None:
+    """Insert rows, all of one model, with one statement. Of a row that exists, write the fields `update`.
+
+    It does what `QuerySet.bulk_create` does in less CPU time (docs/performance.md). The database generates primary keys
+    and defaults (`db_default`) that the objects lack, which must be the same fields in all of them. The objects do not
+    get the generated values.
+    """
+    if not rows:
+        return
+    first, meta = rows[0], _meta(rows)
+    columns = [one for one in meta.concrete_fields if not _is_generated(one, first)]
+    generated = set(meta.concrete_fields).difference(columns)
+    if not all(_is_generated(one, row) for one in generated for row in rows):
+        raise ValueError(
+            f"Only some of these rows have a value for {' or '.join(sorted(one.name for one in generated))}"
+        )
+    names = ", ".join(map(_column, columns))
+    changes = ", ".join(f"{name} = excluded.{name}" for name in map(_column, map(meta.get_field, update)))
+    conflict = f"ON CONFLICT ({_column(meta.pk)}) DO UPDATE SET {changes}" if update else ""
+    statement = f"INSERT INTO {_table(meta)} ({names}) SELECT {names} FROM {_new(columns)} {conflict}"  # noqa: S608 - names of the model
+    _execute(statement, rows, columns)
 
 
 def update_rows(rows: Sequence[models.Model], fields: Sequence[str]) -> None:
     """Write the fields of rows that exist, all of one model, with one statement.
 
-    It does what `QuerySet.bulk_update` does in a tenth of the CPU time (docs/performance.md). The values must be plain
-    ones that JSON can carry: no bytes, NaN or expressions. The caller holds the locks of the rows, because the
-    statement writes them in no fixed order.
+    It does what `QuerySet.bulk_update` does in a tenth of the CPU time (docs/performance.md). The caller holds the
+    locks of the rows, because the statement writes them in no fixed order.
     """
     if not rows:
         return
-    meta: Any = rows[0]._meta
-    quote = connection.ops.quote_name
+    meta = _meta(rows)
     columns = [meta.get_field(name) for name in fields]
+    changes = ", ".join(f"{_column(one)} = new.{_column(one)}" for one in columns)
+    table, pk = _table(meta), _column(meta.pk)
+    columns = [meta.pk, *columns]
+    statement = f"UPDATE {table} SET {changes} FROM {_new(columns)} WHERE {table}.{pk} = new.{pk}"  # noqa: S608 - names of the model
+    _execute(statement, rows, columns)
+
+
+def _meta(rows: Sequence[models.Model]) -> Any:
+    return rows[0]._meta
+
+
+def _table(meta: Any) -> str:
+    return connection.ops.quote_name(meta.db_table)
+
+
+def _column(field: Any) -> str:
+    return connection.ops.quote_name(field.column)
+
+
+def _is_generated(field: Any, row: models.Model) -> bool:
+    """Return whether the database supplies the field's value, because the object has none."""
+    value = getattr(row, field.attname)
+    return isinstance(value, DatabaseDefault) or (field.primary_key and value is None)
+
+
+def _new(columns: Sequence[Any]) -> str:
+    """Return the SQL of the table `new`, which has the values of `columns` from the statement's parameter."""
     if any(isinstance(one, models.BinaryField) for one in columns):
-        raise TypeError(f"update_rows cannot write bytes, which {' or '.join(fields)} holds")
-    types = ", ".join(f"{quote(one.column)} {one.db_type(connection)}" for one in (meta.pk, *columns))
-    changes = ", ".join(f"{quote(one.column)} = new.{quote(one.column)}" for one in columns)
-    table, pk = quote(meta.db_table), quote(meta.pk.column)
-    statement = (
-        f"UPDATE {table} SET {changes} FROM json_to_recordset(%s) AS new ({types}) "  # noqa: S608 - names of the model
-        f"WHERE {table}.{pk} = new.{pk}"
-    )
-    values = [{one.column: getattr(row, one.attname) for one in (meta.pk, *columns)} for row in rows]
+        raise TypeError(f"bytes cannot be written, which {' or '.join(one.name for one in columns)} holds")
+    types = ", ".join(f"{_column(one)} {one.db_type(connection)}" for one in columns)
+    return f"json_to_recordset(%s) AS new ({types})"
+
+
+def _execute(statement: str, rows: Sequence[models.Model], columns: Sequence[Any]) -> None:
+    values = [{one.column: getattr(row, one.attname) for one in columns} for row in rows]
     with connection.cursor() as cursor:
         cursor.execute(statement, [msgspec.json.encode(values).decode()])

@@ -12,10 +12,11 @@ from django.db import transaction
 from django.utils.functional import Promise
 from prometheus_client import Counter
 
+from events.bulk import insert_rows
 from events.outbox import recording as outbox
 from events.wire.messages import Message
 from fulfilment.commands import charge, command_of
-from fulfilment.models import Fulfilment, FulfilmentDeadline, FulfilmentStep
+from fulfilment.models import Fulfilment, FulfilmentDeadline
 from fulfilment.transitions import (
     CANCEL,
     DEADLINE,
@@ -184,19 +185,10 @@ def _deadline(fulfilment: Fulfilment) -> FulfilmentDeadline:
 
 def _save(fulfilments: Sequence[Fulfilment], *, deadlines: Sequence[FulfilmentDeadline]) -> None:
     """Insert or update the rows of fulfilments and steps, and insert those of deadlines, with one statement a table."""
-    Fulfilment.objects.bulk_create(
-        fulfilments,
-        update_conflicts=True,
-        unique_fields=["order"],
-        update_fields=["state", "reason", "changed_at", "deadline_at", "last_sequence"],
-    )
-    FulfilmentStep.objects.bulk_create(
-        [step for fulfilment in fulfilments for step in fulfilment.steps.values()],
-        update_conflicts=True,
-        unique_fields=["command_id"],
-        update_fields=["state", "by_hand", "reason", "attempts", "at"],
-    )
-    FulfilmentDeadline.objects.bulk_create(deadlines)
+    insert_rows(fulfilments, update=["state", "reason", "changed_at", "deadline_at", "last_sequence"])
+    steps = [step for fulfilment in fulfilments for step in fulfilment.steps.values()]
+    insert_rows(steps, update=["state", "by_hand", "reason", "attempts", "at"])
+    insert_rows(deadlines)
 
 
 def _count(outcomes: Tally[tuple[str, str]], entered: Tally[str]) -> None:

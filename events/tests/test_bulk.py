@@ -7,8 +7,8 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from events.bulk import update_rows
-from events.models import OutboxEvent
+from events.bulk import insert_rows, update_rows
+from events.models import DeathMark, OutboxEvent
 from testkit.factories import OutboxEventFactory
 
 pytestmark = pytest.mark.django_db
@@ -60,5 +60,30 @@ def test_a_text_that_the_database_cannot_store_is_refused() -> None:
 
 
 def test_bytes_are_refused() -> None:
-    with pytest.raises(TypeError, match="cannot write bytes, which topic or value holds"):
+    with pytest.raises(TypeError, match="bytes cannot be written, which id or topic or value holds"):
         update_rows([OutboxEventFactory.create()], ["topic", "value"])
+
+
+def test_rows_are_inserted_with_one_statement() -> None:
+    marks = [DeathMark(group="g", topic='주문 " %s', partition=number, last_offset=2**62) for number in range(3)]
+    with CaptureQueriesContext(connection) as queries:
+        insert_rows(marks)
+    assert len(queries) == 1
+    stored = DeathMark.objects.order_by("partition")
+    assert [(one.partition, one.last_offset, one.topic) for one in stored] == [
+        (number, 2**62, '주문 " %s') for number in range(3)
+    ]
+
+
+def test_rows_must_lack_the_same_generated_values() -> None:
+    marks = [DeathMark(pk=pk, group="g", topic="t", partition=0, last_offset=1) for pk in (None, 7)]
+    with pytest.raises(ValueError, match="Only some of these rows have a value for id"):
+        insert_rows(marks)
+
+
+def test_rows_that_exist_get_only_the_named_fields() -> None:
+    old = DeathMark.objects.create(group="g", topic="t", partition=0, last_offset=1, deaths=1)
+    rows = [DeathMark(pk=old.pk + n, group="g", topic="t", partition=n, last_offset=9, deaths=9) for n in range(2)]
+    insert_rows(rows, update=["last_offset"])
+    stored = DeathMark.objects.order_by("pk")
+    assert [(one.pk, one.last_offset, one.deaths) for one in stored] == [(old.pk, 9, 1), (old.pk + 1, 9, 9)]
