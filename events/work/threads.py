@@ -96,7 +96,15 @@ class ThreadedWorker(Worker[WorkT]):
                         is_exhausted = not self._begin(act, limit=self._free, due_until=due_until)
                 except Error as error:
                     failure = error
-                recorded, unavailable = self._record_ended(POLL_INTERVAL_S if self._in_hand else 0)
+                try:
+                    recorded, unavailable = self._record_ended(POLL_INTERVAL_S if self._in_hand else 0)
+                except Error as error:
+                    # One more attempt, after which the pieces are done again when their leases end.
+                    if failure or self._stopping():
+                        raise
+                    failure = error
+                    time.sleep(RECORD_RETRY_S)
+                    continue
                 results += recorded
                 failure = failure or unavailable
         if failure:

@@ -497,3 +497,19 @@ class TestSweep:
         with pytest.raises(OperationalError):
             threaded(until=lambda: False).sweep(due_until=database_now())
         assert states(works).count(State.DONE) == CONCURRENCY
+
+    def test_it_records_what_is_in_hand_after_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        works = record_work(CONCURRENCY)
+        # Recording all of them fails, then recording the first one, then recording that this failed.
+        failures = iter([ProgrammingError("column does not exist")] * 3)
+
+        def failing_settle(*args: Any, **options: Any) -> Any:
+            if error := next(failures, None):
+                raise error
+            return settle(*args, **options)
+
+        monkeypatch.setattr(worker_module, "settle", failing_settle)
+        monkeypatch.setattr(threads_module, "RECORD_RETRY_S", 0.01)
+        with pytest.raises(ProgrammingError):
+            threaded(until=lambda: False).sweep(due_until=database_now())
+        assert states(works) == [State.DONE] * CONCURRENCY
