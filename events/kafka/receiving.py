@@ -115,7 +115,8 @@ class Consumer(ConsumerRebalanceListener):
     def poll(self, *, timeout: float, in_hand: bool = False) -> list[Record]:
         """Return records of the assigned partitions, in offset order for each; an empty list after `timeout` seconds.
 
-        `in_hand` says whether the caller has read records that it has neither committed nor held.
+        `in_hand` says whether the caller still works on records that it has neither committed nor given to `hold`. Only
+        if there are none may a poll without records commit the positions behind the last records.
 
         After an error that a new client may avoid, return an empty list. The next poll joins with a new client.
 

@@ -109,7 +109,7 @@ class Producer:
             raise Unsendable(str(error)) from error
 
     def _partition(self, message: Message) -> int | None:
-        """Return the partition that the message names; None, for a choice by key, if the topic does not have it."""
+        """Return the partition that the message names. Return None, so that the key decides, if the topic lacks it."""
         if message.partition is None or message.partition not in self._client.partitions_for(message.topic):
             return None
         return message.partition

@@ -31,11 +31,12 @@ class Kind(Generic[WorkT]):
     """Name of this kind of work in log lines and metrics."""
     model: type[WorkT]
     session: Callable[[], AbstractContextManager[Act[WorkT]]]
-    """Return a context manager for a batch of work. It yields the function that does one piece of work outside of any
-    transaction. The context manager may keep a connection, which it opens for the first piece. If a worker dies, its
-    piece of work is done again.
+    """Return a context manager that yields the function that does one piece of work outside of any transaction. The
+    context manager may keep a connection, which it opens for the first piece. If a worker dies, its piece is
+    done again.
 
-    With a `concurrency` above 1, each worker calls `session` once, and several threads call the yielded function."""
+    A worker with a `concurrency` of 1 calls `session` for each batch. Another worker calls it once in its life, and
+    several threads call the yielded function."""
     record: Callable[[Results[WorkT]], None] = record_nothing
     """Record what follows from the outcomes, such as messages, in the transaction that records the outcomes."""
     outcomes_total: Counter

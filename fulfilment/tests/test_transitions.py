@@ -184,9 +184,9 @@ class World:
             self.take(DEADLINE)
 
     def resolve(self) -> None:
-        """Let an operator undo by hand what the stuck step should undo, if it was done, and send `RESOLVE`.
+        """Let an operator refund the charge or cancel the shipment by hand, if there is one, and send `RESOLVE`.
 
-        This does not void the key: an action that was not done yet can still be done.
+        The provider's idempotency key stays valid: without a charge or shipment so far, one can still be made.
         """
         if self.fulfilment.state in STUCK:
             provider = self.payment if self.fulfilment.state == State.STUCK_REFUND else self.shipping

@@ -176,7 +176,9 @@ def cancellations(series: Series, start: int, end: int, thresholds: Thresholds) 
 
 
 def silence(series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
-    """Find steps without an order at a time that usually has many. `start` is the step after the last order.
+    """Find steps without an order at a time that usually has many, before the step `end`.
+
+    `start` is the step after the last order.
 
     The smaller the shop, the longer the silence must be: a busy shop is found silent after minutes, and a shop with ten
     orders a day after two days.
