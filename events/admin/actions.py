@@ -28,7 +28,11 @@ class Refused(Exception):
 
 
 class RowAction(NamedTuple):
-    """An action on rows in admin, and its texts. Texts with a number are lazy results of ngettext with `%(count)d`."""
+    """An action on rows in admin, and its texts.
+
+    Texts are lazy translations. A text with the number of rows comes from `ngettext_lazy("...", "...", "count")`, with
+    `%(count)d` where the number goes.
+    """
 
     name: str
     """Name such as `send_again`. The permission that the action needs is called `send_again_` and the model's name."""
@@ -37,11 +41,11 @@ class RowAction(NamedTuple):
     label_in_list: Any
     """Label of the action in the list, such as "Pay selected orders"."""
     question: Any
-    """Text of the confirmation, with the consequences of the action and the number of rows."""
+    """Text of the confirmation: the consequences of the action, with `%(count)d` for the number of rows."""
     possible: Any
-    """Text such as "3 can be paid", for a selection with rows that the action cannot change."""
+    """Text such as "%(count)d can be paid", for a selection with rows that the action cannot change."""
     done: Any
-    """Message after the action, with the number of changed rows."""
+    """Message after the action, such as "%(count)d orders are paid." The number is that of the changed rows."""
     refuse: Callable[[Any], Any]
     """Return why the action cannot change this row, in words such as "paid already"; an empty text if it can."""
     do: Callable[[int], tuple[models.Model, str]]

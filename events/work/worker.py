@@ -219,8 +219,9 @@ def _given_back(work: LeasedWork) -> Settlement:
 
 
 def backoff(first_s: float, last_s: float, failures: int) -> float:
-    """Return the seconds to pause: `first_s`, doubled for each of `failures`, up to `last_s`.
+    """Return the seconds to pause after a failure that followed `failures` others: `first_s` if there were none.
 
-    Half of the pause is random, so that workers do not all retry at the same time.
+    Each of these others doubles the pause, up to `last_s`. Half of it is random, so that workers do not all retry at
+    the same time.
     """
     return min(first_s * 2 ** min(failures, 30), last_s) * random.uniform(0.5, 1)  # noqa: S311

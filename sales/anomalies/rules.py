@@ -100,7 +100,10 @@ class Finding(NamedTuple):
 
 
 Rule = Callable[[Series, int, int, Thresholds], Finding | None]
-"""A function of the series, the window's first step, its end, and the thresholds. None stands for no anomaly."""
+"""A function that judges one window, and returns None if it finds no anomaly.
+
+Its arguments are the series, the first step of the window, the step after the window's last one, and the thresholds.
+"""
 
 
 def judge(series: Series, end: int, thresholds: Thresholds) -> Iterator[Finding]:

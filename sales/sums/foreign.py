@@ -67,13 +67,13 @@ class ForeignRow(msgspec.Struct):
 
 class Sorted(NamedTuple):
     recorded: list[Arrival]
-    """Our own events, as they are recorded."""
+    """Our own events, with the values in the outbox or the history instead of those that arrived."""
     foreign: list[Arrival]
     """Events of other programs, as they arrived."""
 
 
 def as_recorded(arrivals: Sequence[Arrival]) -> Sorted:
-    """Return our own events as they are recorded, and those of other programs as they arrived, by one SELECT."""
+    """Return our own events as outbox and history have them, and events of other programs as they arrived."""
     wanted = [
         Wanted(one.event_id, one.event_type, one.stream, rf"\x{sha256(one.value).hexdigest()}") for one in arrivals
     ]

@@ -248,7 +248,7 @@ def test_no_environment_variable_is_among_a_requests_headers(start_web: Callable
 def upload(web: WebServer, *, length: int, headers: str) -> tuple[int, bytes]:
     """Send `length` bytes, or fewer if the server refuses more. Return the number sent, and the answer's beginning.
 
-    If the connection is lost with the answer, the beginning is that of a 413.
+    A client that is still sending may lose the answer with the connection. Then this returns `HTTP/1.1 413` instead.
     """
     address = urlsplit(web.url)
     with socket.create_connection((address.hostname, address.port or 80), timeout=10) as client:
@@ -264,7 +264,6 @@ def upload(web: WebServer, *, length: int, headers: str) -> tuple[int, bytes]:
         try:
             return sent, client.recv(4096)
         except ConnectionError:
-            # A client that still sends may lose the answer with the connection.
             return sent, b"HTTP/1.1 413"
 
 
