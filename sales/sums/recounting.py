@@ -106,7 +106,7 @@ class Source(NamedTuple):
     """Rows with ascending ids that `recount` walks through."""
 
     rows: str
-    """Subquery or table with the column `id`."""
+    """Subquery or table that has these rows, with their ids in the column `id`."""
     events: str
     """WITH clause that reads the handled events of the rows with ids above `after`, up to and including `upto`."""
 
