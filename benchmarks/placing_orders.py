@@ -150,7 +150,7 @@ class Site:
         self._connections: list[Connection] = []
 
     def connect(self) -> None:
-        """Replace the connections of all customers. All later calls of `load` use the new ones, whatever their path."""
+        """Replace the connections of all customers. `load` then sends the requests to every path over the new ones."""
         for connection in self._connections:
             connection.close()
         wait_until(lambda: not self._web.has_connections_to_close())

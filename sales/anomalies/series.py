@@ -62,6 +62,6 @@ class Series:
         return self._sold[position - 1] if position else None
 
     def sum(self, start: int, end: int) -> Sales:
-        """Return the sales of the steps from `start` up to but excluding `end`, all of which must be in the series."""
+        """Return the sales of the steps from `start` up to but excluding `end`. The series must have all of them."""
         first, last = start - self.first, end - self.first
         return Sales(*(sums[last] - sums[first] for sums in (self._created, self._cents, self._cancelled)))
