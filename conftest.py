@@ -139,7 +139,10 @@ def _fast_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _restore_signal_handlers() -> Iterator[None]:
-    """Restore the signal handlers after each test: those of a called command would end pytest with 0 on a signal."""
+    """Restore the signal handlers after each test.
+
+    A command that a test calls sets its own handlers. With these, a signal would end pytest with exit code 0.
+    """
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     signal.set_wakeup_fd(-1)

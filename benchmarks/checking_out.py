@@ -30,7 +30,11 @@ TIMEOUT_S = 120
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Start the processes that handle an order. For each round, yield the table row's name and the p99 in seconds."""
+    """Start the processes that handle an order, and measure checkouts in `ROUNDS` rounds.
+
+    For each round, yield the name of the row in the table of results, and the p99 of the seconds from a checkout until
+    its order is paid and shipped.
+    """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         provider = ProviderProcess(Path(folder, "book.sqlite3"), PROVIDER_LATENCY_MS=str(PROVIDER_LATENCY_MS))
         stack.callback(provider.kill)

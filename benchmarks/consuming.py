@@ -30,7 +30,10 @@ ROWS = (
 ROUNDS = 5
 SMALL_BACKLOG, MIDDLE_BACKLOG, LARGE_BACKLOG = 10_000, 60_000, 300_000
 SHARED_BACKLOG = 180_000
-"""Number of events in a backlog for several consumers. They first take some seconds to divide the partitions."""
+"""Number of events in a backlog for several consumers.
+
+It is large, because the consumers first take some seconds to divide the partitions.
+"""
 EMBEDDED_BACKLOG = 24_000
 """Number of events in a backlog on the embedded broker. It is below the number of events that this broker keeps."""
 USUAL_EVENTS = 2_000

@@ -23,7 +23,7 @@ CHUNK_ORDERS = 50_000
 EVENTS_PER_ORDER = 3
 STATEMENT_CHARS = 60
 PAUSE_S = 0.02
-"""Seconds between two samples of the measured command's memory and of its database connection's transaction."""
+"""Seconds between two samples of the measured command: its memory, and its open transaction in PostgreSQL."""
 
 # Orders that were placed, paid and cancelled. The older half of the events is old enough to be pruned.
 FILL = """
@@ -78,7 +78,7 @@ class Measured(NamedTuple):
 
 
 def fill(events: int, groups: list[str]) -> None:
-    """Insert orders with `events` events in the outbox, handled by the notifications and by each of `groups`."""
+    """Insert orders with `events` events in the outbox. They have notifications, and inbox entries of `groups`."""
     (user,) = database.rows(
         "INSERT INTO auth_user (username, password, is_superuser, is_staff, is_active, date_joined, first_name,"
         " last_name, email) VALUES ('customer', '', FALSE, FALSE, TRUE, now(), '', '', '') RETURNING id"
@@ -95,7 +95,7 @@ def fill(events: int, groups: list[str]) -> None:
 
 
 def measure(running_servers: Servers, *command: str) -> Measured:
-    """Run a command, and sample its process and its connection."""
+    """Run a `manage.py` command. Until it ends, sample its memory and its open transaction in PostgreSQL."""
     megabytes, transaction_s, statement_s, statement = 0, 0.0, 0.0, ""
     started_at = time.perf_counter()
     with running(running_servers.start("django", *command, PGAPPNAME="measured")) as process:

@@ -56,7 +56,10 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 class Shop:
-    """A running web server with a database, and a customer of it. `FILL` gives this customer a tenth of the rows."""
+    """A running web server with a database, and one customer who asks it for lists.
+
+    The SQL script `FILL` gives a tenth of the orders and notifications to this customer.
+    """
 
     def __init__(self, site: str) -> None:
         self._site = site

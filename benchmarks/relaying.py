@@ -67,7 +67,10 @@ def _fill_outbox() -> None:
 
 
 def _bare_sends() -> float:
-    """Send the bytes of the rows from a separate process, because the relay is one. Return the messages per second."""
+    """Send the messages of the outbox rows without the relay. Return the number of messages per second.
+
+    A separate process sends them, because the relay also runs in a process of its own.
+    """
     sending = lifeline.start([sys.executable, "-m", "benchmarks.peers.bare_sends"], stdout=subprocess.PIPE)
     said, _ = sending.communicate()
     if sending.returncode != 0:

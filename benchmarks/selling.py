@@ -1,4 +1,7 @@
-"""Compare consumers of the group `sales` with a bare loop and with each other, and reads of large and small tables."""
+"""Compare one consumer of the group `sales` with a bare loop, and several consumers with one.
+
+Also compare reading the sales of one day from a large table and from a small one.
+"""
 
 from collections.abc import Iterator
 from contextlib import ExitStack

@@ -1,4 +1,7 @@
-"""Compare a worker whose action costs nothing with the bare SQL, and claims of work in large and small backlogs."""
+"""Compare a worker with bare SQL statements, and claims from a large backlog of work with claims from a small one.
+
+The worker's action does nothing, so only its claims and the recording of its outcomes are measured.
+"""
 
 import time
 from collections.abc import Iterator

@@ -59,7 +59,10 @@ def parse_rate(text: str) -> Rate | None:
 
 
 def _is_mail_server(email: Mapping[str, Any]) -> bool:
-    """Return whether these EMAIL_ settings can work. User and password must be ASCII, as smtplib encodes them."""
+    """Return whether these EMAIL_ settings can work: a host, and either both user and password or neither.
+
+    User and password must be ASCII, because smtplib encodes them as ASCII.
+    """
     login = (email["EMAIL_HOST_USER"], email["EMAIL_HOST_PASSWORD"])
     return bool(email["EMAIL_HOST"]) and all(login) == any(login) and "".join(login).isascii()
 

@@ -34,7 +34,7 @@ class Refusal(NamedTuple):
 def check(environ: dict[str, Any]) -> None:
     """Replace every forbidden part of the request's head: the path with `/`, another part with an empty text.
 
-    Store a `Refusal` for the first of them.
+    Store a `Refusal` for the first of them in `environ`, under the key `REFUSAL`.
     """
     for name, refusal in list(_problems(environ)):
         environ[name] = "/" if name == "PATH_INFO" else ""

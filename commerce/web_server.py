@@ -183,7 +183,10 @@ def _in_each_worker(application: Any) -> Callable[[], Any]:
 
 
 def _end_with_server(server: int) -> None:
-    """End this worker on SIGTERM, or when its server has died. An orphan would keep the port and run old code."""
+    """Wait for SIGTERM or the death of the server, whose process id is `server`, and then end this worker.
+
+    A worker without its server would keep the port open and run old code.
+    """
     while signal.sigtimedwait([signal.SIGTERM], PARENT_CHECK_INTERVAL_S) is None and os.getppid() == server:
         pass
     handler: Any = signal.getsignal(signal.SIGTERM)

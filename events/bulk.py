@@ -12,11 +12,13 @@ from django.db.models.expressions import DatabaseDefault
 
 
 def insert_rows(rows: Sequence[models.Model], *, update: Sequence[str] = ()) -> None:
-    """Insert rows, all of one model, with one statement. Of a row that exists, write the fields `update`.
+    """Insert rows, all of one model, with one statement.
 
-    It does what `QuerySet.bulk_create` does in less CPU time (docs/performance.md). The database generates primary keys
-    and defaults (`db_default`) that the objects lack, which must be the same fields in all of them. The objects do not
-    get the generated values.
+    If a row with the same primary key exists, the statement writes the fields `update` of that row. Without `update`,
+    it raises IntegrityError. The effect is that of `QuerySet.bulk_create`, for less CPU time (docs/performance.md).
+
+    The database generates primary keys and defaults (`db_default`) that the objects lack. The objects do not get the
+    generated values. Raises ValueError if some of the objects have such a field and others lack it.
     """
     if not rows:
         return
@@ -70,7 +72,10 @@ def _is_generated(field: Any, row: models.Model) -> bool:
 
 
 def _new(columns: Sequence[Any]) -> str:
-    """Return the SQL of the table `new`, which has the values of `columns` from the statement's parameter."""
+    """Return the SQL of the table `new` for a FROM clause. Its only parameter is the rows as a JSON array.
+
+    The table has the columns `columns`. Raises TypeError if one of them holds bytes.
+    """
     if any(isinstance(one, models.BinaryField) for one in columns):
         raise TypeError(f"bytes cannot be written, which {' or '.join(one.name for one in columns)} holds")
     types = ", ".join(f"{_column(one)} {one.db_type(connection)}" for one in columns)

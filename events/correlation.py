@@ -29,7 +29,7 @@ def trace_id() -> str:
 
 
 def current_traceparent() -> str:
-    """Return the `traceparent` of the current trace; outside a trace, that of a new unsampled one."""
+    """Return the `traceparent` of the current trace. Outside a trace, return that of a new, unsampled trace."""
     carrier: dict[str, str] = {}
     _propagator.inject(carrier)
     return carrier.get("traceparent") or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"

@@ -36,8 +36,8 @@ def in_steps(rows: QuerySet[Any], *, size: int, report: Report | None = None) ->
     """Yield the primary keys of `rows` in ascending order, `size` at a time.
 
     Each list of keys, a step, comes from a separate query, so the caller may change rows and commit between two steps.
-    Rows inserted after the start are skipped, so the walk ends. `report` is called with the part of the range of keys
-    that the caller has worked off.
+    Rows inserted after the start are skipped, so the walk ends. When the caller asks for the next step, `report` is
+    called with the part of the range of keys that is done, a number up to 1.0.
     """
     newest = rows.aggregate(newest=Max("pk"))["newest"] or 0
     oldest_first = rows.order_by("pk").values_list("pk", flat=True)

@@ -111,10 +111,10 @@ def entries_of_row(group: str, *, stream_prefix: str) -> QuerySet[InboxEntry]:
 
 
 def stream_of_row(stream_prefix: str) -> Combinable:
-    """Return an expression for the stream of a row's event, for a subquery in queries of outbox rows.
+    """Return an SQL expression for the name of the stream that the event of an outbox row belongs to.
 
-    A row without a sequence has no stream in its column. The expression then gives `stream_prefix` followed by the
-    row's key, which is the subject's id.
+    Use it in a subquery of a query of outbox rows, because it refers to the row of the outer query. If the row has no
+    stream, the name is `stream_prefix` followed by the row's key, which is the subject's id.
     """
     key = Func(OuterRef("key"), Value("escape"), function="encode", output_field=TextField())
     return Coalesce(OuterRef("stream"), Concat(Value(stream_prefix), key), output_field=TextField())

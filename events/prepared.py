@@ -22,7 +22,10 @@ _STALE = (
     errors.FeatureNotSupported,
     errors.DatatypeMismatch,
 )
-"""Errors of a stale prepared statement. Plain SQL does not raise them. They come before a row is changed."""
+"""Errors of a stale prepared statement. After one of them, the same SQL is sent unprepared.
+
+This is safe, because PostgreSQL raises them before it changes a row. Unprepared SQL does not raise them.
+"""
 
 _prepared: WeakKeyDictionary[Any, set[str] | None] = WeakKeyDictionary()
 """Names of the statements that each psycopg2 connection has prepared. None if it must prepare no further statement."""
@@ -37,7 +40,7 @@ class PreparedStatement:
     def __init__(self, sql: str) -> None:
         """Create a statement from SQL that has `%s` for each parameter and no other percent sign.
 
-        A parameter needs a cast, such as `%s::bigint`, where its type does not follow from the column that it becomes.
+        A parameter needs a cast, such as `%s::bigint`, if PostgreSQL cannot infer its type from a column.
         """
         self._sql = sql
         parameters = sql.count("%s")

@@ -49,7 +49,11 @@ class Topic:
 
     @classmethod
     def of_process(cls, setting: str, *event_types: str, secret_members: Collection[str] = ()) -> "Topic":
-        """Return a topic of commands or of replies (`events.wire.commands`)."""
+        """Return a topic of commands or of replies (`events.wire.commands`).
+
+        `setting` is the name of the Django setting that holds the topic's name. `event_types` are the types of its
+        messages.
+        """
         members = {"subject": commands.SUBJECT, "stream_prefix": commands.STREAM_PREFIX}
         return cls(setting=setting, event_types=event_types, secret_members=secret_members, **members)
 
@@ -122,7 +126,10 @@ class Subscription(Generic[EventT]):
         return Receipts(inbox.entries(self.group), "handled_at")
 
     def receipts_of_row(self) -> QuerySet[Any]:
-        """Return a subquery for queries of outbox rows. Its rows prove that this group has handled the row's event."""
+        """Return a subquery for a query of outbox rows. It selects this group's receipt for the event of the outer row.
+
+        A receipt is a row, such as an inbox entry, that proves that the group has handled the event.
+        """
         return inbox.entries_of_row(self.group, stream_prefix=self.topic.stream_prefix)
 
 

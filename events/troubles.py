@@ -30,7 +30,10 @@ class EventIdConflict(Poison):
     """Two different events have the same id: one is forged, or a producer used one id for both."""
 
     def __init__(self, event_id: UUID, *, before: str, now: str) -> None:
-        """Create the error. `before` and `now` describe the two events."""
+        """Create the error.
+
+        `before` describes the event that first had the id, and `now` describes the other event with the same id.
+        """
         super().__init__(
             f"Event id {event_id} came first with {before}, and now with {now}. Find the producers of both: one event "
             "is forged, or a producer used one id for two events"

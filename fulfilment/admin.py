@@ -31,7 +31,7 @@ def refuse_unless_named(message: str) -> Callable[[Fulfilment], Any]:
 
 
 def ask_and_publish(message: str, *, log_text: str) -> Callable[[int], tuple[Fulfilment, str]]:
-    """Return the function of a row action that gives `message` to a fulfilment, and publishes what results on commit.
+    """Return the function of a row action that gives `message` to a fulfilment, and publishes new messages on commit.
 
     The function returns the fulfilment and its log entry: `log_text`, the new state and the sent messages. It raises
     Refused if the fulfilment's state does not allow `message`.

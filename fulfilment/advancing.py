@@ -102,18 +102,19 @@ def ask(message: str, *, order_id: int) -> Advanced:
 
 
 def cancel(order: Any) -> list[Message]:
-    """Begin to undo the fulfilment of an order. At its end the order is cancelled. Return the recorded messages.
+    """Begin to undo the fulfilment of an order, and return the recorded messages.
 
-    A fulfilment that is being undone already, or is stuck, stays as it is.
+    The order is cancelled when the undoing ends. A fulfilment that is being undone, cancelled or stuck stays as it is.
     """
     return advance([News(order.pk, CANCEL)])
 
 
 @transaction.atomic
 def advance(news: Sequence[News]) -> list[Message]:
-    """Take messages in the given sequence, and return the recorded outbox messages.
+    """Apply messages in the given sequence, and return the outbox messages that are recorded as a result.
 
-    A message that `TABLE` does not name for the state changes at most the step that it answers.
+    If `TABLE` has no entry for the fulfilment's state and the message, the message changes at most the step that it
+    answers.
     """
     return _advance(news)[1]
 
@@ -157,10 +158,10 @@ def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int
 def _with_undoing(
     news: Sequence[News], *, orders: Mapping[int, Any], fulfilments: Mapping[int, Fulfilment]
 ) -> Iterator[News]:
-    """Yield the messages. Yield `UNDO` before a message if its order is cancelled and `TABLE` can undo its fulfilment.
+    """Yield the messages. If an order is cancelled and `TABLE` can undo its fulfilment, yield `UNDO` first.
 
-    A process of a release without fulfilments has cancelled such an order. An operator's message gets no `UNDO` before
-    it, because the operator decides what becomes of the order.
+    A process of an older release, which has no fulfilments, can cancel an order and leave its fulfilment unchanged. An
+    operator's message gets no `UNDO` before it, because the operator decides what becomes of the order.
     """
     for one in news:
         may_undo = (State(fulfilments[one.order_id].state), UNDO) in TABLE

@@ -42,7 +42,7 @@ REASONS = {
 }
 """Reasons that the API and admin show, by the messages that bring no reason of their own.
 
-Replies have no entries: the reason of a fulfilment has the reply's type instead.
+Replies have no entries: the reason of a fulfilment begins with the reply's type instead.
 """
 
 
@@ -120,10 +120,11 @@ class Fulfilment(models.Model):
         self._send(Step.PAYMENT, is_first=True)
 
     def take(self, message: str, *, reason: str = "") -> Then | None:
-        """Change this object and its steps in memory as `TABLE` says about `message`, and return what follows.
+        """Change this object and its steps in memory by the entry of `TABLE` for `message`, and return the entry.
 
-        Return None if `TABLE` has no entry, or if the message is late (see `_is_late`). A reply sets its step's result
-        even then, so that people see the result. `reason` is a text for people.
+        `message` is the event type of a reply, or a constant such as `DEADLINE` or `CANCEL`. Return None if `TABLE` has
+        no entry for it in the current state, or if it is a late reply (see `_is_late`). In this case, a reply only sets
+        the result of its step, so that people see the result. `reason` is a text for people.
         """
         then = None if self._is_late(message) else TABLE.get((State(self.state), self._or_last(message)))
         if then and then.command == Step.REFUND and self._is_refunded_by_hand:

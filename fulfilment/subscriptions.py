@@ -23,10 +23,10 @@ foreign_total = Counter(
 
 
 def take_replies(replies: Sequence[Reply]) -> None:
-    """Let each fulfilment go on by the replies to its commands.
+    """Advance each fulfilment by the replies to its commands.
 
-    A reply has an effect only if the fulfilment of its order has a step with its command, and its type answers this
-    step. All other replies are ignored, and the metric of foreign replies counts them.
+    A reply has an effect only if the order's fulfilment has a step with the reply's command id, and if the reply's type
+    answers this step. All other replies are ignored, and the metric of foreign replies counts them.
     """
     steps = FulfilmentStep.objects.in_bulk([reply.command_id for reply in replies])
     news = []

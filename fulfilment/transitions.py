@@ -57,7 +57,10 @@ class OrderChange(Enum):
 DEADLINE: Final = "DEADLINE"
 """No reply to a command came in time, or the pause before its next attempt has ended."""
 GIVE_UP: Final = "GIVE_UP"
-"""The last attempt at an undoing step failed. `GIVE_UP` replaces `DEADLINE` or the reply that reports the failure."""
+"""The last attempt at an undoing step (a refund, or the cancellation of a shipment) failed.
+
+This message takes the place of the `DEADLINE` or the reply that reported the failure.
+"""
 CANCEL: Final = "CANCEL"
 """The customer, or an operator in the list of orders, cancels the order."""
 UNDO: Final = "UNDO"
@@ -153,10 +156,11 @@ MESSAGES = (*REPLIES, DEADLINE, GIVE_UP, CANCEL, UNDO, RETRY, RESOLVE)
 UNDONE_BY: dict[Step, Step] = {Step.PAYMENT: Step.REFUND, Step.SHIPMENT: Step.SHIPMENT_CANCELLATION}
 """The step that undoes a payment or a shipment, by the undone step. The undoing steps have no entries.
 
-A late reply to an undone step changes at most that step's result: once the undoing step is done, no charge or booking
-with the idempotency key of the undone step is in effect, and the provider makes none later. `RESOLVE` tells the
-provider nothing. So if no success was known before `RESOLVE`, a success or a failure that is reported later leads to
-the undoing step.
+Once the provider has done the undoing step, no charge or booking with the idempotency key of the undone step is in
+effect, and the provider makes none later. So a late reply to the undone step changes at most that step's result.
+
+`RESOLVE` is an exception, because it tells the provider nothing. If no success was known before `RESOLVE`, a success or
+a failure that is reported later leads to the undoing step.
 """
 
 AWAITED: dict[State, Step] = {
@@ -174,7 +178,7 @@ The states in `ENDED` have no entry.
 
 UNDOING = (State.CANCELLING_SHIPMENT, State.REFUNDING)
 UNDOING_FAILURES = (DEADLINE, SHIPMENT_CANCELLATION_FAILED, REFUND_FAILED)
-"""The messages that `GIVE_UP` replaces after the last attempt."""
+"""Messages after which an undoing step is tried again. After the step's last attempt, `GIVE_UP` replaces them."""
 STUCK = (State.STUCK_SHIPMENT, State.STUCK_REFUND)
 ENDED = (State.COMPLETED, State.CANCELLED)
 AT_REST = (*ENDED, *STUCK)
@@ -182,4 +186,4 @@ AT_REST = (*ENDED, *STUCK)
 UNDER_WAY = tuple(state for state in State if state not in AT_REST)
 
 SHOWN = {state: state.value for state in State} | dict.fromkeys(UNDOING, "UNDOING") | dict.fromkeys(STUCK, "STUCK")
-"""The state as the API and the metrics name it."""
+"""The name of each state in the API and in the metrics."""

@@ -14,7 +14,7 @@ from fulfilment.transitions import DEADLINE
 
 
 def pass_deadline(deadline: FulfilmentDeadline) -> Outcome:
-    """Return Done and change nothing. `take_deadlines` then does all, because the decision needs the orders' locks."""
+    """Return Done and change nothing. `take_deadlines` acts on the deadline, because that needs the orders' locks."""
     return Done()
 
 

@@ -123,11 +123,10 @@ class NotificationSubscription(Subscription[OrderEvent]):
         return Receipts(Notification.objects.all(), "created_at")
 
     def receipts_of_row(self) -> QuerySet[Notification]:
-        """Return the notification of an outbox row, as a subquery for a query of outbox rows.
+        """Return the notification of an outbox row's event, as a subquery for a query of outbox rows.
 
-        It has the row's event id, type, order and user.
-
-        The event id alone proves nothing, because any producer on the topic can send any id.
+        The notification must have the event id, type, order and user of the row. The event id alone proves nothing,
+        because any producer on the topic can send any id.
         """
         of_row = Notification.objects.alias(stream=Concat(Value(STREAM_PREFIX), Cast(F("order_id"), CharField())))
         return of_row.filter(

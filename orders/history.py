@@ -120,7 +120,7 @@ def stored_rows(*, column: Literal["stream", "event_id"], values: Collection[Any
 
 
 class RecordedEvent(NamedTuple):
-    """An event of an order as it is stored. The fields are columns of RECORDED_EVENTS."""
+    """A stored event of an order. The fields are columns of the subquery RECORDED_EVENTS."""
 
     sequence: int
     event_id: UUID
@@ -170,7 +170,8 @@ def order_as_of(order: Order, moment: datetime | None) -> Order | None:
     If `moment` is None, return the order as it is now.
 
     Raises:
-        BrokenHistory: events up to that time are missing or may be missing, or the stored events are no history.
+        BrokenHistory: an event up to `moment` is or may be missing, is stored twice, is unreadable, or cannot follow
+            another event.
     """
     events = events_of_order(order.pk)
     if moment is not None and moment < order.created_at and not (events and events[0].sequence == 1):

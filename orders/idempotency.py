@@ -41,7 +41,7 @@ class KeyOfAnotherBody(Exception):
 
 
 class Answer(NamedTuple):
-    """The 201 response to an order, new or replayed."""
+    """The 201 response to a request that places an order. `replayed` says whether it answers a repeated request."""
 
     body: bytes
     location: str

@@ -27,7 +27,7 @@ class JSONDecimalField(serializers.DecimalField):
 
 
 class JSONIntegerField(serializers.IntegerField):
-    """A field for a whole number in any spelling. A string or a boolean is invalid."""
+    """A field for a whole number, in any notation of JSON, such as 2, 2.0 or 2e0. A string or a boolean is invalid."""
 
     def to_internal_value(self, data: Any) -> int:
         number = _number(data, self)

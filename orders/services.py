@@ -35,7 +35,10 @@ class Change(NamedTuple):
 
 
 class HandedOver(NamedTuple):
-    """An order whose cancellation its process has accepted. Publish the process's messages after the commit."""
+    """An order that a business process controls, such as the fulfilment. This process has agreed to cancel the order.
+
+    Publish `messages`, which the process has recorded, after the transaction commits.
+    """
 
     order: Order
     messages: list[Message]
@@ -72,7 +75,7 @@ def pay_order(*, order_id: int, user_id: int | None = None) -> Change:
 
     Raises:
         Order.DoesNotExist: there is no such order, or it does not belong to `user_id`.
-        UnderControl: a process controls the order.
+        UnderControl: a business process, such as the fulfilment, controls the order.
         InvalidTransition: the order is not PENDING.
     """
     return _change_order(Order.pay, ORDER_PAID, order_id=order_id, user_id=user_id)

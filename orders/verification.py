@@ -121,7 +121,10 @@ def _verify_step(first: int, last: int, *, allows_discarded: bool) -> Verified:
 
 
 def _lacks_events(order: OrderRow, events: Sequence[RecordedEvent]) -> bool:
-    """Return whether fewer events are stored than the order's row counts, and this count is possible for its status."""
+    """Return whether the order has fewer stored events than its `last_sequence` says.
+
+    Return False if `last_sequence` is impossible for the order's status.
+    """
     is_possible = (order.status, order.last_sequence) in Order.EVENT_TYPES
     return is_possible and len({event.sequence for event in events}) < order.last_sequence
 

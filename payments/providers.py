@@ -35,7 +35,10 @@ class PaymentProvider(Protocol):
         """Charge the amount, and return the payment; return the earlier payment if this id was used before."""
 
     def refund(self, charge_id: UUID) -> Payment:
-        """Refund the payment, or make sure that it is never charged. A refusal returns it with the state `charged`."""
+        """Refund the payment, or make sure that it is never charged. Return the payment.
+
+        If the provider refuses the refund, the state of the returned payment is `charged`.
+        """
 
 
 class HTTPPayments(Provider[Payment]):

@@ -23,7 +23,10 @@ NOTHING_CHARGED = ("refunded", "voided")
 
 @contextmanager
 def session() -> Iterator[Act[PaymentCommand]]:
-    """Yield the function that carries out one command. All commands of this block share the provider's connections."""
+    """Yield the function that carries out one command.
+
+    All commands that a caller carries out in one `with` block share the connections to the provider.
+    """
     with import_string(settings.PAYMENT_PROVIDER)() as provider:
         yield judged(lambda work: _do(provider, work))
 

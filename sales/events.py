@@ -30,7 +30,11 @@ class SalesAnomalyDetected(msgspec.Struct, frozen=True, kw_only=True, rename="ca
         name="to"
     )
     observed: Decimal
-    """An amount of created orders, the number of cancelled orders for each created one, or a number of orders."""
+    """The measured value of the interval, which depends on the rule.
+
+    It is the amount of the created orders for SURGE, the number of cancelled orders for each created one for
+    CANCELLATIONS, and the number of orders for SILENCE.
+    """
     usual: Decimal
     """The median of the same measure in earlier weeks."""
 

@@ -36,7 +36,10 @@ class ShippingProvider(Protocol):
         """Book the shipment, and return it; return the earlier shipment if this id was used before."""
 
     def cancel(self, booking_id: UUID) -> Shipment:
-        """Cancel the shipment, or make sure that it is never booked. A refusal returns it with the state `booked`."""
+        """Cancel the shipment, or make sure that it is never booked. Return the shipment.
+
+        If the carrier refuses the cancellation, the returned shipment has the state `booked`.
+        """
 
 
 class HTTPShipments(Provider[Shipment]):

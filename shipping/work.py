@@ -1,4 +1,4 @@
-"""The leased work (`events.work`) of shipping: the calls of the carrier that carry out each command."""
+"""The leased work (`events.work`) of shipping: the calls to the carrier that carry out the commands."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -34,7 +34,7 @@ def pending() -> int:
 
 
 def parked() -> int:
-    """Return the number of events that the publisher or the relay has parked."""
+    """Return the number of outbox rows that are parked, because Kafka will never accept their messages."""
     return int(value("SELECT count(*) FROM events_outboxevent WHERE parked_at IS NOT NULL"))
 
 

@@ -1,4 +1,7 @@
-"""Order events as other programs send them, about orders that are not in the database, and their consequences."""
+"""Send order events as other programs do, and read the notifications and dead letters that follow.
+
+The events are about orders that are not in the database.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -31,7 +31,10 @@ EMPTY = "DELETE FROM sales_salesbucket; DELETE FROM sales_anomalywatch; DELETE F
 
 @pytest.fixture
 def watchers(broker: Broker, site_database: None, tmp_path: Path) -> Iterator[list[ProductProcess]]:
-    """Start watchers of a silent shop. Within `closed_gate`, none of them can finish the insert of an anomaly."""
+    """Start three watchers of a shop that was busy for three weeks and has been silent for forty minutes.
+
+    Within a block of `closed_gate`, no watcher can finish the insert of an anomaly.
+    """
     topic = f"order-events-{uuid4().hex[:8]}"
     broker.create_topic(topic, partitions=servers.PARTITIONS)
     env = {
@@ -53,7 +56,7 @@ def watchers(broker: Broker, site_database: None, tmp_path: Path) -> Iterator[li
 
 
 def alive(folder: Path, number: int) -> Path:
-    """Return the liveness file of a watcher, which it writes once it handles signals."""
+    """Return the path of a watcher's liveness file. The watcher creates the file when it is ready to handle signals."""
     return folder / f"{number}.alive"
 
 

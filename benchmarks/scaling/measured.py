@@ -37,7 +37,7 @@ class Measured:
 
 
 def measured() -> Measured:
-    """Read the constants. Raises LookupError if a page no longer has one of them."""
+    """Read the constants from the pages in `docs`. Raises LookupError if a page does not have one of them."""
     performance = (DOCS / "performance.md").read_text()
     history = (DOCS / "history.md").read_text()
     together = row(performance, "orders-cpu")[0]
@@ -62,7 +62,7 @@ def measured() -> Measured:
 
 
 def row(page: str, name: str) -> list[float]:
-    """Return the numbers of a row of the benchmark's table: product, peer and ratio."""
+    """Return the numbers of the benchmark table's row `name` in the Markdown text `page`: product, peer and ratio."""
     return numbers(find(rf"^\| `{re.escape(name)}`[^|]*\|[^|]*\|([^|]*\|[^|]*\|[^|]*)\|", page))
 
 

@@ -100,5 +100,8 @@ def prune_hours(demand: Demand, known: Measured) -> float:
 
 
 def machines(busy_cores: float, *, of_cores: int = 2) -> int:
-    """Return how many machines of `of_cores` cores a part needs to be at most half busy."""
+    """Return how many machines with `of_cores` cores a part of the product needs, so that they are at most half busy.
+
+    `busy_cores` is the number of cores that the part keeps busy.
+    """
     return max(1, math.ceil(busy_cores / BUSY / of_cores))

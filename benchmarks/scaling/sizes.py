@@ -51,7 +51,7 @@ class Sizes:
     Compression and Kafka's own bytes in a record and its batch are not counted.
     """
     wal_of_placing_and_paying: float
-    """Bytes of WAL of both transactions, and of marking the two events as published."""
+    """Bytes of WAL per order: of both transactions, and of marking the order's two events as published."""
     wal_of_notifications: float
     wal_of_sales: float
     wal_of_pruning: float

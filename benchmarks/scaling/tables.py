@@ -18,7 +18,10 @@ from benchmarks.scaling.sizes import Sizes
 
 MINUTE_S = 60
 TROUBLE = range(10 * MINUTE_S, 70 * MINUTE_S)
-"""The simulated seconds of trouble: an hour that begins ten minutes after the simulation's start."""
+"""The seconds of the simulation in which Kafka or the group is away, or in which the flash sale happens.
+
+They are an hour that begins ten minutes after the simulation's start.
+"""
 SIMULATED_S = 12 * HOUR_S
 PARTITIONS_A_CONSUMER = 2
 FLASH = 4

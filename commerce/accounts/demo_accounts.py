@@ -39,7 +39,7 @@ def create() -> None:
 
 
 def restore() -> None:
-    """Create the demo accounts that are missing, reset the passwords and rights of all, and end their lockouts."""
+    """Create missing demo accounts. Reset the passwords and rights of all demo accounts, and end their lockouts."""
     for account in ACCOUNTS:
         _give(account, User.objects.filter(username=account.name).first() or User(username=account.name))
         unlock(username=account.name)
@@ -82,7 +82,10 @@ def _is_locked(name: str) -> bool:
 
 
 def customer() -> User:
-    """Return the account that places the first order: `demo` if it is active, else an account without a password."""
+    """Return the account that places the first order of `make run`.
+
+    This is `demo` if it is active, else an account without a password.
+    """
     demo = User.objects.filter(username=ACCOUNTS[0].name, is_active=True).first()
     if demo is not None:
         return demo

@@ -14,7 +14,7 @@ PROTECTING: list[Any] = [
     for one in get_candidate_relations_to_delete(_options)
     if one.on_delete in (PROTECT, RESTRICT)  # type: ignore[attr-defined]
 ]
-"""The relations of other models by which a row that refers to an account prevents the account's deletion."""
+"""Relations of other models to the user model. An account cannot be deleted while a row refers to it by one of them."""
 
 
 def is_kept() -> Q:

@@ -105,10 +105,11 @@ def save_folded_name(
 
 
 def save_missing_folded_names() -> None:
-    """Save the folded names (see `fold`) of accounts without one, which an earlier release creates during a rollout.
+    """Save the folded name (see `fold`) of each account that has none.
 
-    Of several accounts with the same folded name, the oldest owns it. The others are marked as colliding, and keep
-    working.
+    An earlier release creates such accounts in a rollout. A folded name belongs to the account for which it is saved
+    first. The oldest of these accounts comes first. Further accounts with the same folded name are marked as colliding,
+    and keep working.
     """
     missing = User.objects.filter(~Exists(AccountName.objects.filter(user=OuterRef("pk")))).order_by("pk")
     while batch := list(missing.values_list("pk", "username")[:ACCOUNT_BATCH_SIZE]):

@@ -50,7 +50,7 @@ class UsernameField(serializers.CharField):
 
 
 class NewPasswordField(serializers.CharField):
-    """A password field that returns the normal form, so that validation and hash see the same text."""
+    """A password field that returns Unicode's NFKC form, so that validation and hash see the same text."""
 
     def __init__(self) -> None:
         super().__init__(max_length=PASSWORD_MAX_LENGTH, trim_whitespace=False, write_only=True)

@@ -43,7 +43,7 @@ class RefreshUserThrottle(Throttle):
     scope = "refresh"
 
     def client(self, request: Request) -> Any:
-        """Return the user of the refresh token.
+        """Return the client for which the request counts: the refresh token's user, as text such as "user 7".
 
         Return None for an invalid token, which the view rejects without writing to the database.
         """

@@ -47,7 +47,10 @@ class Filter(SafeExceptionReporterFilter):
         return cleansed
 
     def get_traceback_frame_variables(self, request: Any, tb_frame: Any) -> ItemsView[str, Any]:
-        """Return the frame's variables without secrets. The page cuts long values later, so no cut splits a secret."""
+        """Return the frame's variables without secrets.
+
+        The page shortens long values after this call. A secret that was cut before would not be recognised.
+        """
         variables = super().get_traceback_frame_variables(request, tb_frame)
         return {name: _hidden(value) for name, value in variables}.items()
 

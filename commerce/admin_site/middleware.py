@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 ADMIN_APPS = ("django.contrib.admin", "unfold")
 """The apps whose code reads admin's query string: filters, order of rows, and initial values of forms."""
 LIST_MODULE = "django.contrib.admin.views.main"
-"""The module that queries the rows of a list."""
+"""The module in which admin queries the rows of a list. Database errors of such a query count as the query string's."""
 
 
 def _is_admin(request: HttpRequest) -> bool:
@@ -121,7 +121,7 @@ class OddAddressMiddleware(_AdminOnly):
         return error_pages.bad_address(request)
 
     def process_template_response(self, request: HttpRequest, response: Any) -> Any:
-        """Answer a list with invalid filters with 400, because Unfold cannot render Django's page for it."""
+        """Answer 400 with this site's page if a list's filters are invalid. Unfold cannot render Django's page."""
         if response.template_name == "admin/invalid_setup.html":
             response.template_name, response.status_code = error_pages.PLAIN, 400
             response.context_data = error_pages.plain_context(request, 400, error_pages.BAD_ADDRESS)

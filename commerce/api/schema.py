@@ -146,7 +146,10 @@ class AutoSchema(SpectacularSchema):
             responses[str(status)] = self._refusal(status, own.get(status) or PROBLEMS[status])
 
     def _usual_problems(self, operation: dict[str, Any]) -> Iterator[int]:
-        """Yield the statuses of the problems that all operations of this kind share."""
+        """Yield the statuses of the problems that the operation shares with operations like it.
+
+        They depend on its method, path, request body and security, and on whether it returns a list.
+        """
         yield 500
         if self.method in ("POST", "PATCH"):
             yield 413

@@ -53,7 +53,10 @@ class SwitchFailed(Exception):
 
 
 class Control:
-    """The server of the control channel, in the process of `make run`."""
+    """The server of the control channel, by which web processes switch the consumer and the broker on and off.
+
+    It runs in a thread of `make run`.
+    """
 
     def __init__(self, *, processes: Processes, broker: Broker) -> None:
         self._processes = processes
@@ -92,7 +95,10 @@ class Control:
         return Handler
 
     def _answer(self, request: Any) -> dict[str, str]:
-        """Switch the target that the request names, if any. Return the response. Raise ValueError for a wrong key."""
+        """Switch the target that the request names, if any, and return the response.
+
+        Raises ValueError if the request is not a JSON object with the secret key of the channel.
+        """
         if not isinstance(request, Mapping) or not secrets.compare_digest(
             str(request.get("key")).encode(), self._key.encode()
         ):

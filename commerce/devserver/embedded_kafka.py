@@ -60,7 +60,10 @@ class EmbeddedKafka:
     """A cluster of one broker, which ends with this process."""
 
     creates_topics = False
-    """Whether clients can create topics. They cannot: the broker creates a topic when a client first uses it."""
+    """Whether clients can send a request to create a topic.
+
+    This broker does not support the request. It creates a topic when a client first uses it.
+    """
 
     def __init__(self) -> None:
         self._library = _load()

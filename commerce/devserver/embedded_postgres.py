@@ -36,11 +36,14 @@ DATA = "postgres"
 """Name of the data folder inside the server's home."""
 NOT_DURABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 ROOT_HOMES = Path("/var/lib/commerce")
-"""Folder that holds the databases of all working copies of this repository that root runs."""
+"""Folder that holds the databases of the working copies of this repository in which root runs the product."""
 
 
 def data_home(checkout: Path) -> Path:
-    """Return the folder for a checkout's database: its `var/`, or as root a folder that other users can reach."""
+    """Return the folder for the database of a checkout of this repository: its `var/`.
+
+    If root runs this process, return a folder that other users can reach, because PostgreSQL does not run as root.
+    """
     if os.geteuid() != 0:
         return checkout / "var"
     name = hashlib.sha256(str(checkout).encode()).hexdigest()[:12]

@@ -110,7 +110,8 @@ def count(
 ) -> dict[str, int]:
     """Return the numbers that the start page shows, such as those of pending, published and lost events, by name.
 
-    `committed` is as for `Journey.is_lost`. An order of `order_ids` without a journey also counts as one lost event,
+    `committed` has the committed offset of the notifications' group by partition. The caller reads it before the
+    journeys, as `Journey.is_lost` requires. An order of `order_ids` without a journey also counts as one lost event,
     for example an order that is not in the database.
     """
     found = {journey.order_id for journey in journeys}

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 STOP_TIMEOUT_S = 10
-"""Seconds that a process has to finish before the keeper kills it."""
+"""Seconds from the stop signal until the keeper kills the processes that still run."""
 POLL_INTERVAL_S = 0.5
 KILL_AFTER_S = 15
 """Seconds that a program has to finish after the `make` that started it has ended. After that it kills itself."""
@@ -79,9 +79,9 @@ def _follow(make: int) -> None:
 
 @cache
 def _keeper() -> int:
-    """Start the keeper once, and return the write end of its pipe.
+    """Start the keeper process once, and return the write end of the pipe from which it reads.
 
-    No other process may hold this end open, so servers and forks close it.
+    The keeper ends the registered servers when the pipe closes. So servers and forks close their copies of this end.
     """
     read_end, write_end = os.pipe()
     subprocess.Popen(
@@ -101,8 +101,8 @@ def _keeper() -> int:
 def _register(keeper: int, stop_signal: str, run_as: str, *command: str) -> NoReturn:
     """Register this process with the keeper, and become `command`.
 
-    The parent may be killed at any moment. Until this process is registered, it holds the pipe open itself, so that the
-    keeper does not end too early.
+    `keeper` is the file descriptor of the write end of the keeper's pipe. The keeper ends when no process holds this
+    end open. The parent may be killed at any moment, so this process holds it open itself until it is registered.
     """
     os.write(keeper, f"{os.getpid()} {stop_signal}\n".encode())
     os.close(keeper)

@@ -8,9 +8,10 @@ from commerce.accounts import demo_accounts
 
 
 def overview(*, site: str, servers: Mapping[str, str], pids: Mapping[str, int]) -> str:
-    """Return the overview as aligned lines, without a final newline.
+    """Return the overview that `make run` prints, as aligned lines without a final newline.
 
     Args:
+        site: the URL of the web server, without a slash at the end.
         servers: a description of each server that this run has started, by name.
         pids: the pids of the product's processes, by name.
     """

@@ -19,7 +19,8 @@ from events.observing import tracing
 def configure() -> None:
     """Send spans to `OTEL_EXPORTER_OTLP_ENDPOINT`. Without it, no spans are recorded.
 
-    The exporter reads the other `OTEL_...` variables. Raise ImproperlyConfigured if the SDK is not installed.
+    The exporter reads the other `OTEL_...` variables. Raise ImproperlyConfigured if the endpoint is set and the SDK is
+    not installed.
     """
     if not settings.OTEL_EXPORTER_OTLP_ENDPOINT:
         return

@@ -78,9 +78,9 @@ class Minute(NamedTuple):
 
     start: datetime
     published: int
-    """Number of events that reached the topics that groups read."""
+    """Number of events that Kafka acknowledged in this minute, on the topics that groups read."""
     handled: dict[str, int]
-    """Number of events that each group handled, by group."""
+    """Number of events that each group handled in this minute, by the group's name."""
 
 
 class Figures(NamedTuple):
@@ -91,7 +91,10 @@ class Figures(NamedTuple):
     outbox: Outbox
     parked: int
     parked_recently: int
-    """Number of messages that were parked in the last `RECENT_MINUTES` minutes, at most `COUNT_LIMIT`."""
+    """Number of messages parked in the last `RECENT_MINUTES` minutes, because Kafka will never accept them.
+
+    It is at most `COUNT_LIMIT`.
+    """
     open_letters: int
     emails: Backlog
     failed_emails: int

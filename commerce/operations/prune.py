@@ -17,11 +17,14 @@ BATCH_ROWS = 500
 
 
 def prune(*, published_before: datetime, discards_history: bool = False, report: Report | None = None) -> Iterator[int]:
-    """Move handled events of orders to the history, and delete other handled rows.
+    """Move outbox rows of order events to the history, and delete all other outbox rows, once no group needs them.
 
-    Yield the number of moved and deleted rows of each batch. Each batch is a transaction, so an interrupted prune
-    leaves every row of an order's event in one of the two tables. With `discards_history`, events of orders are
-    deleted, too. Any row of a stream may go: the publisher of event n+1 treats a missing event n as published.
+    Only rows that were published before `published_before` are moved or deleted. Yield the number of moved and deleted
+    rows of each batch. Each batch is a transaction, so after an interruption each event of an order still has its row,
+    in the outbox or in the history. With `discards_history`, events of orders are deleted, and not moved.
+
+    The rows of a stream may be deleted in any order, because the publisher of event n+1 treats a missing event n as
+    published.
     """
     complete_subjects()
     for ids in in_steps(OutboxEvent.objects.all(), size=BATCH_ROWS, report=report):

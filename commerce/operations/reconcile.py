@@ -1,6 +1,7 @@
 """Find lost events, and send them again.
 
-An event is lost if a change of an order has no row for it, or if a group has not handled it and will never read it.
+An event without a row in outbox or history is lost if no group has handled or dead-lettered it. An event with a row is
+lost if a group has neither handled nor dead-lettered it, and will never read it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,7 +50,11 @@ class Missing:
     events: set[UUID] = field(default_factory=set)
     """Ids of published events that a group will never read. This group has neither handled nor dead-lettered them."""
     unknown: list[str] = field(default_factory=list)
-    """One sentence about each order that cannot be repaired: some of its events have no row, and are not known."""
+    """One sentence about each order that cannot be repaired.
+
+    Some events of such an order have no row. The order's status and number of events do not tell which events they were
+    (`UnknownHistory`).
+    """
 
     def __len__(self) -> int:
         return len(self.changes) + len(self.unknown) + len(self.events)
@@ -83,7 +88,10 @@ def find_missing(groups: Sequence[Subscription[Any]], *, progress: ProgressLine 
 
 
 def search(readings: Sequence[Reading], *, progress: ProgressLine | None = None) -> Iterator[Missing]:
-    """Yield the same as `find_missing`, for groups that have read their topics as far as `readings` say."""
+    """Yield, step by step, lost changes and events as `find_missing` does, but with offsets that the caller has read.
+
+    `readings` has the offsets of each group. The caller reads them before this function reads the database.
+    """
     progress = progress or ProgressLine(StringIO())
     # A row that `prune_events` moves during the search is not missed: it moves from the first table to the second.
     for rows, name in ((OutboxEvent.objects.all(), "outbox"), (OrderHistory.objects.all(), "history")):
@@ -127,10 +135,11 @@ def repair(missing: Missing) -> Repaired:
 
 
 def _changes_without_row(groups: Sequence[Subscription[Any]], progress: ProgressLine) -> Iterator[Missing]:
-    """Yield, for each batch of orders, the lost changes and one sentence about each order of unknown history.
+    """Yield, for each batch of orders, the lost changes, and one sentence about each order of unknown history.
 
-    A change is lost if its event has no row and none of `groups` has handled or dead-lettered the event. Discarded
-    events have no row, either. A batch limits the number of changes without a row that one query returns.
+    A change is lost if its event has no row in the outbox or the history, and none of `groups` has handled or
+    dead-lettered the event. The second condition excludes events whose rows `prune` has discarded. The orders are read
+    in batches, because one query could return too many changes without a row.
     """
     for ids in in_steps(Order.objects.all(), size=BATCH_ORDERS, report=progress.of("orders")):
         changes = _without_row(ids[0], ids[-1])
@@ -152,7 +161,7 @@ def _unknown_histories(orders: Iterable[Order]) -> dict[int, str]:
 
 
 def _without_row(first: int, last: int) -> list[tuple[int, int]]:
-    """Return (order id, sequence) of the changes whose event has no row.
+    """Return (order id, sequence) of the changes whose event has no row in the outbox or the history.
 
     The changes are those of the orders from id `first` up to and including id `last`.
     """
@@ -180,8 +189,9 @@ def _unknown_to_all(
 ) -> set[tuple[int, int]]:
     """Return those of `changes` whose event none of `groups` has handled or dead-lettered.
 
-    Closed dead letters count, too. A row is discarded only when no group needs its event any more. So an event that one
-    group has handled or dead-lettered was not lost.
+    Closed dead letters count, too. `changes` are pairs of order id and sequence, and `orders` has the orders by id.
+    An event that one group has handled or dead-lettered was not lost: `prune` has deleted its row, which it does only
+    when no group needs the event.
     """
     events = {}
     for order_id, sequence in changes:
@@ -204,7 +214,7 @@ def _unknown_to_all(
 def _events_never_handled(rows: QuerySet[Any], reading: Reading) -> Iterable[UUID]:
     """Return the ids of the lost events among `rows`, which are rows of the outbox or the history.
 
-    The group will never read a lost event, and has neither handled nor dead-lettered it.
+    The group of `reading` will never read a lost event, and has neither handled nor dead-lettered it.
     """
     # Events are matched by id, not by offset, because offsets restart when a topic is recreated. A replay has an id
     # that no receipt names. If a replay is lost, its dead letter is still open.
@@ -218,9 +228,10 @@ def _events_never_handled(rows: QuerySet[Any], reading: Reading) -> Iterable[UUI
 
 
 def _still_to_be_read(offsets: dict[int, Offsets]) -> Q:
-    """Return the condition for rows whose event lies from the group's offset on, and before its partition's end.
+    """Return the condition for outbox and history rows whose event the group still has to read.
 
-    An offset from the end on belongs to an earlier topic of the same name.
+    The offset of such an event is at least the group's next offset, and below the end of the partition. An offset at or
+    above the end belongs to an earlier topic of the same name. The keys of `offsets` are partition numbers.
     """
     lag = Q(pk__in=[])
     for partition, known in offsets.items():

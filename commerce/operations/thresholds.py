@@ -12,7 +12,7 @@ Level = Literal["warning", "critical"]
 EARLY_SHARE = 1 / 6
 """Share of a critical alert's threshold above which the page is amber before it is red."""
 RECENT_MINUTES = 15
-"""Number of minutes for which an alert about a single event, such as a parked message, stays on."""
+"""Number of minutes for which an alert about a single incident stays on, such as a message that can never be sent."""
 
 
 class Alert(NamedTuple):

@@ -1,4 +1,7 @@
-"""Django's PostgreSQL backend with a health check that needs no query, and a flush of tables that triggers protect."""
+"""Django's PostgreSQL backend with a health check that needs no query.
+
+Its `flush` also empties the tables that are protected by triggers.
+"""
 
 import select
 from collections.abc import Iterable

@@ -53,7 +53,11 @@ def of_notification(emails: dict[int, EmailDelivery], notification: Notification
 
 @register.inclusion_tag("commerce/related.html")
 def related(shown: Shown) -> dict[str, Any]:
-    """Return the template's context: the rows about the event of `shown`."""
+    """Return the template's context: the rows about the event of `shown`.
+
+    These are the outbox row, the order, the notification, the e-mail and the dead letters. If `shown` is a dead letter,
+    the context also has its replays and the order that its message names.
+    """
     letter = shown.dead_letter if isinstance(shown, OutboxEvent) else None
     event_id = letter.event_id if letter else _event_id(shown)
     replays = shown.replays.all() if isinstance(shown, DeadLetter) else OutboxEvent.objects.none()
@@ -81,7 +85,10 @@ def _event_id(shown: Shown) -> UUID | None:
 
 
 def _named_order(letter: DeadLetter) -> Order | None:
-    """Return the order that the dead letter's message names, for a link only: any message may name any order."""
+    """Return the order that the dead letter's message names; None if there is no such order.
+
+    Use it only for a link. Any program can write a message that names any order.
+    """
     if letter.topic != ORDER_EVENTS.name or (order_id := subject_named_by(letter)) is None:
         return None
     return Order.objects.filter(pk=order_id).first()

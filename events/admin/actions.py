@@ -35,7 +35,7 @@ class RowAction(NamedTuple):
     """
 
     name: str
-    """Name such as `send_again`. The permission that the action needs is called `send_again_` and the model's name."""
+    """Name such as `send_again`. The action needs the permission with the codename `send_again_<model name>`."""
     label: Any
     """Label of the action on the page of a row."""
     label_in_list: Any
@@ -43,7 +43,7 @@ class RowAction(NamedTuple):
     question: Any
     """Text of the confirmation: the consequences of the action, with `%(count)d` for the number of rows."""
     possible: Any
-    """Text such as "%(count)d can be paid", for a selection with rows that the action cannot change."""
+    """Text such as "%(count)d can be paid". The confirmation shows it if only some of the rows can be changed."""
     done: Any
     """Message after the action, such as "%(count)d orders are paid." The number is that of the changed rows."""
     refuse: Callable[[Any], Any]
@@ -51,7 +51,7 @@ class RowAction(NamedTuple):
     do: Callable[[int], tuple[models.Model, str]]
     """Change and save the row with this id. Return the row and the text of its log entry. Raises Refused."""
     button: Any = ""
-    """Label of the button that confirms, if the button says the number of rows; else the button has `label`."""
+    """Label of the button that confirms, such as "Cancel %(count)d orders". If it is empty, the button has `label`."""
     is_final: bool = False
     """Whether the change cannot be undone. If so, the button is red."""
     hint_above_limit: Any = ""
@@ -64,9 +64,9 @@ class RowActionsAdmin(ModelAdmin):
     row_actions: Sequence[RowAction] = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Add the methods of the row actions, which Django and Unfold find by their names.
+        """Add the methods of the row actions to the subclass. Django and Unfold find these methods by their names.
 
-        They replace all other actions of the class.
+        A subclass with row actions offers no other actions.
         """
         super().__init_subclass__(**options)
         for action in cls.row_actions:

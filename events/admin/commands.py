@@ -21,7 +21,10 @@ MEMBERS_OF_EVERY_COMMAND = ("eventId", "eventType", "timestamp", "commandId", "r
 
 
 def try_again_action(model: type[CommandWork], *, within: Callable[[], timedelta]) -> RowAction:
-    """Return the row action that makes failed commands pending again. `within` returns the time for trying them."""
+    """Return the row action that makes failed commands pending again.
+
+    `within` returns how long workers may try a command from then on.
+    """
     return RowAction(
         name="try_again",
         label=gettext_lazy("Try again"),

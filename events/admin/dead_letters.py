@@ -56,7 +56,7 @@ def replay_letter(letter_id: int) -> tuple[DeadLetter, str]:
 
 
 def dismiss_letter(letter_id: int) -> tuple[DeadLetter, str]:
-    """Dismiss the dead letter. Return it and the text of its log entry. Raises Refused."""
+    """Dismiss the dead letter. Return it and the text of its log entry. Raises Refused if the letter is not open."""
     try:
         return dismiss(letter_id=letter_id), "Dismissed."
     except NotOpen as error:

@@ -45,7 +45,7 @@ PENDING_ALREADY = gettext_lazy("pending already")
 
 
 def send_again(row_id: int) -> tuple[OutboxEvent, str]:
-    """Make the row pending again. Return it and the text of its log entry. Raises Refused."""
+    """Make the row pending again. Return it and the text of its log entry. Raises Refused if it is pending already."""
     row = OutboxEvent.objects.select_for_update().defer("key", "value", "headers").get(pk=row_id)
     if not recording.send_again([row.event_id]):
         raise Refused(PENDING_ALREADY)

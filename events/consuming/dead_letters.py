@@ -87,7 +87,7 @@ class NamedEvent(NamedTuple):
     event_type: str
     """Type of the event; empty if the message names no type."""
     subject_id: int | None
-    """Id of the event's subject, which only the body can name."""
+    """Id of the event's subject, such as an order. Only the body can name it, not a header. None if unknown."""
 
 
 def record_dead_letter(*, record: Record, error: Exception, group: str) -> RecordedLetter:
@@ -148,7 +148,10 @@ def dismiss(*, letter_id: int) -> DeadLetter:
 
 
 def _replayed(record: Record) -> models.QuerySet[DeadLetter]:
-    """Return a query for the letter that `record` replays. A header has its id, and topic and value are the same."""
+    """Return a query for the dead letter, of any group, that `record` claims to replay.
+
+    A header of `record` has the letter's id. The letter is found only if it has the topic and the value of `record`.
+    """
     letter_id = _number_in(record.headers, LETTER_ID_HEADER)
     if letter_id is None:
         return DeadLetter.objects.none()
@@ -162,9 +165,9 @@ def _number_in(headers: Iterable[Header], wanted: str) -> int | None:
 
 
 def _has_letter_of(replayed: models.QuerySet[DeadLetter], group: str) -> bool:
-    """Return whether `group` has a dead letter of the same record as the letter in `replayed`.
+    """Return whether `group` has a dead letter of the same record as the letter that the query `replayed` finds.
 
-    The id of `replayed` comes from a header of a message. Any program may put any id into this header, so the header
+    The query looks for the id in a header of a message. Any program may put any id into this header, so the header
     alone proves nothing.
     """
     original = replayed.values("topic", "partition", "offset", "timestamp", "value_hash").first()
@@ -238,10 +241,10 @@ def event_named_in_body(topic: str, value: bytes | None) -> NamedEvent | None:
 
 
 def subject_named_by(letter: DeadLetter) -> int | None:
-    """Return the id of the letter's subject, such as an order; None if neither the row nor the body has it.
+    """Return the id of the letter's subject, such as an order; None if neither the row nor the body has this id.
 
-    The body may lack the event's id and type. A body above `SUBJECT_BODY_LIMIT_BYTES` is not read. Any program may have
-    written the id, so the subject may not exist.
+    A body that lacks the event's id or type may still have the subject's id. A body above `SUBJECT_BODY_LIMIT_BYTES` is
+    not read. Any program may have written the id, so the subject may not exist.
     """
     if letter.subject_id is not None:
         return letter.subject_id

@@ -41,13 +41,17 @@ class Trial(IntEnum):
     OUTAGE = 64
     SUSPECT = 65
     AT_LIMIT = 66
-    """It became the dead letter that brought the group to its limit of consecutive dead letters."""
+    """The message became the dead letter that brought the group to its limit of consecutive dead letters."""
     BEYOND_LIMIT = 67
-    """It is not handled, because other consumers had brought the group to its limit."""
+    """The message was not handled, because other consumers had brought the group to its limit."""
 
 
 class Quarantine:
-    """Sets and deletes the death marks of one consumer, and tries the marked messages in child processes."""
+    """Finds messages that kill the process that handles them.
+
+    It keeps a `DeathMark` on each partition from which this consumer handles its first batch. If another consumer ended
+    during such a batch, its marks are left, and the messages under them are tried in child processes.
+    """
 
     def __init__(self, processor: Processor[Any], *, group: str) -> None:
         self._processor = processor
@@ -55,7 +59,7 @@ class Quarantine:
         self._proven: set[int] = set()
         """Partitions from which this process has handled a batch to its end."""
         self._marked: set[int] = set()
-        """Partitions that this process has marked."""
+        """Partitions with a death mark that this process has set and not deleted."""
 
     def marks_on(self, records: Sequence[Record]) -> dict[int, DeathMark]:
         """Return the death marks that other consumers have left on the partitions of `records`, by partition number.
@@ -134,13 +138,19 @@ class Quarantine:
 
 
 def leftover_marks(*, group: str, topic: str, partitions: Iterable[int]) -> dict[int, DeathMark]:
-    """Return the death marks that consumers of `group` have left on `partitions`, by partition."""
+    """Return the death marks of `group` that are stored for `partitions` of the topic, by partition.
+
+    The consumer that left a death mark has probably ended while it handled the marked records.
+    """
     marks = DeathMark.objects.filter(group=group, topic=topic, partition__in=list(partitions))
     return {mark.partition: mark for mark in marks}
 
 
 def place_marks(*, group: str, topic: str, records: Sequence[Record]) -> None:
-    """Store a death mark for each partition of `records`, up to and including the partition's last record."""
+    """Store a `DeathMark` for each partition of `records`. It covers all records up to the partition's last one.
+
+    The last record is included. If the group already has a mark on the partition, only the mark's last offset changes.
+    """
     last_offsets = {record.partition: record.offset for record in records}
     DeathMark.objects.bulk_create(
         [
@@ -154,12 +164,15 @@ def place_marks(*, group: str, topic: str, records: Sequence[Record]) -> None:
 
 
 def lift_marks(*, group: str, topic: str, partitions: Iterable[int]) -> None:
-    """Delete the group's death marks of `partitions`."""
+    """Delete the group's death marks (rows of `DeathMark`) of `partitions`: their messages have been handled."""
     DeathMark.objects.filter(group=group, topic=topic, partition__in=list(partitions)).delete()
 
 
 def delete_all_marks() -> None:
-    """Delete all death marks, because the broker has lost its records. Other messages will get the marked offsets."""
+    """Delete the death marks of all groups, because the broker has lost its records.
+
+    A death mark names, by their offsets, messages that may kill a consumer. New messages will get the same offsets.
+    """
     DeathMark.objects.all().delete()
 
 

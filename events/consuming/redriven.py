@@ -27,9 +27,10 @@ EXCEPTION_HEADER = re.compile(r"kafka_dlt-(key-)?exception-(fqcn|cause-fqcn|mess
 def with_spring_headers(headers: Iterable[Header], spring_headers: Sequence[Header]) -> list[Header]:
     """Return `headers` with their Spring headers replaced by `spring_headers`, which describe the last failure.
 
-    A complete position in `headers` stays. An incomplete one is dropped: parts of two failures would form a wrong
-    position. A position is complete without the consumer group, which Spring Kafka writes only since 2.8. If a header
-    occurs twice, the last one counts, as in Spring.
+    The headers of the original position (topic, partition, offset and timestamp) stay if each of them has a valid
+    value. Otherwise they are replaced, too, because parts of two failures would form a wrong position. The original
+    consumer group stays with the position. It may be missing, because Spring Kafka writes it only since 2.8. If a
+    header occurs twice, the last one counts, as in Spring.
     """
     own, brought = [], {}
     for name, value in headers:

@@ -50,9 +50,10 @@ class Outcome:
 def open_letters(
     *, ids: Collection[int] | None = None, group: str | None = None, event_type: str | None = None
 ) -> Iterator[int]:
-    """Yield the ids of the dead letters that are open now and match the arguments, oldest first.
+    """Yield the ids of the open dead letters that match all arguments, oldest first.
 
-    Letters that are recorded after the start are left out, so that failing messages are not replayed in a loop.
+    Letters that are recorded after the iteration starts are left out, so that failing messages are not replayed in a
+    loop.
     """
     letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
     if ids is not None:
@@ -77,7 +78,10 @@ def _times(count: int) -> str:
 
 
 def with_sizes(letters: models.QuerySet[DeadLetter]) -> models.QuerySet[Any]:
-    """Annotate each letter with `size_bytes`. The database computes this size and does not send the message."""
+    """Annotate each letter with `size_bytes`, the size of its message.
+
+    The database computes the size, and does not send the message.
+    """
     return letters.annotate(size_bytes=stored_bytes())
 
 

@@ -13,8 +13,9 @@ from events.models import DeadLetter
 def complete_subjects() -> None:
     """Read the missing subject ids of dead letters from their bodies, and store them.
 
-    A letter that this release records lacks a subject only if its body does not name id, type and subject. Each call
-    reads the body of such a letter again, if the letter has an event id. Such letters are few.
+    Letters of an earlier release may lack a subject id that the body names. A letter of this release lacks it only if
+    the body does not name all three of the event's id, type and subject. Every call reads the bodies of such letters
+    again, unless they have no event id. They are few.
     """
     incomplete = DeadLetter.objects.filter(subject_id=None, event_id__isnull=False)
     letters = incomplete.alias(size=Length("value")).filter(size__lte=MAX_MESSAGE_BYTES)

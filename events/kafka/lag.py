@@ -67,7 +67,7 @@ def _seconds_behind(committed: int | None, timestamp: int | None, *, is_behind: 
 
 
 class CaughtUp:
-    """Tells whether a group has handled every record that was on the topic at the first call that Kafka answered."""
+    """Tells whether a group has handled every record that was on the topic when Kafka first answered this object."""
 
     def __init__(self, *, topic: str, group: str) -> None:
         """Connect to Kafka. Raises KafkaUnreachable."""

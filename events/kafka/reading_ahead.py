@@ -21,9 +21,9 @@ add to it.
 class ReadAhead:
     """A `Consumer` that reads the next batch, and commits the previous one, while the caller handles a batch.
 
-    Two threads never use the client at once: `poll`, `hold` and `close` wait for the thread's calls before they make
-    their own, and `release` follows `hold`. Records that were read ahead are not committed before `poll` returns them.
-    After `hold`, they are read again.
+    It uses a thread for this. This thread and the caller never use the client at once: `poll`, `hold` and `close` wait
+    for the thread's calls before they make their own, and `release` follows `hold`. Records that were read ahead are
+    not committed before `poll` returns them. After `hold`, they are read again.
     """
 
     def __init__(self, consumer: Consumer, thread: Executor | None = None) -> None:

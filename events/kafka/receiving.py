@@ -115,8 +115,8 @@ class Consumer(ConsumerRebalanceListener):
     def poll(self, *, timeout: float, in_hand: bool = False) -> list[Record]:
         """Return records of the assigned partitions, in offset order for each; an empty list after `timeout` seconds.
 
-        `in_hand` says whether the caller still works on records that it has neither committed nor given to `hold`. Only
-        if there are none may a poll without records commit the positions behind the last records.
+        `in_hand` says whether the caller still works on records that it has neither committed nor given to `hold`. If
+        the caller does not, a poll that finds no records commits, on each partition, the offset that is read next.
 
         After an error that a new client may avoid, return an empty list. The next poll joins with a new client.
 

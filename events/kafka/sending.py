@@ -27,7 +27,7 @@ one request."""
 YIELD_EVERY_MESSAGES = 30
 """Number of messages that a `Producer` with `yields` sends between two pauses."""
 YIELD_PAUSE_S = 0.002
-"""Length of a pause of a `Producer` with `yields`, in seconds."""
+"""Seconds of each pause in `send_all` of a `Producer` with `yields`. Other threads run during the pause."""
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 """Largest message, in bytes. The copy of a dead letter may have a value of 1 MiB and Spring's headers."""
 
@@ -109,7 +109,10 @@ class Producer:
             raise Unsendable(str(error)) from error
 
     def _partition(self, message: Message) -> int | None:
-        """Return the partition that the message names. Return None, so that the key decides, if the topic lacks it."""
+        """Return the partition that the message names, or None if it names none or the topic does not have it.
+
+        With None, the message's key decides the partition.
+        """
         if message.partition is None or message.partition not in self._client.partitions_for(message.topic):
             return None
         return message.partition

@@ -44,7 +44,10 @@ end_to_end_unmeasured_total = Counter(
     ["group", "reason"],
 )
 MAX_LATENCY_S = 24 * 60 * 60.0
-"""Longest measured latency, in seconds. Older events come from a backlog or a wrong clock and would distort the sum."""
+"""Longest latency that is measured, in seconds.
+
+Older events are left out. They come from a backlog or a wrong clock, and would distort the sum.
+"""
 CLOCK_SKEW_S = 5.0
 """Accepted difference of two machines' clocks, in seconds. An event at most this far in the future has latency 0."""
 

@@ -71,7 +71,7 @@ class Reading(Generic[Value]):
 
 
 class Outbox(NamedTuple):
-    """The number and the age of the outbox's pending rows."""
+    """The number of the outbox's pending rows, and the age of the oldest one."""
 
     pending: int
     """Number of the outbox's pending rows."""
@@ -80,7 +80,10 @@ class Outbox(NamedTuple):
 
 
 def read_outbox(*, count_up_to: int | None = None) -> Outbox:
-    """Read the number of pending rows and the age of the oldest; with `count_up_to`, only among that many rows."""
+    """Read the number of pending rows and the age of the oldest one.
+
+    With `count_up_to`, read at most that many rows, by topic and id. Then a row that is not read may be older.
+    """
     rows = OutboxEvent.objects.pending().order_by("topic", "pk")[:count_up_to]
     found = rows.aggregate(pending=Count("pk"), age=AGE_OF_OLDEST)
     return Outbox(found["pending"], max(0.0, found["age"].total_seconds()) if found["age"] else 0.0)
@@ -94,8 +97,8 @@ def lag_by_group(subscriptions: Sequence[Subscription[Any]]) -> dict[str, list[P
 class PipelineCollector(Collector):
     """Gauges of the outbox and of the groups' lag. Those of the lag have names in the style of kafka_exporter.
 
-    A value that cannot be read is left out, at the latest when the last one is `STALE_AFTER_S` old. An old number would
-    hide the failure.
+    A value is left out if the last finished attempt to read it failed, or if the latest value is older than
+    `STALE_AFTER_S`. An old number would hide the failure.
     """
 
     def __init__(self, subscriptions: Callable[[], Sequence[Subscription[Any]]]) -> None:

@@ -69,12 +69,12 @@ def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEven
 def mark_published(
     *, messages: Sequence[Message], positions: Sequence[tuple[int, int]], path: OutboxEvent.Path
 ) -> Counter[str]:
-    """Mark `messages` as published. Return the number of newly marked rows by topic.
+    """Mark the outbox rows of `messages` as published by `path`. Return the number of newly marked rows by topic.
 
-    `positions` has the (partition, offset) of each message.
+    `positions` has the (partition, offset) of each message, in the order of `messages`.
 
-    One UPDATE marks all rows. It locks them in the order of their ids, because two processes that mark the same rows in
-    different orders would deadlock. A row that is already marked keeps its first position.
+    One UPDATE marks all rows. It locks them in the order of their event ids, because two processes that mark the same
+    rows in different orders would deadlock. A row that is already marked keeps its first position.
     """
     with connection.cursor() as cursor:
         cursor.execute(

@@ -53,7 +53,7 @@ MAX_QUEUED_MESSAGE_BYTES = 4 * 1024
 
 
 yielding_producer = partial(Producer, yields=True)
-"""Creates the fast path's producer. It pauses while it sends a batch, so that the requests of its process can run."""
+"""Create the publisher's producer. It pauses within a batch, so that the process's threads can handle requests."""
 
 
 class Publisher(Protocol):

@@ -11,7 +11,11 @@ CLEAR_LINE = "\r\x1b[K"
 
 
 class ProgressLine:
-    """A line such as `orders [########............]  42%  3.1 s`. Outside of a terminal it shows nothing."""
+    """Shows how far a command has walked through its tables, on one line of a terminal that is drawn again and again.
+
+    An example is `orders [########............]  42%  3.1 s`. The seconds count from the creation of this object. If
+    the stream is not a terminal, nothing is shown.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

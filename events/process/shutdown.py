@@ -59,7 +59,7 @@ class Shutdown:
         os._exit(0)
 
     def request(self) -> None:
-        """Set the flag without a signal."""
+        """Set the shutdown flag without a signal. The time limit `GRACE_S` begins only at a signal."""
         self._requested.set()
 
     def requested(self) -> bool:

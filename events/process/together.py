@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 def run_together(loops: Mapping[str, Callable[[], None]], *, shutdown: Shutdown) -> None:
     """Run the loops until all have ended. If one fails, ask for the shutdown of the others, and raise its error.
 
-    If the others have not ended `GRACE_S` seconds later, log the error, and end the process with its exit code. A
-    single loop runs in the calling thread.
+    If the others have not ended `GRACE_S` seconds later, log the error, and end the process. The exit code is the
+    error's `returncode`, or 1 if it has none. A single loop runs in the calling thread.
     """
     if len(loops) == 1:
         (loop,) = loops.values()

@@ -1,4 +1,4 @@
-"""A connection prepares a statement once. If it is stale, the connection sends SQL, and the caller sees no error."""
+"""A connection prepares a statement once. If the prepared statement is stale, the SQL is sent, without an error."""
 
 from collections.abc import Iterator
 from threading import Thread

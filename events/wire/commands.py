@@ -25,7 +25,7 @@ Reference = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 def stream_of(reference: int) -> str:
-    """Return the name of the outbox stream that keeps the commands of one process in sequence."""
+    """Return the name of the outbox stream of commands with this reference. They are sent in sequence."""
     return f"{STREAM_PREFIX}{reference}"
 
 
@@ -124,7 +124,7 @@ def reply_to(command: Command, event_type: str, *, reason: str = "") -> Reply:
 def message(body: Command | Reply, *, topic: str, source: str, sequence: int | None = None) -> Message:
     """Return the outbox message of a command or reply. `source` is the app that sends it, such as `/payments`.
 
-    Messages with a `sequence` (1, 2, 3 ...) about the same process are sent in this order, whatever their topic.
+    Messages with a `sequence` (1, 2, 3 ...) and the same reference are sent in this order, whatever their topic.
     """
     subject = str(body.reference)
     return Message(

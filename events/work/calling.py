@@ -26,7 +26,7 @@ SERVICE_STATUSES = {401, 403, 407, 429, 503}
 """HTTP statuses that concern this client or the whole service, and not a single call."""
 
 REFUSED = "The provider refused the call"
-"""Reason that people read for a call that would fail again at each repeat."""
+"""Reason that people other than operators read after the provider has refused a call (`CallRefused`)."""
 
 AnswerT = TypeVar("AnswerT")
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -128,7 +128,7 @@ class Provider(Generic[AnswerT]):
 
     @contextmanager
     def _connection(self) -> "Iterator[_Connection]":
-        """Lend a connection to this thread. There are at most as many as threads that have called at the same time."""
+        """Lend a connection to the calling thread: an idle one or, if there is none, a new one."""
         try:
             # A list's pop and append are atomic.
             connection = self._idle.pop()
@@ -160,13 +160,13 @@ class _Connection:
     ) -> tuple[httpx.Response, bytes]:
         """Send a request, and return the answer with its body. Raises httpx.HTTPError.
 
-        From the connected socket on, `timeout_s` limits the time of the request and its whole answer.
+        `timeout_s` limits the time of the request and its whole answer. Connecting and agreeing on TLS do not count.
         """
         late = threading.Event()
         with ExitStack() as limit:
 
             def trace(event: str, info: dict[str, Any]) -> None:
-                """Remember the socket of a new connection, and start the limit when the request begins."""
+                """Remember the socket of a new connection. Start the time limit when the request begins."""
                 nonlocal late
                 if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
                     self._socket = info["return_value"].get_extra_info("socket")

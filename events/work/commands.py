@@ -66,7 +66,7 @@ WorkT = TypeVar("WorkT", bound=CommandWork)
 
 
 class Answer(NamedTuple):
-    """The reply to a command. It is the `result` of a `Done` action."""
+    """The reply to a command. The outcome `Done` has it as its `result`."""
 
     reply_type: str
     reason: str = ""
@@ -149,9 +149,11 @@ class Participant(Generic[WorkT, CommandT]):
         self._send([row for row in known.values() if row.state == LeasedWork.State.DONE])
 
     def reply(self, results: Results[WorkT]) -> None:
-        """Record the replies to finished commands, in the transaction of their outcomes. It is a `Kind.record`.
+        """Record the replies to finished commands, in the transaction of their outcomes.
 
-        A reply's reason reaches customers. So a failure's text for operators is only in `last_error`.
+        The kind of work that `kind` returns has this method as its `record`.
+
+        Customers read a reply's reason. So the text about a failure that is for operators is only in `last_error`.
         """
         finished: list[WorkT] = []
         for work, outcome in results:

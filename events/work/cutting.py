@@ -1,4 +1,4 @@
-"""Limit the time that another program can take for an answer, however it divides the answer."""
+"""Limit the total time that another program can take for an answer, even if it sends the answer byte by byte."""
 
 import socket
 import threading
@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 def cut_after(seconds: float, connected: socket.socket | None) -> Iterator[threading.Event]:
     """Shut down the socket if the block takes more than `seconds`. Yield an event that is set in this case.
 
-    The timeout of a socket starts again at each received byte, so it does not limit the time of a whole answer.
+    Without a socket (`connected` is None), only the event is set. The timeout of a socket starts again at each received
+    byte, so it does not limit the time of a whole answer.
     """
     late = threading.Event()
 

@@ -20,7 +20,7 @@ Results = list[tuple[WorkT, Outcome]]
 
 
 def record_nothing(results: object) -> None:
-    """Do nothing: nothing follows from the outcomes of this kind of work."""
+    """Do nothing. This is the `record` of a kind of work whose outcomes have no further effect."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class Kind(Generic[WorkT]):
     context manager may keep a connection, which it opens for the first piece. If a worker dies, its piece is
     done again.
 
-    A worker with a `concurrency` of 1 calls `session` for each batch. Another worker calls it once in its life, and
-    several threads call the yielded function."""
+    A worker with a `concurrency` of 1 calls `session` for each batch. A worker with a higher one calls it once in each
+    `run` or `sweep`, and several threads call the yielded function."""
     record: Callable[[Results[WorkT]], None] = record_nothing
     """Record what follows from the outcomes, such as messages, in the transaction that records the outcomes."""
     outcomes_total: Counter

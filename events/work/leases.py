@@ -39,9 +39,10 @@ class Settlement(msgspec.Struct, frozen=True):
 def claim(model: type[WorkT], *, lease: UUID, seconds: float, limit: int, due_until: datetime | None) -> list[WorkT]:
     """Lease at most `limit` due rows for `seconds`, and return them.
 
-    Rows whose lease has run out are due again. Rows that another worker claims at the same moment are skipped.
-    `due_until` limits the claim to rows that are due by that time. The returned rows have the attributes `is_overdue`
-    and `was_due_at`.
+    Rows whose lease has run out are due again. Rows that another worker claims at the same moment are skipped. With
+    `due_until`, only rows that were due by that time are claimed. Each returned row has two more attributes:
+    `is_overdue` says whether its deadline has passed, and `was_due_at` is the time at which it was due before this
+    claim.
     """
     table, pk = _names(model)
     # A CTE with MATERIALIZED runs once. PostgreSQL may run a subquery several times, and would then lock more rows.

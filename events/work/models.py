@@ -19,7 +19,7 @@ class Backlog(NamedTuple):
     oldest_pending_seconds: float
     """Time since the oldest pending row was recorded; 0 if no row is pending."""
     overdue_seconds: float = 0.0
-    """Longest time for which a pending row has been due, with no worker that claimed it; 0 if no row is due."""
+    """Longest time for which a pending row has been due without being claimed by a worker; 0 if no row is due."""
 
 
 def _seconds(passed: timedelta | None) -> float:

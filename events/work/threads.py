@@ -1,4 +1,4 @@
-"""The worker of a kind with `concurrency`: it does several pieces of work at a time, each in a thread of its own."""
+"""The worker for kinds of work with a `concurrency` above 1. It does each piece of work in a thread of its own."""
 
 import logging
 import queue
@@ -153,7 +153,10 @@ class ThreadedWorker(Worker[WorkT]):
         logger.warning("No %s for %.1f s: %s", self._kind.name, pause, str(error).strip())
 
     def _begin(self, act: Act[WorkT], *, limit: int, due_until: datetime | None = None) -> int:
-        """Claim at most `limit` pieces of work, and begin each in a thread. Return their number."""
+        """Claim at most `limit` pieces of due work, and begin each in a thread. Return their number.
+
+        With `due_until`, claim only pieces that are due by that time.
+        """
         kind, claimed_at = self._kind, time.monotonic()
         last_start = claimed_at + kind.lease_s - kind.action_s
         works = claim(kind.model, lease=uuid4(), seconds=kind.lease_s, limit=limit, due_until=due_until)

@@ -25,11 +25,12 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL_S = 0.5
 """Seconds between two claims while nothing is due. See `BUSY_POLL_INTERVAL_S` for kinds with several threads."""
 BUSY_POLL_INTERVAL_S = 0.05
-"""Seconds between two claims of a kind with a `concurrency` above 1, until no work was due for `POLL_INTERVAL_S`. So
-work that is recorded soon after other work waits only for a short time."""
+"""Seconds between two claims of a worker with several threads that claimed work less than `POLL_INTERVAL_S` ago.
+So work that is recorded soon after other work waits only for a short time."""
 RECORD_WITHIN_S = 0.01
-"""Seconds of work after which a worker records the outcomes. So the outcomes of quick pieces of work share a
-transaction. After a crash, the piece in progress is done again, and at most the pieces of this time before it."""
+"""Seconds of work after which a worker records the outcomes, so that quick pieces of work share a transaction.
+
+After a crash, workers do the piece in progress again, and also the pieces whose outcomes were not yet recorded."""
 RECORD_RETRY_S = 0.2
 """Seconds between two attempts to record outcomes while the database is away."""
 CLAIM_AFTER_OUTAGE_S = 1.0
@@ -148,7 +149,7 @@ class Worker(Generic[WorkT]):
             return TryAgain(f"{type(error).__name__}: {error}")
 
     def _give_back(self, works: Collection[WorkT]) -> None:
-        """Make claimed work that was not tried pending again, with its earlier due time."""
+        """Make claimed work that was not tried pending again. It is due at the same time as before the claim."""
         settle(self._kind.model, [_given_back(work) for work in works])
 
     def _record(self, results: Results[WorkT]) -> Results[WorkT]:
@@ -219,9 +220,9 @@ def _given_back(work: LeasedWork) -> Settlement:
 
 
 def backoff(first_s: float, last_s: float, failures: int) -> float:
-    """Return the seconds to pause after a failure that followed `failures` others: `first_s` if there were none.
+    """Return the seconds to pause after a failure that followed `failures` others.
 
-    Each of these others doubles the pause, up to `last_s`. Half of it is random, so that workers do not all retry at
-    the same time.
+    The longest pause is `first_s` if there were no others. Each of them doubles it, up to `last_s`. Half of the pause
+    is random, so that workers do not all retry at the same time.
     """
     return min(first_s * 2 ** min(failures, 30), last_s) * random.uniform(0.5, 1)  # noqa: S311

@@ -1,4 +1,4 @@
-"""The way forward, each way back, and replies that are doubled, late, early, out of order or forged."""
+"""Fulfilments that succeed, and fulfilments that are undone from each state. Replies may be doubled, late or forged."""
 
 import json
 import threading

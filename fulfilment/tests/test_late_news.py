@@ -1,4 +1,7 @@
-"""Replies that come after an operator or a refusal seemed to end a step, and orders that were cancelled elsewhere."""
+"""Replies that come after a step seemed to have ended, and orders that were cancelled outside of their fulfilment.
+
+A step seems to have ended when its participant refuses the command, or when an operator marks it as resolved.
+"""
 
 import pytest
 

@@ -58,7 +58,7 @@ class Wire:
         return bool(rows or pending)
 
     def rest(self) -> None:
-        """Take turns until nothing is left to do."""
+        """Call `turn` until it finds nothing to do. Raises AssertionError after `MAX_TURNS` turns."""
         turns = 0
         while self.turn():
             turns += 1

@@ -161,10 +161,10 @@ def _why_unwanted(user: User | None) -> str:
 
 
 def _confirm(delivery: EmailDelivery) -> None:
-    """Save the message while this process has the lease of the delivery, so that a second attempt sends the same bytes.
+    """Confirm that this process still has the lease of the delivery, and save the address and the message.
 
-    Raises ServiceUnavailable after the end of the lease, for example in a process that was frozen. Another sender may
-    have the delivery by then.
+    A second attempt then sends the same bytes. Raises ServiceUnavailable after the end of the lease, for example in a
+    process that was frozen. Another sender may have the delivery by then.
     """
     leased = EmailDelivery.objects.filter(pk=delivery.pk, lease=delivery.lease, due_at__gt=Now())
     if not leased.update(address=delivery.address, content=delivery.content):

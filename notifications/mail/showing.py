@@ -29,7 +29,8 @@ class Shown(NamedTuple):
 def show(delivery: EmailDelivery) -> Shown:
     """Return the stored message of the delivery. If none is stored, compose it as the next attempt would.
 
-    An attempt stores its message before it sends it. An operator who sends a failed e-mail again has it composed anew.
+    An attempt stores the message before it sends it. If an operator sends a failed e-mail again, the stored message is
+    deleted, and the next attempt composes a new one.
 
     The links that turn e-mails off are shown without their tokens, because anyone who has a token can turn the user's
     e-mails off.
@@ -45,7 +46,10 @@ def show(delivery: EmailDelivery) -> Shown:
 
 
 def _before_first_attempt(delivery: EmailDelivery) -> EmailDelivery:
-    """Return an unsaved copy of the delivery with the user's current address, if the user has one."""
+    """Return an unsaved copy of the delivery, from which to compose the message that the first attempt would send.
+
+    Its address is the user's current one, or the delivery's own if the user has none.
+    """
     addresses = User.objects.filter(pk=delivery.notification.user_id).exclude(email="")
     copy = EmailDelivery.objects.select_related("notification").get(pk=delivery.pk)
     copy.address = addresses.values_list("email", flat=True).first() or delivery.address

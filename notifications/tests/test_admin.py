@@ -1,4 +1,4 @@
-"""Notifications in admin: the text of the API, with its amount as people write it."""
+"""Admin shows the text of a notification as the API returns it, but its amount as people write it, such as 1,234원."""
 
 import re
 from decimal import Decimal

@@ -179,7 +179,10 @@ def test_head_is_answered_as_get(api: APIClient, order: Order) -> None:
 def test_an_unknown_past_is_gone(
     api: APIClient, order: Order, forgotten: tuple[int, ...], second: float, status_code: int
 ) -> None:
-    """The API never guesses a state. It answers for second 5 without event 3, because event 2 is already later."""
+    """The API never guesses a state.
+
+    Without event 3, it still answers for second 5: event 2 came at second 10, so only event 1 counts.
+    """
     forget(order, *forgotten)
     answer = get(api, order, at(second).isoformat())
     assert answer.status_code == status_code

@@ -142,7 +142,10 @@ def test_a_moved_row_keeps_every_column(user: User) -> None:
 
 
 def test_rows_that_are_no_history_are_not_moved(moved: Order) -> None:
-    """Such rows are pending, have no stream or another app's, or share a unique key with a row of the history."""
+    """A row is not moved if it is pending, has no stream, or belongs to a stream of another app.
+
+    A row that shares a unique key with a row of the history is not moved either.
+    """
     taken = OrderHistory.objects.first()
     pending = OutboxEventFactory.create(stream="order-77", sequence=1)
     position = {"published_at": now(), "published_partition": 0, "published_offset": 0}

@@ -74,8 +74,8 @@ def judge_until(end: int) -> Judgement | None:
 def _first_unjudged(judged_until: int, end: int) -> int:
     """Return the first step to judge: the later one of `judged_until` and `end - CATCH_UP_STEPS`.
 
-    A `judged_until` in the future comes from a clock that was set back. The watchers then judge from now on, and do not
-    wait until the clock has caught up. Steps that are judged again record nothing twice.
+    If `judged_until` is in the future, the clock was set back. Then return the first step that is not closed, so that
+    the watchers do not wait until the clock has caught up. Steps that are judged again record nothing twice.
     """
     now = closed_end()
     if judged_until > now:
@@ -101,7 +101,10 @@ def _record_anomalies(first: int, end: int) -> Iterator[Message]:
 
 
 def record(finding: Finding, moment: datetime) -> Message | None:
-    """Record an anomaly and its event in the caller's transaction. Return None if it was recorded before."""
+    """Record an anomaly, detected at `moment`, and its event in the caller's transaction. Return the event's message.
+
+    Return None if the anomaly was recorded before.
+    """
     event_id = uuid4()
     row = {
         "rule": finding.rule,

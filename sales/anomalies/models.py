@@ -48,7 +48,10 @@ class SalesAnomaly(models.Model):
 
 
 class AnomalyWatch(models.Model):
-    """The time up to which the watchers have judged, in the table's only row. A watcher locks the row for its turn."""
+    """The time up to which the watchers have judged sales.
+
+    The table has one row. A watcher locks it while it judges.
+    """
 
     id = models.SmallIntegerField(primary_key=True, db_default=1)
     judged_until = models.DateTimeField()

@@ -10,7 +10,7 @@ from sales.models import LIVE
 LOOK_BACK = LONGEST_SILENCE + REFERENCE_WEEKS * WEEK + HOUR
 """Number of steps before a judged step that the rules may read.
 
-They cover the longest silence, and the earlier weeks with which the rule compares it.
+These steps cover the longest silence, and the earlier weeks that the rule `silence` compares with this silence.
 """
 
 SALES = f"""

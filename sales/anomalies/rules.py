@@ -21,12 +21,13 @@ CANCELLATIONS: Final = "CANCELLATIONS"
 SILENCE: Final = "SILENCE"
 
 WINDOWS = (HOUR // 4, HOUR, 6 * HOUR)
-"""Lengths, in steps, of the windows of `surge` and `cancellations`. A window begins at a multiple of its length.
+"""Lengths of the windows of `surge` and `cancellations`, in steps of five minutes.
 
-The short window warns a busy shop in time. In a small shop, only the long window has enough orders.
+A window begins at a multiple of its length. The short window warns a busy shop in time. In a small shop, only the long
+window has enough orders.
 """
 REFERENCE_WEEKS = 4
-"""Number of weeks before a window from which the usual is learnt."""
+"""What is usual in a window is learnt from this number of weeks before it."""
 MIN_REFERENCES = 6
 """Smallest number of windows from which the usual is learnt: two weeks with three windows each.
 
@@ -45,16 +46,23 @@ AMOUNT_NOISE = 2.0
 It is 1 for orders of equal amounts that come at random, and 2 if the amounts are log-normal with sigma 1.2.
 """
 MIN_CANCEL_RATIO = 0.05
-"""Smallest usual cancel ratio from which its spread by chance is computed.
+"""Lower limit of the usual cancel ratio in the formula for the ratio's variation by chance.
 
-Without it, the spread would be 0 in a shop that usually has no cancellations.
+Without this limit, the variation would be 0 in a shop that usually has no cancellations.
 """
 SHORTEST_SILENCE = HOUR // 6
 """Smallest number of steps of a silence."""
 LONGEST_SILENCE = WEEK
-"""Largest number of steps of a silence that is judged. A longer silence would be compared with itself."""
+"""Longest silence that is judged, in five-minute steps.
+
+A silence is compared with the same hours of earlier weeks, which would overlap a silence of more than a week.
+"""
 SILENCE_SPREADS = 3.0
-"""A silence is found only if its usual number of orders is more than this many spreads above 0."""
+"""A silence is found only if its usual number of orders is greater than this many times the spread of this number.
+
+Both come from the reference windows: the usual number is their median, and the spread is an estimate of their standard
+deviation.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +70,10 @@ class Thresholds:
     """The settings of the rules. `commerce.settings` says why each has its default."""
 
     spreads: float
-    """A surge or a wave of cancellations is more than this many spreads above the usual."""
+    """A surge or a wave of cancellations is more than this many spreads above the usual.
+
+    A spread is an estimate of the standard deviation. See `_far_above`.
+    """
     surge_factor: float
     """The amount of a surge is more than this many times the usual."""
     surge_orders: int
@@ -94,7 +105,11 @@ class Finding(NamedTuple):
     start: int
     end: int
     observed: float
-    """What the rule measures: hundredths of an amount for a surge, the cancel ratio, or the number of orders."""
+    """The value that the rule has measured.
+
+    SURGE: the total amount of the created orders, in hundredths. CANCELLATIONS: the cancel ratio. SILENCE: the number
+    of orders.
+    """
     usual: float
     """The median of the same measure in earlier weeks."""
 
@@ -131,10 +146,11 @@ def _found_first(rule: Rule, series: Series, start: int, end: int, thresholds: T
 
 
 def surge(series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
-    """Find an amount of created orders far above the usual for the steps from `start` up to but excluding `end`.
+    """Find a surge: the total amount of the orders created in a window is far above the usual. Return None without one.
 
-    One order of a large amount is no surge. So one more condition must hold: the number of orders is far above the
-    usual, too, or the amount without the window's largest step is still far above the usual for the remaining steps.
+    The window has the five-minute steps from `start` up to but excluding `end`. One order of a large amount is no
+    surge, so one of two more conditions must hold. Either the number of orders is far above the usual, too, or the
+    amount stays far above the usual if the step with the largest amount is left out.
     """
     now = series.sum(start, end)
     if now.created < thresholds.surge_orders:
@@ -213,9 +229,11 @@ def _is_far_above(count: int, before: Sequence[int], thresholds: Thresholds) -> 
 
 
 def _far_above(usual: float, before: Sequence[float], *, noise: float, thresholds: Thresholds) -> float:
-    """Return the value above which a measure is far above its median `usual`.
+    """Return the value above which a measure is far above its usual value.
 
-    The MAD of a dozen values may be small by chance. So the spread is at least `noise`, the spread of pure chance.
+    `usual` is the median of the earlier values `before`. Their spread is computed from their MAD (median absolute
+    deviation). The MAD of a dozen values may be small by chance, so the spread is at least `noise`, the spread of pure
+    chance.
     """
     return usual + thresholds.spreads * max(noise, _spread(before, usual))
 

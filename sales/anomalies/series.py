@@ -28,7 +28,7 @@ def start_of(step: int) -> datetime:
 
 
 class Sales(NamedTuple):
-    """The sales of one or more steps together."""
+    """The total sales of one or more five-minute steps."""
 
     created: int = 0
     """Number of created orders."""

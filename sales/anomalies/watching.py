@@ -1,4 +1,7 @@
-"""The watcher judges each closed step as soon as the step's events are handled. Several watchers take turns."""
+"""The watcher judges each step (5 minutes) as soon as it is closed and the group `sales` has handled its events.
+
+A step is closed once `SALES_ANOMALY_GRACE` has passed since its end. Several watchers take turns.
+"""
 
 import logging
 from collections.abc import Callable
@@ -37,10 +40,13 @@ class Watcher:
         self._wait = wait
         self._caught_up: CaughtUp | None = None
         self._waiting_for: int | None = None
-        """End of the last closed step, for which `_caught_up` waits."""
+        """Number of the step after the last closed one, when `_caught_up` was created; None without `_caught_up`.
+
+        `_caught_up` tells when the group has handled all events from before this step.
+        """
 
     def run(self) -> None:
-        """Judge until `stopping`. Outages of Kafka and of the database do not end it."""
+        """Judge the closed steps until `stopping` returns True. Outages of Kafka and of the database do not end it."""
         in_outage = False
         while not self._stopping():
             reset_queries()  # With DEBUG on, Django keeps every statement.
@@ -102,6 +108,9 @@ class Watcher:
 
 
 def _is_pending(until: datetime) -> bool:
-    """Return whether an event from before `until` still has to reach the topic. Parked events do not count."""
+    """Return whether an event from before `until` still has to reach the topic.
+
+    Parked events do not count, because Kafka will never accept them.
+    """
     pending = OutboxEvent.objects.pending().filter(topic=settings.ORDER_EVENTS_TOPIC, created_at__lt=until)
     return pending.exists()

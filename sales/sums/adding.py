@@ -1,4 +1,4 @@
-"""Add a batch of events to both read models in one statement."""
+"""Add a batch of events to both read models, `SalesBucket` and `CustomerSummary`, in one statement."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -49,7 +49,10 @@ _encoder = msgspec.json.Encoder()
 
 
 class BucketRow(msgspec.Struct):
-    """The number and the amount that a batch adds to a bucket. The fields have the names of the columns."""
+    """The number of events, and the sum of their amounts, that a batch adds to a bucket.
+
+    The fields have the names of the columns.
+    """
 
     minute: datetime
     event_type: OrderEventType
@@ -71,9 +74,11 @@ class SummaryRow(msgspec.Struct):
 
 
 def add(arrivals: Iterable[Arrival]) -> None:
-    """Add the events to the live generation, and to the one that a rebuild makes, in the caller's transaction.
+    """Add the events to both read models, in the caller's transaction.
 
-    The rows of each table are one JSON parameter, because psycopg2 would adapt the values of an array one by one.
+    The events go into the live generation (the set of rows that readers see), and into the generation that a rebuild
+    makes, if any. The rows of each table are one JSON parameter, because psycopg2 would adapt the values of an array
+    one by one.
     """
     buckets, summaries = _sum_up(arrivals)
     with connection.cursor() as cursor:

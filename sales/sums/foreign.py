@@ -46,7 +46,10 @@ _encoder = msgspec.json.Encoder()
 
 
 class Wanted(msgspec.Struct):
-    """Parameters of `DIFFERING` for one event."""
+    """An arrived event in the JSON parameter of the SQL statement `DIFFERING`.
+
+    `digest` is the SHA-256 hash of the event's value, in PostgreSQL's hexadecimal format of a bytea.
+    """
 
     event_id: UUID
     event_type: str
@@ -97,7 +100,7 @@ def as_recorded(arrivals: Sequence[Arrival]) -> Sorted:
 
 
 def save_foreign(arrivals: Sequence[Arrival]) -> None:
-    """Save a copy of events that this site has not recorded, in the caller's transaction."""
+    """Save a copy of each of `arrivals`, in the caller's transaction. This site has recorded none of these events."""
     rows = [
         ForeignRow(
             event_id=event.event_id,

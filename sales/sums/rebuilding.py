@@ -102,7 +102,11 @@ def delete_old_generations() -> None:
 
 
 def _begin(counting: Any) -> int:
-    """Announce a new generation, begin the snapshot on the connection `counting`, and return the generation."""
+    """Begin the snapshot on `counting`, store the number of a new generation of the read models, and return it.
+
+    `counting` is a connection. No consumer adds events meanwhile. Afterwards, consumers add new events to the new
+    generation, too. Raises AlreadyRunning if another process is rebuilding.
+    """
     with _consumers_waiting() as cursor:
         begin_snapshot(counting)
         with counting.cursor() as snapshot:
@@ -116,7 +120,7 @@ def _begin(counting: Any) -> int:
 
 @contextmanager
 def _consumers_waiting() -> Iterator[Any]:
-    """Run the block in a transaction while no consumer is in a transaction that adds events. Readers do not wait."""
+    """Yield a cursor in a transaction. Until its end, consumers wait before they add events; readers do not wait."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("LOCK TABLE sales_generations IN EXCLUSIVE MODE")
         yield cursor

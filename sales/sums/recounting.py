@@ -17,7 +17,7 @@ from sales.models import GROUP
 STEP_EVENTS = 20_000
 """Largest number of events that one statement reads. It takes about half a second."""
 REBUILT_PARTITION = -1
-"""Number that stands in place of the partition in rows that a rebuild, and no consumer, has added up."""
+"""Value of `partition` in rows of sums that a rebuild writes. Rows that a consumer writes have the real partition."""
 
 
 class Tables(NamedTuple):
@@ -71,7 +71,10 @@ _FOREIGN = f"""
 
 
 def _adding(tables: Tables) -> str:
-    """Return the SQL that follows the WITH clause of `events`. It adds these events, and returns their number."""
+    """Return the rest of a statement that begins with a WITH clause named `events`.
+
+    The statement adds these events to `tables`, and returns the number of events.
+    """
     return f"""
     , added_to_buckets AS (
         INSERT INTO {tables.buckets} AS bucket (generation, minute, event_type, partition, count, amount)
@@ -106,9 +109,12 @@ class Source(NamedTuple):
     """Rows with ascending ids that `recount` walks through."""
 
     rows: str
-    """Subquery or table that has these rows, with their ids in the column `id`."""
+    """Table, or subquery in parentheses, with the rows of this source. Its column `id` has their ids."""
     events: str
-    """WITH clause that reads the handled events of the rows with ids above `after`, up to and including `upto`."""
+    """WITH clause `events`, which selects the events that the group has handled from the rows of this source.
+
+    Its parameters `after` (excluded) and `upto` (included) limit the ids of these rows.
+    """
 
 
 SOURCES = (Source(f"({RECORDED_EVENTS})", _OWN), Source("sales_foreignevent", _FOREIGN))
@@ -124,10 +130,11 @@ class Recounted(NamedTuple):
 
 
 def recount(database: Any, *, into: Tables, generation: int, report: Report) -> Recounted:
-    """Add the sums of all handled events to `into`, in the transaction that is open on `database`.
+    """Add the sums of all events that the sales group has handled to the tables `into`.
 
-    `database` is one of Django's connections. Its transaction must be REPEATABLE READ, because the recount takes many
-    statements. `report` is called with the part that is done, from 0.0 to 1.0.
+    `database` is one of Django's connections, with an open transaction in which the sums are added. The transaction
+    must be REPEATABLE READ, because the recount takes many statements. The added rows get the number `generation` (see
+    `sales.models`). `report` is called with the part that is done, from 0.0 to 1.0.
     """
     counted = 0
     with database.cursor() as cursor:

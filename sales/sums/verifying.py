@@ -71,9 +71,9 @@ class Verified(NamedTuple):
 
 
 def verify(*, report: Report) -> Verified:
-    """Compare the live generation with the handled events. Raises django.db.Error.
+    """Compare the live sums with the events that the group `sales` has handled. Raises django.db.Error.
 
-    `report` is called with the part of the events that is counted, from 0.0 to 1.0.
+    While the events are counted, `report` is called with the share that is done, from 0.0 to 1.0.
     """
     with closing(another_connection()) as database:
         begin_snapshot(database)

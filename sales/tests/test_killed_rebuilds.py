@@ -30,7 +30,7 @@ def ignore(done: float) -> None:
 
 
 def generations() -> set[int]:
-    """Return the generations that have rows."""
+    """Return the numbers of the generations (versions of the sums) that have rows in the tables of sums."""
     return {
         *SalesBucket.objects.values_list("generation", flat=True),
         *CustomerSummary.objects.values_list("generation", flat=True),
@@ -39,7 +39,10 @@ def generations() -> set[int]:
 
 @pytest.fixture
 def start_rebuild(tmp_path: Path) -> Callable[..., ProductProcess]:
-    """Return a function that starts `rebuild_sales`, sabotaged, on the database of this test."""
+    """Return a function that starts `rebuild_sales` on this test's database, and sabotages one of its calls.
+
+    The function's arguments say what happens at which call. See `tests.faults.launcher.sabotage`.
+    """
     url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
 
     def start(what: str, where: str, *, on_call: int) -> ProductProcess:

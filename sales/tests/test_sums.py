@@ -1,4 +1,7 @@
-"""The group adds each event once, whatever arrives. It adds our own events as they are recorded."""
+"""The group adds each event once, whatever arrives.
+
+For our own events, the group adds the content in the outbox or the history, not the content that arrived.
+"""
 
 import json
 from datetime import UTC, datetime

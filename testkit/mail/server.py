@@ -38,7 +38,7 @@ class Fault:
     """What the server does in place of its usual answer to a command or a message."""
 
     answer: str = ""
-    """Lines that the server sends, such as `550 no such user`."""
+    """Lines that the server sends when the fault strikes, such as `550 no such user`."""
     pause_per_byte_s: float = 0
     then: Literal["go on", "hold", "be silent", "close", "reset"] = "go on"
     """What the server does after `answer`. With `hold`, its usual answer follows when the test calls `release`."""

@@ -54,5 +54,8 @@ def session_of(act: Act[EmailDelivery]) -> Callable[[], AbstractContextManager[A
 
 
 def worker(act: Act[EmailDelivery] | None = None, **changes: Any) -> Worker[EmailDelivery]:
-    """Return a worker for `kind(act, ...)`. Call `sweep` or `work_off_batch`, because its `run` would never end."""
+    """Return a worker for the kind of work `kind(act, **changes)`. It does not wait, and is never told to stop.
+
+    Call its `sweep` or `work_off_batch`, because its `run` would never end.
+    """
     return Worker(kind(act, **changes), stopping=lambda: False, wait=lambda _: None)

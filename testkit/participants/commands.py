@@ -52,7 +52,7 @@ class Replies(NamedTuple):
 
 class ParticipantTests:
     name: ClassVar[str]
-    """Name of the app, its group and its kind of work."""
+    """Name of the app. Its consumer group and its kind of work have the same name."""
     service: ClassVar[str]
     """First path segment at the provider."""
     setting_prefix: ClassVar[str]
@@ -177,7 +177,7 @@ class ParticipantTests:
 
     @pytest.mark.django_db
     def test_nothing_is_made_after_its_undoing(self) -> None:
-        """The command to undo is done first, for example because the worker of the other command was frozen."""
+        """The undoing command is done first, for example because the other command's worker was frozen."""
         made_id = uuid4()
         self.do(self.undo(uuid4(), made_id=made_id))
         self.do(self.make(made_id))
@@ -194,7 +194,7 @@ class ParticipantTests:
 
     @pytest.mark.django_db
     def test_a_reply_is_settled_once_its_group_has_handled_it(self) -> None:
-        """A reply has no sequence, so its outbox row has no stream."""
+        """A reply's outbox row has no stream, so the row's key tells which reference the handled reply must have."""
         reader = Subscription(
             group="reader",
             topic=next(topic for topic in topics() if topic.setting == f"{self.setting_prefix}_REPLIES_TOPIC"),

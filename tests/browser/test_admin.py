@@ -17,7 +17,7 @@ from tests.browser.conftest import picture, send_poison
 
 TIMEOUT_MS = 30_000
 GROUPS = len(subscriptions())
-"""Number of groups. The page has a row for each group and partition."""
+"""Number of groups. The pipeline page has a row for each group and partition."""
 READERS = len(subscriptions(ORDER_EVENTS.name))
 """Number of groups that read each event of an order. The page adds up their lags."""
 

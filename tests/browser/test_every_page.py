@@ -31,7 +31,7 @@ NAMES = {"Commerce", "Kafka", "PostgreSQL", "Django", "OpenAPI", "AsyncAPI", "En
 UNITS = {"KiB", "MiB"}
 ACCOUNTS = {"admin", "demo", "mallory", "operator", "support", "Admin", "Demo"}
 GROUPS = {"fulfilment", "payments", "sales", "shipping"}
-"""Names of consumer groups that look like words."""
+"""Names of consumer groups. Korean pages may show them, although they look like words that lack a translation."""
 ALLOWED_WORDS = NAMES | UNITS | ACCOUNTS | GROUPS | {"Accept", "en", "esc", "ko"}
 TEXTS = """() => {
     const skipped = '.material-symbols-outlined, pre, code, script, style, noscript, [translate=no]';

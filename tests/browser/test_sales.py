@@ -1,4 +1,4 @@
-"""The page Sales in a browser: it updates itself, marks anomalies, and works with a keyboard, dark, and in Korean."""
+"""The page Sales in a browser: it updates itself, marks anomalies, and works by keyboard, in dark mode, in Korean."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe

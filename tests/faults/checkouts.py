@@ -65,7 +65,8 @@ def env_of(provider: ProviderUnderTest) -> dict[str, str]:
 class AtRest(NamedTuple):
     """A completed, cancelled or stuck checkout, as the database and the provider's book have it.
 
-    `state` is the fulfilment's; `status` and `amount` are the order's; `shipment` is an entry like `payment`.
+    `state` is the fulfilment's. `status` and `amount` are the order's. `shipment` is the shipment's entry in the book;
+    empty if the book has none.
     """
 
     order_id: int
@@ -210,10 +211,10 @@ class Checkouts:
                 yield f"{one.payment} is not the payment of order {one.order_id} over {one.amount}"
 
     def _unknown(self, found: Sequence[AtRest], provider: ProviderUnderTest) -> Iterator[str]:
-        """Yield a sentence about each payment or shipment in the provider's book that is of no step of these checkouts.
+        """Yield a sentence about each unexpected payment or shipment, and one if the sum of the charges is wrong.
 
-        Yield one more if the charges in the book differ from the sum of the completed orders and of those whose refund
-        is stuck.
+        An entry of the provider's book is unexpected if it belongs to no step of these checkouts. The sum is right if
+        it equals the total amount of the completed orders and of the orders whose refund is stuck.
         """
         known = {one.order_id: one for one in found}
         for service in ("payments", "shipments"):

@@ -70,9 +70,9 @@ class Shopper:
     def request(
         self, method: str, path: str, *, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> httpx.Response | None:
-        """Return the answer to a request; None without an answer or after a 5xx. The oracle does not record it.
+        """Send a request, and return the answer; None without an answer or after a 5xx.
 
-        This method alone is thread-safe.
+        The oracle does not record the result. Several threads may call this method at once, but no other method.
         """
         try:
             response = self._http.request(method, path, json=body, headers=headers)

@@ -1,4 +1,7 @@
-"""Critical calls of the product, as targets of the launcher: the calling module and the called function."""
+"""Calls of the product at which tests kill or disturb a process: the targets of `tests.faults.launcher`.
+
+A target names a function in the module that calls it, and a method in the module of its class.
+"""
 
 ORDER_RECORDED = "orders.views:place_order"
 """After this call, order and event are written; with an Idempotency-Key, their transaction is still open."""

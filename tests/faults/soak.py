@@ -1,7 +1,8 @@
 """The soak test: customers order for a long time while a fault happens every few seconds. `make soak` runs it.
 
-After each round of faults, the test waits until the site has settled. It compares the site's data, and compares all
-checkouts with the provider's book. The test prints its seed; `SOAK_SEED` with this value repeats the faults.
+After each round of faults, the test waits until the site has settled. It compares the answers that customers got with
+the site's data, and all checkouts with the provider's book, a file of payments and shipments. The test prints its
+seed; `SOAK_SEED` with this value repeats the faults.
 """
 
 import os

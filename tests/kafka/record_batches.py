@@ -59,7 +59,11 @@ def batch(
 def compressed_batch(
     content: bytes, *, codec: str, offset: int = 0, count: int = 1, last_delta: int | None = None
 ) -> bytes:
-    """Return a batch with `content` as it is. The header claims that `codec` has compressed it."""
+    """Return a batch with `content` unchanged in the place of its records. Its header claims that `codec` made it.
+
+    The header also claims that the batch has `count` records, and that the last one's offset is `offset + last_delta`.
+    By default, `last_delta` is `count - 1`. An empty `codec` claims no compression.
+    """
     number, _ = CODECS[codec] if codec else (0, bytes)
     header = HEADER.pack(
         offset, 0, 0, 2, 0, number, count - 1 if last_delta is None else last_delta, NOW_MS, NOW_MS, -1, -1, -1, count

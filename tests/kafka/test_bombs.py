@@ -23,7 +23,7 @@ from testkit.servers import Broker
 from testkit.waiting import wait_until
 
 LIMIT_MIB = 256
-"""Limit of the resident memory of consumer and relay at any time, in MiB."""
+"""Limit of the resident memory of the consumer, and of the relay, at any time, in MiB. Each process has this limit."""
 MIB = 1024 * 1024
 BOMB = bytes(150 * MIB)
 SNAPPY_BOMB = bytes(18 * MIB)

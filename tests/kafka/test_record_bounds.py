@@ -23,7 +23,7 @@ SENTINEL_OFFSET = 2**40
 """Offset of the valid batch that follows the damaged batches of a test."""
 MAX_INT32 = 2**31 - 1
 RECORD_START = varint(1) + field(b"key") + field(b"value")
-"""Bytes of the second record of a batch, from its offset up to (not including) the number of its headers."""
+"""Offset delta, key and value of the second record of a batch. In a record, the number of headers follows them."""
 
 
 def read(*batches: bytes) -> list[Record]:
@@ -33,7 +33,10 @@ def read(*batches: bytes) -> list[Record]:
 
 
 def reported(*batches: bytes) -> list[tuple[int, str]]:
-    """Return (offset, reason) of each unreadable record. Check that the client reads a valid batch after them."""
+    """Return (offset, reason) of each unreadable record in `batches`.
+
+    Check that the client reads a valid batch that follows `batches`.
+    """
     *records, behind = read(*batches, batch(record(b"behind"), offset=SENTINEL_OFFSET))
     assert (behind.offset, behind.value) == (SENTINEL_OFFSET, b"behind")
     unreadable = [one for one in records if isinstance(one.value, Unreadable)]

@@ -51,7 +51,7 @@ class BookProvider:
             self._outcome = CallOutcome.ANSWERED
 
     def let_one_arrive(self, index: int) -> None:
-        """Execute one of the calls that are still ADRIFT, if there is one. `index` chooses the call."""
+        """Execute one of the delayed calls (`CallOutcome.ADRIFT`), if any is left. `index` chooses the call."""
         if self._adrift:
             self._adrift.pop(index % len(self._adrift))()
 
@@ -105,7 +105,7 @@ class _Session:
 
 
 class Payments(_Session):
-    """A `payments.providers.PaymentProvider`."""
+    """A `payments.providers.PaymentProvider` that calls the test's `BookProvider` instead of a service."""
 
     def payment(self, charge_id: UUID) -> Payment | None:
         entry = self.provider.find("payments", charge_id)
@@ -123,7 +123,7 @@ class Payments(_Session):
 
 
 class Shipments(_Session):
-    """A `shipping.providers.ShippingProvider`."""
+    """A `shipping.providers.ShippingProvider` that calls the test's `BookProvider` instead of a service."""
 
     def shipment(self, booking_id: UUID) -> Shipment | None:
         entry = self.provider.find("shipments", booking_id)

@@ -36,11 +36,14 @@ class FulfilmentInvariants(RuleBasedStateMachine):
         self.tokens: dict[int, str] = {}
         """The payment token of each order that was checked out, by order id."""
         self.done_by_hand: set[tuple[int, str]] = set()
-        """(order id, service) of each charge or shipment that an operator has undone by hand, outside of the book."""
-        self.resolved: set[tuple[int, str]] = set()
-        """(order id, service) of each step that was marked as resolved while the book had nothing to undo.
+        """(order id, service) of each charge or shipment that an operator has undone by hand.
 
-        The provider does not learn of the mark, so it may still execute a late call.
+        The provider's book, a file of payments and shipments, does not contain this.
+        """
+        self.resolved: set[tuple[int, str]] = set()
+        """(order id, service) of each charge or shipment that an operator marked as resolved when none was in effect.
+
+        The provider does not learn of the mark, so it may still carry out a call that reaches it later.
         """
 
     @invariant()
@@ -87,7 +90,8 @@ class FulfilmentInvariants(RuleBasedStateMachine):
     def everything_is_at_rest(self) -> None:
         """Check how each checkout has ended, and that each entry of the provider's book belongs to a step.
 
-        Only a charge that takes no refund may be stuck, because the caller has retried all others.
+        The caller has retried all stuck fulfilments. So a fulfilment may be stuck only if the provider never refunds
+        its charge.
         """
         self.everything_holds()
         fulfilments = list(Fulfilment.objects.prefetch_related("step_rows"))

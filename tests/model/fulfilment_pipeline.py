@@ -68,7 +68,8 @@ class FulfilmentPipeline(Sending):
     def _one_by_one(self, name: str) -> Kind[Any]:
         """Return the kind of work `name`, changed so that a worker claims one piece at a time.
 
-        A worker that crashes then has no other piece to give back. A killed process gives none back either.
+        In the model, a crash is an exception, after which a worker gives back the other pieces that it has claimed. A
+        killed process gives nothing back. A worker with one piece has no other piece, so a crash has the same effect.
         """
         return replace(kind_named(name), concurrency=1, batch_size=1)
 
@@ -78,14 +79,14 @@ class FulfilmentPipeline(Sending):
         self.work(name)
 
     def pass_deadline(self, order_id: int) -> None:
-        """Let all deadlines of an order pass, also those that replies have overtaken, and let a worker handle them."""
+        """Make all deadlines of an order due, also those whose reply has already come, and let a worker handle them."""
         FulfilmentDeadline.objects.filter(fulfilment=order_id).update(due_at=database_now())
         worker = Worker(kind_named(DEADLINES), stopping=lambda: False, wait=self._never_wait)
         with suppress(Crash):
             worker.work_off_batch()
 
     def append_again(self, name: str, record: int, *, as_new: bool) -> None:
-        """Append a copy of a record to a group's topic. With `as_new`, the copy has a new event id.
+        """Append a copy of a record to the topic of the group `name`. With `as_new`, the copy has a new event id.
 
         `record` is the index from the newest record (0) backwards, modulo the number of records.
         """

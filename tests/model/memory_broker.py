@@ -55,7 +55,10 @@ class MemoryBroker:
 
     @contextmanager
     def answering(self, outcomes: Sequence[SendOutcome]) -> Iterator[None]:
-        """Within the block, give the messages of each call of `send_all` these outcomes in turn."""
+        """Within the block, let each call of `send_all` give its messages these outcomes in turn.
+
+        Every call begins with the first outcome, and begins again after the last one.
+        """
         self._outcomes = outcomes
         try:
             yield
@@ -113,7 +116,10 @@ class MemoryGroup:
         self.committed = [0 for _ in broker.partitions]
 
     def rebalance(self, owners: Sequence[int] | None = None) -> None:
-        """Assign each partition to a member of the group, by default again to its current owner."""
+        """Start a new generation of the group. `owners` has the number of a member for each partition.
+
+        Without `owners`, each partition keeps its current owner.
+        """
         self.owners = owners or self.owners
         self.generation += 1
 
@@ -171,7 +177,7 @@ class MemoryConsumer:
         return records
 
     def _rejoin(self) -> None:
-        """Join the group again after a rebalance, and read its partitions on from their committed offsets."""
+        """Join the group again after a rebalance. Reading continues at the committed offsets of its partitions."""
         self._generation = self._group.generation
         self._held = set()
         self._read_from = {}

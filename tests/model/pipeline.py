@@ -155,7 +155,10 @@ class Sending:
 
 
 class Pipeline(Sending):
-    """Fast path, relay and two consumers of notifications."""
+    """The product's fast path, relay and two consumers of notifications, on a Kafka in memory.
+
+    Each works only when the test calls it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -208,5 +211,8 @@ class Pipeline(Sending):
             assert idle < 6, f"{OutboxEvent.objects.pending().count()} rows wait, the lag is {self.group.lag()}"
 
     def _left(self) -> int:
-        """Return how much work is left: 1 for a row to send, 2 for an unread record, which may add a row to send."""
+        """Return how much work is left: the number of rows to send, plus twice the number of unread records.
+
+        A record counts twice, because handling it may add a row to send.
+        """
         return OutboxEvent.objects.pending().count() + 2 * self.group.lag()

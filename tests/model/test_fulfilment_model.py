@@ -195,7 +195,10 @@ class FulfilmentModel(FulfilmentInvariants):
     @precondition(lambda self: self.tokens)
     @rule(index=INDEX, other=INDEX)
     def forged_replies(self, index: int, other: int) -> None:
-        """Append a reply of each type for order `index`, with a wrong command id: of order `other` or a new one."""
+        """Append a reply of each type for order `index`, with a wrong command id.
+
+        The id is that of a command of order `other` that the reply does not answer. If there is none, the id is new.
+        """
         order_id, other_id = self.order(index), self.order(other)
         steps = Fulfilment.objects.get(pk=other_id).steps
         for event_type, (answered, _) in REPLIES.items():

@@ -58,7 +58,10 @@ MEMBER = st.sampled_from([0, 1])
 OWNERS = st.tuples(*[MEMBER] * PARTITIONS)
 SIZE = st.integers(1, 4)
 BATCHES = st.integers(1, 3)
-"""Numbers of batches that a member reads. It reads the second batch before it saves the first."""
+"""Numbers of batches that a consumer reads in one step of the model.
+
+With two or more, it reads the second batch before it saves the first.
+"""
 
 EXPLORATION = hypothesis_settings(
     max_examples=80,
@@ -185,7 +188,7 @@ class Model(Invariants):
 
     @rule(rows=INDICES, outcomes=OUTCOMES)
     def duplicate_by_both_paths(self, rows: list[int], outcomes: list[SendOutcome]) -> None:
-        """Let the fast path hold rows for so long that the relay sends them as well."""
+        """Let the fast path (`BackgroundPublisher`) send `rows` so slowly that the relay sends them as well."""
 
         def interfere() -> None:
             pass_time(10)
@@ -220,7 +223,10 @@ class Model(Invariants):
 
     @rule(member=MEMBER, size=SIZE, batches=BATCHES, saved=st.booleans())
     def crash_of_a_consumer(self, member: int, size: int, batches: int, saved: bool) -> None:
-        """Let a consumer crash while it saves a batch or, with `saved`, before it commits the batch's offsets."""
+        """Let a consumer crash while it saves a batch; with `saved`, between saving it and committing its offsets.
+
+        See `Pipeline.consume` for `member`, `size` and `batches`.
+        """
         victim = self.pipeline.members[member]
         with (victim.source.amid_commit if saved else victim.subscription.amid_save).calling(crash):
             self.pipeline.consume(member, size=size, batches=batches)
@@ -233,9 +239,10 @@ class Model(Invariants):
     def rebalance_amid_a_batch(
         self, member: int, size: int, batches: int, saved: bool, owners: Sequence[int], overtaken: bool
     ) -> None:
-        """Assign partitions to other members while a member has read (or, with `saved`, saved) a batch.
+        """Assign the partitions to `owners` after `member` has read a batch and before it saves the batch.
 
-        If `overtaken`, the new owner consumes the batch before the member goes on.
+        With `saved`, this happens after `member` has saved the batch and before it commits the offsets. If `overtaken`,
+        the other member then consumes a batch before `member` goes on.
         """
 
         def interfere() -> None:

@@ -47,7 +47,8 @@ class Missing(Exception):
 def interpolated(text: str, variables: Mapping[str, str]) -> str:
     """Return `text` as compose expands it: `$$`, `${X}`, `${X:-default}` and `${X:?message}` are replaced.
 
-    Raises Missing. Source: https://docs.docker.com/reference/compose-file/interpolation/
+    Raises Missing if the variable of a `${X:?message}` is empty or not set.
+    Source: https://docs.docker.com/reference/compose-file/interpolation/
     """
 
     def value(found: re.Match[str]) -> str:

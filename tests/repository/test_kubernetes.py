@@ -13,7 +13,7 @@ from testkit.processes import CHECKOUT
 from tests.repository.ways_to_run import COMPOSE, OVERLAYS, app, pods, rendered, resources, running
 
 WRITABLE_ROOT = {"kafka"}
-"""Containers of the trial whose image writes into its own folders."""
+"""Workloads of the overlay `trial` whose container may write to its root file system, because its image needs to."""
 KEDA = {"ScaledObject", "TriggerAuthentication"}
 OWN_PODS = "app.kubernetes.io/part-of"
 TRIGGER = {

@@ -1,4 +1,4 @@
-"""The migrations since the previous release suit its processes, which run during the migration and after it."""
+"""Processes of the previous release can run during and after the migrations that were added since that release."""
 
 import re
 from collections.abc import Iterator
@@ -74,7 +74,10 @@ def linter(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterato
 
 
 def extended(linter: MigrationLinter, *operations: Operation) -> Migration:
-    """Return a migration with `operations` that follows the newest one of orders. It exists only in memory."""
+    """Return a migration of the app `orders` with `operations`. It follows the app's newest migration.
+
+    The migration exists only in memory.
+    """
     ((_, newest),) = linter.migration_loader.graph.leaf_nodes("orders")
     content = {
         "dependencies": [("orders", newest)],

@@ -41,8 +41,9 @@ ALWAYS_MANY = {
 
 
 def texts(source: str) -> Iterator[str]:
-    """Yield the strings in a module's source. In an f-string, a value is `{}`, or `CONSTANT` if it names a constant.
+    """Yield the strings in a module's source.
 
+    In an f-string, the word `CONSTANT` replaces each value that uses a constant, and `{}` replaces each other value.
     Docstrings, and texts that have both a singular and a plural form, are left out.
     """
     tree = ast.parse(source)

@@ -64,7 +64,10 @@ def test_each_way_starts_all_work_once(way: str) -> None:
 
 
 def test_every_command_that_runs_on_is_started() -> None:
-    """Commands with a liveness file run until a signal. `work` and `consume` also do the work of other commands."""
+    """Commands with `--liveness-file` run until a signal. At least one way to run the product starts each of them.
+
+    Not every way starts all of them, because `work` and `consume` can do the work of the others.
+    """
     run_on = {
         name
         for name in OWN_COMMANDS
@@ -92,7 +95,7 @@ def test_pods_declare_the_metrics_port(overlay: str) -> None:
 
 
 def test_all_health_checks_of_loops_are_one_command() -> None:
-    """The check names the file that each process touches, and allows the two minutes that the option's help names."""
+    """The command names every liveness file, and allows the two minutes that the help of `--liveness-file` names."""
     checks = {OF_COMPOSE[one.name]["healthcheck"]["test"].replace("$$", "$") for one in loops("compose")}
     for overlay in OVERLAYS:
         declared = pods(overlay, "Deployment")

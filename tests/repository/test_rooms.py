@@ -1,4 +1,7 @@
-"""Shared modules use no tests, folders and names of tests stay small, and tests and files that documents name exist."""
+"""Shared modules do not use modules of tests. Folders have few modules, and names of tests are short.
+
+Each test or file that a document names exists, and so does each test file that a module names.
+"""
 
 import ast
 import re
@@ -52,7 +55,10 @@ def test_shared_modules_use_no_module_of_tests(room: str) -> None:
 
 
 def test_no_room_is_crowded() -> None:
-    """The folders of the benchmarks are left out: they have a module for each measurement and for each peer."""
+    """No folder has more than `MODULES_IN_A_ROOM` modules.
+
+    The folders of the benchmarks may have more: a module for each measurement and for each program compared.
+    """
     rooms = Counter(relative(path.parent) for path in modules(*APPS, "testkit", "tests") if path.name != "__init__.py")
     assert len(rooms) > 50
     assert {room: number for room, number in rooms.items() if number > MODULES_IN_A_ROOM} == {}

@@ -1,4 +1,7 @@
-"""`events`, alone or with one participant, in a project without the shop, loads none of the shop's modules."""
+"""In a project without the shop, `events` runs alone or with one participant, `payments` or `shipping`.
+
+It then loads none of the shop's other modules.
+"""
 
 import os
 import subprocess

@@ -72,7 +72,10 @@ def start_nginx(folder: Path, *, web: str, port: int, tls_port: int) -> "subproc
 
 
 def with_tls(folder: Path, port: int) -> str:
-    """Write a certificate to `folder`, and return a TLS port's directives in the spelling of Debian's nginx."""
+    """Write a certificate to `folder`, and return the nginx directives that serve TLS and HTTP/2 on `port`.
+
+    The directives have the syntax of the nginx version in Debian.
+    """
     trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(folder / "tls.pem")
     pem = folder / "tls.pem"
     return f"listen 127.0.0.1:{port} ssl http2; ssl_certificate {pem}; ssl_certificate_key {pem};"
@@ -171,7 +174,10 @@ def test_a_request_that_the_proxy_refuses_is_a_problem(site: Site, sent: bytes, 
 
 
 def test_slow_requests_end_in_time(site: Site) -> None:
-    """nginx closes both connections without an answer. Both waits run side by side, so they take the time of one."""
+    """One client stops within its headers, the other within its body. nginx closes both connections without an answer.
+
+    Both waits run side by side, so that the test takes the time of one.
+    """
     started_at = time.monotonic()
     slow = [
         socket.create_connection(site.address, timeout=25),

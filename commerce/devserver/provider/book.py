@@ -65,7 +65,9 @@ class Book:
             return self._find(service, key)
 
     def make(self, service: str, key: str, body: Mapping[str, Any]) -> tuple[Entry, bool]:
-        """Return the payment or shipment with this key, and whether it is new. If there is none, make or refuse it.
+        """Return the payment or shipment with this key, and whether it is new.
+
+        If there is none, add an entry, which is made or refused. Its state says which.
 
         Raises Conflict if an earlier request used the key with another body.
         """
@@ -80,10 +82,10 @@ class Book:
             return self._save(service, key, Entry(names.refused if reason else names.made, reason, text)), True
 
     def undo(self, service: str, key: str) -> Entry:
-        """Undo a payment or shipment that was made; otherwise void its key. Return the entry.
+        """Undo a payment or shipment that was made. Otherwise void its key, so that nothing can be made with this key.
 
-        An entry that is already undone or voided does not change. An entry that cannot be undone keeps its state, and
-        is returned with the reason.
+        Return the entry. An entry that is already undone or voided does not change. An entry that cannot be undone
+        keeps its state, and is returned with the reason.
         """
         with self._lock:
             entry = self._find(service, key) or Entry("", "", "")

@@ -30,7 +30,7 @@ class Options:
     slow_s: float = 2.0
     """Seconds that a slow answer takes in addition."""
     silence_s: float = 60.0
-    """Seconds for which a connection stays silent before the server closes it."""
+    """Seconds that the server waits before it closes the connection without an answer, for the fault `silence`."""
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> "Options":
@@ -162,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, *words: object) -> None:
-        """Write no line for each request."""
+        """Log nothing, because the base class would write a line to stderr for each request."""
 
 
 def answer_of(key: str, entry: Entry) -> dict[str, Any]:

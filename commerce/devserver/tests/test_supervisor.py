@@ -36,7 +36,8 @@ def _restore_signal_handlers() -> Iterator[None]:
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
     """Return a function that runs a supervisor, with one process for each given Python program.
 
-    Meanwhile the function calls `act` in a thread. It returns the supervisor's lines of output without their times.
+    The function also accepts a callable `act`, and calls it in a thread while the supervisor runs. It returns the
+    supervisor's lines of output without their times.
     """
 
     def run(supervisor: Supervisor, *codes: str, act: Callable[[], None] = lambda: None) -> list[str]:

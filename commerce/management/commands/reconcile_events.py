@@ -56,7 +56,8 @@ class Command(BaseCommand):
 def _groups(group: str | None) -> list[Subscription[Any]]:
     """Return the subscription of `group`, or by default all registered subscriptions.
 
-    A group that is not registered is checked like notifications, because `consume_order_events --group` can run it.
+    A group that is not registered gets the subscription of the notifications under its own name, because
+    `consume_order_events --group` runs such a group in the same way.
     """
     if group is None:
         return subscriptions()

@@ -121,7 +121,10 @@ def test_nothing_moved_is_missing(order: Order) -> None:
 
 
 def test_an_unhandled_moved_event_is_sent_again(order: Order, api: APIClient) -> None:
-    """A moved event is unhandled, for example, after the notifications were restored from an old backup."""
+    """`prune_events` has moved the event to the history, and the event's notification was then lost.
+
+    This happens, for example, if the notifications are restored from an old backup.
+    """
     prune_all()
     second = OrderHistory.objects.get(sequence=2)
     Notification.objects.filter(event_id=second.event_id).delete()

@@ -155,7 +155,10 @@ class TestTroubles:
 
     @pytest.mark.parametrize(("error", "holds"), [(UnreadableRecord("not UTF-8"), 0), (DamagedRecord("not UTF-8"), 2)])
     def test_an_unreadable_record_is_a_dead_letter_without_content(self, error: Exception, holds: int) -> None:
-        """Only a record with a wrong checksum is read again. With a correct one, the bytes are the same again."""
+        """Only a record with a wrong checksum is read again.
+
+        If the checksum is correct, another read would give the same bytes.
+        """
         value = Unreadable()
         value.error = error
         unreadable = kafka_record(value, offset=1, key=None, timestamp=-1)
@@ -313,7 +316,7 @@ def die() -> None:
 
 
 def leave_mark(*values: bytes) -> None:
-    """Store the death mark of a consumer that died during its first batch, which had these values."""
+    """Store the `DeathMark` of a consumer that died during its first batch. `values` are the values of this batch."""
     quarantine.place_marks(group=GROUP, topic="order-events", records=records(*values))
 
 

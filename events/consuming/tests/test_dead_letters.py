@@ -133,7 +133,10 @@ def naming(letter_id: int, *, offset: int) -> Record:
 @pytest.mark.django_db
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_a_header_hides_no_message_of_another_group(ahead: int) -> None:
-    """The header names a dead letter of the first group: an older one, or the one that this record itself becomes."""
+    """A record is a dead letter of the group `second`, although its header names a letter of the group `first`.
+
+    The named letter is an older one (`ahead` is 0), or the one that this record itself becomes in `first` (1).
+    """
     assert failed(kafka_record(b"garbage", offset=1), "first")
     record = naming(DeadLetter.objects.latest("pk").pk + ahead, offset=2)
     failed(record, "first")

@@ -1,4 +1,4 @@
-"""`manage.py replay_dead_letters`: the letters that it replays, its output, and its end."""
+"""`manage.py replay_dead_letters`: the letters that it replays, its output, and how a signal ends it."""
 
 import math
 import os

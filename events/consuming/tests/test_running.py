@@ -21,7 +21,7 @@ class NoHandler:
 
 
 class ShutdownAfterOnePoll:
-    """A stand-in for `Shutdown` without signal handlers. It is requested after the start and one poll."""
+    """A stand-in for `Shutdown` without signal handlers. It lets the consumer start and poll once, and then stop."""
 
     def __init__(self) -> None:
         self._answers = iter([False, False])

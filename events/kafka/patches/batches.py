@@ -129,7 +129,8 @@ class TolerantRecordBatch(DefaultRecordBatch):
     def _read_msg(self) -> Any:
         """Return the next record, with an `Unreadable` value if only this record cannot be read.
 
-        An unreadable control record is None. Raises ValueError, IndexError if the rest of the batch cannot be read.
+        Return None for an unreadable control record. Raises ValueError or IndexError if the rest of the
+        batch cannot be read.
         """
         buffer = self._buffer
         length, start = decode_varint(buffer, self._pos)

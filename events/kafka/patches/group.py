@@ -42,11 +42,12 @@ class AttentiveCoordinator(ConsumerCoordinator):
     """Keep the broker's answer to a member that joins the group, and do not poll in a busy loop.
 
     Reason: the original takes the answer only during a poll. If the answer comes between two polls, the original asks
-    again. The original also ignores a rebalance that new partitions trigger: such a member keeps reading outside its
-    group, or stops reading. While Kafka does not answer a heartbeat, the original says that a poll is due at once.
-    Upstream: the join became these methods with https://github.com/dpkp/kafka-python/pull/2955; no issue about lost
+    again. If new partitions trigger a rebalance, the original ignores it. The member then keeps reading outside its
+    group, or stops reading. While Kafka does not answer a heartbeat, the original says that a poll is due at once, so
+    that the consumer polls in a busy loop.
+    Upstream: https://github.com/dpkp/kafka-python/pull/2955 introduced these methods of the join; no issue about lost
     answers is known. https://github.com/dpkp/kafka-python/issues/1383 was the same busy loop in an older release.
-    Guard: events/kafka/tests/test_receiving.py, `TestNewPartitions` of it on Apache Kafka; the busy loop:
+    Guard: events/kafka/tests/test_receiving.py, where `TestNewPartitions` needs Apache Kafka. For the busy loop:
     tests/faults/outbox/test_kafka_away.py on Apache Kafka.
     It can go when these tests pass with `ConsumerCoordinator`.
     """
@@ -93,7 +94,7 @@ class ByteLimitedFetcher(Fetcher):
 
     class PartitionRecords(Fetcher.PartitionRecords):
         full_at: int
-        """Value of `bytes_read` from which on `take` takes no further record."""
+        """Once `bytes_read` reaches this number, `take` takes no further record."""
 
         def _unpack_records(self, tp: TopicPartition, records: Any, *_deserializers: Any) -> Iterator[Record]:
             """Yield the records in the batches of `records`, with headers that are not decoded yet."""

@@ -13,7 +13,10 @@ from events.wire.headers import Header
 
 
 class PackedHeaders(Sequence[Header]):
-    """The headers of a record as (name, value) pairs. Each access decodes them again, which cannot fail."""
+    """The headers of a record as (name, value) pairs. Each access decodes them again.
+
+    The decoding cannot fail, because `is_plain` has checked the bytes.
+    """
 
     __slots__ = ("_count", "_packed")
 
@@ -51,7 +54,7 @@ def has_header(headers: Iterable[Header], wanted: str) -> bool:
 def is_plain(packed: bytes, count: int) -> bool:
     """Return whether `packed` is exactly `count` headers of ASCII bytes without null values, as most headers are.
 
-    In ASCII bytes every length takes one byte and every name is valid UTF-8, so the check decodes nothing.
+    The check decodes nothing. If all bytes are ASCII, each length is a varint of one byte, and each name is UTF-8.
     """
     if not packed.isascii():
         return False
@@ -88,9 +91,10 @@ def read_field(buffer: bytes, at: int, end: int) -> tuple[bytes | None, int]:
     """Return the bytes of the field that begins at offset `at`, and the offset behind the field.
 
     A field has its length, which is a zigzag varint, and then its bytes. A field with a negative length has None
-    instead of bytes. Lengths of one byte are decoded without a call, because a record may have twenty of them.
+    instead of bytes. Lengths of one byte are decoded without a function call, because a record may have twenty of them.
 
-    Raises ValueError, IndexError if not all bytes of the field are before `end`.
+    Raises ValueError or IndexError if the length cannot be read, or if the field's bytes reach beyond `end`. A field
+    without bytes is not checked against `end`.
     """
     length = buffer[at]
     at += 1

@@ -1,7 +1,7 @@
-"""Patches of kafka-python's connections, and of its producer's waiting and closing.
+"""Patches of kafka-python's connections, and of the way in which its producer waits and closes.
 
-The imported `kafka.net` modules are private. `kafka_client`, the parameter that accepts the network client, is
-documented.
+The `kafka.net` modules that this file imports are private. Kafka clients accept a patched network client by their
+parameter `kafka_client`, which kafka-python documents.
 """
 
 import ssl
@@ -43,7 +43,10 @@ class NetworkClient(KafkaNetClient):
 
 
 class ConnectionManager(KafkaConnectionManager):
-    """The part of `NetworkClient` that makes connections."""
+    """Makes the connections of `NetworkClient`.
+
+    It keeps the brokers' last refusal, and applies `bytes_before_end`, so that it can read the reason of a refusal.
+    """
 
     refusal: Exception | None = None
 

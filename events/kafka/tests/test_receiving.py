@@ -17,7 +17,10 @@ from testkit.subscriptions import read_and_commit as read_and_commit_first
 from testkit.waiting import wait_until
 
 POLL_TIMEOUT_S = 0.1
-"""Timeout of one poll, in seconds. The embedded broker needs longer to assign partitions."""
+"""Timeout of one poll, in seconds.
+
+The embedded broker takes longer to assign partitions, so a test polls repeatedly until it gets records.
+"""
 
 
 @pytest.fixture

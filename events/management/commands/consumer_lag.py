@@ -85,7 +85,10 @@ def _report(rows: list[Row], columns: Sequence[str], *, as_json: bool) -> str:
 
 
 def _groups(group: str | None) -> list[tuple[str, str]]:
-    """Return pairs of group and topic. An unregistered group is looked up on every topic that has a subscription."""
+    """Return pairs of group and topic: those of all subscriptions if `group` is None, else those of `group`.
+
+    An unregistered group is looked up on every topic that has a subscription.
+    """
     if group is None:
         return [(one.group, one.topic.name) for one in subscriptions()]
     try:

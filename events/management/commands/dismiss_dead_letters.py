@@ -54,7 +54,10 @@ class Command(BaseCommand):
 
 
 def _account(name: str | None) -> User:
-    """Return the account with this name; without one, `COMMAND_LINE`, created if missing. Raises CommandError."""
+    """Return the account with this name. If `name` is None, return the account `COMMAND_LINE`, created if missing.
+
+    Raises CommandError if there is no account with this name.
+    """
     if name is None:
         # The account has no password, so that no user can log in with it.
         account, _ = User.objects.get_or_create(username=COMMAND_LINE, defaults={"is_active": False, "password": "!"})

@@ -53,7 +53,10 @@ def test_outcomes_wait_until_the_database_takes_writes(
         followed.extend(work.pk for work, _ in results)
 
     def stopping() -> bool:
-        """Make the database read-only once a piece was tried, and writable after three attempts to record it."""
+        """Make the database read-only once a piece was tried, and writable after three failed attempts to record it.
+
+        Return whether the outcomes of all pieces are recorded.
+        """
         failures = caplog.text.count("cannot execute UPDATE in a read-only transaction")
         if tried and not was_read_only.is_set():
             set_read_only("on")

@@ -424,7 +424,7 @@ def test_a_claim_that_fails_is_made_again_after_a_pause(monkeypatch: pytest.Monk
 
 
 def test_outcomes_survive_an_error_of_any_other_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A migration may be missing, so that not even the failure of a piece can be recorded."""
+    """While a migration is missing, the worker cannot record outcomes. It keeps them, and records them later."""
     works = record_work(8)
     tried: list[int] = []
     failures, is_broken = 0, True

@@ -40,7 +40,10 @@ def serve(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def outage() -> str:
-    """Send all due mails. Check that sending raises ServiceUnavailable and no mail fails, and return its message."""
+    """Send all due mails, and return the message of the ServiceUnavailable that this must raise.
+
+    Check that all mails are still pending.
+    """
     with pytest.raises(ServiceUnavailable) as caught:
         send_due()
     assert set(EmailDelivery.objects.values_list("state", flat=True)) == {LeasedWork.State.PENDING}

@@ -327,7 +327,7 @@ def test_mails_go_out_as_soon_as_the_server_is_back(server: MailServer) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_nothing_is_claimed_in_the_first_second_after_an_outage(server: MailServer) -> None:
-    """Another sender whose lease has ended may still have to record that it sent the mail."""
+    """After the database's outage, another sender may still have to record a sent mail, even if its lease has ended."""
     delivery_to()
     port = connection.settings_dict["PORT"]
     connection.settings_dict["PORT"] = "1"

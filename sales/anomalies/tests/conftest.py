@@ -18,7 +18,7 @@ SetDatabaseClock = Callable[[datetime], None]
 
 @pytest.fixture
 def set_database_clock(monkeypatch: pytest.MonkeyPatch) -> SetDatabaseClock:
-    """Return a function that sets the clock by which steps close."""
+    """Return a function that sets the time that `judging` reads as the database's current time."""
 
     def set_database_clock(moment: datetime) -> None:
         monkeypatch.setattr(judging, "database_now", lambda: moment)
@@ -29,7 +29,11 @@ def set_database_clock(monkeypatch: pytest.MonkeyPatch) -> SetDatabaseClock:
 def sell(
     start: datetime, end: datetime, *, orders: int, price: int = 10, cancelled: int = 0, generation: int = 0
 ) -> None:
-    """Add `orders` orders to every fifth minute before `end` from `start` on, half of them from another partition."""
+    """Store the sales of every fifth minute from `start` to before `end`.
+
+    Each of these minutes has `orders` created and `cancelled` cancelled orders. Each order costs `price`.
+    Half of the created orders come from partition 1, and all others from partition 0.
+    """
     rows = []
     for number in range((end - start) // timedelta(minutes=5)):
         minute = start + number * timedelta(minutes=5)
@@ -52,5 +56,5 @@ def _bucket(generation: int, minute: datetime, event_type: str, partition: int, 
 
 @pytest.fixture
 def history(db: None) -> None:
-    """Sell ten orders a step for three weeks, until noon."""
+    """Create the sales of three weeks up to `NOON`: ten orders and one cancellation in each step of five minutes."""
     sell(NOON - timedelta(weeks=3), NOON, orders=10, cancelled=1)

@@ -30,14 +30,17 @@ NOTHING = Sales()
 
 
 def series(window: list[Sales], *, usual: Sales = NOTHING, weeks: int = 5) -> Series:
-    """Return a series that sold `usual` in each step of the last `weeks` weeks, and `window` from noon on."""
+    """Return sales of `usual` in each step of the `weeks` weeks before `NOON`, and `window` from `NOON` on."""
     sales = dict.fromkeys(range(NOON - weeks * WEEK, NOON), usual)
     sales |= {NOON + number: one for number, one in enumerate(window)}
     return Series(first=FIRST, end=NOON + len(window), sales=sales)
 
 
 def steps(created: int, *, at: int, cancelled: int = 0) -> list[Sales]:
-    """Return the steps of a quarter of an hour with these totals, at a price of `at` hundredths an order."""
+    """Return the sales of each step of a quarter of an hour. Each order costs `at` cents.
+
+    `created` and `cancelled` are the numbers of orders in the whole quarter of an hour.
+    """
     shares = [created // QUARTER] * (QUARTER - 1) + [created - created // QUARTER * (QUARTER - 1)]
     return [Sales(one, one * at, cancelled if number == 0 else 0) for number, one in enumerate(shares)]
 
@@ -126,7 +129,10 @@ def test_silence_ignores_times_that_vary_as_much_as_they_sell() -> None:
 
 @pytest.mark.parametrize(("weeks", "windows"), [(1, 0), (2, 0), (3, 8), (4, 11), (5, 12)])
 def test_references_come_from_at_least_two_whole_weeks(weeks: int, windows: int) -> None:
-    """The window an hour before the shop's first order does not count, so the first week has two windows."""
+    """Each earlier week has three windows: at the same time, an hour earlier, and an hour later.
+
+    The earliest of them begins before the shop's first order and does not count. Only four weeks are read.
+    """
     one = series([Sales()] * QUARTER, usual=TEN_A_STEP, weeks=weeks)
     assert len(references(one, NOON, NOON + QUARTER)) == windows
 

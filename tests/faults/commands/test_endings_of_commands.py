@@ -65,7 +65,7 @@ def start_pair(start: Start) -> Pair:
 
 @pytest.fixture
 def pair(site: Site, start: Start) -> Pair:
-    """Start a relay, and the only consumer of its group."""
+    """Start a consumer that is alone in its group, and a relay. Return both, the consumer first."""
     site.consumer.stop()
     pair = start_pair(start)
     wait_until(lambda: len(shares()) == 1)
@@ -200,7 +200,7 @@ def start_cpu_seconds() -> float:
 
 @pytest.fixture
 def typed(tmp_path: Path, site: Site) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Return a function that starts `manage.py COMMAND` and waits until the process catches SIGTERM."""
+    """Return a function that starts `manage.py COMMAND`, and returns the process once it has a handler for SIGTERM."""
     started = []
     longest_cpu_seconds = INTERPRETER_START_SHARE * start_cpu_seconds()
 

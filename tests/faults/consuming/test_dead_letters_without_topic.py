@@ -21,7 +21,10 @@ from tests.faults.conftest import Site
 from tests.faults.oracle import Oracle
 
 OUTAGE_S = 6
-"""Seconds without the topic: longer than the consumer's publisher tries, so that the relay does not find it either."""
+"""Seconds without the topic of dead letters.
+
+The consumer's fast path gives up sooner, so that the relay also tries to send while the topic is missing.
+"""
 
 
 @contextmanager

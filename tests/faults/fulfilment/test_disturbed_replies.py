@@ -48,10 +48,10 @@ def doubled(messages: Sequence[Message]) -> Iterator[Outgoing]:
 
 
 def forged(steps: Sequence[tuple[int, str, UUID]]) -> Iterator[Outgoing]:
-    """Yield replies of each type for each step's order.
+    """Yield forged replies of every type to each step's order. None of them has the right command id.
 
-    Each type comes with an unknown command id, and with the command id of another order or step. Each of `steps` is
-    (order id, step, command id).
+    One reply of each type has an unknown command id. Another one has the command id of the next of `steps`, unless that
+    is the right one. Each of `steps` is (order id, step, command id).
     """
     for (order_id, _, _), (other_id, other_step, command_id) in zip(steps, [*steps[1:], steps[0]], strict=True):
         for event_type, (answered, _) in REPLIES.items():
@@ -85,7 +85,11 @@ def steps_after(order_id: int) -> list[tuple[int, str, UUID]]:
 
 
 def disturb(oracle: Oracle, since: dict[int, int]) -> None:
-    """Send the replies at the offsets `since` and later again, mixed with forged replies in a random order."""
+    """Send two copies of each reply from the offsets `since` on, mixed with forged replies, in a random order.
+
+    One of the two copies has a new event id. `since` has the first offset of each partition. A partition that it lacks
+    begins at 0.
+    """
     steps = steps_after(oracle.started_after)
     messages = [*doubled(replies_after(since)), *forged(steps), *contradicting(steps)]
     random.shuffle(messages)

@@ -18,7 +18,7 @@ MAX_SLOWDOWN = 1.5
 """Largest ratio of the median time of an order without Kafka to that with Kafka. The slowest orders prove nothing: they
 depend on the machine more than on Kafka."""
 MAX_ANSWER_S = 2.0
-"""Longest time of an answer, in seconds. To connect to Kafka, or to send to it, may take longer."""
+"""Longest time, in seconds, until the web server answers an order. An answer that waits for Kafka may take longer."""
 MAX_GROWTH_BYTES = 30 * 1024 * 1024
 """Largest growth of a web worker's memory, in bytes."""
 OUTAGE_S = 8

@@ -84,7 +84,10 @@ def handled() -> int:
 
 
 def assert_sums_are_right(start: Start) -> None:
-    """Check that the sums equal those of the events by SQL and by `verify_sales`, and that no event is unhandled."""
+    """Check that the sums are right, and that the group has handled every order event of this outbox.
+
+    The sums are compared with the events twice: by SQL, and by `verify_sales`.
+    """
     # The group has just handled all events. Without new statistics, PostgreSQL expects next to none and joins in loops.
     database.rows("ANALYZE")
     assert database.value(DIFFERENCES) == 0
@@ -121,7 +124,7 @@ def test_killed_consumers_of_sales_lose_and_double_nothing(
 def test_two_consumers_of_sales_add_every_event_once(
     site: Site, oracle: Oracle, start: Start, consume_sales: Callable[..., ProductProcess]
 ) -> None:
-    """Consumers come and go, and the topic's last 300 events arrive again, on each partition."""
+    """Consumers come and go. Then each of the topic's last 300 events arrives again on every partition."""
     consumers = [consume_sales(), consume_sales()]
     wait_until(lambda: len(shares(SALES_GROUP)) == 2)
     with oracle.shopping(site.web.url):
