@@ -85,7 +85,7 @@ def attempts_at(letters: Iterable[DeadLetter]) -> dict[int, list[Attempt]]:
 
 def reason_of(error_class: str, message: str) -> str:
     """Return an error in one line, such as "Poison: Not an order event"; an empty text without an error."""
-    return f"{short_name(error_class)}: {message}" if error_class else ""
+    return f"{short_name(error_class)}: {' '.join(message.split())}" if error_class else ""
 
 
 def short_name(error_class: str) -> str:

@@ -80,7 +80,7 @@ def _first_unjudged(judged_until: int, end: int) -> int:
     now = closed_end()
     if judged_until > now:
         logger.warning("Sales were judged until %s, in the future: the clock was set back", start_of(judged_until))
-        return now
+        return min(now, end)
     if end - judged_until > CATCH_UP_STEPS:
         logger.warning("Sales from %s to %s are not judged", start_of(judged_until), start_of(end - CATCH_UP_STEPS))
     return max(judged_until, end - CATCH_UP_STEPS)

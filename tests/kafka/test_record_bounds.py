@@ -225,6 +225,15 @@ class TestRecords:
         assert [one.offset for one in read(records)] == [0, 1, 2]
         assert peak_mib(lambda: read(records)) < 6
 
+    @pytest.mark.parametrize(
+        ("cut", "behind"),
+        [(field(b"key") + field(b"value"), varint(0)), (field(b"key"), field(None) + varint(0))],
+        ids=["header count", "value"],
+    )
+    def test_a_record_is_not_read_on_behind_its_end(self, cut: bytes, behind: bytes) -> None:
+        (offset, reason), _ = reported(batch(record(b"0"), framed(varint(1) + cut) + behind, count=2, last_delta=1))
+        assert (offset, reason[:26]) == (1, "The record cannot be read:")
+
     @pytest.mark.parametrize("before", [b"", field(b"key")], ids=["key", "value"])
     def test_no_part_of_a_record_takes_the_bytes_behind_it(self, before: bytes) -> None:
         greedy = framed(varint(0) + before + varint(MAX_INT32))

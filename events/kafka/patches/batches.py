@@ -155,7 +155,7 @@ class TolerantRecordBatch(DefaultRecordBatch):
                 raise ValueError(f"it has {header_count} headers, more than {MAX_HEADERS}")
             packed = buffer[at:end]
             headers: Any = PackedHeaders(packed, header_count)
-            if not is_plain(packed, header_count):
+            if at > end or not is_plain(packed, header_count):
                 headers, at = read_headers(buffer, at, end, header_count)
                 if at != end:
                     raise ValueError(f"it has {_bytes(length)}, and its fields have {at - start}")
