@@ -27,7 +27,7 @@ from events.models import DeadLetter, OutboxEvent
 from events.outbox import recording
 from events.process.progress import ProgressLine
 from events.subscriptions import Subscription
-from orders.events import STREAM_PREFIX
+from orders.events import ORDER_EVENTS, STREAM_PREFIX
 from orders.history import RECORDED_EVENTS, send_again_from_history
 from orders.models import Order, OrderHistory, UnknownHistory
 from orders.services import record_lost_event
@@ -98,7 +98,9 @@ def search(readings: Sequence[Reading], *, progress: ProgressLine | None = None)
         for ids in in_steps(rows, size=BATCH_EVENTS, report=progress.of(name)):
             step = rows.filter(pk__range=(ids[0], ids[-1]))
             yield Missing(events={event for reading in readings for event in _events_never_handled(step, reading)})
-    yield from _changes_without_row([reading.subscription for reading in readings], progress)
+    readers = [one.subscription for one in readings if one.subscription.topic.name == ORDER_EVENTS.name]
+    if readers:
+        yield from _changes_without_row(readers, progress)
 
 
 def _reading(subscription: Subscription[Any]) -> Reading:
@@ -137,9 +139,10 @@ def repair(missing: Missing) -> Repaired:
 def _changes_without_row(groups: Sequence[Subscription[Any]], progress: ProgressLine) -> Iterator[Missing]:
     """Yield, for each batch of orders, the lost changes, and one sentence about each order of unknown history.
 
-    A change is lost if its event has no row in the outbox or the history, and none of `groups` has handled or
-    dead-lettered the event. The second condition excludes events whose rows `prune` has discarded. The orders are read
-    in batches, because one query could return too many changes without a row.
+    A change is lost if its event has no row in the outbox or the history, none of `groups` has handled or dead-lettered
+    the event, and at least one of them wants its type. The second condition excludes events whose rows `prune` has
+    discarded. `groups` read the events of orders. The orders are read in batches, because one query could return too
+    many changes without a row.
     """
     for ids in in_steps(Order.objects.all(), size=BATCH_ORDERS, report=progress.of("orders")):
         changes = _without_row(ids[0], ids[-1])
@@ -187,7 +190,7 @@ def _without_row(first: int, last: int) -> list[tuple[int, int]]:
 def _unknown_to_all(
     changes: list[tuple[int, int]], orders: Mapping[int, Order], groups: Sequence[Subscription[Any]]
 ) -> set[tuple[int, int]]:
-    """Return those of `changes` whose event none of `groups` has handled or dead-lettered.
+    """Return those of `changes` whose event none of `groups` has handled or dead-lettered, and at least one wants.
 
     Closed dead letters count, too. `changes` are pairs of order id and sequence, and `orders` has the orders by id.
     An event that one group has handled or dead-lettered was not lost: `prune` has deleted its row, which it does only
@@ -197,6 +200,8 @@ def _unknown_to_all(
     for order_id, sequence in changes:
         order = orders[order_id]
         event_type = order.event_types[sequence - 1]
+        if all(event_type in group.unwanted for group in groups):
+            continue
         identity = Identity(order.event_id(sequence), event_type, order.stream, order.user_id)
         events[identity] = (order_id, sequence)
     letters = DeadLetter.objects.filter(

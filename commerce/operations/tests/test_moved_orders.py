@@ -18,15 +18,17 @@ from commerce.operations.prune import prune
 from commerce.operations.reconcile import Missing, repair
 from events.consuming.dead_letters import dismiss, record_dead_letter
 from events.models import DeadLetter, OutboxEvent
+from events.subscriptions import Subscription
 from events.troubles import Poison
 from events.wire.timestamps import now
 from notifications.models import Notification
 from notifications.subscriptions import NOTIFICATIONS, notify
 from orders import history
-from orders.events import decode
+from orders.events import ORDER_EVENTS, ORDER_PAID, decode
 from orders.history import maintenance
 from orders.models import Order, OrderHistory
 from orders.services import Line, cancel_order, pay_order, place_order, record_lost_event
+from payments.subscriptions import PAYMENTS
 from testkit.factories import OutboxEventFactory, kafka_record
 from testkit.subscriptions import missing_of
 from testkit.waiting import wait_until
@@ -181,6 +183,13 @@ def test_discarded_events_are_gone(order: Order, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == "pruned 3\n"
     assert not OutboxEvent.objects.exists()
     assert not OrderHistory.objects.exists()
+
+
+def test_a_group_misses_no_discarded_events_that_it_does_not_want(order: Order) -> None:
+    prune_all(discards_history=True)
+    assert missing_of(PAYMENTS.subscription()) == Missing()
+    loyalty = Subscription(group="loyalty", topic=ORDER_EVENTS, decode=decode, handle=len, event_types=[ORDER_PAID])
+    assert missing_of(loyalty) == Missing(changes={(order.pk, 2)})
 
 
 def test_a_row_that_is_in_both_tables_stays_in_both(order: Order, user: User) -> None:
