@@ -44,10 +44,10 @@ class Journey(NamedTuple):
         """Return whether the event was lost, so that it becomes no notification unless it is sent again.
 
         A lost event has neither a notification nor an open or dismissed dead letter. Its row is missing from both the
-        outbox and the history, or the group of notifications has read past its offset.
+        outbox and `OrderHistory`, or the group of notifications has read past its offset.
 
         `committed` has the group's committed offset by partition. The caller must read the offsets before it reads the
-        database, because the consumer commits an offset after it has saved the records below it.
+        database, because the consumer commits an offset after it has saved the effects of all records before it.
         """
         if self.notified_at or self.is_dead:
             return False

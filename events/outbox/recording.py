@@ -15,9 +15,9 @@ _ROW = f"({', '.join(['%s'] * len(Message._fields))}, '')"
 INSERT = f"{_INSERT_INTO} {_ROW}"
 """Statement that records a message. Its parameters are the fields of a `Message`.
 
-A service whose change is a single SQL statement includes this one in its WITH clause. `parked_reason` is the only other
-required column without a default in the database. Here SQL needs a third of the CPU time of the ORM, and every change
-waits for it.
+A service whose change is a single SQL statement includes this one in its WITH clause. The statement sets
+`parked_reason` to the empty string, because that column is required and has no default in the database. It is SQL
+because the ORM needs three times the CPU time, and every change waits for this statement.
 """
 
 

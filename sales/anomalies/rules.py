@@ -41,9 +41,10 @@ Summer time moves the customers' habits by an hour. With the shifts, a week befo
 MAD_TO_SIGMA = 1.4826
 """Factor from the MAD to the standard deviation, for values with a normal distribution."""
 AMOUNT_NOISE = 2.0
-"""Standard deviation of a sum of n amounts, divided by the mean amount and by the square root of n.
+"""Standard deviation of a window's total amount by chance, divided by the mean amount and the square root of n.
 
-It is 1 for orders of equal amounts that come at random, and 2 if the amounts are log-normal with sigma 1.2.
+The number of orders is random, too (a Poisson distribution), and n is its mean. So the value is 1 if all amounts are
+equal, and 2 if the amounts are log-normal with sigma 1.2.
 """
 MIN_CANCEL_RATIO = 0.05
 """Lower limit of the usual cancel ratio in the formula for the ratio's variation by chance.
@@ -134,9 +135,9 @@ def judge(series: Series, end: int, thresholds: Thresholds) -> Iterator[Finding]
 
 
 def _found_first(rule: Rule, series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
-    """Return the finding of `rule` in a window; None if a shorter window within it has a finding.
+    """Return the finding of `rule` in a window; None if `rule` finds anything in a shorter window that is part of it.
 
-    So one surge is one anomaly.
+    `judge` yields the finding of each shorter window when that window ends. So a long window does not report it again.
     """
     for length in WINDOWS[: WINDOWS.index(end - start)]:
         for part in range(start, end, length):

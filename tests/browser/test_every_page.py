@@ -147,7 +147,7 @@ def _kind(address: str) -> str:
 
 
 def serious_findings(page: Page) -> list[str]:
-    """Return the problems for screen readers that axe-core finds on the page and calls serious or critical."""
+    """Return the accessibility problems that axe-core finds on the page and calls serious or critical."""
     found = Axe().run(page).response["violations"]
     return [
         f"{one['id']}: {node['html'][:200]}"
@@ -175,7 +175,7 @@ def findings_in_korean(page: Page) -> list[str]:
 
 
 def findings_in_dark_colours(page: Page) -> list[str]:
-    """Show the open page in dark colours on a wide screen, and return its problems for screen readers."""
+    """Show the open page in dark colours on a wide screen, and return its `serious_findings`, such as low contrast."""
     page.set_viewport_size(WIDE)
     page.emulate_media(color_scheme="dark")
     # Admin looks at the browser's preference only when a page is opened, and then sets this class.

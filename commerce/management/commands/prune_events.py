@@ -1,4 +1,7 @@
-"""`manage.py prune_events`: clear the outbox of old rows of handled events."""
+"""`manage.py prune_events`: move or delete outbox rows that were published long ago and that no group needs any more.
+
+Events of orders are moved to the history, unless `--discard-history` is given. Other rows are deleted.
+"""
 
 import re
 import sys
