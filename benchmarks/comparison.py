@@ -21,19 +21,25 @@ class Pair(NamedTuple):
 
 @dataclass(kw_only=True)
 class Row:
-    """One line of the table: a comparison with its rounds."""
+    """One line of the table that `make bench` prints: a comparison, with the figures of each round."""
 
     name: str
     what: str
     unit: str
     target: float | None
-    """Bound of the ratio "product / peer"; None if the comparison has no target."""
+    """Bound of the ratio "product / peer"; None if the comparison has no target.
+
+    It is an upper bound if `better` is "lower", otherwise a lower bound.
+    """
     better: Literal["higher", "lower"] = "higher"
     rounds: list[Pair] = field(default_factory=list)
 
     @property
     def ratio(self) -> float:
-        """Median of the rounds' ratios "product / peer". So a busy minute of the machine spoils one round only."""
+        """Return the median over the rounds of the product's figure divided by the peer's.
+
+        A round that a busy minute of the machine has spoiled hardly changes the median.
+        """
         return median(pair.ratio for pair in self.rounds)
 
     @property

@@ -26,7 +26,7 @@ ROWS = (
     *("consumer-vs-usual", "consumer-vs-bare-loop", "consumer-vs-limit", "consumer-with-inbox"),
     "consumer-with-emails",
 )
-"""Names of the rows of the table that `measure` measures."""
+"""Names of the rows that `measure` fills in the table of benchmark results."""
 ROUNDS = 5
 SMALL_BACKLOG, MIDDLE_BACKLOG, LARGE_BACKLOG = 10_000, 60_000, 300_000
 SHARED_BACKLOG = 180_000
@@ -37,11 +37,11 @@ It is large, because the consumers first take some seconds to divide the partiti
 EMBEDDED_BACKLOG = 24_000
 """Number of events in a backlog on the embedded broker. It is below the number of events that this broker keeps."""
 USUAL_EVENTS = 2_000
-"""Number of events after which the usual design is stopped, because it is slow."""
+"""Number of events after which the usual design (one transaction for each event) is stopped, because it is slow."""
 PRODUCER_QUEUE_MESSAGES = 50_000
 """Number of messages that are sent together: fewer than the producer's queue can hold."""
 BATCH_EVENTS = 500
-"""Number of events in a batch of the product and of the bare loops."""
+"""Number of events in a batch of each measured consumer, except the usual design, which handles one event at a time."""
 
 FIRST_CUSTOMER, CUSTOMERS = 1_000_000, 10_000
 """The lowest user id of the events, and the number of their users."""
@@ -57,7 +57,7 @@ def next_group() -> str:
 class Result(NamedTuple):
     per_second: float
     megabytes: float
-    """Memory of the consumer process that uses the most at the end, in MiB."""
+    """Memory of the largest consumer process after all events were saved, in MiB."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:

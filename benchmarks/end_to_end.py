@@ -49,7 +49,10 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 def _delays(site: str, customer: Customer) -> list[float]:
-    """Place the orders, and return the delay of each notification in milliseconds."""
+    """Place orders for `LOAD_S` seconds, and return the delay of the notification of each order in milliseconds.
+
+    The delay is the time from the answer to the POST until the API shows the notification.
+    """
     answered: dict[int, float] = {}
     seen: dict[int, float] = {}
     placed_all = threading.Event()

@@ -78,7 +78,10 @@ class Measured(NamedTuple):
 
 
 def fill(events: int, groups: list[str]) -> None:
-    """Insert orders with `events` events in the outbox. They have notifications, and inbox entries of `groups`."""
+    """Insert orders with `events` events in all, which are in the outbox.
+
+    Each event has a notification, and one inbox entry for each of `groups`.
+    """
     (user,) = database.rows(
         "INSERT INTO auth_user (username, password, is_superuser, is_staff, is_active, date_joined, first_name,"
         " last_name, email) VALUES ('customer', '', FALSE, FALSE, TRUE, now(), '', '', '') RETURNING id"

@@ -34,7 +34,7 @@ class Load:
 
     @property
     def cpu_ms(self) -> float:
-        """Average CPU time of the chosen programs per request, in milliseconds."""
+        """Average CPU time per request, in milliseconds, of the programs that `cpu_seconds` counts."""
         return self.cpu_seconds / len(self.latencies) * 1000
 
     @property

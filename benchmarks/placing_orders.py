@@ -43,9 +43,9 @@ Subject: TypeAlias = "tuple[Site, str]"
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Measure the product's endpoint and its peers in turns, on the same web server.
+    """Compare the product's endpoint with the wanted endpoints of `PEERS`, on the same web server.
 
-    Yield the row's name and the figures of each round. `wanted` has the names of the rows to measure.
+    Yield each round's figures with the name of the comparison. `wanted` has the names of the comparisons to measure.
     """
     peers = {name: path for name, path in PEERS.items() if name in wanted}
     with running(servers.web()) as web:
@@ -65,7 +65,10 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 def measure_gunicorn(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Compare the product's endpoint on granian and on gunicorn. Yield the row's name and the figures of each round."""
+    """Compare the product's endpoint on granian and on gunicorn.
+
+    Yield the name of the benchmark's row and the figures of each round. `wanted` has no effect: there is only one row.
+    """
     with (
         running(servers.web()) as web,
         running(servers.web_on_gunicorn()) as gunicorn,
@@ -119,7 +122,10 @@ def _there_and_back(first: Subject, second: Subject) -> dict[Subject, Load]:
 
 
 def measure_outage(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Compare the product's endpoint during an outage of Kafka with the same endpoint before it."""
+    """Compare the latency of the product's endpoint during an outage of Kafka with its latency before the outage.
+
+    Yield the row's name and the figures of each round.
+    """
     with running(servers.web()) as web, running(servers.start("django", "relay_outbox")):
         site = Site(web)
         site.warm_up()

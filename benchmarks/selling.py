@@ -66,7 +66,11 @@ def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
 
 
 def measure_reading(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Compare reading the minutes of one day from a table of ten years and from a table of that day alone."""
+    """Measure how long the API takes to return the sales of one day by minute.
+
+    In each round, ask for the same day from a table with ten years and from a table with that day alone. Yield the
+    row's name and the two median durations in milliseconds. `wanted` is not used, because there is only one row.
+    """
     urls = {days: servers.database(f"bench-sales-{days}") for days in (1, TEN_YEARS_DAYS)}
     with (
         running(servers.web(DATABASE_URL=urls[1])) as day_web,
@@ -94,7 +98,7 @@ def _record(backlog: Backlog) -> None:
 def _consume(servers: Servers, backlog: Backlog, *, consumers: int = 1, is_bare: bool = False) -> float:
     """Let a new group work off the backlog, and return its events per second from the first batch to the last.
 
-    With `is_bare`, the bare loop runs in place of the product's consumer.
+    With `is_bare`, `benchmarks/peers/bare_sales.py` consumes the backlog in place of the product's consumer.
     """
     database.empty("events_inboxentry", "sales_salesbucket", "sales_customersummary", "sales_foreignevent")
     group = next_group()

@@ -89,9 +89,10 @@ def running(process: Process) -> Iterator[Process]:
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """Run the servers during the block, with their addresses in this process's environment.
+    """Run PostgreSQL and Kafka during the block, with their addresses in this process's environment.
 
-    Django must not read the environment before the block.
+    The database is migrated, and the topics exist. If Apache Kafka cannot start, the embedded broker runs in its place.
+    Load Django's settings only inside the block, because they read the environment once.
     """
     for name in [name for name in os.environ if name.startswith(("KAFKA_", "THROTTLE_", "DJANGO_"))]:
         del os.environ[name]

@@ -1,4 +1,4 @@
-"""Register the group that the consumers of a benchmark run: a subscription of the product under a new group name."""
+"""Register the subscription `BENCH_SUBSCRIPTION` under the group `BENCH_GROUP`, for the consumers of a benchmark."""
 
 import os
 from dataclasses import replace

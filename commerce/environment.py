@@ -162,7 +162,11 @@ class Environment:
         return value
 
     def postgresql(self, name: str, *, in_development: str) -> dict[str, Any]:
-        """Return Django's DATABASES entry for the database URL."""
+        """Return Django's DATABASES entry for the database URL in the variable `name`.
+
+        In development, `in_development` is the URL if the variable is not set. A missing or invalid URL raises no error
+        here: `refuse_problems` reports it.
+        """
         url = self.required(name, in_development=in_development)
         # An unescaped # or / in a password truncates the URL. The library raises only if the rest has a bad port.
         if environ.Env.DB_SCHEMES.get(url.partition("://")[0]) == POSTGRESQL and "#" not in url:
@@ -313,8 +317,8 @@ class Environment:
     def sasl(self, *, protocol: str) -> tuple[str | None, str | None, str | None]:
         """Return mechanism, username and password of the Kafka login, each None if its variable is not set.
 
-        If `protocol` uses SASL, report missing values and an unknown mechanism. The Kafka client would treat them as an
-        outage.
+        If `protocol` uses SASL, add missing values and an unknown mechanism to the problems that `refuse_problems`
+        names. The Kafka client would treat them as an outage.
         """
         mechanism, username, password = (
             self.text(f"KAFKA_SASL_{part}") or None for part in ("MECHANISM", "USERNAME", "PASSWORD")

@@ -18,7 +18,10 @@ DATA = "default-src 'none'; frame-ancestors 'none'"
 
 
 class SecurityHeadersMiddleware:
-    """Set a content security policy for the kind of response, and `no-store` if it has no `Cache-Control`."""
+    """Add `Content-Security-Policy`, by the kind of response, and `Cache-Control: no-store`.
+
+    If the response already has one of these headers, that header stays as it is.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response

@@ -15,7 +15,10 @@ REQUEST_ID = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 """Pattern of an accepted request id. Other characters could forge a log line."""
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""Id of the current request, or of the message's request within `log_context`; empty if there is none."""
+"""Id of the current request; empty if there is none.
+
+Within `log_context`, it is the request id in the headers of the message.
+"""
 
 _propagator = TraceContextTextMapPropagator()
 TRACE_HEADERS = ("traceparent", "tracestate")

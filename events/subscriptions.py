@@ -44,15 +44,15 @@ class Topic:
     stream_prefix: str = ""
     """Prefix of a stream's name, before the subject's id. A stream has the events about one subject, in sequence."""
     secret_members: Collection[str] = ()
-    """Names of JSON members that admin hides. A participant overwrites them with `events.wire.secret_members.HIDDEN` in
-    the rows of commands that are done. So its `decode` must accept this value for them."""
+    """Names of JSON members that admin hides. When a participant has done a command, it overwrites their values in the
+    command's row with `events.wire.secret_members.HIDDEN`. So the participant's `decode` must accept this value."""
 
     @classmethod
     def of_process(cls, setting: str, *event_types: str, secret_members: Collection[str] = ()) -> "Topic":
         """Return a topic of commands or of replies (`events.wire.commands`).
 
         `setting` is the name of the Django setting that holds the topic's name. `event_types` are the types of its
-        messages.
+        messages. `secret_members` are the names of JSON members that admin hides.
         """
         members = {"subject": commands.SUBJECT, "stream_prefix": commands.STREAM_PREFIX}
         return cls(setting=setting, event_types=event_types, secret_members=secret_members, **members)
@@ -103,7 +103,10 @@ class Subscription(Generic[EventT]):
         return frozenset(self.topic.event_types) - self.wanted
 
     def decode_record(self, value: bytes | None, *, partition: int) -> EventT:
-        """Decode the value of a record of `partition`. A subclass whose rows depend on the partition overrides it."""
+        """Decode the value of a record of `partition`.
+
+        A subclass overrides this method if the rows that it saves depend on the partition.
+        """
         return self.decode(value)
 
     def save(self, events: Sequence[EventT]) -> Collection[EventT]:

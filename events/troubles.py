@@ -58,11 +58,12 @@ def kind_of(error: Exception) -> Kind:
 
 
 def is_database_away(error: Exception) -> bool:
-    """Return whether the database is away or takes no writes, so that every other statement fails as this one did.
+    """Return whether the database is away or takes no writes, so that any other write would fail as well.
 
-    `kind_of` returns "outage" for each such error. It does so, too, for an error about a statement and not about its
-    data, such as a missing table: a consumer must wait then, because its alternative is a dead letter. A plain
-    DatabaseError counts as away, because a crash of the server may raise it.
+    A plain DatabaseError counts as away, because a crash of the server may raise it.
+
+    `kind_of` returns "outage" for each such error, and also for an error in the statement itself, such as a missing
+    table. The consumer then waits, because otherwise each message would become a dead letter.
     """
     if getattr(error.__cause__, "pgcode", None) in TAKES_NO_TRANSACTION:
         return True

@@ -90,9 +90,10 @@ def check_out(*, order_id: int, user_id: int, payment_token: str) -> Advanced:
 
 
 def ask(message: str, *, order_id: int) -> Advanced:
-    """Take an operator's message, `UNDO`, `RETRY` or `RESOLVE`, about the fulfilment of one order.
+    """Apply an operator's message, `UNDO`, `RETRY` or `RESOLVE`, to the fulfilment of one order.
 
-    Raises NotPossible if the fulfilment's state does not allow the message.
+    Return the changed fulfilment and the recorded messages, which the caller publishes after the commit. Raises
+    NotPossible if the fulfilment's state does not allow the message.
     """
     with transaction.atomic():
         (fulfilment,), messages, applied = _advance([News(order_id, message)])
@@ -104,26 +105,27 @@ def ask(message: str, *, order_id: int) -> Advanced:
 def cancel(order: Any) -> list[Message]:
     """Begin to undo the fulfilment of an order, and return the recorded messages.
 
-    The order is cancelled when the undoing ends. A fulfilment that is being undone, cancelled or stuck stays as it is.
+    The order is cancelled when the undoing ends. A fulfilment stays as it is if it is stuck, has been cancelled, or is
+    already being undone.
     """
     return advance([News(order.pk, CANCEL)])
 
 
 @transaction.atomic
 def advance(news: Sequence[News]) -> list[Message]:
-    """Apply messages in the given sequence, and return the outbox messages that are recorded as a result.
+    """Apply messages in the given sequence. Record the outbox messages that follow from them, and return these.
 
-    If `TABLE` has no entry for the fulfilment's state and the message, the message changes at most the step that it
-    answers.
+    The caller publishes them after the commit. If `TABLE` has no entry for the fulfilment's state and a message, this
+    message changes at most the step that it answers.
     """
     return _advance(news)[1]
 
 
 def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int]:
-    """Take messages as `advance` does.
+    """Apply messages as `advance` does.
 
-    Return the fulfilments, the recorded messages, and the number of messages that had an effect by `TABLE`.
-    The `UNDO` messages that `_with_undoing` adds count, too.
+    Return the fulfilments of the messages' orders, the outbox messages that were recorded, and the number of messages
+    that were applied and not ignored. The `UNDO` messages that `_with_undoing` adds count, too.
     """
     orders = lock_orders({one.order_id for one in news})
     fulfilments = Fulfilment.objects.prefetch_related("step_rows").in_bulk(list(orders))
@@ -158,7 +160,7 @@ def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int
 def _with_undoing(
     news: Sequence[News], *, orders: Mapping[int, Any], fulfilments: Mapping[int, Fulfilment]
 ) -> Iterator[News]:
-    """Yield the messages. If an order is cancelled and `TABLE` can undo its fulfilment, yield `UNDO` first.
+    """Yield the messages. Yield `UNDO` before a message if its order is cancelled and `TABLE` can undo the fulfilment.
 
     A process of an older release, which has no fulfilments, can cancel an order and leave its fulfilment unchanged. An
     operator's message gets no `UNDO` before it, because the operator decides what becomes of the order.

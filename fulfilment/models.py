@@ -153,8 +153,9 @@ class Fulfilment(models.Model):
     def _is_late(self, message: str) -> bool:
         """Return whether `message` is a reply that no longer counts.
 
-        Such a reply is about a step that is undone (see `UNDONE_BY`), or is a failure of a step that no longer waits
-        for a reply. A failure after a refusal still counts: it says that the charge or the booking may have been made.
+        Such a reply reports the success or failure of a step that is undone (see `UNDONE_BY`, also for the exception).
+        Or it reports the failure of a step that no longer waits for a reply. The failure of a refused step still
+        counts: it says that the charge or the booking may have been made.
         """
         answered, result = REPLIES.get(message, (None, None))
         step = self.steps.get(answered or "")
@@ -166,7 +167,7 @@ class Fulfilment(models.Model):
         return result == Result.FAILED and step.state not in (Result.WAITING, Result.REFUSED)
 
     def _or_last(self, message: str) -> str:
-        """Return `GIVE_UP` for a failure of the last attempt at the awaited undoing step; `message` for all others."""
+        """Return `GIVE_UP` if `message` is a failure of the undoing step's last attempt; else return `message`."""
         step = self.awaited_step
         if step is None or self.state not in UNDOING or message not in UNDOING_FAILURES:
             return message

@@ -77,7 +77,7 @@ class Then(NamedTuple):
     state: State
     order: OrderChange | None = None
     command: Step | None = None
-    """The step whose command is sent. A step that was begun before keeps the id of its command."""
+    """The step whose command is sent, or None. If the step was begun before, the command keeps its earlier id."""
     pauses: bool = False
     """Whether the fulfilment waits for a while. Its next deadline then sends the command again."""
 

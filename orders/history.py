@@ -203,7 +203,8 @@ def fold(order_id: int, events: Sequence[RecordedEvent], *, as_of: datetime | No
     times. So the state as of a time leaves out the first event with a later time, and all events after it.
 
     Raises:
-        BrokenHistory: the events are no history up to that time.
+        BrokenHistory: an event up to that time is or may be missing, is stored twice, is unreadable, or cannot follow
+            another event.
     """
     state: OrderState | None = None
     for number, stored in enumerate(events, start=1):

@@ -44,6 +44,9 @@ def controlling(order: Order) -> Process | None:
 
 
 def is_controlled() -> BaseExpression:
-    """Return an SQL expression for a query of `Order` rows: whether a process controls the order."""
+    """Return an SQL expression that tells, in a query of `Order` rows, whether a business process controls the order.
+
+    An example of such a process is fulfilment.
+    """
     found = (Q(Exists(one.orders().filter(order_id=OuterRef("pk")))) for one in _processes.values())
     return ExpressionWrapper(reduce(or_, found, Q(pk__in=[])), output_field=BooleanField())

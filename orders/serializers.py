@@ -12,7 +12,10 @@ MAX_ITEMS = 100
 
 
 class JSONDecimalField(serializers.DecimalField):
-    """A field for a number in any spelling, which stays exact. A string or a boolean is invalid."""
+    """A field for a decimal number, in any notation of JSON, such as 100, 100.00 or 1e2. The value is exact.
+
+    A string or a boolean is invalid.
+    """
 
     def to_internal_value(self, data: Any) -> Decimal:
         return super().to_internal_value(_number(data, self))

@@ -86,7 +86,7 @@ def cancel_order(*, order_id: int, user_id: int | None = None) -> Change:
 
     Raises:
         Order.DoesNotExist: there is no such order, or it does not belong to `user_id`.
-        UnderControl: a process controls the order.
+        UnderControl: a business process, such as the fulfilment, controls the order.
         InvalidTransition: the order is CANCELLED already.
     """
     return _change_order(Order.cancel, ORDER_CANCELLED, order_id=order_id, user_id=user_id)

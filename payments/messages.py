@@ -92,7 +92,10 @@ def charge_payment(
 
 
 def refund_payment(*, command_id: UUID, reference: int, charge_id: UUID, source: str, sequence: int) -> Message:
-    """Return the outbox message that commands the refund of the charge `charge_id`. See `charge_payment`."""
+    """Return the outbox message that commands the refund of the charge `charge_id`.
+
+    The other arguments have the same meaning as in `charge_payment`.
+    """
     command = RefundPayment(
         event_id=uuid4(), timestamp=now(), command_id=command_id, reference=reference, charge_id=charge_id
     )

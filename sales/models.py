@@ -28,11 +28,11 @@ ZERO = Decimal("0.00")
 
 
 class Generations(models.Model):
-    """The live generation, and the one that a rebuild makes, in the table's only row.
+    """The numbers of the live generation and of the one that a rebuild makes, in the table's only row.
 
-    Without this row, generation 0 is live. A transaction reads the table FOR SHARE before it adds to the read models.
-    So a lock of the table in EXCLUSIVE mode waits for these transactions and keeps new ones out. See
-    `sales.sums.rebuilding`.
+    A generation is a version of the rows of the read models. Without this row, generation 0 is live. A transaction
+    reads the table FOR SHARE before it adds to the read models. So a lock of the table in EXCLUSIVE mode waits for
+    these transactions and keeps new ones out. See `sales.sums.rebuilding`.
     """
 
     id = models.SmallIntegerField(primary_key=True, db_default=1)

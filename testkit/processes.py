@@ -46,7 +46,7 @@ class ProductProcess:
             self.process = lifeline.start(self._command, cwd=self._cwd, env=self._env, stdout=output, stderr=output)
 
     def stop(self) -> int:
-        """End the process as a supervisor does, and return its exit code.
+        """Send SIGTERM to the process, wait until it ends, and return its exit code.
 
         Raises subprocess.TimeoutExpired after `STOP_TIMEOUT_S`.
         """

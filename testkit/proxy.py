@@ -20,9 +20,10 @@ Writer: TypeAlias = asyncio.StreamWriter
 
 
 class Proxy:
-    """Forwards Kafka's requests and answers one by one, in a separate thread; `heal` ends every fault.
+    """A proxy in front of Kafka that simulates faults of the network and of Kafka; `heal` ends every fault.
 
-    The broker advertises the proxy's address, so no client bypasses it.
+    It forwards requests and answers one by one, in a separate thread. The broker advertises the proxy's address, so no
+    client bypasses it.
     """
 
     def __init__(self, *, broker_port: int) -> None:
@@ -68,10 +69,9 @@ class Proxy:
         self._do(self._refuse())
 
     def swallow(self) -> None:
-        """Accept connections and requests without answering, on old and new connections.
+        """Hold back all requests and answers, on open and on new connections. New connections are still accepted.
 
-        The proxy forwards the swallowed requests when the fault ends, as a network does after a partition. Their
-        sender may have given up by then.
+        `heal` forwards what was held back, as a network does after a partition. The sender may have given up by then.
         """
         self._do(self._swallow())
 
@@ -89,7 +89,7 @@ class Proxy:
         self._to_drop[to] = count
 
     def corrupt_answer(self, *, containing: bytes) -> None:
-        """Flip a bit in the next answer to a fetch that has the bytes `containing`. Later answers are unchanged."""
+        """Flip a bit of the bytes `containing` in the next fetch response that has them. Later ones are unchanged."""
         self._to_corrupt = containing
 
     def _do(self, switch: Coroutine[Any, Any, None]) -> None:

@@ -1,4 +1,7 @@
-"""One trace leads from the request to the notification, on the fast path and through the relay."""
+"""One trace leads from the request to the notification, whether the fast path or the relay publishes the event.
+
+The fast path publishes an event in the background, right after its transaction has committed.
+"""
 
 import os
 import socket

@@ -25,7 +25,10 @@ SELL = """
         AS minute;
     INSERT INTO sales_anomalywatch (id, judged_until) VALUES (1, date_trunc('hour', now()) - interval '2 hours')
     """
-"""SQL that makes a shop, which was busy for three weeks and has been silent for forty minutes."""
+"""SQL that stores the sales of a shop that was busy for three weeks and has sold nothing for the last forty minutes.
+
+The sales count as judged up to a time two to three hours ago.
+"""
 EMPTY = "DELETE FROM sales_salesbucket; DELETE FROM sales_anomalywatch; DELETE FROM sales_salesanomaly"
 
 

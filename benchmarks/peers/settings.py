@@ -1,4 +1,7 @@
-"""The product's settings with the peers' endpoints. Each response tells, in a header, the number of its SQL queries."""
+"""The product's settings, with the endpoints of the programs with which the benchmarks compare the product.
+
+The header `X-Queries` of each response has the number of the request's SQL queries.
+"""
 
 from commerce.settings import *  # noqa: F403
 

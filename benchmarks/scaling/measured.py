@@ -9,10 +9,10 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The measured constants.
+    """Measured rates and CPU times, from which the tables of docs/scaling.md are computed.
 
-    Except `orders_per_s`, a rate is that of one process, which shares two cores with PostgreSQL. The CPU times
-    `notification_...` are those of one event, the others those of one order.
+    Each rate except `orders_per_s` is the rate of one process, which shares two cores with PostgreSQL. A CPU time is
+    that of one event if its name begins with `notification_`, otherwise that of one order.
     """
 
     orders_per_s: float

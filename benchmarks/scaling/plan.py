@@ -60,8 +60,8 @@ def cores(demand: Demand, known: Measured) -> dict[str, float]:
 def group_rate(consumers: int, single_per_s: float, known: Measured) -> float:
     """Return the number of events a second that a group of `consumers` handles.
 
-    The rate of three consumers was measured on two cores. Each of several consumers is assumed to be slower than a
-    single one by the same factor as each of those three.
+    `single_per_s` is the rate of one consumer alone. In a larger group, each consumer is assumed to be as much slower
+    as each of three consumers that were measured on two cores (`known.three_consumers`).
     """
     return single_per_s if consumers == 1 else single_per_s * consumers * known.three_consumers / 3
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 HOUR_S = 3600
 HALF_AN_EVENT = 0.5
-"""Sums of fractions of events are compared with this tolerance."""
+"""Tolerance when numbers of events are compared. The simulation adds up fractions of events, which is inexact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Outcome:
     delay_s: float
     """Longest time from an event's commit until the group has handled it, in seconds."""
     drained_after_s: float
-    """Seconds from the end of the trouble until no event waits; infinite if events wait until the simulation ends."""
+    """Seconds from the end of `trouble` (see `simulate`) until no event waits; infinite if some wait to the end."""
 
 
 def simulate(

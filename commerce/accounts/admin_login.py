@@ -24,7 +24,10 @@ from commerce.api.throttling import TokenThrottle
 
 
 class PasswordThrottleMiddleware:
-    """Count every admin form with a password, right or wrong, as a login attempt of the client's address."""
+    """Counts every admin form sent with a password, right or wrong, as a login attempt of the client's address.
+
+    After too many attempts, it answers 429 and does not call the view.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response

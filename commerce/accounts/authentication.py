@@ -71,7 +71,7 @@ class TokenAuthentication(JWTAuthentication):
 def _caller_and(expression: str) -> PreparedStatement:
     """Return the statement that reads a user by id and, in the same query, `expression`.
 
-    The cache has no limit, because views use few expressions.
+    The statements are cached without a limit, because views use few expressions.
     """
     return PreparedStatement(
         f"SELECT id, password, username, is_active, {expression} FROM auth_user WHERE id = %s::bigint"  # noqa: S608 - comes from the view

@@ -86,8 +86,8 @@ def save_folded_name(
 ) -> None:
     """Save the folded name (see `fold`) of an account that was just saved, in the caller's transaction if there is one.
 
-    Raise IntegrityError if another account has the same folded name. An account that an earlier release made is marked
-    as colliding instead.
+    Raise IntegrityError if another account has the same folded name. But if an earlier release created the saved
+    account without a folded name, mark the account as colliding instead.
     """
     if raw or (update_fields is not None and "username" not in update_fields):
         return
@@ -105,11 +105,10 @@ def save_folded_name(
 
 
 def save_missing_folded_names() -> None:
-    """Save the folded name (see `fold`) of each account that has none.
+    """Save the folded name (see `fold`) of each account that has none, for the oldest account first.
 
-    An earlier release creates such accounts in a rollout. A folded name belongs to the account for which it is saved
-    first. The oldest of these accounts comes first. Further accounts with the same folded name are marked as colliding,
-    and keep working.
+    An earlier release creates such accounts in a rollout. An account whose folded name is already saved for another
+    account is marked as colliding, and keeps working.
     """
     missing = User.objects.filter(~Exists(AccountName.objects.filter(user=OuterRef("pk")))).order_by("pk")
     while batch := list(missing.values_list("pk", "username")[:ACCOUNT_BATCH_SIZE]):

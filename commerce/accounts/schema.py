@@ -136,7 +136,10 @@ describe_me = extend_schema_view(
 
 
 def add_first_steps(result: dict[str, Any], **context: Any) -> dict[str, Any]:
-    """Begin the description with how to get and use a token. This is a postprocessing hook of drf-spectacular."""
+    """Begin the description in the OpenAPI document `result` with how to get and use a token.
+
+    drf-spectacular calls this hook.
+    """
     result["info"]["description"] = f"{_first_steps()}\n\n{result['info']['description']}"
     return result
 

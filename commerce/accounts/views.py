@@ -43,9 +43,10 @@ class RefreshUserThrottle(Throttle):
     scope = "refresh"
 
     def client(self, request: Request) -> Any:
-        """Return the client for which the request counts: the refresh token's user, as text such as "user 7".
+        """Return the client whose limit the request counts towards: the refresh token's user, as text such as "user 7".
 
-        Return None for an invalid token, which the view rejects without writing to the database.
+        Return None for an invalid token, whose request is not counted for any user. The view rejects such a token
+        without writing to the database.
         """
         token = request.data.get("refresh") if isinstance(request.data, dict) else None
         user_id = user_of_refresh_token(token) if isinstance(token, str) else None

@@ -1,6 +1,6 @@
 """Middleware that runs only for admin. The API has no sessions and no messages, and answers in English.
 
-For its cost to the API see docs/performance.md.
+Such middleware would cost CPU time in each request to the API. See docs/performance.md.
 """
 
 import logging
@@ -31,7 +31,11 @@ logger = logging.getLogger(__name__)
 ADMIN_APPS = ("django.contrib.admin", "unfold")
 """The apps whose code reads admin's query string: filters, order of rows, and initial values of forms."""
 LIST_MODULE = "django.contrib.admin.views.main"
-"""The module in which admin queries the rows of a list. Database errors of such a query count as the query string's."""
+"""Name of the module in which admin queries the rows of a list.
+
+If Django's database code rejects a value in such a query, the value counts as one of the query string, and the answer
+is 400.
+"""
 
 
 def _is_admin(request: HttpRequest) -> bool:

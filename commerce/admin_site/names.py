@@ -126,7 +126,10 @@ AXES_NAMES = {
 
 
 def translate_names() -> None:
-    """Translate the names of this site's apps, models and fields. Django does not put these changes into migrations."""
+    """Give this site's apps, models and fields names that admin translates into the user's language.
+
+    `makemigrations` does not notice these changes.
+    """
     for label in TRANSLATED_APPS:
         app = apps.get_app_config(label)
         app.verbose_name = gettext_lazy(str(app.verbose_name))

@@ -77,7 +77,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 def _badge(place: str) -> str | None:
     """Return the text of an entry's badge: the number of rows that wait for an operator; None if there are none.
 
-    Open dead letters and stuck fulfilments wait for an operator.
+    `place` is the URL name of the entry's page. Only open dead letters and stuck fulfilments wait for an operator.
     """
     match place:
         case "admin:events_deadletter_changelist":

@@ -42,7 +42,7 @@ class Vocabulary(NamedTuple):
 
     name: str
     app: str
-    """Name of the participant's app, which is also that of its group."""
+    """Name of the participant's app. The participant's consumer group has the same name."""
     commands: Topic
     replies: Topic
     reply: Any

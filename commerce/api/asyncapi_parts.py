@@ -45,7 +45,10 @@ def keyed(description: str) -> dict[str, Any]:
 
 
 def cloud_event(source: str, event_types: Sequence[str], *, with_sequence: bool = False) -> dict[str, Any]:
-    """Return the JSON schema of a message's headers: a CloudEvents 1.0 event in the Kafka binding's binary mode."""
+    """Return the JSON schema of a message's headers: a CloudEvents 1.0 event in the Kafka binding's binary mode.
+
+    With `with_sequence`, the headers include `ce_sequence`, the number of the event within its order.
+    """
     attributes: dict[str, dict[str, Any]] = {
         "content-type": {"const": "application/json"},
         "ce_specversion": {"const": "1.0"},

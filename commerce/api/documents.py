@@ -81,5 +81,8 @@ def _openapi() -> bytes:
 
 @cache
 def _generated() -> bytes:
-    """Return the OpenAPI document as JSON. Each process generates it once: this is slow, and the document is public."""
+    """Return the OpenAPI document as JSON.
+
+    It is the same for all users. Generating takes long, so each process does it only once.
+    """
     return OpenApiJsonRenderer().render(SchemaGenerator().get_schema(public=True))

@@ -138,8 +138,8 @@ class ProblemsMiddleware:
 class RequestLimitMiddleware:
     """Refuse a request whose head is out of bounds (`commerce.request_head`) or whose body is too large.
 
-    A body larger than `DATA_UPLOAD_MAX_MEMORY_SIZE` gets 413, even if the view ignores the body. The size of a chunked
-    body is known only after a view has read it.
+    A body larger than `DATA_UPLOAD_MAX_MEMORY_SIZE` gets 413, even if the view ignores the body. A larger chunked body
+    gets 413 only if the view reads it, because its size is unknown before that.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

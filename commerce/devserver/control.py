@@ -1,8 +1,8 @@
 """The control channel of `make run`, on which its web processes stop and start the consumer and the broker.
 
 The channel is a Unix socket. A connection carries one request, `{"key", "target", "on"}`, and one response: the state
-of both targets, or `{"error"}`. Each is one line of JSON. A request without a target only returns the state. The folder
-of the socket is closed to other users.
+of both targets, or `{"error"}`. Each is one line of JSON. `key` is a secret that `make run` gives its web processes. A
+request without a target only returns the state. The folder of the socket is closed to other users.
 """
 
 import json
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 TIMEOUT_S = 0.5
 """Timeout in seconds of one read or write on the control channel, for the client and for the server."""
 SWITCH_TIMEOUT_S = 10
-"""Seconds that the client waits for the answer to a request that switches a target.
+"""Seconds that the client waits for the answer to a request that stops or starts the consumer or the broker.
 
 It is longer than `TIMEOUT_S`, because a switch of the broker waits for the broker's own thread.
 """
@@ -122,7 +122,8 @@ class Control:
 def ask(socket_path: str, key: str, *, target: str | None = None, on: bool | None = None) -> dict[str, str]:
     """Switch `target` (`consumer` or `broker`) on or off, if it is given. Return the state of both.
 
-    `consumer` is `on`, `off`, `starting` or `stopping`. `broker` is `on` or `off`.
+    `socket_path` and `key` are the values of `DEVSERVER_SOCKET` and `DEVSERVER_KEY`, which `make run` sets for its web
+    processes. The state of `consumer` is `on`, `off`, `starting` or `stopping`. That of `broker` is `on` or `off`.
 
     Raises:
         ControlUnavailable: `make run` does not answer.

@@ -86,7 +86,10 @@ class EmbeddedKafka:
         return self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
 
     def create_topic(self, name: str, *, partitions: int) -> None:
-        """Create a topic; clients cannot ask this broker for it. Raise RuntimeError on failure."""
+        """Create a topic. Raise RuntimeError on failure.
+
+        This broker does not support the request by which clients create topics.
+        """
         error = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1)
         if error:
             raise RuntimeError(f"Topic {name} was not created: librdkafka error {error}")

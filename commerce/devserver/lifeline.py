@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 STOP_TIMEOUT_S = 10
-"""Seconds from the stop signal until the keeper kills the processes that still run."""
+"""Seconds from the stop signal to the servers until their SIGKILL. This module's keeper process sends both."""
 POLL_INTERVAL_S = 0.5
 KILL_AFTER_S = 15
 """Seconds that a program has to finish after the `make` that started it has ended. After that it kills itself."""
@@ -99,10 +99,14 @@ def _keeper() -> int:
 
 
 def _register(keeper: int, stop_signal: str, run_as: str, *command: str) -> NoReturn:
-    """Register this process with the keeper, and become `command`.
+    """Register this process with the keeper process, and then become `command`.
 
-    `keeper` is the file descriptor of the write end of the keeper's pipe. The keeper ends when no process holds this
-    end open. The parent may be killed at any moment, so this process holds it open itself until it is registered.
+    `keeper` is the file descriptor of the write end of the keeper's pipe. The keeper ends when all processes have
+    closed this end. The parent may be killed before this process is registered, so this process has the end open until
+    then.
+
+    `stop_signal` is the number of the signal by which the keeper ends this process. `run_as` is the name of the system
+    user to run as; with an empty text, the user stays the same.
     """
     os.write(keeper, f"{os.getpid()} {stop_signal}\n".encode())
     os.close(keeper)

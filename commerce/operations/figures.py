@@ -22,7 +22,7 @@ from fulfilment.models import Fulfilment
 from notifications.models import EmailDelivery
 
 WINDOW_MINUTES = 15
-"""Number of minutes for which the page shows events per minute."""
+"""Number of minutes for which the pipeline page shows the events of each minute. The last one is the current minute."""
 COUNT_LIMIT = 10_000
 """Number at which the page stops counting, for example messages, dead letters or e-mails. It then shows `10,000+`."""
 FRESH_S = 1.0
@@ -179,7 +179,7 @@ kafka = Reading("the groups", _read_groups)
 def _read_minutes(now: datetime) -> tuple[list[Minute], dict[str, float]]:
     """Return the numbers of events in the last minutes, and the seconds since each group last handled an event.
 
-    The seconds leave out groups that have handled no event in these minutes.
+    The second value has no entry for a group that has handled no event in these minutes.
     """
     current = now.replace(second=0, microsecond=0)
     starts = [current - timedelta(minutes=ago) for ago in reversed(range(WINDOW_MINUTES))]

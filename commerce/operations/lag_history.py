@@ -23,7 +23,7 @@ from events.subscriptions import subscriptions
 logger = logging.getLogger(__name__)
 
 SLOT_S = 5
-"""Length of a slot in seconds."""
+"""Length of a slot in seconds. A slot is a piece of time for which the lag is read at most once."""
 WINDOW_S = 15 * 60
 """Age in seconds after which a recorded lag is deleted."""
 
@@ -45,7 +45,7 @@ PRUNE_SQL = """
 
 
 class LagHistory(NamedTuple):
-    """The lag of each group in each slot (a piece of time of `SLOT_S`) of the last `WINDOW_S` seconds."""
+    """The lag of each group in the last `WINDOW_S` seconds, which are divided into slots of `SLOT_S` seconds."""
 
     slots: list[datetime]
     """The beginnings of the slots, oldest first. The last one is the current slot."""
@@ -59,9 +59,10 @@ def start_recording() -> None:
 
 
 def record() -> float:
-    """Record the lag of the current slot, unless another process does. Return the seconds to the next slot's middle.
+    """Record the lag of the current slot (a period of `SLOT_S` seconds), unless another process does.
 
-    If Kafka is unreachable, the slot stays without a reading. If the database fails, raise django.db.Error.
+    Return the seconds to the middle of the next slot, when the caller records again. If Kafka is unreachable, the slot
+    stays without a reading. Raises django.db.Error if the database fails.
     """
     started_at = time.monotonic()
     with connection.cursor() as cursor:

@@ -27,7 +27,7 @@ class OrderEventName(NamedTuple):
 def events_of(order: Order) -> dict[OrderEventName, int]:
     """Return the sequence number of each of the order's events, by event.
 
-    Raise UnknownHistory if the events cannot be known.
+    Raise UnknownHistory if no known changes lead to the order's status and its number of events.
     """
     numbered = enumerate(order.event_types, start=1)
     return {OrderEventName(order.event_id(number), order.pk, event_type): number for number, event_type in numbered}
@@ -36,7 +36,7 @@ def events_of(order: Order) -> dict[OrderEventName, int]:
 def notifications_of(
     events: Collection[OrderEventName], *, user_ids: Mapping[int, int]
 ) -> dict[OrderEventName, Notification]:
-    """Return the notifications of `events` by event, if they are for the user of the order.
+    """Return the notifications of `events` by event. A notification for a user other than the order's is left out.
 
     `user_ids` has the users by order id.
     """

@@ -52,8 +52,8 @@ class Missing:
     unknown: list[str] = field(default_factory=list)
     """One sentence about each order that cannot be repaired.
 
-    Some events of such an order have no row. The order's status and number of events do not tell which events they were
-    (`UnknownHistory`).
+    Some events of such an order are neither in the outbox nor in the history. The order's status and number of events
+    do not tell which events these were (`UnknownHistory`).
     """
 
     def __len__(self) -> int:
@@ -77,10 +77,11 @@ class Reading(NamedTuple):
 
 
 def find_missing(groups: Sequence[Subscription[Any]], *, progress: ProgressLine | None = None) -> Iterator[Missing]:
-    """Yield, step by step, the lost changes of orders, and the events that are lost for at least one of `groups`.
+    """Yield, for each step, the lost changes of orders, and the events that are lost for at least one of `groups`.
 
-    The caller may repair and commit each step before the next one. If Kafka does not answer, raise KafkaUnreachable
-    before the first step.
+    A step is a batch of outbox rows, history rows or orders. `Missing` says which changes and events are lost. The
+    caller may repair and commit each step before the next one. If Kafka does not answer, raise KafkaUnreachable before
+    the first step.
     """
     complete_subjects()
     # Offsets are read before the database, so that every event below them has been saved by then.
@@ -88,9 +89,9 @@ def find_missing(groups: Sequence[Subscription[Any]], *, progress: ProgressLine 
 
 
 def search(readings: Sequence[Reading], *, progress: ProgressLine | None = None) -> Iterator[Missing]:
-    """Yield, step by step, lost changes and events as `find_missing` does, but with offsets that the caller has read.
+    """Yield the same as `find_missing`, but take the offsets of each group from `readings`.
 
-    `readings` has the offsets of each group. The caller reads them before this function reads the database.
+    The caller must read the offsets before this function reads the database.
     """
     progress = progress or ProgressLine(StringIO())
     # A row that `prune_events` moves during the search is not missed: it moves from the first table to the second.
@@ -190,11 +191,13 @@ def _without_row(first: int, last: int) -> list[tuple[int, int]]:
 def _unknown_to_all(
     changes: list[tuple[int, int]], orders: Mapping[int, Order], groups: Sequence[Subscription[Any]]
 ) -> set[tuple[int, int]]:
-    """Return those of `changes` whose event none of `groups` has handled or dead-lettered, and at least one wants.
+    """Return those of `changes` whose event is lost: no group knows the event, and at least one group wants its type.
 
-    Closed dead letters count, too. `changes` are pairs of order id and sequence, and `orders` has the orders by id.
-    An event that one group has handled or dead-lettered was not lost: `prune` has deleted its row, which it does only
-    when no group needs the event.
+    Only `groups` are asked. A group knows an event that it has handled or dead-lettered, even if the dead letter is
+    closed. `changes` are pairs of order id and sequence, and `orders` has the orders by id.
+
+    An event that one group knows was not lost: `prune` has deleted its row, which it does only when no group needs the
+    event.
     """
     events = {}
     for order_id, sequence in changes:

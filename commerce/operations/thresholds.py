@@ -10,7 +10,7 @@ from events.observing.lag_report import LATE_S
 Level = Literal["warning", "critical"]
 
 EARLY_SHARE = 1 / 6
-"""Share of a critical alert's threshold above which the page is amber before it is red."""
+"""Share of a critical alert's threshold. The page is amber above this share, and red above the whole threshold."""
 RECENT_MINUTES = 15
 """Number of minutes for which an alert about a single incident stays on, such as a message that can never be sent."""
 

@@ -38,7 +38,7 @@ class Finding(NamedTuple):
     card: Card
     """The card whose colour this finding sets."""
     section: str
-    """Anchor of the runbook's section."""
+    """Anchor of the section about this finding in the runbook (docs/operations.md)."""
     sentence: str
 
 

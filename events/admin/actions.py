@@ -113,7 +113,7 @@ class RowActionsAdmin(ModelAdmin):
         return HttpResponseRedirect(back)
 
     def row_by_id(self, request: HttpRequest, object_id: str) -> models.QuerySet[Any]:
-        """Return a queryset of the row with this id. The id comes from a URL. Raises Http404."""
+        """Return a queryset of the row with the id `object_id` from a URL. Raises Http404 if there is no such row."""
         row = self.get_object(request, object_id)
         if row is None:
             raise Http404
@@ -237,9 +237,9 @@ def _text_about_unchanged(skipped: Mapping[str, list[int]], named: Mapping[str, 
 
 
 def names_of(rows: Sequence[Any], count: int) -> str:
-    """Return a text such as "A, B and 3 more". It names `rows`, and gives the number of the others of `count` rows.
+    """Return the names of `rows`, and the number of the rows that are not among them, such as "A, B and 3 more".
 
-    Without a row to name, the text is the number alone.
+    `count` is the number of all rows. If `rows` is empty, return only this number.
     """
     if not rows:
         return str(count)

@@ -48,7 +48,7 @@ def _reason(letter: DeadLetter, obstacle: Obstacle | None) -> Any:
 
 
 def replay_letter(letter_id: int) -> tuple[DeadLetter, str]:
-    """Replay the dead letter. Return it and the text of its log entry. Raises Refused."""
+    """Replay the dead letter. Return it and the text of its log entry. Raises Refused if it cannot be replayed."""
     outcome = replay(letter_id=letter_id)
     if outcome.obstacle:
         raise Refused(_reason(outcome.letter, outcome.obstacle))
@@ -126,7 +126,8 @@ class GroupFilter(admin.AllValuesFieldListFilter):
 class StateFilter(admin.ChoicesFieldListFilter):
     """Filter that selects the open dead letters by default.
 
-    A search finds letters of every state. An action gets every selected letter, even one that is closed by now.
+    If no state is chosen, a search finds letters of every state. An action gets every selected letter, even one that
+    was closed after the page was shown.
     """
 
     ALL = "all"

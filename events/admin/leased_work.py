@@ -81,7 +81,10 @@ class LeasedWorkAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("due at"))
     def due(self, work: LeasedWork) -> SafeString | None:
-        """Return as HTML the time at which pending work is due, or its lease ends; None for finished work."""
+        """Return as HTML the time at which pending work is due; None for finished work.
+
+        While a worker has claimed the work, this is the time at which the lease ends.
+        """
         if work.state != LeasedWork.State.PENDING:
             return None
         if work.lease and work.due_at > now():

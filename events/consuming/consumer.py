@@ -105,7 +105,10 @@ class EventConsumer(Generic[EventT]):
             raise TooManyDeadLetters(group=self._subscription.group, count=self._limit)
 
     def _wait_and_rewind(self, records: Sequence[Record], trouble: Exception, failures: int) -> None:
-        """Pause all partitions for a time that grows with `failures`. Then continue at the first of `records`."""
+        """Go back to the first of `records` on each partition, and wait with all partitions paused.
+
+        The wait grows with `failures`, up to `CONSUMER_RETRY_LAST`. It ends early when the consumer has to stop.
+        """
         longest = min(settings.CONSUMER_RETRY_FIRST * 2 ** min(failures - 1, 30), settings.CONSUMER_RETRY_LAST)
         pause = longest * random.uniform(0.5, 1)  # noqa: S311
         said = f"{len(records)} record{pluralize(len(records))} again in {pause:.1f} s"

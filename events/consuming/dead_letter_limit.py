@@ -27,9 +27,10 @@ def require_below_limit(*, group: str, limit: int) -> None:
 
 
 def reset_all() -> None:
-    """Reset the count of every group, because the broker has lost all its records, including the poison messages.
+    """Set every group's count of consecutive dead letters to 0. Call it only after the broker has lost all its records.
 
-    On a broker that keeps its records, only a message that can be handled may reset the count.
+    The poison messages are then lost, too. On a broker that keeps its records, only a message that can be handled may
+    reset the count.
     """
     ConsumerGroup.objects.filter(consecutive_dead_letters__gt=0).update(consecutive_dead_letters=0)
 

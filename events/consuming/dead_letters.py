@@ -30,11 +30,18 @@ from events.wire.timestamps import now
 STACKTRACE_LIMIT_BYTES = 8 * 1024
 """Largest stack trace in a header of a dead letter's copy, in bytes."""
 NULLS_LIMIT_BYTES = 1024
-"""Largest header `dead-letter-nulls` of a copy, in bytes. It lists header names, which may be as long as a record."""
+"""Largest value of a copy's header `dead-letter-nulls`, in bytes.
+
+A longer value is cut. The value names what is null in the message and empty in the copy, because the client cannot send
+it as null: headers, whose names may be as long as a record, and the message's value.
+"""
 LETTER_ID_HEADER = "dead-letter-id"
 """Name of the header in which a replay has the id of its dead letter."""
 COUNT_HEADER = "replay-count"
-"""Name of the header in which a replay has the number of the letter's replays, itself included, in digits."""
+"""Name of the header of a replayed message that says how often its dead letter has been replayed, this time included.
+
+The value is a decimal number.
+"""
 EVENT_TYPE_LIMIT_CHARS = 100
 """Largest number of characters of a stored event type."""
 SUBJECT_BODY_LIMIT_BYTES = 64 * 1024
@@ -167,8 +174,8 @@ def _number_in(headers: Iterable[Header], wanted: str) -> int | None:
 def _has_letter_of(replayed: models.QuerySet[DeadLetter], group: str) -> bool:
     """Return whether `group` has a dead letter of the same record as the letter that the query `replayed` finds.
 
-    The query looks for the id in a header of a message. Any program may put any id into this header, so the header
-    alone proves nothing.
+    The query finds that letter by an id in a header of a message. Any program may write any id into this header, so the
+    header alone does not prove that the message is a replay.
     """
     original = replayed.values("topic", "partition", "offset", "timestamp", "value_hash").first()
     return original is not None and DeadLetter.objects.filter(group=group, **original).exists()

@@ -48,8 +48,8 @@ def is_settled_for(subscription: Subscription[Any]) -> Q:
 def is_settled() -> Q:
     """Return the condition for outbox rows that no registered group needs any more.
 
-    The row of a replay is needed while the replayed letter is open. Other rows of a topic without a group are never
-    needed.
+    The row of a replay is needed while the replayed dead letter is open. A row of any other kind is never needed if its
+    topic has no registered group.
     """
     open_letters = DeadLetter.objects.filter(state=DeadLetter.State.OPEN)
     replay = Q(event_type=REPLAY) & ~Exists(open_letters.filter(pk=OuterRef("dead_letter")))

@@ -47,7 +47,8 @@ class Processor(Generic[EventT]):
 
         Raises:
             django.db.Error, Outage: a dependency failed. The failing part is not saved; the caller may retry the batch.
-            Suspect: a message with attempts left failed. Records before it are saved; the caller may retry the batch.
+            Suspect: a message failed for an unknown reason, and has attempts left. Records before it are saved; the
+                caller may retry the batch.
             TooManyDeadLetters: other consumers have brought the group to its limit of consecutive dead letters.
         """
         try:

@@ -43,14 +43,15 @@ class Trial(IntEnum):
     AT_LIMIT = 66
     """The message became the dead letter that brought the group to its limit of consecutive dead letters."""
     BEYOND_LIMIT = 67
-    """The message was not handled, because other consumers had brought the group to its limit."""
+    """The message was not handled. Other consumers had brought the group to its limit of consecutive dead letters."""
 
 
 class Quarantine:
     """Finds messages that kill the process that handles them.
 
-    It keeps a `DeathMark` on each partition from which this consumer handles its first batch. If another consumer ended
-    during such a batch, its marks are left, and the messages under them are tried in child processes.
+    While a consumer handles its first batch from a partition, a `DeathMark` for this batch is stored. If the consumer's
+    process ends during the batch, the mark remains. The next consumer of the partition finds the mark, and tries each
+    marked message in a child process.
     """
 
     def __init__(self, processor: Processor[Any], *, group: str) -> None:
@@ -59,7 +60,7 @@ class Quarantine:
         self._proven: set[int] = set()
         """Partitions from which this process has handled a batch to its end."""
         self._marked: set[int] = set()
-        """Partitions with a death mark that this process has set and not deleted."""
+        """Partitions for which this process has stored a `DeathMark` that it has not deleted."""
 
     def marks_on(self, records: Sequence[Record]) -> dict[int, DeathMark]:
         """Return the death marks that other consumers have left on the partitions of `records`, by partition number.
@@ -71,9 +72,10 @@ class Quarantine:
 
     @contextmanager
     def marking(self, records: Sequence[Record]) -> Iterator[None]:
-        """Within the block, keep a death mark on each partition from which this process handles its first batch.
+        """Within the block, keep a `DeathMark` on each partition of `records` that is new to this process.
 
-        The marks are deleted only if the block succeeds.
+        A partition is new until the process has handled a batch from it. The marks are deleted only if the block
+        succeeds. If the process ends within the block, the next consumer finds them.
         """
         topic = records[0].topic
         unproven = {record.partition for record in records} - self._proven
@@ -86,7 +88,10 @@ class Quarantine:
             self._lift(topic, unproven)
 
     def one_by_one(self, records: Sequence[Record], mark: DeathMark) -> Iterator[Record]:
-        """Yield each of `records`, all from the mark's partition. Then delete the mark if no marked record is left."""
+        """Yield each of `records`, so that the caller tries it alone. All must be from the partition of `mark`.
+
+        At the end, delete the mark if `records` reach its last offset.
+        """
         logger.warning("A consumer ended while it handled %s: its messages are tried one by one", mark)
         yield from records
         if records[-1].offset >= mark.last_offset:
@@ -98,10 +103,17 @@ class Quarantine:
         self._marked -= partitions
 
     def try_alone(self, record: Record, mark: DeathMark) -> bool:
-        """Process `record` in a child process. A record that kills `CONSUMER_DEATHS` children becomes a dead letter.
+        """Process `record` in a child process, and again in a new one after each child that dies.
 
-        Return whether it has brought the group to its limit of consecutive dead letters. Raises Outage, Suspect or
-        TooManyDeadLetters if the child has reported such a failure: `record` is not handled then.
+        A record that has killed `CONSUMER_DEATHS` children, those of earlier consumers included, becomes a dead letter.
+        Return True if the record became a dead letter and brought the group to its limit of consecutive dead letters.
+
+        After an exception, the record has not been handled.
+
+        Raises:
+            Outage: the child could not use the database or another dependency.
+            Suspect: the record failed in the child for an unknown reason, and has attempts left.
+            TooManyDeadLetters: other consumers had brought the group to its limit.
         """
         while True:
             ended = run_in_child(lambda: self._trial(record))
@@ -147,9 +159,9 @@ def leftover_marks(*, group: str, topic: str, partitions: Iterable[int]) -> dict
 
 
 def place_marks(*, group: str, topic: str, records: Sequence[Record]) -> None:
-    """Store a `DeathMark` for each partition of `records`. It covers all records up to the partition's last one.
+    """Store a `DeathMark` for each partition of `records`, up to and including the last of `records` in this partition.
 
-    The last record is included. If the group already has a mark on the partition, only the mark's last offset changes.
+    If the group already has a mark on the partition, only the mark's last offset changes.
     """
     last_offsets = {record.partition: record.offset for record in records}
     DeathMark.objects.bulk_create(
@@ -164,7 +176,10 @@ def place_marks(*, group: str, topic: str, records: Sequence[Record]) -> None:
 
 
 def lift_marks(*, group: str, topic: str, partitions: Iterable[int]) -> None:
-    """Delete the group's death marks (rows of `DeathMark`) of `partitions`: their messages have been handled."""
+    """Delete the death marks of `group` on `partitions`. Call it after the marked messages have been handled.
+
+    A death mark (a row of `DeathMark`) covers messages that may kill the consumer that handles them.
+    """
     DeathMark.objects.filter(group=group, topic=topic, partition__in=list(partitions)).delete()
 
 
@@ -177,7 +192,10 @@ def delete_all_marks() -> None:
 
 
 def count_death(mark: DeathMark, record: Record) -> int:
-    """Count in `mark`, and save, that `record` has killed a process. Return how many it has killed so far."""
+    """Add 1 to the deaths in `mark`, because `record` has killed a process, and save `mark`. Return the deaths.
+
+    The count starts again at 1 if `mark` counted the deaths of another record before.
+    """
     mark.deaths = mark.deaths + 1 if mark.deadly_offset == record.offset else 1
     mark.deadly_offset = record.offset
     mark.save(update_fields=["deadly_offset", "deaths"])

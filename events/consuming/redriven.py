@@ -25,12 +25,12 @@ EXCEPTION_HEADER = re.compile(r"kafka_dlt-(key-)?exception-(fqcn|cause-fqcn|mess
 
 
 def with_spring_headers(headers: Iterable[Header], spring_headers: Sequence[Header]) -> list[Header]:
-    """Return `headers` with their Spring headers replaced by `spring_headers`, which describe the last failure.
+    """Return `headers` with their Spring Kafka headers replaced by `spring_headers`, which describe the last failure.
 
-    The headers of the original position (topic, partition, offset and timestamp) stay if each of them has a valid
-    value. Otherwise they are replaced, too, because parts of two failures would form a wrong position. The original
-    consumer group stays with the position. It may be missing, because Spring Kafka writes it only since 2.8. If a
-    header occurs twice, the last one counts, as in Spring.
+    The headers of the original position (topic, partition, offset and timestamp) are kept if each of them has a valid
+    value. Otherwise all of them are replaced, because a position with parts from two failures would be wrong. With the
+    position, the header of the original consumer group is kept. If it is missing, the one in `spring_headers` is used:
+    Spring Kafka before 2.8 does not write it. If a header occurs twice, the last one counts, as in Spring.
     """
     own, brought = [], {}
     for name, value in headers:

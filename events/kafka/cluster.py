@@ -88,7 +88,7 @@ class Member(NamedTuple):
 def group_members(*, group: str, topic: str) -> list[Member] | None:
     """Return the members of `group` with their partitions of `topic`; None if the broker does not describe the group.
 
-    Raises KafkaUnreachable if the connection fails.
+    Raises KafkaUnreachable if the client cannot connect. If the connection fails later, the result is None.
     """
     with admin_client() as admin:
         try:

@@ -15,8 +15,8 @@ compresses to a tenth or a twentieth of its size."""
 ZSTD_WINDOW_BYTES = 128 * 1024 * 1024
 """Largest window that a zstd frame may declare, in bytes.
 
-The library reserves the window as address space before it decompresses. Producers at the highest level declare this
-size even for small batches, and Java's clients accept no larger one.
+The library reserves the window as address space before it decompresses. Producers at the highest compression level
+declare this size even for small batches, and Java's clients accept no larger one.
 """
 CHUNK_BYTES = 256 * 1024
 XERIAL_HEADER = b"\x82SNAPPY\x00"

@@ -53,7 +53,7 @@ FATAL = (
     SaslAuthenticationFailedError,
     UnsupportedVersionError,
 )
-"""Errors of the Kafka client that would come again after the consumer has joined the group again."""
+"""Errors of the Kafka client that joining the group again would not cure. They become ReadingFailed."""
 
 
 class ReadingFailed(Exception):

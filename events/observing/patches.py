@@ -1,4 +1,4 @@
-"""Patches of prometheus_client's private parts."""
+"""A patch of prometheus_client's private parts: a histogram that observes many values at once."""
 
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -9,7 +9,8 @@ from prometheus_client import Histogram
 class BatchHistogram(Histogram):
     """A histogram that observes a batch of values at once.
 
-    Reason: if processes share their values, `observe` costs a batch of 500 events about 3 % of its time.
+    Reason: if processes share their metrics, one call of `observe` per event takes about 3 % of the time in which a
+    consumer handles a batch of 500 events.
     Upstream: https://github.com/prometheus/client_python/issues/279 and
     https://github.com/prometheus/client_python/issues/733 ask for it, and were closed in favour of custom collectors,
     which do not share values between processes.

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 FRESH_FOR_S = 2.0
 """Largest age, in seconds, at which a value is returned without a new attempt to read it."""
 STALE_AFTER_S = 10.0
-"""Largest age, in seconds, at which a value is returned at all."""
+"""Largest age, in seconds, of a value that `Reading.latest` returns. Instead of an older value, it returns None."""
 DEFAULT_WAIT_S = 2.0
 """Default for the longest wait for a new value, in seconds. Prometheus gives up after ten seconds."""
 
@@ -40,7 +40,10 @@ class Reading(Generic[Value]):
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._latest: tuple[float, Value] | None = None
-        """The time at which the last successful attempt began, by the monotonic clock, and its value."""
+        """The time at which the last finished attempt to read began, by the monotonic clock, and the value read.
+
+        None if this attempt failed, or if no attempt has finished.
+        """
 
     def latest(self, *, fresh_s: float = FRESH_FOR_S, max_wait_s: float | None = None) -> Value | None:
         """Return the last value if it is at most `fresh_s` seconds old.
@@ -82,7 +85,7 @@ class Outbox(NamedTuple):
 def read_outbox(*, count_up_to: int | None = None) -> Outbox:
     """Read the number of pending rows and the age of the oldest one.
 
-    With `count_up_to`, read at most that many rows, by topic and id. Then a row that is not read may be older.
+    With `count_up_to`, read at most that many rows, ordered by topic and id. An older row may remain unread.
     """
     rows = OutboxEvent.objects.pending().order_by("topic", "pk")[:count_up_to]
     found = rows.aggregate(pending=Count("pk"), age=AGE_OF_OLDEST)

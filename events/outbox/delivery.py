@@ -35,9 +35,10 @@ class Delivery:
 
 
 def deliver(messages: Sequence[Message], *, producer: Producer, path: OutboxEvent.Path) -> Delivery:
-    """Send `messages`, whose outbox rows must be sendable, and mark the acknowledged ones as published.
+    """Send `messages`, and mark the acknowledged ones as published by `path`, the fast path or the relay.
 
-    A message that an outage keeps from Kafka stays pending. Only an error of the message itself parks it.
+    The outbox rows of `messages` must be among those of `OutboxQuerySet.sendable`. A message that Kafka does not
+    acknowledge because of an outage stays pending. Only an error of the message itself parks it.
     """
     begun = tracing.now()
     outcomes = list(zip(messages, producer.send_all(messages), strict=True))

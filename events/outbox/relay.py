@@ -100,7 +100,7 @@ class Relay:
     def _topics(self, due: datetime) -> list[str]:
         """Return the topics with sendable rows that were recorded up to and including `due`.
 
-        If there is one, connect the producer. Raises KafkaUnreachable.
+        If there is such a topic, connect the producer unless it is connected. Raises KafkaUnreachable if this fails.
         """
         pending = OutboxEvent.objects.sendable().filter(OutboxQuerySet.recorded_by(due))
         topics = list(pending.order_by().values_list("topic", flat=True).distinct())
@@ -138,7 +138,7 @@ class Relay:
     def _select_wave(self, rows: OutboxQuerySet) -> list[OutboxEvent]:
         """Return the oldest of `rows` that fit into one batch.
 
-        Park rows that are too large, without loading their messages.
+        Rows that are too large are parked, which means that they are never sent. Their messages are not loaded.
         """
         oldest = rows.oldest(max_row_bytes=MAX_MESSAGE_BYTES)
         for row in OutboxEvent.objects.filter(pk__in=oldest.too_large).only("event_id", "event_type", "topic"):

@@ -11,7 +11,7 @@ CLEAR_LINE = "\r\x1b[K"
 
 
 class ProgressLine:
-    """Shows how far a command has walked through its tables, on one line of a terminal that is drawn again and again.
+    """Shows how far a command has walked through its tables, by redrawing one line of a terminal.
 
     An example is `orders [########............]  42%  3.1 s`. The seconds count from the creation of this object. If
     the stream is not a terminal, nothing is shown.
@@ -24,7 +24,10 @@ class ProgressLine:
         self._drawn_at = 0.0
 
     def of(self, name: str) -> Report:
-        """Return the function that draws the progress of a walk. `name` is the label of the line, such as `orders`."""
+        """Return a function that draws the line, given the part of the work that is done, from 0.0 to 1.0.
+
+        `name` is the label of the line, such as `orders`.
+        """
 
         def report(done: float) -> None:
             if self._is_shown and (done >= 1 or time.monotonic() >= self._drawn_at + REDRAW_INTERVAL_S):

@@ -54,7 +54,10 @@ def _run_in_thread(name: str, loop: Callable[[], None]) -> None:
 
 
 class Heartbeats:
-    """Calls `beat` each time all members have called `beat_of` again. One member that hangs stops the calls."""
+    """Calls the function `beat` each time `beat_of` has been called for every member since the previous beat.
+
+    So a single member that hangs stops the beats.
+    """
 
     def __init__(self, beat: Callable[[], None], members: Iterable[str]) -> None:
         self._beat = beat

@@ -11,7 +11,10 @@ from contextlib import contextmanager
 logger = logging.getLogger(__name__)
 
 CHECKS_PER_LIMIT = 20
-"""Number of checks within the limit. The watchdog counts them, because the clock goes on while a process is frozen."""
+"""Number of checks within the time limit of a guarded call.
+
+The watchdog counts its checks instead of reading a clock, because a clock goes on while the process is frozen.
+"""
 
 
 class Watchdog:

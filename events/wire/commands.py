@@ -98,7 +98,7 @@ def decoder_of(commands: Any) -> Callable[[bytes | None], Any]:
 
 
 def decode_reply(value: bytes | None, *, event_types: Collection[str]) -> Reply:
-    """Return the reply in a record's value. Unknown members are ignored.
+    """Return the reply in a record's value. Unknown members of the JSON object are ignored.
 
     Raises:
         Poison: the value is no reply, or its type is not one of `event_types`.

@@ -26,7 +26,7 @@ SERVICE_STATUSES = {401, 403, 407, 429, 503}
 """HTTP statuses that concern this client or the whole service, and not a single call."""
 
 REFUSED = "The provider refused the call"
-"""Reason that people other than operators read after the provider has refused a call (`CallRefused`)."""
+"""Reason for people other than operators if the provider refused a call (`CallRefused`). It reveals no details."""
 
 AnswerT = TypeVar("AnswerT")
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -205,7 +205,10 @@ def longest_call_s(timeout_s: float) -> float:
 
 
 def judged(act: Act[WorkT]) -> Act[WorkT]:
-    """Return a function that calls `act`. It turns OutcomeUnknown into TryAgain, and CallRefused into Failed."""
+    """Return a function that calls `act`, and that turns two of its exceptions into outcomes.
+
+    The function returns TryAgain if `act` raises OutcomeUnknown, and Failed if `act` raises CallRefused.
+    """
 
     def do(work: WorkT) -> Outcome:
         try:

@@ -66,7 +66,7 @@ WorkT = TypeVar("WorkT", bound=CommandWork)
 
 
 class Answer(NamedTuple):
-    """The reply to a command. The outcome `Done` has it as its `result`."""
+    """The reply to a command. An action that ends with the outcome `Done` returns the reply as its `result`."""
 
     reply_type: str
     reason: str = ""
@@ -84,7 +84,10 @@ class Participant(Generic[WorkT, CommandT]):
     failed: Mapping[str, str]
     """Event type of the reply when the participant gives up, by the event type of the command."""
     gives_up_after: Callable[[], timedelta]
-    """Return how long a command may be tried."""
+    """Return the time after which the participant gives a command up.
+
+    The time starts when the command is recorded, and again when a repeat makes failed work pending.
+    """
 
     def subscription(self) -> Subscription[CommandT]:
         """Return the subscription that records the commands as work."""
@@ -98,7 +101,11 @@ class Participant(Generic[WorkT, CommandT]):
         call_timeout_s: float,
         concurrency: int,
     ) -> Kind[WorkT]:
-        """Return the kind of work that does the commands. `call_timeout_s` limits one call of the provider."""
+        """Return the kind of work that carries out the commands and records the replies.
+
+        `call_timeout_s` is the timeout of one request to the provider, in seconds. An attempt may take two requests.
+        `Kind` explains the other parameters.
+        """
         # An attempt may ask the provider first.
         action_s = 2 * longest_call_s(call_timeout_s)
         return Kind(
@@ -120,7 +127,8 @@ class Participant(Generic[WorkT, CommandT]):
         A repeat makes failed work pending again, and records the reply to done work again. Pending work stays as it is.
 
         Raises:
-            Poison: a command has the id of a different command, or undoes one that has another reference.
+            Poison: a command has the id of a different command, or undoes a command with another `reference`, such as
+                one of another order.
         """
         first: dict[UUID, CommandT] = {}
         for command in new:

@@ -29,9 +29,9 @@ class Settlement(msgspec.Struct, frozen=True):
     error: str | None = None
     """The row's new `last_error`; None keeps the old one."""
     pause_s: float = 0
-    """Seconds until a row that stays pending is due. It is due at its deadline at the latest."""
+    """Seconds from the settlement until a row that stays pending is due. It is due at its deadline at the latest."""
     due_at: datetime | None = None
-    """The time at which a row that stays pending is due, in place of a pause."""
+    """The time at which a row that stays pending is due. If it is set, `pause_s` has no effect."""
     tried: bool = True
     """False if the worker gives the row back without an attempt."""
 

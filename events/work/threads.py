@@ -56,7 +56,7 @@ class ThreadedWorker(Worker[WorkT]):
         self._in_hand: dict[tuple[int, UUID], float] = {}
         """End of the lease of each awaited piece of work, by primary key and lease. The clock is the monotonic one."""
         self._claim_from = 0.0
-        """Time from which on this worker claims work, by the monotonic clock."""
+        """Time before which this worker claims no work, by the monotonic clock."""
         self._busy_until = 0.0
         """Time until which this worker claims every `BUSY_POLL_INTERVAL_S`, by the monotonic clock."""
         self._paused_until = 0.0

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL_S = 0.5
 """Seconds between two claims while nothing is due. See `BUSY_POLL_INTERVAL_S` for kinds with several threads."""
 BUSY_POLL_INTERVAL_S = 0.05
-"""Seconds between two claims of a worker with several threads that claimed work less than `POLL_INTERVAL_S` ago.
+"""Seconds between two claims by a worker with several threads, for `POLL_INTERVAL_S` after a claim that found work.
 So work that is recorded soon after other work waits only for a short time."""
 RECORD_WITHIN_S = 0.01
 """Seconds of work after which a worker records the outcomes, so that quick pieces of work share a transaction.
@@ -83,7 +83,11 @@ class Worker(Generic[WorkT]):
     def sweep(self, *, due_until: datetime) -> Results[WorkT]:
         """Try each piece of work that is due by `due_until` once, and return the recorded outcomes.
 
-        The sweep ends early if the process must stop. It raises the errors of `work_off_batch`.
+        The sweep ends early if the process must stop.
+
+        Raises:
+            ServiceUnavailable: the service is not available.
+            django.db.Error: the database failed while a batch was claimed or the rest of it was given back.
         """
         results: Results[WorkT] = []
         while not self._stopping():
@@ -96,8 +100,9 @@ class Worker(Generic[WorkT]):
     def work_off_batch(self, *, due_until: datetime | None = None) -> tuple[int, Results[WorkT]]:
         """Claim one batch of work, do it, and record the outcomes.
 
-        Return the number of claimed rows, and the recorded outcomes. Claimed work that is not begun is given back. If
-        the database is away when outcomes are to be recorded, this method waits for it.
+        With `due_until`, claim only work that was due by that time. Return the number of claimed rows, and the recorded
+        outcomes. Claimed work that is not begun is given back. If the database is away when outcomes are to be
+        recorded, this method waits for it.
 
         Raises:
             ServiceUnavailable: the service is not available.

@@ -546,9 +546,9 @@ def test_each_reply_is_counted_by_its_outcome(
 
 
 def test_a_handled_reply_without_a_stream_is_settled(checkout: Checkout) -> None:
-    """A reply whose outbox row has no stream counts as settled once the group has handled it.
+    """The outbox row of a reply has no stream. It counts as settled once the fulfilment group has handled the reply.
 
-    Otherwise `prune_events` would keep its row for ever, and `reconcile_events` would send it again each time.
+    Otherwise `prune_events` would keep the row for ever, and `reconcile_events` would send the reply again each time.
     """
     reply = Reply(
         event_id=uuid4(),

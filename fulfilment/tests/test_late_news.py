@@ -126,7 +126,7 @@ def test_a_give_up_after_a_completed_refund_changes_nothing(checkout: Checkout, 
 
 
 def cancel_past_the_fulfilment(checkout: Checkout) -> None:
-    """Cancel the order as a web process of a release without checkouts does."""
+    """Cancel the order and leave its fulfilment unchanged, as a web process of a release without fulfilments does."""
     save_changes(mark_as_cancelled(lock_order(order_id=checkout.order_id)))
 
 

@@ -184,9 +184,10 @@ class World:
             self.take(DEADLINE)
 
     def resolve(self) -> None:
-        """Let an operator refund the charge or cancel the shipment by hand, if there is one, and send `RESOLVE`.
+        """If the fulfilment is stuck, let an operator undo its charge or shipment by hand, and send `RESOLVE`.
 
-        The provider's idempotency key stays valid: without a charge or shipment so far, one can still be made.
+        The operator does not void the provider's idempotency key. So if the provider has made no charge or shipment
+        yet, a late command can still make it.
         """
         if self.fulfilment.state in STUCK:
             provider = self.payment if self.fulfilment.state == State.STUCK_REFUND else self.shipping
@@ -238,7 +239,7 @@ def _two_attempts(settings: Any) -> None:
 
 
 def walk(seed: int) -> World:
-    """Return a world after a random number of steps, and after `World.heal`."""
+    """Return the `World` of one fulfilment after 0 to 79 random steps and `World.heal`. `seed` decides the steps."""
     world = World(random.Random(seed))
     for _ in range(world.chance.randrange(80)):
         world.step()

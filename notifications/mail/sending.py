@@ -85,7 +85,10 @@ class Mailer:
     def _open(self, backend: SMTPBackend) -> smtplib.SMTP:
         """Return an open connection to the mail server. Replace one that the server has closed since the last mail.
 
-        The command RSET makes the server forget a mail that it refused before it got the content.
+        The command RSET shows whether an open connection still works. It also makes the server drop the last mail, if
+        the server has refused the sender or the recipient.
+
+        Raises ServiceUnavailable if no connection can be opened.
         """
         begun = time.monotonic()
         if connection := backend.connection:

@@ -1,4 +1,4 @@
-"""Admin shows the text of a notification as the API returns it, but its amount as people write it, such as 1,234원."""
+"""Admin shows a notification with separators in the amount, such as 1,234원. The tooltip shows the stored text."""
 
 import re
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""The event store: rows move to the history unchanged, are read from both tables, and cannot be changed there."""
+"""The event store reads the outbox and the history. Rows move to the history unchanged, and do not change in it."""
 
 from decimal import Decimal
 from uuid import uuid4

@@ -76,7 +76,7 @@ def test_no_orders_are_right(verify: Verify) -> None:
 
 
 def test_an_order_of_an_earlier_release_is_right(verify: Verify, user: User) -> None:
-    """An earlier release stored no event ids, or fewer than the order has events, because it computed them."""
+    """An earlier release computed the ids of an order's events, and stored none or only some of them."""
     for known in (None, 1):
         order = place(user, changes=1)
         computed = Order(pk=order.pk, created_at=order.created_at).event_id(1)
@@ -187,7 +187,7 @@ def test_a_changed_history_is_named(
 
 
 def rewrite(order: Order, number: int, **members: Any) -> None:
-    """Change members of the value of the order's event `number`, and its column `event_type` with them."""
+    """Change `members` in the JSON value of the order's event `number`, and give the row the value's event type."""
     row = OutboxEvent.objects.get(stream=order.stream, sequence=number)
     value = json.loads(bytes(row.value or b"")) | members
     columns = {"event_type": value["eventType"], "value": json.dumps(value).encode()}

@@ -18,12 +18,12 @@ from sales.events import ANOMALY_RULES
 
 
 class Watched(NamedTuple):
-    """How many anomalies were found, and how far the sales were judged."""
+    """The number of anomalies that were found, and the time since the end of the sales that were judged."""
 
     anomalies: dict[str, int]
     """Number of anomalies by rule, for every rule."""
     judged_age_s: float | None
-    """Seconds since the time up to which the watchers have judged; None before the first turn of a watcher."""
+    """Seconds since the time up to which the sales were judged; None before the first turn of a watcher."""
 
 
 def read_watched() -> Watched:

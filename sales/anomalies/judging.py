@@ -53,10 +53,12 @@ def closed_end() -> int:
 
 
 def judge_until(end: int) -> Judgement | None:
-    """Judge the steps before `end` that no watcher has judged. Return None while another watcher has its turn.
+    """Judge the steps before the step number `end` that no watcher has judged. Record the anomalies that are found.
 
-    The anomalies, their events and the new position commit together. So a process that dies loses no anomaly. If no
-    watcher has ever had a turn, this one judges nothing, because nothing was missed.
+    At most the last `CATCH_UP_STEPS` steps are judged. Return None if another watcher is judging at the same time.
+
+    The anomalies, their events and the time until which sales are judged commit together. So a process that dies loses
+    no anomaly. The first call on a new database judges nothing, and only stores the time at which step `end` begins.
     """
     with transaction.atomic():
         AnomalyWatch.objects.bulk_create([AnomalyWatch(id=1, judged_until=start_of(end))], ignore_conflicts=True)

@@ -25,9 +25,9 @@ SALES = f"""
 
 
 def read_series(*, judged_from: int, end: int) -> Series:
-    """Return the sales, by step, that the rules need to judge the steps from `judged_from` up to but excluding `end`.
+    """Return the sales of each five-minute step from `LOOK_BACK` steps before `judged_from` up to but excluding `end`.
 
-    This takes one query.
+    The rules need these sales to judge the steps from `judged_from`. This takes one query.
     """
     first = judged_from - LOOK_BACK
     with connection.cursor() as cursor:

@@ -1,8 +1,8 @@
 """The rules that find anomalies: pure functions over a series of closed steps of five minutes.
 
-What is usual is learnt from the same window in the last four weeks, and from the windows one hour before and after it.
-A median and the median absolute deviation (MAD) describe it, because one strange week does not move them. See
-docs/decisions/0022-anomalies-of-sales.md for the choice of rules and windows.
+What is usual is learnt from three windows in each of the last four weeks: the window at the same time, the one an hour
+earlier, and the one an hour later. A median and the median absolute deviation (MAD) describe it, because one strange
+week does not move them. See docs/decisions/0022-anomalies-of-sales.md for the choice of rules and windows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,9 +29,9 @@ window has enough orders.
 REFERENCE_WEEKS = 4
 """What is usual in a window is learnt from this number of weeks before it."""
 MIN_REFERENCES = 6
-"""Smallest number of windows from which the usual is learnt: two weeks with three windows each.
+"""Smallest number of earlier windows from which the rules learn what is usual: three windows in each of two weeks.
 
-A younger shop is not judged.
+If the history of a shop is too short for this, its windows are not judged.
 """
 REFERENCE_SHIFTS = (-HOUR, 0, HOUR)
 """Shifts of the three reference windows of each earlier week, in steps: an hour earlier, none, an hour later.
@@ -39,17 +39,18 @@ REFERENCE_SHIFTS = (-HOUR, 0, HOUR)
 Summer time moves the customers' habits by an hour. With the shifts, a week before the change has the right hour, too.
 """
 MAD_TO_SIGMA = 1.4826
-"""Factor from the MAD to the standard deviation, for values with a normal distribution."""
+"""Factor from the median absolute deviation (MAD) to the standard deviation, for normally distributed values."""
 AMOUNT_NOISE = 2.0
-"""Standard deviation of a window's total amount by chance, divided by the mean amount and the square root of n.
+"""Standard deviation of a window's total amount, in units of an order's mean amount times the square root of n.
 
-The number of orders is random, too (a Poisson distribution), and n is its mean. So the value is 1 if all amounts are
-equal, and 2 if the amounts are log-normal with sigma 1.2.
+n is the mean number of orders in such a window. The number of orders varies at random (a Poisson distribution), as
+their amounts do. So the value is 1 if all amounts are equal, and 2 if they are log-normal with sigma 1.2.
 """
 MIN_CANCEL_RATIO = 0.05
-"""Lower limit of the usual cancel ratio in the formula for the ratio's variation by chance.
+"""Smallest usual cancel ratio from which `cancellations` estimates how much the ratio varies by chance.
 
-Without this limit, the variation would be 0 in a shop that usually has no cancellations.
+For a smaller usual ratio, this one is taken. Otherwise the estimate would be 0 in a shop that usually has no
+cancellations.
 """
 SHORTEST_SILENCE = HOUR // 6
 """Smallest number of steps of a silence."""
@@ -59,10 +60,9 @@ LONGEST_SILENCE = WEEK
 A silence is compared with the same hours of earlier weeks, which would overlap a silence of more than a week.
 """
 SILENCE_SPREADS = 3.0
-"""A silence is found only if its usual number of orders is greater than this many times the spread of this number.
+"""A silence is found only if the usual number of orders at that time is greater than this many spreads.
 
-Both come from the reference windows: the usual number is their median, and the spread is an estimate of their standard
-deviation.
+The usual number is the median of the reference windows. A spread is an estimate of their standard deviation.
 """
 
 
@@ -112,7 +112,7 @@ class Finding(NamedTuple):
     of orders.
     """
     usual: float
-    """The median of the same measure in earlier weeks."""
+    """The median of the same value as `observed`, over the windows of earlier weeks that `references` returns."""
 
 
 Rule = Callable[[Series, int, int, Thresholds], Finding | None]
@@ -123,7 +123,10 @@ Its arguments are the series, the first step of the window, the step after the w
 
 
 def judge(series: Series, end: int, thresholds: Thresholds) -> Iterator[Finding]:
-    """Yield the anomalies of the windows, and the silence, that end where the step `end` begins."""
+    """Yield the anomalies that end where the step `end` begins.
+
+    These are the surges and the many cancellations in the windows that end there, and a silence since the last order.
+    """
     for length in WINDOWS:
         if end % length == 0:
             for rule in (surge, cancellations):
@@ -135,9 +138,10 @@ def judge(series: Series, end: int, thresholds: Thresholds) -> Iterator[Finding]
 
 
 def _found_first(rule: Rule, series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
-    """Return the finding of `rule` in a window; None if `rule` finds anything in a shorter window that is part of it.
+    """Return the finding of `rule` in the steps from `start` up to but excluding `end`. Return None without one.
 
-    `judge` yields the finding of each shorter window when that window ends. So a long window does not report it again.
+    Also return None if `rule` finds something in a shorter window within these steps: `judge` has yielded this finding
+    when the shorter window ended.
     """
     for length in WINDOWS[: WINDOWS.index(end - start)]:
         for part in range(start, end, length):

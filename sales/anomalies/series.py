@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 STEP_MINUTES = 5
-"""Length of a step in minutes. The rules judge once a step, which delays the finding of an anomaly by at most this."""
+"""Length of a step in minutes. The rules judge a step only after its end, so an anomaly is found up to a step late."""
 STEP = timedelta(minutes=STEP_MINUTES)
 HOUR, DAY, WEEK = (timedelta(**{unit: 1}) // STEP for unit in ("hours", "days", "weeks"))
 """Number of steps of an hour, a day and a week."""

@@ -1,4 +1,4 @@
-"""Show the measures of anomalies in words."""
+"""Texts for the observed and the usual value of a sales anomaly."""
 
 from decimal import Decimal
 

@@ -27,11 +27,11 @@ POLL_INTERVAL_S = 1.0
 
 
 class Watcher:
-    """Judges the closed steps.
+    """Judges the sales of each closed step for anomalies, once the step is complete.
 
-    A step is complete when the group `sales` has handled all events from before its end. An event of that time may
-    still wait in the outbox or on the topic. If the watcher did not look at both, it would take an outage of the
-    pipeline for a silence of the shop.
+    A step is complete when the group `sales` has handled all events from before its end. Such an event may still wait
+    in the outbox or on the topic, so the watcher looks at both. Otherwise it would take an outage of the pipeline for a
+    silence of the shop.
     """
 
     def __init__(self, *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
@@ -40,13 +40,18 @@ class Watcher:
         self._wait = wait
         self._caught_up: CaughtUp | None = None
         self._waiting_for: int | None = None
-        """Number of the step after the last closed one, when `_caught_up` was created; None without `_caught_up`.
+        """Number of the first step that was not closed when `_caught_up` was created; None if `_caught_up` is None.
 
-        `_caught_up` tells when the group has handled all events from before this step.
+        A step is closed once `SALES_ANOMALY_GRACE` has passed since its end. `_caught_up` returns True once the
+        group has handled all events from before this step.
         """
 
     def run(self) -> None:
-        """Judge the closed steps until `stopping` returns True. Outages of Kafka and of the database do not end it."""
+        """Judge each step of five minutes once it is closed, until `stopping` returns True.
+
+        A step is closed once `SALES_ANOMALY_GRACE` has passed since its end. Outages of Kafka and of the database do
+        not end the run.
+        """
         in_outage = False
         while not self._stopping():
             reset_queries()  # With DEBUG on, Django keeps every statement.

@@ -42,7 +42,10 @@ class Figures(NamedTuple):
     end: datetime
     series: list[Totals]
     earlier: list[Totals]
-    """The sales of the same intervals `SHIFT_DAYS` days earlier; of the last one, only up to the same time of day."""
+    """The sales of the same intervals `SHIFT_DAYS` days earlier.
+
+    The last interval is in progress. So its earlier sales end `SHIFT_DAYS` times 24 hours before the present moment.
+    """
     today: Totals
     yesterday: Totals
     """Yesterday's sales up to the same time of day."""

@@ -37,7 +37,10 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 def decode_arrival(value: bytes | None, *, partition: int = 0) -> Arrival:
-    """Return the order event in a record's value. Raises Poison, as `orders.events.decode` does."""
+    """Return the order event in a record's value, together with the value and `partition`.
+
+    Raises Poison if the value is not a valid order event.
+    """
     event = decode(value)
     assert value is not None
     return Arrival(event, partition, value)

@@ -100,7 +100,10 @@ def as_recorded(arrivals: Sequence[Arrival]) -> Sorted:
 
 
 def save_foreign(arrivals: Sequence[Arrival]) -> None:
-    """Save a copy of each of `arrivals`, in the caller's transaction. This site has recorded none of these events."""
+    """Save a copy of each of `arrivals`, in the caller's transaction.
+
+    The caller passes only events that `as_recorded` has found to be events of other programs.
+    """
     rows = [
         ForeignRow(
             event_id=event.event_id,

@@ -1,4 +1,4 @@
-"""Make both read models anew, as another generation, while consumers and readers go on.
+"""Rebuild `SalesBucket` and `CustomerSummary` as a new generation, while consumers and readers go on.
 
 1. The rebuild locks `sales_generations`. The lock waits for the consumers' current transactions, and makes their next
    ones wait. Under the lock, the rebuild announces the new generation and takes a snapshot. It then releases the lock.
@@ -45,10 +45,12 @@ class EventsLost(Exception):
 
 
 def rebuild(*, report: Report, drops_lost: bool = False) -> int:
-    """Rebuild both read models, and return the number of events that were counted from the snapshot.
+    """Rebuild both read models, and return the number of events that the rebuild itself has counted.
+
+    The number leaves out events that consumers handle meanwhile. Consumers add these events to the new sums themselves.
 
     Args:
-        report: called with the part of the events that is counted, 0.0 to 1.0. If it raises, the live generation stays.
+        report: called with the part of the events that is counted, 0.0 to 1.0. If it raises, readers keep the old sums.
         drops_lost: whether to go on without the events of which no copy is left.
 
     Raises:
@@ -79,7 +81,10 @@ def rebuild(*, report: Report, drops_lost: bool = False) -> int:
 
 
 def is_interrupted() -> bool:
-    """Return whether a rebuild was killed. Consumers keep adding to its generation, too, until the next rebuild."""
+    """Return whether a rebuild was killed before its end.
+
+    Until the next rebuild, consumers add each event to the unfinished read models as well as to the live ones.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT building FROM sales_generations WHERE building IS NOT NULL")
         if cursor.fetchone() is None:
@@ -89,7 +94,7 @@ def is_interrupted() -> bool:
 
 
 def delete_old_generations() -> None:
-    """Delete, in steps, the rows of generations that no reader sees and that no rebuild makes."""
+    """Delete, in steps, the rows of every generation except the live one and the one that a rebuild makes."""
     for table in LIVE_TABLES:
         for generation in _old_generations(table):
             while _execute(

@@ -21,7 +21,7 @@ REBUILT_PARTITION = -1
 
 
 class Tables(NamedTuple):
-    """Names of two tables that have the columns and the keys of the read models."""
+    """Names of the two tables to which `recount` adds sums. They have the columns and the keys of the read models."""
 
     buckets: str
     summaries: str
@@ -111,7 +111,7 @@ class Source(NamedTuple):
     rows: str
     """Table, or subquery in parentheses, with the rows of this source. Its column `id` has their ids."""
     events: str
-    """WITH clause `events`, which selects the events that the group has handled from the rows of this source.
+    """WITH clause `events`. From the rows of this source, it selects the events that the group has handled.
 
     Its parameters `after` (excluded) and `upto` (included) limit the ids of these rows.
     """

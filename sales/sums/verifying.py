@@ -9,7 +9,7 @@ from sales.models import LIVE
 from sales.sums.recounting import Tables, another_connection, begin_snapshot, recount
 
 NAMED = 10
-"""A comparison names at most this many wrong sums of intervals, and as many wrong customers."""
+"""A comparison describes at most this many wrong sums of intervals, and at most this many customers with wrong sums."""
 TEMPORARY = Tables("recounted_bucket", "recounted_summary")
 
 CREATE = """
@@ -65,15 +65,18 @@ class Verified(NamedTuple):
     customers: int
     wrong_customers: int
     problems: list[str]
-    """One sentence about each of the first wrong sums of intervals and the first wrong customers; see `NAMED`."""
+    """Sentences about the first wrong sums: at most `NAMED` about intervals, and at most `NAMED` about customers."""
     lost: int
     """Number of handled events of which no copy is left, so that their sums cannot be compared."""
 
 
 def verify(*, report: Report) -> Verified:
-    """Compare the live sums with the events that the group `sales` has handled. Raises django.db.Error.
+    """Compare the live sums with the events that the group `sales` has handled.
 
     While the events are counted, `report` is called with the share that is done, from 0.0 to 1.0.
+
+    Raises:
+        django.db.Error: the database failed.
     """
     with closing(another_connection()) as database:
         begin_snapshot(database)

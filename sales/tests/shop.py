@@ -18,7 +18,10 @@ from testkit.factories import OrderEventFactory, UserFactory
 
 
 def place_orders(count: int, *, price: str = "12.34") -> list[bytes]:
-    """Place orders of two customers, pay each second order, and cancel each third. Return their events' values."""
+    """Place orders of two customers, and pay every second order. Cancel every third, paid or not.
+
+    Return the values of all events in the outbox, oldest first.
+    """
     users = [UserFactory.create().pk for _ in range(2)]
     for number in range(count):
         order = place_order(user_id=users[number % 2], lines=[Line(1, number + 1, Decimal(price))]).order
@@ -40,7 +43,11 @@ def foreign(event_type: OrderEventType = ORDER_CREATED, **fields: Any) -> bytes:
 
 
 def foreign_events(count: int, *, seed: int = 1) -> list[bytes]:
-    """Return events of other programs, of a few customers within two hours."""
+    """Return `count` encoded events of orders that this site does not have.
+
+    They belong to at most five customers, and their times lie within two hours. The same `seed` gives the same events,
+    except for the event ids.
+    """
     random = Random(seed)
     start = datetime(2025, 1, 30, 10, tzinfo=UTC)
     return [
@@ -64,7 +71,10 @@ def handle(values: Sequence[bytes], *, partition: int = 0) -> None:
 
 
 def sums(table: str = "sales_salesbucket") -> dict[tuple[Any, ...], tuple[Any, ...]]:
-    """Return the live sums by minute and type, or with `sales_customersummary` by user."""
+    """Return the sums of the live generation in `table`, added up over all partitions.
+
+    The keys are (minute, event type) for `sales_salesbucket`, and (user id,) for `sales_customersummary`.
+    """
     keys, values = {
         "sales_salesbucket": ("minute, event_type", "sum(count)::int, sum(amount)"),
         "sales_customersummary": (

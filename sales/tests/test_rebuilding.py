@@ -39,7 +39,7 @@ def ignore(done: float) -> None:
 
 
 def generations() -> set[int]:
-    """Return the generations that have rows."""
+    """Return the generations (see `sales.models`) that have rows in the read models."""
     return {
         *SalesBucket.objects.values_list("generation", flat=True),
         *CustomerSummary.objects.values_list("generation", flat=True),

@@ -50,7 +50,10 @@ def delivery_to(email: str = "") -> EmailDelivery:
 
 
 def send_due() -> Results[EmailDelivery]:
-    """Send all due e-mails in this process, and return the outcomes. Raises ServiceUnavailable."""
+    """Send all due e-mails in this process, and return the outcomes.
+
+    Raises ServiceUnavailable if the mail server is not available.
+    """
     worker = Worker(EMAIL, stopping=lambda: False, wait=lambda _: None)
     return worker.sweep(due_until=database_now())
 

@@ -124,7 +124,7 @@ class MailServer:
         self._do(self._listen())
 
     def fail(self, stage: Stage, **fault: Any) -> None:
-        """Add a fault with the fields `fault`. It strikes at this stage until `heal`."""
+        """Make the server fail at this stage until `heal`. The fields of a `Fault`, in `fault`, say how."""
         self.faults[stage].append(Fault(**fault))
 
     def heal(self) -> None:

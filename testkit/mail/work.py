@@ -1,4 +1,4 @@
-"""Leased work (`events.work`) for tests and benchmarks: e-mail deliveries, and workers with an action of the test."""
+"""Leased work (`events.work`) for tests and benchmarks: e-mail deliveries, and workers whose action a test sets."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,7 +16,7 @@ from notifications.work import EMAIL
 from orders.events import ORDER_CREATED
 
 Work = EmailDelivery
-"""The model of the work."""
+"""The model of the leased work that these helpers create."""
 
 
 def record_work(count: int, *, due_in: timedelta = timedelta(0), **fields: Any) -> list[EmailDelivery]:

@@ -54,7 +54,7 @@ class ParticipantTests:
     name: ClassVar[str]
     """Name of the app. Its consumer group and its kind of work have the same name."""
     service: ClassVar[str]
-    """First path segment at the provider."""
+    """First segment of the path of each request to the provider: `payments` or `shipments`."""
     setting_prefix: ClassVar[str]
     replies: ClassVar[Replies]
     made: ClassVar[str]
@@ -194,7 +194,10 @@ class ParticipantTests:
 
     @pytest.mark.django_db
     def test_a_reply_is_settled_once_its_group_has_handled_it(self) -> None:
-        """A reply's outbox row has no stream, so the row's key tells which reference the handled reply must have."""
+        """A group has handled the reply in an outbox row only if it has handled one with the same id and reference.
+
+        The row has no stream, so its reference is taken from its key.
+        """
         reader = Subscription(
             group="reader",
             topic=next(topic for topic in topics() if topic.setting == f"{self.setting_prefix}_REPLIES_TOPIC"),

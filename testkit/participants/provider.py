@@ -54,7 +54,7 @@ def provider_in_thread(book: Path, **options: Any) -> Iterator[ProviderUnderTest
 
 
 class ProviderProcess(ProviderUnderTest):
-    """A provider in a process of its own, at the same address and with the same book after each start."""
+    """A provider in a process of its own. Each start has the same address and the same payments and shipments."""
 
     def __init__(self, book: Path, **variables: str) -> None:
         self._port = free_port()

@@ -49,9 +49,10 @@ empty state in a value means that the book has no entry.
 
 
 def env_of(provider: ProviderUnderTest) -> dict[str, str]:
-    """Return the environment variables of a process of fulfilment.
+    """Return the environment variables for the consumers and workers of checkouts.
 
-    It waits 1 s for an answer of a provider, and makes 4 attempts to undo within 7 s.
+    These processes wait 1 s for an answer of the provider. They make at most 4 attempts to undo a payment or a
+    shipment, with pauses of 7 s in all.
     """
     return {
         **provider.env,
@@ -95,7 +96,10 @@ class Checkouts:
 
     @contextmanager
     def shopping(self, site: str, *, customers: int, pause_s: float = 0.2) -> Iterator[None]:
-        """Within the block, let customers place orders and check them out, and cancel some of them."""
+        """Within the block, let customers place orders and check them out, and cancel some of them.
+
+        Each customer pauses for `pause_s` seconds before each order.
+        """
         closing = threading.Event()
         shoppers = [self._oracle.shopper(site) for _ in range(customers)]
 

@@ -72,7 +72,8 @@ class Shopper:
     ) -> httpx.Response | None:
         """Send a request, and return the answer; None without an answer or after a 5xx.
 
-        The oracle does not record the result. Several threads may call this method at once, but no other method.
+        The oracle does not record the result. Several threads may call this method at once. Only one
+        thread at a time may call the other methods.
         """
         try:
             response = self._http.request(method, path, json=body, headers=headers)
@@ -99,7 +100,10 @@ class Shopper:
 
 
 class Oracle:
-    """Records the changes that were acknowledged in one test. Nothing else may use `customers` at the same time."""
+    """Records the changes that `customers` make to orders in one test, and that the API acknowledges.
+
+    No other code may place orders for these customers meanwhile, because the comparison would report those orders.
+    """
 
     def __init__(self, customers: Sequence[Customer]) -> None:
         self._customers = cycle(customers)

@@ -21,7 +21,7 @@ BATCH_SAVED = "notifications.subscriptions:NotificationSubscription.save"
 OFFSETS_COMMITTED = "events.kafka.receiving:Consumer.commit"
 """Before this call, the notifications are committed, and the offsets are not; after it, both are."""
 MESSAGE_HANDLED = "notifications.subscriptions:to_notification"
-"""The consumer makes this call with each event."""
+"""The consumer makes this call for each event of a batch, before it writes the notifications."""
 POLLING = "kafka.consumer.group:KafkaConsumer.poll"
 """The consumer makes this call each time that it reads from Kafka."""
 

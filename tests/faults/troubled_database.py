@@ -78,7 +78,7 @@ def closed_gate() -> Iterator[None]:
 
 
 def waiting_at_the_gate() -> list[int]:
-    """Return the process ids of the database sessions that wait in `WAIT_AT_THE_GATE`."""
+    """Return the process ids of the database sessions whose trigger waits for the end of `closed_gate`."""
     sql = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %(gate)s AND NOT granted"
     return [pid for (pid,) in rows(sql, gate=GATE_LOCK_ID)]
 

@@ -30,7 +30,7 @@ class SecuredKafka(ApacheKafka):
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment variables of a process that this Kafka accepts."""
+        """Return the environment variables with which a process connects to this Kafka."""
         return {
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self._secured_port}",
             "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",

@@ -51,7 +51,10 @@ class BookProvider:
             self._outcome = CallOutcome.ANSWERED
 
     def let_one_arrive(self, index: int) -> None:
-        """Execute one of the delayed calls (`CallOutcome.ADRIFT`), if any is left. `index` chooses the call."""
+        """Execute one of the delayed calls (`CallOutcome.ADRIFT`), if any is left.
+
+        `index` counts from the oldest call (0), modulo the number of delayed calls.
+        """
         if self._adrift:
             self._adrift.pop(index % len(self._adrift))()
 

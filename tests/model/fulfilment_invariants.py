@@ -41,9 +41,9 @@ class FulfilmentInvariants(RuleBasedStateMachine):
         The provider's book, a file of payments and shipments, does not contain this.
         """
         self.resolved: set[tuple[int, str]] = set()
-        """(order id, service) of each charge or shipment that an operator marked as resolved when none was in effect.
+        """(order id, service) of each charge or shipment that was not in effect when an operator marked it resolved.
 
-        The provider does not learn of the mark, so it may still carry out a call that reaches it later.
+        The provider is not told, so it may still carry out a call that reaches it later.
         """
 
     @invariant()

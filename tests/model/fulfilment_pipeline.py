@@ -56,7 +56,10 @@ class FulfilmentPipeline(Sending):
             self.members[name] = self._member(name)
 
     def work(self, name: str, *, pieces: int = FAR) -> None:
-        """Let a worker do up to `pieces` commands, one after another. First the leases of dead workers end."""
+        """Let a worker do up to `pieces` pieces of the kind of work `name`, one after another.
+
+        First make all pending pieces of this kind due, as if the leases of dead workers had ended.
+        """
         kind = self._one_by_one(name)
         kind.model.objects.pending().update(due_at=database_now())
         worker = Worker(kind, stopping=lambda: False, wait=self._never_wait)
@@ -69,7 +72,8 @@ class FulfilmentPipeline(Sending):
         """Return the kind of work `name`, changed so that a worker claims one piece at a time.
 
         In the model, a crash is an exception, after which a worker gives back the other pieces that it has claimed. A
-        killed process gives nothing back. A worker with one piece has no other piece, so a crash has the same effect.
+        killed process gives nothing back. A worker with only one piece has no other piece to give back, so its crash
+        has the same effect as a kill.
         """
         return replace(kind_named(name), concurrency=1, batch_size=1)
 

@@ -43,7 +43,7 @@ class Invariants(RuleBasedStateMachine):
         }
 
     def every_row_is_pending_or_on_its_topic(self, rows: list[OutboxEvent]) -> None:
-        """Check that a published row keeps its position, and that the topic has the row's value there."""
+        """Check that a published row's position never changes, and that the record there has the row's value."""
         arrived = {
             (topic, record.partition, record.offset): record.value
             for topic in (TOPIC, dead_letter_topic(TOPIC))

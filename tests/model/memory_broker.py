@@ -40,7 +40,7 @@ class MemoryBroker:
         self._outcomes: Sequence[SendOutcome] = HEALTHY
 
     def partition(self, topic: str, partition: int) -> list[Record]:
-        """Return the partition's records by offset."""
+        """Return the records of one partition, sorted by offset."""
         return [record for record in self.topics[topic] if record.partition == partition]
 
     def append(

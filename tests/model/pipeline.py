@@ -102,7 +102,7 @@ class Member(Generic[SubscriptionT]):
 
 
 class Sending:
-    """Fast path and relay. Each works only when the test calls it, and is replaced after a crash."""
+    """Runs the fast path and the relay. Each sends only when the test calls it, and is replaced after a crash."""
 
     def __init__(self) -> None:
         self.broker = MemoryBroker(partitions=PARTITIONS)

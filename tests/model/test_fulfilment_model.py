@@ -1,7 +1,7 @@
 """Checkouts against a model: each ends with all done or all undone, after any sequence of steps and failures.
 
-Fulfilment, payments, shipping, outbox, relay, consumers and workers are the product's own, on the real database, and
-the provider's book is that of the development provider. Kafka and the calls of the provider are replaced.
+Fulfilment, payments, shipping, outbox, relay, consumers and workers are the product's own, on the real database. The
+charges and bookings are in the development provider's store. Kafka and the calls to the provider are replaced.
 `tests.model.test_model` says how hypothesis chooses the steps.
 """
 
@@ -189,15 +189,19 @@ class FulfilmentModel(FulfilmentInvariants):
 
     @rule(name=GROUP, record=INDEX, as_new=st.booleans())
     def doubled_or_late(self, name: str, record: int, as_new: bool) -> None:
-        """Let a command or a reply come again after later ones. With `as_new`, it has a new event id."""
+        """Append a copy of a command or a reply to its topic, so that it comes again after later ones.
+
+        `name` and `record` choose the message, as in `FulfilmentPipeline.append_again`. With `as_new`, the copy has a
+        new event id.
+        """
         self.pipeline.append_again(name, record, as_new=as_new)
 
     @precondition(lambda self: self.tokens)
     @rule(index=INDEX, other=INDEX)
     def forged_replies(self, index: int, other: int) -> None:
-        """Append a reply of each type for order `index`, with a wrong command id.
+        """Append a reply of each type for order `index`. Each has the id of a command that it does not answer.
 
-        The id is that of a command of order `other` that the reply does not answer. If there is none, the id is new.
+        The command is one of order `other`, which may be the same order. If there is none, the id is new.
         """
         order_id, other_id = self.order(index), self.order(other)
         steps = Fulfilment.objects.get(pk=other_id).steps

@@ -1,10 +1,10 @@
 """The product against a model: every change arrives exactly once, after any sequence of steps and failures.
 
-Orders, outbox, fast path, relay and consumer are the product's own, on the real database. Kafka and the clock are
+Orders, outbox, publisher, relay and consumer are the product's own, on the real database. Kafka and the clock are
 replaced. Crashes, outages, rebalances and late commits happen between any two steps.
 
 If the environment has the variable CI, hypothesis tries the same examples in every run; otherwise each run explores
-new ones. A failure prints its steps and a `@reproduce_failure` decorator, which repeats them on `Model`.
+new ones. A failure prints its steps and a `@reproduce_failure` decorator. Put it on the class `Model` to repeat them.
 """
 
 import logging

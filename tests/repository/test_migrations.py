@@ -57,7 +57,11 @@ def locks_without_a_limit(statements: list[str], **_: object) -> bool:
 
 
 class Analyser(PostgresqlAnalyser):
-    """The checks of django-migration-linter, and two more."""
+    """The checks of django-migration-linter, and the checks SCAN and LOCK.
+
+    SCAN finds constraints that are validated on an existing table at once. LOCK finds triggers that are created without
+    a `lock_timeout`.
+    """
 
     migration_checks = [
         *PostgresqlAnalyser.migration_checks,

@@ -17,7 +17,10 @@ REQUIREMENTS = (
 
 
 def named(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield each `name==version` of a requirements file and the files it includes, with names normalized as on PyPI."""
+    """Yield the name and the version of each `name==version` in a requirements file and in the files it includes.
+
+    The names are normalized as on PyPI.
+    """
     text = path.read_text()
     for included in re.findall(r"^-r (\S+)", text, re.MULTILINE):
         yield from named(path.parent / included)

@@ -95,7 +95,11 @@ def test_pods_declare_the_metrics_port(overlay: str) -> None:
 
 
 def test_all_health_checks_of_loops_are_one_command() -> None:
-    """The command names every liveness file, and allows the two minutes that the help of `--liveness-file` names."""
+    """The health check of every loop in compose and Kubernetes is the same shell command.
+
+    It reads the age of every liveness file. Its limit for the age is at least the two minutes that the help of
+    `--liveness-file` names.
+    """
     checks = {OF_COMPOSE[one.name]["healthcheck"]["test"].replace("$$", "$") for one in loops("compose")}
     for overlay in OVERLAYS:
         declared = pods(overlay, "Deployment")

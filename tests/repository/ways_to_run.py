@@ -111,5 +111,5 @@ def _commands(way: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def running(way: str) -> list[Process]:
-    """Return the processes that run until a signal."""
+    """Return the processes that run until a signal ends them. `way` is one of `WAYS`."""
     return [Process(name, tuple(words[1:])) for name, words in _commands(way) if words[0] == "python"]

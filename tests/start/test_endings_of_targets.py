@@ -22,13 +22,22 @@ from testkit.whole_run import copy_checkout, environment
 LIBRARIES = CHECKOUT / "var" / "kafka" / "libs"
 """The folder of Apache Kafka's libraries. It exists if Kafka has been fetched."""
 NO_JAVA = {} if LIBRARIES.is_dir() else {"JAVA_HOME": "/nowhere"}
-"""Environment variables of a target that must not fetch Apache Kafka: without Java, it cannot."""
+"""Environment variables that keep a target from fetching Apache Kafka, which needs Java.
+
+Empty if Kafka has been fetched already.
+"""
 MARK = "COMMERCE_TEST_MARK"
-"""Environment variable by which the test finds every process of a target, even after the end of its parent."""
+"""Environment variable that every process of a `make` target inherits.
+
+The test finds the processes by it, even those whose parent has ended.
+"""
 GONE_WITHIN_S = 40
 """Limit of each wait for processes to end, in seconds. A process that ends others kills them after 10 seconds."""
 NESTED = "nested"
-"""Name of the folder in which a nested pytest process, which the test kills, makes its copies of the checkout."""
+"""Name of the folder for the temporary files of a nested pytest process, which the test kills.
+
+The nested process copies the repository into subfolders of this folder.
+"""
 A_RUN_WITHIN_A_TEST = f"tests/start/test_run.py -k restarts_dead_processes -p no:cacheprovider --basetemp={NESTED}"
 
 

@@ -1,9 +1,10 @@
-"""A payment provider and a carrier for development and tests (docs/providers.md).
+"""A simulated payment provider and carrier for development and tests, in one process (docs/providers.md).
 
     python -m commerce.devserver.provider
 
-The provider needs the standard library alone. Its book is a SQLite file, which survives a kill and a restart. The
-variables `PROVIDER_...` set address, latency and faults. It has no authentication, so it is not for production.
+The process needs only Python's standard library. It keeps all payments and shipments in a SQLite file, its book, which
+survives a kill and a restart. The variables `PROVIDER_...` set address, latency and faults. The process has no
+authentication, so it is not for production.
 """
 
 import os

@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     state: str
     reason: str
     body: str
-    """The JSON of the request for this entry; empty if its key was voided before such a request."""
+    """The JSON of the request that made this entry; empty if a request to undo the entry's key came first."""
 
 
 class Conflict(Exception):
@@ -132,7 +132,10 @@ def refusal(service: str, body: Mapping[str, Any]) -> str:
 
 
 def is_valid(service: str, body: Any) -> bool:
-    """Return whether `body` is the JSON of a payment or shipment."""
+    """Return whether `body`, decoded JSON, is a request for a payment or a shipment, as `service` says.
+
+    `service` is "payments" or "shipments".
+    """
     if not isinstance(body, dict) or not isinstance(body.get("reference"), int):
         return False
     if service == "payments":

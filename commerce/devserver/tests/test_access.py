@@ -1,4 +1,4 @@
-"""Access to the controls of `make run`."""
+"""Only this site's page, in a browser on this machine, may use the endpoints that control `make run`."""
 
 import json
 from typing import Any

@@ -49,7 +49,7 @@ def channel(control: Control) -> tuple[str, str]:
 
 
 def state(channel: tuple[str, str]) -> dict[str, str]:
-    """Return the state of both targets. Ask again, as the page does, while a busy machine answers late."""
+    """Return the state of the consumer and of the broker. Like the page, ask again if the answer is late."""
     return wait_until(lambda: _answer(channel), timeout=10)
 
 

@@ -1,6 +1,6 @@
 """`manage.py prune_logins`: delete refresh tokens, failed logins and request counts that have expired.
 
-It also saves the folded names of accounts that have none.
+It also saves the folded name (see `commerce.accounts.names.fold`) of each account that has none.
 """
 
 from typing import Any

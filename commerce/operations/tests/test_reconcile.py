@@ -285,7 +285,10 @@ def test_new_orders_do_not_prolong_the_search(
 def test_a_replay_is_never_missing(
     reconcile: Reconcile, event: Message, topics: Topics, group: str, outcome: str
 ) -> None:
-    """No group stores the id of a replay. Until a replay is handled, its dead letter stays open and shows the loss."""
+    """Reconciling skips replays, because no group stores their ids.
+
+    If a replay is lost, its dead letter stays open, so operators still see it.
+    """
     publish(event)
     produce(topics.order_events, bytes(event.value), partition=0)
     letter = make_dead_letter(event, group=group, state="open")

@@ -252,7 +252,7 @@ def test_a_question_about_letters_says_what_will_happen(admin_client: Client, le
 
 @pytest.fixture
 def audited(letters: list[DeadLetter]) -> list[DeadLetter]:
-    """Dead letters of a second group, `audit`, for the messages of `letters`."""
+    """Record dead letters of a second group, `audit`, for the messages of `letters`. Return the new dead letters."""
     for letter in letters:
         record = kafka_record(b"garbage", offset=letter.offset)
         record_dead_letter(record=record, error=Poison("no event"), group="audit")

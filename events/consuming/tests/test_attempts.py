@@ -133,7 +133,10 @@ def test_a_letter_whose_count_was_set_back_is_replayed(letter: DeadLetter) -> No
 
 
 def test_attempts_above_a_count_that_was_set_back_are_gone(letter: DeadLetter) -> None:
-    """If the old attempts stayed, admin would list them after the new first replay, as if they had come later."""
+    """If an operator sets a letter's replay count back to 0, the next replay deletes the old attempts.
+
+    Otherwise admin would list them after the new first replay, as if they had come later.
+    """
     for number in (1, 2):
         fail(f"failure {number}", headers=replayed(letter), offset=number)
     DeadLetter.objects.update(replay_count=0)

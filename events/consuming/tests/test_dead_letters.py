@@ -133,9 +133,10 @@ def naming(letter_id: int, *, offset: int) -> Record:
 @pytest.mark.django_db
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_a_header_hides_no_message_of_another_group(ahead: int) -> None:
-    """A record is a dead letter of the group `second`, although its header names a letter of the group `first`.
+    """A record that `second` cannot handle becomes its dead letter, even if a header names a dead letter of `first`.
 
-    The named letter is an older one (`ahead` is 0), or the one that this record itself becomes in `first` (1).
+    With `ahead` 0, the header names an older letter. With `ahead` 1, it names the letter that `first` makes of this
+    record.
     """
     assert failed(kafka_record(b"garbage", offset=1), "first")
     record = naming(DeadLetter.objects.latest("pk").pk + ahead, offset=2)

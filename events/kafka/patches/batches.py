@@ -26,9 +26,9 @@ from events.kafka.records import (
 
 
 def install() -> None:
-    """Make every consumer of this process read with the classes below.
+    """Make every consumer of this process read with `TolerantRecordBatch` and `TolerantLegacyBatch`.
 
-    Reason: `MemoryRecords` looks both classes up in its module, and a consumer cannot choose others.
+    Reason: `MemoryRecords` looks up the classes of batches in its module, and a consumer cannot choose others.
     Upstream: no issue is known.
     Guard: tests/kafka/test_unreadable_records.py.
     It can go when both classes can go.

@@ -15,7 +15,7 @@ from kafka.errors import CorruptRecordError
 __all__ = ["DelayedRangeAssignor", "GroupMember", "Record"]
 
 MIN_POLL_WAIT_S = 0.1
-"""Smallest limit that the coordinator sets on a poll's wait, in seconds. The poll's own timeout may be shorter."""
+"""The coordinator asks for the next poll after this time or later, in seconds. A caller's timeout may be shorter."""
 UNKNOWN = -1
 """Placeholder for the serialized size of a record's key or headers. No code reads it."""
 POLL_BYTES = 8 * 1024 * 1024
@@ -45,8 +45,9 @@ class AttentiveCoordinator(ConsumerCoordinator):
     again. If new partitions trigger a rebalance, the original ignores it. The member then keeps reading outside its
     group, or stops reading. While Kafka does not answer a heartbeat, the original says that a poll is due at once, so
     that the consumer polls in a busy loop.
-    Upstream: https://github.com/dpkp/kafka-python/pull/2955 introduced these methods of the join; no issue about lost
-    answers is known. https://github.com/dpkp/kafka-python/issues/1383 was the same busy loop in an older release.
+    Upstream: https://github.com/dpkp/kafka-python/pull/2955 introduced the methods for joining that this class
+    overrides; no issue about lost answers is known. https://github.com/dpkp/kafka-python/issues/1383 was the same busy
+    loop in an older release.
     Guard: events/kafka/tests/test_receiving.py, where `TestNewPartitions` needs Apache Kafka. For the busy loop:
     tests/faults/outbox/test_kafka_away.py on Apache Kafka.
     It can go when these tests pass with `ConsumerCoordinator`.
@@ -161,7 +162,10 @@ class ByteLimitedFetcher(Fetcher):
         return super().fetched_records(*args, **options)
 
     def _append(self, drained: Any, part: Any, max_records: int, update_offsets: Any) -> int:
-        """Take records from `part`, and return their number. Return `max_records` once the poll has `POLL_BYTES`."""
+        """Take records from `part`, and return their number.
+
+        Once the poll has `POLL_BYTES`, return `max_records` instead, so that the caller takes no more records.
+        """
         before = part.bytes_read
         part.full_at = before + self._room
         taken: int = super()._append(drained, part, max_records, update_offsets)

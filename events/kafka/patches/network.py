@@ -43,9 +43,10 @@ class NetworkClient(KafkaNetClient):
 
 
 class ConnectionManager(KafkaConnectionManager):
-    """Makes the connections of `NetworkClient`.
+    """Makes the connections of `NetworkClient`, and keeps the last refusal of a broker.
 
-    It keeps the brokers' last refusal, and applies `bytes_before_end`, so that it can read the reason of a refusal.
+    It applies `bytes_before_end` to each connection, because a broker may close the connection right after it has sent
+    the reason of its refusal.
     """
 
     refusal: Exception | None = None

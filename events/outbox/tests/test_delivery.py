@@ -140,7 +140,10 @@ def test_the_relay_sends_young_followers_of_what_it_sent(relay: Relay, topics: T
 def test_events_of_an_order_are_published_in_sequence(
     background: BackgroundPublisher, topics: Topics, committed: tuple[int, ...]
 ) -> None:
-    """The fast path alone sends the events in sequence, even if their transactions commit in another order."""
+    """The background publisher alone, without the relay, sends the events in sequence.
+
+    Their transactions may commit in any order.
+    """
     rows = {
         sequence: OutboxEventFactory.create(
             topic=topics.order_events, value=b"%d" % sequence, stream="order-1", sequence=sequence

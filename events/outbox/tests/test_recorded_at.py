@@ -160,7 +160,10 @@ class TestMigration:
 
 
 def insert_as_previous_release(*, created: str, published: str = "NULL") -> None:
-    """Insert a row with the columns that the previous release knows."""
+    """Insert an outbox row with only the columns that the previous release knows.
+
+    `created` and `published` are SQL expressions for the columns `created_at` and `published_at`.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO events_outboxevent (event_id, event_type, topic, value, headers, parked_reason, created_at,"

@@ -1,4 +1,4 @@
-"""The message as a mail program reads it. No user's name or address can add anything else to it."""
+"""The message as a mail program reads it. A user's name or address cannot inject headers or text into it."""
 
 import re
 from collections.abc import Callable

@@ -185,7 +185,7 @@ def test_a_flood_of_old_events_mails_nobody(server: MailServer) -> None:
 
 @pytest.mark.parametrize(("timestamp", "mails"), [(now() - 2 * DAY, 0), (now(), 1)], ids=["old", "new"])
 def test_a_replay_of_an_old_dead_letter_mails_nobody(timestamp: datetime, mails: int) -> None:
-    """The event's own time decides. A second replay of a new event is not mailed again."""
+    """The event's own time decides whether a mail is sent. A second replay of a new event sends no second mail."""
     event = OrderEventFactory.build(user_id=customer().pk, timestamp=timestamp)
     assert len(deliver(NOTIFICATIONS, [encode(event).replace(b"50000.00", b'"much"')])) == 1
     letter = DeadLetter.objects.get()

@@ -1,4 +1,7 @@
-"""Closed steps are judged once: their anomalies and events commit together with the new position."""
+"""Each step of five minutes is judged once, when the grace period after its end is over.
+
+Its anomalies, their events and the new position of the watch commit together.
+"""
 
 import json
 from collections.abc import Iterator

@@ -37,9 +37,10 @@ def series(window: list[Sales], *, usual: Sales = NOTHING, weeks: int = 5) -> Se
 
 
 def steps(created: int, *, at: int, cancelled: int = 0) -> list[Sales]:
-    """Return the sales of each step of a quarter of an hour. Each order costs `at` cents.
+    """Return the sales of the three steps of five minutes in a quarter of an hour. Each order costs `at` cents.
 
-    `created` and `cancelled` are the numbers of orders in the whole quarter of an hour.
+    `created` and `cancelled` are the numbers of orders in the whole quarter of an hour. All cancellations are
+    in the first step.
     """
     shares = [created // QUARTER] * (QUARTER - 1) + [created - created // QUARTER * (QUARTER - 1)]
     return [Sales(one, one * at, cancelled if number == 0 else 0) for number, one in enumerate(shares)]

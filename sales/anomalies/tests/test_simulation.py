@@ -13,7 +13,10 @@ OFFICE_WEEK = (1, 1, 1, 1, 1, 0.01, 0)
 
 
 def alarms(series: Series, *, since: int) -> dict[tuple[str, int], int]:
-    """Return the end of each anomaly, by rule and start. If an anomaly is found again, its first end counts."""
+    """Judge the series at each step after `since`. Return the end of each anomaly, by rule and start, in steps.
+
+    If an anomaly is found again, its first end counts.
+    """
     found: dict[tuple[str, int], int] = {}
     for end in range(since + 1, series.end + 1):
         for finding in judge(series, end, configured_thresholds()):

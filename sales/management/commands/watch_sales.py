@@ -18,7 +18,7 @@ from sales.anomalies.gauges import AnomalyCollector
 from sales.anomalies.watching import POLL_INTERVAL_S, Watcher
 
 COMPLETE_TIMEOUT_S = 30.0
-"""Longest time that `--once` waits for the group `sales`, in seconds."""
+"""Longest time that `--once` waits until the group `sales` has handled the events of the time to judge, in seconds."""
 
 
 class Command(BaseCommand):

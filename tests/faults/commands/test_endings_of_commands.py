@@ -35,7 +35,7 @@ AT_ONCE_S = 1
 SIGNAL_PAUSE_S = 0.2
 """Seconds between two signals, because the kernel merges two signals at the same moment into one."""
 INTERPRETER_START_SHARE = 0.25
-"""Largest share of its start's CPU time that a command may use before it catches signals."""
+"""Largest CPU time of a command until it handles SIGTERM, as a share of `start_cpu_seconds`."""
 _names = (f"command-{number}" for number in count())
 
 

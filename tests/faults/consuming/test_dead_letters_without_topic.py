@@ -21,9 +21,10 @@ from tests.faults.conftest import Site
 from tests.faults.oracle import Oracle
 
 OUTAGE_S = 6
-"""Seconds without the topic of dead letters.
+"""Seconds that the dead letter's copy waits in the outbox before the dead-letter topic exists again.
 
-The consumer's fast path gives up sooner, so that the relay also tries to send while the topic is missing.
+The consumer's background publisher stops trying in less time. So the relay also tries to send while the topic is
+missing.
 """
 
 

@@ -50,8 +50,8 @@ def doubled(messages: Sequence[Message]) -> Iterator[Outgoing]:
 def forged(steps: Sequence[tuple[int, str, UUID]]) -> Iterator[Outgoing]:
     """Yield forged replies of every type to each step's order. None of them has the right command id.
 
-    One reply of each type has an unknown command id. Another one has the command id of the next of `steps`, unless that
-    is the right one. Each of `steps` is (order id, step, command id).
+    Each of `steps` is (order id, step, command id). One reply of each type has an unknown command id. A second one has
+    the command id of the following element of `steps`. It is left out if that command id would be right.
     """
     for (order_id, _, _), (other_id, other_step, command_id) in zip(steps, [*steps[1:], steps[0]], strict=True):
         for event_type, (answered, _) in REPLIES.items():

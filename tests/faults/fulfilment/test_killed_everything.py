@@ -1,4 +1,7 @@
-"""All parts are killed, consumers and workers at each step. Each checkout ends or is stuck; money and orders agree."""
+"""Consumers and workers are killed at each step, then the provider, PostgreSQL, the web server and Kafka.
+
+Each checkout still ends or is stuck, and the provider's payments agree with the orders.
+"""
 
 import re
 import signal

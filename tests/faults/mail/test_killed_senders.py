@@ -76,7 +76,10 @@ def test_two_senders_send_no_mail_twice(server: MailServer, start: Start) -> Non
 def test_a_database_away_beyond_a_lease_doubles_no_mail(
     server: MailServer, start: Start, postgres: CrashingPostgres, tmp_path: Path
 ) -> None:
-    """The sender updates its liveness file. Otherwise a supervisor would kill it before it could record the outcome."""
+    """The sender updates its liveness file during the outage, too.
+
+    Otherwise a supervisor would kill the sender before it could record that the mail was sent.
+    """
     addresses = record_mails(5)
     alive = tmp_path / "alive"
     server.fail("MESSAGE", then="hold", times=1)

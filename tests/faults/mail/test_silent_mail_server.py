@@ -1,4 +1,4 @@
-"""A mail server in trouble delays neither requests nor notifications. SIGTERM ends a sender in time in any wait."""
+"""A mail server in trouble delays neither requests nor notifications. A waiting sender ends soon after SIGTERM."""
 
 from collections.abc import Callable, Iterator
 from statistics import median

@@ -18,11 +18,14 @@ MAX_SLOWDOWN = 1.5
 """Largest ratio of the median time of an order without Kafka to that with Kafka. The slowest orders prove nothing: they
 depend on the machine more than on Kafka."""
 MAX_ANSWER_S = 2.0
-"""Longest time, in seconds, until the web server answers an order. An answer that waits for Kafka may take longer."""
+"""Upper limit, in seconds, of the time that the web server takes to answer an order.
+
+An answer that waited for Kafka could exceed the limit.
+"""
 MAX_GROWTH_BYTES = 30 * 1024 * 1024
 """Largest growth of a web worker's memory, in bytes."""
 OUTAGE_S = 8
-"""Seconds of an outage: longer than the attempts to send, and than the consumer's session in its group."""
+"""Seconds of an outage. Within this time an attempt to send fails, and Kafka removes the consumer from its group."""
 SILENCE_S = 15
 """Seconds without an answer: enough for clients to give up connections, open new ones, and look for their group."""
 MAX_CPU_SHARE = 0.1

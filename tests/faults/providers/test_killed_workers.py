@@ -97,7 +97,10 @@ def test_a_provider_killed_under_load_is_waited_for(provider: ProviderProcess, s
 def test_a_database_away_beyond_a_lease_doubles_no_charge(
     provider: ProviderProcess, start: Start, postgres: CrashingPostgres, tmp_path: Path
 ) -> None:
-    """The worker updates its liveness file. Otherwise a supervisor would kill it before it could record the answers."""
+    """While the database is away, the worker keeps updating its liveness file.
+
+    Otherwise a supervisor would kill the worker before it could record the answers.
+    """
     alive = tmp_path / "alive"
     provider.kill()
     provider.start(PROVIDER_SLOW_SECONDS="12")

@@ -1,4 +1,4 @@
-"""The sums of sales after consumers were killed, doubled and frozen, and after rebuilds were killed under load."""
+"""The sums of sales are right after consumers and rebuilds were killed, and after events arrived more than once."""
 
 import signal
 import time

@@ -110,7 +110,10 @@ class Rollout:
         self.oracle.wait_for_more(CHANGES)
 
     def replace_workers(self) -> None:
-        """Let consumers and relays of both releases share the work, then only the new ones. Start the new groups."""
+        """Start all consumers and relays of the new release. Stop those of the old one after they have shared the work.
+
+        The groups and workers that only the new release has start together with the others.
+        """
         for command in (CONSUME, RELAY, ("django", "consume", *NEW_GROUPS), *NEW_WORKERS):
             self._new.start(*command)
         wait_until(lambda: len(shares()) == 2)
@@ -137,9 +140,9 @@ def rollout(old: Release, new: Release) -> Iterator[Rollout]:
 
 @pytest.mark.parametrize("first", ["web", "workers"])
 def test_rollout_loses_and_doubles_nothing(first: str, rollout: Rollout, old: Release, new: Release) -> None:
-    """The test migrates, and then mixes and replaces the processes, as docs/operations.md says.
+    """A rollout as in docs/operations.md migrates, lets both releases work together, and then stops the old processes.
 
-    The API acknowledges every change.
+    `first` says which processes are replaced first. Meanwhile the API accepts every order and every change of an order.
     """
     rollout.migrate()
     if first == "workers":
