@@ -1,14 +1,14 @@
 """Read the figures of the page *Sales*. Each query is bounded in what it reads, and in time."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from typing import NamedTuple
 
 from django.db import connection, transaction
 
 from orders.events import ORDER_CANCELLED, ORDER_CREATED, ORDER_PAID
 from sales.anomalies.models import SalesAnomaly
-from sales.dashboard.periods import SHIFT_DAYS, boundaries, today
+from sales.dashboard.periods import SHIFT_DAYS, boundaries, same_time_before, today
 from sales.intervals import Unit
 from sales.models import LIVE
 from sales.series import NOTHING, Sum
@@ -61,7 +61,7 @@ def read_figures(now: datetime, *, unit: Unit, zone: tzinfo) -> Figures:
         shown = boundaries(now, unit=unit, zone=zone)
         earlier = boundaries(now, unit=unit, zone=zone, days_ago=SHIFT_DAYS[unit])
         # The last interval is in progress, and is compared with the same part of the earlier one.
-        earlier[-1] = max(now - timedelta(days=SHIFT_DAYS[unit]), earlier[-2])
+        earlier[-1] = max(same_time_before(now, unit=unit, zone=zone), earlier[-2])
         yesterday, _, so_far = read_totals(list(today(now, zone)))
         found = SalesAnomaly.objects.filter(ended_at__gt=shown[0], started_at__lt=shown[-1])
         return Figures(

@@ -43,6 +43,15 @@ def boundaries(now: datetime, *, unit: Unit, zone: tzinfo, days_ago: int = 0) ->
     return [last - ago * STEPS[unit] for ago in range(LENGTHS[unit] - 1, -2, -1)]
 
 
+def same_time_before(now: datetime, *, unit: Unit, zone: tzinfo) -> datetime:
+    """Return the moment `SHIFT_DAYS` days before `now`, in UTC.
+
+    For days, both have the same time of day by the clock of `zone`. A day of summer time may have 23 or 25 hours. For
+    hours and minutes, the moment is exactly 24 hours before.
+    """
+    return ((now.astimezone(zone) if unit == "day" else now) - timedelta(days=SHIFT_DAYS[unit])).astimezone(UTC)
+
+
 def today(now: datetime, zone: tzinfo) -> Today:
     local = now.astimezone(zone)
     minute = local.replace(second=0, microsecond=0)

@@ -17,7 +17,7 @@ from sales.anomalies.models import SalesAnomaly
 from sales.dashboard import figures as reading
 from sales.dashboard import views
 from sales.dashboard.figures import read_totals
-from sales.dashboard.periods import LENGTHS, boundaries, labels, today
+from sales.dashboard.periods import LENGTHS, boundaries, labels, same_time_before, today
 from sales.intervals import UNITS, Unit
 from sales.models import Generations, SalesBucket
 from sales.series import Sum
@@ -236,6 +236,17 @@ def test_days_of_a_zone_with_summer_time_have_23_and_25_hours() -> None:
     lengths = {end - start for start, end in pairwise(spring)}
     assert lengths == {timedelta(hours=24), timedelta(hours=23)}
     assert len(spring) == LENGTHS["day"] + 1
+
+
+@pytest.mark.parametrize(
+    ("now", "hour_a_week_before"),
+    [(datetime(2026, 3, 30, 12, tzinfo=UTC), 13), (datetime(2026, 10, 28, 12, tzinfo=UTC), 11)],
+    ids=["spring", "autumn"],
+)
+def test_a_day_in_progress_is_compared_up_to_the_same_time(now: datetime, hour_a_week_before: int) -> None:
+    before = now.replace(hour=hour_a_week_before) - timedelta(days=7)
+    assert same_time_before(now, unit="day", zone=BERLIN) == before
+    assert same_time_before(now, unit="hour", zone=BERLIN) == now - timedelta(days=1)
 
 
 @pytest.mark.parametrize("zone", [UTC, SEOUL, BERLIN, KATHMANDU])
