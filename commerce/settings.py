@@ -388,6 +388,8 @@ SECRETS = [
     EMAIL_HOST_PASSWORD,
     *environment.passwords(PAYMENT_PROVIDER_URL, SHIPPING_PROVIDER_URL),
 ]
+# The longest come first. If a secret is part of a longer one and is hidden before it, the rest of the longer one stays.
+SECRETS = sorted(filter(None, SECRETS), key=len, reverse=True)
 DEFAULT_EXCEPTION_REPORTER = "commerce.admin_site.debug_pages.Reporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "commerce.admin_site.debug_pages.Filter"
 

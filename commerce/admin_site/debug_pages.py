@@ -14,7 +14,7 @@ from commerce.observing.log_lines import CREDENTIALS_IN_URL, HIDDEN
 
 def hide_secrets(text: str) -> str:
     """Return `text` without passwords in URLs, and without the configured secrets in any of their spellings."""
-    for secret in filter(None, settings.SECRETS):
+    for secret in settings.SECRETS:
         for spelling in {
             secret,
             quote(secret, safe=""),

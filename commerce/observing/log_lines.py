@@ -72,7 +72,7 @@ class LineFormatter(logging.Formatter):
     def __init__(self, *args: Any, secrets: Sequence[str] = (), **kwargs: Any) -> None:
         """Create a formatter that hides `secrets` in every line."""
         super().__init__(*args, **kwargs)
-        self._secrets = [secret for secret in secrets if secret]
+        self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
         # Another formatter may have stored a stack trace in `exc_text`, with secrets in it.
@@ -124,7 +124,7 @@ FORMATTERS = {
 """Dotted paths of the formatters' classes, by the values of the setting `LOG_FORMAT`."""
 
 
-def logging_configuration(log_format: str, *, secrets: Sequence[str | None]) -> dict[str, Any]:
+def logging_configuration(log_format: str, *, secrets: Sequence[str]) -> dict[str, Any]:
     """Return a configuration for `logging.config.dictConfig`, which hides `secrets` in every line."""
     return {
         "version": 1,

@@ -8,6 +8,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from commerce.environment import Environment
+from commerce.observing.log_lines import HIDDEN
 
 NAME = "PAYMENT_PROVIDER_URL"
 
@@ -59,3 +60,16 @@ def test_the_passwords_of_providers_are_secrets() -> None:
     env = {"PATH": os.environ["PATH"], "DJANGO_DEBUG": "true", **urls}
     printed = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
     assert all(f"'{word}'" in printed for word in ("first%40word", "first@word", "second"))
+
+
+def test_a_secret_that_is_part_of_another_one_does_not_break_it_up() -> None:
+    code = "import django, logging; django.setup(); logging.getLogger('commerce').warning('shop-7f3a, shop')"
+    env = {
+        "PATH": os.environ["PATH"],
+        "DJANGO_SETTINGS_MODULE": "commerce.settings",
+        "DJANGO_DEBUG": "true",
+        "PAYMENT_PROVIDER_URL": "https://a:shop@p.example",
+        "SHIPPING_PROVIDER_URL": "https://a:shop-7f3a@p.example",
+    }
+    logged = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stderr
+    assert f"{HIDDEN}, {HIDDEN}" in logged
