@@ -55,10 +55,13 @@ def prefers_page(accept: str) -> bool:
 
 
 def _rank(ranges: list[MediaType], main: str, sub: str) -> tuple[float, int]:
-    """Return (quality, specificity) of the most specific media range that includes `main/sub`; (0, 0) without one."""
+    """Return (quality, specificity) of the most specific media range that includes `main/sub`; (0, 0) without one.
+
+    Quality 0 excludes the media type, so it is as if there were no range.
+    """
     matching = [one for one in ranges if one.main_type in (main, "*") and one.sub_type in (sub, "*")]
     best = max(matching, key=lambda one: one.specificity, default=None)
-    return (best.quality, best.specificity) if best else (0.0, 0)
+    return (best.quality, best.specificity) if best and best.quality else (0.0, 0)
 
 
 def _page(request: HttpRequest) -> HttpResponse:

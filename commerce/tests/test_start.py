@@ -55,6 +55,8 @@ def test_a_client_that_prefers_html_gets_the_page(client: Client, accept: str) -
         "text/html;q=0.4, application/json;q=0.5",
         "text/html;q=0.4, */*",
         "text/html;q=0, */*",
+        "text/html;q=0",
+        "text/html;q=0, text/plain",
         "*/*",
         "",
         "image/png",
