@@ -60,7 +60,10 @@ class EventConsumer(Generic[EventT]):
             TooManyDeadLetters: the group has reached its limit of consecutive dead letters. The records up to and
                 including the last dead letter of this consumer are saved.
         """
-        metrics.declare(self._subscription.topic.event_types, group=self._subscription.group)
+        subscription = self._subscription
+        metrics.declare(
+            subscription.topic.event_types, group=subscription.group, measures_latency=subscription.measures_latency
+        )
         failures = 0
         while not self._stopping():
             records = self._source.poll(timeout=POLL_TIMEOUT_S)

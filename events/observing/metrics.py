@@ -62,17 +62,18 @@ class TimedEvent(Protocol):
     def timestamp(self) -> datetime: ...
 
 
-def declare(event_types: Collection[str], *, group: str) -> None:
-    """Export the group's counters, except `dead_letters_total`, as 0 before its first event.
+def declare(event_types: Collection[str], *, group: str, measures_latency: bool) -> None:
+    """Export the group's metrics, except `dead_letters_total`, as 0 before its first event.
 
     Otherwise Prometheus would miss the first increment, because it would first see the counter after this increment.
+    With `measures_latency`, the group's consumers observe `end_to_end_seconds`.
     """
     for event_type in (*event_types, OTHER):
         for outcome in OUTCOMES:
             consumed_total.labels(group, event_type, outcome)
     for reason in ("old", "future"):
         end_to_end_unmeasured_total.labels(group, reason)
-    for histogram in (batch_seconds, batch_size):
+    for histogram in (batch_seconds, batch_size, *([end_to_end_seconds] if measures_latency else [])):
         histogram.labels(group)
 
 

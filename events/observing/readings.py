@@ -51,17 +51,20 @@ class Reading(Generic[Value]):
         Otherwise wait up to `max_wait_s` seconds (by default `DEFAULT_WAIT_S`) for a new value, and then return the
         latest value. Return None if this value is older than `STALE_AFTER_S`, or if the last finished attempt failed.
         """
-        if self._age() > fresh_s:
+        if self._newer_than(fresh_s) is None:
             with self._starting:
                 if self._thread is None or not self._thread.is_alive():
                     self._thread = threading.Thread(target=self._attempt, name=f"reading {self._name}", daemon=True)
                     self._thread.start()
                 attempt = self._thread
             attempt.join(DEFAULT_WAIT_S if max_wait_s is None else max_wait_s)
-        return self._latest[1] if self._latest is not None and self._age() <= STALE_AFTER_S else None
+        newest = self._newer_than(STALE_AFTER_S)
+        return newest[1] if newest else None
 
-    def _age(self) -> float:
-        return float("inf") if self._latest is None else time.monotonic() - self._latest[0]
+    def _newer_than(self, seconds: float) -> tuple[float, Value] | None:
+        """Return the latest value with its time, if it is at most `seconds` old."""
+        latest = self._latest  # The thread may replace it at any moment.
+        return latest if latest and time.monotonic() - latest[0] <= seconds else None
 
     def _attempt(self) -> None:
         try:

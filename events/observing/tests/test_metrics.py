@@ -109,7 +109,8 @@ def observe_one_event(*, timestamp: float, saved_at: float) -> None:
 
 
 def test_a_group_exports_zeros_before_its_first_event() -> None:
-    declare(["DECLARED"], group="declared")
+    declare(["DECLARED"], group="declared", measures_latency=True)
+    declare(["DECLARED"], group="unmeasured", measures_latency=False)
     expected: list[tuple[str, dict[str, str]]] = [
         *(
             ("events_consumed_total", {"event_type": event_type, "outcome": outcome})
@@ -119,10 +120,12 @@ def test_a_group_exports_zeros_before_its_first_event() -> None:
         *(("event_end_to_end_unmeasured_total", {"reason": reason}) for reason in ("old", "future")),
         ("consumer_batch_size_count", {}),
         ("consumer_batch_seconds_count", {}),
+        ("event_end_to_end_seconds_count", {}),
     ]
     for name, labels in expected:
         assert REGISTRY.get_sample_value(name, {"group": "declared", **labels}) == 0, name
         assert REGISTRY.get_sample_value(name, {"group": "undeclared", **labels}) is None, name
+    assert REGISTRY.get_sample_value("event_end_to_end_seconds_count", {"group": "unmeasured"}) is None
 
 
 def test_groups_are_counted_apart() -> None:
