@@ -18,7 +18,7 @@ from payments.providers import PaymentProvider
 from payments.subscriptions import PAYMENTS
 
 NOTHING_CHARGED = ("refunded", "voided")
-"""The states of a payment after a refund: it was refunded, or it can never be charged."""
+"""The states of a payment that make a refund a success. `voided`: there was no charge, and there never will be one."""
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from shipping.providers import ShippingProvider
 from shipping.subscriptions import SHIPPING
 
 NOTHING_BOOKED = ("cancelled", "voided")
-"""The states of a shipment after a cancellation: it was cancelled, or it can never be booked."""
+"""The states of a shipment that make a cancellation a success. `voided`: there was no booking, and never will be."""
 
 
 @contextmanager
