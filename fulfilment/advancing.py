@@ -82,7 +82,7 @@ def check_out(*, order_id: int, user_id: int, payment_token: str) -> Advanced:
     if order.status != "PENDING":
         raise NotPossible(f"{order} is {order.status} and cannot be checked out.")
     fulfilment = Fulfilment(order_id=order_id)
-    fulfilment.begin()
+    fulfilment.begin(at=order.locked_at)
     _save([fulfilment], deadlines=[_deadline(fulfilment)])
     command = charge(fulfilment, amount=order.total_amount, payment_token=payment_token)
     _count(Tally(), Tally([fulfilment.shown_state]))
@@ -138,7 +138,7 @@ def _advance(news: Sequence[News]) -> tuple[list[Fulfilment], list[Message], int
         fulfilment, order = fulfilments[one.order_id], orders[one.order_id]
         shown_before = fulfilment.shown_state
         is_current = one.deadline_at in (None, fulfilment.deadline_at)
-        then = fulfilment.take(one.message, reason=one.reason) if is_current else None
+        then = fulfilment.take(one.message, at=order.locked_at, reason=one.reason) if is_current else None
         outcomes[one.message, APPLIED if then else IGNORED] += 1
         if then is None:
             continue

@@ -1,6 +1,6 @@
 """Fulfilments with their steps, and the deadlines of the commands. Only `advancing` changes fulfilments and steps."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar, Self
 from uuid import uuid4
 
@@ -115,33 +115,37 @@ class Fulfilment(models.Model):
         awaited = AWAITED.get(State(self.state))
         return self.steps[awaited] if awaited else None
 
-    def begin(self) -> None:
-        """Begin a new fulfilment with the payment, in memory. The caller saves it and records the command."""
-        self._send(Step.PAYMENT, is_first=True)
+    def begin(self, *, at: datetime) -> None:
+        """Begin a new fulfilment with the payment, in memory. The caller saves it and records the command.
 
-    def take(self, message: str, *, reason: str = "") -> Then | None:
+        `at` is the current time of the database's clock, by which workers find the deadlines that have passed.
+        """
+        self.created_at = self.changed_at = at
+        self._send(Step.PAYMENT, at=at, is_first=True)
+
+    def take(self, message: str, *, at: datetime, reason: str = "") -> Then | None:
         """Change this object and its steps in memory by the entry of `TABLE` for `message`, and return the entry.
 
         `message` is the event type of a reply, or a constant such as `DEADLINE` or `CANCEL`. Return None if `TABLE` has
         no entry for it in the current state, or if it is a late reply (see `_is_late`). In this case, a reply only sets
-        the result of its step, so that people see the result. `reason` is a text for people.
+        the result of its step, so that people see the result. `reason` is a text for people. `at` is as for `begin`.
         """
         then = None if self._is_late(message) else TABLE.get((State(self.state), self._or_last(message)))
         if then and then.command == Step.REFUND and self._is_refunded_by_hand:
             then = TABLE[State.STUCK_REFUND, RESOLVE]
         if then or message in REPLIES:
-            self._conclude_step(message, reason=reason)
+            self._conclude_step(message, at=at, reason=reason)
         if then is None:
             return None
         if then.state not in (State.SHIPPING, State.COMPLETED):
             self.reason = self.reason or REASONS.get(message, message) + (f": {reason}" if reason else "")
         if then.state != self.state:
-            self.state, self.changed_at = then.state, now()
+            self.state, self.changed_at = then.state, at
         self.deadline_at = None
         if then.command:
-            self._send(then.command, is_first=message != DEADLINE)
+            self._send(then.command, at=at, is_first=message != DEADLINE)
         elif then.pauses and (step := self.awaited_step):
-            self.deadline_at = now() + step.pause
+            self.deadline_at = at + step.pause
         return then
 
     @property
@@ -175,23 +179,23 @@ class Fulfilment(models.Model):
         is_last = answered == step.step and step.attempts >= settings.FULFILMENT_UNDO_ATTEMPTS
         return GIVE_UP if is_last else message
 
-    def _conclude_step(self, message: str, *, reason: str) -> None:
+    def _conclude_step(self, message: str, *, at: datetime, reason: str) -> None:
         named, result = REPLIES.get(message, (AWAITED.get(State(self.state)), RESULTS.get(message)))
         step = self.steps.get(named or "")
         # A success stays on record, because it has to be undone. A second failure says nothing new.
         kept = {Result.DONE: (Result.REFUSED, Result.FAILED), Result.FAILED: (Result.FAILED,)}
         if step is None or result is None or result in kept.get(Result(step.state), ()):
             return
-        step.state, step.at, step.by_hand = result, now(), message == RESOLVE
+        step.state, step.at, step.by_hand = result, at, message == RESOLVE
         step.reason = reason or REASONS.get(message, "")
 
-    def _send(self, name: Step, *, is_first: bool) -> None:
+    def _send(self, name: Step, *, at: datetime, is_first: bool) -> None:
         """Begin an attempt at the step `name`, in memory. With `is_first`, its number of attempts restarts at 1."""
         self.last_sequence += 1
         step = self.steps.setdefault(name, FulfilmentStep(fulfilment=self, step=name, number=self.last_sequence))
         step.attempts = 1 if is_first else step.attempts + 1
-        step.state, step.at, step.reason, step.by_hand = Result.WAITING, now(), "", False
-        self.deadline_at = step.at + step.timeout
+        step.state, step.at, step.reason, step.by_hand = Result.WAITING, at, "", False
+        self.deadline_at = at + step.timeout
 
 
 class FulfilmentStep(models.Model):

@@ -1,5 +1,6 @@
 """Orders and their items. Every change of an order goes through a transition, which numbers its event."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, cast
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
@@ -82,6 +83,9 @@ class OrderManager(models.Manager["Order"]):
 
 
 class Order(models.Model):
+    locked_at: datetime
+    """The database's time at which `lock_order` or `lock_orders` locked the row. No other query sets it."""
+
     class Status(models.TextChoices):
         PENDING = "PENDING", gettext_lazy("Pending")
         PAID = "PAID", gettext_lazy("Paid")

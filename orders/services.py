@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 
 from events.bulk import update_rows
+from events.database_clock import DatabaseClock
 from events.outbox import recording as outbox
 from events.wire.headers import cloud_event_headers, pack
 from events.wire.messages import Message
@@ -116,7 +118,7 @@ def lock_order(*, order_id: int, user_id: int | None = None) -> Order:
     belong to any user.
     """
     owner = {} if user_id is None else {"user_id": user_id}
-    return Order.objects.select_for_update().get(pk=order_id, **owner)
+    return _locking().get(pk=order_id, **owner)
 
 
 def lock_orders(order_ids: Collection[int]) -> dict[int, Order]:
@@ -125,8 +127,12 @@ def lock_orders(order_ids: Collection[int]) -> dict[int, Order]:
     An id without an order is left out. Rows are locked in the order of their ids, because two processes that lock them
     in different orders would deadlock.
     """
-    rows = Order.objects.select_for_update().filter(pk__in=order_ids).order_by("pk")
+    rows = _locking().filter(pk__in=order_ids).order_by("pk")
     return {order.pk: order for order in rows.prefetch_related(LINES)}
+
+
+def _locking() -> QuerySet[Order]:
+    return Order.objects.select_for_update().annotate(locked_at=DatabaseClock())
 
 
 def mark_as_paid(order: Order) -> Change:

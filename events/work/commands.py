@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy
 from prometheus_client import Counter
 
 from events.bulk import update_rows
+from events.database_clock import database_now
 from events.outbox import recording as outbox
 from events.outbox.publisher import publish
 from events.subscriptions import Subscription, Topic
@@ -26,7 +27,6 @@ from events.wire.commands import CommandT
 from events.wire.foreign_text import cut, storable
 from events.wire.messages import Message
 from events.wire.secret_members import masked
-from events.wire.timestamps import now
 from events.work.calling import longest_call_s
 from events.work.kinds import Act, Kind, Results
 from events.work.models import LeasedWork
@@ -135,7 +135,7 @@ class Participant(Generic[WorkT, CommandT]):
             self._refuse_conflict(first.setdefault(command.command_id, command), command)
         self._refuse_foreign_undoing(first)
         known = {row.command_id: row for row in self._locked(first)}
-        deadline_at = now() + self.gives_up_after()
+        deadline_at = database_now() + self.gives_up_after()
         # Another consumer may record the same command at this moment, after a rebalance.
         self.model._default_manager.bulk_create(
             [

@@ -14,6 +14,7 @@ from pytest_django import DjangoCaptureOnCommitCallbacks
 from rest_framework.test import APIClient
 
 from events.consuming.handled import is_known_to, is_settled
+from events.database_clock import database_now
 from events.models import OutboxEvent
 from events.outbox import recording
 from events.outbox.publisher import RecordingPublisher
@@ -29,6 +30,7 @@ from fulfilment.subscriptions import foreign_total
 from fulfilment.tests.conftest import FULFILMENT, WAYS, Checkout, check_out, place, work_off_deadlines
 from fulfilment.transitions import REPLIES, State, Step
 from fulfilment.work import DEADLINES
+from testkit.clock import shift_clock
 from testkit.factories import UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -395,6 +397,21 @@ def test_a_deadline_fires_within_two_seconds(api: APIClient, user: User, setting
     Worker(DEADLINES, stopping=has_fired, wait=time.sleep).run()
     assert begun.deadline_at is not None
     assert timedelta(0) <= Fulfilment.objects.get().changed_at - begun.deadline_at < timedelta(seconds=2)
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_wrong_clock_moves_no_deadline(
+    hours: int, api: APIClient, user: User, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = place(user)
+    shift_clock(monkeypatch, timedelta(hours=hours))
+    check_out(api, order.pk)
+    assert work_off_deadlines() == 0
+    Checkout(order.pk, api).reply("PAYMENT_CHARGED")
+    longest = settings.FULFILMENT_PAYMENT_TIMEOUT + settings.FULFILMENT_SHIPMENT_TIMEOUT
+    due = FulfilmentDeadline.objects.values_list("due_at", flat=True)
+    assert all(timedelta(0) < one - database_now() <= longest for one in due)
+    assert len(due) == 2
 
 
 def test_no_deadline_is_left_after_the_end(checkout: Checkout) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from events.wire.timestamps import now
 from fulfilment.models import Fulfilment
 from fulfilment.transitions import (
     AWAITED,
@@ -148,12 +149,12 @@ class World:
             "SHIPMENT_CANCELLED",
             "SHIPMENT_CANCELLATION_FAILED",
         )
-        self.fulfilment.begin()
+        self.fulfilment.begin(at=now())
         self.commands.append(Step.PAYMENT)
 
     def take(self, message: str) -> None:
         self.used.add((State(self.fulfilment.state), self.fulfilment._or_last(message)))
-        then = self.fulfilment.take(message)
+        then = self.fulfilment.take(message, at=now())
         for name, step in self.fulfilment.steps.items():
             assert self.command_ids.setdefault(Step(name), step.command_id) == step.command_id
         if then:

@@ -29,6 +29,7 @@ from events.work.models import LeasedWork
 from events.work.outcomes import ServiceUnavailable
 from events.work.threads import worker_of
 from events.work.worker import NOT_IN_TIME
+from testkit.clock import shift_clock
 from testkit.participants.provider import provider_in_thread
 
 State = LeasedWork.State
@@ -247,6 +248,15 @@ class ParticipantTests:
         self.do(self.make(made_id))
         assert self.types() == [self.replies.make_failed, self.replies.made]
         assert self.row(made_id).deadline_at > database_now()
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("hours", [-2, 2])
+    def test_a_wrong_clock_moves_no_deadline(self, hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        shift_clock(monkeypatch, timedelta(hours=hours))
+        self.do(self.make(uuid4()))
+        assert self.types() == [self.replies.made]
+        row = self.rows.get()
+        assert timedelta(0) < row.deadline_at - row.created_at < timedelta(hours=1)
 
     @pytest.mark.django_db
     @pytest.mark.parametrize("at_once", [True, False])
