@@ -83,7 +83,7 @@ class Verified:
     """What one step of `verify_orders` has found."""
 
     checked: int = 0
-    """Number of orders that the step checked. Orders that have events but no row count, too."""
+    """Number of orders that the step checked. This includes orders that do not exist and have events."""
     wrong: list[str] = field(default_factory=list)
     """One sentence about each order that differs from its events, or that does not exist and has events."""
     incomplete: int = 0

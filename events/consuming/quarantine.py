@@ -58,7 +58,7 @@ class Quarantine:
         self._processor = processor
         self._group = group
         self._proven: set[int] = set()
-        """Partitions from which this process has handled a batch to its end."""
+        """Partitions that need no mark any more: a batch or all marked messages are handled or dead-lettered."""
         self._marked: set[int] = set()
         """Partitions for which this process has stored a `DeathMark` that it has not deleted."""
 

@@ -13,9 +13,9 @@ from events.models import DeadLetter
 def complete_subjects() -> None:
     """Read the missing subject ids of dead letters from their bodies, and store them.
 
-    Letters of an earlier release may lack a subject id that the body names. A letter of this release lacks it only if
-    the body does not name all three of the event's id, type and subject. Every call reads the bodies of such letters
-    again, unless they have no event id. They are few.
+    Letters without an event id, or with a body above `MAX_MESSAGE_BYTES`, are skipped. A letter stays without a subject
+    id if its body does not name all three of the event's id, type and subject. Every call reads such a body again, but
+    such letters are few. Only an earlier release records a letter without the subject id if its body names all three.
     """
     incomplete = DeadLetter.objects.filter(subject_id=None, event_id__isnull=False)
     letters = incomplete.alias(size=Length("value")).filter(size__lte=MAX_MESSAGE_BYTES)

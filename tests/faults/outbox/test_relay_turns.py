@@ -15,7 +15,7 @@ TAKEOVER_TIMEOUT_S = 10
 
 
 def seconds_until_events_flow() -> float:
-    """Return how many seconds pass until another relay has sent the oldest pending event."""
+    """Wait until a running relay has sent the event that is the oldest pending one now. Return the seconds it took."""
     started = time.monotonic()
     oldest = database.value("SELECT min(id) FROM events_outboxevent WHERE published_at IS NULL AND parked_at IS NULL")
     sql = "SELECT published_at IS NOT NULL FROM events_outboxevent WHERE id = %(oldest)s"
