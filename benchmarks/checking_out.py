@@ -32,9 +32,9 @@ TIMEOUT_S = 120
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
     """Start the processes that handle an order, and measure checkouts in `ROUNDS` rounds.
 
-    For each round, yield the name of the row in the table of results, and a figure without a peer. The figure is the
-    99th percentile of the seconds from the moment at which a checkout is due until its order is paid and shipped.
-    `wanted` is not used, because there is only one row.
+    For each round, yield the name of the row in the table of results, and the product's figure, which is compared with
+    nothing. The figure is the 99th percentile of the seconds from the moment at which a checkout is due until its order
+    is paid and shipped. `wanted` is not used, because there is only one row.
     """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         provider = ProviderProcess(Path(folder, "book.sqlite3"), PROVIDER_LATENCY_MS=str(PROVIDER_LATENCY_MS))

@@ -36,9 +36,9 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """Return the median over the rounds of the product's figure divided by the peer's.
+        """Return the median of the rounds' ratios, each the product's figure divided by the peer's.
 
-        A round that a busy minute of the machine has spoiled hardly changes the median.
+        If another program disturbs one round, the median hardly changes.
         """
         return median(pair.ratio for pair in self.rounds)
 

@@ -41,7 +41,7 @@ USUAL_EVENTS = 2_000
 PRODUCER_QUEUE_MESSAGES = 50_000
 """Number of messages that are sent together: fewer than the producer's queue can hold."""
 BATCH_EVENTS = 500
-"""Number of events in a batch of each measured consumer, except the usual design, which handles one event at a time."""
+"""Number of events in a batch of each measured consumer. Only `peers.usual_consumer` handles one event at a time."""
 
 FIRST_CUSTOMER, CUSTOMERS = 1_000_000, 10_000
 """The lowest user id of the events, and the number of their users."""
@@ -124,7 +124,7 @@ class Backlog:
         self._occurred_at = occurred_at
 
     def values(self) -> Iterator[str]:
-        """Yield the values of all events, in JSON arrays of texts."""
+        """Yield JSON arrays of strings. Together they contain the message values of all events on the topic."""
         for start in range(1, self.size + 1, PRODUCER_QUEUE_MESSAGES):
             numbers = range(start, min(start + PRODUCER_QUEUE_MESSAGES, self.size + 1))
             yield json.dumps([encode(_event(number, self._occurred_at)).decode() for number in numbers])

@@ -27,7 +27,7 @@ SHORT_LIST = 10
 Listing 100 each time would keep a core busy.
 """
 TIMEOUT_S = 120
-"""Longest wait for a condition, in seconds, before the benchmark fails. It should come true much earlier."""
+"""Longest time in seconds that the benchmark waits for a condition before it fails. Most waits are much shorter."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:

@@ -39,7 +39,7 @@ PEERS = {
 }
 
 Subject: TypeAlias = "tuple[Site, str]"
-"""What a period of load measures: a site, and the path that it places orders on."""
+"""What a period of load measures: a site, and the path to which the load sends its orders."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
@@ -124,7 +124,8 @@ def _there_and_back(first: Subject, second: Subject) -> dict[Subject, Load]:
 def measure_outage(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
     """Compare the latency of the product's endpoint during an outage of Kafka with its latency before the outage.
 
-    Yield the row's name and the figures of each round.
+    Yield, for each round, the name of the benchmark's row and both 99th percentiles in milliseconds. `wanted` has no
+    effect: there is only one row.
     """
     with running(servers.web()) as web, running(servers.start("django", "relay_outbox")):
         site = Site(web)
@@ -156,7 +157,10 @@ class Site:
         self._connections: list[Connection] = []
 
     def connect(self) -> None:
-        """Replace the connections of all customers. `load` then sends the requests to every path over the new ones."""
+        """Give each customer a new connection.
+
+        Until the next call, `load` sends the requests to every path over these connections.
+        """
         for connection in self._connections:
             connection.close()
         wait_until(lambda: not self._web.has_connections_to_close())

@@ -1,4 +1,7 @@
-"""Register the subscription `BENCH_SUBSCRIPTION` under the group `BENCH_GROUP`, for the consumers of a benchmark."""
+"""Register one of `SUBSCRIPTIONS` for the consumers of a benchmark.
+
+The environment variable `BENCH_SUBSCRIPTION` has its key, and `BENCH_GROUP` has the name of its consumer group.
+"""
 
 import os
 from dataclasses import replace

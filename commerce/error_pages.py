@@ -84,7 +84,10 @@ def bad_address(request: HttpRequest) -> HttpResponse:
 
 
 def _answer(request: HttpRequest, problem: HttpResponse, text: ErrorText | None = None) -> HttpResponse:
-    """Return a page for a person's browser, with `text` or the usual text of the status; else return `problem`."""
+    """Return an HTML page if the client prefers one, else `problem`. The paths `JSON_PATHS` always get `problem`.
+
+    The page shows `text`, by default the usual text of the status.
+    """
     if request.path_info.startswith(problems.JSON_PATHS):
         return problem
     status = problem.status_code

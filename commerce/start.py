@@ -55,9 +55,9 @@ def prefers_page(accept: str) -> bool:
 
 
 def _rank(ranges: list[MediaType], main: str, sub: str) -> tuple[float, int]:
-    """Return (quality, specificity) of the most specific media range that includes `main/sub`; (0, 0) without one.
+    """Return (quality, specificity) of the most specific media range that includes `main/sub`.
 
-    Quality 0 excludes the media type, so it is as if there were no range.
+    Return (0, 0) if no range includes it, or if the quality of that range is 0, which excludes the media type.
     """
     matching = [one for one in ranges if one.main_type in (main, "*") and one.sub_type in (sub, "*")]
     best = max(matching, key=lambda one: one.specificity, default=None)

@@ -56,7 +56,7 @@ def main() -> None:
 
 
 class CannotServe(Exception):
-    """The server cannot start. It prints this message as one line and exits with 1."""
+    """The server cannot start. `main` prints the exception's message as one line on stderr, and exits with 1."""
 
 
 def _options() -> argparse.Namespace:

@@ -27,7 +27,7 @@ class Identified(Protocol):
 
     @property
     def stream(self) -> str:
-        """Name of the stream, as in the producer's outbox rows."""
+        """Name of the event's stream, such as `order-7`. A stream has the events about one subject, in sequence."""
 
     @property
     def owner(self) -> int | None:

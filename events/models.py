@@ -268,7 +268,7 @@ class DeadLetterAttempt(models.Model):
 
 
 class InboxEntry(models.Model):
-    """A record that a group has handled an event. See `events.inbox`."""
+    """A row for an event that a group has handled, by which the group skips repeats. See `events.inbox`."""
 
     pk = models.CompositePrimaryKey("group", "event_id")
     group = models.CharField(max_length=255)

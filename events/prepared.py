@@ -52,8 +52,9 @@ class PreparedStatement:
     def execute(self, cursor: Any, parameters: Sequence[Any]) -> None:
         """Execute the statement with a cursor of one of Django's connections.
 
-        In a transaction the SQL is sent unprepared, because the error of a stale statement would abort the transaction.
-        Outside of a transaction, the SQL is sent once more after such an error, unprepared.
+        PostgreSQL may refuse a prepared statement after a migration or behind a connection pooler. Outside of a
+        transaction, the same SQL is then sent again, unprepared. In a transaction, the SQL is always sent unprepared,
+        because the error would abort the transaction.
         """
         database = cursor.db
         session = database.connection

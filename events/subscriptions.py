@@ -68,7 +68,7 @@ class Receipts(NamedTuple):
 
     rows: QuerySet[Any]
     handled_at: str
-    """Name of the column with the time of handling."""
+    """Name of the column of `rows` with the time at which the group handled the event."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,8 @@ class Advanced(NamedTuple):
 def check_out(*, order_id: int, user_id: int, payment_token: str) -> Advanced:
     """Begin the fulfilment of an order.
 
+    Return the fulfilment and its first command, which the caller publishes after the commit.
+
     Raises:
         ObjectDoesNotExist: there is no such order, or it does not belong to `user_id`.
         NotPossible: the order is not PENDING, or has a fulfilment already.

@@ -13,7 +13,10 @@ PAIRS = {
 
 @checks.register()
 def participants_give_up_before_deadlines(**kwargs: Any) -> list[checks.CheckMessage]:
-    """Warn of a timeout after which a step is undone although the participant may still try it."""
+    """Warn if fulfilment may undo a step while the participant still tries it.
+
+    This happens if the step's timeout is not longer than the time after which the participant gives up.
+    """
     return [
         checks.Warning(
             f"{timeout} is not longer than {gives_up}, so slow orders are undone although they could succeed.",

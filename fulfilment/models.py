@@ -126,9 +126,11 @@ class Fulfilment(models.Model):
     def take(self, message: str, *, at: datetime, reason: str = "") -> Then | None:
         """Change this object and its steps in memory by the entry of `TABLE` for `message`, and return the entry.
 
-        `message` is the event type of a reply, or a constant such as `DEADLINE` or `CANCEL`. Return None if `TABLE` has
-        no entry for it in the current state, or if it is a late reply (see `_is_late`). In this case, a reply only sets
-        the result of its step, so that people see the result. `reason` is a text for people. `at` is as for `begin`.
+        `message` is the event type of a reply, or a constant such as `DEADLINE` or `CANCEL`. `reason` is a text for
+        people. `at` is the current time of the database's clock.
+
+        Return None if `TABLE` has no entry for `message` in the current state, or if `message` is a late reply (see
+        `_is_late`). In both cases, a reply changes at most the result of its step, so that people see the result.
         """
         then = None if self._is_late(message) else TABLE.get((State(self.state), self._or_last(message)))
         if then and then.command == Step.REFUND and self._is_refunded_by_hand:
@@ -157,9 +159,11 @@ class Fulfilment(models.Model):
     def _is_late(self, message: str) -> bool:
         """Return whether `message` is a reply that no longer counts.
 
-        Such a reply reports the success or failure of a step that is undone (see `UNDONE_BY`, also for the exception).
-        Or it reports the failure of a step that no longer waits for a reply. The failure of a refused step still
-        counts: it says that the charge or the booking may have been made.
+        A reply of success or failure no longer counts if its step is undone. It still counts if an operator has marked
+        the undoing step as resolved and the step is not known to have succeeded (see `UNDONE_BY`).
+
+        If the step is not undone, a failure no longer counts unless the step waits for a reply or was refused. The
+        failure of a refused step says that the charge or the booking may have been made.
         """
         answered, result = REPLIES.get(message, (None, None))
         step = self.steps.get(answered or "")

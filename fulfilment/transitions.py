@@ -72,7 +72,10 @@ RESOLVE: Final = "RESOLVE"
 
 
 class Then(NamedTuple):
-    """What follows from a message. All of it commits in one transaction."""
+    """An entry of `TABLE`: a fulfilment's next state, its order's change and the command that follow from a message.
+
+    All of it commits in one transaction.
+    """
 
     state: State
     order: OrderChange | None = None
@@ -159,8 +162,9 @@ UNDONE_BY: dict[Step, Step] = {Step.PAYMENT: Step.REFUND, Step.SHIPMENT: Step.SH
 Once the provider has done the undoing step, no charge or booking with the idempotency key of the undone step is in
 effect, and the provider makes none later. So a late reply to the undone step changes at most that step's result.
 
-`RESOLVE` is an exception, because it tells the provider nothing. If no success was known before `RESOLVE`, a success or
-a failure that is reported later leads to the undoing step.
+`RESOLVE` is an exception. It says that an operator has done the undoing step by hand, and the provider does not know
+that. If no success of the undone step was known before `RESOLVE`, a later reply that reports its success or failure
+begins the undoing step again.
 """
 
 AWAITED: dict[State, Step] = {

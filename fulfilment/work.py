@@ -14,7 +14,7 @@ from fulfilment.transitions import DEADLINE
 
 
 def pass_deadline(deadline: FulfilmentDeadline) -> Outcome:
-    """Return Done and change nothing. `take_deadlines` acts on the deadline, because that needs the orders' locks."""
+    """Return Done, and change nothing. `take_deadlines` handles the deadlines of the batch and locks their orders."""
     return Done()
 
 

@@ -151,10 +151,10 @@ class EmailOptOut(models.Model):
 class EmailDeliveryQuerySet(LeasedWorkQuerySet["EmailDelivery"]):
     @transaction.atomic
     def try_again(self, *, within: timedelta) -> int:
-        """Make failed deliveries pending again, with a deadline `within` from now. Return their number.
+        """Make failed deliveries pending again, and return their number.
 
-        Their messages are composed anew, because the user's address or the sender may have been corrected. The
-        Message-ID stays the same.
+        Their new deadline is the current time plus `within`. Their messages are composed anew, because the user's
+        address or the sender may have been corrected. The Message-ID stays the same.
         """
         self.failed().update(content=None)
         return super().try_again(within=within)

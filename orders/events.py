@@ -127,7 +127,7 @@ def decode(value: bytes | None) -> OrderEvent:
     """Return the order event in a record's value, from any producer. Unknown fields are ignored.
 
     The timestamp is RFC 3339 with any UTC offset, or epoch seconds as a number, as Spring writes an `Instant`. The
-    amount is a number in any spelling, or a string of digits.
+    amount is a JSON number in any notation, or a string such as `"-12.50"` without an exponent.
 
     Raises:
         Poison: the value is not a valid order event. The message names the fault.
@@ -152,7 +152,7 @@ def decode(value: bytes | None) -> OrderEvent:
 def _refusal(value: bytes, error: Exception) -> str:
     """Return why `value` cannot be decoded.
 
-    If `value` begins with a byte order mark or a schema registry's frame, the text names it instead of `error`.
+    The reason is a byte order mark or a schema registry's frame if `value` begins with one of them, else `error`.
     """
     if mark := byte_order_mark(value):
         return f"Not an order event: it begins with {mark}. Write UTF-8 without it"

@@ -36,7 +36,7 @@ def register(process: Process) -> None:
 
 
 def controlling(order: Order) -> Process | None:
-    """Return the process that controls the order; None if no process does.
+    """Return the business process, such as fulfilment, that controls the order; None if none does.
 
     The answer holds while the caller has the lock of the order's row.
     """

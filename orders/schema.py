@@ -1,6 +1,7 @@
 """Descriptions of the order operations for the OpenAPI document. Serializers and filters describe the fields.
 
-If an error status (400 or above) has no body in this module, the site's schema class adds the body of a problem.
+If an error status (400 or above) has no body in this module, the site's schema class adds a body with problem details
+(RFC 9457).
 """
 
 from functools import partial

@@ -47,7 +47,7 @@ class HandedOver(NamedTuple):
 
 
 class UnderControl(Exception):
-    """A process controls the order, so nothing else may change it."""
+    """A business process, such as the fulfilment, controls the order, so nothing else may change it."""
 
     def __init__(self, order: Order, process: Process) -> None:
         super().__init__(f"{order} is under the control of its {process.name}, which alone may change it.")
@@ -97,6 +97,9 @@ def cancel_order(*, order_id: int, user_id: int | None = None) -> Change:
 @transaction.atomic
 def request_cancellation(*, order_id: int, user_id: int | None = None) -> Change | HandedOver:
     """Cancel an order, or let the process that controls it cancel it.
+
+    Return a `Change` if this call has cancelled the order, and `HandedOver` if the process takes over. If `user_id` is
+    None, the order may belong to any user.
 
     Raises:
         Order.DoesNotExist: there is no such order, or it does not belong to `user_id`.

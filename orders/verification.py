@@ -1,4 +1,4 @@
-"""Compare each order with the fold of its events, and find events whose order is gone."""
+"""Compare each order with the state that its events give, and find events whose order is gone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -91,9 +91,9 @@ class Verified:
 
 
 def verify_orders(*, allows_discarded: bool, progress: ProgressLine) -> Iterator[Verified]:
-    """Yield what is wrong with the orders, step by step, without a lock.
+    """Compare all orders with their events, and yield the findings of each step. The comparison locks no rows.
 
-    `allows_discarded`: an order that lacks events counts as incomplete, not as wrong.
+    With `allows_discarded`, an order that lacks events counts as incomplete, not as wrong.
     """
     for ids in in_steps(Order.objects.all(), size=BATCH_ORDERS, report=progress.of("orders")):
         yield _verify_step(ids[0], ids[-1], allows_discarded=allows_discarded)
@@ -162,7 +162,7 @@ def _differences(order: OrderRow, events: Sequence[RecordedEvent]) -> list[str]:
 
 
 def _wrong_id(order: OrderRow, state: OrderState) -> str | None:
-    """Return a clause about the first event whose id differs from the one in the order's row; None if there is none."""
+    """Return a clause about the first event whose id differs from its id in the order's row; None if all ids agree."""
     if order.event_ids == state.event_ids:
         return None
     # An order of an earlier release stores no ids. `Order.event_id` knows how they were made.

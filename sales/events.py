@@ -36,7 +36,7 @@ class SalesAnomalyDetected(msgspec.Struct, frozen=True, kw_only=True, rename="ca
     CANCELLATIONS, and the number of orders for SILENCE.
     """
     usual: Decimal
-    """The median of the same measure in earlier weeks."""
+    """The median of the same measure as `observed`, in windows of earlier weeks."""
 
 
 encode = msgspec.json.Encoder(decimal_format="number").encode

@@ -19,7 +19,10 @@ EVENT_TYPE_CHOICES = [(name, name) for name in ORDER_EVENT_TYPES]
 GROUP = "sales"
 """The consumer group that keeps the read models."""
 LIVE = "coalesce((SELECT live FROM sales_generations), 0)"
-"""SQL expression for the number of the live generation. Use it in the same statement that reads the rows."""
+"""SQL expression for the number of the live generation, which is the version of the read models that readers see.
+
+Use it in the same statement that reads the rows.
+"""
 AMOUNT_DIGITS = 50
 """Number of digits of a sum, 2 of them decimals. An event's amount has at most 28 digits, so 10^22 events fit."""
 EXACT = Context(prec=AMOUNT_DIGITS)

@@ -8,7 +8,7 @@ from events.wire import timestamps
 
 
 def shift_clock(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
-    """Let `events.wire.timestamps.now` be wrong by `by`. The database's clock stays right."""
+    """Let `events.wire.timestamps.now` return the current time plus `by`. The database's clock stays right."""
 
     class WrongClock(datetime):
         @classmethod

@@ -61,7 +61,7 @@ class Proxy:
         self._reservation.close()
 
     def heal(self) -> None:
-        """Forward everything again, including the swallowed requests and answers."""
+        """End every fault. Forward also the requests and answers that `swallow` has held back."""
         self._do(self._heal())
 
     def refuse(self) -> None:
@@ -210,7 +210,7 @@ async def _read_message(reader: Reader) -> bytes:
 def bound_socket(port: int) -> socket.socket:
     """Return a socket that is bound to `port` and does not listen. Port 0 chooses a free one.
 
-    Another such socket can be bound to the same port.
+    It reserves the port while connections are refused. A server can listen on another such socket at the same port.
     """
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

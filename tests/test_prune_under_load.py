@@ -1,4 +1,4 @@
-"""`prune_events` is killed again and again under load. Each event stays once: in the outbox or in the history."""
+"""`prune_events` is killed repeatedly under load. Each event is then stored exactly once, in outbox or history."""
 
 import re
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def site(broker: Broker, site_database: None, tmp_path: Path) -> Iterator[WebSer
 
 
 def kill_when_it_has_moved_rows(prune: ProductProcess, *, before: int) -> None:
-    """Kill `prune` once the history has more than `before` rows, or return if it has ended."""
+    """Kill `prune` once the table `orders_orderhistory` has more than `before` rows, or return if `prune` has ended."""
     sql = "SELECT count(*) FROM orders_orderhistory"
     wait_until(lambda: prune.process.poll() is not None or database.value(sql) > before)
     prune.kill()

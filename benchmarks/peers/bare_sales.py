@@ -34,7 +34,10 @@ encoder = msgspec.json.Encoder()
 
 
 def sums(events: list[tuple[int, Event, bytes]]) -> dict[str, str]:
-    """Return the parameters of `ADD`. All events of a benchmark's backlog are ORDER_CREATED."""
+    """Return the parameters with which the product's statement `ADD` adds `events` to the sums of sales.
+
+    All `events` count as ORDER_CREATED, because a benchmark's backlog has no others.
+    """
     buckets: dict[Any, list[Any]] = {}
     summaries: dict[Any, list[Any]] = {}
     for partition, event, _ in events:

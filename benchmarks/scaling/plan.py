@@ -60,8 +60,8 @@ def cores(demand: Demand, known: Measured) -> dict[str, float]:
 def group_rate(consumers: int, single_per_s: float, known: Measured) -> float:
     """Return the number of events a second that a group of `consumers` handles.
 
-    `single_per_s` is the rate of one consumer alone. In a larger group, each consumer is assumed to be as much slower
-    as each of three consumers that were measured on two cores (`known.three_consumers`).
+    `single_per_s` is the rate of one consumer alone. In a larger group, each consumer handles only a part of this rate.
+    This part is assumed to be the one measured for three consumers on two cores (`known.three_consumers` / 3).
     """
     return single_per_s if consumers == 1 else single_per_s * consumers * known.three_consumers / 3
 
@@ -79,7 +79,7 @@ def consumers_needed(demand: Demand, single_per_s: float, known: Measured) -> in
 
 
 def gigabytes_per_day(demand: Demand, sizes: Sizes) -> dict[str, float]:
-    """Return the gigabytes (10^9 bytes) that each table, PostgreSQL's log and the topic get in a day."""
+    """Return how many gigabytes (10^9 bytes) a day each table, PostgreSQL's WAL and one copy of the topic grow by."""
     orders = demand.orders_per_day / 1e9
     events = orders * EVENTS_PER_ORDER
     wal = sizes.wal_of_placing_and_paying + sizes.wal_of_notifications + sizes.wal_of_sales + sizes.wal_of_pruning

@@ -20,7 +20,7 @@ class Outcome:
     delay_s: float
     """Longest time from an event's commit until the group has handled it, in seconds."""
     drained_after_s: float
-    """Seconds from the end of `trouble` (see `simulate`) until no event waits; infinite if some wait to the end."""
+    """Seconds from the end of `trouble` in `simulate` until no event waits; infinite if the simulation ends first."""
 
 
 def simulate(
@@ -33,10 +33,11 @@ def simulate(
     kafka_away: bool = False,
     group_away: bool = False,
 ) -> Outcome:
-    """Simulate `seconds` seconds, in which `arrivals(second)` events are committed.
+    """Simulate `seconds` seconds. In each of them, `arrivals(second)` events are committed to the outbox.
 
     During `trouble`, Kafka is away (`kafka_away`), the group is away (`group_away`), or `arrivals` exceeds the usual.
-    Without a backlog, the fast path sends each event at once. The relay sends a backlog at its rate.
+    Without a backlog, the fast path sends each event at once. The relay sends a backlog at the rate `relay_per_s`. The
+    group handles at most `group_per_s` events per second.
     """
     away: Collection[int] = trouble
     outbox = lag = most_outbox = most_lag = longest = 0.0

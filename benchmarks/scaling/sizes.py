@@ -67,7 +67,11 @@ def save(sizes: Sizes) -> None:
 
 
 def measure(servers: Servers, *, orders: int) -> Sizes:
-    """Place and pay `orders` orders, notify, add up the sales, and prune. Return the sizes that result."""
+    """Measure how many bytes an order needs in PostgreSQL and Kafka, and return the figures.
+
+    The function places and pays `orders` orders. The groups of notifications and sales handle the events, and then the
+    events are pruned.
+    """
     wal: dict[str, float] = {}
 
     @contextmanager

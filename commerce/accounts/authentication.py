@@ -37,7 +37,7 @@ class TokenAuthentication(JWTAuthentication):
     def get_user(self, validated_token: Token) -> Any:
         """Return the token's `User` after simplejwt's checks. Raise AuthenticationFailed if one of them fails.
 
-        Every request runs this query, so it is SQL, which takes less CPU than the ORM.
+        The query is written in SQL, which takes less CPU than the ORM, because every request with a token runs it.
         """
         with connection.cursor() as cursor:
             _caller_and(self._also).execute(cursor, [validated_token[api_settings.USER_ID_CLAIM]])

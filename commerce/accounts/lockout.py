@@ -1,4 +1,4 @@
-"""Lockout of a username and an address after too many wrong passwords for the pair. django-axes counts them."""
+"""Lockout of a username and an IP address after too many wrong passwords for the pair. django-axes counts them."""
 
 import math
 from datetime import timedelta

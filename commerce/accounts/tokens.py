@@ -8,7 +8,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 
 
 class Claims(msgspec.Struct):
-    """The claims of a token that this site uses in queries or in arithmetic."""
+    """The claims of a token that this site itself uses, with their permitted values. `WellFormed` checks them."""
 
     exp: Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800)]
     """Seconds since 1970, up to the end of the year 9999, the last year that Python supports."""

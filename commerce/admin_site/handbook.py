@@ -63,7 +63,10 @@ def anchor(heading: str) -> str:
 
 
 def _take_anchor(content: Token) -> str:
-    """Return the anchor of a heading with this content. Remove an explicit anchor from the text of the heading."""
+    """Return the anchor of the heading with this content: an explicit one such as `<a id="lag"></a>`, else GitHub's.
+
+    Remove an explicit anchor from the text of the heading.
+    """
     if not (explicit := EXPLICIT_ANCHOR.search(content.content)):
         return anchor(content.content)
     # The parser leaves it at the end of the last text, because HTML is off.

@@ -33,8 +33,8 @@ ADMIN_APPS = ("django.contrib.admin", "unfold")
 LIST_MODULE = "django.contrib.admin.views.main"
 """Name of the module in which admin queries the rows of a list.
 
-If Django's database code rejects a value in such a query, the value counts as one of the query string, and the answer
-is 400.
+If Django's database code raises an exception for a value in such a query, the query string is taken to be the cause,
+and the answer is 400.
 """
 
 

@@ -218,7 +218,10 @@ def _schemas() -> dict[str, Any]:
 
 
 class _ExactDumper(yaml.SafeDumper):
-    """A YAML dumper that writes exact amounts, and no anchors, which are hard to read."""
+    """A YAML dumper that writes each Decimal as a number with exactly its digits.
+
+    It writes a repeated value in full each time. PyYAML would use anchors, which are hard to read.
+    """
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

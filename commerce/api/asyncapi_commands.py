@@ -1,4 +1,4 @@
-"""The AsyncAPI of commands to payments and shipping, and of their replies."""
+"""The part of the AsyncAPI document about the commands to payments and shipping, and about the replies to them."""
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple

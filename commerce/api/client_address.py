@@ -7,7 +7,9 @@ from django.http import HttpRequest
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Return the IP address of the client, or of the last untrusted proxy. Return None on a Unix socket.
+    """Return the IP address of the client, or of the last untrusted proxy.
+
+    Return None if no trusted proxy names an address and the connection is a Unix socket.
 
     Each proxy appends the address of its peer to `X-Forwarded-For`. Only the last `TRUSTED_PROXIES` entries can be
     trusted, because the client can send all entries before them.

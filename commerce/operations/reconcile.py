@@ -196,8 +196,8 @@ def _unknown_to_all(
     Only `groups` are asked. A group knows an event that it has handled or dead-lettered, even if the dead letter is
     closed. `changes` are pairs of order id and sequence, and `orders` has the orders by id.
 
-    An event that one group knows was not lost: `prune` has deleted its row, which it does only when no group needs the
-    event.
+    If at least one group knows an event, the event is not lost: `prune` has deleted its row. `prune` does this only
+    when no group needs the event.
     """
     events = {}
     for order_id, sequence in changes:

@@ -18,7 +18,7 @@ from unfold.decorators import action as page_action
 from unfold.enums import ActionVariant
 
 MAX_ROWS_NAMED = 12
-"""Largest number of rows that a confirmation or a message names. It gives only the number of the others."""
+"""Largest number of rows that a confirmation or a message names. The text gives only the number of the other rows."""
 MAX_ROWS_PER_REQUEST = 1_000
 """Largest number of rows that one request may change, so that it ends within the web server's time limit."""
 

@@ -1,4 +1,4 @@
-"""Admin of a participant's commands: what was commanded, its state, and the reply to it."""
+"""Admin of the commands that a participant, such as payments, has received, with their states and replies."""
 
 from collections.abc import Callable, Collection
 from datetime import timedelta

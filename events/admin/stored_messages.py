@@ -68,7 +68,10 @@ def _beginning(row: OutboxEvent | DeadLetter, field: str) -> tuple[bytes | None,
 
 
 def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
-    """Return a JSON value with indentation, its numbers and strings unchanged. Return other values as `_text` does."""
+    """Return a stored value as text: JSON with indentation, its numbers and strings unchanged; others as `_text` does.
+
+    JSON gets no indentation if the database has cut it, or if the indented text is longer than `MAX_SHOWN_BYTES`.
+    """
     if stored is None or len(stored) != size:
         return _text(stored, size=size)
     try:
@@ -79,9 +82,10 @@ def _pretty(stored: bytes | memoryview | None, size: int | None) -> str:
 
 
 def _text(stored: bytes | memoryview | None, *, size: int | None = None, limit: int = MAX_SHOWN_BYTES) -> str:
-    """Return the first `limit` bytes as text if they are printable, else as hexadecimal digits.
+    """Return the first `limit` bytes as text if they are printable, else as hexadecimal digits; "(null)" for None.
 
-    `size` is the size of the whole value in bytes, if the database has cut it. By default, `stored` is the whole value.
+    If the value has more bytes than `limit`, a note with its size follows. `size` is the size of the whole value in
+    bytes, if the database has cut it. By default, `stored` is the whole value.
     """
     if stored is None:
         return "(null)"

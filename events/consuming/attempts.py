@@ -84,7 +84,7 @@ def attempts_at(letters: Iterable[DeadLetter]) -> dict[int, list[Attempt]]:
 
 
 def reason_of(error_class: str, message: str) -> str:
-    """Return an error in one line, such as "Poison: Not an order event"; an empty text without an error."""
+    """Return an error in one line, such as "Poison: Not an order event"; an empty text if `error_class` is empty."""
     return f"{short_name(error_class)}: {' '.join(message.split())}" if error_class else ""
 
 

@@ -30,10 +30,10 @@ from events.wire.timestamps import now
 STACKTRACE_LIMIT_BYTES = 8 * 1024
 """Largest stack trace in a header of a dead letter's copy, in bytes."""
 NULLS_LIMIT_BYTES = 1024
-"""Largest value of a copy's header `dead-letter-nulls`, in bytes.
+"""Largest value of the header `dead-letter-nulls` in a dead letter's copy, in bytes. A longer value is cut.
 
-A longer value is cut. The value names what is null in the message and empty in the copy, because the client cannot send
-it as null: headers, whose names may be as long as a record, and the message's value.
+The Kafka client cannot send a header whose value is null, nor a null value without a key. The copy has empty values
+instead, and this header names them. It may be long, because it contains names of headers.
 """
 LETTER_ID_HEADER = "dead-letter-id"
 """Name of the header in which a replay has the id of its dead letter."""
@@ -172,10 +172,10 @@ def _number_in(headers: Iterable[Header], wanted: str) -> int | None:
 
 
 def _has_letter_of(replayed: models.QuerySet[DeadLetter], group: str) -> bool:
-    """Return whether `group` has a dead letter of the same record as the letter that the query `replayed` finds.
+    """Return whether `group` has a dead letter of the record that a message claims to replay.
 
-    The query finds that letter by an id in a header of a message. Any program may write any id into this header, so the
-    header alone does not prove that the message is a replay.
+    The query `replayed` finds a dead letter of this record, of any group, by the id in a header of the message. Any
+    program may write any id into this header, so the header alone does not prove that the message is a replay.
     """
     original = replayed.values("topic", "partition", "offset", "timestamp", "value_hash").first()
     return original is not None and DeadLetter.objects.filter(group=group, **original).exists()

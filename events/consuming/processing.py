@@ -149,7 +149,10 @@ class Processor(Generic[EventT]):
         return Progress(1, at_limit)
 
     def _record_dead_letter(self, record: Record, error: Exception, consecutive: ConsecutiveDeadLetters) -> bool:
-        """Make `record` a dead letter in the current transaction. Return whether the group has reached its limit."""
+        """Make `record` a dead letter in the current transaction.
+
+        Return whether it brings the group to its limit of consecutive dead letters.
+        """
         letter = record_dead_letter(record=record, error=error, group=self._group)
         if not letter.is_new_or_reopened:
             return False

@@ -41,9 +41,12 @@ class Trial(IntEnum):
     OUTAGE = 64
     SUSPECT = 65
     AT_LIMIT = 66
-    """The message became the dead letter that brought the group to its limit of consecutive dead letters."""
+    """Exit code if the message became a dead letter and the group reached its limit of consecutive dead letters."""
     BEYOND_LIMIT = 67
-    """The message was not handled. Other consumers had brought the group to its limit of consecutive dead letters."""
+    """Exit code if the message was not handled.
+
+    Other consumers had brought the group to its limit of consecutive dead letters.
+    """
 
 
 class Quarantine:
@@ -58,14 +61,17 @@ class Quarantine:
         self._processor = processor
         self._group = group
         self._proven: set[int] = set()
-        """Partitions that need no mark any more: a batch or all marked messages are handled or dead-lettered."""
+        """Partitions that need no further `DeathMark`.
+
+        This process has handled or dead-lettered a batch of each of them, or all messages that a mark covered.
+        """
         self._marked: set[int] = set()
         """Partitions for which this process has stored a `DeathMark` that it has not deleted."""
 
     def marks_on(self, records: Sequence[Record]) -> dict[int, DeathMark]:
         """Return the death marks that other consumers have left on the partitions of `records`, by partition number.
 
-        Such a consumer ended while it handled its first batch. Partitions without a mark are absent.
+        Such a consumer ended while it handled its first batch from the partition. Partitions without a mark are absent.
         """
         unknown = {record.partition for record in records} - self._proven - self._marked
         return leftover_marks(group=self._group, topic=records[0].topic, partitions=unknown) if unknown else {}

@@ -147,7 +147,10 @@ def _join(topic: str, group: str, batch_size: int) -> ReadAhead:
 
 
 def _wait_for_kafka(connect: Callable[[], Client], stopping: Callable[[], bool], shutdown: Shutdown) -> Client | None:
-    """Wait until Kafka answers, and return the client that `connect` creates; None if the process must stop."""
+    """Wait until Kafka answers, and return the client that `connect` creates; None if the process must stop.
+
+    Raises CommandError if Kafka refuses the connection.
+    """
     waiting = False
     while not stopping():
         try:

@@ -8,7 +8,7 @@ from events.kafka import KafkaUnreachable
 from events.kafka.cluster import Viewer
 
 READ_TIMEOUT_S = 3.0
-"""Longest time to read the first unread record of every partition, in seconds."""
+"""Longest time to read the first unread records of all partitions of a topic together, in seconds."""
 
 
 class PartitionLag(NamedTuple):

@@ -40,7 +40,10 @@ lost_total = Counter(
 )
 
 GROUP_TIMEOUT_MS = 3_000
-"""Longest time of one request to the group, in milliseconds. A stopping consumer must commit and leave within 10 s."""
+"""Longest time of one call about a group's offsets or membership, such as a commit, in milliseconds.
+
+It is short, because a stopping consumer must commit and leave its group within 10 s.
+"""
 FETCH_BYTES = 8 * 1024 * 1024
 """Largest number of bytes that one broker sends at once for all partitions. A single batch may be larger."""
 PARTITION_FETCH_BYTES = 1024 * 1024

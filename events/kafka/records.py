@@ -31,4 +31,4 @@ class Unreadable(bytes):
 
     error: Exception
     first_offset: int
-    """First offset of the records that this value represents."""
+    """Offset of the first unreadable record. An `Unreadable` can stand for several, such as the rest of a batch."""

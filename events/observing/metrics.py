@@ -13,7 +13,7 @@ from prometheus_client import Counter, Histogram
 from events.observing.patches import BatchHistogram
 
 OTHER = "OTHER"
-"""Label for every undeclared event type. Producers must not be able to create labels."""
+"""Value of the label `event_type` for types that the topic does not declare. So producers cannot add time series."""
 OUTCOMES = ("handled", "duplicate", "ignored", "dead")
 
 published_total = Counter("events_published_total", "Messages recorded as published.", ["topic", "path"])

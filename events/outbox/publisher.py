@@ -37,7 +37,7 @@ CLOSE_TIMEOUT_S = 2.0
 RELAY_CHECK_INTERVAL_S = 1.0
 """Seconds between two checks during an outage. A check reads whether the relay has sent one of the failed messages."""
 RETRY_AFTER_S = 30.0
-"""Seconds after a failure until the fast path sends again, if the relay has sent none of the failed messages."""
+"""Seconds after a failure until the publisher sends again, if the relay has sent none of the failed messages."""
 PAUSE_PER_EVENT_S = 0.01
 """Seconds per event of a wave (a batch of events) between the start of this wave and the start of the next one.
 
@@ -49,7 +49,10 @@ MAX_PAUSE_S = 0.4
 MIN_PAUSE_S = 0.005
 """Shortest pause between the end of a wave (a batch of events) and the next one, in seconds."""
 MAX_QUEUED_MESSAGE_BYTES = 4 * 1024
-"""Largest message that is queued in memory, in bytes. Larger ones wait for the relay. Most events have hundreds."""
+"""Largest size in bytes of a message that is queued in memory. A larger message waits for the relay.
+
+Most events have a few hundred bytes.
+"""
 
 
 yielding_producer = partial(Producer, yields=True)

@@ -20,7 +20,11 @@ logger = logging.getLogger(__name__)
 TURN_LOCK_ID = 0x6F7574626F78
 """Key of the advisory lock that a relay holds for its turn. No other advisory lock of this database may have it."""
 TURN_TIMEOUT_MS = 8_000
-"""Milliseconds after which PostgreSQL ends the turn of a relay that is frozen or has lost its connection."""
+"""Longest wait for the next statement, and longest statement, in a relay's transaction, in milliseconds.
+
+After this time PostgreSQL ends the transaction, so that a relay that is frozen or has lost its connection frees its
+lock, and another relay can send.
+"""
 
 
 class Relay:

@@ -1,4 +1,7 @@
-"""Turn SIGTERM and SIGINT into a flag that loops check. A thread ends the process if its loops do not end in time."""
+"""Set a flag on SIGTERM or SIGINT. The loop of a command checks the flag and ends.
+
+If the loop does not end in time, a thread ends the process.
+"""
 
 import logging
 import os

@@ -15,7 +15,8 @@ _items: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgs
 def masked(value: bytes, names: Collection[str]) -> bytes:
     """Return the JSON object `value` with `HIDDEN` as the value of each member with one of `names`, at any depth.
 
-    Names are compared without case, `_` and `-`: a message may be a dead letter because of the spelling of its members.
+    The comparison of names ignores case, `_` and `-`. A message may be a dead letter because it misspells the name of a
+    secret member, and this secret must be hidden, too.
 
     Raises:
         UnicodeDecodeError, msgspec.DecodeError, RecursionError: the value is no JSON object, or too deep.

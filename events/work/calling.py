@@ -26,7 +26,10 @@ SERVICE_STATUSES = {401, 403, 407, 429, 503}
 """HTTP statuses that concern this client or the whole service, and not a single call."""
 
 REFUSED = "The provider refused the call"
-"""Reason for people other than operators if the provider refused a call (`CallRefused`). It reveals no details."""
+"""The reason that people other than operators see if the provider refused a call (`CallRefused`).
+
+It reveals no details.
+"""
 
 AnswerT = TypeVar("AnswerT")
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -197,9 +200,9 @@ def _body(response: httpx.Response) -> bytes:
 
 
 def longest_call_s(timeout_s: float) -> float:
-    """Return the longest time of one call in seconds: connecting, agreeing on TLS, and the request with its answer.
+    """Return the longest time in seconds of one call: connecting, the TLS handshake, and the request with its answer.
 
-    It does not include the time to find the address of a name, or to connect to further addresses of it.
+    It does not include the DNS lookup, or the attempts to connect to further addresses of the same host.
     """
     return 2 * CONNECT_TIMEOUT_S + timeout_s
 

@@ -1,7 +1,8 @@
-"""A participant of a process: it does commands from a topic as leased work (`events.work`), and replies to each.
+"""A participant of a business process, such as payments: it carries out commands, and replies to each.
 
-Each command becomes one row, even if it is repeated. The participant supplies the worker's action. The reply is
-recorded in the transaction that records the outcome.
+The commands come from a topic, and are leased work (`events.work`). Each command becomes one row, even if it is
+repeated. The participant's app supplies the function that carries out a command. The reply is recorded in the
+transaction that records the outcome.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -58,7 +58,7 @@ class ThreadedWorker(Worker[WorkT]):
         self._claim_from = 0.0
         """Time before which this worker claims no work, by the monotonic clock."""
         self._busy_until = 0.0
-        """Time until which this worker claims every `BUSY_POLL_INTERVAL_S`, by the monotonic clock."""
+        """Time, by the monotonic clock, until which this worker claims work every `BUSY_POLL_INTERVAL_S` seconds."""
         self._paused_until = 0.0
         """End of the pause after the last failure, by the monotonic clock."""
         self._failures = 0

@@ -1,4 +1,4 @@
-"""The page that turns a user's e-mails off and on, to which a signed link in each mail leads without a login."""
+"""The page on which a user turns e-mails off and on. A signed link in each mail opens it without a login."""
 
 from typing import Any
 from urllib.parse import urlsplit

@@ -179,7 +179,7 @@ def test_head_is_answered_as_get(api: APIClient, order: Order) -> None:
 def test_an_unknown_past_is_gone(
     api: APIClient, order: Order, forgotten: tuple[int, ...], second: float, status_code: int
 ) -> None:
-    """The API never guesses a state.
+    """The API answers 410 if a missing event may have changed the order by the given time.
 
     Without event 3, it still answers for second 5: event 2 came at second 10, so only event 1 counts.
     """
@@ -191,7 +191,7 @@ def test_an_unknown_past_is_gone(
 
 
 def test_the_fold_never_skips_an_event_of_a_fast_clock(order: Order) -> None:
-    """The process that recorded event 2 had a clock ahead of the others."""
+    """Event 2 has a later time than event 3, because of a fast clock. Event 3 does not count before event 2 does."""
     set_times(order, 0, 60, 20)
     events = events_of_order(order.pk)
     for second, status in ((0, "PENDING"), (30, "PENDING"), (59, "PENDING"), (60, "CANCELLED")):

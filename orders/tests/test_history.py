@@ -205,7 +205,10 @@ def test_the_migrations_go_back_and_forth(user: User) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_triggers_give_up_while_a_writer_holds_its_lock(user: User) -> None:
-    """The migration must not hold up orders for long behind a transaction that does not end."""
+    """The migration that creates the triggers fails if it waits too long for a transaction that writes to the table.
+
+    New orders wait behind the migration, so it waits only a few seconds.
+    """
     place_order(user_id=user.pk, lines=[Line(1, 2, Decimal("100.00"))])
     call_command("migrate", "orders", "0006", verbosity=0)
     other = connection.copy()

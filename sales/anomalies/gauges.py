@@ -18,10 +18,10 @@ from sales.events import ANOMALY_RULES
 
 
 class Watched(NamedTuple):
-    """The number of anomalies that were found, and the time since the end of the sales that were judged."""
+    """The number of all recorded anomalies by rule, and the age of the time up to which the sales were judged."""
 
     anomalies: dict[str, int]
-    """Number of anomalies by rule, for every rule."""
+    """Number of anomalies by rule; 0 for a rule that has found none."""
     judged_age_s: float | None
     """Seconds since the time up to which the sales were judged; None before the first turn of a watcher."""
 
@@ -36,9 +36,9 @@ def read_watched() -> Watched:
 
 
 class AnomalyCollector(Collector):
-    """Collects the number of anomalies by rule, and the age of the last judgement.
+    """Collects the number of anomalies by rule, and the seconds since the end of the last judged interval.
 
-    A scrape gets neither of them if the table cannot be read.
+    A scrape gets neither of them if the database cannot be read.
     """
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ from sales.events import SALES_ANOMALY_DETECTED, SalesAnomalyDetected, encode
 logger = logging.getLogger(__name__)
 
 CATCH_UP_STEPS = WEEK
-"""Largest number of steps that are judged after an outage. Older anomalies are no news, and the work stays bounded."""
+"""Largest number of steps that are judged after an outage. It bounds the work, and older anomalies are of no use."""
 RATIO_PLACES = Decimal("0.0001")
 
 INSERT = """

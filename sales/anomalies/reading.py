@@ -1,4 +1,4 @@
-"""Read the sums of the live generation, and return them as the series that the rules judge."""
+"""Read the sums that readers see (the live generation), and return them as the series that the rules judge."""
 
 from django.db import connection
 

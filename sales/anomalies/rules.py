@@ -123,9 +123,10 @@ Its arguments are the series, the first step of the window, the step after the w
 
 
 def judge(series: Series, end: int, thresholds: Thresholds) -> Iterator[Finding]:
-    """Yield the anomalies that end where the step `end` begins.
+    """Yield the anomalies whose interval ends where the step `end` begins.
 
-    These are the surges and the many cancellations in the windows that end there, and a silence since the last order.
+    These are the surges and waves of cancellations in the windows that end there, and a silence since the last order.
+    A window's anomaly is left out if its rule also finds one in a shorter window within that window.
     """
     for length in WINDOWS:
         if end % length == 0:
@@ -200,9 +201,9 @@ def cancellations(series: Series, start: int, end: int, thresholds: Thresholds) 
 
 
 def silence(series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
-    """Find steps without an order at a time that usually has many, before the step `end`.
+    """Find a silence: no order is created at a time that usually has many. Return None without one.
 
-    `start` is the step after the last order.
+    The silence lasts from the step `start`, the one after the last order, up to but excluding the step `end`.
 
     The smaller the shop, the longer the silence must be: a busy shop is found silent after minutes, and a shop with ten
     orders a day after two days.

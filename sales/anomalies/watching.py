@@ -1,6 +1,7 @@
-"""The watcher judges each step (5 minutes) as soon as it is closed and the group `sales` has handled its events.
+"""The watcher looks for anomalies in the sales of each five-minute step.
 
-A step is closed once `SALES_ANOMALY_GRACE` has passed since its end. Several watchers take turns.
+It judges a step as soon as the step is closed and the group `sales` has handled all events from before the step's end.
+A step is closed once `SALES_ANOMALY_GRACE` has passed since its end. If several watchers run, they take turns.
 """
 
 import logging
@@ -27,11 +28,11 @@ POLL_INTERVAL_S = 1.0
 
 
 class Watcher:
-    """Judges the sales of each closed step for anomalies, once the step is complete.
+    """Judges the sales of each closed step of five minutes for anomalies, once the step is complete.
 
-    A step is complete when the group `sales` has handled all events from before its end. Such an event may still wait
-    in the outbox or on the topic, so the watcher looks at both. Otherwise it would take an outage of the pipeline for a
-    silence of the shop.
+    A step is closed once `SALES_ANOMALY_GRACE` has passed since its end. It is complete when the group `sales` has
+    handled all events from before its end. Such an event may still wait in the outbox or on the topic, so the watcher
+    looks at both. Otherwise it would take an outage of the pipeline for a silence of the shop.
     """
 
     def __init__(self, *, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:

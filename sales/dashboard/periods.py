@@ -24,7 +24,7 @@ class Today(NamedTuple):
     """The beginning of the current minute, one day earlier by the clock of the reader's time zone."""
     today: datetime
     now: datetime
-    """The end of the current minute."""
+    """The end of the current minute. Today's totals include this minute."""
 
 
 def boundaries(now: datetime, *, unit: Unit, zone: tzinfo, days_ago: int = 0) -> list[datetime]:
@@ -44,10 +44,10 @@ def boundaries(now: datetime, *, unit: Unit, zone: tzinfo, days_ago: int = 0) ->
 
 
 def same_time_before(now: datetime, *, unit: Unit, zone: tzinfo) -> datetime:
-    """Return the moment `SHIFT_DAYS` days before `now`, in UTC.
+    """Return the moment `SHIFT_DAYS[unit]` days before `now`, in UTC.
 
-    For days, both have the same time of day by the clock of `zone`. A day of summer time may have 23 or 25 hours. For
-    hours and minutes, the moment is exactly 24 hours before.
+    If `unit` is "day", the moment and `now` have the same time of day by the clock of `zone`, even if a day between
+    them has 23 or 25 hours because of summer time. Otherwise, the moment is exactly 24 hours before `now`.
     """
     return ((now.astimezone(zone) if unit == "day" else now) - timedelta(days=SHIFT_DAYS[unit])).astimezone(UTC)
 

@@ -46,7 +46,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class Wanted(msgspec.Struct):
-    """An arrived event in the JSON parameter of the SQL statement `DIFFERING`.
+    """An arrived event, which the SQL statement `DIFFERING` compares with the recorded one. It is passed as JSON.
 
     `digest` is the SHA-256 hash of the event's value, in PostgreSQL's hexadecimal format of a bytea.
     """

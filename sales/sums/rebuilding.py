@@ -132,7 +132,10 @@ def _consumers_waiting() -> Iterator[Any]:
 
 
 def _old_generations(table: str) -> list[int]:
-    """Return the numbers of the generations in `table` that are neither live nor in the making."""
+    """Return the numbers of the old generations (versions of the sums) that have rows in `table`.
+
+    A generation is old if it is neither the live one nor the one that a rebuild makes.
+    """
     # This looks into the index once for each generation. SELECT DISTINCT would read all rows.
     sql = f"""
         WITH RECURSIVE numbers AS (

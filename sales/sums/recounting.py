@@ -15,7 +15,7 @@ from orders.history import RECORDED_EVENTS
 from sales.models import GROUP
 
 STEP_EVENTS = 20_000
-"""Largest number of events that one statement reads. It takes about half a second."""
+"""Largest number of events that one statement reads. Such a statement takes about half a second."""
 REBUILT_PARTITION = -1
 """Value of `partition` in rows of sums that a rebuild writes. Rows that a consumer writes have the real partition."""
 
@@ -176,7 +176,10 @@ def _end_of_step(cursor: Any, source: Source, after: int) -> int | None:
 
 
 def begin_snapshot(database: Any) -> None:
-    """Begin a transaction on `database` whose statements all see the same state of the database."""
+    """Begin a transaction on the connection `database`.
+
+    All its statements see the database as the first one of them finds it.
+    """
     with database.cursor() as cursor:
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
 

@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 from testkit.factories import UserFactory
 
 Sales = Callable[..., Any]
-"""Returns the JSON of `GET /api/sales` for the given query, whose `from` is spelled `since`."""
+"""A function that returns the JSON of `GET /api/sales`. Its parameter `since` is the parameter `from` of the query."""
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def handle(values: Sequence[bytes], *, partition: int = 0) -> None:
 
 
 def sums(table: str = "sales_salesbucket") -> dict[tuple[Any, ...], tuple[Any, ...]]:
-    """Return the sums of the live generation in `table`, added up over all partitions.
+    """Return the sums that readers see in `table` (the live generation), added up over all partitions.
 
     The keys are (minute, event type) for `sales_salesbucket`, and (user id,) for `sales_customersummary`.
     """

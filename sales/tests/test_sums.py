@@ -160,7 +160,10 @@ def test_a_rebuild_in_the_making_gets_each_event_too() -> None:
 
 @pytest.mark.parametrize(("foreign_ones", "statements"), [(0, 3), (40, 4)])
 def test_a_batch_takes_few_statements(foreign_ones: int, statements: int) -> None:
-    """The statements claim the events, look up their records, save copies if needed, and add the events."""
+    """The statements claim the events, compare them with outbox and history, and add the events to the sums.
+
+    One more statement saves copies of the foreign events, if there are any.
+    """
     values = [*place_orders(20), *foreign_events(foreign_ones)]
     with CaptureQueriesContext(connection) as queries:
         handle(values)

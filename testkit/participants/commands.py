@@ -34,7 +34,7 @@ from testkit.participants.provider import provider_in_thread
 
 State = LeasedWork.State
 ANSWER_TIMEOUT_S = 0.5
-"""Seconds that the participant waits for an answer in these tests."""
+"""Seconds that the participant waits for the provider's answer in these tests."""
 SILENCE_S = 3.0
 UNDONE_FAULTS = ("error", "close", "silence")
 """Faults after which the provider has not done what the request says."""
@@ -109,7 +109,7 @@ class ParticipantTests:
         return row
 
     def history(self, command_id: UUID) -> Sequence[str]:
-        """Return the states that the provider's book has had under the key `command_id`, oldest first."""
+        """Return the states that the provider has recorded under the idempotency key `command_id`, oldest first."""
         entry = self.provider.book(self.service).get(str(command_id))
         return entry["history"] if entry else []
 

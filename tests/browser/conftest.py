@@ -39,7 +39,7 @@ def timezone_id() -> str | None:
 
 @pytest.fixture
 def locale() -> str:
-    """Return the browser's language. A test overrides this fixture for another one."""
+    """Return the browser's language. A test that needs another language overrides this fixture."""
     return "en-US"
 
 

@@ -28,8 +28,8 @@ TOKENS = (
 """The payment tokens that the orders take in turns."""
 UNSHIPPABLE_EACH, CANCELLED_EACH, DOUBLED_EACH, FOREIGN_EACH = 5, 3, 4, 7
 """A number n means that one in n orders is special: the order has a product that cannot be shipped, is cancelled, is
-checked out twice at one moment, or is also checked out by another customer. No two of the four numbers and the number
-of `TOKENS` have a common divisor, so that all combinations occur."""
+checked out twice at one moment, or is also checked out by another customer. The four numbers and `len(TOKENS)` are
+pairwise coprime, so all combinations occur."""
 LONGEST_THOUGHT_S = 1.5
 """Longest time from checkout to cancellation, in seconds. The times vary, so that cancellations come at every step."""
 SETTLE_TIMEOUT_S = 150
@@ -90,7 +90,7 @@ class Checkouts:
         self._oracle = oracle
         self._number = count()
         self.tokens: dict[int, str] = {}
-        """The token of each order that a customer tried to check out, by order id. The request may be unanswered."""
+        """The payment token of each checkout that was requested, by order id. A request may have got no answer."""
         self.acknowledged: set[int] = set()
         """The ids of the orders whose checkout was answered with 202."""
 

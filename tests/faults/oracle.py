@@ -24,7 +24,7 @@ SETTLE_TIMEOUT_S = 120
 """Longest time from the end of the last fault until no event is pending or unread any more, in seconds."""
 EVENT_OF_ACTION = {"pay": ORDER_PAID, "cancel": ORDER_CANCELLED}
 ORDER_ACTIONS: tuple[tuple[str, ...], ...] = ((), ("pay",), ("pay", "cancel"), ("cancel",))
-"""The changes that a customer makes to an order after placing it. The orders of a customer take these in turns."""
+"""The changes that a customer makes to an order after placing it. The next order takes the next tuple, in a cycle."""
 
 
 class Acknowledged(NamedTuple):
@@ -175,7 +175,8 @@ class Oracle:
     def settle_and_compare(self) -> Figures:
         """Wait until no event is pending or unread. Then compare the answers to the customers with the product's data.
 
-        Raises AssertionError with a list of the differences, or after `SETTLE_TIMEOUT_S`.
+        Raises AssertionError, with a list of the differences, if the data differ from the answers. Raises it also if an
+        event is still pending or unread after `SETTLE_TIMEOUT_S`.
         """
         try:
             wait_until(_settled, timeout=SETTLE_TIMEOUT_S)

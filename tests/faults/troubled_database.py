@@ -11,7 +11,7 @@ from testkit.database import rows, value
 NOTIFICATIONS = "notifications_notification"
 OUTBOX = "events_outboxevent"
 SET_CLEANUP_TIMEOUT = "SET LOCAL lock_timeout = '30s';"
-"""SQL that lets the next statements wait up to 30 s for a lock, as long as a statement of the product may take."""
+"""SQL that lets the transaction wait up to 30 s for a lock. This is the longest time of a statement of the product."""
 
 
 @contextmanager

@@ -59,10 +59,11 @@ def batch(
 def compressed_batch(
     content: bytes, *, codec: str, offset: int = 0, count: int = 1, last_delta: int | None = None
 ) -> bytes:
-    """Return a batch with `content` unchanged in the place of its records. Its header claims that `codec` made it.
+    """Return a record batch with `content` as its records. The header claims that `codec` compressed them.
 
-    The header also claims that the batch has `count` records, and that the last one's offset is `offset + last_delta`.
-    By default, `last_delta` is `count - 1`. An empty `codec` claims no compression.
+    The function does not compress `content`. An empty `codec` claims no compression. The header also claims that the
+    batch has `count` records, and that the last one's offset is `offset + last_delta`. By default, `last_delta` is
+    `count - 1`.
     """
     number, _ = CODECS[codec] if codec else (0, bytes)
     header = HEADER.pack(

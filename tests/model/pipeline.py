@@ -155,9 +155,10 @@ class Sending:
 
 
 class Pipeline(Sending):
-    """The product's fast path, relay and two consumers of notifications, on a Kafka in memory.
+    """The product's publisher, relay and two consumers of notifications, on a Kafka in memory.
 
-    Each works only when the test calls it.
+    The publisher is the fast path: it sends events without waiting for the relay. Each part works only when the
+    test calls it.
     """
 
     def __init__(self) -> None:

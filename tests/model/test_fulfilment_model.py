@@ -104,8 +104,8 @@ class FulfilmentModel(FulfilmentInvariants):
     def operate(self, index: int, message: str) -> None:
         """Let an operator send `message` to a fulfilment.
 
-        Before RESOLVE, all late calls reach the provider. If a charge or shipment is then in effect, the operator
-        undoes it by hand.
+        Before RESOLVE, the provider executes all delayed calls. If the stuck charge or shipment is in effect after
+        them, the operator undoes it by hand.
         """
         order_id = self.order(index, *(STUCK if message != UNDO else ()))
         state = State(Fulfilment.objects.get(pk=order_id).state)

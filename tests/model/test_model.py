@@ -138,9 +138,9 @@ class Model(Invariants):
                 ACTS[event_type](order_id=order_id)
 
     def order(self, index: int, event_type: str) -> int:
-        """Return the id of an order whose status allows the event type; without such an order, of any order.
+        """Return the id of an order whose status allows the event type. If there is none, return the id of any order.
 
-        `index` chooses among them, from the newest order backwards.
+        `index` chooses among these orders, from the newest one backwards, and starts again after the oldest one.
         """
         allowed = [order_id for order_id, events in self.history.items() if events[-1] in ALLOWED_AFTER[event_type]]
         orders = allowed or list(self.history)

@@ -68,7 +68,8 @@ def interpolated(text: str, variables: Mapping[str, str]) -> str:
 def environment(service: str, variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment that compose gives to a service, if compose runs with `variables`.
 
-    A variable that has no value in the compose file gets its value from `variables`. It is left out if they have none.
+    A variable that has no value in the compose file gets its value from `variables`. If `variables` does not have it
+    either, it is left out.
     """
     declared = COMPOSE["services"][service]["environment"]
     given = {

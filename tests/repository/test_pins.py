@@ -1,4 +1,4 @@
-"""The pinned versions and hashes fix every installed file."""
+"""All packages, images and GitHub actions are pinned, so that every installation gets the same files."""
 
 import re
 from collections.abc import Iterator

@@ -116,7 +116,10 @@ def private_uses(tree: ast.AST, classes: dict[str, OwnClass]) -> Iterator[Use]:
 
 
 def _foreign_import(node: ast.Import | ast.ImportFrom) -> tuple[set[str], bool]:
-    """Return the names that an import statement binds to parts of a library, and whether any of these is private."""
+    """Return the names that an import statement binds to parts of libraries, and whether any of the parts is private.
+
+    Modules that kafka-python does not document are private, too.
+    """
     match node:
         case ast.ImportFrom(module=str(module), level=0, names=names) if not is_ours(module):
             parts = [*module.split("."), *(one.name for one in names)]
@@ -132,7 +135,10 @@ def _foreign_import(node: ast.Import | ast.ImportFrom) -> tuple[set[str], bool]:
 
 
 def _uses_by_name(tree: ast.AST) -> Iterator[Use]:
-    """Yield private attributes, except those of `self`, `cls` and `super()`: `_uses_in_classes` judges these."""
+    """Yield the uses of private attributes, also of those that `getattr` and the like name in a string.
+
+    Attributes written as `self._x`, `cls._x` or `super()._x` are left out, because `_uses_in_classes` judges them.
+    """
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Name(id=function), args=[_, ast.Constant(value=str(name)), *_]):

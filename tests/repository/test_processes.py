@@ -1,4 +1,7 @@
-"""docker compose, Kubernetes and `make run` start all work that the code defines."""
+"""docker compose, Kubernetes and `make run` each start all of the product.
+
+That is the web server, the relay, the watcher of sales, every consumer group and every kind of leased work.
+"""
 
 import re
 import shlex
@@ -95,10 +98,10 @@ def test_pods_declare_the_metrics_port(overlay: str) -> None:
 
 
 def test_all_health_checks_of_loops_are_one_command() -> None:
-    """The health check of every loop in compose and Kubernetes is the same shell command.
+    """In compose and Kubernetes, the health check of every long-running command is the same shell command.
 
-    It reads the age of every liveness file. Its limit for the age is at least the two minutes that the help of
-    `--liveness-file` names.
+    This shell command reads the age of every liveness file. The age that it allows is at least the two minutes that the
+    help of `--liveness-file` names.
     """
     checks = {OF_COMPOSE[one.name]["healthcheck"]["test"].replace("$$", "$") for one in loops("compose")}
     for overlay in OVERLAYS:

@@ -49,7 +49,7 @@ class Process(NamedTuple):
 
     @property
     def work(self) -> set[str]:
-        """What the process does all the time: consumer groups, kinds of leased work, or the command itself."""
+        """Names of the work that the process does: `group NAME`, `work KIND`, or its command."""
         if self.command == "consume":
             return {f"group {group}" for group in self.options["groups"]}
         if self.command == "consume_order_events":

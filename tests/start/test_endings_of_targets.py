@@ -32,7 +32,10 @@ MARK = "COMMERCE_TEST_MARK"
 The test finds the processes by it, even those whose parent has ended.
 """
 GONE_WITHIN_S = 40
-"""Limit of each wait for processes to end, in seconds. A process that ends others kills them after 10 seconds."""
+"""Longest time that the tests wait for processes to end, in seconds.
+
+The supervisor and the keeper process kill a process that has not ended 10 seconds after its stop signal.
+"""
 NESTED = "nested"
 """Name of the folder for the temporary files of a nested pytest process, which the test kills.
 

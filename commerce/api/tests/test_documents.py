@@ -83,7 +83,10 @@ def first_steps(document: dict[str, Any]) -> str:
 
 
 def credentials(section: str) -> dict[str, str]:
-    """Return the JSON body that a section of the document sends by curl to get tokens."""
+    """Return the JSON body of the curl command in `section` that requests tokens.
+
+    `section` is the text of a section in the description of the OpenAPI document.
+    """
     (body,) = re.findall(r"^curl \S+/api/auth/token .*\\\n +-d '(.+)'$", section, re.MULTILINE)
     return json.loads(body)
 

@@ -15,7 +15,10 @@ UNSHIPPABLE_FROM = 9_000_000
 
 
 class Service(NamedTuple):
-    """The names that differ between payments and shipments: states of an entry, and the path that undoes it."""
+    """The names that differ between payments and shipments.
+
+    Three of them are states of an entry. `undo_path` is the end of the path of a request that undoes an entry.
+    """
 
     made: str
     refused: str
@@ -36,7 +39,7 @@ class Entry(NamedTuple):
     state: str
     reason: str
     body: str
-    """The JSON of the request that made this entry; empty if a request to undo the entry's key came first."""
+    """The JSON of the request for this payment or shipment; empty if a request to undo it came first."""
 
 
 class Conflict(Exception):

@@ -41,7 +41,12 @@ class Faults:
             self._arranged.append(arranged)
 
     def of(self, request: str, *, body: Any, key: str) -> str:
-        """Take the next fault for `request`, such as `POST /payments`. Return its name; an empty text for none."""
+        """Return the name of the fault for a request; an empty text for none. The caller makes this fault.
+
+        `request` is the method and path, such as `POST /payments`. A fault that `arrange` has stored comes first, and
+        is used up. Otherwise the payment token in `body` or chance may cause a fault. `key` is the `Idempotency-Key`:
+        the token `tok_timeout_then_charged` causes one fault for each key.
+        """
         token = body.get("token") if isinstance(body, dict) else None
         with self._lock:
             for one in self._arranged:

@@ -17,7 +17,7 @@ from commerce.devserver.run.preparing import repair_lost_events
 from commerce.devserver.supervisor import Supervisor
 
 FIRST_ORDER_TIMEOUT_S = 60
-"""Seconds within which the first order must become a notification."""
+"""Seconds that the web server may take to answer, and that the first order may then take to become a notification."""
 RECONCILE_INTERVAL_S = 60
 """Seconds between two searches for lost events. The embedded broker drops records that it cannot hold."""
 

@@ -38,7 +38,7 @@ def prepare_database_and_topics(servers: Container[str]) -> None:
 
 
 def _refuse_newer_database() -> None:
-    """Raise CommandError if newer code has migrated the database, because it may reject what this code writes."""
+    """Raise CommandError if newer code has migrated the database. Such a database may reject what this code writes."""
     known = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
     ours = {app.label for app in apps.get_app_configs() if Path(app.path).resolve().parent == CHECKOUT}
     unknown = sorted(

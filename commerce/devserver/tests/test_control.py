@@ -80,7 +80,7 @@ def test_the_consumer_is_switched_by_the_supervisor(channel: tuple[str, str]) ->
 
 
 class Stubborn:
-    """A stand-in for supervisor and broker. It raises the exception `refuses`, if set, instead of switching."""
+    """A stand-in for supervisor and broker. If `refuses` is set, each method that switches something raises it."""
 
     def __init__(self) -> None:
         self.refuses: Exception | None = None

@@ -39,7 +39,7 @@ EXCEPTION = {
 
 @transaction.atomic
 def copy_headers(reason: str, headers: list[Header], *, group: str = "group", **record: Any) -> list[Header]:
-    """Make a record with `headers` a dead letter. Return the headers of its copy for the `-dlt` topic."""
+    """Record a dead letter for a record with `headers`. Return the headers of the copy for the `-dlt` topic."""
     value = record.pop("value", b"garbage")
     record_dead_letter(record=kafka_record(value, headers=headers, **record), error=Poison(reason), group=group)
     return unpack(OutboxEvent.objects.latest("pk").headers)

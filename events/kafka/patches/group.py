@@ -15,7 +15,10 @@ from kafka.errors import CorruptRecordError
 __all__ = ["DelayedRangeAssignor", "GroupMember", "Record"]
 
 MIN_POLL_WAIT_S = 0.1
-"""The coordinator asks for the next poll after this time or later, in seconds. A caller's timeout may be shorter."""
+"""Shortest time, in seconds, that the client waits for records before its coordinator acts again.
+
+It prevents a busy loop. A `poll` with a shorter timeout ends at that timeout.
+"""
 UNKNOWN = -1
 """Placeholder for the serialized size of a record's key or headers. No code reads it."""
 POLL_BYTES = 8 * 1024 * 1024

@@ -45,8 +45,8 @@ class NetworkClient(KafkaNetClient):
 class ConnectionManager(KafkaConnectionManager):
     """Makes the connections of `NetworkClient`, and keeps the last refusal of a broker.
 
-    It applies `bytes_before_end` to each connection, because a broker may close the connection right after it has sent
-    the reason of its refusal.
+    A broker may close a connection right after it has sent the reason of its refusal. With `bytes_before_end`, a
+    connection hands over this reason before it reports its end.
     """
 
     refusal: Exception | None = None

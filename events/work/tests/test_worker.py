@@ -350,7 +350,7 @@ def test_a_sweep_tries_each_piece_once() -> None:
 
 
 def test_a_sweep_goes_on_with_what_a_batch_gave_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch of slow actions gives work back before its lease ends. The sweep then claims that work again."""
+    """A batch of slow actions has no time for all its work, and gives the rest back. `sweep` claims the rest again."""
     record_work(7)
     clock = [time.monotonic()]
     monkeypatch.setattr(worker_module.time, "monotonic", lambda: clock[0])

@@ -179,7 +179,7 @@ def test_a_server_that_trickles_while_opening_gets_no_mail(server: MailServer, m
 def test_a_server_that_trickles_its_answer_is_cut_off(
     server: MailServer, monkeypatch: pytest.MonkeyPatch, stage: Stage
 ) -> None:
-    """Sending must not outlast the lease. Otherwise a second sender would send a mail that the first still sends."""
+    """Sending must not outlast the lease. Otherwise two senders would send the same mail at the same time."""
     monkeypatch.setattr("notifications.mail.sending.SENDING_S", 0.3)
     delivery_to()
     server.fail(stage, answer="250-" + "x" * 200, pause_per_byte_s=0.05)

@@ -44,7 +44,7 @@ class Shop:
             self._amounts.pop(step, None)
 
     def cancel(self, start: int, end: int, *, share: float) -> None:
-        """Cancel about `share` of the orders of the steps from `start` up to but excluding `end`, each in its own step.
+        """In each step from `start` up to but excluding `end`, cancel about `share` of the orders of the same step.
 
         `share` is 0.0 to 1.0.
         """

@@ -226,9 +226,9 @@ def test_series_is_read_by_one_query(history: None, django_assert_num_queries: D
 
 @pytest.mark.parametrize("year", [1, 9999])
 def test_events_of_any_year_and_amount_are_judged(watch: AnomalyWatch, year: int) -> None:
-    """Sales of a distant year, or of a huge amount, raise no error in the judgement of other steps.
+    """A sale in a distant year and one of a huge amount raise no error when other steps are judged.
 
-    It still finds the surge, and nothing else.
+    The judgement finds the surge in these other steps, and nothing else.
     """
     SalesBucket.objects.create(
         generation=0, minute=NOON.replace(year=year), event_type="ORDER_CREATED", partition=0, count=1, amount=-5

@@ -26,7 +26,7 @@ QUARTER = timedelta(minutes=15)
 
 @pytest.fixture
 def watch(history: None, topics: Topics, set_database_clock: SetDatabaseClock, settings: Settings) -> None:
-    """Plant a surge in the first quarter of an hour after noon. Its steps are closed, but not judged yet."""
+    """Create a surge of sales in the 15 minutes after noon. They are just over, and no watcher has judged them."""
     settings.SALES_ANOMALY_GRACE = timedelta(0)
     AnomalyWatch.objects.create(judged_until=NOON)
     sell(NOON, NOON + QUARTER, orders=50)

@@ -35,7 +35,7 @@ AT_ONCE_S = 1
 SIGNAL_PAUSE_S = 0.2
 """Seconds between two signals, because the kernel merges two signals at the same moment into one."""
 INTERPRETER_START_SHARE = 0.25
-"""Largest CPU time of a command until it handles SIGTERM, as a share of `start_cpu_seconds`."""
+"""Largest CPU time from a command's start until it has a handler for SIGTERM, as a share of `start_cpu_seconds`."""
 _names = (f"command-{number}" for number in count())
 
 
@@ -191,7 +191,7 @@ def catches_sigterm(process: subprocess.Popen[bytes]) -> bool:
 
 
 def start_cpu_seconds() -> float:
-    """Return the CPU time that `manage.py help` uses, which loads Django and the apps as every command does."""
+    """Return the CPU time of `manage.py help` in seconds. Like every command, it loads Django and the apps."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "manage.py", "help"], cwd=CHECKOUT, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -48,10 +48,11 @@ def doubled(messages: Sequence[Message]) -> Iterator[Outgoing]:
 
 
 def forged(steps: Sequence[tuple[int, str, UUID]]) -> Iterator[Outgoing]:
-    """Yield forged replies of every type to each step's order. None of them has the right command id.
+    """Yield forged replies of every type to the order of each step. Each names a command that it does not answer.
 
-    Each of `steps` is (order id, step, command id). One reply of each type has an unknown command id. A second one has
-    the command id of the following element of `steps`. It is left out if that command id would be right.
+    Each of `steps` is (order id, step, command id). For each type, one reply names an unknown command, and a second one
+    names the command of the next element of `steps`. The second one is left out if it would be the right reply to that
+    command.
     """
     for (order_id, _, _), (other_id, other_step, command_id) in zip(steps, [*steps[1:], steps[0]], strict=True):
         for event_type, (answered, _) in REPLIES.items():
@@ -61,7 +62,11 @@ def forged(steps: Sequence[tuple[int, str, UUID]]) -> Iterator[Outgoing]:
 
 
 def contradicting(steps: Sequence[tuple[int, str, UUID]]) -> Iterator[Outgoing]:
-    """Yield forged failures and refusals with the right command id, for every tenth step."""
+    """Yield forged failures and refusals with the right command id, as replies to every tenth of `steps`.
+
+    Each of `steps` is (order id, step, command id). A chosen step gets one reply of each type in `SAFE_TO_FORGE` that
+    answers this step.
+    """
     for order_id, step, command_id in steps[::10]:
         for event_type in SAFE_TO_FORGE:
             if REPLIES[event_type][0] == step:

@@ -1,4 +1,4 @@
-"""A web server whose workers are forks of a process that has loaded the application."""
+"""Every worker of a web server publishes events, if the workers are forks of a process that loaded the application."""
 
 import psutil
 
@@ -32,7 +32,7 @@ def place_order_that_is_published_at_once(oracle: Oracle, web: WebServer) -> Non
 
 
 def has_clients(worker: psutil.Process) -> bool:
-    """Return whether a client is connected to `worker`. Its other connections are to PostgreSQL and Kafka."""
+    """Return whether a client is connected to `worker`. Connections to PostgreSQL and Kafka do not count."""
     (listening,) = (one for one in worker.net_connections() if one.status == psutil.CONN_LISTEN)
     return any(
         one.laddr == listening.laddr and one.status == psutil.CONN_ESTABLISHED for one in worker.net_connections()

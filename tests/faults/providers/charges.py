@@ -30,7 +30,7 @@ def _record(command_id: UUID, command_type: str, reference: int, value: bytes | 
 
 
 def record_charges(count: int, *, token: str = "tok_ok") -> list[UUID]:
-    """Record the commands of `count` charges, and return their ids."""
+    """Insert `count` commands to charge a payment as pending work of payments. Return the ids of the commands."""
     charges = [uuid4() for _ in range(count)]
     for number, charge_id in enumerate(charges):
         command = charge_payment(

@@ -110,9 +110,9 @@ class Rollout:
         self.oracle.wait_for_more(CHANGES)
 
     def replace_workers(self) -> None:
-        """Start all consumers and relays of the new release. Stop those of the old one after they have shared the work.
+        """Start the consumers and relays of the new release, and stop the old ones after both have shared the work.
 
-        The groups and workers that only the new release has start together with the others.
+        This includes the start of the groups and workers that the old release lacks.
         """
         for command in (CONSUME, RELAY, ("django", "consume", *NEW_GROUPS), *NEW_WORKERS):
             self._new.start(*command)
