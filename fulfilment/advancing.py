@@ -79,13 +79,14 @@ def check_out(*, order_id: int, user_id: int, payment_token: str) -> Advanced:
         NotPossible: the order is not PENDING, or has a fulfilment already.
     """
     order = lock_order(order_id=order_id, user_id=user_id)
-    if Fulfilment.objects.filter(pk=order_id).exists():
+    fulfilment = Fulfilment(order_id=order_id)
+    fulfilment.begin(at=order.locked_at)
+    if not insert_rows([fulfilment], ignore_conflicts=True):
         raise NotPossible(f"{order} was checked out before.")
     if order.status != "PENDING":
         raise NotPossible(f"{order} is {order.status} and cannot be checked out.")
-    fulfilment = Fulfilment(order_id=order_id)
-    fulfilment.begin(at=order.locked_at)
-    _save([fulfilment], deadlines=[_deadline(fulfilment)])
+    insert_rows(fulfilment.begun_steps)
+    insert_rows([_deadline(fulfilment)])
     command = charge(fulfilment, amount=order.total_amount, payment_token=payment_token)
     _count(Tally(), Tally([fulfilment.shown_state]))
     return Advanced(fulfilment, [outbox.record(command)])

@@ -84,7 +84,7 @@ class OrderManager(models.Manager["Order"]):
 
 class Order(models.Model):
     locked_at: datetime
-    """The database's time at which `lock_order` or `lock_orders` locked the row. No other query sets it."""
+    """The database's time just before `lock_order` or `lock_orders` waited for the row. No other query sets it."""
 
     class Status(models.TextChoices):
         PENDING = "PENDING", gettext_lazy("Pending")

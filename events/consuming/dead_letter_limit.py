@@ -3,9 +3,15 @@
 The count is in the database, so that restarts by a supervisor do not reset it and all consumers of the group share it.
 """
 
+from django.db import connection
 from django.template.defaultfilters import pluralize
 
 from events.models import ConsumerGroup
+
+RESET = """
+    UPDATE events_consumergroup SET consecutive_dead_letters = 0 WHERE name = %s AND consecutive_dead_letters > 0
+    """
+"""Statement that resets the count of a group. It is SQL, because every batch without a dead letter executes it."""
 
 
 class TooManyDeadLetters(Exception):
@@ -73,6 +79,5 @@ class ConsecutiveDeadLetters:
             self._row.consecutive_dead_letters *= not self._is_reset
             self._row.save()
         elif self._is_reset:
-            ConsumerGroup.objects.filter(name=self._group, consecutive_dead_letters__gt=0).update(
-                consecutive_dead_letters=0
-            )
+            with connection.cursor() as cursor:
+                cursor.execute(RESET, [self._group])

@@ -17,14 +17,14 @@ from django.db import models, transaction
 from django.utils.translation import gettext_lazy
 from prometheus_client import Counter
 
-from events.bulk import update_rows
+from events.bulk import insert_rows, update_rows
 from events.database_clock import database_now
 from events.outbox import recording as outbox
 from events.outbox.publisher import publish
 from events.subscriptions import Subscription, Topic
 from events.troubles import Poison
 from events.wire import commands
-from events.wire.commands import CommandT
+from events.wire.commands import Command, CommandT
 from events.wire.foreign_text import cut, storable
 from events.wire.messages import Message
 from events.wire.secret_members import masked
@@ -33,6 +33,8 @@ from events.work.kinds import Act, Kind, Results
 from events.work.models import LeasedWork
 from events.work.outcomes import Done, Failed
 
+MAX_COMMAND_BYTES = 128 * 1024
+"""Largest command, in bytes of JSON. A batch of commands, or of replies to them, is one statement in memory."""
 REASON_LIMIT_CHARS = 500
 """Largest number of characters of a reply's reason, which may come from a provider."""
 
@@ -128,34 +130,34 @@ class Participant(Generic[WorkT, CommandT]):
         A repeat makes failed work pending again, and records the reply to done work again. Pending work stays as it is.
 
         Raises:
-            Poison: a command has the id of a different command, or undoes a command with another `reference`, such as
-                one of another order.
+            Poison: a command is too large, has the id of a different command, or undoes a command with another
+                `reference`, such as one of another order.
         """
         first: dict[UUID, CommandT] = {}
         for command in new:
             self._refuse_conflict(first.setdefault(command.command_id, command), command)
         self._refuse_foreign_undoing(first)
-        known = {row.command_id: row for row in self._locked(first)}
         deadline_at = database_now() + self.gives_up_after()
-        # Another consumer may record the same command at this moment, after a rebalance.
-        self.model._default_manager.bulk_create(
-            [
-                self.model(
-                    command_id=command.command_id,
-                    command_type=command.event_type,
-                    reference=command.reference,
-                    value=commands.encode(command),
-                    deadline_at=deadline_at,
-                )
-                for command_id, command in first.items()
-                if command_id not in known
-            ],
-            ignore_conflicts=True,
-        )
-        for row in known.values():
+        rows = [
+            self.model(
+                command_id=command.command_id,
+                command_type=command.event_type,
+                reference=command.reference,
+                value=_encoded(command),
+                deadline_at=deadline_at,
+            )
+            for command in first.values()
+        ]
+        if insert_rows(rows, ignore_conflicts=True) < len(rows):
+            self._repeat(first)
+
+    def _repeat(self, first: Mapping[UUID, CommandT]) -> None:
+        """Take those commands as repeats that were recorded before. For the others, which are pending, do nothing."""
+        rows = list(self._locked(first))
+        for row in rows:
             self._refuse_conflict(self.decode(bytes(row.value)), first[row.command_id])
-        self._model_objects.filter(pk__in=[row.pk for row in known.values()]).try_again(within=self.gives_up_after())
-        self._send([row for row in known.values() if row.state == LeasedWork.State.DONE])
+        self._model_objects.filter(pk__in=[row.pk for row in rows]).try_again(within=self.gives_up_after())
+        self._send([row for row in rows if row.state == LeasedWork.State.DONE])
 
     def reply(self, results: Results[WorkT]) -> None:
         """Record the replies to finished commands, in the transaction of their outcomes.
@@ -174,18 +176,12 @@ class Participant(Generic[WorkT, CommandT]):
                 case _:
                     continue
             work.reply_type, work.reason = reply_type, cut(storable(reason), REASON_LIMIT_CHARS)
-            finished.append(work)
             # A failed command may be tried again, and needs its secrets.
             if self.commands.secret_members and isinstance(outcome, Done):
-                self._hide_secrets(work)
-        update_rows(finished, ["reply_type", "reason"])
+                work.value = masked(bytes(work.value), self.commands.secret_members)
+            finished.append(work)
+        update_rows(finished, ["reply_type", "reason", *(["value"] if self.commands.secret_members else [])])
         self._send(finished)
-
-    def _hide_secrets(self, work: WorkT) -> None:
-        hidden = masked(bytes(work.value), self.commands.secret_members)
-        if hidden != bytes(work.value):
-            work.value = hidden
-            work.save(update_fields=["value"])
 
     @property
     def _model_objects(self) -> Any:
@@ -198,7 +194,7 @@ class Participant(Generic[WorkT, CommandT]):
     def _refuse_conflict(self, first: CommandT, repeat: CommandT) -> None:
         same = msgspec.structs.replace(repeat, event_id=first.event_id, timestamp=first.timestamp)
         # The stored command may be done. Then its secrets are hidden, so compare it with the masked repeat, too.
-        if first not in (same, self.decode(masked(commands.encode(same), self.commands.secret_members))):
+        if first != same and first != self.decode(masked(commands.encode(same), self.commands.secret_members)):
             raise Poison(
                 f"Command id {first.command_id} came first with another {first.event_type}: one command is forged, or "
                 "a sender used one id for two commands"
@@ -207,6 +203,8 @@ class Participant(Generic[WorkT, CommandT]):
     def _refuse_foreign_undoing(self, new: Mapping[UUID, CommandT]) -> None:
         """Raise Poison if a command undoes one that has another reference, such as the charge of another order."""
         undone = [command.undone_id for command in new.values() if command.undone_id]
+        if not undone:
+            return
         rows = self._model_objects.filter(command_id__in=undone).values_list("command_id", "reference")
         references = {command_id: command.reference for command_id, command in new.items()} | dict(rows)
         for command in new.values():
@@ -225,3 +223,10 @@ class Participant(Generic[WorkT, CommandT]):
     def _message(self, work: WorkT) -> Message:
         reply = commands.reply_to(self.decode(bytes(work.value)), work.reply_type, reason=work.reason)
         return commands.message(reply, topic=self.replies.name, source=f"/{self.name}")
+
+
+def _encoded(command: Command) -> bytes:
+    value = commands.encode(command)
+    if len(value) > MAX_COMMAND_BYTES:
+        raise Poison(f"Command {command.command_id} has {len(value)} bytes, more than {MAX_COMMAND_BYTES}")
+    return value

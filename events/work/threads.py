@@ -22,12 +22,14 @@ from events.work.worker import (
     LAST_OUTAGE_PAUSE_S,
     POLL_INTERVAL_S,
     RECORD_RETRY_S,
-    RECORD_WITHIN_S,
     Worker,
     backoff,
 )
 
 logger = logging.getLogger(__name__)
+
+GATHER_S = 0.05
+"""Seconds from the end of a piece of work until its outcome is recorded, with those of pieces that end meanwhile."""
 
 
 class Ended(NamedTuple):
@@ -233,7 +235,7 @@ class ThreadedWorker(Worker[WorkT]):
         ended: list[Ended] = []
         try:
             ended.append(self._ended.get(timeout=wait_s))
-            until = time.monotonic() + RECORD_WITHIN_S
+            until = time.monotonic() + GATHER_S
             while len(ended) < len(self._in_hand):
                 ended.append(self._ended.get(timeout=max(until - time.monotonic(), 0)))
         except queue.Empty:

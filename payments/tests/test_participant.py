@@ -45,6 +45,14 @@ class TestPayments(ParticipantTests):
         assert (entry["token"], entry["reference"]) == ("tok_ok", 7)
 
     @pytest.mark.django_db
+    def test_a_command_that_is_too_large_is_poison(self) -> None:
+        amounts = ["1." + "0" * zeros for zeros in (2, 200_000)]
+        (letter,) = self.deliver(*(self.charge(uuid4(), "tok_ok", amount=amount) for amount in amounts))
+        assert "bytes, more than 131072" in letter.error_message
+        self.work()
+        assert self.types() == [self.replies.made]
+
+    @pytest.mark.django_db
     def test_a_token_that_times_out_is_charged_once(self) -> None:
         charge_id = uuid4()
         self.do(self.charge(charge_id, "tok_timeout_then_charged"))

@@ -44,7 +44,7 @@ class Figures(NamedTuple):
     earlier: list[Totals]
     """The sales of the same intervals `SHIFT_DAYS` days earlier.
 
-    The last interval is in progress. So its earlier sales end `SHIFT_DAYS` times 24 hours before the present moment.
+    The last interval is in progress. So its earlier sales end at `same_time_before`.
     """
     today: Totals
     yesterday: Totals
