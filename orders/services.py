@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import transaction
@@ -135,7 +135,8 @@ def lock_orders(order_ids: Collection[int]) -> dict[int, Order]:
 
 
 def _locking() -> QuerySet[Order]:
-    return Order.objects.select_for_update().annotate(locked_at=DatabaseClock())
+    orders: Any = Order.objects.select_for_update()
+    return orders.annotate(locked_at=DatabaseClock())
 
 
 def mark_as_paid(order: Order) -> Change:

@@ -62,7 +62,7 @@ def test_the_passwords_of_providers_are_secrets() -> None:
     assert all(f"'{word}'" in printed for word in ("first%40word", "first@word", "second"))
 
 
-def test_a_secret_that_is_part_of_another_one_does_not_break_it_up() -> None:
+def test_a_secret_within_another_one_does_not_break_it_up() -> None:
     code = "import django, logging; django.setup(); logging.getLogger('commerce').warning('shop-7f3a, shop')"
     env = {
         "PATH": os.environ["PATH"],

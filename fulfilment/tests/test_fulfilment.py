@@ -30,8 +30,8 @@ from fulfilment.subscriptions import foreign_total
 from fulfilment.tests.conftest import FULFILMENT, WAYS, Checkout, check_out, place, work_off_deadlines
 from fulfilment.transitions import REPLIES, State, Step
 from fulfilment.work import DEADLINES
-from testkit.clock import shift_clock
 from testkit.factories import UserFactory
+from testkit.participants.clock import shift_clock
 
 pytestmark = pytest.mark.django_db
 

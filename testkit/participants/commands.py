@@ -29,7 +29,7 @@ from events.work.models import LeasedWork
 from events.work.outcomes import ServiceUnavailable
 from events.work.threads import worker_of
 from events.work.worker import NOT_IN_TIME
-from testkit.clock import shift_clock
+from testkit.participants.clock import shift_clock
 from testkit.participants.provider import provider_in_thread
 
 State = LeasedWork.State

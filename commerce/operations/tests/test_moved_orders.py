@@ -185,7 +185,7 @@ def test_discarded_events_are_gone(order: Order, capsys: pytest.CaptureFixture[s
     assert not OrderHistory.objects.exists()
 
 
-def test_a_group_misses_no_discarded_events_that_it_does_not_want(order: Order) -> None:
+def test_a_group_misses_no_events_that_it_does_not_want(order: Order) -> None:
     prune_all(discards_history=True)
     assert missing_of(PAYMENTS.subscription()) == Missing()
     loyalty = Subscription(group="loyalty", topic=ORDER_EVENTS, decode=decode, handle=len, event_types=[ORDER_PAID])
