@@ -45,7 +45,10 @@ for _state in set(SHOWN.values()):
 
 
 class News(NamedTuple):
-    """A message about one fulfilment. `reason` is a text for people."""
+    """A message to apply to one fulfilment: a reply, a passed deadline, or a request such as `CANCEL`.
+
+    `reason` is the text for people that a reply brings.
+    """
 
     order_id: int
     message: str

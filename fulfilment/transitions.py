@@ -163,8 +163,8 @@ Once the provider has done the undoing step, no charge or booking with the idemp
 effect, and the provider makes none later. So a late reply to the undone step changes at most that step's result.
 
 `RESOLVE` is an exception. It says that an operator has done the undoing step by hand, and the provider does not know
-that. If no success of the undone step was known before `RESOLVE`, a later reply that reports its success or failure
-begins the undoing step again.
+that. If no success of the undone step was known before `RESOLVE`, a later reply of success begins the undoing step
+again. So does a reply of failure, because the charge or the booking may have been made all the same.
 """
 
 AWAITED: dict[State, Step] = {

@@ -80,7 +80,7 @@ class OrderRow(NamedTuple):
 
 @dataclass(kw_only=True)
 class Verified:
-    """What one step of `verify_orders` has found."""
+    """What `verify_orders` has found in one step: a batch of orders, or of events in the outbox or the history."""
 
     checked: int = 0
     """Number of orders that the step checked. This includes orders that do not exist and have events."""

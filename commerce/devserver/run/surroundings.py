@@ -110,9 +110,10 @@ def environment(cleanup: ExitStack, port: int, servers: Servers) -> dict[str, st
 
 
 def _provider(given: Mapping[str, str], servers: Servers) -> dict[str, str]:
-    """Return the variables of the development provider and its clients, and set `needs_provider` of `servers`.
+    """Return the variables of the development provider, and its URL for each provider whose URL is not in `given`.
 
-    If `given` has the URLs of both providers, return no variables, and set nothing.
+    The providers are those of payments and of shipping. If a URL is missing, set `needs_provider` of `servers`. If both
+    are given, return no variables.
     """
     urls = [name for name in ("PAYMENT_PROVIDER_URL", "SHIPPING_PROVIDER_URL") if name not in given]
     if not urls:

@@ -15,7 +15,7 @@ def sender_env(server: MailServer) -> dict[str, str]:
 
 
 def record_mails(count: int) -> list[str]:
-    """Record an e-mail delivery to each of `count` new users, and return the addresses."""
+    """Record a pending e-mail delivery, due at once, to each of `count` new users. Return the addresses."""
     sql = """
         WITH people AS (
             INSERT INTO auth_user (username, email, password, first_name, last_name, is_active, is_staff, is_superuser,
