@@ -16,9 +16,9 @@ def insert_rows(rows: Sequence[models.Model], *, update: Sequence[str] = (), ign
     """Insert rows, all of one model, with one statement. Return the number of inserted and updated rows.
 
     If a row with the same primary key exists, the statement writes the fields `update` of that row. Without `update`,
-    it raises IntegrityError. With `ignore_conflicts`, it leaves a row out if an existing row has the same value of any
-    unique column; `update` must then be empty. The effect is that of `QuerySet.bulk_create`, for less CPU time
-    (docs/performance.md).
+    it raises IntegrityError. With `ignore_conflicts`, it leaves out a row that would break a unique constraint, with an
+    existing row or with an earlier one of `rows`; `update` must then be empty. The effect is that of
+    `QuerySet.bulk_create`, for less CPU time (docs/performance.md).
 
     The database generates primary keys and defaults (`db_default`) that the objects lack. The objects do not get the
     generated values. Raises ValueError if some of the objects have such a field and others lack it.

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils.functional import Promise
 from prometheus_client import Counter
 
-from events.bulk import insert_rows
+from events.bulk import insert_rows, update_rows
 from events.outbox import recording as outbox
 from events.wire.messages import Message
 from fulfilment.commands import charge, command_of
@@ -193,8 +193,11 @@ def _deadline(fulfilment: Fulfilment) -> FulfilmentDeadline:
 
 
 def _save(fulfilments: Sequence[Fulfilment], *, deadlines: Sequence[FulfilmentDeadline]) -> None:
-    """Insert or update the rows of fulfilments and steps, and insert those of deadlines, with one statement a table."""
-    insert_rows(fulfilments, update=["state", "reason", "changed_at", "deadline_at", "last_sequence"])
+    """Update the rows of fulfilments, insert or update those of steps, and insert those of deadlines.
+
+    This takes one statement a table.
+    """
+    update_rows(fulfilments, ["state", "reason", "changed_at", "deadline_at", "last_sequence"])
     steps = [step for fulfilment in fulfilments for step in fulfilment.steps.values()]
     insert_rows(steps, update=["state", "by_hand", "reason", "attempts", "at"])
     insert_rows(deadlines)

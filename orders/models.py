@@ -84,7 +84,10 @@ class OrderManager(models.Manager["Order"]):
 
 class Order(models.Model):
     locked_at: datetime
-    """The database's time just before `lock_order` or `lock_orders` waited for the row. No other query sets it."""
+    """The database's time at which `lock_order` or `lock_orders` read the row to lock it. No other query sets it.
+
+    This is before the wait for the lock, or after it if another transaction changed the row meanwhile.
+    """
 
     class Status(models.TextChoices):
         PENDING = "PENDING", gettext_lazy("Pending")

@@ -29,7 +29,8 @@ from events.work.worker import (
 logger = logging.getLogger(__name__)
 
 GATHER_S = 0.05
-"""Seconds from the end of a piece of work until its outcome is recorded, with those of pieces that end meanwhile."""
+"""Longest time, in seconds, from the end of a piece of work until its outcome is recorded, with those of pieces that
+end meanwhile. The outcomes are recorded at once when no piece is in hand any more."""
 
 
 class Ended(NamedTuple):

@@ -25,10 +25,11 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL_S = 0.5
 """Seconds between two claims while nothing is due. See `BUSY_POLL_INTERVAL_S` for kinds with several threads."""
 BUSY_POLL_INTERVAL_S = 0.05
-"""Seconds between two claims by a worker with several threads, for `POLL_INTERVAL_S` after a claim that found work.
-So work that is recorded soon after other work waits only for a short time."""
+"""Shortest time, in seconds, between two claims by a worker with several threads, for `POLL_INTERVAL_S` after a claim
+that found work. So work that is recorded soon after other work waits only for a short time. Gathering outcomes may add
+`events.work.threads.GATHER_S`."""
 RECORD_WITHIN_S = 0.01
-"""Seconds of work after which a worker records the outcomes, so that quick pieces of work share a transaction.
+"""Seconds of work after which a worker without threads records the outcomes, so that quick pieces share a transaction.
 
 After a crash, workers do the piece in progress again, and also the pieces whose outcomes were not yet recorded."""
 RECORD_RETRY_S = 0.2

@@ -102,14 +102,19 @@ def test_an_order_without_a_checkout_has_no_fulfilment(api: APIClient, user: Use
 def test_only_a_pending_order_can_be_checked_out(api: APIClient, user: User, change: str) -> None:
     order = place(user)
     api.post(f"/api/orders/{order.pk}/{change}")
-    assert check_out(api, order.pk).status_code == 409
+    answer = check_out(api, order.pk)
+    assert answer.status_code == 409
+    assert answer.json()["detail"].endswith("and cannot be checked out.")
+    assert not Fulfilment.objects.exists()
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_a_second_checkout_is_409_in_every_state(checkout: Checkout, way: list[str]) -> None:
     checkout.replies(*way)
     sent = checkout.sent
-    assert check_out(checkout.api, checkout.order_id).status_code == 409
+    answer = check_out(checkout.api, checkout.order_id)
+    assert answer.status_code == 409
+    assert answer.json()["detail"].endswith("was checked out before.")
     assert checkout.sent == sent
 
 
