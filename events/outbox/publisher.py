@@ -47,7 +47,8 @@ many small ones (docs/performance.md).
 MAX_PAUSE_S = 0.4
 """Longest time between the starts of two waves (batches of events), in seconds. Slow sending may exceed it."""
 MIN_PAUSE_S = 0.005
-"""Shortest pause between the end of a wave (a batch of events) and the next one, in seconds."""
+"""Shortest pause between the end of a wave (a batch of events) and the next one, in seconds. It doubles with each wave
+that has no new events, up to `MAX_PAUSE_S`."""
 MAX_QUEUED_MESSAGE_BYTES = 4 * 1024
 """Largest size in bytes of a message that is queued in memory. A larger message waits for the relay.
 
@@ -126,11 +127,14 @@ class BackgroundPublisher:
     def _run(self) -> None:
         try:
             closing = False
+            shortest_pause = MIN_PAUSE_S
             while not closing:
                 wave, closing = self._next_wave()
                 next_at = time.monotonic() + min(PAUSE_PER_EVENT_S * len(wave), MAX_PAUSE_S)
                 self._deliver(wave)
-                time.sleep(max(MIN_PAUSE_S, next_at - time.monotonic()))
+                # Without new messages, only the predecessors of `_waiting` are looked for, less and less often.
+                shortest_pause = MIN_PAUSE_S if wave else min(2 * shortest_pause, MAX_PAUSE_S)
+                time.sleep(max(shortest_pause, next_at - time.monotonic()))
         finally:
             if self._producer is not None:
                 atexit.unregister(self.close)

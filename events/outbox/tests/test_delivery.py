@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -20,6 +20,7 @@ from events.outbox import recording as outbox
 from events.outbox.publisher import MAX_QUEUED_MESSAGE_BYTES, BackgroundPublisher
 from events.outbox.relay import TURN_LOCK_ID, Relay
 from events.wire.headers import pack, unpack
+from events.wire.messages import Message
 from events.wire.timestamps import now
 from testkit.factories import OutboxEventFactory
 from testkit.kafka_client import read_topic
@@ -163,6 +164,26 @@ def test_an_event_with_a_distant_predecessor_delays_no_other(background: Backgro
     background.publish([second.message, other.message])
     wait_until(lambda: OutboxEvent.objects.filter(pk=other.pk).exclude(published_at=None).exists())
     assert set(OutboxEvent.objects.pending()) == {first, second}
+
+
+def test_a_missing_predecessor_is_looked_for_ever_more_seldom(
+    background: BackgroundPublisher, topics: Topics, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.OUTBOX_RELAY_GRACE = timedelta(seconds=1)
+    OutboxEventFactory.create(topic=topics.order_events, stream="order-1", sequence=1)
+    second = OutboxEventFactory.create(topic=topics.order_events, stream="order-1", sequence=2)
+    waiting: list[int] = []
+    look = background._sendable
+
+    def counted(messages: Sequence[Message]) -> list[Message]:
+        sendable = look(messages)
+        waiting.append(len(background._waiting))
+        return sendable
+
+    monkeypatch.setattr(background, "_sendable", counted)
+    background.publish([second.message])
+    wait_until(lambda: waiting[-1:] == [0])
+    assert 2 <= len(waiting) <= 10
 
 
 def test_the_relay_keeps_the_order_of_every_stream(relay: Relay, topics: Topics, settings: Settings) -> None:
