@@ -1,5 +1,6 @@
 """Admin of rows that hold a message. A row's page shows the beginning of its message as text."""
 
+import codecs
 from typing import Any
 
 import msgspec
@@ -92,7 +93,8 @@ def _text(stored: bytes | memoryview | None, *, size: int | None = None, limit: 
     size = size or len(stored)
     shown = bytes(stored[:limit])
     try:
-        text = shown.decode(errors="strict" if size <= limit else "ignore")
+        # The limit may cut the last character.
+        text = codecs.getincrementaldecoder("utf-8")().decode(shown, final=size <= limit)
     except UnicodeDecodeError:
         text = ""
     readable = text and all(letter.isprintable() or letter in "\r\n\t" for letter in text)

@@ -357,6 +357,8 @@ def test_json_is_shown_in_lines_with_its_own_spellings(admin_client: Client) -> 
         (b"[" * 5000, "[" * 5000),
         (None, "(null)"),
         (b"x" * 100_000, "(the first 65536 of 100000 bytes)"),
+        (("xx" + "가" * 30_000).encode(), "가\n(the first 65536 of 90002 bytes)"),
+        (("Größe" * 20_000).encode("latin-1"), "0x4772f6df65"),
     ],
 )
 def test_any_value_can_be_shown(admin_client: Client, value: bytes | None, text: str) -> None:
