@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from events.consuming.attempts import Attempt, attempts_at
+from events.consuming.attempts import Attempt, attempts_at, reason_of
 from events.consuming.dead_letters import close_replayed, dismiss, record_dead_letter
 from events.consuming.replay import replay
 from events.models import DeadLetter, DeadLetterAttempt, OutboxEvent
@@ -150,6 +150,11 @@ def test_attempts_of_an_earlier_release_are_unknown(letter: DeadLetter) -> None:
     assert told(letter) == []
     fail("fourth", headers=replayed(letter), offset=3)
     assert told(letter) == [(3, "Poison: fourth")]
+
+
+def test_a_reason_of_several_lines_is_shown_in_one() -> None:
+    assert reason_of("django.db.utils.DataError", "bad value\nLINE 1: x\n") == "DataError: bad value LINE 1: x"
+    assert reason_of("", "") == ""
 
 
 def test_a_long_reason_is_cut_by_the_database(letter: DeadLetter) -> None:
