@@ -83,10 +83,11 @@ class OrderManager(models.Manager["Order"]):
 
 
 class Order(models.Model):
-    locked_at: datetime
-    """The database's time at which `lock_order` or `lock_orders` read the row to lock it. No other query sets it.
+    read_at: datetime
+    """The database's time at which `find_order`, `lock_order` or `lock_orders` read the row. No other query sets it.
 
-    This is before the wait for the lock, or after it if another transaction changed the row meanwhile.
+    For a locked row, this is before the wait for the lock, or after it if another transaction changed the row
+    meanwhile.
     """
 
     class Status(models.TextChoices):

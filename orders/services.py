@@ -20,6 +20,13 @@ from orders.history import stored_rows
 from orders.models import LINES, Order, OrderItem, UnknownHistory
 from orders.processes import Process, controlling
 
+LOCK_IF_PENDING = "SELECT id FROM orders_order WHERE id = %s AND status = 'PENDING' FOR UPDATE"
+"""SQL query that locks an order's row and returns its id. If the order is not PENDING, it returns no row.
+
+Its parameter is the order's id. A service whose change is a single SQL statement includes this query in its WITH
+clause.
+"""
+
 
 class Line(NamedTuple):
     """One line of an order to place. `price` is per piece."""
@@ -114,6 +121,14 @@ def request_cancellation(*, order_id: int, user_id: int | None = None) -> Change
     return HandedOver(order, process.cancel(order))
 
 
+def find_order(*, order_id: int, user_id: int) -> Order:
+    """Return an order, and do not lock its row.
+
+    Raise Order.DoesNotExist if there is no such order, or if it does not belong to `user_id`.
+    """
+    return _reading().get(pk=order_id, user_id=user_id)
+
+
 def lock_order(*, order_id: int, user_id: int | None = None) -> Order:
     """Return an order with its row locked until the caller's transaction ends.
 
@@ -121,7 +136,7 @@ def lock_order(*, order_id: int, user_id: int | None = None) -> Order:
     belong to any user.
     """
     owner = {} if user_id is None else {"user_id": user_id}
-    return _locking().get(pk=order_id, **owner)
+    return _reading().select_for_update().get(pk=order_id, **owner)
 
 
 def lock_orders(order_ids: Collection[int]) -> dict[int, Order]:
@@ -130,13 +145,13 @@ def lock_orders(order_ids: Collection[int]) -> dict[int, Order]:
     An id without an order is left out. Rows are locked in the order of their ids, because two processes that lock them
     in different orders would deadlock.
     """
-    rows = _locking().filter(pk__in=order_ids).order_by("pk")
+    rows = _reading().select_for_update().filter(pk__in=order_ids).order_by("pk")
     return {order.pk: order for order in rows.prefetch_related(LINES)}
 
 
-def _locking() -> QuerySet[Order]:
-    orders: Any = Order.objects.select_for_update()
-    return orders.annotate(locked_at=DatabaseClock())
+def _reading() -> QuerySet[Order]:
+    orders: Any = Order.objects.all()
+    return orders.annotate(read_at=DatabaseClock())
 
 
 def mark_as_paid(order: Order) -> Change:

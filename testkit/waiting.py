@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from django.db import connection
+
 Result = TypeVar("Result")
 
 FIRST_PAUSE_S = 0.01
@@ -21,3 +23,11 @@ def wait_until(condition: Callable[[], Result], *, timeout: float = 60) -> Resul
         time.sleep(pause)
         pause = min(pause * 1.2, LAST_PAUSE_S)
     raise TimeoutError(f"{getattr(condition, '__name__', condition)} did not come true within {timeout} s")
+
+
+def a_lock_is_awaited() -> bool:
+    """Return whether a transaction in the database server waits for a lock."""
+    with connection.cursor() as cursor:
+        # Not pg_stat_activity, which a transaction reads only once.
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        return bool(cursor.fetchone()[0])

@@ -10,15 +10,23 @@ from events.database_clock import DatabaseClock
 from events.models import OutboxEvent
 from events.wire.messages import Message
 
-_INSERT_INTO = f"INSERT INTO events_outboxevent ({', '.join(Message._fields)}, parked_reason) VALUES"
-_ROW = f"({', '.join(['%s'] * len(Message._fields))}, '')"
-INSERT = f"{_INSERT_INTO} {_ROW}"
+_INSERT_INTO = f"INSERT INTO events_outboxevent ({', '.join(Message._fields)}, parked_reason)"
+_VALUES = f"{', '.join(['%s'] * len(Message._fields))}, ''"
+INSERT = f"{_INSERT_INTO} VALUES ({_VALUES})"
 """Statement that records a message. Its parameters are the fields of a `Message`.
 
 A service whose change is a single SQL statement includes this one in its WITH clause. The statement sets
 `parked_reason` to the empty string, because that column is required and has no default in the database. It is SQL
 because the ORM needs three times the CPU time, and every change waits for this statement.
 """
+
+
+def insert_from(rows: str) -> str:
+    """Return `INSERT` as a statement that records the message only if the table or CTE `rows` has a row.
+
+    With several rows, the statement would fail, because it would record the message several times under one id.
+    """
+    return f"{_INSERT_INTO} SELECT {_VALUES} FROM {rows}"  # noqa: S608 - contains no input
 
 
 def record(message: Message) -> Message:
@@ -42,9 +50,9 @@ def record_all(messages: Sequence[Message]) -> None:
             f"{messages[0].event_type} must be recorded in the transaction of the change that it announces: "
             "wrap both in transaction.atomic()."
         )
-    rows = ", ".join([_ROW] * len(messages))
+    rows = ", ".join([f"({_VALUES})"] * len(messages))
     with connection.cursor() as cursor:
-        cursor.execute(f"{_INSERT_INTO} {rows}", [value for message in messages for value in message])
+        cursor.execute(f"{_INSERT_INTO} VALUES {rows}", [value for message in messages for value in message])
 
 
 def send_again(event_ids: Iterable[UUID]) -> int:

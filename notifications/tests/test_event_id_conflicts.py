@@ -27,7 +27,7 @@ from orders.events import ORDER_CANCELLED, ORDER_PAID, OrderEvent, encode
 from testkit.factories import OrderEventFactory, kafka_record
 from testkit.kafka_client import produce
 from testkit.subscriptions import notifying, process
-from testkit.waiting import wait_until
+from testkit.waiting import a_lock_is_awaited, wait_until
 
 OTHERS: dict[str, dict[str, Any]] = {
     "user": {"user_id": 99},
@@ -223,11 +223,6 @@ def test_a_consumer_compares_after_another_transaction(event: OrderEvent, other:
         finally:
             connection.close()
 
-    def is_waiting() -> bool:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted")
-            return bool(cursor.fetchone()[0])
-
     with ThreadPoolExecutor() as background, rival.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute(
@@ -238,7 +233,7 @@ def test_a_consumer_compares_after_another_transaction(event: OrderEvent, other:
             [event.user_id, event.order_id, event.event_id, event.event_type],
         )
         processed = background.submit(process_elsewhere)
-        wait_until(is_waiting)
+        wait_until(a_lock_is_awaited)
         cursor.execute("COMMIT")
         assert processed.result(10) == (1, False)
     rival.close()

@@ -31,7 +31,7 @@ from orders.services import Line, cancel_order, pay_order, place_order, record_l
 from payments.subscriptions import PAYMENTS
 from testkit.factories import OutboxEventFactory, kafka_record
 from testkit.subscriptions import missing_of
-from testkit.waiting import wait_until
+from testkit.waiting import a_lock_is_awaited, wait_until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("notifications_alone")]
 
@@ -274,12 +274,6 @@ def in_thread() -> Iterator[Callable[[Callable[[], Any]], threading.Thread]]:
         thread.join(30)
 
 
-def waits_for_lock() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
-        return bool(cursor.fetchone()[0])
-
-
 @pytest.mark.django_db(transaction=True)
 def test_a_row_that_becomes_pending_meanwhile_stays(user: User, in_thread: Callable[..., Any]) -> None:
     order = place(user)
@@ -291,7 +285,7 @@ def test_a_row_that_becomes_pending_meanwhile_stays(user: User, in_thread: Calla
             published_at=None, published_path=None, published_partition=None, published_offset=None
         )
         thread = in_thread(prune_all)
-        wait_until(waits_for_lock)
+        wait_until(a_lock_is_awaited)
     thread.join(30)
     assert set(OutboxEvent.objects.values_list("stream", "sequence")) == {(order.stream, 2), (None, None)}
     assert OutboxEvent.objects.filter(pk=other.pk).exists()
@@ -307,7 +301,7 @@ def test_two_prunes_at_once_move_each_row_once(user: User, in_thread: Callable[.
     with transaction.atomic():
         OutboxEvent.objects.select_for_update().first()
         threads = [in_thread(lambda: counts.append(prune_all())) for _ in range(2)]
-        wait_until(waits_for_lock)
+        wait_until(a_lock_is_awaited)
     for thread in threads:
         thread.join(30)
     assert sum(counts) == 15
