@@ -6,6 +6,7 @@ frozen beyond its lease cannot overwrite the outcome of another worker.
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -44,21 +45,10 @@ def claim(model: type[WorkT], *, lease: UUID, seconds: float, limit: int, due_un
     `is_overdue` says whether its deadline has passed, and `was_due_at` is the time at which it was due before this
     claim.
     """
-    table, pk = _names(model)
-    # A CTE with MATERIALIZED runs once. PostgreSQL may run a subquery several times, and would then lock more rows.
-    statement = f"""
-        WITH due AS MATERIALIZED (
-            SELECT {pk} AS pk, due_at AS was_due_at FROM {table}
-            WHERE state = 'pending' AND due_at <= least(statement_timestamp(), %s)
-            ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED
-        )
-        UPDATE {table} AS work
-        SET lease = %s, due_at = statement_timestamp() + make_interval(secs => %s), attempts = attempts + 1
-        FROM due WHERE work.{pk} = due.pk
-        RETURNING work.*, was_due_at, coalesce(deadline_at <= statement_timestamp(), false) AS is_overdue
-        """  # noqa: S608 - it consists of names of the model
-    rows: Any = model._default_manager.raw(statement, [due_until, limit, lease, seconds])
-    return list(rows)
+    statement, fields = _claiming(model)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [due_until, limit, lease, seconds])
+        return [_claimed(model, fields, row) for row in cursor]
 
 
 def settle(model: type[LeasedWork], settlements: Collection[Settlement]) -> set[Settled]:
@@ -97,3 +87,40 @@ def _names(model: type[LeasedWork]) -> Sequence[str]:
     """Return the quoted names of the model's table and of its primary key's column."""
     meta: Any = model._meta
     return [connection.ops.quote_name(name) for name in (meta.db_table, meta.pk.column)]
+
+
+@cache
+def _claiming(model: type[LeasedWork]) -> tuple[str, Sequence[Any]]:
+    """Return the statement that claims rows, and the fields whose values it returns, before two more values.
+
+    The two values are `was_due_at` and `is_overdue`.
+    """
+    table, pk = _names(model)
+    meta: Any = model._meta
+    fields = meta.concrete_fields
+    columns = ", ".join(f"work.{connection.ops.quote_name(field.column)}" for field in fields)
+    # A CTE with MATERIALIZED runs once. PostgreSQL may run a subquery several times, and would then lock more rows.
+    statement = f"""
+        WITH due AS MATERIALIZED (
+            SELECT {pk} AS pk, due_at AS was_due_at FROM {table}
+            WHERE state = 'pending' AND due_at <= least(statement_timestamp(), %s)
+            ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED
+        )
+        UPDATE {table} AS work
+        SET lease = %s, due_at = statement_timestamp() + make_interval(secs => %s), attempts = attempts + 1
+        FROM due WHERE work.{pk} = due.pk
+        RETURNING {columns}, was_due_at, coalesce(deadline_at <= statement_timestamp(), false)
+        """  # noqa: S608 - it consists of names of the model
+    return statement, fields
+
+
+def _claimed(model: type[WorkT], fields: Sequence[Any], row: Sequence[Any]) -> WorkT:
+    """Return the object of a claimed row. `QuerySet.raw` would do the same for several times the CPU time."""
+    *stored, was_due_at, is_overdue = row
+    values = [
+        field.from_db_value(value, None, connection) if hasattr(field, "from_db_value") else value
+        for field, value in zip(fields, stored, strict=True)
+    ]
+    work = model.from_db(connection.alias, [field.attname for field in fields], values)
+    work.was_due_at, work.is_overdue = was_due_at, is_overdue
+    return work

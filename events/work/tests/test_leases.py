@@ -82,6 +82,14 @@ def test_a_claim_tells_which_rows_are_overdue(deadline: timedelta | None, is_ove
     assert row.is_overdue == is_overdue
 
 
+def test_a_claim_converts_values_as_queries_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    field = Work._meta.get_field("last_error")
+    monkeypatch.setattr(field, "from_db_value", lambda value, *_: f"<{value}>", raising=False)
+    record_work(1, last_error="late")
+    (row,) = claim(Work, lease=uuid4(), seconds=60, limit=1, due_until=None)
+    assert row.last_error == "<late>"
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_claim_passes_over_rows_that_another_is_claiming() -> None:
     work = record_work(4)
