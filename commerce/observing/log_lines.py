@@ -147,8 +147,6 @@ def logging_configuration(log_format: str, *, secrets: Sequence[str]) -> dict[st
             "kafka": {"level": "CRITICAL"},
             "django.request": {"level": "ERROR"},
             "axes": {"level": "WARNING"},
-            # httpx logs each request. The outcomes of calls are in metrics and in the rows of their work.
-            "httpx": {"level": "WARNING"},
             # At this level the exporter reports an unreachable collector once per lost batch, not at every attempt.
             "opentelemetry.exporter": {"level": "ERROR"},
         },

@@ -1,24 +1,25 @@
 """Call a provider over HTTP with JSON, and turn its answer into an outcome of leased work (`events.work`)."""
 
-import socket
-import ssl
-import threading
+import time
+from base64 import b64encode
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
 
+import httpcore
 import httpx
 import msgspec
 from django.conf import settings
 
 from events.wire.foreign_text import cut
-from events.work.cutting import cut_after
 from events.work.kinds import Act
 from events.work.models import WorkT
 from events.work.outcomes import Failed, Outcome, ServiceUnavailable, TryAgain
 
 CONNECT_TIMEOUT_S = 1.0
+IDLE_S = 5.0
+"""Seconds after which an idle connection is not used again, because the provider may be about to close it."""
 MAX_ANSWER_BYTES = 64 * 1024
 ANSWER_LIMIT_CHARS = 200
 """Largest number of characters of an answer in an error message."""
@@ -32,6 +33,9 @@ It reveals no details.
 """
 
 AnswerT = TypeVar("AnswerT")
+_USER_AGENT = f"python-httpcore/{httpcore.__version__}"
+_PART_BYTES = 4096
+"""Number of bytes of a request that are written at once. The time limit is checked before each part."""
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -54,22 +58,26 @@ class Provider(Generic[AnswerT]):
 
         `timeout_s` limits the time of a request and its whole answer, once the provider is connected.
         """
-        self._url_setting = url_setting
         url = httpx.URL(getattr(settings, url_setting))
-        self._address = f"The provider at {url.copy_with(username=None, password=None)}"
+        self._url_setting = url_setting
         self._url = url
+        self._address = f"The provider at {url.copy_with(username=None, password=None)}"
+        self._headers: dict[bytes | str, bytes | str] = {"Host": url.netloc, "User-Agent": _USER_AGENT}
+        if url.userinfo:
+            user_and_password = f"{url.username}:{url.password}".encode()
+            self._headers["Authorization"] = b"Basic " + b64encode(user_and_password)
         self._timeout_s = timeout_s
         self._decoder = msgspec.json.Decoder(answer_type)
-        self._certificates = httpx.create_ssl_context(trust_env=False)
-        self._idle: list[_Connection] = []
-        """The connections that no thread uses."""
+        self._certificates = httpcore.default_ssl_context()
+        self._idle: list[httpcore.ConnectionPool] = []
+        """The clients that no thread uses, each with at most one connection."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for connection in self._idle:
-            connection.close()
+        for client in self._idle:
+            client.close()
 
     def get(self, path: str) -> AnswerT | None:
         """Return the provider's answer; None if it does not know the path. Raises as `post` does."""
@@ -101,20 +109,15 @@ class Provider(Generic[AnswerT]):
     ) -> AnswerT | None:
         if not self._url.host:
             raise ServiceUnavailable(f"{self._url_setting} is not set: set it to the provider's URL")
-        headers = {"Idempotency-Key": str(key)} if key else {}
         what = f"{method} {path}"
-        content = None
-        if body is not None:
-            content = _encoder.encode(body)
-            headers["Content-Type"] = "application/json"
         try:
-            with self._connection() as connection:
-                response, text = connection.exchange(method, path, content=content, headers=headers)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            status, text = self._exchange(method, path, key=key, body=body)
+        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
             raise ServiceUnavailable(f"{self._address} cannot be reached: {error}") from error
-        except httpx.HTTPError as error:
+        except httpcore.TimeoutException as error:
+            raise OutcomeUnknown(f"{what} took more than {self._timeout_s:g} s") from error
+        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise OutcomeUnknown(f"{what} got no answer: {type(error).__name__} {error}".rstrip()) from error
-        status = response.status_code
         said = f"{what} was answered {status} {cut(text.decode(errors='replace'), ANSWER_LIMIT_CHARS)}"
         if status == unknown:
             return None
@@ -129,74 +132,103 @@ class Provider(Generic[AnswerT]):
             raise CallRefused(said)
         raise OutcomeUnknown(said)
 
+    def _exchange(self, method: str, path: str, *, key: UUID | None, body: Any) -> tuple[int, bytes]:
+        """Send a request, and return the status and the body of the answer. Raises the exceptions of httpcore."""
+        headers = dict(self._headers)
+        # A POST request without a body needs a Content-Length of 0.
+        content = b"" if method == "POST" else None
+        if key:
+            headers["Idempotency-Key"] = str(key)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            content = _encoder.encode(body)
+        url = httpcore.URL(
+            scheme=self._url.raw_scheme,
+            host=self._url.raw_host,
+            port=self._url.port,
+            target=self._url.raw_path.rstrip(b"/") + path.encode(),
+        )
+        timeouts = {"connect": min(CONNECT_TIMEOUT_S, self._timeout_s)}
+        text = b""
+        with (
+            self._client() as client,
+            client.stream(method, url, headers=headers, content=content, extensions={"timeout": timeouts}) as response,
+        ):
+            for part in response.iter_stream():
+                text += part
+                if len(text) > MAX_ANSWER_BYTES:
+                    raise httpcore.ReadError(f"The answer is longer than {MAX_ANSWER_BYTES} bytes")
+        return response.status, text
+
     @contextmanager
-    def _connection(self) -> "Iterator[_Connection]":
-        """Lend a connection to the calling thread: an idle one or, if there is none, a new one."""
+    def _client(self) -> Iterator[httpcore.ConnectionPool]:
+        """Lend a client to the calling thread: an idle one or, if there is none, a new one."""
         try:
             # A list's pop and append are atomic.
-            connection = self._idle.pop()
+            client = self._idle.pop()
         except IndexError:
-            connection = _Connection(self._url, self._timeout_s, self._certificates)
+            # Not one pool for all threads: for each request, a pool looks at every connection.
+            client = httpcore.ConnectionPool(
+                ssl_context=self._certificates,
+                max_connections=1,
+                keepalive_expiry=IDLE_S,
+                network_backend=_LimitedConnections(self._timeout_s),
+            )
         try:
-            yield connection
+            yield client
         finally:
-            self._idle.append(connection)
+            self._idle.append(client)
 
 
-class _Connection:
-    """An HTTP client with one connection at a time, which is cut if an answer takes too long."""
+class _LimitedConnections(httpcore.SyncBackend):
+    """Opens connections whose requests, each with its whole answer, take at most `limit_s` seconds."""
 
-    def __init__(self, url: httpx.URL, timeout_s: float, certificates: ssl.SSLContext) -> None:
-        self._timeout_s = timeout_s
-        self._client = httpx.Client(
-            base_url=url,
-            timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-            limits=httpx.Limits(max_connections=1),
-            trust_env=False,
-            verify=certificates,
-        )
-        self._socket: socket.socket | None = None
-        self.close = self._client.close
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
 
-    def exchange(
-        self, method: str, path: str, *, content: bytes | None, headers: dict[str, str]
-    ) -> tuple[httpx.Response, bytes]:
-        """Send a request, and return the answer with its body. Raises httpx.HTTPError.
-
-        `timeout_s` limits the time of the request and its whole answer. Connecting and agreeing on TLS do not count.
-        """
-        late = threading.Event()
-        with ExitStack() as limit:
-
-            def trace(event: str, info: dict[str, Any]) -> None:
-                """Remember the socket of a new connection. Start the time limit when the request begins."""
-                nonlocal late
-                if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-                    self._socket = info["return_value"].get_extra_info("socket")
-                elif event == "http11.send_request_headers.started":
-                    late = limit.enter_context(cut_after(self._timeout_s, self._socket))
-
-            # httpx calls `trace` at each step of a request.
-            asked = self._client.stream(method, path, content=content, headers=headers, extensions={"trace": trace})
-            try:
-                with asked as response:
-                    text = _body(response)
-            except httpx.HTTPError:
-                if not late.is_set():
-                    raise
-            # A body without a length looks complete when its connection is cut.
-            if late.is_set():
-                raise httpx.ReadError(f"It took more than {self._timeout_s:g} s")
-        return response, text
+    def connect_tcp(self, *address: Any, **options: Any) -> httpcore.NetworkStream:
+        return _LimitedConnection(super().connect_tcp(*address, **options), self._limit_s)
 
 
-def _body(response: httpx.Response) -> bytes:
-    text = b""
-    for part in response.iter_bytes():
-        text += part
-        if len(text) > MAX_ANSWER_BYTES:
-            raise httpx.ReadError(f"The answer is longer than {MAX_ANSWER_BYTES} bytes")
-    return text
+class _LimitedConnection(httpcore.NetworkStream):
+    """A connection on which each request takes at most `limit_s` seconds, with its whole answer.
+
+    The timeouts of httpcore limit a single read or write, so an answer could trickle for any time.
+    """
+
+    def __init__(self, connection: httpcore.NetworkStream, limit_s: float) -> None:
+        self._connection = connection
+        self._limit_s = limit_s
+        self._ends_at = 0.0
+        """End of the time for the current request, by the monotonic clock."""
+        self._is_answering = True
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._connection.get_extra_info(info)
+
+    def start_tls(self, *context: Any, **options: Any) -> httpcore.NetworkStream:
+        return _LimitedConnection(self._connection.start_tls(*context, **options), self._limit_s)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        # A write after a read begins the next request.
+        if self._is_answering:
+            self._is_answering = False
+            self._ends_at = time.monotonic() + self._limit_s
+        for start in range(0, len(buffer), _PART_BYTES):
+            self._connection.write(buffer[start : start + _PART_BYTES], self._seconds_left())
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._is_answering = True
+        return self._connection.read(max_bytes, self._seconds_left())
+
+    def _seconds_left(self) -> float:
+        left = self._ends_at - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout
+        return left
 
 
 def longest_call_s(timeout_s: float) -> float:
