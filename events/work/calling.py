@@ -18,8 +18,8 @@ from events.work.models import WorkT
 from events.work.outcomes import Failed, Outcome, ServiceUnavailable, TryAgain
 
 CONNECT_TIMEOUT_S = 1.0
-IDLE_S = 5.0
-"""Seconds after which an idle connection is not used again, because the provider may be about to close it."""
+IDLE_S = 4.0
+"""Seconds after which an idle connection is not used again. Many servers close theirs after 5 s."""
 MAX_ANSWER_BYTES = 64 * 1024
 ANSWER_LIMIT_CHARS = 200
 """Largest number of characters of an answer in an error message."""
@@ -33,9 +33,13 @@ It reveals no details.
 """
 
 AnswerT = TypeVar("AnswerT")
-_USER_AGENT = f"python-httpcore/{httpcore.__version__}"
 _PART_BYTES = 4096
 """Number of bytes of a request that are written at once. The time limit is checked before each part."""
+_UNREACHABLE = (
+    *(httpcore.ConnectError, httpcore.ConnectTimeout),
+    # The URL has no scheme of HTTP, or a host or a port that cannot exist.
+    *(httpcore.UnsupportedProtocol, UnicodeError, OverflowError),
+)
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -62,13 +66,19 @@ class Provider(Generic[AnswerT]):
         self._url_setting = url_setting
         self._url = url
         self._address = f"The provider at {url.copy_with(username=None, password=None)}"
-        self._headers: dict[bytes | str, bytes | str] = {"Host": url.netloc, "User-Agent": _USER_AGENT}
+        self._headers: dict[bytes | str, bytes | str] = {
+            "Host": url.netloc,
+            "User-Agent": f"python-httpcore/{httpcore.__version__}",
+            "Accept": "application/json",
+            # Without it, a server may compress its answer in any way.
+            "Accept-Encoding": "identity",
+        }
         if url.userinfo:
             user_and_password = f"{url.username}:{url.password}".encode()
             self._headers["Authorization"] = b"Basic " + b64encode(user_and_password)
         self._timeout_s = timeout_s
         self._decoder = msgspec.json.Decoder(answer_type)
-        self._certificates = httpcore.default_ssl_context()
+        self._certificates = httpx.create_ssl_context(trust_env=False)
         self._idle: list[httpcore.ConnectionPool] = []
         """The clients that no thread uses, each with at most one connection."""
 
@@ -86,7 +96,7 @@ class Provider(Generic[AnswerT]):
     def post(self, path: str, *, key: UUID, body: Any = None, answers: Collection[int]) -> AnswerT:
         """Send a POST request, and return the provider's answer, whose HTTP status is one of `answers`.
 
-        `key` is the idempotency key, and `body` becomes JSON; None sends no body.
+        `path` is percent-encoded, `key` is the idempotency key, and `body` becomes JSON; None sends no body.
 
         Raises:
             ServiceUnavailable: no URL is set, the provider cannot be reached, or the status is in `SERVICE_STATUSES`.
@@ -110,12 +120,14 @@ class Provider(Generic[AnswerT]):
         if not self._url.host:
             raise ServiceUnavailable(f"{self._url_setting} is not set: set it to the provider's URL")
         what = f"{method} {path}"
+        # A POST request without a body needs a Content-Length of 0.
+        content = _encoder.encode(body) if body is not None else b"" if method == "POST" else None
         try:
-            status, text = self._exchange(method, path, key=key, body=body)
-        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            status, text = self._exchange(method, path, key=key, content=content)
+        except _UNREACHABLE as error:
             raise ServiceUnavailable(f"{self._address} cannot be reached: {error}") from error
         except httpcore.TimeoutException as error:
-            raise OutcomeUnknown(f"{what} took more than {self._timeout_s:g} s") from error
+            raise OutcomeUnknown(f"{what} got no answer within {self._timeout_s:g} s") from error
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise OutcomeUnknown(f"{what} got no answer: {type(error).__name__} {error}".rstrip()) from error
         said = f"{what} was answered {status} {cut(text.decode(errors='replace'), ANSWER_LIMIT_CHARS)}"
@@ -132,33 +144,32 @@ class Provider(Generic[AnswerT]):
             raise CallRefused(said)
         raise OutcomeUnknown(said)
 
-    def _exchange(self, method: str, path: str, *, key: UUID | None, body: Any) -> tuple[int, bytes]:
+    def _exchange(self, method: str, path: str, *, key: UUID | None, content: bytes | None) -> tuple[int, bytes]:
         """Send a request, and return the status and the body of the answer. Raises the exceptions of httpcore."""
         headers = dict(self._headers)
-        # A POST request without a body needs a Content-Length of 0.
-        content = b"" if method == "POST" else None
         if key:
             headers["Idempotency-Key"] = str(key)
-        if body is not None:
+        if content:
             headers["Content-Type"] = "application/json"
-            content = _encoder.encode(body)
         url = httpcore.URL(
             scheme=self._url.raw_scheme,
             host=self._url.raw_host,
             port=self._url.port,
             target=self._url.raw_path.rstrip(b"/") + path.encode(),
         )
-        timeouts = {"connect": min(CONNECT_TIMEOUT_S, self._timeout_s)}
-        text = b""
+        timeouts = {"connect": min(CONNECT_TIMEOUT_S, self._timeout_s), "pool": self._timeout_s}
+        parts: list[bytes] = []
         with (
             self._client() as client,
             client.stream(method, url, headers=headers, content=content, extensions={"timeout": timeouts}) as response,
         ):
+            size = 0
             for part in response.iter_stream():
-                text += part
-                if len(text) > MAX_ANSWER_BYTES:
+                parts.append(part)
+                size += len(part)
+                if size > MAX_ANSWER_BYTES:
                     raise httpcore.ReadError(f"The answer is longer than {MAX_ANSWER_BYTES} bytes")
-        return response.status, text
+        return response.status, b"".join(parts)
 
     @contextmanager
     def _client(self) -> Iterator[httpcore.ConnectionPool]:
@@ -172,7 +183,7 @@ class Provider(Generic[AnswerT]):
                 ssl_context=self._certificates,
                 max_connections=1,
                 keepalive_expiry=IDLE_S,
-                network_backend=_LimitedConnections(self._timeout_s),
+                network_backend=_LimitedBackend(self._timeout_s),
             )
         try:
             yield client
@@ -180,8 +191,8 @@ class Provider(Generic[AnswerT]):
             self._idle.append(client)
 
 
-class _LimitedConnections(httpcore.SyncBackend):
-    """Opens connections whose requests, each with its whole answer, take at most `limit_s` seconds."""
+class _LimitedBackend(httpcore.SyncBackend):
+    """Opens each connection as a `_LimitedConnection` with this limit."""
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
@@ -193,7 +204,8 @@ class _LimitedConnections(httpcore.SyncBackend):
 class _LimitedConnection(httpcore.NetworkStream):
     """A connection on which each request takes at most `limit_s` seconds, with its whole answer.
 
-    The timeouts of httpcore limit a single read or write, so an answer could trickle for any time.
+    This limit replaces the timeouts of httpcore, which limit a single read or write. With them, an answer could trickle
+    for any time.
     """
 
     def __init__(self, connection: httpcore.NetworkStream, limit_s: float) -> None:
@@ -201,7 +213,8 @@ class _LimitedConnection(httpcore.NetworkStream):
         self._limit_s = limit_s
         self._ends_at = 0.0
         """End of the time for the current request, by the monotonic clock."""
-        self._is_answering = True
+        self._next_write_begins = True
+        """Whether the next write begins a request, because the connection is new or an answer was read."""
 
     def close(self) -> None:
         self._connection.close()
@@ -213,15 +226,14 @@ class _LimitedConnection(httpcore.NetworkStream):
         return _LimitedConnection(self._connection.start_tls(*context, **options), self._limit_s)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        # A write after a read begins the next request.
-        if self._is_answering:
-            self._is_answering = False
+        if self._next_write_begins:
+            self._next_write_begins = False
             self._ends_at = time.monotonic() + self._limit_s
         for start in range(0, len(buffer), _PART_BYTES):
             self._connection.write(buffer[start : start + _PART_BYTES], self._seconds_left())
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        self._is_answering = True
+        self._next_write_begins = True
         return self._connection.read(max_bytes, self._seconds_left())
 
     def _seconds_left(self) -> float:

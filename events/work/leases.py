@@ -115,7 +115,7 @@ def _claiming(model: type[LeasedWork]) -> tuple[str, Sequence[Any]]:
 
 
 def _claimed(model: type[WorkT], fields: Sequence[Any], row: Sequence[Any]) -> WorkT:
-    """Return the object of a claimed row. `QuerySet.raw` would do the same for several times the CPU time."""
+    """Return the object of a claimed row. `QuerySet.raw` would take several times the CPU time."""
     *stored, was_due_at, is_overdue = row
     values = [
         field.from_db_value(value, None, connection) if hasattr(field, "from_db_value") else value

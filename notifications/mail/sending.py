@@ -12,10 +12,10 @@ from django.core.mail import get_connection
 from django.core.mail.backends.smtp import EmailBackend as SMTPBackend
 from django.db.models.functions import Now
 
-from events.work.cutting import cut_after
 from events.work.kinds import Act
 from events.work.outcomes import Cancelled, Done, Failed, Outcome, ServiceUnavailable, TryAgain
 from notifications.mail.composing import compose, composed
+from notifications.mail.cutting import cut_after
 from notifications.models import EmailDelivery
 
 SERVICE_CODES = {421, 530, 534, 535, 538}

@@ -1,18 +1,24 @@
 """The outcome that follows from each answer of a provider."""
 
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import msgspec
 import pytest
+import trustme
 
 from events.work.calling import MAX_ANSWER_BYTES, REFUSED, CallRefused, OutcomeUnknown, Provider, judged, longest_call_s
 from events.work.outcomes import Failed, Outcome, ServiceUnavailable, TryAgain
+from testkit.waiting import wait_until
 
 TIMEOUT_S = 0.5
 
@@ -26,12 +32,21 @@ class Answering(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, authority: trustme.CA | None = None) -> None:
+        """Create a server. With `authority`, it speaks TLS with a certificate of this authority."""
         self.status, self.body = 200, b'{"state": "good"}'
         self.send: Callable[[Any], None] | None = None
+        self.closes = False
+        """Whether the server closes each connection after its first answer, without saying so in the answer."""
         self.requests: list[tuple[str, str, str | None, bytes]] = []
+        self.headers: list[dict[str, str]] = []
         self.connections = 0
         super().__init__(("127.0.0.1", 0), Handler)
+        self.scheme, self.authority = "https" if authority else "http", authority
+        if authority:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            authority.issue_cert("127.0.0.1").configure_cert(context)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
 
     def get_request(self) -> Any:
         self.connections += 1
@@ -46,6 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = (self.headers["Idempotency-Key"], self.headers["Authorization"])
         self.server.requests.append((self.command, self.path, headers[0], body + (headers[1] or "").encode()))
+        self.server.headers.append(dict(self.headers))
         if self.server.send:
             self.server.send(self.wfile)
             self.close_connection = True
@@ -54,6 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
         self.wfile.write(self.server.body)
+        self.close_connection = self.close_connection or self.server.closes
 
     do_POST = do_GET
 
@@ -62,8 +79,15 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[Answering]:
-    with Answering() as server:
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
+    """Return a running server. It speaks TLS if a test's indirect parameter for this fixture is "https"."""
+    authority = None
+    if getattr(request, "param", "http") == "https":
+        authority = trustme.CA()
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        monkeypatch.setattr(httpx, "create_ssl_context", lambda **_: trusting)
+    with Answering(authority) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         yield server
@@ -73,7 +97,7 @@ def server() -> Iterator[Answering]:
 
 @pytest.fixture
 def provider(server: Answering, settings: Any) -> Iterator[Provider[State]]:
-    settings.SOME_PROVIDER_URL = f"http://shop:pass%20word@127.0.0.1:{server.server_port}/v1"
+    settings.SOME_PROVIDER_URL = f"{server.scheme}://shop:pass%20word@127.0.0.1:{server.server_port}/v1/"
     with Provider(url_setting="SOME_PROVIDER_URL", answer_type=State, timeout_s=TIMEOUT_S) as provider:
         yield provider
 
@@ -88,6 +112,38 @@ def test_a_call_has_key_body_and_basic_auth(server: Answering, provider: Provide
     assert server.requests == [("POST", "/v1/things", str(key), b'{"n":1}Basic c2hvcDpwYXNzIHdvcmQ=')]
     server.status = 402
     assert post(provider) == State("good")
+
+
+def test_the_headers_of_a_call_are_those_of_http(server: Answering, provider: Provider[State]) -> None:
+    provider.get("/things/1")
+    provider.post("/things/1/undo", key=uuid4(), answers={200})
+    post(provider)
+    host = f"127.0.0.1:{server.server_port}"
+    for headers in server.headers:
+        assert (headers["Host"], headers["Accept"], headers["Accept-Encoding"]) == (
+            host,
+            "application/json",
+            "identity",
+        )
+    bodies = [(headers.get("Content-Length"), headers.get("Content-Type")) for headers in server.headers]
+    assert bodies == [(None, None), ("0", None), ("7", "application/json")]
+
+
+@pytest.mark.parametrize("server", ["https"], indirect=True)
+def test_the_authority_of_the_mail_server_is_not_trusted(
+    server: Answering, settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.undo()
+    # This variable is for the mail server, whose authority must not vouch for a provider.
+    assert server.authority is not None
+    server.authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    settings.SOME_PROVIDER_URL = f"https://127.0.0.1:{server.server_port}"
+    with (
+        Provider(url_setting="SOME_PROVIDER_URL", answer_type=State, timeout_s=1) as provider,
+        pytest.raises(ServiceUnavailable, match="CERTIFICATE_VERIFY_FAILED"),
+    ):
+        post(provider)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +186,17 @@ def drip_after(beginning: bytes) -> Callable[[Any], None]:
     return drip
 
 
+def hint_for_ever(out: Any) -> None:
+    until = time.monotonic() + 20 * TIMEOUT_S
+    try:
+        while time.monotonic() < until:
+            out.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+            out.flush()
+            time.sleep(TIMEOUT_S / 4)
+    except OSError:
+        return
+
+
 def be_silent(out: Any) -> None:
     time.sleep(2 * TIMEOUT_S)
 
@@ -142,21 +209,54 @@ def talk_nonsense(out: Any) -> None:
     out.write(b"220 mail.example ESMTP\r\n")
 
 
-@pytest.mark.parametrize("beginning", [b"HTTP", b"HTTP/1.1 200 OK\r\nX: ", b'HTTP/1.1 200 OK\r\n\r\n{"state": "good"}'])
+@pytest.mark.parametrize(
+    "send",
+    [
+        drip_after(b"HTTP"),
+        drip_after(b"HTTP/1.1 200 OK\r\nX: "),
+        drip_after(b'HTTP/1.1 200 OK\r\n\r\n{"state": "good"}'),
+        hint_for_ever,
+    ],
+    ids=["the status", "a header", "the body", "hints"],
+)
 @pytest.mark.parametrize("earlier_calls", [0, 1])
+@pytest.mark.parametrize("server", ["http", "https"], indirect=True)
 def test_an_answer_that_trickles_is_cut_off(
-    server: Answering, provider: Provider[State], beginning: bytes, earlier_calls: int
+    server: Answering, provider: Provider[State], send: Callable[[Any], None], earlier_calls: int
 ) -> None:
     """A call must not outlast its lease. Otherwise another worker would repeat a call that still runs."""
     for _ in range(earlier_calls):
         post(provider)
-    server.send = drip_after(beginning)
+    server.send = send
     begun = time.monotonic()
-    with pytest.raises(OutcomeUnknown, match=r"more than 0\.5 s"):
+    with pytest.raises(OutcomeUnknown, match=r"no answer within 0\.5 s"):
         post(provider)
     assert time.monotonic() - begun < longest_call_s(TIMEOUT_S) + 1
     server.send = None
     assert post(provider) == State("good")
+
+
+def test_a_provider_that_reads_nothing_is_cut_off(settings: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings.SOME_PROVIDER_URL = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        begun = time.monotonic()
+        with (
+            Provider(url_setting="SOME_PROVIDER_URL", answer_type=State, timeout_s=TIMEOUT_S) as provider,
+            pytest.raises(OutcomeUnknown, match=r"no answer within 0\.5 s"),
+        ):
+            provider.post("/things", key=uuid4(), body={"text": "x" * 20_000_000}, answers={200})
+        assert time.monotonic() - begun < longest_call_s(TIMEOUT_S) + 1
+
+
+@pytest.mark.parametrize("server", ["http", "https"], indirect=True)
+def test_a_connection_that_was_closed_while_idle_is_replaced(server: Answering, provider: Provider[State]) -> None:
+    server.closes = True
+    # The server's thread ends when it has closed the connection.
+    others = threading.active_count()
+    for number in range(1, 4):
+        assert post(provider) == State("good")
+        wait_until(lambda: threading.active_count() <= others)
+        assert server.connections == number
 
 
 def test_short_lived_threads_share_the_connections(server: Answering, provider: Provider[State]) -> None:
@@ -186,7 +286,13 @@ def test_a_question_may_have_no_answer(server: Answering, provider: Provider[Sta
         provider.get("/things/1")
 
 
-@pytest.mark.parametrize("url", ["", "http://shop:pass-word@127.0.0.1:1", "http://nowhere.invalid"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "http://shop:pass-word@127.0.0.1:1", "http://nowhere.invalid", "ftp://shop:pass-word@127.0.0.1:1"),
+        *("//shop:pass-word@127.0.0.1:1", "http://shop:pass-word@a..b", f"http://shop:pass-word@{'a' * 64}.example"),
+    ],
+)
 def test_a_provider_that_cannot_be_reached_is_unavailable(settings: Any, url: str) -> None:
     settings.SOME_PROVIDER_URL = url
     with (

@@ -1,4 +1,4 @@
-"""Limit the total time that another program can take for an answer, even if it sends the answer byte by byte."""
+"""Limit the total time that the mail server can take, even if it sends its answer byte by byte."""
 
 import socket
 import threading
@@ -7,17 +7,14 @@ from contextlib import contextmanager, suppress
 
 
 @contextmanager
-def cut_after(seconds: float, connected: socket.socket | None) -> Iterator[threading.Event]:
-    """Shut down the socket if the block takes more than `seconds`. Yield an event that is set in this case.
+def cut_after(seconds: float, connected: socket.socket | None) -> Iterator[None]:
+    """Shut down the socket if the block takes more than `seconds`. Without a socket, do nothing.
 
-    Without a socket (`connected` is None), only the event is set. The timeout of a socket starts again at each received
-    byte, so it does not limit the time of a whole answer.
+    The timeout of a socket starts again at each received byte, so it does not limit the time of a whole answer.
     """
-    late = threading.Event()
 
     def cut() -> None:
-        late.set()
-        # The other program may have ended the connection.
+        # The mail server may have ended the connection.
         with suppress(OSError):
             if connected is not None:
                 # An SSLSocket's own method would turn it into a plain socket, and the block would read encrypted bytes.
@@ -27,7 +24,7 @@ def cut_after(seconds: float, connected: socket.socket | None) -> Iterator[threa
     timer.daemon = True
     timer.start()
     try:
-        yield late
+        yield
     finally:
         timer.cancel()
         # A cut that has begun must not strike the next use of the socket.
