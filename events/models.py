@@ -319,3 +319,7 @@ class DeathMark(models.Model):
 
     def __str__(self) -> str:
         return f"{self.group}: {self.topic}[{self.partition}] up to {self.last_offset}"
+
+    def covers(self, offset: int) -> bool:
+        """Return whether the message with this offset in the mark's partition may have killed a consumer."""
+        return offset <= self.last_offset

@@ -44,6 +44,8 @@ class EventConsumer(Generic[EventT]):
         self._limit = max_consecutive_dead_letters
         self._processor = Processor(subscription, max_consecutive_dead_letters=max_consecutive_dead_letters)
         self._quarantine = Quarantine(self._processor, group=subscription.group)
+        self._committed: list[Record] = []
+        """The records of the current batch whose offsets are committed."""
 
     def run(self) -> None:
         """Consume until `stopping` returns True.
@@ -71,11 +73,12 @@ class EventConsumer(Generic[EventT]):
                 continue
             arrived = time.monotonic()
             reset_queries()  # With DEBUG on, Django keeps every statement.
+            self._committed = []
             try:
                 self._handle(records)
             except (Error, Outage, Suspect) as trouble:
                 failures += 1
-                self._wait_and_rewind(records, trouble, failures)
+                self._wait_and_rewind(self._uncommitted(records), trouble, failures)
             else:
                 failures = 0
                 self._processor.forget_failed_attempts()
@@ -85,27 +88,41 @@ class EventConsumer(Generic[EventT]):
     def _handle(self, records: Sequence[Record]) -> None:
         """Process and commit `records`.
 
-        An earlier consumer may have left a `DeathMark` on a partition. The records of such a partition are handled one
-        by one, all others as one batch.
+        An earlier consumer may have left a `DeathMark` on a partition. The records that the mark covers are handled one
+        by one, and then the others of this partition as a batch.
         """
         marks = self._quarantine.marks_on(records)
-        unsuspected = [record for record in records if record.partition not in marks]
-        if unsuspected:
-            with self._quarantine.marking(unsuspected):
-                progress = self._processor.process(unsuspected)
-                self._commit(unsuspected[: progress.done], at_limit=progress.at_limit)
+        self._handle_batch([record for record in records if record.partition not in marks])
         for partition, mark in marks.items():
-            suspected = [record for record in records if record.partition == partition]
-            for record in self._quarantine.one_by_one(suspected, mark):
+            of_partition = [record for record in records if record.partition == partition]
+            for record in self._quarantine.one_by_one(of_partition, mark):
                 if self._stopping():
                     return
                 at_limit = self._quarantine.try_alone(record, mark)
                 self._commit([record], at_limit=at_limit)
+            if self._stopping():
+                return
+            self._handle_batch([record for record in of_partition if not mark.covers(record.offset)])
+
+    def _handle_batch(self, records: Sequence[Record]) -> None:
+        if records:
+            with self._quarantine.marking(records):
+                progress = self._processor.process(records)
+                self._commit(records[: progress.done], at_limit=progress.at_limit)
 
     def _commit(self, records: Sequence[Record], *, at_limit: bool) -> None:
         self._source.commit(records)
+        self._committed += records
         if at_limit:
             raise TooManyDeadLetters(group=self._subscription.group, count=self._limit)
+
+    def _uncommitted(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Return the records of a failed batch that must be handled again; the last one if all are committed.
+
+        A record that was tried alone and committed must not come again in a batch, because it may be deadly.
+        """
+        committed = {(record.partition, record.offset) for record in self._committed}
+        return [one for one in records if (one.partition, one.offset) not in committed] or records[-1:]
 
     def _wait_and_rewind(self, records: Sequence[Record], trouble: Exception, failures: int) -> None:
         """Go back to the first of `records` on each partition, and wait with all partitions paused.

@@ -61,20 +61,24 @@ class Quarantine:
         self._processor = processor
         self._group = group
         self._proven: set[int] = set()
-        """Partitions that need no further `DeathMark`.
-
-        This process has handled or dead-lettered a batch of each of them, or all messages that a mark covered.
-        """
+        """Partitions that need no further `DeathMark`, because this process has handled a marked batch of each."""
         self._marked: set[int] = set()
         """Partitions for which this process has stored a `DeathMark` that it has not deleted."""
 
     def marks_on(self, records: Sequence[Record]) -> dict[int, DeathMark]:
         """Return the death marks that other consumers have left on the partitions of `records`, by partition number.
 
-        Such a consumer ended while it handled its first batch from the partition. Partitions without a mark are absent.
+        Such a consumer ended while it handled its first batch from the partition. Partitions without a mark are absent,
+        and those whose mark covers none of `records`: that consumer ended after it had committed its batch.
         """
         unknown = {record.partition for record in records} - self._proven - self._marked
-        return leftover_marks(group=self._group, topic=records[0].topic, partitions=unknown) if unknown else {}
+        if not unknown:
+            return {}
+        marks = leftover_marks(group=self._group, topic=records[0].topic, partitions=unknown)
+        covered = {
+            one.partition for one in records if one.partition in marks and marks[one.partition].covers(one.offset)
+        }
+        return {partition: mark for partition, mark in marks.items() if partition in covered}
 
     @contextmanager
     def marking(self, records: Sequence[Record]) -> Iterator[None]:
@@ -94,14 +98,14 @@ class Quarantine:
             self._lift(topic, unproven)
 
     def one_by_one(self, records: Sequence[Record], mark: DeathMark) -> Iterator[Record]:
-        """Yield each of `records`, so that the caller tries it alone. All must be from the partition of `mark`.
+        """Yield each of `records` that `mark` covers, so that the caller tries it alone.
 
-        At the end, delete the mark if `records` reach its last offset.
+        All of `records` must be from the partition of `mark`. If they reach its last offset, delete it at the end.
         """
         logger.warning("A consumer ended while it handled %s: its messages are tried one by one", mark)
-        yield from records
+        yield from (record for record in records if mark.covers(record.offset))
         if records[-1].offset >= mark.last_offset:
-            self._lift(mark.topic, {mark.partition})
+            lift_marks(group=self._group, topic=mark.topic, partitions={mark.partition})
 
     def _lift(self, topic: str, partitions: set[int]) -> None:
         lift_marks(group=self._group, topic=topic, partitions=partitions)

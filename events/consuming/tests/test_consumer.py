@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from django.db import OperationalError
@@ -31,10 +32,10 @@ GROUP = "group"
 class Source:
     """A stand-in for the Kafka client: one partition with given records. `committed` is the committed offset."""
 
-    def __init__(self, records: Sequence[Record], batch_size: int = 500) -> None:
+    def __init__(self, records: Sequence[Record], batch_size: int = 500, *, start: int = 0) -> None:
         self._records = records
         self._batch_size = batch_size
-        self._position = 0
+        self._position = start
         self._held = False
         self.committed = 0
         self.holds = 0
@@ -341,6 +342,46 @@ class TestDeathMarks:
         letter = DeadLetter.objects.get()
         assert (letter.offset, letter.error_message) == (1, "Handling it ended 3 processes, with signal 9")
         assert not DeathMark.objects.exists()
+
+    def test_only_marked_messages_are_tried_one_by_one(self) -> None:
+        here: list[bytes] = []
+        note = {value: partial(here.append, value) for value in (b"a", b"b", b"c", b"d")}
+        leave_mark(b"a", b"b")
+        source = Source(records(b"a", b"b", b"c", b"d"))
+        consume(source, RowHandler(note))
+        # A child process cannot change this process's list.
+        assert here == [b"c", b"d"]
+        assert (saved(), source.committed) == ([b"a", b"b", b"c", b"d"], 4)
+        assert not DeathMark.objects.exists()
+
+    @pytest.mark.parametrize("batch_size", [1, 500])
+    def test_a_mark_before_the_first_message_is_replaced(self, batch_size: int) -> None:
+        """A consumer may be killed after its commit, before it deletes its mark."""
+        here: list[tuple[bytes, list[int]]] = []
+
+        def note(value: bytes) -> None:
+            here.append((value, list(DeathMark.objects.values_list("last_offset", flat=True))))
+
+        leave_mark(b"a")
+        source = Source(records(b"a", b"b", b"c"), batch_size=batch_size, start=1)
+        consume(source, RowHandler({value: partial(note, value) for value in (b"b", b"c")}))
+        assert here == ([(b"b", [1]), (b"c", [])] if batch_size == 1 else [(b"b", [2]), (b"c", [2])])
+        assert not DeathMark.objects.exists()
+
+    def test_a_deadly_message_does_not_come_again_after_an_outage(self) -> None:
+        leave_mark(b"a", b"deadly")
+        source = Source(records(b"a", b"deadly", b"c", b"d"))
+        consume(source, RowHandler({b"deadly": die, b"c": fail(Outage("away"))}))
+        assert (saved(), source.holds) == ([b"a", b"c", b"d"], 1)
+        assert DeadLetter.objects.get().offset == 1
+        assert not DeathMark.objects.exists()
+
+    def test_messages_behind_marked_ones_are_marked_anew(self) -> None:
+        marks: list[int] = []
+        note = {b"b": lambda: marks.extend(DeathMark.objects.values_list("last_offset", flat=True))}
+        leave_mark(b"a")
+        consume(Source(records(b"a", b"b", b"c")), RowHandler(note))
+        assert marks == [2]
 
     def test_repeated_kills_during_a_batch_blame_no_message(self) -> None:
         for _ in range(20):
