@@ -6,7 +6,7 @@ transaction that records the outcome.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -115,6 +115,7 @@ class Participant(Generic[WorkT, CommandT]):
             name=self.name,
             model=self.model,
             session=session,
+            refuse=self.refuse,
             record=self.reply,
             outcomes_total=outcomes_total,
             action_s=action_s,
@@ -158,6 +159,24 @@ class Participant(Generic[WorkT, CommandT]):
             self._refuse_conflict(self.decode(bytes(row.value)), first[row.command_id])
         self._model_objects.filter(pk__in=[row.pk for row in rows]).try_again(within=self.gives_up_after())
         self._send([row for row in rows if row.state == LeasedWork.State.DONE])
+
+    def refuse(self, claimed: Sequence[WorkT]) -> dict[int, str]:
+        """Return, by primary key, why claimed commands must not be carried out: they undo one with another reference.
+
+        `take` makes such a command a dead letter, but only if it knows the other command. That one may come later.
+        """
+        undone: dict[WorkT, UUID] = {}
+        for work in claimed:
+            # An attempt at a command that this release cannot decode fails by itself.
+            with suppress(Poison):
+                if undone_id := self.decode(bytes(work.value)).undone_id:
+                    undone[work] = undone_id
+        references = self._references(undone.values())
+        return {
+            work.pk: _undoes_foreign(work.command_id, undone_id)
+            for work, undone_id in undone.items()
+            if references.get(undone_id, work.reference) != work.reference
+        }
 
     def reply(self, results: Results[WorkT]) -> None:
         """Record the replies to finished commands, in the transaction of their outcomes.
@@ -203,16 +222,17 @@ class Participant(Generic[WorkT, CommandT]):
     def _refuse_foreign_undoing(self, new: Mapping[UUID, CommandT]) -> None:
         """Raise Poison if a command undoes one that has another reference, such as the charge of another order."""
         undone = [command.undone_id for command in new.values() if command.undone_id]
-        if not undone:
-            return
-        rows = self._model_objects.filter(command_id__in=undone).values_list("command_id", "reference")
-        references = {command_id: command.reference for command_id, command in new.items()} | dict(rows)
+        references = {command_id: command.reference for command_id, command in new.items()} | self._references(undone)
         for command in new.values():
             if command.undone_id and references.get(command.undone_id, command.reference) != command.reference:
-                raise Poison(
-                    f"Command {command.command_id} undoes command {command.undone_id}, which has another reference: "
-                    "one command is forged, or a sender confused two ids"
-                )
+                raise Poison(_undoes_foreign(command.command_id, command.undone_id))
+
+    def _references(self, command_ids: Collection[UUID]) -> dict[UUID, int]:
+        """Return the reference of each of these commands that is recorded, by command id."""
+        if not command_ids:
+            return {}
+        rows = self._model_objects.filter(command_id__in=command_ids)
+        return dict(rows.values_list("command_id", "reference"))
 
     def _send(self, finished: Sequence[WorkT]) -> None:
         messages = [self._message(work) for work in finished]
@@ -223,6 +243,13 @@ class Participant(Generic[WorkT, CommandT]):
     def _message(self, work: WorkT) -> Message:
         reply = commands.reply_to(self.decode(bytes(work.value)), work.reply_type, reason=work.reason)
         return commands.message(reply, topic=self.replies.name, source=f"/{self.name}")
+
+
+def _undoes_foreign(command_id: UUID, undone_id: UUID) -> str:
+    return (
+        f"Command {command_id} undoes command {undone_id}, which has another reference: one command is forged, or a "
+        "sender confused two ids"
+    )
 
 
 def _encoded(command: Command) -> bytes:

@@ -1,6 +1,6 @@
 """Kinds of leased work, which the apps register in their modules `work.py`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -23,6 +23,11 @@ def record_nothing(results: object) -> None:
     """Do nothing. This is the `record` of a kind of work whose outcomes have no further effect."""
 
 
+def refuse_nothing(claimed: object) -> Mapping[int, str]:
+    """Return no reasons. This is the `refuse` of a kind of work of which each piece may be done."""
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kind(Generic[WorkT]):
     """One kind of leased work: its table, how one piece of work is done, and what follows from the outcomes."""
@@ -37,6 +42,10 @@ class Kind(Generic[WorkT]):
 
     A worker with a `concurrency` of 1 calls `session` for each batch. A worker with a higher one calls it once in each
     `run` or `sweep`, and several threads call the yielded function."""
+    refuse: Callable[[Sequence[WorkT]], Mapping[int, str]] = refuse_nothing
+    """Return why claimed pieces must not be done, by primary key. A piece with a reason fails untried. A worker
+    calls `refuse` after each claim, in the thread that claims, so that it may use the database.
+    It raises no other exception than django.db.Error."""
     record: Callable[[Results[WorkT]], None] = record_nothing
     """Record what follows from the outcomes, such as messages, in the transaction that records the outcomes."""
     outcomes_total: Counter

@@ -67,6 +67,9 @@ class LeasedWork(models.Model):
     was_due_at: datetime
     """Due time of the row before it was claimed. `events.work.leases.claim` sets it."""
 
+    refusal: str = ""
+    """Why this piece must not be done; empty if it may be. A worker sets it after a claim, from `Kind.refuse`."""
+
     class State(models.TextChoices):
         PENDING = "pending", gettext_lazy("Pending")
         DONE = "done", gettext_lazy("Done")

@@ -163,6 +163,7 @@ class ThreadedWorker(Worker[WorkT]):
         kind, claimed_at = self._kind, time.monotonic()
         last_start = claimed_at + kind.lease_s - kind.action_s
         works = claim(kind.model, lease=uuid4(), seconds=kind.lease_s, limit=limit, due_until=due_until)
+        self._note_refusals(works)
         for work in works:
             self._in_hand[work.pk, lease_of(work)] = claimed_at + kind.lease_s
             # The process does not wait for a daemon thread at its end.

@@ -4,8 +4,8 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from functools import partial
 from typing import Generic
@@ -112,6 +112,7 @@ class Worker(Generic[WorkT]):
         kind, lease = self._kind, uuid4()
         last_start = time.monotonic() + kind.lease_s - kind.action_s
         batch = claim(kind.model, lease=lease, seconds=kind.lease_s, limit=kind.batch_size, due_until=due_until)
+        self._note_refusals(batch)
         # A piece that kills its worker comes back with its batch. Because the order is random, each other piece is done
         # before it in one batch or another.
         batch.sort(key=lambda work: (work.attempts, random.random()))  # noqa: S311
@@ -140,7 +141,22 @@ class Worker(Generic[WorkT]):
             raise outage
         return claimed, recorded
 
+    def _note_refusals(self, claimed: Sequence[WorkT]) -> None:
+        """Set `refusal` of each piece. If the database fails, try to give all of them back, and raise its error."""
+        if not claimed:
+            return
+        try:
+            reasons = self._kind.refuse(claimed)
+        except Error:
+            with suppress(Error):
+                self._give_back(claimed)
+            raise
+        for work in claimed:
+            work.refusal = reasons.get(work.pk, "")
+
     def _do(self, act: Act[WorkT], work: WorkT) -> Outcome:
+        if work.refusal:
+            return Failed(work.refusal)
         if work.is_overdue:
             return Failed(work.last_error or _why_overdue(work), NOT_IN_TIME)
         try:

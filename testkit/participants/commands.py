@@ -284,6 +284,35 @@ class ParticipantTests:
         self.do(self.undo(uuid4(), made_id=made_id))
         assert self.types() == [self.replies.made, self.replies.undone]
 
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("earlier_attempts", [0, 1])
+    def test_a_foreign_undoing_that_comes_first_is_refused(self, earlier_attempts: int) -> None:
+        made_id, forged_id = uuid4(), uuid4()
+        forged = json.loads(self.undo(forged_id, made_id=made_id).value) | {"reference": 8}
+        assert deliver(subscription(self.name), [json.dumps(forged).encode()]) == []
+        for _ in range(earlier_attempts):
+            self.provider.fail("error")
+            self.work()
+        self.deliver(self.make(made_id))
+        self.work()
+        assert sorted(self.types()) == sorted([self.replies.made, self.replies.undo_failed])
+        assert self.history(made_id) == [self.made]
+        row = self.row(forged_id)
+        assert (row.state, row.reason) == (State.FAILED, "")
+        assert "which has another reference" in row.last_error
+        self.do(self.undo(uuid4(), made_id=made_id))
+        assert self.history(made_id) == [self.made, self.undone]
+
+    @pytest.mark.django_db
+    def test_a_command_of_a_later_release_stops_no_other(self) -> None:
+        later_id, made_id = uuid4(), uuid4()
+        self.deliver(self.make(later_id), self.make(made_id))
+        self.rows.filter(command_id=later_id).update(value=b'{"eventType": "LATER"}')
+        self.work()
+        assert self.types() == [self.replies.made]
+        row = self.row(later_id)
+        assert (row.state, row.last_error.startswith("Poison")) == (State.PENDING, True)
+
     # --- Unknown outcomes ------------------------------------------------------------------------
 
     @pytest.mark.django_db
