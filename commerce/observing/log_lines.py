@@ -147,7 +147,7 @@ def logging_configuration(log_format: str, *, secrets: Sequence[str]) -> dict[st
             "kafka": {"level": "CRITICAL"},
             "django.request": {"level": "ERROR"},
             "axes": {"level": "WARNING"},
-            # It logs each request with its URL. A shop's own PAYMENT_PROVIDER may use it.
+            # httpx logs each request with its URL. A shop's own PAYMENT_PROVIDER may use httpx.
             "httpx": {"level": "WARNING"},
             # At this level the exporter reports an unreachable collector once per lost batch, not at every attempt.
             "opentelemetry.exporter": {"level": "ERROR"},

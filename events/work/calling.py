@@ -103,7 +103,9 @@ class Provider(Generic[AnswerT]):
             CallRefused: the answer has another 4xx status, except 408.
             OutcomeUnknown: no complete answer came in time, or the answer is invalid or has any other status.
         """
-        answer = self._call("POST", path, answers=answers, key=key, body=body)
+        # A request without a body needs a Content-Length of 0.
+        content = b"" if body is None else _encoder.encode(body)
+        answer = self._call("POST", path, answers=answers, key=key, content=content)
         assert answer is not None
         return answer
 
@@ -115,13 +117,11 @@ class Provider(Generic[AnswerT]):
         answers: Collection[int],
         unknown: int | None = None,
         key: UUID | None = None,
-        body: Any = None,
+        content: bytes | None = None,
     ) -> AnswerT | None:
         if not self._url.host:
             raise ServiceUnavailable(f"{self._url_setting} is not set: set it to the provider's URL")
         what = f"{method} {path}"
-        # A POST request without a body needs a Content-Length of 0.
-        content = _encoder.encode(body) if body is not None else b"" if method == "POST" else None
         try:
             status, text = self._exchange(method, path, key=key, content=content)
         except _UNREACHABLE as error:

@@ -24,7 +24,7 @@ def record_nothing(results: object) -> None:
 
 
 def refuse_nothing(claimed: object) -> Mapping[int, str]:
-    """Return no reasons. This is the `refuse` of a kind of work of which each piece may be done."""
+    """Return no reasons. This is the `refuse` of a kind of work whose workers may do every piece."""
     return {}
 
 

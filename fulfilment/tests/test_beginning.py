@@ -1,17 +1,23 @@
 """One SQL statement begins a fulfilment: all of its rows are inserted, or none."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, transaction
 from rest_framework.test import APIClient
 
 from events.models import OutboxEvent
 from events.wire.commands import stream_of
 from fulfilment.models import Fulfilment, FulfilmentDeadline, FulfilmentStep
 from fulfilment.tests.conftest import check_out, place
+from orders.models import Order
+from orders.services import Change, lock_order, mark_as_cancelled, mark_as_paid, save_changes
 from testkit.factories import OutboxEventFactory
+from testkit.waiting import a_lock_is_awaited, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -80,3 +86,50 @@ def test_orders_are_checked_out_while_the_schema_changes(api: APIClient, user: U
     finally:
         run(undo)
     begin(api, user)
+
+
+@pytest.mark.parametrize(("change", "status"), [(mark_as_paid, "PAID"), (mark_as_cancelled, "CANCELLED")])
+def test_an_order_that_changes_meanwhile_is_not_checked_out(
+    user: User, change: Callable[[Order], Change], status: str
+) -> None:
+    order = place(user)
+
+    def request() -> Any:
+        api = APIClient()
+        api.force_authenticate(user)
+        try:
+            return check_out(api, order.pk)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as other:
+        with transaction.atomic():
+            locked = lock_order(order_id=order.pk)
+            answer = other.submit(request)
+            wait_until(a_lock_is_awaited)
+            save_changes(change(locked))
+        assert answer.result(30).status_code == 409
+    assert answer.result().json()["detail"] == f"Order {order.pk} is {status} and cannot be checked out."
+    assert not Fulfilment.objects.exists()
+    assert not OutboxEvent.objects.filter(event_type="CHARGE_PAYMENT").exists()
+
+
+def test_of_two_checkouts_at_one_moment_one_is_409(user: User) -> None:
+    order = place(user)
+    barrier = threading.Barrier(8)
+    answers = []
+
+    def request() -> None:
+        api = APIClient()
+        api.force_authenticate(user)
+        barrier.wait()
+        answers.append(check_out(api, order.pk).status_code)
+        connection.close()
+
+    threads = [threading.Thread(target=request) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [202] + [409] * 7
+    assert OutboxEvent.objects.filter(event_type="CHARGE_PAYMENT").count() == 1

@@ -3,15 +3,13 @@
 import json
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import connection
 from pytest_django import DjangoCaptureOnCommitCallbacks
 from rest_framework.test import APIClient
 
@@ -32,11 +30,8 @@ from fulfilment.subscriptions import foreign_total
 from fulfilment.tests.conftest import FULFILMENT, WAYS, Checkout, check_out, place, work_off_deadlines
 from fulfilment.transitions import REPLIES, State, Step
 from fulfilment.work import DEADLINES
-from orders.models import Order
-from orders.services import Change, lock_order, mark_as_cancelled, mark_as_paid, save_changes
 from testkit.factories import UserFactory
 from testkit.participants.clock import shift_clock
-from testkit.waiting import a_lock_is_awaited, wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -121,55 +116,6 @@ def test_a_second_checkout_is_409_in_every_state(checkout: Checkout, way: list[s
     assert answer.status_code == 409
     assert answer.json()["detail"].endswith("was checked out before.")
     assert checkout.sent == sent
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize(("change", "status"), [(mark_as_paid, "PAID"), (mark_as_cancelled, "CANCELLED")])
-def test_an_order_that_changes_meanwhile_is_not_checked_out(
-    user: User, change: Callable[[Order], Change], status: str
-) -> None:
-    order = place(user)
-
-    def request() -> Any:
-        api = APIClient()
-        api.force_authenticate(user)
-        try:
-            return check_out(api, order.pk)
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(1) as other:
-        with transaction.atomic():
-            locked = lock_order(order_id=order.pk)
-            answer = other.submit(request)
-            wait_until(a_lock_is_awaited)
-            save_changes(change(locked))
-        assert answer.result(30).status_code == 409
-    assert answer.result().json()["detail"] == f"Order {order.pk} is {status} and cannot be checked out."
-    assert not Fulfilment.objects.exists()
-    assert not OutboxEvent.objects.filter(event_type="CHARGE_PAYMENT").exists()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_of_two_checkouts_at_one_moment_one_is_409(user: User) -> None:
-    order = place(user)
-    barrier = threading.Barrier(8)
-    answers = []
-
-    def request() -> None:
-        api = APIClient()
-        api.force_authenticate(user)
-        barrier.wait()
-        answers.append(check_out(api, order.pk).status_code)
-        connection.close()
-
-    threads = [threading.Thread(target=request) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(answers) == [202] + [409] * 7
-    assert OutboxEvent.objects.filter(event_type="CHARGE_PAYMENT").count() == 1
 
 
 def test_the_way_forward_ends_paid_and_shipped(checkout: Checkout) -> None:

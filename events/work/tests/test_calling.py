@@ -169,32 +169,21 @@ def test_an_invalid_answer_leaves_the_outcome_unknown(
         post(provider)
 
 
-def drip_after(beginning: bytes) -> Callable[[Any], None]:
-    """Return a function that sends `beginning`, and then a space in each quarter of the timeout."""
+def drip(piece: bytes = b" ", *, after: bytes = b"") -> Callable[[Any], None]:
+    """Return a function that sends `after`, and then `piece` in each quarter of the timeout."""
 
-    def drip(out: Any) -> None:
-        out.write(beginning)
+    def send(out: Any) -> None:
+        out.write(after)
         until = time.monotonic() + 20 * TIMEOUT_S
         try:
             while time.monotonic() < until:
-                out.write(b" ")
+                out.write(piece)
                 out.flush()
                 time.sleep(TIMEOUT_S / 4)
         except OSError:
             return
 
-    return drip
-
-
-def hint_for_ever(out: Any) -> None:
-    until = time.monotonic() + 20 * TIMEOUT_S
-    try:
-        while time.monotonic() < until:
-            out.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
-            out.flush()
-            time.sleep(TIMEOUT_S / 4)
-    except OSError:
-        return
+    return send
 
 
 def be_silent(out: Any) -> None:
@@ -212,10 +201,10 @@ def talk_nonsense(out: Any) -> None:
 @pytest.mark.parametrize(
     "send",
     [
-        drip_after(b"HTTP"),
-        drip_after(b"HTTP/1.1 200 OK\r\nX: "),
-        drip_after(b'HTTP/1.1 200 OK\r\n\r\n{"state": "good"}'),
-        hint_for_ever,
+        drip(after=b"HTTP"),
+        drip(after=b"HTTP/1.1 200 OK\r\nX: "),
+        drip(after=b'HTTP/1.1 200 OK\r\n\r\n{"state": "good"}'),
+        drip(b"HTTP/1.1 103 Early Hints\r\n\r\n"),
     ],
     ids=["the status", "a header", "the body", "hints"],
 )
@@ -290,7 +279,12 @@ def test_a_question_may_have_no_answer(server: Answering, provider: Provider[Sta
     "url",
     [
         *("", "http://shop:pass-word@127.0.0.1:1", "http://nowhere.invalid", "ftp://shop:pass-word@127.0.0.1:1"),
-        *("//shop:pass-word@127.0.0.1:1", "http://shop:pass-word@a..b", f"http://shop:pass-word@{'a' * 64}.example"),
+        *(
+            "//shop:pass-word@127.0.0.1:1",
+            "http://shop:pass-word@127.0.0.1:99999",
+            "http://shop:pass-word@a..b",
+            f"http://shop:pass-word@{'a' * 64}.example",
+        ),
     ],
 )
 def test_a_provider_that_cannot_be_reached_is_unavailable(settings: Any, url: str) -> None:
