@@ -220,7 +220,7 @@ def _saved(*, at_least: int) -> bool:
 
 
 def _rate(*, batch: int) -> float:
-    """Return the events per second. The first batch (`batch` events) does not count, because its start is unknown."""
+    """Return the notifications saved per second, without the first batch (`batch` of them), whose start is unknown."""
     sql = "SELECT count(*), extract(epoch FROM max(created_at) - min(created_at)) FROM notifications_notification"
     ((saved, seconds),) = database.rows(sql)
     return (saved - batch) / float(seconds)

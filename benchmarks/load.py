@@ -101,7 +101,7 @@ class Connection:
         return time.perf_counter() - self._sent_at
 
     def header(self, name: str) -> str:
-        """Return the value of the last answer's header `name`, converted to lower case; an empty string without it."""
+        """Return the last answer's value of the header `name`, in lower case, or an empty string if there is none."""
         return self.head.lower().partition(f"\r\n{name.lower()}: ".encode())[2].partition(b"\r\n")[0].decode()
 
     def close(self) -> None:

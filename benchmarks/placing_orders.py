@@ -85,7 +85,10 @@ def measure_gunicorn(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, 
 
 
 def measure_cpu(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:
-    """Compare the CPU time that the web server and PostgreSQL need per order with that of an earlier commit."""
+    """Compare the CPU time that the web server and PostgreSQL need per order with that of an earlier commit.
+
+    If git does not find this commit, print the reason and yield nothing.
+    """
     try:
         with checked_out(EARLIER) as checkout:
             yield from _measure_cpu_beside(servers, checkout)

@@ -88,7 +88,7 @@ def measure_reading(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, P
 
 
 def _record(backlog: Backlog) -> None:
-    """Record all events of the backlog in the outbox, as the product does with the events of orders."""
+    """Replace all rows of the outbox by the events of the backlog, as events of orders that are already published."""
     database.empty("events_outboxevent")
     for values in backlog.values():
         database.execute(RECORD, values=values)

@@ -63,7 +63,7 @@ def _record(count: int) -> None:
 
 
 def _work_off() -> float:
-    """Let one worker do all due work. Return the pieces of work that it does per second."""
+    """Replace all rows of work by `PIECES` due pieces, and let one worker do them. Return the pieces per second."""
     _record(PIECES)
     alone = worker()
     start = time.perf_counter()
@@ -72,7 +72,7 @@ def _work_off() -> float:
 
 
 def _work_off_by_sql() -> float:
-    """Do all due work with bare SQL statements. Return the pieces of work per second."""
+    """Replace all rows of work by `PIECES` due pieces, and do them with bare SQL. Return the pieces per second."""
     _record(PIECES)
     start = time.perf_counter()
     done = 0

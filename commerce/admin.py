@@ -108,7 +108,8 @@ class DeleteAction:
 class Checkboxes:
     """A mixin for the admin of accounts and groups. It shows a many-to-many field as checkboxes, which have labels.
 
-    Django's own widget for such a field, two lists side by side, has no labels.
+    Django's own widget for such a field, two lists side by side, has no labels. Of the permissions, only those for
+    models that admin shows are offered.
     """
 
     opts: Any
@@ -215,7 +216,8 @@ class FailedLoginAdmin(DeleteAction, ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[AccessAttempt]:
         """Annotate each row with `failures`, the number of failed logins of its name and address.
 
-        The lockout counts failed logins in the same way.
+        As for the lockout, only rows whose last failure is within `AXES_COOLOFF_TIME` count. Without such a row,
+        `failures` is None.
         """
         of_pair = AccessAttempt.objects.filter(
             username=OuterRef("username"),

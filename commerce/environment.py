@@ -1,7 +1,7 @@
 """Reads and validates environment variables, and reports all invalid ones at once.
 
 `commerce.settings` reads each variable through a method of one `Environment`. For an invalid value the method records
-the problem and returns a placeholder. At the end of the settings, `refuse_problems` names every problem.
+the problem and returns the value or a placeholder. At the end of the settings, `refuse_problems` names every problem.
 An empty variable counts as not set, unless a method says otherwise.
 """
 
@@ -152,7 +152,7 @@ class Environment:
     def key(self, name: str, *, in_development: str, min_length: int) -> str:
         """Return the variable's value, a secret of at least `min_length` characters.
 
-        Outside development, the well-known development value is invalid.
+        In development, `in_development` is the default. Outside development, it is an invalid value.
         """
         value = self.required(name, in_development=in_development)
         if value and len(value) < min_length:

@@ -77,7 +77,10 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _require_free(host: str, port: int) -> None:
-    """Raise CannotServe if another process listens on the address. granian itself would share the port with it."""
+    """Raise CannotServe if this process cannot listen on the address, for example because another process does.
+
+    granian itself would share the port with that process.
+    """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -142,7 +145,10 @@ def _serve(host: str, port: int) -> None:
 
 
 def _connections_per_worker() -> int:
-    """Raise the limit of open files to its maximum, and return how many connections it allows per worker."""
+    """Raise the limit of open files to its maximum. Return how many connections it allows per worker.
+
+    The result is at most `CONNECTIONS_PER_WORKER`.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return (

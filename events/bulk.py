@@ -21,7 +21,8 @@ def insert_rows(rows: Sequence[models.Model], *, update: Sequence[str] = (), ign
     `QuerySet.bulk_create`, for less CPU time (docs/performance.md).
 
     The database generates primary keys and defaults (`db_default`) that the objects lack. The objects do not get the
-    generated values. Raises ValueError if some of the objects have such a field and others lack it.
+    generated values. Either all of the objects must lack such a field or none. Raises ValueError if the first object
+    lacks one that another has.
     """
     if update and ignore_conflicts:
         raise ValueError("A row in conflict is either updated or ignored")

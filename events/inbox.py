@@ -70,7 +70,7 @@ def claim(*, group: str, events: Sequence[EventT]) -> list[EventT]:
     waits for that transaction to end.
 
     Raises:
-        EventIdConflict: two different events have the same id.
+        EventIdConflict: one of `events` has the id of a different event, in `events` or claimed before by `group`.
     """
     first: dict[UUID, EventT] = {}
     for event in events:

@@ -45,11 +45,14 @@ class Outage(Exception):
 
 
 class Suspect(Exception):
-    """A message failed for an unknown reason, and has attempts left."""
+    """A message failed for an unknown reason, and has attempts left. The consumer raises it, and handlers need not."""
 
 
 def kind_of(error: Exception) -> Kind:
-    """Return the kind of a failure in handling. A database error is poison if it is about the data, else an outage."""
+    """Return the kind of a failure in handling. A database error is poison if it is about the data, else an outage.
+
+    An error that is neither a database error nor a Poison or Outage is suspect.
+    """
     if isinstance(error, Poison | DataError | IntegrityError):
         return "poison"
     if isinstance(error, Outage | Error):

@@ -5,7 +5,7 @@ class FulfilmentConfig(AppConfig):
     name = "fulfilment"
 
     def ready(self) -> None:
-        """Register the system check, and register fulfilment as the process that controls checked-out orders."""
+        """Register the system check, and fulfilment as the business process that controls checked-out orders."""
         import fulfilment.checks  # noqa: F401
         from fulfilment.advancing import cancel
         from fulfilment.models import Fulfilment

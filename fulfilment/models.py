@@ -159,11 +159,11 @@ class Fulfilment(models.Model):
     def _is_late(self, message: str) -> bool:
         """Return whether `message` is a reply that no longer counts.
 
-        A reply of success or failure no longer counts if its step is undone. It still counts if an operator has marked
-        the undoing step as resolved and the step is not known to have succeeded (see `UNDONE_BY`).
+        Once a step has been undone, a reply of its success or failure no longer counts. It still counts if an operator
+        has marked the undoing step as resolved and the step is not known to have succeeded (see `UNDONE_BY`).
 
-        If the step is not undone, a failure no longer counts unless the step waits for a reply or was refused. The
-        failure of a refused step says that the charge or the booking may have been made.
+        Before that, a failure counts only if the step waits for a reply or was refused. The failure of a refused step
+        says that the charge or the booking may have been made.
         """
         answered, result = REPLIES.get(message, (None, None))
         step = self.steps.get(answered or "")
@@ -175,7 +175,10 @@ class Fulfilment(models.Model):
         return result == Result.FAILED and step.state not in (Result.WAITING, Result.REFUSED)
 
     def _or_last(self, message: str) -> str:
-        """Return `GIVE_UP` if `message` is a failure of the undoing step's last attempt; else return `message`."""
+        """Return `GIVE_UP` in place of a message that reports the failure of the undoing step's last attempt.
+
+        A passed deadline is such a failure. Return any other `message` as it is.
+        """
         step = self.awaited_step
         if step is None or self.state not in UNDOING or message not in UNDOING_FAILURES:
             return message

@@ -19,7 +19,7 @@ from orders.events import ORDER_EVENT_TYPES, OrderEventType
 
 
 class NewNotification(msgspec.Struct, frozen=True):
-    """A notification that has no row yet. Its fields have the names of the columns.
+    """A notification that has no row yet. Its fields have the names of the columns, but `occurred_at` has no column.
 
     It is no model instance, because that costs ten times the CPU (docs/performance.md).
     """

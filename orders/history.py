@@ -73,7 +73,7 @@ _MOVE_BACK = f"""
 def move_to_history(row_ids: Sequence[int]) -> int:
     """Move those outbox rows of `row_ids` that are published events of orders to the history. Return the number moved.
 
-    A row whose event is in the history already is not moved.
+    A row is not moved if the history already has its primary key, its event id, or its stream and sequence.
     """
     with connection.cursor() as cursor:
         cursor.execute(_MOVE, [list(row_ids)])
@@ -171,7 +171,7 @@ def order_as_of(order: Order, moment: datetime | None) -> Order | None:
 
     Raises:
         BrokenHistory: an event up to `moment` is or may be missing, is stored twice, is unreadable, or cannot follow
-            another event.
+            another event, or the first event after `moment` is unreadable.
     """
     events = events_of_order(order.pk)
     if moment is not None and moment < order.created_at and not (events and events[0].sequence == 1):
@@ -204,7 +204,7 @@ def fold(order_id: int, events: Sequence[RecordedEvent], *, as_of: datetime | No
 
     Raises:
         BrokenHistory: an event up to that time is or may be missing, is stored twice, is unreadable, or cannot follow
-            another event.
+            another event, or the first event after that time is unreadable.
     """
     state: OrderState | None = None
     for number, stored in enumerate(events, start=1):

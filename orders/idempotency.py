@@ -60,7 +60,7 @@ def parse_key(header: str) -> str:
 
 @transaction.atomic
 def answer_once(*, user_id: int, key: str, body: Any, create: Callable[[], Answer]) -> Answer:
-    """Return the stored response to this key. If there is none, call `create` and store its response.
+    """Return the stored response to the user's key. If it is missing or expired, call `create` and store its response.
 
     `body` is parsed JSON with numbers as int or Decimal.
 

@@ -30,7 +30,7 @@ class InvalidTransition(Exception):
 
 
 class UnknownHistory(Exception):
-    """No known sequence of changes leads to the order's status and its number of events."""
+    """The order's status and its number of events do not tell the type of an event."""
 
 
 NEXT_ID = "nextval('orders_order_id_seq')"

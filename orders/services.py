@@ -80,7 +80,7 @@ def place_order(*, user_id: int, lines: Sequence[Line], order_id: int | None = N
 
 
 def pay_order(*, order_id: int, user_id: int | None = None) -> Change:
-    """Pay an order.
+    """Pay an order. If `user_id` is None, the order may belong to any user.
 
     Raises:
         Order.DoesNotExist: there is no such order, or it does not belong to `user_id`.
@@ -91,7 +91,7 @@ def pay_order(*, order_id: int, user_id: int | None = None) -> Change:
 
 
 def cancel_order(*, order_id: int, user_id: int | None = None) -> Change:
-    """Cancel an order.
+    """Cancel an order. If `user_id` is None, the order may belong to any user.
 
     Raises:
         Order.DoesNotExist: there is no such order, or it does not belong to `user_id`.
@@ -198,9 +198,12 @@ def _change(order: Order, transition: Callable[[Order], None], event_type: Order
 def record_lost_event(*, order_id: int, sequence: int) -> Message:
     """Record the event of an earlier change of an order again, under the same id, after the event's row was lost.
 
+    The caller has made sure that the history does not have the event.
+
     Raises:
         Order.DoesNotExist: there is no such order.
         UnknownHistory: the type of the event cannot be known.
+        django.db.IntegrityError: the outbox still has the event.
     """
     order = Order.objects.select_for_update().get(pk=order_id)
     if sequence > len(order.event_types):

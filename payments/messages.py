@@ -76,9 +76,12 @@ def charge_payment(
 ) -> Message:
     """Return the outbox message that commands a charge. `source` is the sending app, such as `/shop`.
 
-    The messages of one `reference` are sent in the order of `sequence`: 1, 2, 3 ... Their outbox stream is named by
-    `reference` alone. The references of `fulfilment` are ids of orders, so another app of the same project must use
-    references that no order has. Otherwise the outbox refuses the second message with the same reference and sequence.
+    Raise ValueError if `amount` is invalid. `payment_token` is not checked.
+
+    The messages of one `reference`, to all participants together, are sent in the order of `sequence`: 1, 2, 3 ...
+    Their outbox stream is named by `reference` alone. The references of `fulfilment` are ids of orders, so another app
+    of the same project must use references that no order has. Otherwise the outbox refuses the second message with the
+    same reference and sequence.
     """
     command = ChargePayment(
         event_id=uuid4(),

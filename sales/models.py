@@ -61,8 +61,8 @@ class Generations(models.Model):
 class SalesBucket(models.Model):
     """The number and the amount of one type of events in one minute of event time, from one partition.
 
-    The partition is part of the key, so that consumers of different partitions never wait for the same row. Readers sum
-    over partitions.
+    The partition is part of the key, so that consumers of different partitions never wait for the same row. A rebuild
+    counts the events of all partitions in one row, with partition -1. Readers sum over partitions.
     """
 
     pk = models.CompositePrimaryKey("generation", "minute", "event_type", "partition")
@@ -82,7 +82,8 @@ class SalesBucket(models.Model):
 class CustomerSummary(models.Model):
     """The counts of one customer's orders and the amount paid, from the events of one partition.
 
-    The user is a plain id and no foreign key, because the event of another program may name any user.
+    A rebuild counts the events of all partitions in one row, with partition -1. Readers sum over partitions. The user
+    is a plain id and no foreign key, because the event of another program may name any user.
     """
 
     pk = models.CompositePrimaryKey("generation", "user_id", "partition")

@@ -70,7 +70,8 @@ decode_reply = partial(commands.decode_reply, event_types=REPLY_TYPES)
 def book_shipment(*, command_id: UUID, reference: int, items: Sequence[Item], source: str, sequence: int) -> Message:
     """Return the outbox message that commands a booking. `source` is the sending app, such as `/shop`.
 
-    The messages of one `reference` are sent in the order of `sequence`: 1, 2, 3 ...
+    The messages of one `reference`, to all participants together, are sent in the order of `sequence`: 1, 2, 3 ...
+    The outbox refuses the second message with the same reference and sequence.
     """
     command = BookShipment(
         event_id=uuid4(), timestamp=now(), command_id=command_id, reference=reference, items=tuple(items)

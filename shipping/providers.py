@@ -33,7 +33,10 @@ class ShippingProvider(Protocol):
         """Return the shipment; None if the carrier does not know it."""
 
     def book(self, booking_id: UUID, *, items: Sequence[Item], reference: int) -> Shipment:
-        """Book the shipment, and return it; return the earlier shipment if this id was used before."""
+        """Book the shipment, and return it; return the earlier shipment if this id was used before.
+
+        If the carrier refuses the booking, the returned shipment has the state `refused`.
+        """
 
     def cancel(self, booking_id: UUID) -> Shipment:
         """Cancel the shipment, or make sure that it is never booked. Return the shipment.

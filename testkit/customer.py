@@ -26,11 +26,14 @@ class Customer:
         return response.json()
 
     def change(self, order_id: int, action: str) -> Any:
-        """Apply `action`, `pay` or `cancel`, and return the order."""
+        """Apply `action`, `pay` or `cancel`, and return the order.
+
+        Raises httpx.HTTPStatusError if the status is not 2xx.
+        """
         return self._post(f"/api/orders/{order_id}/{action}", None)
 
     def check_out(self, order_id: int, payment_token: str) -> Any:
-        """Check out the order, and return its fulfilment."""
+        """Check out the order, and return its fulfilment. Raises httpx.HTTPStatusError if the status is not 2xx."""
         return self._post(f"/api/orders/{order_id}/checkout", {"paymentToken": payment_token})
 
     def fulfilment(self, order_id: int) -> Any:

@@ -27,7 +27,7 @@ class UserFactory(factory.django.DjangoModelFactory[User]):
 
 
 class OrderFactory(factory.django.DjangoModelFactory[Order]):
-    """Makes the row of an order only, without its items and events."""
+    """Makes the row of an order, and its user if none is given, but no items and no events."""
 
     class Meta:
         model = Order

@@ -20,10 +20,11 @@ STOP_TIMEOUT_S = 10
 
 
 class ProductProcess:
-    """One process of the product. It writes its output to `log`.
+    """One process of the product, which the constructor starts. It writes its output to `log`.
 
-    `launcher` is a command line that starts the process with a change, such as a sabotaged function. `checkout` is the
-    folder with the code to run, by default that of this repository.
+    `command` is the name of a module and its arguments, as `python -m` takes them. `launcher` has the same form. It
+    stands before `command`, and starts it with a change, such as a sabotaged function. `checkout` is the folder with
+    the code to run, by default that of this repository.
     """
 
     def __init__(
@@ -128,7 +129,10 @@ class WebServer(ProductProcess):
 
 
 def refusal_to_start(environment: dict[str, str]) -> str:
-    """Load the product's settings with these variables, which they must refuse. Return the error output."""
+    """Load the product's settings in a process with only these environment variables. Return its error output.
+
+    Raises AssertionError if the settings accept the variables.
+    """
     started = subprocess.run(
         [sys.executable, "-c", "import commerce.settings"], env=environment, capture_output=True, text=True, check=False
     )

@@ -84,7 +84,10 @@ class Proxy:
         self._delay = seconds
 
     def drop_answers(self, count: int = 1, *, to: int = PRODUCE) -> None:
-        """Forward the next `count` requests with the API key `to`, but close the connection instead of answering."""
+        """Forward the next `count` requests of the kind `to`, but close the connection instead of answering.
+
+        The kind is an `api_key` of Kafka's protocol, such as `PRODUCE`.
+        """
         self.dropped = 0
         self._to_drop[to] = count
 

@@ -19,7 +19,10 @@ Notifying = TypeVar("Notifying", bound=NotificationSubscription)
 
 
 def notifying(kind: type[Notifying], *, group: str = "group") -> Notifying:
-    """Return an instance of `kind` for the group `group`. It is otherwise equal to the notifications' subscription."""
+    """Return an instance of `kind` for the group `group`, with the topic, `decode` and `handle` of `NOTIFICATIONS`.
+
+    Unlike `NOTIFICATIONS`, it does not measure latency.
+    """
     return kind(group=group, topic=NOTIFICATIONS.topic, decode=NOTIFICATIONS.decode, handle=NOTIFICATIONS.handle)
 
 
@@ -75,7 +78,10 @@ def rows(handler: RowHandler, *, group: str = "group", event_types: Sequence[str
 
 
 def read_and_commit(topic: str, group: str, count: int) -> None:
-    """Join the group, read up to `count` records, and commit their offsets."""
+    """Join the group, read between one and `count` records, commit their offsets, and leave the group.
+
+    Raises TimeoutError if no record comes within 60 s.
+    """
     consumer = Consumer(topic=topic, group=group, batch_size=count)
     try:
         records = wait_until(lambda: consumer.poll(timeout=1))

@@ -22,7 +22,10 @@ PARTS = (
 
 
 class Run:
-    """A running `make run` that writes its output to `log`."""
+    """A `make run` in the folder `checkout` that writes its output to `log`.
+
+    The constructor starts it, and returns when it is ready or has ended. It raises TimeoutError after 120 s.
+    """
 
     def __init__(self, checkout: Path, port: int, **env: str) -> None:
         self.site = f"http://127.0.0.1:{port}"

@@ -45,7 +45,8 @@ DEMANDS = (Demand.of_day("100,000 orders a day", 100_000), MILLION_A_DAY, THOUSA
 def cores(demand: Demand, known: Measured) -> dict[str, float]:
     """Return the busy cores of each part at the peak. Paying is counted at the cost of placing, an upper bound.
 
-    For sales only the rate is known, so one busy core each is counted for the consumer and for PostgreSQL.
+    For sales only the rate of one consumer is known. At this rate, one busy core each is counted for the consumer and
+    for PostgreSQL.
     """
     changes = events = demand.events_per_s
     sales = events / known.sales_per_s

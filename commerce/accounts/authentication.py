@@ -53,7 +53,10 @@ class TokenAuthentication(JWTAuthentication):
         return user
 
     def get_validated_token(self, raw_token: bytes) -> Token:
-        """Return the token. Its expiry is checked each time; its signature is checked once, and the result cached."""
+        """Return the token. Raise InvalidToken if it is invalid or has expired.
+
+        Its expiry is checked each time. Its signature is checked once, and a valid token is cached.
+        """
         token = _decoded(raw_token)
         try:
             token.check_exp(current_time=aware_utcnow())
@@ -62,7 +65,11 @@ class TokenAuthentication(JWTAuthentication):
         return token
 
     def get_raw_token(self, header: bytes) -> bytes | None:
-        """Return the token in an `Authorization` header. The scheme may be in any case (RFC 9110, section 11.1)."""
+        """Return the token in an `Authorization` header, or None if the header is empty or its scheme is not Bearer.
+
+        The scheme may be in any case (RFC 9110, section 11.1). Raise AuthenticationFailed if Bearer is not followed by
+        exactly one word.
+        """
         scheme, space, token = header.partition(b" ")
         return super().get_raw_token(scheme.title() + space + token)
 

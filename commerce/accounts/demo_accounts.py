@@ -84,7 +84,7 @@ def _is_locked(name: str) -> bool:
 def customer() -> User:
     """Return the account that places the first order of `make run`.
 
-    This is `demo` if it is active, else an account without a password.
+    This is `demo` if it is active, else an account without a password, which is created or made active if necessary.
     """
     demo = User.objects.filter(username=ACCOUNTS[0].name, is_active=True).first()
     if demo is not None:

@@ -86,8 +86,8 @@ def save_folded_name(
 ) -> None:
     """Save the folded name (see `fold`) of an account that was just saved, in the caller's transaction if there is one.
 
-    Raise IntegrityError if another account has the same folded name. But if an earlier release created the saved
-    account without a folded name, mark the account as colliding instead.
+    Raise IntegrityError if another account has the same folded name. An account that an earlier release created without
+    a folded name is marked as colliding in this case, and no error is raised.
     """
     if raw or (update_fields is not None and "username" not in update_fields):
         return

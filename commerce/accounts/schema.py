@@ -65,7 +65,7 @@ def _body(serializer: Any, example: Any) -> OpenApiRequest:
 
 
 def _wrong(pointer: str, detail: str) -> list[OpenApiExample]:
-    """Return the example of a response 400 about the field of the body that the JSON pointer `pointer` names."""
+    """Return an example of one entry of `errors` in a response 400. `pointer` is the JSON pointer to the field."""
     error = {"pointer": pointer, "detail": detail}
     return [OpenApiExample("Example", error, response_only=True, status_codes=["400"])]
 

@@ -108,7 +108,7 @@ def problem_page(status: int, detail: str) -> HttpResponse:
 class ProblemsMiddleware:
     """Replace Django's HTML error pages on `JSON_PATHS` with problems, also in debug mode and for a wrong host.
 
-    Also remove OPTIONS, which no path supports, from the header `Allow`.
+    Also answer OPTIONS, which no path supports, with 405 instead of 401, and remove it from the header `Allow`.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

@@ -95,9 +95,10 @@ class Control:
         return Handler
 
     def _answer(self, request: Any) -> dict[str, str]:
-        """Switch the target that the request names, if any, and return the response.
+        """Switch the target that the request names, if any.
 
-        Raises ValueError if the request is not a JSON object with the secret key of the channel.
+        Return the state of the consumer and the broker, or only an `error` if the target was not switched. Raises
+        ValueError if the request is not a JSON object with the secret key of the channel.
         """
         if not isinstance(request, Mapping) or not secrets.compare_digest(
             str(request.get("key")).encode(), self._key.encode()
@@ -126,7 +127,7 @@ def ask(socket_path: str, key: str, *, target: str | None = None, on: bool | Non
     processes. The state of `consumer` is `on`, `off`, `starting` or `stopping`. That of `broker` is `on` or `off`.
 
     Raises:
-        ControlUnavailable: `make run` does not answer.
+        ControlUnavailable: `make run` does not answer. It may still have switched the target, or do so later.
         SwitchFailed: the target could not be switched.
     """
     request = json.dumps({"key": key, "target": target, "on": on}).encode() + b"\n"

@@ -71,9 +71,10 @@ class EmbeddedPostgres:
     """A PostgreSQL server on a Unix socket, with the database `commerce`."""
 
     def __init__(self, home: Path, *, durable: bool = True) -> None:
-        """Create the object, not the server. `home` is the server's folder, which the first `start` creates.
+        """Create the object, not the server. `home` is the server's folder, which `start` creates if it does not exist.
 
-        With `durable=False`, which is for tests, a crash of the server or of the machine may lose data.
+        With `durable=False`, which is for tests, a crash of the server or of the machine may lose data. Raises
+        EmbeddedPostgresFailed if the wheel is not installed.
         """
         self._home = home
         self._data = home / DATA
@@ -130,7 +131,10 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresFailed(f"PostgreSQL did not create the database: {error}") from error
 
     def stop(self) -> None:
-        """Stop the server by a fast shutdown, which disconnects clients and loses no committed data."""
+        """Stop the server by a fast shutdown, which disconnects clients and loses no committed data.
+
+        This also deletes the folder of its socket, so only a new object can start the server again.
+        """
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait()

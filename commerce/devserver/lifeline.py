@@ -40,7 +40,8 @@ def start(
 ) -> subprocess.Popen[Any]:
     """Start `command` as the leader of a new session and a new process group.
 
-    The keeper process ends this group when this program ends.
+    The keeper process ends this group when this program ends. If the command cannot be executed, no error is raised,
+    and the process ends with exit code 1.
 
     Args:
         stop_signal: the signal for a clean shutdown of the command.

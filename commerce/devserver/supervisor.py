@@ -77,7 +77,7 @@ class Supervisor:
         self._processes[name] = Process(name, command, env=env, cwd=cwd, report=self._events.put)
 
     def loop(self) -> None:
-        """Run the processes until all of them have ended."""
+        """Run the processes until all of them have ended. It sets signal handlers, so call it in the main thread."""
         for number in SIGNALS:
             signal.signal(number, self._stop_by_signal)
         threads = [Thread(target=process.run, name=name, daemon=True) for name, process in self._processes.items()]
@@ -229,7 +229,7 @@ class Process:
         return child
 
     def _follow(self, child: "subprocess.Popen[bytes]") -> int:
-        """Forward the output of `child` until it and its own children have ended. Return its exit code."""
+        """Forward the output of `child` until it ends. Kill the rest of its process group, and return its exit code."""
         assert child.stdout is not None
         reader = Thread(target=self._pass_on, args=(child.stdout,), daemon=True)
         reader.start()

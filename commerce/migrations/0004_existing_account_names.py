@@ -6,7 +6,7 @@ ACCOUNT_BATCH_SIZE = 1_000
 
 
 def save_existing_names(apps, schema_editor):
-    """Save the folded names. The oldest of several accounts with one name owns it; the others are marked."""
+    """Save the folded names. Where several accounts share one, the oldest owns it. The others get `collides=True`."""
     using = schema_editor.connection.alias
     AccountName = apps.get_model("commerce", "AccountName")
     accounts = apps.get_model("auth", "User").objects.using(using).order_by("pk").values_list("pk", "username")

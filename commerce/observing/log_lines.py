@@ -41,9 +41,9 @@ _CUT_CREDENTIALS = re.compile(r"(://[^\s/:@]*+:)[^\s/@]++\Z")
 
 
 def without_secrets(text: str, *, secrets: Sequence[str]) -> str:
-    """Return the first `TEXT_LIMIT_CHARS` characters of `text`, without `secrets` and text that looks like a secret.
+    """Return the first `TEXT_LIMIT_CHARS` characters of `text`, with `***` for `secrets` and what looks like a secret.
 
-    A secret that the cut splits is hidden as well.
+    A secret that the cut splits is hidden as well. If `text` is longer, a note with its length follows.
     """
     size = len(text)
     text = text[:TEXT_LIMIT_CHARS]

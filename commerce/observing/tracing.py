@@ -42,7 +42,10 @@ def configure() -> None:
 
 
 class RequestIdMiddleware:
-    """Set the id of the request for log lines, events and the response: the caller's `X-Request-ID`, or a new one."""
+    """Set the id of the request for log lines, events and the response.
+
+    It is the caller's `X-Request-ID`, or a new one if that is missing or malformed.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response

@@ -102,7 +102,7 @@ def _record_for_ever() -> None:
 
 
 def _fill(slot: datetime) -> None:
-    """Store the lag in the slot's row, and delete old rows."""
+    """Store the lag in the slot's row, if Kafka answers. Delete rows older than `WINDOW_S`, and rows of later slots."""
     lag = _read_lag()
     if lag is not None:
         LagReading.objects.filter(slot=slot).update(lag=lag)

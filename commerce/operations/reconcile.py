@@ -91,7 +91,8 @@ def find_missing(groups: Sequence[Subscription[Any]], *, progress: ProgressLine 
 def search(readings: Sequence[Reading], *, progress: ProgressLine | None = None) -> Iterator[Missing]:
     """Yield the same as `find_missing`, but take the offsets of each group from `readings`.
 
-    The caller must read the offsets before this function reads the database.
+    The caller must read the offsets before this function reads the database. Dead letters without a subject id count
+    only if the caller has called `complete_subjects`.
     """
     progress = progress or ProgressLine(StringIO())
     # A row that `prune_events` moves during the search is not missed: it moves from the first table to the second.
@@ -140,10 +141,10 @@ def repair(missing: Missing) -> Repaired:
 def _changes_without_row(groups: Sequence[Subscription[Any]], progress: ProgressLine) -> Iterator[Missing]:
     """Yield, for each batch of orders, the lost changes, and one sentence about each order of unknown history.
 
-    A change is lost if its event has no row in the outbox or the history, none of `groups` has handled or dead-lettered
-    the event, and at least one of them wants its type. The second condition excludes events whose rows `prune` has
-    discarded. `groups` read the events of orders. The orders are read in batches, because one query could return too
-    many changes without a row.
+    Each of `groups` must read the topic of orders. A change is lost if its event has no row in the outbox or the
+    history, none of `groups` has handled or dead-lettered the event, and at least one of them wants its type. An event
+    that a group has handled or dead-lettered has no row because `prune` has discarded it. The orders are read in
+    batches, because one query could return too many changes without a row.
     """
     for ids in in_steps(Order.objects.all(), size=BATCH_ORDERS, report=progress.of("orders")):
         changes = _without_row(ids[0], ids[-1])

@@ -1,4 +1,4 @@
-"""The thresholds at which the pipeline page turns amber and red. The alerts of Prometheus have the same thresholds.
+"""The thresholds of Prometheus' alerts, by which the pipeline page turns amber and red.
 
 `deploy/prometheus/alerts.yml` repeats them, and `tests/repository/test_observability_files.py` compares the two files.
 """
@@ -28,7 +28,9 @@ class Alert(NamedTuple):
     def level(self, value: float) -> Level | None:
         """Return the colour of the page for `value`: "warning" is amber, "critical" is red, None is no colour.
 
-        Prometheus waits until the condition has lasted for some minutes. The page shows it at once.
+        Above the threshold, the colour is the alert's severity. A critical alert is amber already above `EARLY_SHARE`
+        of the threshold. Prometheus waits until the condition has lasted for some minutes. The page shows it
+        at once.
         """
         if value > self.above:
             return self.severity

@@ -97,7 +97,7 @@ class OrderEventsView(FreedAtOnce):
 
 
 def timeline(order: Order) -> list[dict[str, Any]]:
-    """Return one entry per event of `order`, by sequence. Unknown values are None."""
+    """Return one entry per known event of `order` (see `trace_events`), by sequence. Unknown values are None."""
     return [_entry(event) for event in trace_events(order)]
 
 
@@ -105,7 +105,7 @@ def trace_events(order: Order) -> list[EventTrace]:
     """Return an `EventTrace` of each known event of `order`, by sequence.
 
     An event is known by its row in the outbox or history, by its dead letters, or by a row that proves that a group has
-    handled it. A lost event has none of these, and is left out until `reconcile_events` has recorded it again.
+    handled it. An event with none of these is left out until `reconcile_events` has recorded it again.
     """
     rows = {row.event_id: row for row in stored_rows(column="stream", values=[order.stream])}
     types: dict[UUID, tuple[int, str]] = {}

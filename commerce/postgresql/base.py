@@ -13,8 +13,8 @@ class DatabaseOperations(operations.DatabaseOperations):
     def execute_sql_flush(self, sql_list: Iterable[str]) -> None:
         """Empty tables, for `manage.py flush` and after a test.
 
-        Triggers refuse to empty the history and items of orders, unless the parameter `commerce.maintenance` is `on`.
-        See `orders.history.maintenance`.
+        This sets the parameter `commerce.maintenance` to `on`, because otherwise triggers refuse to empty the history
+        and items of orders. See `orders.history.maintenance`.
         """
         super().execute_sql_flush(["SET LOCAL commerce.maintenance = 'on'", *sql_list])
 

@@ -97,7 +97,8 @@ class RowActionsAdmin(ModelAdmin):
     ) -> HttpResponse | None:
         """Show the confirmation of `action` for `rows`, or run the action if the request confirms it.
 
-        If the user started the action on the page of a row, `object_id` is the id of that row. In the list it is None.
+        If there are more than `MAX_ROWS_PER_REQUEST` rows, only show a warning. If the user started the action on the
+        page of a row, `object_id` is the id of that row. In the list it is None.
         """
         ids = list(rows.order_by("pk").values_list("pk", flat=True)[: MAX_ROWS_PER_REQUEST + 1])
         back = self._back(object_id)

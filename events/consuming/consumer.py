@@ -117,9 +117,10 @@ class EventConsumer(Generic[EventT]):
             raise TooManyDeadLetters(group=self._subscription.group, count=self._limit)
 
     def _uncommitted(self, records: Sequence[Record]) -> Sequence[Record]:
-        """Return the records of a failed batch that must be handled again; the last one if all are committed.
+        """Return the records of a failed batch that are not committed, and so must be handled again.
 
-        A record that was tried alone and committed must not come again in a batch, because it may be deadly.
+        If all are committed, because only the deletion of a `DeathMark` has failed, return the last one. A record that
+        was tried alone and committed must not come again in a batch, because it may be deadly.
         """
         committed = {(record.partition, record.offset) for record in self._committed}
         return [one for one in records if (one.partition, one.offset) not in committed] or records[-1:]

@@ -83,7 +83,7 @@ class RecordedLetter(NamedTuple):
 
     @property
     def is_reopened(self) -> bool:
-        """Whether the message was a replay that failed and so opened its letter again."""
+        """Whether the message was a failed replay, whose letter is now open with the new error."""
         return self.is_new_or_reopened and self.copy is None
 
 
@@ -100,9 +100,9 @@ class NamedEvent(NamedTuple):
 def record_dead_letter(*, record: Record, error: Exception, group: str) -> RecordedLetter:
     """Store `record` as a dead letter of `group`, and its copy for the `-dlt` topic, in the caller's transaction.
 
-    A failed replay of a letter of `group` makes no new letter. It opens the replayed letter again, with the new error,
-    unless that letter was dismissed. A failed replay of another group's letter makes a new letter, unless `group`
-    already has a letter of the original record.
+    A failed replay of a letter of `group` makes no new letter. It stores the new error in the replayed letter, and
+    opens that letter if it is closed. A letter that was dismissed stays unchanged. A failed replay of another group's
+    letter makes a new letter, unless `group` already has a letter of the original record.
     """
     stacktrace = stack_trace(error, lambda part: cut(storable(part)))
     reason = {"error_class": _class_name(error), "error_message": cut(storable(str(error)))}
@@ -136,7 +136,10 @@ def record_dead_letter(*, record: Record, error: Exception, group: str) -> Recor
 
 
 def close_replayed(records: Iterable[Record], *, group: str) -> None:
-    """Close the letters whose replays are among `records`, which the caller's transaction has handled."""
+    """Mark as replayed the letters of `group`, even dismissed ones, whose replays are among `records`.
+
+    The caller's transaction has handled `records`.
+    """
     for record in records:
         if has_header(record.headers, LETTER_ID_HEADER):
             _replayed(record).filter(group=group).update(state=DeadLetter.State.REPLAYED, closed_at=now())
@@ -231,7 +234,10 @@ def event_type_of(record: Record) -> str:
 
 
 def _identify(record: Record) -> NamedEvent:
-    """Return the event that the body names. The headers supply an id or type that the body lacks, only for display."""
+    """Return the event that `record` names. The headers supply an id or type that the body lacks, only for display.
+
+    The subject id is None unless the body names all three of the event's id, type and subject.
+    """
     in_body = _in_body(record.topic, record.value)
     headers = {name: _text(value) for name, value in record.headers}
     return NamedEvent(

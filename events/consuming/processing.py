@@ -141,7 +141,10 @@ class Processor(Generic[EventT]):
         return self.make_dead_letter(record, error)
 
     def make_dead_letter(self, record: Record, error: Exception) -> Progress:
-        """Make `record` a dead letter in a separate transaction. Return a `Progress` of this one record."""
+        """Make `record` a dead letter in a separate transaction. Return a `Progress` of this one record.
+
+        Raises TooManyDeadLetters if other consumers have brought the group to its limit.
+        """
         with transaction.atomic():
             consecutive = ConsecutiveDeadLetters(group=self._group, limit=self.limit)
             at_limit = self._record_dead_letter(record, error, consecutive)

@@ -68,8 +68,8 @@ class Quarantine:
     def marks_on(self, records: Sequence[Record]) -> dict[int, DeathMark]:
         """Return the death marks that other consumers have left on the partitions of `records`, by partition number.
 
-        Such a consumer ended while it handled its first batch from the partition. Partitions without a mark are absent,
-        and those whose mark covers none of `records`: that consumer ended after it had committed its batch.
+        Such a consumer ended while it handled its first batch from the partition. A mark that covers none of `records`
+        is left out, because its consumer ended after it had committed the batch.
         """
         unknown = {record.partition for record in records} - self._proven - self._marked
         if not unknown:
@@ -100,7 +100,8 @@ class Quarantine:
     def one_by_one(self, records: Sequence[Record], mark: DeathMark) -> Iterator[Record]:
         """Yield each of `records` that `mark` covers, so that the caller tries it alone.
 
-        All of `records` must be from the partition of `mark`. If they reach its last offset, delete it at the end.
+        All of `records` must be from the partition of `mark`. If they reach the last offset of the mark, the mark is
+        deleted after the caller has tried the last one that it covers.
         """
         logger.warning("A consumer ended while it handled %s: its messages are tried one by one", mark)
         yield from (record for record in records if mark.covers(record.offset))
@@ -213,10 +214,10 @@ def count_death(mark: DeathMark, record: Record) -> int:
 
 
 def run_in_child(work: Callable[[], int]) -> int:
-    """Run `work` in a forked child. Return the result of `work` (0 to 255), or 1 if `work` raises an exception.
+    """Close this thread's database connections, run `work` in a forked child, and return its result (0 to 255).
 
-    If a signal ends the child, return minus the number of the signal. A child that is not done after
-    `CONSUMER_TRIAL_TIMEOUT` seconds is killed.
+    If `work` raises an exception, return 1. If a signal ends the child, return minus the number of the signal. A child
+    that is not done after `CONSUMER_TRIAL_TIMEOUT` seconds is killed.
     """
     connections.close_all()  # Parent and child must not share a connection.
     parent_lives, held_by_parent = os.pipe()

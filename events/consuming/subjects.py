@@ -11,7 +11,7 @@ from events.models import DeadLetter
 
 
 def complete_subjects() -> None:
-    """Read the missing subject ids of dead letters from their bodies, and store them.
+    """Store the missing subject ids of dead letters, and with them the event ids and types, as their bodies name them.
 
     Letters without an event id, or with a body above `MAX_MESSAGE_BYTES`, are skipped. A letter stays without a subject
     id if its body does not name all three of the event's id, type and subject. Every call reads such a body again, but

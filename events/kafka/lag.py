@@ -34,7 +34,7 @@ def is_never_read(*, current_offset: object, end_offset: object) -> bool:
 
 
 def group_lag(*, topic: str, group: str) -> list[PartitionLag]:
-    """Return the group's lag on every partition of `topic`, by partition number. Raises KafkaUnreachable."""
+    """Return the group's lag on each partition of `topic`, sorted by partition number. Raises KafkaUnreachable."""
     viewer = Viewer(group=group)
     try:
         offsets = viewer.offsets(topic)

@@ -33,7 +33,10 @@ class ReadAhead:
         self._committing: Future[None] | None = None
 
     def poll(self, *, timeout: float) -> list[Record]:
-        """Return the next records. Unless they are large, start to read the records after them. See `Consumer.poll`."""
+        """Return the next records. Unless they are large, start to read the records after them. See `Consumer.poll`.
+
+        If no records were read ahead and the previous commit failed, raise the error of this commit instead.
+        """
         records = self._take_ahead()
         if not records:
             self._finish_commit()
@@ -49,7 +52,10 @@ class ReadAhead:
         self._committing = self._thread.submit(self._consumer.commit, records)
 
     def hold(self, records: Sequence[Record]) -> None:
-        """Go back to the first of `records` on each partition, and pause all partitions until `release`."""
+        """Go back to the first of `records` on each partition, and pause the partitions. See `Consumer.hold`.
+
+        If the thread's poll or commit has failed, raise its error instead.
+        """
         ahead = self._take_ahead()
         self._finish_commit()
         self._consumer.hold([*records, *ahead])

@@ -188,9 +188,9 @@ class Consumer(ConsumerRebalanceListener):
             self._commit()
 
     def _report_deleted_records(self, partition: TopicPartition, *, found: int) -> None:
-        """Report records that Kafka deleted before the group read them. The client goes on at the offset `found`.
+        """Find out whether Kafka deleted records before the group read them, and report them.
 
-        Raises KafkaError.
+        The client goes on at the offset `found`. Raises KafkaError if a request for offsets fails.
         """
         if partition not in self._expected:
             committed = self._client.committed(partition, timeout_ms=GROUP_TIMEOUT_MS)
@@ -226,7 +226,10 @@ class Consumer(ConsumerRebalanceListener):
         self._uncommitted = {}
 
     def hold(self, records: Iterable[Record]) -> None:
-        """Go back to the first of `records` on each partition, and pause all partitions until `release`."""
+        """Go back to the first of `records` on each partition, and pause all assigned partitions until `release`.
+
+        Partitions that a rebalance assigns meanwhile are not paused.
+        """
         if self._is_lost:
             return
         owned = self._client.assignment()

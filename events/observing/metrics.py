@@ -66,7 +66,7 @@ def declare(event_types: Collection[str], *, group: str, measures_latency: bool)
     """Export the group's metrics, except `dead_letters_total`, as 0 before its first event.
 
     Otherwise Prometheus would miss the first increment, because it would first see the counter after this increment.
-    With `measures_latency`, the group's consumers observe `end_to_end_seconds`.
+    `measures_latency` says whether the group's consumers observe `end_to_end_seconds`, which is exported only then.
     """
     for event_type in (*event_types, OTHER):
         for outcome in OUTCOMES:

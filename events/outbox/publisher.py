@@ -86,7 +86,8 @@ class RecordingPublisher:
 class BackgroundPublisher:
     """Publishes from one thread per process, which starts with the first message and reads from a bounded queue.
 
-    If the queue is full, the thread has died or the broker is down, messages stay pending and the relay sends them.
+    A message stays pending, and the relay sends it, if it is larger than `MAX_QUEUED_MESSAGE_BYTES`, if the queue is
+    full, if the broker or the database fails, or if the thread dies. The next call of `publish` starts a new thread.
     During an outage the thread does not send, because a Kafka client that waits for the broker slows this process's
     requests.
     """

@@ -71,7 +71,7 @@ class Relay:
             self._wait(settings.OUTBOX_RELAY_INTERVAL.total_seconds())
 
     def sweep(self, *, older_than: timedelta, wait_for_turn: bool = False) -> tuple[int, Exception | None]:
-        """Send every sendable row older than `older_than`, and the rows that follow it in its stream.
+        """Send every sendable row whose age is at least `older_than`, and those that follow it in its stream and topic.
 
         Return the number of sent rows, and the exception of the last outage or None. With `wait_for_turn`, wait while
         another relay has its turn. Otherwise leave the rows to that relay.

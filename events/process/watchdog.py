@@ -18,7 +18,10 @@ The watchdog counts its checks instead of reading a clock, because a clock goes 
 
 
 class Watchdog:
-    """Ends the process with exit code 1 if a guarded call takes over `limit` seconds. Stack traces go to stderr."""
+    """Ends the process with exit code 1 if a guarded call takes longer than `limit` seconds. Stack traces go to stderr.
+
+    Only one call may be guarded at a time, because overlapping calls are not watched.
+    """
 
     def __init__(self, *, what: str, limit: float) -> None:
         self._what = what

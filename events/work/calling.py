@@ -145,7 +145,10 @@ class Provider(Generic[AnswerT]):
         raise OutcomeUnknown(said)
 
     def _exchange(self, method: str, path: str, *, key: UUID | None, content: bytes | None) -> tuple[int, bytes]:
-        """Send a request, and return the status and the body of the answer. Raises the exceptions of httpcore."""
+        """Send a request, and return the status and the body of the answer.
+
+        Raises the exceptions of httpcore, and UnicodeError or OverflowError if the host or the port cannot exist.
+        """
         headers = dict(self._headers)
         if key:
             headers["Idempotency-Key"] = str(key)
@@ -192,7 +195,7 @@ class Provider(Generic[AnswerT]):
 
 
 class _LimitedBackend(httpcore.SyncBackend):
-    """Opens each connection as a `_LimitedConnection` with this limit."""
+    """Opens each connection as a `_LimitedConnection` with the limit `limit_s`."""
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s

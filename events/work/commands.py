@@ -153,7 +153,10 @@ class Participant(Generic[WorkT, CommandT]):
             self._repeat(first)
 
     def _repeat(self, first: Mapping[UUID, CommandT]) -> None:
-        """Take those commands as repeats that were recorded before. For the others, which are pending, do nothing."""
+        """Treat the commands that were recorded before this call of `take` as repeats, as `take` describes.
+
+        The others are new and pending, so nothing changes for them.
+        """
         rows = list(self._locked(first))
         for row in rows:
             self._refuse_conflict(self.decode(bytes(row.value)), first[row.command_id])

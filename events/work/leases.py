@@ -91,9 +91,9 @@ def _names(model: type[LeasedWork]) -> Sequence[str]:
 
 @cache
 def _claiming(model: type[LeasedWork]) -> tuple[str, Sequence[Any]]:
-    """Return the statement that claims rows, and the fields whose values it returns, before two more values.
+    """Return the statement that claims rows, and the fields with whose values each returned row begins.
 
-    The two values are `was_due_at` and `is_overdue`.
+    After them, each returned row has two more values, `was_due_at` and `is_overdue`.
     """
     table, pk = _names(model)
     meta: Any = model._meta

@@ -13,7 +13,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The work can never be done.
+    """The work failed, and no worker tries it again unless `LeasedWorkQuerySet.try_again` makes it pending.
 
     `reason` is for operators: it may have addresses and answers of other services. `for_people` is the reason for all
     other people. It may be empty.

@@ -88,7 +88,8 @@ class Worker(Generic[WorkT]):
 
         Raises:
             ServiceUnavailable: the service is not available.
-            django.db.Error: the database failed while a batch was claimed or the rest of it was given back.
+            django.db.Error: the database failed while a batch was claimed or the rest of it was given back, or an
+                outcome could not be recorded although the database was there.
         """
         results: Results[WorkT] = []
         while not self._stopping():
@@ -107,7 +108,8 @@ class Worker(Generic[WorkT]):
 
         Raises:
             ServiceUnavailable: the service is not available.
-            django.db.Error: the database failed while the batch was claimed or the rest of it was given back.
+            django.db.Error: the database failed while the batch was claimed or the rest of it was given back, or an
+                outcome could not be recorded although the database was there.
         """
         kind, lease = self._kind, uuid4()
         last_start = time.monotonic() + kind.lease_s - kind.action_s
@@ -175,7 +177,11 @@ class Worker(Generic[WorkT]):
         settle(self._kind.model, [_given_back(work) for work in works])
 
     def _record(self, results: Results[WorkT]) -> Results[WorkT]:
-        """Record the outcomes, and return those whose row still had the lease. Wait while the database is away."""
+        """Record the outcomes, and return those whose row still had the lease. Wait while the database is away.
+
+        If what follows from an outcome cannot be recorded, record and return a `TryAgain` in its place. Raise the error
+        if this fails, too.
+        """
         record, failure = self._kind.record, None
         while results:
             try:

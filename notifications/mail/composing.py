@@ -42,7 +42,7 @@ def compose(delivery: EmailDelivery) -> bytes:
 
 
 def composed(delivery: EmailDelivery) -> EmailMessage:
-    """Return the delivery's stored message for Django's e-mail backends, which then send exactly the stored bytes."""
+    """Return the delivery's stored message for Django's e-mail backends, which change only its line ends."""
     content = bytes(delivery.content or b"")
     email: Any = EmailMessage(to=[delivery.address])
     frozen = message_from_bytes(content, _class=_Frozen)

@@ -16,7 +16,7 @@ from notifications.models import EmailOptOut
 @csrf_exempt
 @require_http_methods(["GET", "HEAD", "POST"])
 def opt_out(request: HttpRequest, token: str) -> HttpResponse:
-    """Show whether the user gets e-mails, and turn them on or off on POST.
+    """Show whether the user gets e-mails. A POST turns them on if its field `wanted` is "true", and otherwise off.
 
     A GET request changes nothing, because mail programs follow links before a person does.
 

@@ -25,8 +25,9 @@ def triggers_on(table):
 class Migration(migrations.Migration):
     """Let the database refuse changes of the history and of order items, unless the transaction declares maintenance.
 
-    No release changes these rows. CREATE TRIGGER waits for transactions that write to the table, and holds up new ones
-    meanwhile, so it gives up after a few seconds. The migration can then be run again.
+    No version of this program changes these rows without declaring it. CREATE TRIGGER waits for transactions that write
+    to the table, and holds up new ones meanwhile, so it gives up after a few seconds. The migration can then be run
+    again.
     """
 
     dependencies = [

@@ -41,7 +41,10 @@ def order(user: User) -> Order:
 
 
 def set_times(order: Order, *seconds: float) -> None:
-    """Change the times of the order's events to these seconds after `START`, one for each event."""
+    """Change the times of the order's events to these seconds after `START`, one for each event.
+
+    The first time also becomes the order's `created_at`.
+    """
     for number, second in enumerate(seconds, start=1):
         row = OutboxEvent.objects.get(stream=order.stream, sequence=number)
         value = json.loads(bytes(row.value or b"")) | {"timestamp": rfc3339(at(second))}

@@ -1,4 +1,4 @@
-"""`verify_orders` names each order that differs from its events, no matter which program changed it."""
+"""`verify_orders` finds each order that differs from its events, no matter which program changed it."""
 
 import json
 from collections.abc import Callable

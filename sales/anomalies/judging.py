@@ -74,10 +74,11 @@ def judge_until(end: int) -> Judgement | None:
 
 
 def _first_unjudged(judged_until: int, end: int) -> int:
-    """Return the first step to judge: the later one of `judged_until` and `end - CATCH_UP_STEPS`.
+    """Return the number of the first step to judge: the later one of `judged_until` and `end - CATCH_UP_STEPS`.
 
-    If `judged_until` is in the future, the clock was set back. Then return the first step that is not closed, so that
-    the watchers do not wait until the clock has caught up. Steps that are judged again record nothing twice.
+    If the step `judged_until` is after the first step that is not closed, the clock was set back. Then return the first
+    step that is not closed, or `end` if `end` is earlier, so that the watchers do not wait until the clock has caught
+    up. Steps that are judged again record nothing twice.
     """
     now = closed_end()
     if judged_until > now:

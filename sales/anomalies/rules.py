@@ -203,7 +203,8 @@ def cancellations(series: Series, start: int, end: int, thresholds: Thresholds) 
 def silence(series: Series, start: int, end: int, thresholds: Thresholds) -> Finding | None:
     """Find a silence: no order is created at a time that usually has many. Return None without one.
 
-    The silence lasts from the step `start`, the one after the last order, up to but excluding the step `end`.
+    The silence lasts from the step `start` up to but excluding the step `end`. The caller has made sure that `start` is
+    the step after the last order. Return None if the silence is longer than `LONGEST_SILENCE`.
 
     The smaller the shop, the longer the silence must be: a busy shop is found silent after minutes, and a shop with ten
     orders a day after two days.

@@ -53,7 +53,7 @@ class Series:
 
     @property
     def first_sale(self) -> int:
-        """The step of the first order, where the shop's history begins; `end` without orders."""
+        """The first step of this series with an order; `end` without orders. No reference window begins before it."""
         return self._sold[0] if self._sold else self.end
 
     def last_sale_before(self, step: int) -> int | None:

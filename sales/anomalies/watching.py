@@ -48,10 +48,9 @@ class Watcher:
         """
 
     def run(self) -> None:
-        """Judge each step of five minutes once it is closed, until `stopping` returns True.
+        """Judge each step of five minutes once it is closed and complete, until `stopping` returns True.
 
-        A step is closed once `SALES_ANOMALY_GRACE` has passed since its end. Outages of Kafka and of the database do
-        not end the run.
+        Outages of Kafka and of the database do not end the run.
         """
         in_outage = False
         while not self._stopping():

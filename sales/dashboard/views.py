@@ -55,7 +55,8 @@ def page(request: HttpRequest) -> HttpResponse:
 def state(request: HttpRequest) -> JsonResponse:
     """Return the figures of the page as JSON for its script. `at` and `when` are HTML; the other texts are plain.
 
-    The charts get amounts as floats, which are exact enough for pixels. The texts have the exact amounts.
+    The charts get amounts as floats, which are exact enough for pixels. The texts have the exact amounts. If the
+    database fails or a query takes too long, the status is 503, and the JSON has only the member `error`.
     """
     _require_permission(request)
     unit, zone = _unit(request), timezone.get_current_timezone()

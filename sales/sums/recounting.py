@@ -71,9 +71,10 @@ _FOREIGN = f"""
 
 
 def _adding(tables: Tables) -> str:
-    """Return the rest of a statement that begins with a WITH clause named `events`.
+    """Return the rest of an SQL statement, after a WITH clause that defines `events`.
 
-    The statement adds these events to `tables`, and returns the number of events.
+    The whole statement adds these events to `tables`, and returns the number of events. It takes the parameter
+    `generation`.
     """
     return f"""
     , added_to_buckets AS (
@@ -133,8 +134,9 @@ def recount(database: Any, *, into: Tables, generation: int, report: Report) -> 
     """Add the sums of all events that the sales group has handled to the tables `into`.
 
     `database` is one of Django's connections, with an open transaction in which the sums are added. The transaction
-    must be REPEATABLE READ, because the recount takes many statements. The added rows get the number `generation` (see
-    `sales.models`). `report` is called with the part that is done, from 0.0 to 1.0.
+    must be REPEATABLE READ, because the recount takes many statements. Its statement timeout is switched off until its
+    end. The added rows get the number `generation` (see `sales.models`). `report` is called with the part that is done,
+    from 0.0 to 1.0.
     """
     counted = 0
     with database.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""A rebuild that is killed with SIGKILL at any point leaves the old sums, and the next one works."""
+"""A rebuild that is killed with SIGKILL at any point leaves true sums, and the next one works."""
 
 import os
 import signal

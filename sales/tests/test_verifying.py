@@ -1,4 +1,4 @@
-"""`verify_sales` names each sum that differs from the events."""
+"""`verify_sales` finds each sum that differs from the events, and names the first ten of each kind."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal

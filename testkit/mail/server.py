@@ -128,7 +128,10 @@ class MailServer:
         self.faults[stage].append(Fault(**fault))
 
     def heal(self) -> None:
-        """End every fault. A connection on which the server is silent is closed."""
+        """End every fault. A connection on which the server is silent is closed.
+
+        An answer that `then="hold"` holds back still waits for `release`.
+        """
         self.faults.clear()
         self.mails_per_connection = float("inf")
         self.pause_per_byte_s = 0.0

@@ -86,13 +86,16 @@ class ParticipantTests:
         return deliver(subscription(self.name), [command.value for command in commands])
 
     def work(self) -> None:
-        """Try each pending command once, whether it is due or not."""
+        """Try each pending command once, whether it is due or not.
+
+        Raises ServiceUnavailable if the provider is not available. Some commands may then not be tried.
+        """
         self.rows.filter(state=State.PENDING).update(due_at=database_now() - timedelta(seconds=1))
         worker = worker_of(kind_named(self.name), stopping=lambda: False, wait=lambda _: None)
         worker.sweep(due_until=database_now())
 
     def do(self, *commands: Message) -> list[Reply]:
-        """Deliver the commands, try each once, and return all replies so far."""
+        """Deliver the commands, try all pending ones as `work` does, and return all replies so far."""
         assert self.deliver(*commands) == []
         self.work()
         return self.sent()
@@ -195,7 +198,7 @@ class ParticipantTests:
 
     @pytest.mark.django_db
     def test_a_reply_is_settled_once_its_group_has_handled_it(self) -> None:
-        """A group has handled the reply in an outbox row only if it has handled one with the same id and reference.
+        """A reply that a group has handled settles an outbox row only if it has the row's event id and reference.
 
         The row has no stream, so its reference is taken from its key.
         """

@@ -35,7 +35,7 @@ class ProviderUnderTest:
         assert answer.status_code == 200, answer.text
 
     def book(self, service: str) -> dict[str, dict[str, Any]]:
-        """Return the entries of the provider's book for `service`, "payments" or "shipments", by key."""
+        """Return the entries of the provider's book for `service`, "payments" or "shipments", by idempotency key."""
         answer = httpx.get(f"{self.url}/book", trust_env=False, timeout=30)
         return {entry["id"]: entry for entry in answer.json()[service]}
 

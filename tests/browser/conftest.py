@@ -51,7 +51,11 @@ def color_scheme() -> ColorScheme:
 
 @pytest.fixture
 def page(run: Run, timezone_id: str | None, locale: str, color_scheme: ColorScheme) -> Iterator[Page]:
-    """Return a page that is logged in to admin. After the test, fail if the browser has reported an error."""
+    """Return a page that is logged in to admin.
+
+    After the test, fail if the browser has reported an error, a warning, a failed request, or a status of 400 or more.
+    Aborted requests do not count.
+    """
     # Django refuses database access in a thread with an event loop, and Playwright runs one in this thread.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     errors: list[str] = []

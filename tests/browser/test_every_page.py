@@ -118,7 +118,7 @@ assert emails[2].update(state="cancelled", finished_at=Now(), lease=None, last_e
 
 
 def walk(page: Page, first_pages: list[str]) -> Iterator[str]:
-    """Open `first_pages` and the pages that they link to, directly or not. Yield the addresses.
+    """Open `first_pages` and the pages that they link to, directly or not. Yield each address while `page` shows it.
 
     Of the linked pages of one kind, at most `PAGES_PER_KIND` are opened.
     """
@@ -175,7 +175,10 @@ def findings_in_korean(page: Page) -> list[str]:
 
 
 def findings_in_dark_colours(page: Page) -> list[str]:
-    """Show the open page in dark colours on a wide screen, and return its `serious_findings`, such as low contrast."""
+    """Show the open page in dark colours on a wide screen, and return its `serious_findings`, such as low contrast.
+
+    Afterwards the screen is narrow and the browser prefers light colours. The page keeps its class `dark`.
+    """
     page.set_viewport_size(WIDE)
     page.emulate_media(color_scheme="dark")
     # Admin looks at the browser's preference only when a page is opened, and then sets this class.

@@ -119,9 +119,10 @@ class Checkouts:
     def buy(self, shopper: Shopper, *, other: Shopper, closing: threading.Event | None = None) -> None:
         """Let `shopper` check out a new order, and then try to pay it, which is refused.
 
-        The shopper checks some orders out twice at one moment, and cancels some. Another customer, `other`, tries to
-        check some orders out, and gets 404. Before a cancellation, the shopper waits up to `LONGEST_THOUGHT_S`. There
-        is no wait if `closing` is None, and the wait ends when `closing` is set.
+        The method returns early if no answer confirms the order or the checkout, as during an outage. The shopper
+        checks some orders out twice at one moment, and cancels some. Another customer, `other`, tries to check some
+        orders out, and gets 404. Before a cancellation, the shopper waits up to `LONGEST_THOUGHT_S`. There is no wait
+        if `closing` is None, and the wait ends when `closing` is set.
         """
         number = next(self._number)
         product_id = UNSHIPPABLE if number % UNSHIPPABLE_EACH == 0 else 1
@@ -240,7 +241,7 @@ class Checkouts:
 
 
 def unsettled() -> dict[str, int | None]:
-    """Return how much work of each kind is left. None stands for a Kafka that does not answer."""
+    """Return how much is left until all checkouts are at rest, by name. A lag is None if Kafka does not answer."""
     sql = {
         "under way": "SELECT count(*) FROM fulfilment_fulfilment"
         " WHERE state NOT IN ('COMPLETED', 'CANCELLED', 'STUCK_REFUND', 'STUCK_SHIPMENT')",

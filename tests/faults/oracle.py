@@ -201,7 +201,7 @@ class Oracle:
 
 
 def lag() -> int | None:
-    """Return the number of events that the site's consumers have not committed; None if Kafka does not answer."""
+    """Return the lag of the notifications' group on the topic of order events; None if Kafka does not answer."""
     try:
         partitions = group_lag(topic=settings.ORDER_EVENTS_TOPIC, group=settings.NOTIFICATION_CONSUMER_GROUP)
     except KafkaUnreachable:

@@ -17,7 +17,7 @@ LEASE_S = 3.0
 
 
 def short_lease(*, seconds: float = LEASE_S) -> list[str]:
-    """Return the command line that starts a program with leases of `seconds`, for `ProductProcess(launcher=...)`."""
+    """Return the words before a program that start it with leases of `seconds`, for `ProductProcess(launcher=...)`."""
     return ["tests.faults.short_lease", str(seconds)]
 
 

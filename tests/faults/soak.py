@@ -59,7 +59,7 @@ class Summary:
     """The longest time, in seconds, from the end of a round's faults until the site had settled."""
 
     def record_sizes(self, processes: dict[str, ProductProcess]) -> None:
-        """Record the most memory and the most open files that a process of each name has used so far."""
+        """Measure the memory and open files of each process and its children. Keep the largest values for each name."""
         for name, process in processes.items():
             # The web server may have replaced a worker.
             with suppress(psutil.NoSuchProcess):
@@ -131,7 +131,7 @@ class Chaos:
         return server
 
     def strike(self) -> str:
-        """Cause a random fault, end it, and return its name."""
+        """Cause a random fault, end it, and return its name. Only "answers dropped" and "provider fails" may go on."""
         name = random.choice(list(self._faults))
         self._faults[name]()
         self._supervise()

@@ -95,7 +95,10 @@ def spring_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpringS
 
 @pytest.fixture
 def spring(broker: Broker, request: pytest.FixtureRequest) -> SpringService:
-    """Return the running Spring service. The first test that needs it builds and starts it."""
+    """Return the running Spring service, or skip the test without Apache Kafka, Java or Maven.
+
+    The first test that needs the service builds and starts it.
+    """
     if not broker.creates_topics:
         pytest.skip("The Spring tests need Apache Kafka: run `make test-kafka`")
     service: SpringService = request.getfixturevalue("spring_service")

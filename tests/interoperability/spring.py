@@ -25,7 +25,7 @@ class BuildFailed(Exception):
 
 class SpringService:
     def __init__(self, *, bootstrap_servers: str, log: Path) -> None:
-        """Build and start the service. Raises MissingProgram or BuildFailed."""
+        """Build and start the service. Raises MissingProgram, BuildFailed or subprocess.TimeoutExpired."""
         for program in ("java", "mvn"):
             if shutil.which(program) is None:
                 raise MissingProgram(f"{program} is missing")

@@ -50,7 +50,10 @@ def framed(content: bytes) -> bytes:
 def batch(
     *records: bytes, codec: str = "", offset: int = 0, count: int | None = None, last_delta: int | None = None
 ) -> bytes:
-    """Return a batch of the records. Its header claims `count` and `last_delta`, by default the true values."""
+    """Return a batch of the records, compressed by `codec`. Its header claims `count` and `last_delta`.
+
+    By default, `count` is the number of the records, and `last_delta` is `count - 1`, even if their deltas have gaps.
+    """
     _, compress = CODECS[codec] if codec else (0, bytes)
     count = len(records) if count is None else count
     return compressed_batch(compress(b"".join(records)), codec=codec, offset=offset, count=count, last_delta=last_delta)

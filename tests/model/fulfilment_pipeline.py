@@ -107,7 +107,8 @@ class FulfilmentPipeline(Sending):
     def rest(self) -> None:
         """Let everything work until no fulfilment is under way and no message or command is left.
 
-        Raises AssertionError if that takes more than 40 rounds.
+        When no message or command is left, the deadlines of the fulfilments under way pass. Raises AssertionError if 40
+        rounds are not enough.
         """
         for _ in range(40):
             self.sweep()

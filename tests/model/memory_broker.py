@@ -147,7 +147,8 @@ class NoThread(Executor):
 class MemoryConsumer:
     """A stand-in for `events.kafka.Consumer`: member `number` of a group.
 
-    `allow` sets how many batches it may read. It is idle when a poll that waits for records returns none.
+    `allow` sets how many batches it may read, and how many records a batch may have. `is_idle` says whether the last
+    poll waited for records and returned none.
     """
 
     def __init__(self, group: MemoryGroup, number: int) -> None:

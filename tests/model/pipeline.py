@@ -114,9 +114,10 @@ class Sending:
         self._witness.end()
 
     def take_fast_path(self, rows: Sequence[int], *, restarted: bool = True) -> None:
-        """Deliver pending outbox rows by the fast path. `rows` has their indices, where 0 is the newest row.
+        """Deliver pending outbox rows by the fast path.
 
-        Without `restarted`, the fast path keeps its state, for example that Kafka was away.
+        `rows` has their indices from the newest row (0) backwards, modulo the number of pending rows. Without
+        `restarted`, the fast path keeps its state, for example that Kafka was away.
         """
         if restarted:
             self._start_fast_path()
@@ -178,7 +179,10 @@ class Pipeline(Sending):
             self.members[member] = self._member(member)
 
     def append_foreign(self, message: int | bytes | None) -> None:
-        """Append a message of another system. `message` is the order id of an event, or a value that is no event."""
+        """Append a message of another system. `message` is the order id of an event, or a value that is no event.
+
+        The message is marked as one that must become a dead letter, unless `message` is `UNKNOWN`.
+        """
         new_id = UUID(int=len(self.broker.topics[TOPIC]))
         value = message
         if isinstance(message, int):

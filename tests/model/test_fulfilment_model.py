@@ -199,9 +199,10 @@ class FulfilmentModel(FulfilmentInvariants):
     @precondition(lambda self: self.tokens)
     @rule(index=INDEX, other=INDEX)
     def forged_replies(self, index: int, other: int) -> None:
-        """Append a reply of each type for order `index`. Each has the id of a command that it does not answer.
+        """Append a reply of each type for an order. Each has the id of a command that it does not answer.
 
-        The command is one of order `other`, which may be the same order. If there is none, the id is new.
+        `index` chooses the order, and `other` the order of the command, as in `order`. They may be the same order. If
+        that order has no such command, the id is new.
         """
         order_id, other_id = self.order(index), self.order(other)
         steps = Fulfilment.objects.get(pk=other_id).steps

@@ -69,7 +69,7 @@ def environment(service: str, variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment that compose gives to a service, if compose runs with `variables`.
 
     A variable that has no value in the compose file gets its value from `variables`. If `variables` does not have it
-    either, it is left out.
+    either, it is left out. Raises Missing if a variable that the service requires is empty or not set.
     """
     declared = COMPOSE["services"][service]["environment"]
     given = {
@@ -80,9 +80,9 @@ def environment(service: str, variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def settings_with(variables: Mapping[str, str]) -> Any:
-    """Return the `repr` of each of the product's settings, by name, with only these variables.
+    """Return the `repr` of each setting but UNFOLD, by name, in a process with only these environment variables.
 
-    Raises CalledProcessError if the settings refuse them.
+    Raises CalledProcessError if the settings refuse the variables.
     """
     code = (
         "import json, commerce.settings as s;"
@@ -100,7 +100,7 @@ def settings_with(variables: Mapping[str, str]) -> Any:
 
 
 def strings(part: Any) -> list[str]:
-    """Return all strings in a part of the compose file."""
+    """Return all strings in a part of the compose file, except the keys of its mappings."""
     if isinstance(part, dict | list):
         return [text for one in (part.values() if isinstance(part, dict) else part) for text in strings(one)]
     return [part] if isinstance(part, str) else []

@@ -44,7 +44,7 @@ def loops(way: str) -> list[Process]:
 
 
 def environment(overlay: str, pod: dict[str, Any]) -> dict[str, str]:
-    """Return the variables of a pod: those of its ConfigMap, and its own ones as the kubelet expands them."""
+    """Return a pod's variables from its ConfigMap, and its own ones as the kubelet expands them, but no secrets."""
     container, settings = app(pod), resources(overlay, "ConfigMap")["settings"]
     assert container["envFrom"][0]["configMapRef"]["name"] == settings["metadata"]["name"]
     given, own = dict(settings["data"]), {"POD_IP": "10.0.0.9"}

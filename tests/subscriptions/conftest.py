@@ -60,7 +60,7 @@ def project(tmp_path: Path, handbook: Handbook) -> Path:
 
 @pytest.fixture
 def environment(project: Path, topics: Topics, transactional_db: None) -> dict[str, str]:
-    """Return the environment variables of processes that use the test's database and topics."""
+    """Return the environment of processes with the settings of `project`, on the test's database and topics."""
     url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
     return os.environ | {
         "DATABASE_URL": url.geturl(),

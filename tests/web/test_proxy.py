@@ -82,7 +82,7 @@ def with_tls(folder: Path, port: int) -> str:
 
 
 def answer_to(site: Site, sent: bytes) -> bytes:
-    """Return everything that the proxy sends until it closes the connection."""
+    """Send `sent` to the proxy, and return everything that it answers until it closes the connection."""
     with socket.create_connection(site.address, timeout=30) as client, client.makefile("rb") as answer:
         client.sendall(sent)
         return answer.read()

@@ -156,7 +156,10 @@ def test_the_database_refuses_a_taken_name_everywhere_else() -> None:
 
 
 def migrated_accounts(*names: str) -> list[User]:
-    """Create accounts with these names in sequence, and let the migration save their folded names. Return them."""
+    """Create accounts with these names in sequence, and let the migration save their folded names.
+
+    Then give each account the password `PASSWORD`, and return the accounts.
+    """
     accounts = User.objects.bulk_create([User(username=name) for name in names])
     AccountName.objects.all().delete()
     migration = importlib.import_module("commerce.migrations.0004_existing_account_names")

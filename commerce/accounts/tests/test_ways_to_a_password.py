@@ -139,7 +139,7 @@ def test_refreshes_are_limited_per_address(settings: Settings) -> None:
 
 
 def test_tokens_that_cannot_refresh_count_for_no_user(settings: Settings, user: User) -> None:
-    """Other people may have seen a used token or an access token. To send one must not use up the user's limit."""
+    """Other people may have seen a used token or an access token, so sending one must not use up the user's limit."""
     used = str(OneUseRefreshToken.for_user(user))
     assert refresh(used).status_code == 200
     settings.THROTTLE_RATES = settings.THROTTLE_RATES | {"refresh": Rate(3, 60)}

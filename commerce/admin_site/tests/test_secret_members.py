@@ -45,9 +45,9 @@ def support(client: Client) -> Client:
 
 
 def pages(client: Client, value: bytes, topic: str) -> list[str]:
-    """Return admin's pages of a message with this value: of its outbox row, its dead letter, and the letter's copy.
+    """Save a message with this value in the outbox and as a dead letter, and return the HTML of their pages in admin.
 
-    The copy is the outbox row that sends the dead letter to the dead letter topic.
+    The outbox row that sends a copy of the dead letter to the dead letter topic has a page, too.
     """
     OutboxEventFactory(topic=topic, value=value)
     record_dead_letter(record=kafka_record(value, topic=topic), error=Poison("no command"), group="payments")

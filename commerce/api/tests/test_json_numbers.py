@@ -175,4 +175,4 @@ def test_refused_numbers_leave_no_trace(api: APIClient, user: User) -> None:
     for literal in BEYOND_DECIMAL:
         for body in bodies(literal):
             api.post("/api/orders", body, content_type="application/json")
-    assert [one.pk for one in Order.objects.all()] == [order.pk]
+    assert [(one.pk, one.status) for one in Order.objects.all()] == [(order.pk, Order.Status.PAID)]

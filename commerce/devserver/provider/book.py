@@ -87,8 +87,8 @@ class Book:
     def undo(self, service: str, key: str) -> Entry:
         """Undo a payment or shipment that was made. Otherwise void its key, so that nothing can be made with this key.
 
-        Return the entry. An entry that is already undone or voided does not change. An entry that cannot be undone
-        keeps its state, and is returned with the reason.
+        Return the entry. An entry that is already undone or voided does not change. A payment whose card takes no
+        refunds keeps its state, and is returned with the reason.
         """
         with self._lock:
             entry = self._find(service, key) or Entry("", "", "")

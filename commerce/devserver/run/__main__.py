@@ -70,7 +70,7 @@ def _run(cleanup: ExitStack) -> int:
 def _control_channel(cleanup: ExitStack, supervisor: Supervisor, servers: Servers) -> dict[str, str]:
     """Open the control channel, and return the environment variables by which web processes find it.
 
-    If DEBUG is off or the start page may not stop the broker, open no channel, and return no variables.
+    If DEBUG is off, or the broker or the database is not embedded, open no channel, and return no variables.
     """
     if not settings.DEBUG or servers.broker is None:
         return {}

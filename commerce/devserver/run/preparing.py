@@ -69,6 +69,8 @@ _named_problems: set[str] = set()
 def repair_lost_events() -> None:
     """Send lost events again. Name each order whose events cannot be sent again, and go on with the others.
 
+    A message that this run has already printed is not printed again.
+
     Raises:
         CommandError: Kafka does not answer.
         django.db.Error: the database failed.

@@ -211,9 +211,9 @@ class PowerCut(BaseException):
 
 @pytest.fixture
 def die_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Return a function that makes `prune` raise PowerCut after a number of whole batches, which the function takes.
+    """Return a function that takes a number of batches, and makes `prune` raise PowerCut in the batch after them.
 
-    The error comes in the next batch, after rows were moved and before the commit.
+    The error comes after rows were moved and before the commit.
     """
 
     def die_after(batches: int) -> None:

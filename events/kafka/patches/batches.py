@@ -186,8 +186,8 @@ def _bytes(size: int) -> str:
 class TolerantLegacyBatch(LegacyRecordBatch):
     """A message set of the formats before Kafka 0.11. It holds one record unless it is compressed.
 
-    Compressed sets are refused. Kafka 4 no longer has them, and their reader would need checks of its own, because it
-    follows nested sets and trusts the lengths that they claim.
+    A compressed set yields one record with an `Unreadable` value. Kafka 4 no longer has such sets, and their reader
+    would need checks of its own, because it follows nested sets and trusts the lengths that they claim.
 
     Reason, upstream, and when it can go: as for `TolerantRecordBatch`.
     Guard: tests/kafka/test_record_bounds.py.

@@ -75,7 +75,8 @@ def is_plain(packed: bytes, count: int) -> bool:
 def read_headers(buffer: bytes, at: int, end: int, count: int) -> tuple[list[Header], int]:
     """Return the `count` headers that begin at offset `at`, and the offset behind them.
 
-    Raises ValueError, IndexError if the bytes before `end` are not such headers.
+    Raises ValueError or IndexError if the bytes before `end` are not such headers. A last header with a null value may
+    reach beyond `end`, and bytes may be left before `end`, so compare the returned offset with `end`.
     """
     headers = []
     for _ in range(count):
@@ -94,7 +95,7 @@ def read_field(buffer: bytes, at: int, end: int) -> tuple[bytes | None, int]:
     instead of bytes. Lengths of one byte are decoded without a function call, because a record may have twenty of them.
 
     Raises ValueError or IndexError if the length cannot be read, or if the field's bytes reach beyond `end`. A field
-    without bytes is not checked against `end`.
+    with None is not checked against `end`.
     """
     length = buffer[at]
     at += 1

@@ -115,7 +115,9 @@ class SleepingNetworkClient(NetworkClient):
 
 
 class ClosingProducer(KafkaProducer):
-    """End the producer's sending thread even if messages are in flight.
+    """End the producer's sending thread at `close`, even if messages are in flight.
+
+    For this, `flush` raises no error at its timeout.
 
     Reason: `close` calls `flush`. If `flush` raises its timeout error, `close` ends before it tells the thread to end.
     Upstream: https://github.com/dpkp/kafka-python/pull/2537 made `close` flush.

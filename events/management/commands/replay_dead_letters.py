@@ -65,7 +65,10 @@ class Command(BaseCommand):
     def _process_each(
         self, letter_ids: Iterable[int], process: Callable[..., Outcome], pause: float, shutdown: Shutdown
     ) -> Iterator[DeadLetter]:
-        """Call `process` with each id. Yield the letters that it does not refuse, and pause after each of them."""
+        """Call `process` with each id until a shutdown is requested. Yield the letters that are not refused.
+
+        The reason of a refusal is written to stderr. The pause comes only after a letter that is not refused.
+        """
         next_at = 0.0
         for letter_id in letter_ids:
             shutdown.wait(max(0.0, next_at - time.monotonic()))
@@ -81,7 +84,7 @@ class Command(BaseCommand):
 
 
 def _require_open(ids: Iterable[int]) -> None:
-    """Raise CommandError if some of these letters do not exist or are not open. The error names all of these."""
+    """Raise CommandError if any of these letters does not exist or is not open. The error names each such letter."""
     states = dict(DeadLetter.objects.filter(pk__in=ids).values_list("pk", "state"))
     problems = [f"there is no letter {letter_id}" for letter_id in ids if letter_id not in states]
     problems += [f"letter {pk} is {state} already" for pk, state in states.items() if state != DeadLetter.State.OPEN]

@@ -170,7 +170,7 @@ def test_an_invalid_answer_leaves_the_outcome_unknown(
 
 
 def drip(piece: bytes = b" ", *, after: bytes = b"") -> Callable[[Any], None]:
-    """Return a function that sends `after`, and then `piece` in each quarter of the timeout."""
+    """Return a function that sends `after`, and then `piece` four times in each timeout, for up to 20 timeouts."""
 
     def send(out: Any) -> None:
         out.write(after)

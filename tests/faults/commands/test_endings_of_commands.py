@@ -200,7 +200,10 @@ def start_cpu_seconds() -> float:
 
 @pytest.fixture
 def typed(tmp_path: Path, site: Site) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Return a function that starts `manage.py COMMAND`, and returns the process once it has a handler for SIGTERM."""
+    """Return a function that starts `manage.py COMMAND`, and returns the process once it has a handler for SIGTERM.
+
+    The function raises AssertionError if the process has used too much CPU time by then.
+    """
     started = []
     longest_cpu_seconds = INTERPRETER_START_SHARE * start_cpu_seconds()
 

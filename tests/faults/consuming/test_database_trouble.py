@@ -44,7 +44,7 @@ def _no_dead_letter(site: Site) -> Iterator[None]:
 
 
 def session(option: str) -> dict[str, str]:
-    """Return the environment of a process whose database sessions have this option, such as `statement_timeout=1s`."""
+    """Return the variable that gives the database sessions of a process this option, such as `statement_timeout=1s`."""
     return {"DATABASE_URL": f"{os.environ['DATABASE_URL']}&options=-c%20{option.replace('=', '%3D')}"}
 
 

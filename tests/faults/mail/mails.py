@@ -55,6 +55,6 @@ def copies(server: MailServer, addresses: Sequence[str]) -> list[int]:
 
 
 def has_polled(name: str) -> bool:
-    """Return whether the sending process with this PGAPPNAME has asked the database for due deliveries."""
+    """Return whether the latest query of the sending process with this PGAPPNAME asked for due deliveries."""
     sql = "SELECT pid FROM pg_stat_activity WHERE application_name = %(name)s AND query LIKE '%%WITH due AS%%'"
     return bool(rows(sql, name=name))

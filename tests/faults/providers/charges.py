@@ -75,7 +75,7 @@ def replies(commands: Sequence[UUID]) -> Counter[tuple[UUID, str]]:
 
 
 def assert_charged_once(provider: ProviderProcess, charges: Sequence[UUID]) -> None:
-    """Assert that the provider has charged each of `charges` once, and that each has one reply."""
+    """Assert that the provider has charged each of `charges` once and nothing else, and that each has one reply."""
     book = provider.book("payments")
     assert {UUID(key) for key in book} == set(charges)
     assert all(entry["history"] == ["charged"] for entry in book.values())
@@ -83,6 +83,6 @@ def assert_charged_once(provider: ProviderProcess, charges: Sequence[UUID]) -> N
 
 
 def has_polled(name: str) -> bool:
-    """Return whether the worker with this PGAPPNAME has asked the database for due commands."""
+    """Return whether the last query of a session with this PGAPPNAME asked the database for due commands."""
     sql = "SELECT pid FROM pg_stat_activity WHERE application_name = %(name)s AND query LIKE '%%WITH due AS%%'"
     return bool(rows(sql, name=name))
