@@ -91,7 +91,11 @@ def _require_free(host: str, port: int) -> None:
 
 @contextmanager
 def _shared_metrics() -> Iterator[None]:
-    """Create a folder in which the workers share their metrics, unless the environment names one."""
+    """Create a folder in which the workers share their metrics, and delete it after the block.
+
+    The environment variable PROMETHEUS_MULTIPROC_DIR names the folder. If it is set already, its
+    folder is used, and stays.
+    """
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         yield
         return

@@ -159,7 +159,7 @@ def ask(message: str, *, order_id: int) -> Advanced:
 
 
 def cancel(order: Any) -> list[Message]:
-    """Begin to undo the fulfilment of an order, and return the recorded messages.
+    """Begin to undo the fulfilment of an order, and return the recorded messages, which the caller publishes.
 
     The order is cancelled when the undoing ends. A fulfilment stays as it is if it is stuck, has been cancelled, or is
     already being undone.

@@ -80,7 +80,7 @@ class OrderFilterSerializer(serializers.Serializer[Any]):
 
 
 class AsOfSerializer(serializers.Serializer[Any]):
-    """The query of `GET /api/orders/{id}`."""
+    """Describes the query of `GET /api/orders/{id}` in the OpenAPI document. The view reads `asOf` without it."""
 
     asOf = TimestampField(
         required=False,

@@ -1,4 +1,7 @@
-"""Template tags for the links in admin between rows of different apps that are about the same order or event."""
+"""Template tags that show in admin where an order or event is.
+
+They show its timeline, its fulfilment, the attempts at a dead letter, and links to the rows of other apps about it.
+"""
 
 from typing import Any
 from uuid import UUID

@@ -119,8 +119,9 @@ class EventConsumer(Generic[EventT]):
     def _uncommitted(self, records: Sequence[Record]) -> Sequence[Record]:
         """Return the records of a failed batch that are not committed, and so must be handled again.
 
-        If all are committed, because only the deletion of a `DeathMark` has failed, return the last one. A record that
-        was tried alone and committed must not come again in a batch, because it may be deadly.
+        A committed record is left out, because it may have been tried alone as a deadly one, and must not come again in
+        a batch. If all are committed, only the deletion of a `DeathMark` has failed. Then return the last one, so that
+        the deletion is tried again.
         """
         committed = {(record.partition, record.offset) for record in self._committed}
         return [one for one in records if (one.partition, one.offset) not in committed] or records[-1:]

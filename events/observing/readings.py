@@ -21,7 +21,7 @@ from events.subscriptions import Subscription
 logger = logging.getLogger(__name__)
 
 FRESH_FOR_S = 2.0
-"""Largest age, in seconds, at which a value is returned without a new attempt to read it."""
+"""Default for the largest age, in seconds, at which a value is returned without a new attempt to read it."""
 STALE_AFTER_S = 10.0
 """Largest age, in seconds, of a value that `Reading.latest` returns. Instead of an older value, it returns None."""
 DEFAULT_WAIT_S = 2.0

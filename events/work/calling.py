@@ -249,7 +249,8 @@ class _LimitedConnection(httpcore.NetworkStream):
 def longest_call_s(timeout_s: float) -> float:
     """Return the longest time in seconds of one call: connecting, the TLS handshake, and the request with its answer.
 
-    It does not include the DNS lookup, or the attempts to connect to further addresses of the same host.
+    `timeout_s` limits only the request with its answer; connecting and the handshake have `CONNECT_TIMEOUT_S` each. The
+    DNS lookup is not included, nor are the attempts to connect to further addresses of the same host.
     """
     return 2 * CONNECT_TIMEOUT_S + timeout_s
 

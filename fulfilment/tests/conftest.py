@@ -86,7 +86,7 @@ class Checkout:
 
     @property
     def sent(self) -> list[Any]:
-        """Return the commands in the sequence of the outbox."""
+        """Return the commands as decoded JSON, in the sequence of the outbox."""
         rows = OutboxEvent.objects.filter(stream=stream_of(self.order_id)).order_by("sequence")
         return [msgspec.json.decode(bytes(row.value or b"")) for row in rows]
 

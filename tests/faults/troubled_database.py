@@ -1,4 +1,4 @@
-"""Faults inside PostgreSQL: locked tables, refused, slow or interrupted inserts, and cut connections."""
+"""Faults inside PostgreSQL: locked tables, troubled inserts, unanswered commits, and cut connections."""
 
 import os
 from collections.abc import Iterator

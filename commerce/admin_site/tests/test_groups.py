@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def order() -> Order:
-    """Create an order, a dead letter, and a notification whose e-mail has failed, and return the order."""
+    """Return a new order. Also create a dead letter and a notification with a failed e-mail, both unrelated to it."""
     record_dead_letter(record=kafka_record(b"garbage"), error=Poison("no event"), group="group")
     EmailDeliveryFactory.create(state="failed")
     user = User.objects.create_user("customer")

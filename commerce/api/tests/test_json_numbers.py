@@ -169,7 +169,7 @@ def test_an_id_of_any_size_is_not_found(api: APIClient, value: str) -> None:
 
 
 def test_refused_numbers_leave_no_trace(api: APIClient, user: User) -> None:
-    """A refused request creates no order, and a paid order stays paid."""
+    """Refused requests to place an order create none, and leave an earlier, paid order as it is."""
     order = order_of(user)
     pay_order(order_id=order.pk)
     for literal in BEYOND_DECIMAL:

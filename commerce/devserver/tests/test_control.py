@@ -105,7 +105,7 @@ class Stubborn:
 
 
 class Slow(Stubborn):
-    """A stand-in for a broker that takes `switch_s` seconds to switch, as on a busy machine."""
+    """A stand-in for supervisor and broker that takes `switch_s` seconds for each switch, as on a busy machine."""
 
     switch_s = 0.4
 

@@ -96,7 +96,10 @@ def publish_all() -> None:
 
 
 def make_dead_letter(row: OutboxEvent, *, state: str = "open", **record: Any) -> DeadLetter:
-    """Record a dead letter of the event in `row`, and return it. Delete the letter's `-dlt` copy from the outbox."""
+    """Record a dead letter of the event in `row`, and return it. Delete the letter's `-dlt` copy from the outbox.
+
+    `record` has fields of the Kafka record, as `kafka_record` takes them.
+    """
     message = kafka_record(bytes(row.value or b""), **record)
     recorded = record_dead_letter(record=message, error=Poison("no event"), group=NOTIFICATIONS.group)
     if recorded.copy:
