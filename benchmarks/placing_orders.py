@@ -28,7 +28,7 @@ WARM_UP_S, PEER_WARM_UP_S = 20.0, 2.0
 Until Kafka's JVM has compiled its code, an order costs Kafka more CPU time, see docs/performance.md."""
 OUTAGE_ROUNDS = 3
 OUTAGE_LOAD_S = 10.0
-"""Seconds of a period of load without Kafka, longer than the product's attempts to reach Kafka."""
+"""Seconds of a period of load in `measure_outage`, with or without Kafka. One attempt to reach Kafka is shorter."""
 
 PRODUCT_PATH = "/api/orders"
 PEERS = {

@@ -20,7 +20,7 @@ ROUNDS = 3
 ROWS = 100_000
 TOPIC = "bench-relay"
 BATCH_ROWS = 1_000
-"""Number of rows that the relay marks as published at once."""
+"""Number of rows that the relay marks as published in one statement. It repeats the setting `OUTBOX_BATCH_SIZE`."""
 
 
 def measure(servers: Servers, wanted: set[str]) -> Iterator[tuple[str, Pair]]:

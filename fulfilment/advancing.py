@@ -70,7 +70,8 @@ _BEGIN = PreparedStatement(
     {outbox.insert_from("begun")}
     """  # noqa: S608 - contains no input
 )
-"""Statement that inserts a new fulfilment, its first step, its deadline and its first command, if the order is PENDING.
+"""Statement that inserts a new fulfilment, its first step, its deadline and its first command. It inserts nothing if
+the order is not PENDING or has a fulfilment already.
 
 It is a transaction by itself. Every checkout waits for it, and four INSERTs would take six round trips.
 """
@@ -86,7 +87,8 @@ class News(NamedTuple):
     message: str
     reason: str = ""
     deadline_at: datetime | None = None
-    """The deadline that has passed. Only the message `DEADLINE` has one."""
+    """The deadline that has passed. Only the message `DEADLINE` has one. The message is ignored unless the fulfilment
+    still has this deadline."""
 
 
 class NotPossible(Exception):

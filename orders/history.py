@@ -105,8 +105,8 @@ def maintenance() -> Iterator[None]:
 def stored_rows(*, column: Literal["stream", "event_id"], values: Collection[Any]) -> list[OutboxEvent]:
     """Return the rows of outbox and history whose `column` has one of `values`, sorted by stream and sequence.
 
-    One snapshot of both tables yields them. Key, value, headers and dead letter are not loaded. The attribute `moved` of
-    a row says whether it is in the history. Both tables give an event the same primary key.
+    One snapshot of both tables yields them. Key, value, headers and dead letter are not loaded. The attribute `moved`
+    of a row says whether it is in the history. Both tables give an event the same primary key.
     """
     kind = {"stream": "text", "event_id": "uuid"}[column]
     sql = f"""

@@ -113,7 +113,10 @@ MODELS_AND_FIELDS = (
     _("Can try failed payment commands again"),
     _("Can try failed shipping commands again"),
 )
-"""Verbose names that Django derives from the names of models and fields, and names of this site's permissions."""
+"""Names that Django derives from those of apps, models and fields, and names of this site's permissions.
+
+No code reads this tuple. It only lets `makemessages` find the names.
+"""
 AXES_NAMES = {
     "username": _("name"),
     "ip_address": _("address"),

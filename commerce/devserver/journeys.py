@@ -111,8 +111,8 @@ def count(
     """Return the numbers that the start page shows, such as those of pending, published and lost events, by name.
 
     `committed` has the committed offset of the notifications' group by partition. The caller reads it before the
-    journeys, as `Journey.is_lost` requires. Only notifications of `user_id` are counted. An order of `order_ids` without
-    a journey also counts as one lost event, for example an order that is not in the database.
+    journeys, as `Journey.is_lost` requires. Only notifications of `user_id` are counted. An order of `order_ids`
+    without a journey also counts as one lost event, for example an order that is not in the database.
     """
     found = {journey.order_id for journey in journeys}
     notifications = Notification.objects.filter(order_id__in=found, user_id=user_id)

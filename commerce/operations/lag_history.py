@@ -50,7 +50,10 @@ class LagHistory(NamedTuple):
     slots: list[datetime]
     """The beginnings of the slots, oldest first. The last one is the current slot."""
     groups: dict[str, list[int | None]]
-    """The lag by group, one value per slot. None is a slot without a reading."""
+    """The lag by group, one value per slot. None means that the slot has no reading of the group.
+
+    A group without any reading is left out.
+    """
 
 
 def start_recording() -> None:

@@ -29,7 +29,7 @@ class GroupProgress(NamedTuple):
 
     group: str
     wants: bool
-    """Whether the group handles events of this type."""
+    """Whether the group handles events of this type. It is True for a group that is not registered."""
     handled_at: datetime | None
     letters: list[DeadLetter]
 

@@ -18,7 +18,8 @@ from unfold.decorators import action as page_action
 from unfold.enums import ActionVariant
 
 MAX_ROWS_NAMED = 12
-"""Largest number of rows that a confirmation or a message names. The text gives only the number of the other rows."""
+"""Largest number of rows that a confirmation names, and that a message names for each reason. The text gives only the
+number of the other rows."""
 MAX_ROWS_PER_REQUEST = 1_000
 """Largest number of rows that one request may change, so that it ends within the web server's time limit."""
 
@@ -49,7 +50,8 @@ class RowAction(NamedTuple):
     refuse: Callable[[Any], Any]
     """Return why the action cannot change this row, in words such as "paid already"; an empty text if it can."""
     do: Callable[[int], tuple[models.Model, str]]
-    """Change and save the row with this id. Return the row and the text of its log entry. Raises Refused."""
+    """Change and save the row with this id, in the transaction that saves the log entry. Return the row and the text of
+    the entry. Raises Refused, or ObjectDoesNotExist if the row was deleted."""
     button: Any = ""
     """Label of the button that confirms, such as "Cancel %(count)d orders". If it is empty, the button has `label`."""
     is_final: bool = False

@@ -45,7 +45,7 @@ class EventConsumer(Generic[EventT]):
         self._processor = Processor(subscription, max_consecutive_dead_letters=max_consecutive_dead_letters)
         self._quarantine = Quarantine(self._processor, group=subscription.group)
         self._committed: list[Record] = []
-        """The records of the current batch whose offsets are committed."""
+        """The records of the current batch whose commit has begun. A thread of `ReadAhead` finishes it."""
 
     def run(self) -> None:
         """Consume until `stopping` returns True.

@@ -43,7 +43,7 @@ COUNT_HEADER = "replay-count"
 The value is a decimal number.
 """
 EVENT_TYPE_LIMIT_CHARS = 100
-"""Largest number of characters of a stored event type."""
+"""Largest number of characters of a stored event type. A longer one is cut."""
 SUBJECT_BODY_LIMIT_BYTES = 64 * 1024
 """Largest body that `subject_named_by` reads, in bytes."""
 SUBJECT_IDS = range(-(2**63), 2**63)

@@ -44,7 +44,7 @@ class Outcome:
     letter: DeadLetter
     obstacle: Obstacle | None
     refusal: str
-    """A sentence that says why the letter is not replayed, and what to do; empty if it is replayed."""
+    """A sentence that says why the letter cannot be replayed, and what to do; empty if it can."""
 
 
 def open_letters(

@@ -35,20 +35,22 @@ logger = logging.getLogger(__name__)
 CLOSE_TIMEOUT_S = 2.0
 """Longest wait of `close` for the publisher's thread, in seconds."""
 RELAY_CHECK_INTERVAL_S = 1.0
-"""Seconds between two checks during an outage. A check reads whether the relay has sent one of the failed messages."""
+"""Shortest time between two checks during an outage, in seconds. A publisher with events to send checks whether the
+relay has sent one of the failed messages."""
 RETRY_AFTER_S = 30.0
 """Seconds after a failure until the publisher sends again, if the relay has sent none of the failed messages."""
 PAUSE_PER_EVENT_S = 0.01
-"""Seconds per event of a wave (a batch of events) between the start of this wave and the start of the next one.
+"""Shortest time from the start of a wave (a batch of events) to that of the next one, in seconds per event of the wave.
 
-Events that arrive during the pause form the next wave, so waves grow with the load. A large wave costs less CPU than
-many small ones (docs/performance.md).
+`MAX_PAUSE_S` limits this time. Events that arrive during the pause form the next wave, so waves grow with the load. A
+large wave costs less CPU than many small ones (docs/performance.md).
 """
 MAX_PAUSE_S = 0.4
-"""Longest time between the starts of two waves (batches of events), in seconds. Slow sending may exceed it."""
+"""Longest time that the publisher leaves between the starts of two waves (batches of events), in seconds. The time is
+longer if sending is slow or if no event arrives."""
 MIN_PAUSE_S = 0.005
-"""Shortest pause between the end of a wave (a batch of events) and the next one, in seconds. It doubles with each wave
-that has no new events, up to `MAX_PAUSE_S`."""
+"""Shortest pause between the end of a wave (a batch of events) and the next one, in seconds. While events only wait for
+their predecessors and no new event arrives, the pause doubles each time, up to `MAX_PAUSE_S`."""
 MAX_QUEUED_MESSAGE_BYTES = 4 * 1024
 """Largest size in bytes of a message that is queued in memory. A larger message waits for the relay.
 

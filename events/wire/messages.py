@@ -21,7 +21,7 @@ class Message(NamedTuple):
     """The headers as `events.wire.headers.pack` encodes them."""
     created_at: datetime
     partition: int | None = None
-    """Partition to send to; None for the partitioner's choice by key."""
+    """Partition to send to. If it is None, or if the topic does not have it, the key decides."""
     stream: str | None = None
     """Name of the stream. Messages of one stream are sent in the order of their sequence: 1, 2, 3 ..."""
     sequence: int | None = None

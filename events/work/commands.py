@@ -89,7 +89,7 @@ class Participant(Generic[WorkT, CommandT]):
     gives_up_after: Callable[[], timedelta]
     """Return the time after which the participant gives a command up.
 
-    The time starts when the command is recorded, and again when a repeat makes failed work pending.
+    The time starts when the command is recorded, and again when a repeat or an operator makes failed work pending.
     """
 
     def subscription(self) -> Subscription[CommandT]:

@@ -47,14 +47,15 @@ class Kind(Generic[WorkT]):
     calls `refuse` after each claim, in the thread that claims, so that it may use the database.
     It raises no other exception than django.db.Error."""
     record: Callable[[Results[WorkT]], None] = record_nothing
-    """Record what follows from the outcomes, such as messages, in the transaction that records the outcomes."""
+    """Record what follows from the outcomes, such as messages, in the transaction that records the outcomes. Lost
+    outcomes are left out. If `record` fails for an outcome, the worker records `TryAgain` in its place."""
     outcomes_total: Counter
     """Counter of outcomes. Its label is the outcome: done, failed, cancelled, retried, or lost with its lease."""
     lease_s: float
     """Seconds for which a worker claims a batch."""
     action_s: float
-    """Longest time to do one piece of work, in seconds. A worker begins no piece that could last beyond its lease, but
-    does not interrupt one that takes longer than this time."""
+    """Longest expected time of one piece of work, in seconds. A worker begins no piece that could then last beyond its
+    lease, but does not interrupt one that takes longer than this time."""
     first_pause_s: float
     """Longest pause before the second attempt, in seconds. It doubles with each attempt, up to `last_pause_s`. Half of
     each pause is random."""

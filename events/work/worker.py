@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL_S = 0.5
 """Seconds between two claims while nothing is due. See `BUSY_POLL_INTERVAL_S` for kinds with several threads."""
 BUSY_POLL_INTERVAL_S = 0.05
-"""Shortest time, in seconds, between two claims by a worker with several threads, for `POLL_INTERVAL_S` after a claim
-that found work. So work that is recorded soon after other work waits only for a short time. Gathering outcomes may add
-`events.work.threads.GATHER_S`."""
+"""Seconds between two claims by a worker with several threads, if the first one left threads free. This applies for
+`POLL_INTERVAL_S` after a claim that found work, so that work recorded soon after other work waits only a short time.
+Gathering outcomes may add `events.work.threads.GATHER_S`."""
 RECORD_WITHIN_S = 0.01
 """Seconds of work after which a worker without threads records the outcomes, so that quick pieces share a transaction.
 

@@ -50,7 +50,7 @@ class Figures(NamedTuple):
     yesterday: Totals
     """Yesterday's sales up to the same time of day."""
     anomalies: list[SalesAnomaly]
-    """The anomalies of the chart's time, newest first."""
+    """The anomalies of the chart's time, at most `MAX_ANOMALIES`, newest first."""
 
 
 def read_figures(now: datetime, *, unit: Unit, zone: tzinfo) -> Figures:

@@ -60,14 +60,14 @@ class Verified(NamedTuple):
     """What `verify` has found."""
 
     intervals: int
-    """Number of minutes with events."""
+    """Number of minutes that have events or kept sums."""
     wrong_intervals: int
     customers: int
     wrong_customers: int
     problems: list[str]
     """Sentences about the first wrong sums: at most `NAMED` about intervals, and at most `NAMED` about customers."""
     lost: int
-    """Number of handled events of which no copy is left, so that their sums cannot be compared."""
+    """Number of handled events of which no copy is left. Sums that contain these events appear as wrong."""
 
 
 def verify(*, report: Report) -> Verified:

@@ -28,7 +28,7 @@ Stage = Literal["CONNECT", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "MESSAGE", "A
 
 - CONNECT: before the greeting
 - MESSAGE: after the message and before the answer to it
-- ACCEPTED: right after this answer was 250
+- ACCEPTED: right after the server has answered the message with 250
 """
 Security = Literal["none", "starttls", "tls"]
 

@@ -166,7 +166,8 @@ message.add_alternative(
 )
 assert EmailDelivery.objects.filter(pk=%d).update(content=message.as_bytes())
 """
-"""A program for the Django shell that replaces the stored message of an e-mail delivery by a hostile one."""
+"""A program for the Django shell that replaces the stored message of an e-mail delivery by a hostile one. The caller
+fills in the delivery's id for `%d`."""
 
 
 def test_a_hostile_mail_loads_and_runs_nothing(run: Run, page: Page) -> None:

@@ -45,7 +45,7 @@ TEXTS = """() => {
     for (const one of document.querySelectorAll('input[type=submit]')) texts.push(one.value);
     return texts.map(text => text.trim());
 }"""
-"""A script for the browser that returns the texts of a page. Data (marked by `translate=no`) and icons are left out."""
+"""A script for the browser that returns the texts of a page without code, icons and data (marked by `translate=no`)."""
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ for rule, start, observed, usual in (
     SalesAnomaly.objects.create(rule=rule, started_at=start, ended_at=start + timedelta(hours=1), observed=observed,
         usual=usual, detected_at=now, event_id=uuid4())
 """
-"""A script that fills the sums of forty days, with a surge and a silence in the last day."""
+"""A script that fills the sums of forty days, and records a surge and a silence in the last day as anomalies."""
 EMPTY = """
 from sales.models import SalesAnomaly, SalesBucket
 SalesBucket.objects.filter(partition=9).delete()

@@ -29,15 +29,17 @@ BEFORE_SENDING = "notifications.mail.sending:_confirm"
 """Before this call, the sending process has a connection to the mail server, and has not handed the mail over."""
 MAIL_SENT = "events.work.worker:settle"
 """Before this call, the mail server has accepted mails, and their outcomes are not yet recorded in the database."""
-MAIL_RECORDED = "events.work.worker:Worker._record"
+MAIL_RECORDED = "events.work.worker:Worker._record_once"
 """After this call, the outcomes of sent mails are committed in the database."""
 
 BEFORE_CHARGING = "payments.providers:HTTPPayments.charge"
 """Before this call, a worker has claimed a charge, and has not sent it to the provider."""
 ANSWER_NOT_RECORDED = "events.work.worker:settle"
-"""Before this call, the provider has answered, and its answers are not yet recorded in the database."""
-ANSWER_RECORDED = "events.work.worker:Worker._record"
-"""After this call, the provider's answers and the replies are committed."""
+"""Before this call, the provider has answered, and its answers are not yet recorded in the database. Workers also make
+the call for the deadlines of fulfilments, and to give work back."""
+ANSWER_RECORDED = "events.work.worker:Worker._record_once"
+"""After this call, the provider's answers and the replies are committed. Workers also make the call for the deadlines
+of fulfilments."""
 
 COMMAND_CLAIMED = "events.inbox:claim"
 """After this call, a group has claimed messages, and its transaction is still open."""

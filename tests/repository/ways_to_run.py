@@ -22,7 +22,7 @@ OF_COMPOSE = {
     for name, service in COMPOSE["services"].items()
     if service["image"] == "commerce" and name != "provider"
 }
-"""The product's own services. The development provider uses the image as well."""
+"""The product's own services in compose, by name. The development provider, which has the same image, is left out."""
 OVERLAYS = ("trial", "production")
 WAYS = ("compose", *OVERLAYS, "make run")
 WEB_SERVER = "commerce.web_server"

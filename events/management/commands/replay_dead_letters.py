@@ -15,7 +15,7 @@ from events.process.arguments import positive, positive_float
 from events.process.shutdown import Shutdown
 
 MAX_PAUSE_S = 24 * 60 * 60.0
-"""Longest pause between two replays, in seconds."""
+"""Longest pause between two replays, in seconds, even if `--rate` asks for a longer one."""
 
 
 class Command(BaseCommand):

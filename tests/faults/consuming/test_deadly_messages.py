@@ -17,7 +17,8 @@ from tests.faults.places import MESSAGE_HANDLED
 from tests.faults.troubled_database import NOTIFICATIONS, locked, waiting_for
 
 MAX_DEATHS = 3
-"""Largest number of processes that one message may kill before it is dead-lettered."""
+"""Largest number of consumers that one message may kill before it is dead-lettered. The child processes in which
+consumers try it do not count."""
 NUMBER_OF_KILLS = 15
 
 

@@ -14,8 +14,8 @@ from tests.faults.oracle import Oracle, lag
 from tests.faults.places import BATCH_READ, BATCH_SAVED, OFFSETS_COMMITTED
 
 TAKEOVER_TIMEOUT_S = 30
-"""Longest time until another consumer has taken over, in seconds. It includes the time until the group removes the
-frozen one."""
+"""Longest time until another consumer has handled the events of a frozen one, in seconds. It includes the time until
+the group removes the frozen one."""
 
 
 def notifications() -> int:

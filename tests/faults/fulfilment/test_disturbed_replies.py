@@ -18,7 +18,7 @@ from tests.faults.oracle import Oracle
 
 TOPIC = "fulfilment-replies"
 LATE = 24
-"""Number of checkouts whose replies all come after their deadlines."""
+"""Number of checkouts whose replies are held back until the deadlines of their payments have passed."""
 IN_TIME = 60
 SAFE_TO_FORGE = ("PAYMENT_DECLINED", "PAYMENT_FAILED", "SHIPMENT_REFUSED", "SHIPMENT_FAILED", "REFUND_FAILED")
 """Types of replies that this test forges even with the right command id.

@@ -47,8 +47,8 @@ DEATHS_OF_THE_WORKER = (
     sabotage("kill-after", BOOKING, always=True),
     sabotage("kill-after", REFUNDING, always=True),
     sabotage("kill-after", CANCELLING_A_SHIPMENT, always=True),
-    sabotage("kill-before", ANSWER_NOT_RECORDED),
-    sabotage("kill-after", ANSWER_RECORDED),
+    sabotage("kill-before", ANSWER_NOT_RECORDED, containing="PaymentCommand"),
+    sabotage("kill-after", ANSWER_RECORDED, containing="PaymentCommand"),
 )
 CUSTOMERS = 4
 DEATH_TIMEOUT_S = 90
