@@ -24,7 +24,10 @@ def charge(fulfilment: Fulfilment, *, amount: Decimal, payment_token: str) -> Me
 
 
 def command_of(step: Step, fulfilment: Fulfilment, *, lines: Sequence[Line]) -> Message:
-    """Return the command of a step after the payment. `lines` are the lines of the order."""
+    """Return the command of a step other than the payment. `lines` are the lines of the order.
+
+    Raises ValueError for the payment, whose command `charge` returns.
+    """
     members = _members(fulfilment, step)
     match step:
         case Step.SHIPMENT:

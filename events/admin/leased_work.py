@@ -81,7 +81,7 @@ class LeasedWorkAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("due at"))
     def due(self, work: LeasedWork) -> SafeString | None:
-        """Return as HTML the time at which pending work is due; None for finished work.
+        """Return as HTML the time at which pending work is due; None for work that is not pending.
 
         While a worker has claimed the work, this is the time at which the lease ends.
         """

@@ -1,1 +1,1 @@
-"""The parts of a message on its way through Kafka: its fields, headers, ids, times and text."""
+"""A message on its way through Kafka: its fields, headers, ids, times and text; and the JSON of commands and replies."""

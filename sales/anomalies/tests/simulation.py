@@ -68,7 +68,7 @@ class Shop:
                 self._cancelled[step + int(self._random.expovariate(1 / MEAN_STEPS_TO_CANCEL))] += 1
 
     def _cents(self) -> int:
-        """Return a random amount in hundredths. The median amount is about 30,000.00.
+        """Return a random amount in hundredths. The median is about 3,000,000, which is 30,000.00.
 
         One in 200 amounts is multiplied by a number with a Pareto distribution (exponent 1.5), which has a heavy tail.
         """
