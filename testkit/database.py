@@ -29,7 +29,7 @@ def value(sql: str, **parameters: Any) -> Any:
 
 
 def pending() -> int:
-    """Return the number of events that still have to reach Kafka."""
+    """Return the number of pending rows of the outbox, whose messages still have to reach Kafka."""
     return int(value("SELECT count(*) FROM events_outboxevent WHERE published_at IS NULL AND parked_at IS NULL"))
 
 
@@ -39,7 +39,7 @@ def parked() -> int:
 
 
 def oldest_pending_seconds() -> float:
-    """Return the age in seconds of the oldest event that still has to reach Kafka; 0 if there is none."""
+    """Return the age in seconds of the oldest pending row of the outbox; 0 if there is none."""
     return float(
         value(
             "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0) FROM events_outboxevent"

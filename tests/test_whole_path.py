@@ -35,7 +35,10 @@ class Site(NamedTuple):
 
 @pytest.fixture(scope="module")
 def site(site_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Start all processes on the session's database and the default topics."""
+    """Start a web server, a consumer of notifications and a relay, on the session's database and the default topics.
+
+    An order has already become a notification when the tests begin.
+    """
     logs = tmp_path_factory.mktemp("logs")
     site = Site(
         web=WebServer(log=logs / "web.log"),

@@ -62,7 +62,10 @@ class MessageAdmin(ReadOnlyAdmin):
 
 
 def _beginning(row: OutboxEvent | DeadLetter, field: str) -> tuple[bytes | None, int | None]:
-    """Return the field, cut to `MAX_SHOWN_BYTES` by the database, and the size of the whole field in bytes."""
+    """Return the field, cut to `MAX_SHOWN_BYTES` by the database, and the size of the whole field in bytes.
+
+    Both are None if the field is NULL.
+    """
     first = Substr(field, 1, MAX_SHOWN_BYTES, output_field=models.BinaryField())
     stored, size = type(row).objects.values_list(first, Length(field)).get(pk=row.pk)
     return stored, size

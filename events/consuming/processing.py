@@ -1,4 +1,4 @@
-"""Process a batch of records: hand the events to the subscription, and store messages that fail as dead letters."""
+"""Process a batch of records: hand events to the subscription, and make dead letters of what cannot be handled."""
 
 import logging
 import time

@@ -1,1 +1,1 @@
-"""A message on its way through Kafka: its fields, headers, ids, times and text; and the JSON of commands and replies."""
+"""A message on its way through Kafka: fields, headers, ids, times and text, and the JSON of commands and replies."""

@@ -186,7 +186,7 @@ class Participant(Generic[WorkT, CommandT]):
 
         The kind of work that `kind` returns has this method as its `record`.
 
-        Secrets in the commands that are done are hidden from now on. Customers read a reply's reason. So the text about a
+        Secrets in commands that are done are hidden from now on. Customers read a reply's reason. So the text about a
         failure that is for operators is only in `last_error`.
         """
         finished: list[WorkT] = []

@@ -124,7 +124,7 @@ class MemoryGroup:
         self.generation += 1
 
     def forget(self, partition: int, *, records: int) -> None:
-        """Move the committed offset back by `records` records, so that these are delivered again."""
+        """Move the committed offset back by `records` records, so that these are delivered again after a rebalance."""
         self.committed[partition] = max(0, self.committed[partition] - records)
         self.rebalance()
 
