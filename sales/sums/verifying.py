@@ -67,7 +67,7 @@ class Verified(NamedTuple):
     problems: list[str]
     """Sentences about the first wrong sums: at most `NAMED` about intervals, and at most `NAMED` about customers."""
     lost: int
-    """Number of handled events of which no copy is left. Sums that contain these events appear as wrong."""
+    """Number of handled events of which no copy is left. `verify_sales` reports the sums that contain them as wrong."""
 
 
 def verify(*, report: Report) -> Verified:
