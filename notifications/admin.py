@@ -23,7 +23,7 @@ from orders.money import won_text
 
 TYPE_COLOURS = {"ORDER_CREATED": "info", "ORDER_PAID": "success", "ORDER_CANCELLED": "danger"}
 AMOUNT = re.compile(r"(?<=금액: )(-?\d+\.\d\d)원$")
-"""The amount at the end of a message, as `notifications.subscriptions.TEXTS` writes it."""
+"""The amount at the end of a message, as `notifications.subscriptions.to_notification` writes it."""
 SEARCH_RESULT_LIMIT = 1_000
 """Largest number of e-mails of one user that a search returns. The newest come first."""
 

@@ -39,17 +39,14 @@ from orders.events import (
     stream_of,
 )
 
-TEXTS: dict[OrderEventType, str] = {
-    ORDER_CREATED: "주문이 생성되었습니다. 주문번호: {order_id}, 금액: {total_amount:.2f}원",
-    ORDER_PAID: "결제가 완료되었습니다. 주문번호: {order_id}, 금액: {total_amount:.2f}원",
-    ORDER_CANCELLED: "주문이 취소되었습니다. 주문번호: {order_id}, 금액: {total_amount:.2f}원",
+SENTENCES: dict[OrderEventType, str] = {
+    ORDER_CREATED: "주문이 생성되었습니다",
+    ORDER_PAID: "결제가 완료되었습니다",
+    ORDER_CANCELLED: "주문이 취소되었습니다",
 }
-
-
+"""The beginning of a notification's message, by the type of its event."""
 EMAIL_SUBJECTS: dict[OrderEventType, str] = {
-    ORDER_CREATED: "[Commerce] 주문이 생성되었습니다",
-    ORDER_PAID: "[Commerce] 결제가 완료되었습니다",
-    ORDER_CANCELLED: "[Commerce] 주문이 취소되었습니다",
+    event_type: f"[Commerce] {sentence}" for event_type, sentence in SENTENCES.items()
 }
 
 
@@ -63,12 +60,13 @@ def email_texts() -> EmailTexts | None:
 
 
 def to_notification(event: OrderEvent) -> NewNotification:
+    sentence = SENTENCES[event.event_type]
     return NewNotification(
         user_id=event.user_id,
         order_id=event.order_id,
         event_id=event.event_id,
         type=event.event_type,
-        message=TEXTS[event.event_type].format(order_id=event.order_id, total_amount=event.total_amount),
+        message=f"{sentence}. 주문번호: {event.order_id}, 금액: {event.total_amount:.2f}원",
         occurred_at=event.timestamp,
     )
 

@@ -48,6 +48,7 @@ TIMESTAMP_DIGITS = 12
 A number with more digits, such as `1e999999999`, must not become an int, which would fill the memory.
 """
 
+CENT = Decimal("0.01")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 JSON_TEXT_AMOUNT = re.compile(rb'"-?[0-9]+(\.[0-9]+)?"')
 
@@ -190,7 +191,7 @@ def _amount(raw: bytes) -> Decimal:
         return Decimal("0.00")
     if amount.adjusted() >= AMOUNT_DIGITS:
         raise Poison(f"totalAmount has more than {AMOUNT_DIGITS} whole digits: {raw[:80].decode()}")
-    cents = amount.quantize(Decimal("0.01"))
+    cents = amount.quantize(CENT)
     if cents != amount:
         raise Poison(f"totalAmount has more than 2 decimals: {raw[:80].decode()}")
     return cents

@@ -9,7 +9,7 @@ from django.test import Client
 
 from events.wire.timestamps import now
 from notifications.models import Notification
-from notifications.subscriptions import TEXTS, notify
+from notifications.subscriptions import SENTENCES, notify
 from orders.events import OrderEvent, OrderEventType
 
 pytestmark = pytest.mark.django_db
@@ -31,7 +31,7 @@ def notification_of(event_type: OrderEventType, amount: str) -> Notification:
     return Notification.objects.get(event_id=event.event_id)
 
 
-@pytest.mark.parametrize("event_type", TEXTS)
+@pytest.mark.parametrize("event_type", SENTENCES)
 @pytest.mark.parametrize(
     ("amount", "stored", "shown"),
     [
@@ -47,7 +47,7 @@ def test_the_amount_of_a_message_has_separators(
     admin_client: Client, event_type: OrderEventType, amount: str, stored: str, shown: str
 ) -> None:
     notification = notification_of(event_type, amount)
-    text = TEXTS[event_type].partition("주문번호")[0] + "주문번호: 1234567, 금액: "
+    text = f"{SENTENCES[event_type]}. 주문번호: 1234567, 금액: "
     assert notification.message == text + stored
     for page in (LIST, f"{LIST}{notification.pk}/change/"):
         assert SHOWN.findall(admin_client.get(page).content.decode()) == [(text + stored, text + shown)]
