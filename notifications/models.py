@@ -74,16 +74,17 @@ class NotificationManager(models.Manager["Notification"]):
 
 
 _COLUMNS = "user_id, order_id, event_id, type, message"
-_NEW_ROWS = """json_to_recordset(%(rows)s) AS new
-    (user_id bigint, order_id bigint, event_id uuid, type text, message text, occurred_at timestamptz)"""
+_TYPED_COLUMNS = "user_id bigint, order_id bigint, event_id uuid, type text, message text"
 _INSERT = f"""
     INSERT INTO notifications_notification ({_COLUMNS}, created_at)
-    SELECT {_COLUMNS}, %(now)s FROM {_NEW_ROWS}
+    SELECT {_COLUMNS}, %(now)s FROM json_to_recordset(%(rows)s) AS new ({_TYPED_COLUMNS})
     ON CONFLICT DO NOTHING
     RETURNING event_id
     """  # noqa: S608 - it consists of constants
 _INSERT_WITH_EMAILS = f"""
-    WITH new AS MATERIALIZED (SELECT * FROM {_NEW_ROWS}),
+    WITH new AS MATERIALIZED (
+        SELECT * FROM json_to_recordset(%(rows)s) AS new ({_TYPED_COLUMNS}, occurred_at timestamptz)
+    ),
     inserted AS (
         INSERT INTO notifications_notification ({_COLUMNS}, created_at)
         SELECT {_COLUMNS}, %(now)s FROM new
