@@ -6,6 +6,7 @@ The format is Kafka's, version 2: https://kafka.apache.org/documentation/#record
 
 import struct
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from django.template.defaultfilters import pluralize
@@ -126,6 +127,17 @@ class TolerantRecordBatch(DefaultRecordBatch):
     def _describe(self) -> str:
         return f"The record batch at offsets {self.base_offset} to {self.base_offset + self.last_offset_delta}"
 
+    @cached_property
+    def _of_batch(self) -> tuple[int, int, int, int, Any]:
+        """What `_read_msg` needs of the batch's header. It is read once, because each property decodes it again."""
+        return (
+            self.base_offset,
+            self.last_offset_delta,
+            self.timestamp_type,
+            self.max_timestamp if self.timestamp_type else self.first_timestamp,
+            ControlRecord if self.is_control_batch else DefaultRecord,
+        )
+
     def _read_msg(self) -> Any:
         """Return the next record, with an `Unreadable` value if only this record cannot be read.
 
@@ -133,6 +145,7 @@ class TolerantRecordBatch(DefaultRecordBatch):
         batch cannot be read.
         """
         buffer = self._buffer
+        base_offset, last_offset_delta, timestamp_type, timestamp, make = self._of_batch
         length, start = decode_varint(buffer, self._pos)
         end = start + length
         if not start < end <= len(buffer):
@@ -143,8 +156,8 @@ class TolerantRecordBatch(DefaultRecordBatch):
             # The first byte has the attributes, which are unused in this version of the format.
             timestamp_delta, at = decode_varint(buffer, start + 1)
             claimed_delta, at = decode_varint(buffer, at)
-            if not offset_delta <= claimed_delta <= self.last_offset_delta:
-                raise ValueError(f"it claims offset {self.base_offset + claimed_delta}")
+            if not offset_delta <= claimed_delta <= last_offset_delta:
+                raise ValueError(f"it claims offset {base_offset + claimed_delta}")
             offset_delta = claimed_delta
             if length > MAX_RECORD_BYTES:
                 raise ValueError(f"it has {length} bytes, more than {MAX_RECORD_BYTES}")
@@ -159,20 +172,17 @@ class TolerantRecordBatch(DefaultRecordBatch):
                 headers, at = read_headers(buffer, at, end, header_count)
                 if at != end:
                     raise ValueError(f"it has {_bytes(length)}, and its fields have {at - start}")
-            timestamp_type = self.timestamp_type
-            timestamp = self.max_timestamp if timestamp_type else self.first_timestamp + timestamp_delta
-            make = ControlRecord if self.is_control_batch else DefaultRecord
             record = make(
                 length + HEADER_BYTES * header_count,
-                self.base_offset + offset_delta,
-                timestamp,
+                base_offset + offset_delta,
+                timestamp if timestamp_type else timestamp + timestamp_delta,
                 timestamp_type,
                 key,
                 value,
                 headers,
             )
         except (ValueError, IndexError, TypeError, struct.error) as error:  # The last two only of a control record.
-            offset = self.base_offset + offset_delta
+            offset = base_offset + offset_delta
             reason = UnreadableRecord(f"The record cannot be read: {error}")
             record = None if self.is_control_batch else _unreadable(offset, reason, size_in_bytes=length)
         self._next_delta = offset_delta + 1
