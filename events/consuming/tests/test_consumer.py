@@ -23,6 +23,7 @@ from events.subscriptions import Topic
 from events.troubles import Outage, Poison
 from testkit.factories import OutboxEventFactory, kafka_record
 from testkit.subscriptions import process, rows
+from testkit.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,12 +31,15 @@ GROUP = "group"
 
 
 class Source:
-    """A stand-in for the Kafka client: one partition with given records. `committed` is the committed offset."""
+    """A stand-in for the Kafka client: one partition with given records.
+
+    `position` is the offset that is read next, and `committed` is the committed offset.
+    """
 
     def __init__(self, records: Sequence[Record], batch_size: int = 500, *, start: int = 0) -> None:
         self._records = records
         self._batch_size = batch_size
-        self._position = start
+        self.position = start
         self._held = False
         self.committed = 0
         self.holds = 0
@@ -43,15 +47,15 @@ class Source:
     def poll(self, *, timeout: float, in_hand: bool = False) -> list[Record]:
         if self._held:
             return []
-        batch = list(self._records[self._position : self._position + self._batch_size])
-        self._position += len(batch)
+        batch = list(self._records[self.position : self.position + self._batch_size])
+        self.position += len(batch)
         return batch
 
     def commit(self, records: Iterable[Record]) -> None:
         self.committed = max([self.committed, *(record.offset + 1 for record in records)])
 
     def hold(self, records: Sequence[Record]) -> None:
-        self._position = min(record.offset for record in records)
+        self.position = min(record.offset for record in records)
         self._held = True
         self.holds += 1
 
@@ -124,6 +128,17 @@ def saved() -> list[bytes]:
 def _short_backoff(settings: Settings) -> None:
     settings.CONSUMER_RETRY_FIRST = 0.001
     settings.CONSUMER_RETRY_LAST = 0.01
+
+
+def test_the_next_batch_is_read_while_the_first_is_saved(settings: Settings) -> None:
+    settings.CONSUMER_SUSPECT_ATTEMPTS = 1
+    source = Source(records(b"a", b"b"), batch_size=1)
+
+    def wait_for_the_next() -> None:
+        wait_until(lambda: source.position == 2, timeout=10)
+
+    consume(source, RowHandler({b"a": wait_for_the_next}))
+    assert saved() == [b"a", b"b"]
 
 
 class TestTroubles:
