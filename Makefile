@@ -36,7 +36,7 @@ run: $(KOREAN) ## start PostgreSQL, Kafka, web, consumer, relay, worker, watcher
 reset: .venv/run-installed ## delete the data of earlier runs, after a question; YES=1 does not ask
 	@exec $(BIN)/python -m commerce.devserver.reset
 
-test: .venv/installed $(KOREAN) ## run the whole suite on servers of its own
+test: .venv/installed ## run the whole suite on servers of its own
 	exec $(BIN)/python -m pytest
 
 test-kafka: .venv/installed ## run the broker-facing tests on Apache Kafka; needs Java 17 and Maven
@@ -45,7 +45,7 @@ test-kafka: .venv/installed ## run the broker-facing tests on Apache Kafka; need
 test-faults: .venv/installed ## run the fault tests, which break Apache Kafka and PostgreSQL on purpose
 	exec $(BIN)/python -m pytest --broker=proxied $(FAULTS)
 
-test-browser: .venv/installed $(KOREAN) ## run the tests in Chromium
+test-browser: .venv/installed ## run the tests in Chromium
 	exec $(BIN)/python -m pytest tests/browser
 
 soak: .venv/installed ## place orders for SOAK_MINUTES (20) with a fault every few seconds

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from pytest_django import Settings
@@ -21,9 +23,18 @@ from events.process.shutdown import SIGNALS
 from events.wire import timestamps
 from testkit import servers
 from testkit.factories import UserFactory
-from testkit.processes import ProductProcess
+from testkit.processes import CHECKOUT, ProductProcess
 from testkit.releases.checkouts import NoSuchCommit, checked_out
 from testkit.releases.previous import PREVIOUS_RELEASE
+
+
+def pytest_configure() -> None:
+    """Compile the translations that are missing or have changed, as `make` does, so that `pytest` works by itself."""
+    for source in CHECKOUT.glob("commerce/*locale/ko/LC_MESSAGES/*.po"):
+        compiled = source.with_suffix(".mo")
+        if not compiled.exists() or compiled.stat().st_mtime < source.stat().st_mtime:
+            with source.open("rb") as texts, compiled.open("wb") as output:
+                write_mo(output, read_po(texts, locale="ko"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
