@@ -145,7 +145,7 @@ class TolerantRecordBatch(DefaultRecordBatch):
         batch cannot be read.
         """
         buffer = self._buffer
-        base_offset, last_offset_delta, timestamp_type, timestamp, make = self._of_batch
+        base_offset, last_offset_delta, timestamp_type, base_timestamp, make = self._of_batch
         length, start = decode_varint(buffer, self._pos)
         end = start + length
         if not start < end <= len(buffer):
@@ -175,7 +175,7 @@ class TolerantRecordBatch(DefaultRecordBatch):
             record = make(
                 length + HEADER_BYTES * header_count,
                 base_offset + offset_delta,
-                timestamp if timestamp_type else timestamp + timestamp_delta,
+                base_timestamp if timestamp_type else base_timestamp + timestamp_delta,
                 timestamp_type,
                 key,
                 value,
